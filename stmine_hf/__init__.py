@@ -1,0 +1,60 @@
+"""stmine-hf: models for mining multimodal spatio-temporal data, as first-class `transformers` models.
+
+Importing this package is cheap: torch and transformers load when the first public name that needs them is touched.
+Touching a model class also registers its family with the `transformers` Auto classes.
+
+Example:
+    >>> from stmine_hf import FisvlModel, load_dataset  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .data import load_dataset as load_dataset
+    from .modeling.fisvl.configuration_fisvl import FisvlConfig as FisvlConfig
+    from .modeling.fisvl.modeling_fisvl import FisvlModel as FisvlModel
+    from .modeling.fisvl.processing_fisvl import FisvlProcessor as FisvlProcessor
+    from .search import ImageIndex as ImageIndex
+
+_HOME = {
+    "FisvlConfig": ".modeling.fisvl.configuration_fisvl",
+    "FisvlModel": ".modeling.fisvl.modeling_fisvl",
+    "FisvlProcessor": ".modeling.fisvl.processing_fisvl",
+    "ImageIndex": ".search",
+    "load_dataset": ".data",
+}
+
+__all__ = ["FisvlConfig", "FisvlModel", "FisvlProcessor", "ImageIndex", "__version__", "load_dataset"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name], __name__), name)
+    globals()[name] = value
+    if name.startswith("Fisvl"):
+        _register_fisvl()
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _register_fisvl() -> None:
+    """Let `AutoModel.from_pretrained(folder)` find FISVL without `trust_remote_code` once this package is in use."""
+    from transformers import AutoConfig, AutoModel, AutoModelForZeroShotImageClassification, AutoProcessor
+
+    from .modeling.fisvl.configuration_fisvl import FisvlConfig
+    from .modeling.fisvl.modeling_fisvl import FisvlModel
+    from .modeling.fisvl.processing_fisvl import FisvlProcessor
+
+    AutoConfig.register(FisvlConfig.model_type, FisvlConfig, exist_ok=True)
+    AutoModel.register(FisvlConfig, FisvlModel, exist_ok=True)
+    AutoModelForZeroShotImageClassification.register(FisvlConfig, FisvlModel, exist_ok=True)
+    AutoProcessor.register(FisvlConfig, FisvlProcessor, exist_ok=True)
