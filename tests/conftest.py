@@ -21,6 +21,8 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 if "PYTEST_XDIST_WORKER" in os.environ:  # one thread a worker: the workers already share out the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+pytest_plugins = ["parity"]  # the fixture and the table of comparisons with the authors' programs
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
