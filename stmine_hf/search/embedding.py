@@ -1,0 +1,106 @@
+"""Pictures and sentences to unit-length vectors, in batches, with any model that has CLIP's two feature methods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, TypeVar
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import normalize
+
+T = TypeVar("T")
+
+
+def embed_images(
+    model: Any,
+    processor: Any,
+    images: Iterable[Image.Image],
+    *,
+    batch_size: int = 32,
+    device: str | torch.device | None = None,
+) -> Tensor:
+    """Embed pictures; only one batch of them is held at a time, so `images` may be an endless-looking generator.
+
+    Args:
+        model: has `get_image_features(pixel_values=...)`, returning a tensor or an output with `pooler_output`.
+        processor: `processor(images=..., return_tensors="pt")` gives `pixel_values`.
+        device: where to run; by default where the model is.
+
+    Returns:
+        (N, D) float32 on the CPU, rows of unit length, in the order of `images`.
+    """
+    place(model, device)
+    rows = [image_features(model, preprocess(processor, batch)) for batch in batched(images, batch_size)]
+    return torch.cat(rows) if rows else torch.empty(0, _dimension(model))
+
+
+def embed_texts(
+    model: Any,
+    processor: Any,
+    texts: Sequence[str],
+    *,
+    batch_size: int = 128,
+    device: str | torch.device | None = None,
+) -> Tensor:
+    """Embed sentences. Each distinct one is encoded once, among others of its length so that little padding is spent.
+
+    Args:
+        model: has `get_text_features(input_ids=..., attention_mask=...)`.
+        processor: `processor(text=..., return_tensors="pt")` gives those arguments; too long texts are cut.
+
+    Returns:
+        (N, D) float32 on the CPU, rows of unit length, in the order of `texts`.
+    """
+    place(model, device)
+    distinct = sorted(dict.fromkeys(texts), key=len)
+    rows = [_text_features(model, processor, batch) for batch in batched(distinct, batch_size)]
+    if not rows:
+        return torch.empty(0, _dimension(model))
+    row_of = {text: row for row, text in enumerate(distinct)}
+    return torch.cat(rows)[[row_of[text] for text in texts]]
+
+
+def place(model: Any, device: str | torch.device | None) -> None:
+    """Put the model where it is to run, with dropout and batch statistics off."""
+    model.eval()
+    if device is not None:
+        model.to(device)
+
+
+def preprocess(processor: Any, images: Sequence[Image.Image]) -> Tensor:
+    """Pictures to pixel values (B, 3, H, W)."""
+    return processor(images=list(images), return_tensors="pt")["pixel_values"]
+
+
+@torch.inference_mode()
+def image_features(model: Any, pixel_values: Tensor) -> Tensor:
+    """(B, 3, H, W) pixel values to (B, D) unit-length float32 rows on the CPU."""
+    return _unit_rows(model.get_image_features(pixel_values=pixel_values.to(model.device, model.dtype)))
+
+
+@torch.inference_mode()
+def _text_features(model: Any, processor: Any, texts: list[str]) -> Tensor:
+    encoded = processor(text=texts, return_tensors="pt", padding=True, truncation=True)
+    return _unit_rows(model.get_text_features(**encoded.to(model.device)))
+
+
+def _unit_rows(features: Any) -> Tensor:
+    # transformers 5 returns an output object, remote code and older models a bare tensor.
+    rows = features if isinstance(features, Tensor) else features.pooler_output
+    return normalize(rows.float(), dim=-1).cpu()
+
+
+def _dimension(model: Any) -> int:
+    return getattr(model.config, "projection_dim", 0)
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """`items` in lists of `size`, the last one shorter. (itertools.batched needs Python 3.12.)"""
+    if size < 1:
+        raise ValueError(f"a batch needs at least one item, got batch_size={size}")
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
