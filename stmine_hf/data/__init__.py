@@ -1,0 +1,77 @@
+"""Data sets: one `datasets` builder script a set, and one door to them all."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import StmineError
+
+if TYPE_CHECKING:
+    import datasets
+
+# name -> (script, builder class)
+BUILDERS = {
+    "rsicd": ("rsicd", "RSICD"),
+    "rsitmd": ("rsitmd", "RSITMD"),
+    "ucm_captions": ("ucm_captions", "UCMCaptions"),
+    "sydney_captions": ("sydney_captions", "SydneyCaptions"),
+}
+
+
+class DataError(StmineError):
+    """A data set that cannot be loaded: unknown name, option or split, missing or malformed files."""
+
+
+def load_dataset(
+    name: str,
+    *,
+    data_dir: str | Path | None = None,
+    split: str | None = None,
+    streaming: bool = False,
+    cache_dir: str | Path | None = None,
+    **options: Any,
+) -> datasets.Dataset | datasets.DatasetDict | datasets.IterableDataset | datasets.IterableDatasetDict:
+    """Load a captioned set by name.
+
+    Rows: `image` (PIL, decoded when touched; the file itself stays where it is), `captions` (list of str),
+    `caption_weights` (list of float, see `caption_weights` in `captioned_images`), `label` (ClassLabel, -1 = unknown),
+    `image_id` (int, unique in its split), `filename` (str).
+
+    Args:
+        name: rsicd, rsitmd, ucm_captions or sydney_captions.
+        data_dir: folder with the set's files in any of the layouts of `captioned_images`.
+        split: `train`, `val` or `test`, or a slice such as `train[:100]` (not when streaming); None gives all of them.
+        streaming: yield rows without writing a cache.
+        cache_dir: where the row tables are cached; default: that of the `datasets` library.
+        options: of the set's builder: `image_dir`, `weight_average`, `weight_low` of the captioned sets.
+
+    Raises:
+        DataError: with what was expected, what was found and what to do.
+
+    Example:
+        >>> rsicd = load_dataset("rsicd", data_dir="data/rsicd", split="val")  # doctest: +SKIP
+        >>> rsicd[0]["captions"][0]  # doctest: +SKIP
+        'many planes are parked next to a long building in an airport .'
+    """
+    from .captioned_images import DataFolderError
+
+    if name not in BUILDERS:
+        raise DataError(f"unknown data set {name!r}: expected one of {', '.join(BUILDERS)}")
+    script, builder_class = BUILDERS[name]
+    make = getattr(import_module(f".{script}", __name__), builder_class)
+    try:
+        builder = make(
+            data_dir=str(Path(data_dir).expanduser().absolute()) if data_dir is not None else None,
+            cache_dir=str(cache_dir) if cache_dir is not None else None,
+            **options,
+        )
+        if streaming:
+            loaded = builder.as_streaming_dataset(split=split)
+        else:
+            builder.download_and_prepare()
+            loaded = builder.as_dataset(split=split)
+    except DataFolderError as error:
+        raise DataError(str(error)) from None
+    return loaded

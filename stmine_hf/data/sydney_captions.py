@@ -1,0 +1,23 @@
+"""Sydney-Captions: 613 pictures of 500 x 500 pixels from Sydney, five captions each (Qu et al., CITS 2016)."""
+
+from .captioned_images import CaptionedImages
+
+
+class SydneyCaptions(CaptionedImages):
+    """Folder: `dataset.json` and `imgs/`, or one of the other layouts of `captioned_images`.
+
+    The file names are numbers and the published annotations have no classes: the label is -1 unless an annotation has it.
+    """
+
+    TITLE = "Sydney-Captions"
+    SHORT = "sydney"
+    OFFICIAL_SIZES = {"train": 497, "val": 58, "test": 58}
+    FILES = "dataset.json and the folder imgs/ (Sydney_captions)"
+    SOURCE = "https://github.com/201528014227051/RSICD_optimal"
+    CLASSES = ("airport", "industrial", "meadow", "ocean", "residential", "river", "runway")
+    CITATION = """@inproceedings{qu2016deep,
+  title={Deep Semantic Understanding of High Resolution Remote Sensing Image},
+  author={Qu, Bo and Li, Xuelong and Tao, Dacheng and Lu, Xiaoqiang},
+  booktitle={International Conference on Computer, Information and Telecommunication Systems},
+  year={2016}
+}"""

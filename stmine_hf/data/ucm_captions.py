@@ -1,0 +1,32 @@
+"""UCM-Captions: 2,100 aerial pictures of 256 x 256 pixels (UC Merced Land Use), five captions each (Qu et al., CITS 2016)."""
+
+from pathlib import Path
+
+from .captioned_images import CaptionedImages
+
+
+class UCMCaptions(CaptionedImages):
+    """Folder: `dataset.json` and `imgs/`, or one of the other layouts of `captioned_images`."""
+
+    TITLE = "UCM-Captions"
+    SHORT = "ucm"
+    OFFICIAL_SIZES = {"train": 1680, "val": 210, "test": 210}
+    FILES = "dataset.json and the folder imgs/ (UCM_captions)"
+    SOURCE = "https://github.com/201528014227051/RSICD_optimal"
+    CLASSES = (
+        "agricultural", "airplane", "baseballdiamond", "beach", "buildings", "chaparral", "denseresidential", "forest",
+        "freeway", "golfcourse", "harbor", "intersection", "mediumresidential", "mobilehomepark", "overpass", "parkinglot",
+        "river", "runway", "sparseresidential", "storagetanks", "tenniscourt",
+    )  # fmt: skip
+    CITATION = """@inproceedings{qu2016deep,
+  title={Deep Semantic Understanding of High Resolution Remote Sensing Image},
+  author={Qu, Bo and Li, Xuelong and Tao, Dacheng and Lu, Xiaoqiang},
+  booktitle={International Conference on Computer, Information and Telecommunication Systems},
+  year={2016}
+}"""
+
+    def class_of(self, filename: str) -> str:
+        """Pictures are numbered 1 to 2100, a hundred of each class in alphabetical order."""
+        stem = Path(filename).stem
+        number = int(stem) - 1 if stem.isdecimal() else -1
+        return self.CLASSES[number // 100] if 0 <= number < 2100 else super().class_of(filename)
