@@ -1,17 +1,17 @@
-"""What the captioned remote-sensing sets share: four published folder layouts in, one kind of row out.
+"""What the captioned remote-sensing sets share: three published annotation layouts in, one kind of row out.
 
-Each set has a script of its own beside this file (`rsicd.py`, `rsitmd.py`, ...) that holds its name, classes and origin.
-A script and this file also work by themselves, without the rest of the package:
-`datasets.load_dataset("somewhere/rsicd.py", data_dir=..., trust_remote_code=True)` on datasets 3.x.
+Each set has a script of its own beside this file (`rsicd.py`, `rsitmd.py`, ...): its name, classes and origin. Such a
+script and this file also work by themselves, without the rest of the package, on datasets 3.x:
+`datasets.load_dataset("somewhere/rsicd.py", data_dir=..., trust_remote_code=True)`.
 
 Layouts, looked for in this order:
 
-* **Karpathy**: `dataset_rsicd.json` or `dataset.json`, `{"images": [{filename, split, imgid, sentences: [{raw}], ...}]}`,
-  with optional `label` and `filepath` (relative to the folder or to its parent).
-* **FISVL**: `rsicd_train*.json`, `rsicd_val*.json`, `rsicd_test*.json`, each a list of `{image, caption, image_id, label,
-  length}`: one caption a record for training, a list of captions for the other splits; `length` is the caption's weight.
-* **precomp**: `train_caps.txt` + `train_filename.txt` (also `val_`, `test_`): one caption a line, and one name either for
-  every caption or for every group of captions (usually five).
+* **Karpathy**: `dataset_rsicd.json` or `dataset.json`: `{"images": [{filename, split, imgid, sentences: [{raw}]}]}`,
+  with optional `label` and `filepath` (the picture's folder, relative to this folder or to its parent).
+* **FISVL**: `rsicd_train*.json`, `rsicd_val*.json`, `rsicd_test*.json`: lists of `{image, caption, image_id, label,
+  length}`, one caption a record for training, a list of captions for the other splits; `length` is a caption's weight.
+* **precomp**: `train_caps.txt` and `train_filename.txt` (also `val_`, `test_`): one caption a line; a name for each caption
+  or for each group of captions (usually five).
 """
 
 from __future__ import annotations
@@ -30,23 +30,24 @@ import PIL.Image
 
 SPLITS = ("train", "val", "test")
 SPLIT_ALIASES = {"restval": "train", "valid": "val", "validation": "val", "dev": "val"}
+LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 
 
 class DataFolderError(ValueError):
-    """The folder does not hold the data set; the message says what was expected, what was found and where to get it."""
+    """The folder does not hold the data set: what was expected, what was found, and where to get it."""
 
 
 def caption_weights(
     captions: Sequence[str], mean_words: float, *, average: float = 0.7, low: float = 0.95, high: float = 1.0
 ) -> list[float]:
-    """Weight of each caption in FISVL's length-weighted contrastive loss: `clip(words / (average * mean_words), low, high)`.
+    """Weight of each caption in FISVL's length-weighted loss: `clip(words / (average * mean_words), low, high)`.
 
-    This is a reconstruction. The authors' weights are the field `length` of annotation files they did not publish. What is
-    known: the files are called `..._train_length_avg_0_7_low_0_95.json`, the number multiplies the logit of its caption, and
-    the paper wants captions that are too short to say much to count less. So a caption with at least `average` times the mean
-    number of words of the train split counts fully and the weight never falls below `low`; between the two values lies one
-    word at most, so a step instead of the ramp would give nearly the same weights.
+    This is a reconstruction. The authors' weights are the field `length` of annotation files that are not published.
+    What is known: the files are called `..._train_length_avg_0_7_low_0_95.json`, the number multiplies its caption's logit,
+    and the paper wants captions too short to say much to count less. Hence: a caption of at least `average` times the
+    mean length of the train split counts fully, and no weight is below `low`. Between the two lies less than one word
+    for the sets at hand, so a step instead of this ramp gives nearly the same weights.
 
     Args:
         captions: the captions; words are what white space separates and holds a letter or a digit.
@@ -67,7 +68,7 @@ def caption_weights(
 
 def count_words(caption: str) -> int:
     """Number of white-space separated words with a letter or a digit: the lone "." of RSICD's captions is none."""
-    return sum(any(character.isalnum() for character in word) for word in caption.split())
+    return sum(LETTER_OR_DIGIT.search(word) is not None for word in caption.split())
 
 
 def row_features(classes: Sequence[str]) -> datasets.Features:
@@ -124,7 +125,6 @@ class CaptionedImagesConfig(datasets.BuilderConfig):
         contents: hash of the rows found in the folder, so that the cache follows the folder; set by the builder.
     """
 
-    version: datasets.Version = datasets.Version("1.0.0")  # to be raised whenever the rows made of a folder change
     image_dir: str | None = None
     weight_average: float = 0.7
     weight_low: float = 0.95
@@ -138,12 +138,13 @@ class CaptionedImages(datasets.GeneratorBasedBuilder):
         DataFolderError: at construction, when the folder does not hold the set.
     """
 
+    VERSION = datasets.Version("1.0.0")  # part of the cache's path: raise it whenever the rows made of a folder change
     BUILDER_CONFIG_CLASS = CaptionedImagesConfig
 
     TITLE: str  # as the paper writes it
     SHORT: str  # as the file names have it: dataset_<SHORT>.json, <SHORT>_train.json
     CLASSES: tuple[str, ...]
-    OFFICIAL_SIZES: dict[str, int]  # pictures in each official split
+    OFFICIAL_SIZES: tuple[int, int, int]  # pictures in train, val, test
     FILES: str  # what to get ...
     SOURCE: str  # ... and where
     CITATION: str
@@ -155,7 +156,7 @@ class CaptionedImages(datasets.GeneratorBasedBuilder):
         super().__init__(*args, **{**options, "contents": sha256(rows).hexdigest()[:16]})
 
     def _info(self) -> datasets.DatasetInfo:
-        sizes = ", ".join(f"{size} {split}" for split, size in self.OFFICIAL_SIZES.items())
+        sizes = ", ".join(f"{size} {split}" for split, size in zip(SPLITS, self.OFFICIAL_SIZES, strict=True))
         return datasets.DatasetInfo(
             description=f"{self.TITLE}: remote-sensing pictures with captions (official splits: {sizes}).",
             features=row_features(self.CLASSES),
@@ -206,8 +207,8 @@ class CaptionedImages(datasets.GeneratorBasedBuilder):
     def _label(self, record: Record) -> int:
         """Index in `CLASSES`: the annotation's own label, else what the file name tells, else -1.
 
-        A number in the FISVL layout is kept as it is: it groups the pictures rightly (all that the losses need), but its
-        name in `CLASSES` is a guess, since the authors' list of classes is not published.
+        A number (FISVL layout) is kept as it is: it groups the pictures rightly, all that the losses need, but its name
+        in `CLASSES` is a guess, since the authors' list of classes is not published.
         """
         if isinstance(record.label, int):
             return record.label if 0 <= record.label < len(self.CLASSES) else -1
@@ -230,7 +231,7 @@ class CaptionedImages(datasets.GeneratorBasedBuilder):
         """Rows of the annotation files whose picture exists and that have a caption."""
         if data_dir is None:
             raise DataFolderError(
-                f"{self.TITLE} is not downloaded by itself: give its folder as data_dir. {self._how_to_get()}"
+                f"{self.TITLE} does not download itself: give its folder as data_dir. {self._how_to_get()}"
             )
         folder = Path(data_dir).expanduser().absolute()
         if not folder.is_dir():
@@ -269,8 +270,8 @@ class CaptionedImages(datasets.GeneratorBasedBuilder):
         found = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
         listed = ", ".join(found[:8]) + (f", and {len(found) - 8} more" if len(found) > 8 else "")
         raise DataFolderError(
-            f"{self.TITLE}: expected dataset_{self.SHORT}.json (or {self.SHORT}_train.json, or train_caps.txt) in {folder}, "
-            f"found only [{listed}]. {self._how_to_get()}"
+            f"{self.TITLE}: expected dataset_{self.SHORT}.json, {self.SHORT}_train.json or train_caps.txt "
+            f"in {folder}, found [{listed}]. {self._how_to_get()}"
         )
 
     def _how_to_get(self) -> str:
@@ -283,26 +284,24 @@ class Pictures:
     FOLDERS = ("images", "imgs", "RSICD_images", "RSICD_images/RSICD_images", "UCM_images", "Sydney_images", ".")
 
     def __init__(self, data_dir: Path, image_dir: Path | None = None) -> None:
-        self.data_dir = data_dir
+        self.roots = [image_dir] if image_dir else [data_dir.parent, data_dir]  # what an annotated folder starts from
         self.folders = [image_dir] if image_dir else [data_dir / name for name in self.FOLDERS]
+        self._candidates: dict[str | None, list[dict[str, Path]]] = {}
         self._listings: dict[Path, dict[str, Path]] = {}
 
     def find(self, record: Record) -> Path | None:
         """The picture's path; a name whose suffix alone differs (.tif made into .jpg) is found too."""
-        folders = self.folders
-        if record.folder:
-            folders = [root / record.folder for root in (self.data_dir.parent, self.data_dir, *folders)] + folders
-        for name in (record.filename, Path(record.filename).stem):
-            for folder in folders:
-                if path := self._listing(folder).get(name):
-                    return path
+        if record.folder not in self._candidates:
+            annotated = [root / record.folder for root in self.roots] if record.folder else []
+            self._candidates[record.folder] = [self._listing(folder) for folder in (*annotated, *self.folders)]
+        for name in (record.filename, record.filename.rpartition(".")[0]):
+            for listing in self._candidates[record.folder]:
+                if name in listing:
+                    return listing[name]
         return None
 
     def looked_in(self) -> str:
-        return (
-            ", ".join(str(folder) for folder in self.folders if folder.is_dir())
-            or f"{self.data_dir} (no such folder in it)"
-        )
+        return ", ".join(str(folder) for folder in self._listings)
 
     def _listing(self, folder: Path) -> dict[str, Path]:
         """Paths by file name and by stem: one look into a folder instead of one for each picture."""

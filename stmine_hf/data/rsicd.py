@@ -1,4 +1,4 @@
-"""RSICD: 10,921 remote-sensing pictures of 224 x 224 pixels, five captions each (Lu et al., IEEE TGRS 2018)."""
+"""RSICD: 10,921 remote-sensing pictures of 224 x 224 pixels, five captions each (Lu et al., 2018)."""
 
 from .captioned_images import CaptionedImages
 
@@ -6,20 +6,20 @@ from .captioned_images import CaptionedImages
 class RSICD(CaptionedImages):
     """Folder: `dataset_rsicd.json` and `RSICD_images/`, or one of the other layouts of `captioned_images`.
 
-    The classes are those of the 30-class list of the paper and `playfields`, which the authors' list has besides. The 855
-    pictures with a mere number for a name have a class only where the annotation says so.
+    The classes are the 30 of the paper and `playfields`, which the authors' lists have besides. Pictures with a mere
+    number for a name have a class only where the annotation says so.
     """
 
     TITLE = "RSICD"
     SHORT = "rsicd"
-    OFFICIAL_SIZES = {"train": 8734, "val": 1094, "test": 1093}
+    OFFICIAL_SIZES = (8734, 1094, 1093)
     FILES = "dataset_rsicd.json and the folder RSICD_images/"
     SOURCE = "https://github.com/201528014227051/RSICD_optimal"
     CLASSES = (
-        "airport", "bareland", "baseballfield", "beach", "bridge", "center", "church", "commercial", "denseresidential",
-        "desert", "farmland", "forest", "industrial", "meadow", "mediumresidential", "mountain", "park", "parking",
-        "playfields", "playground", "pond", "port", "railwaystation", "resort", "river", "school", "sparseresidential",
-        "square", "stadium", "storagetanks", "viaduct",
+        "airport", "bareland", "baseballfield", "beach", "bridge", "center", "church", "commercial",
+        "denseresidential", "desert", "farmland", "forest", "industrial", "meadow", "mediumresidential", "mountain",
+        "park", "parking", "playfields", "playground", "pond", "port", "railwaystation", "resort", "river",
+        "school", "sparseresidential", "square", "stadium", "storagetanks", "viaduct",
     )  # fmt: skip
     CITATION = """@article{lu2018exploring,
   title={Exploring Models and Data for Remote Sensing Image Caption Generation},

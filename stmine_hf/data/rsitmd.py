@@ -1,21 +1,21 @@
-"""RSITMD: 4,743 remote-sensing pictures of 256 x 256 pixels, five fine-grained captions each (Yuan et al., IEEE TGRS 2021)."""
+"""RSITMD: 4,743 remote-sensing pictures of 256 x 256 pixels, five detailed captions each (Yuan et al., 2021)."""
 
 from .captioned_images import CaptionedImages
 
 
 class RSITMD(CaptionedImages):
-    """Folder: `dataset_RSITMD.json` and `images/`, or one of the other layouts of `captioned_images`. No official val split."""
+    """Folder: `dataset_RSITMD.json` and `images/`, or another layout of `captioned_images`. No official val split."""
 
     TITLE = "RSITMD"
     SHORT = "rsitmd"
-    OFFICIAL_SIZES = {"train": 4291, "test": 452}
+    OFFICIAL_SIZES = (4291, 0, 452)
     FILES = "dataset_RSITMD.json and the folder images/"
     SOURCE = "https://github.com/xiaoyuan1996/AMFMN/tree/master/RSITMD"
     CLASSES = (
         "airport", "bareland", "baseballfield", "beach", "boat", "bridge", "center", "church", "commercial",
-        "denseresidential", "desert", "farmland", "forest", "industrial", "intersection", "meadow", "mediumresidential",
-        "mountain", "park", "parking", "plane", "playground", "pond", "port", "railwaystation", "resort", "river", "school",
-        "sparseresidential", "square", "stadium", "storagetanks", "viaduct",
+        "denseresidential", "desert", "farmland", "forest", "industrial", "intersection", "meadow",
+        "mediumresidential", "mountain", "park", "parking", "plane", "playground", "pond", "port", "railwaystation",
+        "resort", "river", "school", "sparseresidential", "square", "stadium", "storagetanks", "viaduct",
     )  # fmt: skip
     CITATION = """@article{yuan2021exploring,
   title={Exploring a Fine-Grained Multiscale Method for Cross-Modal Remote Sensing Image Retrieval},

@@ -1,4 +1,4 @@
-"""Sydney-Captions: 613 pictures of 500 x 500 pixels from Sydney, five captions each (Qu et al., CITS 2016)."""
+"""Sydney-Captions: 613 pictures of 500 x 500 pixels from Sydney, five captions each (Qu et al., 2016)."""
 
 from .captioned_images import CaptionedImages
 
@@ -6,12 +6,12 @@ from .captioned_images import CaptionedImages
 class SydneyCaptions(CaptionedImages):
     """Folder: `dataset.json` and `imgs/`, or one of the other layouts of `captioned_images`.
 
-    The file names are numbers and the published annotations have no classes: the label is -1 unless an annotation has it.
+    File names are numbers and the published annotations have no classes: labels are -1 unless an annotation has them.
     """
 
     TITLE = "Sydney-Captions"
     SHORT = "sydney"
-    OFFICIAL_SIZES = {"train": 497, "val": 58, "test": 58}
+    OFFICIAL_SIZES = (497, 58, 58)
     FILES = "dataset.json and the folder imgs/ (Sydney_captions)"
     SOURCE = "https://github.com/201528014227051/RSICD_optimal"
     CLASSES = ("airport", "industrial", "meadow", "ocean", "residential", "river", "runway")

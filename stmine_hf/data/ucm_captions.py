@@ -1,4 +1,4 @@
-"""UCM-Captions: 2,100 aerial pictures of 256 x 256 pixels (UC Merced Land Use), five captions each (Qu et al., CITS 2016)."""
+"""UCM-Captions: 2,100 aerial pictures of 256 x 256 pixels from UC Merced, five captions each (Qu et al., 2016)."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ class UCMCaptions(CaptionedImages):
 
     TITLE = "UCM-Captions"
     SHORT = "ucm"
-    OFFICIAL_SIZES = {"train": 1680, "val": 210, "test": 210}
+    OFFICIAL_SIZES = (1680, 210, 210)
     FILES = "dataset.json and the folder imgs/ (UCM_captions)"
     SOURCE = "https://github.com/201528014227051/RSICD_optimal"
     CLASSES = (
-        "agricultural", "airplane", "baseballdiamond", "beach", "buildings", "chaparral", "denseresidential", "forest",
-        "freeway", "golfcourse", "harbor", "intersection", "mediumresidential", "mobilehomepark", "overpass", "parkinglot",
-        "river", "runway", "sparseresidential", "storagetanks", "tenniscourt",
+        "agricultural", "airplane", "baseballdiamond", "beach", "buildings", "chaparral", "denseresidential",
+        "forest", "freeway", "golfcourse", "harbor", "intersection", "mediumresidential", "mobilehomepark",
+        "overpass", "parkinglot", "river", "runway", "sparseresidential", "storagetanks", "tenniscourt",
     )  # fmt: skip
     CITATION = """@inproceedings{qu2016deep,
   title={Deep Semantic Understanding of High Resolution Remote Sensing Image},
