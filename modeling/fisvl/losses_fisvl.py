@@ -203,9 +203,7 @@ def scene_adaptive_loss(
     def side(logits: Tensor, embeds: Tensor) -> Tensor:
         hardest = logits.argmax(dim=1)  # (B,)
         scores = _scores(embeds, embeds[hardest]) / temperature  # (B, B)  rows x hardest negatives
-        scores = scores.masked_fill(scores < margin, -math.inf if drop_below_margin else 0.0)
-        # an epsilon in the denominator = one more column with score log(EPS): no overflow at any temperature
-        shares = F.softmax(F.pad(scores, (0, 1), value=math.log(EPS)), dim=1)[:, :-1]
+        shares = _shares(scores, margin, drop_below_margin)  # (B, B)  rows sum to less than 1
         same_scene = scene_labels[:, None] == scene_labels[hardest]
         return torch.where(same_scene, intra_class * shares, inter_class * shares).sum(dim=1).mean()
 
@@ -321,6 +319,13 @@ def _scores(rows: Tensor, columns: Tensor) -> Tensor:
 
 def _equal(ids: Tensor) -> Tensor:
     return ids[:, None] == ids[None, :]  # (B, B) bool
+
+
+def _shares(scores: Tensor, margin: float, drop_below_margin: bool) -> Tensor:
+    """`E / (sum of the row's E + EPS)` with `E = exp(score)`; below the margin `E = exp(0)`, or 0 if dropped."""
+    scores = scores.masked_fill(scores < margin, -math.inf if drop_below_margin else 0.0)
+    # EPS in the denominator = one more column whose score is log(EPS): a softmax, so no temperature makes it overflow
+    return F.softmax(F.pad(scores, (0, 1), value=math.log(EPS)), dim=1)[:, :-1]
 
 
 def _world_size() -> int:
