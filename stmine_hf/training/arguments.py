@@ -56,7 +56,7 @@ class FisvlModelArguments:
         sources = [self.model_name_or_path is not None, any(backbones), self.toy_model]
         if sum(sources) != 1:
             raise StmineError(
-                "Name one source for the model: model_name_or_path, or vision_backbone + conv_backbone + text_backbone, "
+                "Name one source for the model: model_name_or_path, or vision_backbone + text_backbone (+ conv_backbone), "
                 f"or toy_model: true (found {sum(sources)} of them)."
             )
 
@@ -189,7 +189,7 @@ def parse_arguments(dataclasses: Sequence[type], argv: Sequence[str] | None = No
 
 
 def save_arguments(path: str | Path, *arguments: Any) -> None:
-    """Write the resolved settings as a YAML file that `--config` reads back (fields left at their default are left out)."""
+    """Write the resolved settings as a YAML file that `--config` reads back; fields at their default are left out."""
     resolved: dict[str, Any] = {}
     for group in arguments:
         for item in fields(group):

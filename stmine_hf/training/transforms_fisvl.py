@@ -1,9 +1,9 @@
 """Training-time augmentation of overhead pictures, as named presets.
 
-`rsitmd`, `rsicd`, `ucm` and `sydney` are the released recipes (FISVL-pytorch/dataset/__init__.py and randaugment.py), on
+`rsitmd`, `rsicd`, `ucm` and `sydney` are the released recipes (FISVL-pytorch/dataset/__init__.py, randaugment.py), on
 torchvision's operations; `lite` is a cheap one for CPU training; `none` is what evaluation does. A preset turns an RGB
-PIL image into a normalised float tensor `(3, height, width)`. All randomness comes from torch's global generator, so that
-the caller's seed decides (see `seeded`).
+PIL image into a normalised float tensor `(3, height, width)`. All randomness comes from torch's global generator, so
+that the caller's seed decides (see `seeded`).
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ class RandAugment(nn.Module):
     """The released augmentation policy: `num_ops` draws with replacement, each carried out with probability `prob`.
 
     Levels run from 0 to 10. Brightness and sharpness use the factor 0.1 + 1.8 level / 10 (1.36 at level 7: they always
-    brighten and sharpen), shears slope 0.3 level / 10, shifts 10 level / 10 pixels, rotations 30 level / 10 degrees; the
-    last three in a random direction, with grey shown at the border.
+    brighten and sharpen), shears the slope 0.3 level / 10, shifts `level` pixels, rotations 3 level degrees; the last
+    three go in a random direction, with grey shown at the border.
 
     Shape: uint8 `(3, H, W)` in and out.
     """
@@ -160,7 +160,7 @@ class GridMask(nn.Module):
         height, width = image.shape[-2:]
         period = int(torch.randint(self.low, self.high, ()))
         top, left = torch.randint(period, (2,)).tolist()
-        # A point lies on a bar when its coordinate, in the lattice's own rotated axes, falls into the bar's part of the
+        # A point lies on a bar when its coordinate in the lattice's own, rotated axes falls into the bar's part of the
         # period: no mask needs to be drawn large and turned.
         angle = math.radians(int(torch.randint(360, ())))
         y = torch.arange(height).unsqueeze(1) - (height - 1) / 2

@@ -1,0 +1,136 @@
+"""Train FISVL: image-text retrieval on remote-sensing pictures.
+
+    accelerate launch examples/train_fisvl.py --config examples/configs/fisvl_toy.yaml
+    accelerate launch examples/train_fisvl.py --config examples/configs/official_rsicd.yaml --data_dir data/rsicd
+    accelerate launch examples/train_fisvl.py --config RUN/config.yaml --resume_from_checkpoint auto
+
+Any field of the YAML file can be given on the command line too, which wins; `--help` lists them all. `output_dir` gets
+`best/` (the model with the highest validation mean recall, ready for `stmine index --model`), checkpoints to resume from,
+`config.yaml` (the settings as resolved), and at the end `results.json` and `curves.png`.
+"""
+
+import logging
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from transformers import AutoTokenizer, set_seed
+from transformers.utils import logging as transformers_logging
+
+from stmine_hf import FisvlConfig, FisvlModel, FisvlProcessor, load_dataset
+from stmine_hf.errors import StmineError
+from stmine_hf.modeling.fisvl.processing_fisvl import FisvlImageProcessor
+from stmine_hf.training.arguments import (
+    FisvlDataArguments,
+    FisvlModelArguments,
+    FisvlTrainingArguments,
+    parse_arguments,
+    save_arguments,
+)
+from stmine_hf.training.collator_fisvl import CaptionedPictures, FisvlCollator
+from stmine_hf.training.toy_model_fisvl import build_toy_fisvl
+from stmine_hf.training.trainer_fisvl import BEST_FOLDER, FisvlTrainer, last_checkpoint
+from stmine_hf.training.transforms_fisvl import build_transform
+from stmine_hf.training.write_up import best_evaluation, plot_curves, write_results
+
+
+def main() -> None:
+    # 1. Settings: one YAML file, the command line on top.
+    model_args, data_args, args = parse_arguments((FisvlModelArguments, FisvlDataArguments, FisvlTrainingArguments))
+    logging.basicConfig(level=logging.INFO if args.process_index == 0 else logging.ERROR, format="%(message)s")
+    output_dir = Path(args.output_dir)
+    if args.should_save:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        save_arguments(output_dir / "config.yaml", model_args, data_args, args)
+    set_seed(args.seed)
+
+    # 2. Data. One process builds the table of rows, the others then find it in the cache.
+    with args.main_process_first(desc="reading the data set"):
+        options = data_args.dataset_options or {}
+        splits = load_dataset(data_args.dataset, data_dir=data_args.data_dir, **options)
+    train_rows = take(splits, data_args.train_split, data_args.max_train_images)
+    eval_rows = take(splits, data_args.eval_split, data_args.max_eval_images) if args.eval_strategy != "no" else None
+
+    # 3. Model and processor.
+    model, processor = build_model(model_args, train_rows)
+
+    # 4. Training samples: which captions, word dropping, augmentation, tokens.
+    samples = CaptionedPictures(train_rows, data_args.captions_per_step, processor.max_words, args.seed)
+    transform = build_transform(data_args.augmentation, processor.image_processor)
+    collator = FisvlCollator(processor, transform, data_args.deletion_rate)
+
+    # 5. Train.
+    trainer = FisvlTrainer(
+        model=model,
+        args=args,
+        train_dataset=samples,
+        eval_dataset=eval_rows,
+        data_collator=collator,
+        processing_class=processor,
+    )
+    resume = args.resume_from_checkpoint
+    if resume == "auto":
+        resume = last_checkpoint(output_dir)
+        logging.info("Going on from %s" % resume if resume else "No checkpoint in %s: starting anew." % output_dir)
+    trainer.train(resume_from_checkpoint=resume)
+
+    # 6. Write up.
+    if trainer.is_world_process_zero():
+        if eval_rows is None:
+            trainer.keep_last()
+        history = trainer.state.log_history
+        parameters = sum(tensor.numel() for tensor in model.parameters())
+        write_results(output_dir / "results.json", history, parameters=parameters, unreadable=samples.unreadable)
+        plot_curves(output_dir / "curves.png", history)
+        print_summary(best_evaluation(history), output_dir)
+
+
+def take(splits, split: str, count: int | None):
+    """The rows of a split, or the first `count` of them."""
+    if split not in splits:
+        raise StmineError(f"The data set has no split {split!r}; it has {', '.join(splits)}.")
+    rows = splits[split]
+    return rows if count is None else rows.select(range(min(count, len(rows))))
+
+
+def build_model(args: FisvlModelArguments, train_rows) -> tuple[FisvlModel, FisvlProcessor]:
+    """From a FISVL folder, from pretrained backbones, or a tiny one from nothing."""
+    fields = args.model_config or {}
+    if unknown := set(fields) - set(FisvlConfig().to_dict()):
+        raise StmineError(f"model_config: FisvlConfig has no field {', '.join(sorted(unknown))}.")
+    if args.toy_model:
+        captions = (caption for captions in train_rows["captions"] for caption in captions)
+        return build_toy_fisvl(captions, **fields)
+    if args.model_name_or_path:
+        folder = args.model_name_or_path
+        try:
+            model = FisvlModel.from_pretrained(folder, **fields)
+        except OSError as error:
+            raise StmineError(f"No FISVL model in {folder}: {' '.join(str(error).split())}") from None
+        return model.train(), FisvlProcessor.from_pretrained(folder)
+    model = FisvlModel.from_backbones(args.vision_backbone, args.text_backbone, args.conv_backbone, **fields)
+    return model, FisvlProcessor(FisvlImageProcessor(), AutoTokenizer.from_pretrained(args.text_backbone))
+
+
+def print_summary(best: dict | None, output_dir: Path) -> None:
+    """The best validation scores and what to type next."""
+    if best is not None:
+        table = Table(title=f"Best on validation: step {best['step']}, epoch {best['epoch']:.0f}")
+        for column in ("query", "R@1", "R@5", "R@10"):
+            table.add_column(column, justify="left" if column == "query" else "right")
+        table.add_row("picture -> text", *(f"{best[f'eval_txt_r{k}']:.2f}" for k in (1, 5, 10)))
+        table.add_row("text -> picture", *(f"{best[f'eval_img_r{k}']:.2f}" for k in (1, 5, 10)))
+        table.add_row("mean recall", "", "", f"{best['eval_r_mean']:.2f}", style="bold")
+        Console().print(table)
+    model = output_dir / BEST_FOLDER
+    print(f"Model, scores and curves are in {output_dir}. Search your own pictures with it:")
+    print(f"  stmine index PICTURES --model {model} --out my-index")
+    print('  stmine search my-index "many planes near a terminal"')
+
+
+if __name__ == "__main__":
+    transformers_logging.set_verbosity_warning()
+    try:
+        main()
+    except StmineError as error:
+        raise SystemExit(f"error: {error}") from None
