@@ -21,7 +21,7 @@ $(READY): pyproject.toml
 	@test -x $(BIN)/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "installing stmine-hf and what it needs into $(VENV) (PyTorch is large: the first time takes minutes)"
 	@$(BIN)/python -m pip install --quiet --upgrade pip
-	@$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	@$(BIN)/python -m pip install --editable ".[dev]"
 	@touch $@
 
 demo: $(READY)  ## search pictures by sentences; your own: make demo PICTURES=dir QUERY="many planes"

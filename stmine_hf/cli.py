@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import asdict
+from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,7 +25,7 @@ from rich.table import Table
 from .errors import StmineError
 
 if TYPE_CHECKING:
-    from .search import Hit, ImageIndex
+    from .search import BuildReport, Hit, ImageIndex
 
 DEMO_PICTURES = 96  # a dozen of each of the toy scene kinds: indexed in seconds on a laptop
 DEMO_QUERIES = (
@@ -139,7 +142,7 @@ def search(
     if out is None and not as_json:
         out = Path("outputs/search")
     with _prints_only_json(as_json):
-        hits = ImageIndex.open(index, model=model, device=device).query(_sentence_or_picture(query), k=k)
+        hits = ImageIndex.open(index, model=model, device=device).query(query, k=k)
         written = _write_hits(hits, out, "hits", title=query) if out else {}
     if as_json:
         _print_json({"query": query, "hits": [_hit_row(hit) for hit in hits], **written})
@@ -280,20 +283,24 @@ def demo(
 
     _hush_libraries()
     if pictures is None:
-        pictures = out / "scenes" / "images"
-        write_scenes(out / "scenes", count=DEMO_PICTURES, seed=0)
+        pictures, index_folder = out / "scenes", out / "scenes.index"
+        write_scenes(pictures, count=DEMO_PICTURES, seed=0)
+        shutil.rmtree(index_folder, ignore_errors=True)  # of an earlier demo, maybe with another model
         print(f"Drew {DEMO_PICTURES} toy scenes: {pictures}")
-    built = ImageIndex.build(pictures, out / "index", model=model, device=device)
-    _show_report(built, out / "index")
+    else:  # kept from demo to demo: a large folder is embedded once for each model
+        digest = blake2b(f"{pictures.absolute()} {model}".encode(), digest_size=4).hexdigest()
+        index_folder = out / f"{pictures.absolute().name}-{digest}.index"
+    built = ImageIndex.build(pictures, index_folder, model=model, device=device)
+    _show_report(built, index_folder)
     sheets = []
     for number, text in enumerate(query or DEMO_QUERIES, start=1):
-        hits = built.query(_sentence_or_picture(text), k=k)
+        hits = built.query(text, k=k)
         _show_hits(hits, text)
         sheets.append(_write_hits(hits, out, f"{number}-{_slug(text)}", title=text))
     print("Look at:")
     for written in sheets:
         print(f"  {written['contact_sheet']}   {written['html_page']}")
-    print(f'Search on: stmine search {out / "index"} "your own sentence"')
+    print(f'Search on: stmine search {index_folder} "your own sentence"')
 
 
 @app.command("version")
@@ -351,15 +358,6 @@ def _print_json(document: dict[str, Any]) -> None:
     print(json.dumps(document, indent=2, ensure_ascii=False))
 
 
-def _sentence_or_picture(query: str) -> str | Path:
-    """A query that names an existing file is that picture; everything else is a sentence."""
-    try:
-        is_picture = Path(query).is_file()
-    except (OSError, ValueError):  # too long for a file name, or a NUL in it
-        is_picture = False
-    return Path(query) if is_picture else query
-
-
 def _slug(text: str) -> str:
     """A short file name that still tells what was searched for; empty for scripts without ASCII letters."""
     return re.sub(r"[^a-z0-9]+", "-", Path(text).stem.lower()).strip("-")[:40].rstrip("-") or "query"
@@ -394,28 +392,26 @@ def _show_files(written: dict[str, str]) -> None:
 
 
 def _index_summary(built: ImageIndex, out: Path) -> dict[str, Any]:
-    report = built.report
-    return {
-        "index": str(out),
-        "pictures": len(built),
-        "added": report.added,
-        "unchanged": report.unchanged,
-        "removed": report.removed,
-        "skipped": [{"path": str(path), "reason": reason} for path, reason in report.skipped],
-        "seconds": report.seconds,
-    }
+    return {"index": str(out), "pictures": len(built), **asdict(_report(built))}
 
 
 def _show_report(built: ImageIndex, out: Path, *, most_skipped: int = 10) -> None:
-    report = built.report
+    report = _report(built)
     print(
-        f"Index {out}: {len(built)} pictures ({report.added} added, {report.unchanged} unchanged, "
-        f"{report.removed} removed, {len(report.skipped)} skipped) in {report.seconds:.1f} s"
+        f"Index {out}: {len(built)} pictures ({report.added} added, {report.changed} changed, "
+        f"{report.unchanged} unchanged, {report.removed} removed, {len(report.skipped)} skipped)"
     )
+    memory = f", peak memory {report.peak_memory_mb:.0f} MB" if report.peak_memory_mb else ""
+    print(f"{report.embedded} embedded in {report.seconds:.1f} s, {report.pictures_per_second:.1f} a second{memory}")
     for path, reason in report.skipped[:most_skipped]:
         print(f"  skipped {path}: {reason}")
     if len(report.skipped) > most_skipped:
         print(f"  ... and {len(report.skipped) - most_skipped} more (--json lists all)")
+
+
+def _report(built: ImageIndex) -> BuildReport:
+    assert built.report is not None  # `build` sets it
+    return built.report
 
 
 if __name__ == "__main__":
