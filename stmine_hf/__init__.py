@@ -47,14 +47,24 @@ def __dir__() -> list[str]:
 
 
 def _register_fisvl() -> None:
-    """Let `AutoModel.from_pretrained(folder)` find FISVL without `trust_remote_code` once this package is in use."""
-    from transformers import AutoConfig, AutoModel, AutoModelForZeroShotImageClassification, AutoProcessor
+    """Let the Auto classes find FISVL without `trust_remote_code`, and let what is saved carry its code along."""
+    from transformers import (
+        AutoConfig,
+        AutoImageProcessor,
+        AutoModel,
+        AutoModelForZeroShotImageClassification,
+        AutoProcessor,
+    )
 
     from .modeling.fisvl.configuration_fisvl import FisvlConfig
     from .modeling.fisvl.modeling_fisvl import FisvlModel
-    from .modeling.fisvl.processing_fisvl import FisvlProcessor
+    from .modeling.fisvl.processing_fisvl import FisvlImageProcessor, FisvlProcessor
 
     AutoConfig.register(FisvlConfig.model_type, FisvlConfig, exist_ok=True)
     AutoModel.register(FisvlConfig, FisvlModel, exist_ok=True)
     AutoModelForZeroShotImageClassification.register(FisvlConfig, FisvlModel, exist_ok=True)
+    backends = dict.fromkeys(("pil", "torchvision"), FisvlImageProcessor)  # one class, whichever is asked for
+    AutoImageProcessor.register(FisvlConfig, image_processor_classes=backends, exist_ok=True)
     AutoProcessor.register(FisvlConfig, FisvlProcessor, exist_ok=True)
+    for saved_with_code in (FisvlConfig, FisvlModel, FisvlImageProcessor, FisvlProcessor):
+        saved_with_code.register_for_auto_class()
