@@ -4,9 +4,11 @@
     accelerate launch examples/train_fisvl.py --config examples/configs/official_rsicd.yaml --data_dir data/rsicd
     accelerate launch examples/train_fisvl.py --config RUN/config.yaml --resume_from_checkpoint auto
 
+Several processes on CPUs: `torchrun --nproc_per_node 2 examples/train_fisvl.py --ddp_backend gloo ...`.
+
 Any field of the YAML file can be given on the command line too, which wins; `--help` lists them all. `output_dir` gets
-`best/` (the model with the highest validation mean recall, ready for `stmine index --model`), checkpoints to resume from,
-`config.yaml` (the settings as resolved), and at the end `results.json` and `curves.png`.
+`best/` (the model with the highest validation mean recall, ready for `stmine index --model`), checkpoints to resume
+from, `config.yaml` (the settings as resolved), and at the end `results.json` and `curves.png`.
 """
 
 import logging
@@ -14,12 +16,12 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from stmine_hf.modeling.fisvl.processing_fisvl import FisvlImageProcessor
 from transformers import AutoTokenizer, set_seed
 from transformers.utils import logging as transformers_logging
 
 from stmine_hf import FisvlConfig, FisvlModel, FisvlProcessor, load_dataset
 from stmine_hf.errors import StmineError
-from stmine_hf.modeling.fisvl.processing_fisvl import FisvlImageProcessor
 from stmine_hf.training.arguments import (
     FisvlDataArguments,
     FisvlModelArguments,
@@ -71,7 +73,7 @@ def main() -> None:
     resume = args.resume_from_checkpoint
     if resume == "auto":
         resume = last_checkpoint(output_dir)
-        logging.info("Going on from %s" % resume if resume else "No checkpoint in %s: starting anew." % output_dir)
+        logging.info(f"Going on from {resume}" if resume else f"No checkpoint in {output_dir}: starting anew.")
     trainer.train(resume_from_checkpoint=resume)
 
     # 6. Write up.

@@ -56,8 +56,8 @@ class FisvlModelArguments:
         sources = [self.model_name_or_path is not None, any(backbones), self.toy_model]
         if sum(sources) != 1:
             raise StmineError(
-                "Name one source for the model: model_name_or_path, or vision_backbone + text_backbone (+ conv_backbone), "
-                f"or toy_model: true (found {sum(sources)} of them)."
+                "Name one source for the model: model_name_or_path, or vision_backbone and text_backbone (and "
+                f"conv_backbone), or toy_model: true; found {sum(sources)} of them."
             )
 
 

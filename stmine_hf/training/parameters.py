@@ -45,7 +45,7 @@ def undecayed_names(model: nn.Module) -> set[str]:
     """Parameters without weight decay: "bias" in the name, or the scale of a layer norm.
 
     The released rule, which matches names (`bias`, `LayerNorm.weight`, `norm{,1,2}.weight`), said in terms of the
-    modules. As there, Swin's relative position bias tables are not decayed, the temperatures and batch norms' scales are.
+    modules. As there, Swin's relative position bias tables are not decayed; temperatures and batch norms' scales are.
     """
     names = {name for name, _ in model.named_parameters() if "bias" in name}
     for prefix, module in model.named_modules():

@@ -1,4 +1,4 @@
-"""`transformers.Trainer` for FISVL: released optimizer groups, retrieval as evaluation, weight mean, best by validation."""
+"""`transformers.Trainer` for FISVL: released optimizer groups, retrieval as evaluation, weight mean, best kept."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class FisvlTrainer(Trainer):
     """Trains a `FisvlModel` on `CaptionedPictures`.
 
     * The model is told the epoch (the value-guided schedule reads it); every loss term is logged.
-    * `evaluate()` measures retrieval on `eval_dataset`, rows as `stmine_hf.load_dataset` yields. Each time the validation
-      metric rises, the model goes to `<output_dir>/best`, so that a run cut short leaves its best model behind.
+    * `evaluate()` measures retrieval on `eval_dataset`, rows as `stmine_hf.load_dataset` yields. Each time the
+      validation metric rises, the model goes to `<output_dir>/best`: a run cut short leaves its best model behind.
     * With `ema_decay` the mean weights are what is evaluated and kept there. Checkpoints hold both kinds.
 
     Args:
@@ -93,9 +93,9 @@ class FisvlTrainer(Trainer):
         origin = f" ({' and '.join(upstream)} are not finite already)" if upstream else ""
         values = ", ".join(f"{name} {value:.4g}" for name, value in terms.items())
         return (
-            f"The loss is {float(outputs.loss)} at step {self.state.global_step} (epoch {self.current_epoch}), because of "
-            f"{', '.join(guilty)}{origin}; all terms: {values}. Lower learning_rate (now {self._get_learning_rate():.2g}) "
-            "or set max_grad_norm, and go on from the last checkpoint with --resume_from_checkpoint auto."
+            f"The loss is {float(outputs.loss)} at step {self.state.global_step} (epoch {self.current_epoch}) because "
+            f"of {', '.join(guilty)}{origin}; all terms: {values}. Lower learning_rate (now {self.args.learning_rate:.2g}) "
+            "or max_grad_norm, and go on from the last checkpoint with --resume_from_checkpoint auto."
         )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -164,7 +164,7 @@ class FisvlTrainer(Trainer):
             self._keep_best()
 
     def _keep_best(self, report: Any = None) -> None:
-        """Write the model, its processor and its scores beside `best`, then take its place: never half a model there."""
+        """Write model, processor and scores beside `best`, then take its place: never half a model there."""
         best = Path(self.args.output_dir) / BEST_FOLDER
         new = best.with_name(BEST_FOLDER + ".new")
         shutil.rmtree(new, ignore_errors=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def best_evaluation(history: list[dict[str, Any]], metric: str = "eval_r_mean") -> dict[str, Any] | None:
-    """The entry of a Trainer's log history with the highest `metric`; the earliest of equals, None without evaluation."""
+    """The entry of a Trainer's log history with the highest `metric` (the earliest of equals), None without any."""
     evaluations = [entry for entry in history if metric in entry]
     return max(evaluations, key=lambda entry: entry[metric], default=None)
 
