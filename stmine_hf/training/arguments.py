@@ -158,7 +158,7 @@ class FisvlTrainingArguments(TrainingArguments):
                 raise StmineError(f"{name} must not be negative, got {getattr(self, name)}.")
 
 
-def parse_arguments(dataclasses: Sequence[type], argv: Sequence[str] | None = None) -> tuple[Any, ...]:
+def parse_arguments(dataclasses: Sequence[Any], argv: Sequence[str] | None = None) -> tuple[Any, ...]:
     """Read `--config FILE.yaml [--field value ...]` into one instance of each dataclass.
 
     Args:

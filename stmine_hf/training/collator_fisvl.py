@@ -126,8 +126,8 @@ class FisvlCollator:
     """Items of `CaptionedPictures` to a batch of n pictures and n x k captions (k captions a picture).
 
     Gives `pixel_values (n, 3, H, W)`; `input_ids`, `attention_mask (n k, L)`; `image_ids`, `scene_labels (n k,)`
-    int64; `caption_weights (n k,)` float32; and for k > 1 `image_index (n k,)`: the row of `pixel_values` that a caption
-    belongs to.
+    int64; `caption_weights (n k,)` float32; and for k > 1 `image_index (n k,)`: the row of `pixel_values` that a
+    caption belongs to.
 
     Args:
         processor: A `FisvlProcessor`; its tokenizer is used on the captions.

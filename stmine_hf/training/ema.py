@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 
 class WeightEma:
@@ -26,7 +26,9 @@ class WeightEma:
     def __init__(self, model: nn.Module, decay: float):
         self.decay = decay
         self.updates = 0
-        self._live = {name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad}
+        self._live: dict[str, Tensor] = {
+            name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad
+        }
         self._live |= {name: tensor for name, tensor in model.named_buffers() if tensor.is_floating_point()}
         self.mean = {name: tensor.detach().clone() for name, tensor in self._live.items()}
 

@@ -35,7 +35,9 @@ def freeze_by_name(model: nn.Module, patterns: Iterable[str]) -> int:
 
 def freeze_batchnorm(model: nn.Module) -> list[nn.Module]:
     """Stop training batch norms' scales and shifts; the caller keeps the returned modules in eval mode."""
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    norms: list[nn.Module] = [
+        module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)
+    ]
     for norm in norms:
         norm.requires_grad_(False)
     return norms

@@ -55,7 +55,8 @@ class FisvlTrainer(Trainer):
     ):
         self._frozen_norms = apply_freezing(model, args)
         super().__init__(model=model, args=args, train_dataset=train_dataset, **kwargs)
-        self.ema = WeightEma(self.model, args.ema_decay) if args.ema_decay else None
+        self.samples, self.fisvl, self.processor = train_dataset, model, self.processing_class
+        self.ema = WeightEma(model, args.ema_decay) if args.ema_decay else None
         self._terms: dict[str, Tensor] = {}
         self._terms_steps = 0
         self.add_callback(_EachStep(self))
@@ -94,8 +95,9 @@ class FisvlTrainer(Trainer):
         values = ", ".join(f"{name} {value:.4g}" for name, value in terms.items())
         return (
             f"The loss is {float(outputs.loss)} at step {self.state.global_step} (epoch {self.current_epoch}) because "
-            f"of {', '.join(guilty)}{origin}; all terms: {values}. Lower learning_rate (now {self.args.learning_rate:.2g}) "
-            "or max_grad_norm, and go on from the last checkpoint with --resume_from_checkpoint auto."
+            f"of {', '.join(guilty)}{origin}; all terms: {values}. Lower learning_rate (now "
+            f"{self.args.learning_rate:.2g}) or max_grad_norm (now {self.args.max_grad_norm:g}), and go on from the last "
+            "checkpoint with --resume_from_checkpoint auto."
         )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -118,16 +120,16 @@ class FisvlTrainer(Trainer):
                 "conv_encoder.": args.vision_lr_mult,
                 "text_encoder.": args.text_lr_mult,
             }
-            groups = parameter_groups(self.model, args.learning_rate, args.weight_decay, multipliers)
+            groups = parameter_groups(self.fisvl, args.learning_rate, args.weight_decay, multipliers)
             for group in groups:
                 del group["names"]
-            kind, options = self.get_optimizer_cls_and_kwargs(args, self.model)
+            kind, options = self.get_optimizer_cls_and_kwargs(args)
             self.optimizer = kind(groups, **options)
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
         if self.args.released_schedule_length:
-            per_epoch = math.ceil(len(self.train_dataset) / self.get_total_train_batch_size(self.args))
+            per_epoch = math.ceil(len(self.samples) / self.get_total_train_batch_size(self.args))
             num_training_steps = math.ceil(per_epoch * self.args.num_train_epochs)
         return super().create_scheduler(num_training_steps, optimizer)
 
@@ -139,8 +141,8 @@ class FisvlTrainer(Trainer):
         start = time.perf_counter()
         with self.ema.applied() if self.ema else nullcontext():
             report = evaluate_retrieval(
-                self.model,
-                self.processing_class,
+                self.fisvl,
+                self.processor,
                 self.eval_dataset if eval_dataset is None else eval_dataset,
                 batch_size=self.args.per_device_eval_batch_size,
                 progress=not self.args.disable_tqdm and self.is_world_process_zero(),
@@ -150,7 +152,7 @@ class FisvlTrainer(Trainer):
             self.log(metrics)
             if self.is_in_train and self._is_best(metrics) and self.is_world_process_zero():
                 self._keep_best(report)
-        self.model.train(self.is_in_train)
+        self.fisvl.train(self.is_in_train)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
@@ -165,11 +167,12 @@ class FisvlTrainer(Trainer):
 
     def _keep_best(self, report: Any = None) -> None:
         """Write model, processor and scores beside `best`, then take its place: never half a model there."""
-        best = Path(self.args.output_dir) / BEST_FOLDER
+        best = Path(self.args.output_dir or ".") / BEST_FOLDER
         new = best.with_name(BEST_FOLDER + ".new")
         shutil.rmtree(new, ignore_errors=True)
-        self.model.save_pretrained(new)
-        self.processing_class.save_pretrained(new)
+        part: Any
+        for part in (self.fisvl, self.processor):
+            part.save_pretrained(new)
         if report is not None:
             report.save(new)
         shutil.rmtree(best, ignore_errors=True)
@@ -199,7 +202,7 @@ class _EachStep(TrainerCallback):
         self.trainer = trainer
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.trainer.train_dataset.set_epoch(self.trainer.current_epoch)
+        self.trainer.samples.set_epoch(self.trainer.current_epoch)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.trainer.ema:

@@ -15,7 +15,7 @@ def best_evaluation(history: list[dict[str, Any]], metric: str = "eval_r_mean") 
 
 def write_results(path: str | Path, history: list[dict[str, Any]], **facts: Any) -> dict[str, Any]:
     """Write the best evaluation, the last training summary and further facts as JSON; returns what was written."""
-    summary = next((entry for entry in reversed(history) if "train_runtime" in entry), {})
+    summary: dict[str, Any] = next((entry for entry in reversed(history) if "train_runtime" in entry), {})
     results = {"best": best_evaluation(history), "training": summary, **facts}
     Path(path).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     return results
