@@ -1,0 +1,262 @@
+"""Score a retrieval model on a captioned set: the paper's table, and beside it the honest variant.
+
+The Trainer (after each epoch), `stmine evaluate fisvl` and the model cards all call `evaluate_retrieval`, so that a
+number in a log, on the screen and on a card is the same number.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import datasets
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from ..errors import StmineError
+from ..metrics.retrieval import (
+    KS,
+    RetrievalRanks,
+    recall_curve,
+    recall_of_ranks,
+    retrieval_ranks,
+    same_text_answers,
+)
+from ..search.embedding import embed_images, embed_texts
+from ..search.images import PictureError, Skip, picture_errors
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+HONEST = "honest_"  # prefix of the honest variant's metrics
+_PACKAGES = ("stmine-hf", "torch", "transformers", "datasets", "numpy", "pillow")
+_COLOURS = {"txt": "#2166ac", "img": "#b2182b"}
+_DIRECTIONS = {"txt": "image → text", "img": "text → image"}
+
+
+class EvaluationError(StmineError):
+    """A data set on which nothing can be measured."""
+
+
+@dataclass(frozen=True)
+class RetrievalReport:
+    """What a model scored, on what.
+
+    Attributes:
+        ranks: of the best right answer to every query, in the paper's protocol.
+        honest_ranks: the same, where any caption that reads as one of the image's own is right.
+        model, dataset, split: names, None where unknown.
+        images, captions, distinct_captions: how many were measured.
+        skipped: pictures left out with their captions, and why.
+        seconds: the whole evaluation.
+    """
+
+    ranks: RetrievalRanks
+    honest_ranks: RetrievalRanks
+    model: str | None
+    dataset: str | None
+    split: str | None
+    images: int
+    captions: int
+    distinct_captions: int
+    skipped: list[Skip] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """`txt_r1, txt_r5, txt_r10, img_r1, img_r5, img_r10, r_mean` in percent, then the same with `honest_`."""
+        honest = recall_of_ranks(self.honest_ranks)
+        return recall_of_ranks(self.ranks) | {HONEST + key: value for key, value in honest.items()}
+
+    def table(self) -> Table:
+        """The paper's row of numbers, and the honest one below it."""
+        title = " ".join(name for name in (self.model, "on", self.dataset or "the data", self.split) if name)
+        caption = f"{self.images} images, {self.captions} captions ({self.distinct_captions} different ones)"
+        if self.skipped:
+            caption += f"; skipped {len(self.skipped)} images, the first {self.skipped[0].path}: "
+            caption += self.skipped[0].reason
+        table = Table(title=title, caption=caption)
+        table.add_column("recall, %")
+        for direction in _DIRECTIONS.values():
+            for place, k in enumerate(KS):
+                table.add_column(f"{direction}\nR@{k}" if place == 0 else f"\nR@{k}", justify="right")
+        table.add_column("\nmR", justify="right", style="bold")
+        rows = {"paper's protocol": self.ranks, "same text counts as right": self.honest_ranks}
+        for name, ranks in rows.items():
+            table.add_row(name, *(f"{value:.2f}" for value in recall_of_ranks(ranks).values()))
+        return table
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything that `results.json` holds."""
+        return {
+            "model": self.model,
+            "dataset": self.dataset,
+            "split": self.split,
+            "images": self.images,
+            "captions": self.captions,
+            "distinct_captions": self.distinct_captions,
+            "skipped": [skip._asdict() for skip in self.skipped],
+            "metrics": self.metrics,
+            "recall_curve": recall_curve(self.ranks),
+            "honest_recall_curve": recall_curve(self.honest_ranks),
+            "seconds": round(self.seconds, 2),
+            "versions": _versions(),
+        }
+
+    def save(self, folder: str | Path) -> None:
+        """Write `results.json` and `recall_curve.png` (needs matplotlib) into `folder`, which is made if need be."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+        (folder / "results.json").write_text(text + "\n", encoding="utf-8")
+        try:
+            figure = self.draw()
+        except ImportError:
+            raise StmineError(
+                f"Wrote {folder / 'results.json'}, but the picture needs matplotlib: pip install 'stmine-hf[search]'"
+            ) from None
+        figure.savefig(folder / "recall_curve.png", dpi=150)
+
+    def draw(self) -> Figure:
+        """Recall over the number of answers one is willing to look at, for both directions and protocols."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(7.2, 4.5), layout="constrained")
+        axes = figure.subplots()
+        paper, honest = recall_curve(self.ranks), recall_curve(self.honest_ranks)
+        for side, direction in _DIRECTIONS.items():
+            axes.plot(paper["k"], paper[side], color=_COLOURS[side], linewidth=2, label=direction)
+            axes.plot(honest["k"], honest[side], "--", color=_COLOURS[side], label=f"{direction}, same text is right")
+            axes.plot(KS, [paper[side][k - 1] for k in KS], "o", color=_COLOURS[side], markersize=5)
+        axes.set_xscale("log")
+        axes.set_xticks([1, 2, 5, 10, 20, 50, 100], ["1", "2", "5", "10", "20", "50", "100"])
+        axes.minorticks_off()
+        axes.set(xlim=(0.93, 108), ylim=(0, 102), xlabel="answers looked at (k)", ylabel="right answer among them, %")
+        what = " ".join(name for name in (self.dataset, self.split) if name) or "retrieval"
+        axes.set_title(
+            f"{what}: {self.images} images, {self.captions} captions, mR {recall_of_ranks(self.ranks)['r_mean']:.2f} %",
+            fontsize="medium",
+            loc="left",
+        )
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize="small", loc="upper left")
+        return figure
+
+
+def evaluate_retrieval(
+    model: Any,
+    processor: Any,
+    dataset: Iterable[Mapping[str, Any]],
+    *,
+    batch_size: int = 64,
+    device: str | torch.device | None = None,
+    progress: bool = True,
+) -> RetrievalReport:
+    """Embed every image and every different caption once, rank each against all of the other kind.
+
+    Every process of a distributed run measures the whole set by itself.
+
+    Args:
+        model: has `get_image_features` and `get_text_features`; afterwards in the mode (train, eval) it came in.
+        processor: the model's.
+        dataset: rows with `image` (PIL), `captions` (list of str) and, for messages, `filename`: a `datasets.Dataset`,
+            a stream, or any iterable. Unreadable images are skipped with their captions and reported.
+        batch_size: images, and captions, at a time.
+        device: where to run; by default where the model is.
+        progress: show a bar on stderr.
+
+    Returns:
+        RetrievalReport: `.metrics`, `.table()`, `.save(folder)`.
+
+    Raises:
+        EvaluationError: no row has a readable image and a caption.
+    """
+    start, was_training = time.perf_counter(), model.training
+    captions: list[list[str]] = []
+    skipped: list[Skip] = []
+
+    def readable_images() -> Iterator[Image.Image]:
+        rows = _undecoded(dataset)
+        total = len(rows) if hasattr(rows, "__len__") else None
+        console = Console(stderr=True)
+        bar = track(rows, "Embedding images", total, console=console, transient=True, disable=not progress)
+        for number, row in enumerate(bar):
+            try:
+                with picture_errors():
+                    image = _decode(row["image"])
+                if not row["captions"]:
+                    raise PictureError("it has no caption")
+            except PictureError as error:
+                skipped.append(Skip(str(row.get("filename") or f"row {number}"), str(error)))
+                continue
+            captions.append(list(row["captions"]))
+            yield image
+
+    try:
+        image_embeds = embed_images(model, processor, readable_images(), batch_size=batch_size, device=device)
+        if not captions:
+            found = f"; the first: {skipped[0].path}, {skipped[0].reason}" if skipped else ""
+            raise EvaluationError(
+                f"Expected rows with a readable image and captions, found none ({len(skipped)} skipped{found})."
+            )
+        texts = [text for own in captions for text in own]
+        distinct = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+        text_embeds = embed_texts(model, processor, list(distinct), batch_size=batch_size, device=device)
+    finally:
+        model.train(was_training)
+    # scored once and then copied: captions of one text tie exactly, whatever the matrix product rounds
+    scores = (image_embeds @ text_embeds.T)[:, [distinct[text] for text in texts]]  # (images, captions)
+    owner = [image for image, own in enumerate(captions) for _ in own]
+    info, split = getattr(dataset, "info", None), getattr(dataset, "split", None)
+    return RetrievalReport(
+        ranks=retrieval_ranks(scores, text_to_image=owner),
+        honest_ranks=retrieval_ranks(scores, *same_text_answers(captions)),
+        model=_model_name(model),
+        dataset=getattr(info, "dataset_name", None) or getattr(info, "builder_name", None),
+        split=None if split is None else str(split),
+        images=len(captions),
+        captions=len(texts),
+        distinct_captions=len(distinct),
+        skipped=skipped,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _undecoded(dataset: Any) -> Any:
+    """The rows with their images still encoded, so that a broken one is an error of its row and not of the iterator."""
+    if isinstance((getattr(dataset, "features", None) or {}).get("image"), datasets.Image):
+        return dataset.cast_column("image", datasets.Image(decode=False))
+    return dataset
+
+
+def _decode(image: Any) -> Image.Image:
+    """A PIL image, or `datasets`' encoded form of one, fully read."""
+    if isinstance(image, Mapping):
+        image = datasets.Image().decode_example(dict(image))
+    image.load()
+    return image
+
+
+def _model_name(model: Any) -> str | None:
+    name = getattr(model, "name_or_path", None) or type(model).__name__
+    return Path(name).name if Path(name).exists() else name  # a folder's place is nobody else's business
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:  # e.g. run from a checkout
+            continue
+    return found
