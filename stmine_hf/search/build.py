@@ -1,0 +1,340 @@
+"""Bring an index up to date with the pictures: what is new goes through the model, what is gone leaves."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from stmine_hf.errors import StmineError
+
+from . import store
+from .embedder import Embedder
+from .embedding import batched
+from .images import PictureError, PictureFile, Skip, content_digest, open_picture, picture_errors, read_ahead
+from .store import Manifest, Row
+
+# Gives the pictures there are, the same each time, and tells its argument what it leaves out.
+Lister = Callable[[Callable[[Skip], None]], Iterator[PictureFile]]
+# One picture as it comes from the reading threads: its pixel values, or None if they are not needed or not to be had.
+Loaded = tuple[Row | Skip, torch.Tensor | None]
+
+
+@dataclass
+class BuildReport:
+    """What one run did. Counts are pictures."""
+
+    added: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    removed: int = 0
+    embedded: int = 0  # went through the model: the added and changed ones, but for copies and renamed files
+    skipped: list[Skip] = field(default_factory=list)
+    seconds: float = 0.0  # of the whole run, the loading of the model left out
+    peak_memory_mb: float | None = None  # of the process since its start; None where the system does not tell
+
+    @property
+    def pictures_per_second(self) -> float:
+        """Embedded pictures per second of the whole run."""
+        return self.embedded / self.seconds if self.seconds else 0.0
+
+
+class Update:
+    """One run; its caller holds the index's lock.
+
+    Args:
+        folder: the index.
+        root: the pictures' folder; row paths below it are relative to it.
+        save_every: pictures between two savings.
+
+    Raises:
+        StmineError: what is in `folder` belongs to another model, other pictures or another format version.
+    """
+
+    def __init__(self, folder: Path, root: Path, embedder: Embedder, *, batch_size: int, save_every: int = 1024):
+        self._folder, self._root, self.embedder = folder, root, embedder
+        self._batch_size, self._save_every = batch_size, save_every
+        finished = store.read_manifest(folder / store.FINISHED)
+        unfinished = store.read_manifest(folder / store.UNFINISHED)
+        self._published = finished is not None and unfinished is None
+        earlier = unfinished or finished
+        identity = embedder.identity
+        if earlier:
+            embedder.require(earlier.model, folder)
+            identity = earlier.model | {"source": embedder.source or earlier.model["source"]}
+        self._manifest = Manifest(
+            pictures=str(root),
+            pictures_from_index=Path(os.path.relpath(root, folder)).as_posix(),
+            model=identity,
+            dimension=identity["dimension"],
+            shards=list(earlier.shards) if earlier else [],
+            created=earlier.created if earlier else _now(),
+        )
+
+        tables = [store.read_rows(folder, [name]) for name in self._manifest.shards]
+        self._rows_in = [len(table) for table in tables]  # of each shard
+        rows = pa.concat_tables([store.read_rows(folder, []), *tables])
+        # A path can have two rows, if a run embedded the changed picture again and was killed: the later one counts.
+        self._row_of = {path: row for row, path in enumerate(rows.column("path").to_pylist())}
+        self._sizes, self._mtimes = rows.column("size").to_numpy(), rows.column("mtime_ns").to_numpy()
+        self._digests = rows.column("digest")
+        # Copies and renamed pictures need no model. They are sought among published rows only: a resumed run must not
+        # find more of them than one that was never stopped, or its batches, hence the last bits, would differ.
+        published = self._digests[: finished.count if finished else 0]
+        self._row_with = {digest: row for row, digest in enumerate(published.to_pylist())}
+
+        self._live = np.zeros(len(rows), dtype=bool)  # rows that stay in the index
+        self._settled: set[str] = set()  # known paths of which this run has decided already
+        self._buffer: list[tuple[Row, np.ndarray]] = []
+        self._report = BuildReport()
+
+    def known_outside(self) -> list[str]:
+        """The indexed paths that lie outside the pictures' folder."""
+        return [path for path in self._row_of if os.path.isabs(path)]
+
+    def run(self, pictures: Lister, *, remove_missing: bool, progress: bool) -> BuildReport:
+        """Embed what is new, saving as it goes, and publish the result.
+
+        Args:
+            remove_missing: `pictures` gives all there are, so the others leave the index.
+
+        Raises:
+            StmineError: not one picture could be read; the index is left as it was.
+        """
+        started, report = time.monotonic(), self._report
+        bar = _progress_bar(disable=not progress)
+        with bar, warnings.catch_warnings():
+            # Pillow warns from half the size on that we refuse.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            total = sum(1 for _ in pictures(lambda skip: None))
+            task = bar.add_task("embedding", total=total, speed="")
+
+            def show() -> None:
+                done = report.added + report.changed + report.unchanged + len(report.skipped)
+                speed = f"{report.embedded / (time.monotonic() - started):.1f}/s" if report.embedded else ""
+                bar.update(task, completed=min(done, total), speed=speed)
+
+            try:
+                self._embed(pictures, show)
+            finally:  # also when stopped by Ctrl-C
+                self._save()
+                show()
+        self._settle_missing(remove_missing)
+        self._publish()
+        store.write_json(self._folder / store.SKIPPED, report.skipped)
+        report.seconds = time.monotonic() - started
+        report.peak_memory_mb = _peak_memory_mb()
+        return report
+
+    def _embed(self, pictures: Lister, show: Callable[[], None]) -> None:
+        workers = min(8, max(2, os.cpu_count() or 1))
+        # Enough ahead that a whole batch gets ready while the model is at work on the one before it.
+        loaded = read_ahead(self._load, self._new(pictures), workers=workers, ahead=self._batch_size + workers)
+        with closing(loaded):
+            for batch in batched(self._to_embed(loaded), self._batch_size):
+                vectors = self.embedder.features([pixels for _, pixels in batch])
+                self._report.embedded += len(batch)
+                self._keep([(row, vector) for (row, _), vector in zip(batch, vectors, strict=True)])
+                show()
+
+    def _new(self, pictures: Lister) -> Iterator[PictureFile]:
+        """The pictures of which the index has no row of this size and time."""
+
+        def on_skip(skip: Skip) -> None:
+            self._report.skipped.append(skip)
+            # What cannot be looked at just now may come back: its row, or those of the whole folder, stay.
+            self._settle(skip.path, live=True)
+            if skip.path.endswith("/"):
+                for path in self._row_of:
+                    if path.startswith(skip.path):
+                        self._settle(path, live=True)
+
+        for file in pictures(on_skip):
+            row = self._row_of.get(file.path)
+            if row is not None and (self._sizes[row], self._mtimes[row]) == (file.size, file.mtime_ns):
+                self._settle(file.path, live=True)
+            else:
+                yield file
+
+    def _load(self, file: PictureFile) -> Loaded:
+        """Read one picture (in a thread): pixel values, or None where the index has the same content already."""
+        path = self._root / file.path
+        try:
+            row = Row(*file, content_digest(path))
+            if row.digest in self._row_with:
+                return row, None
+            image = open_picture(path, self.embedder.side)
+            with picture_errors():
+                return row, self.embedder.pixels(image)
+        except PictureError as error:
+            return Skip(file.path, str(error)), None
+
+    def _to_embed(self, loaded: Iterable[Loaded]) -> Iterator[tuple[Row, torch.Tensor]]:
+        for row, pixels in loaded:
+            if isinstance(row, Skip):
+                self._report.skipped.append(row)
+                self._settle(row.path, live=False)
+            elif pixels is None:
+                self._keep([(row, self._vector(self._row_with[row.digest]))])
+            else:
+                yield row, pixels
+
+    def _keep(self, embedded: list[tuple[Row, np.ndarray]]) -> None:
+        """Take in whole batches, so that a resumed run goes on with the same batches as one never stopped."""
+        for row, _ in embedded:
+            known = self._row_of.get(row.path)
+            if known is None:
+                self._report.added += 1
+            elif self._digests[known].as_py() == row.digest:  # the file was only touched
+                self._report.unchanged += 1
+            else:
+                self._report.changed += 1
+            self._settled.add(row.path)
+        self._buffer += embedded
+        if len(self._buffer) >= self._save_every:
+            self._save()
+
+    def _save(self) -> None:
+        """Make the work so far survive a kill."""
+        if not self._buffer:
+            return
+        name = store.new_name(self._folder)
+        rows, vectors = zip(*self._buffer, strict=True)
+        store.write_shard(self._folder, name, list(rows), np.stack(vectors))
+        self._manifest.shards.append(name)
+        self._rows_in.append(len(rows))
+        store.write_manifest(self._folder / store.UNFINISHED, self._manifest)
+        self._published = False
+        self._buffer = []
+
+    def _settle(self, path: str, *, live: bool) -> None:
+        """Decide that a known picture stays as it is, or goes."""
+        row = self._row_of.get(path)
+        if row is None or path in self._settled:
+            return
+        self._settled.add(path)
+        self._live[row] = live
+        self._report.unchanged += live
+        self._report.removed += not live
+
+    def _settle_missing(self, remove: bool) -> None:
+        for path in self._row_of:
+            self._settle(path, live=not remove)
+
+    def _publish(self) -> None:
+        """Drop dead rows, write the FAISS file, and make the result the index that is searched."""
+        if self._published and self._live.all():
+            return
+        shards = self._compact()
+        if not shards:
+            first = "; ".join(f"{path}: {reason}" for path, reason in self._report.skipped[:3])
+            raise StmineError(f"not one picture of {self._root} could be read ({first}): nothing was changed")
+        faiss = faiss_module()
+        vectors = faiss.IndexFlatIP(self._manifest.dimension)
+        for shard in shards:
+            vectors.add(store.read_embeddings(self._folder, shard))
+        name = f"vectors-{store.new_name(self._folder)}.faiss"
+        store.write_atomically(self._folder / name, lambda temporary: faiss.write_index(vectors, str(temporary)))
+
+        self._manifest.shards, self._manifest.faiss, self._manifest.count = shards, name, vectors.ntotal
+        self._manifest.updated, self._manifest.versions = _now(), _versions()
+        store.write_manifest(self._folder / store.FINISHED, self._manifest)
+        (self._folder / store.UNFINISHED).unlink(missing_ok=True)
+        store.delete_unnamed(self._folder, self._manifest)
+
+    def _compact(self) -> list[str]:
+        """The shards without their dead rows; neighbours that are small, or have become so, are joined."""
+        live = np.concatenate([self._live, np.ones(sum(self._rows_in) - len(self._live), dtype=bool)])
+        compact: list[str] = []
+        group: list[tuple[str, np.ndarray]] = []  # shards to be joined, with the rows to take
+
+        def close_group() -> None:
+            if len(group) == 1 and group[0][1].all():
+                compact.append(group[0][0])
+            elif group:
+                rows = [store.read_rows(self._folder, [name]).filter(pa.array(mask)) for name, mask in group]
+                vectors = [store.read_embeddings(self._folder, name)[mask] for name, mask in group]
+                compact.append(store.new_name(self._folder))
+                store.write_shard(self._folder, compact[-1], pa.concat_tables(rows), np.concatenate(vectors))
+            group.clear()
+
+        starts = np.cumsum([0, *self._rows_in])
+        for name, start, end in zip(self._manifest.shards, starts, starts[1:], strict=False):
+            mask = live[start:end]
+            if sum(int(m.sum()) for _, m in group) + mask.sum() > self._save_every:
+                close_group()
+            if mask.any():
+                group.append((name, mask))
+        close_group()
+        return compact
+
+    def _vector(self, row: int) -> np.ndarray:
+        """(D,) of a known row."""
+        starts = np.cumsum([0, *self._rows_in])
+        shard = int(np.searchsorted(starts, row, side="right")) - 1
+        first = row - int(starts[shard])
+        return store.read_embeddings(self._folder, self._manifest.shards[shard], slice(first, first + 1))[0]
+
+
+def faiss_module() -> Any:
+    """
+    Raises:
+        StmineError: FAISS is not installed.
+    """
+    try:
+        import faiss
+    except ImportError:
+        raise StmineError("searching needs FAISS: pip install 'stmine-hf[search]'") from None
+    return faiss
+
+
+def _progress_bar(*, disable: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=disable,
+    )
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _versions() -> dict[str, str]:
+    packages = ("stmine-hf", "torch", "transformers", "pillow", "faiss-cpu")
+    versions = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:  # faiss comes under other names, too
+            versions[package] = "unknown"
+    return versions
+
+
+def _peak_memory_mb() -> float | None:
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, KB elsewhere

@@ -1,0 +1,143 @@
+"""The model of an index: loaded when it is first needed, and known again when it comes back."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from stmine_hf.errors import StmineError
+
+from .embedding import embed_images, embed_texts, image_features, place, preprocess
+
+# Cosine between what a model makes of the probe now and what it made of it when the index was built. Another device or
+# float type stays above this; another processor, config or set of weights does not.
+_SAME_PROBE = 0.999
+_PROBE_SENTENCE = "an airport with many planes"
+
+
+class Embedder:
+    """A model with its processor: loaded at first use, and only once.
+
+    Args:
+        model: a folder, a Hub id, None for the default FISVL, or a loaded `(model, processor)`.
+    """
+
+    def __init__(self, model: str | Path | tuple[Any, Any] | None = None, device: str | torch.device | None = None):
+        self._given = model
+        self._device = device
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, Any]:
+        if isinstance(self._given, tuple):
+            model, processor = self._given
+        elif self._given == "":
+            raise StmineError(
+                "the index was made with a model that was never saved: pass it as model=(model, processor)"
+            )
+        else:
+            from stmine_hf.loading import load_fisvl
+
+            model, processor = load_fisvl(self._given, device=self._device)
+        place(model, self._device)
+        return model, processor
+
+    @property
+    def source(self) -> str | None:
+        """What to load next time: a folder (absolute) or Hub id, None for the default model, "" for none of these."""
+        if isinstance(self._given, tuple):
+            source = getattr(self._given[0].config, "_name_or_path", "")
+        elif self._given is None:
+            return None
+        else:
+            source = str(self._given)
+        return os.path.abspath(source) if source and os.path.isdir(source) else source
+
+    @property
+    def side(self) -> int:
+        """Longer side of the model's input in pixels, at most."""
+        size = getattr(self._loaded[1].image_processor, "size", None)
+        return max(dict(size).values(), default=512) if size else 512
+
+    def pixels(self, image: Image.Image) -> torch.Tensor:
+        """(3, H, W)."""
+        return preprocess(self._loaded[1], [image])[0]
+
+    def features(self, pixel_values: list[torch.Tensor]) -> np.ndarray:
+        """(B, D) unit rows of B pictures of (3, H, W)."""
+        return image_features(self._loaded[0], torch.stack(pixel_values)).numpy()
+
+    def image(self, image: Image.Image) -> np.ndarray:
+        """(1, D)."""
+        return embed_images(*self._loaded, [image]).numpy()
+
+    def text(self, text: str) -> np.ndarray:
+        """(1, D)."""
+        return embed_texts(*self._loaded, [text]).numpy()
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What the index remembers of its model.
+
+        `weights` is a hash of names and values. A hash of the config would change with every transformers version that
+        adds a field, so what config, processor and code do together is kept as `probe`: the embeddings of one fixed
+        picture and one fixed sentence, as hexadecimal float16.
+        """
+        model = self._loaded[0]
+        digest = blake2b(digest_size=16)
+        for name, tensor in sorted(model.state_dict().items()):
+            values = (tensor.float() if tensor.is_floating_point() else tensor).contiguous().cpu()
+            digest.update(f"{name} {tuple(values.shape)}".encode())
+            digest.update(values.numpy().tobytes())
+        probe = {"image": self.image(_probe_picture()), "text": self.text(_PROBE_SENTENCE)}
+        if not all(np.isfinite(vector).all() for vector in probe.values()):
+            raise StmineError(
+                "the model gives NaN or infinity for a plain picture or sentence: its weights are broken"
+            )
+        return {
+            "source": self.source,
+            "class": type(model).__name__,
+            "weights": digest.hexdigest(),
+            "dimension": probe["image"].shape[1],
+            "probe": {key: vector[0].astype("<f2").tobytes().hex() for key, vector in probe.items()},
+        }
+
+    def require(self, expected: dict[str, Any], index: Path) -> None:
+        """
+        Raises:
+            StmineError: this is not the model whose `identity` is `expected`.
+        """
+        if expected["weights"] != self.identity["weights"]:
+            difference = "it has other weights"
+        elif not all(
+            len(then) == len(now) and np.dot(_unpacked(then), _unpacked(now)) > _SAME_PROBE
+            for then, now in zip(expected["probe"].values(), self.identity["probe"].values(), strict=True)
+        ):
+            difference = "it embeds a test picture and sentence differently (processor, config or library version)"
+        else:
+            return
+        raise StmineError(
+            f"{index} was made with another model ({_name(expected['source'])}) than {_name(self.source)}: "
+            f"{difference}. Pass the model it was made with, or index the pictures into a new folder"
+        )
+
+
+def _unpacked(probe: str) -> np.ndarray:
+    return np.frombuffer(bytes.fromhex(probe), "<f2").astype(np.float32)
+
+
+def _name(source: str | None) -> str:
+    return {None: "the default one", "": "one that was never saved"}.get(source, str(source))
+
+
+def _probe_picture() -> Image.Image:
+    """Smooth waves of three colours: something to see at every size a processor may ask for."""
+    y, x = np.mgrid[0:256, 0:256] / 256
+    channels = [np.sin(2 * np.pi * (a * x + b * y)) for a, b in ((1, 2), (5, -3), (-11, 7))]
+    return Image.fromarray(np.round(127.5 + 127.5 * np.stack(channels, axis=-1)).astype(np.uint8))
