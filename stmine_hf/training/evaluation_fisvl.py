@@ -54,7 +54,7 @@ class RetrievalReport:
     Attributes:
         ranks: of the best right answer to every query, in the paper's protocol.
         honest_ranks: the same, where any caption that reads as one of the image's own is right.
-        model, dataset, split: names, None where unknown.
+        model, dataset, split: names; of the data None where unknown.
         images, captions, distinct_captions: how many were measured.
         skipped: pictures left out with their captions, and why.
         seconds: the whole evaluation.
@@ -62,7 +62,7 @@ class RetrievalReport:
 
     ranks: RetrievalRanks
     honest_ranks: RetrievalRanks
-    model: str | None
+    model: str
     dataset: str | None
     split: str | None
     images: int
@@ -79,19 +79,19 @@ class RetrievalReport:
 
     def table(self) -> Table:
         """The paper's row of numbers, and the honest one below it."""
-        title = " ".join(name for name in (self.model, "on", self.dataset or "the data", self.split) if name)
+        title = f"{self.model} on {self.dataset or 'the data'} {self.split or ''}".rstrip() + ", recall in %"
         caption = f"{self.images} images, {self.captions} captions ({self.distinct_captions} different ones)"
+        caption += "\nhonest: a caption that reads as one of the image's own is right"
         if self.skipped:
-            caption += f"; skipped {len(self.skipped)} images, the first {self.skipped[0].path}: "
+            caption += f"\nskipped {len(self.skipped)} images, the first {self.skipped[0].path}: "
             caption += self.skipped[0].reason
         table = Table(title=title, caption=caption)
-        table.add_column("recall, %")
-        for direction in _DIRECTIONS.values():
-            for place, k in enumerate(KS):
-                table.add_column(f"{direction}\nR@{k}" if place == 0 else f"\nR@{k}", justify="right")
-        table.add_column("\nmR", justify="right", style="bold")
-        rows = {"paper's protocol": self.ranks, "same text counts as right": self.honest_ranks}
-        for name, ranks in rows.items():
+        table.add_column("protocol")
+        for arrow in ("i→t", "t→i"):  # an image finds texts, a text finds images
+            for k in KS:
+                table.add_column(f"{arrow}\nR@{k}", justify="right")
+        table.add_column("mR", justify="right", style="bold")
+        for name, ranks in {"paper": self.ranks, "honest": self.honest_ranks}.items():
             table.add_row(name, *(f"{value:.2f}" for value in recall_of_ranks(ranks).values()))
         return table
 
@@ -116,8 +116,8 @@ class RetrievalReport:
         """Write `results.json` and `recall_curve.png` (needs matplotlib) into `folder`, which is made if need be."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
-        (folder / "results.json").write_text(text + "\n", encoding="utf-8")
+        lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in self.to_dict().items()]
+        (folder / "results.json").write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
         try:
             figure = self.draw()
         except ImportError:
@@ -143,7 +143,7 @@ class RetrievalReport:
         axes.set(xlim=(0.93, 108), ylim=(0, 102), xlabel="answers looked at (k)", ylabel="right answer among them, %")
         what = " ".join(name for name in (self.dataset, self.split) if name) or "retrieval"
         axes.set_title(
-            f"{what}: {self.images} images, {self.captions} captions, mR {recall_of_ranks(self.ranks)['r_mean']:.2f} %",
+            f"{what}: {self.images} images, {self.captions} captions, mR {self.metrics['r_mean']:.2f} %",
             fontsize="medium",
             loc="left",
         )
@@ -233,7 +233,7 @@ def evaluate_retrieval(
 
 
 def _undecoded(dataset: Any) -> Any:
-    """The rows with their images still encoded, so that a broken one is an error of its row and not of the iterator."""
+    """The rows with images still encoded: a broken one is then an error of its row, not of the iterator."""
     if isinstance((getattr(dataset, "features", None) or {}).get("image"), datasets.Image):
         return dataset.cast_column("image", datasets.Image(decode=False))
     return dataset
@@ -247,7 +247,7 @@ def _decode(image: Any) -> Image.Image:
     return image
 
 
-def _model_name(model: Any) -> str | None:
+def _model_name(model: Any) -> str:
     name = getattr(model, "name_or_path", None) or type(model).__name__
     return Path(name).name if Path(name).exists() else name  # a folder's place is nobody else's business
 
