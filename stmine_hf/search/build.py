@@ -82,7 +82,6 @@ class Update:
             pictures=str(root),
             pictures_from_index=Path(os.path.relpath(root, folder)).as_posix(),
             model=identity,
-            dimension=identity["dimension"],
             shards=list(earlier.shards) if earlier else [],
             created=earlier.created if earlier else _now(),
         )
@@ -246,7 +245,7 @@ class Update:
             first = "; ".join(f"{path}: {reason}" for path, reason in self._report.skipped[:3])
             raise StmineError(f"not one picture of {self._root} could be read ({first}): nothing was changed")
         faiss = faiss_module()
-        vectors = faiss.IndexFlatIP(self._manifest.dimension)
+        vectors = faiss.IndexFlatIP(self._manifest.model["dimension"])
         for shard in shards:
             vectors.add(store.read_embeddings(self._folder, shard))
         name = f"vectors-{store.new_name(self._folder)}.faiss"

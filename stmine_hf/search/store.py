@@ -54,8 +54,7 @@ class Manifest:
 
     pictures: str  # absolute path of the pictures' folder
     pictures_from_index: str  # the same, seen from the index: finds them after both have moved together
-    model: dict[str, Any]  # see Embedder.identity
-    dimension: int
+    model: dict[str, Any]  # see Embedder.identity; its `dimension` is that of the embeddings
     shards: list[str] = field(default_factory=list)
     count: int = 0
     faiss: str = ""

@@ -1,0 +1,209 @@
+"""Hits to look at: a contact sheet (PNG) and a page (HTML) that needs no other file."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from collections.abc import Iterator, Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from .images import PictureError, open_picture, read_ahead
+
+if TYPE_CHECKING:
+    from .index import Hit
+
+# The sheet, in pixels and RGB.
+_THUMB, _GAP, _CAPTION, _COLUMNS = 240, 20, 52, 5
+_MOST_ON_SHEET = 200  # the PNG stays below 20 megapixels; the page shows all hits
+_PAPER, _CARD, _INK, _FAINT, _ACCENT = (244, 245, 247), (255, 255, 255), (24, 28, 36), (108, 116, 130), (24, 96, 200)
+_PLACEHOLDER = (226, 229, 234)
+# Pillow's own font is Latin. These are looked for in the system's font folders when a text has more than that.
+_WIDE_FONTS = (
+    "NotoSansCJK-Regular.ttc",
+    "wqy-microhei.ttc",
+    "wqy-zenhei.ttc",
+    "DroidSansFallbackFull.ttf",
+    "PingFang.ttc",
+    "msyh.ttc",
+    "Arial Unicode.ttf",
+    "DejaVuSans.ttf",
+)
+
+
+def contact_sheet(hits: Sequence[Hit], out_png: str | Path, *, title: str) -> None:
+    """Write the hits as a grid of thumbnails with rank, score and file name below the title (the query).
+
+    A picture that is gone or cannot be read any more gets a grey card with the reason. Above 200 hits the sheet shows
+    the first 200 and says so.
+    """
+    shown = hits[:_MOST_ON_SHEET]
+    columns = max(1, min(_COLUMNS, len(shown)))
+    width = max(columns, 3) * (_THUMB + _GAP) + _GAP  # three at least, so that the title has room
+    heading = _wrap(_plain(title), _font(28, title), width - 2 * _GAP, most_lines=3)
+    top = _GAP + 38 * len(heading) + 30 + _GAP
+    rows = -(-len(shown) // columns)
+    sheet = Image.new("RGB", (width, top + rows * (_THUMB + _CAPTION + _GAP)), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+
+    for line, text in enumerate(heading):
+        draw.text((_GAP, _GAP + 38 * line), text, fill=_INK, font=_font(28, text))
+    draw.text((_GAP, _GAP + 38 * len(heading) + 4), _summary(len(hits), len(shown)), fill=_FAINT, font=_font(17))
+    for number, (hit, thumbnail) in enumerate(_thumbnails(shown, _THUMB)):
+        left = _GAP + (number % columns) * (_THUMB + _GAP)
+        upper = top + (number // columns) * (_THUMB + _CAPTION + _GAP)
+        _draw_card(sheet, draw, hit, thumbnail, left, upper)
+    Path(out_png).parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(out_png, format="PNG", optimize=True)
+
+
+def html_page(hits: Sequence[Hit], out_html: str | Path, *, title: str) -> None:
+    """Write the hits as one HTML file with embedded thumbnails, each a link to its picture.
+
+    Links are relative for pictures below the page's folder, so that both can move together, else absolute.
+    """
+    folder = os.path.abspath(Path(out_html).parent)
+    cards = "\n".join(_card(hit, thumbnail, folder) for hit, thumbnail in _thumbnails(hits, 320))
+    heading = escape(_plain(title))
+    os.makedirs(folder, exist_ok=True)
+    Path(out_html).write_text(
+        f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{heading}</title>
+<style>{_STYLE}</style>
+</head>
+<body>
+<header><h1 dir="auto">{heading}</h1><p>{_summary(len(hits), len(hits))}</p></header>
+<main>
+{cards}
+</main>
+</body>
+</html>
+""",
+        encoding="utf-8",
+    )
+
+
+_STYLE = """
+:root { color-scheme: light dark; --paper: #f4f5f7; --card: #fff; --ink: #181c24; --faint: #6c7482; --accent: #1860c8;
+  --line: #e2e5ea; }
+@media (prefers-color-scheme: dark) { :root { --paper: #14171c; --card: #1e232b; --ink: #e8ebf0; --faint: #99a2b1;
+  --accent: #7db0ff; --line: #303743; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 90rem; padding: 1.5rem; background: var(--paper); color: var(--ink);
+  font: 1rem/1.4 system-ui, sans-serif; }
+h1 { margin: 0; font-size: 1.6rem; overflow-wrap: anywhere; }
+header p { margin: .25rem 0 1.25rem; color: var(--faint); }
+main { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(13rem, 100%), 1fr)); gap: 1rem; }
+a { display: block; overflow: hidden; border: 1px solid var(--line); border-radius: .6rem; background: var(--card);
+  color: inherit; text-decoration: none; }
+a:hover, a:focus-visible { border-color: var(--accent); }
+.picture { display: grid; place-items: center; aspect-ratio: 1; background: var(--line); color: var(--faint);
+  text-align: center; }
+img { width: 100%; height: 100%; object-fit: contain; }
+.row { display: flex; justify-content: space-between; padding: .5rem .75rem 0; font-variant-numeric: tabular-nums; }
+.rank { color: var(--accent); font-weight: 600; }
+.name { padding: 0 .75rem .6rem; color: var(--faint); font-size: .875rem; overflow-wrap: anywhere; }
+"""
+
+
+def _card(hit: Hit, thumbnail: Image.Image | str, folder: str) -> str:
+    path = os.path.abspath(hit.path)
+    below = path.startswith(folder + os.sep)
+    link = quote(Path(os.path.relpath(path, folder)).as_posix()) if below else Path(path).as_uri()
+    name = escape(hit.path.name)
+    if isinstance(thumbnail, str):
+        picture = f"<span>{escape(thumbnail)}</span>"
+    else:
+        jpeg = io.BytesIO()
+        thumbnail.save(jpeg, format="JPEG", quality=85)
+        picture = f'<img alt="{name}" src="data:image/jpeg;base64,{base64.b64encode(jpeg.getvalue()).decode()}">'
+    return (
+        f'<a href="{escape(link)}" title="{escape(path)}"><div class="picture">{picture}</div>'
+        f'<div class="row"><span class="rank">{hit.rank}</span><span>{hit.score:.3f}</span></div>'
+        f'<div class="name">{name}</div></a>'
+    )
+
+
+def _draw_card(
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, hit: Hit, thumbnail: Image.Image | str, left: int, upper: int
+) -> None:
+    right, lower = left + _THUMB, upper + _THUMB
+    draw.rounded_rectangle((left - 4, upper - 4, right + 3, lower + _CAPTION - 1), radius=8, fill=_CARD)
+    if isinstance(thumbnail, str):
+        draw.rectangle((left, upper, right - 1, lower - 1), fill=_PLACEHOLDER)
+        reason = "\n".join(_wrap(_plain(thumbnail), _font(15), _THUMB - 40, most_lines=6))
+        middle = (left + _THUMB // 2, upper + _THUMB // 2)
+        draw.multiline_text(middle, reason, fill=_FAINT, font=_font(15), anchor="mm", align="center")
+    else:
+        sheet.paste(thumbnail, (left + (_THUMB - thumbnail.width) // 2, upper + (_THUMB - thumbnail.height) // 2))
+    draw.text((left + 6, lower + 6), str(hit.rank), fill=_ACCENT, font=_font(17))
+    draw.text((right - 6, lower + 6), f"{hit.score:.3f}", fill=_INK, font=_font(17), anchor="ra")
+    name = _plain(hit.path.name)
+    draw.text((left + 6, lower + 28), _shorten(name, _font(14, name), _THUMB - 12), fill=_FAINT, font=_font(14, name))
+
+
+def _thumbnails(hits: Sequence[Hit], side: int) -> Iterator[tuple[Hit, Image.Image | str]]:
+    """Each hit with its picture, as large as fits `side` x `side`, or with the reason why there is none."""
+
+    def load(hit: Hit) -> tuple[Hit, Image.Image | str]:
+        try:
+            picture = open_picture(hit.path, side)
+        except PictureError as error:
+            return hit, str(error)
+        return hit, ImageOps.contain(picture, (side, side), Image.Resampling.LANCZOS)
+
+    return read_ahead(load, hits, workers=4, ahead=16)
+
+
+def _summary(found: int, shown: int) -> str:
+    number = {0: "No picture", 1: "1 picture"}.get(found, f"{found} pictures")
+    first = f", the first {shown} are shown" if shown < found else ""
+    return f"{number}, best first{first}. Scores are cosine similarities." if found else f"{number} found."
+
+
+def _plain(text: str) -> str:
+    """One line without what cannot be encoded (file names and arguments may hold foreign bytes)."""
+    return " ".join(text.encode("utf-8", "replace").decode().split())
+
+
+def _font(size: int, text: str = "") -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    if max(text, default="") > "\u024f":  # the last of Latin Extended-B
+        for name in _WIDE_FONTS:
+            try:
+                return ImageFont.truetype(name, size)
+            except OSError:
+                continue
+    return ImageFont.load_default(size)
+
+
+def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int, *, most_lines: int) -> list[str]:
+    """Lines of at most `width` pixels, broken between words, inside of words that are longer; the last one cut."""
+    lines: list[str] = []
+    rest = text[:1000]
+    while rest and len(lines) < most_lines - 1 and font.getlength(rest) > width:
+        fits = next(n for n in range(len(rest), 0, -1) if n == 1 or font.getlength(rest[:n]) <= width)
+        at = rest.rfind(" ", 1, fits + 1)
+        lines.append(rest[: at if at > 0 else fits].rstrip())
+        rest = rest[at if at > 0 else fits :].lstrip()
+    return [*lines, _shorten(rest, font, width)] if rest else lines
+
+
+def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """Both ends of a text that is too long: file names differ there."""
+    if font.getlength(text) <= width:
+        return text
+    kept = next(n for n in range(len(text), -1, -2) if n < 3 or font.getlength(_without_middle(text, n)) <= width)
+    return _without_middle(text, kept)
+
+
+def _without_middle(text: str, kept: int) -> str:
+    return f"{text[: (kept + 1) // 2]}...{text[len(text) - kept // 2 :]}"
