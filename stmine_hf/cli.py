@@ -184,16 +184,15 @@ def evaluate_fisvl(
         rows = load_dataset(dataset, data_dir=data_dir, split=split)
         if limit is not None:
             rows = rows.select(range(min(limit, len(rows))))
-        network, processor = load_fisvl(*([model] if model else []), device=device)
+        network, processor = load_fisvl(model, device=device)
         report = evaluate_retrieval(
             network, processor, rows, batch_size=batch_size, device=device, progress=not as_json
         )
         if out:
             report.save(out)
     if as_json:
-        _print_json({"dataset": dataset, "split": split, "pictures": len(rows), "metrics": report.metrics})
+        _print_json(report.to_dict())
     else:
-        Console().print(f"{dataset}, {split}: {len(rows)} pictures")
         Console().print(report.table())
         if out:
             print(f"Written: {out / 'results.json'}, {out / 'recall_curve.png'}")
