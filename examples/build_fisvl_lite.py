@@ -20,7 +20,7 @@ from stmine_hf import FisvlModel, FisvlProcessor, load_dataset
 # Four of six layers: of the choices tried, these keep the sentence similarities of the whole encoder best (rank
 # correlation 0.93 over 300 RSICD captions; the first four give 0.67).
 TEXT_LAYERS = (0, 2, 4, 5)
-FREQUENT_PIECES = 5500  # BERT's vocabulary lists whole words from number 1996 on, most frequent first
+FREQUENT_PIECES = 5000  # BERT's vocabulary lists whole words from number 1996 on, most frequent first
 FIRST_WORD = 1996
 MAX_TOKENS = 64
 LITE = {

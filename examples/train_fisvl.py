@@ -131,7 +131,7 @@ def print_summary(best: dict | None, output_dir: Path) -> None:
 
 
 if __name__ == "__main__":
-    transformers_logging.set_verbosity_warning()
+    transformers_logging.disable_progress_bar()  # of reading and writing weights, not of training
     try:
         main()
     except StmineError as error:

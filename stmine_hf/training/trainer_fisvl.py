@@ -6,12 +6,12 @@ import logging
 import math
 import re
 import shutil
-import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback
 
@@ -96,8 +96,8 @@ class FisvlTrainer(Trainer):
         return (
             f"The loss is {float(outputs.loss)} at step {self.state.global_step} (epoch {self.current_epoch}) because "
             f"of {', '.join(guilty)}{origin}; all terms: {values}. Lower learning_rate (now "
-            f"{self.args.learning_rate:.2g}) or max_grad_norm (now {self.args.max_grad_norm:g}), and go on from the last "
-            "checkpoint with --resume_from_checkpoint auto."
+            f"{self.args.learning_rate:.2g}) or max_grad_norm (now {self.args.max_grad_norm:g}), and go on from the "
+            "last checkpoint with --resume_from_checkpoint auto."
         )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -138,22 +138,28 @@ class FisvlTrainer(Trainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        start = time.perf_counter()
-        with self.ema.applied() if self.ema else nullcontext():
-            report = evaluate_retrieval(
-                self.fisvl,
-                self.processor,
-                self.eval_dataset if eval_dataset is None else eval_dataset,
-                batch_size=self.args.per_device_eval_batch_size,
-                progress=not self.args.disable_tqdm and self.is_world_process_zero(),
-            )
-            metrics = {f"{metric_key_prefix}_{name}": value for name, value in report.metrics.items()}
-            metrics[f"{metric_key_prefix}_runtime"] = round(time.perf_counter() - start, 2)
-            self.log(metrics)
-            if self.is_in_train and self._is_best(metrics) and self.is_world_process_zero():
-                self._keep_best(report)
-        self.fisvl.train(self.is_in_train)
+        rows = self.eval_dataset if eval_dataset is None else eval_dataset
+        shared: list[Any] = [None]
+        if self.is_world_process_zero():  # the others wait: a validation set takes seconds
+            with self.ema.applied() if self.ema else nullcontext():
+                shared[0] = self._measure(rows, metric_key_prefix)
+        metrics = broadcast_object_list(shared)[0]
+        self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _measure(self, rows: Any, prefix: str) -> dict[str, float]:
+        report = evaluate_retrieval(
+            self.fisvl,
+            self.processor,
+            rows,
+            batch_size=self.args.per_device_eval_batch_size,
+            progress=not self.args.disable_tqdm,
+        )
+        metrics = {f"{prefix}_{name}": value for name, value in report.metrics.items()}
+        metrics[f"{prefix}_runtime"] = round(report.seconds, 2)
+        if self.is_in_train and self._is_best(metrics):
+            self._keep_best(report)
         return metrics
 
     def _is_best(self, metrics: dict[str, float]) -> bool:
