@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -119,8 +118,8 @@ class Update:
         started, report = time.monotonic(), self._report
         bar = _progress_bar(disable=not progress)
         with bar, warnings.catch_warnings():
-            # Pillow warns from half the size on that we refuse.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # Pillow warns of odd metadata, and from half the size on that is refused here: nothing to act on.
+            warnings.filterwarnings("ignore", module="PIL")
             total = sum(1 for _ in pictures(lambda skip: None))
             task = bar.add_task("embedding", total=total, speed="")
 

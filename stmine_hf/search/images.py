@@ -90,7 +90,7 @@ def find_pictures(
                 continue
             seen.add(identity)
             with os.scandir(full) as entries:
-                names = [e.name + "/" if e.is_dir() else e.name for e in entries if not e.name.startswith(".")]
+                names = [e.name + "/" * _is_folder(e) for e in entries if not e.name.startswith(".")]
         except OSError as error:
             on_skip(Skip(_printable(path) or ".", f"folder cannot be read: {error.strerror or error}"))
             continue
@@ -248,6 +248,13 @@ def _is_utf8(path: str) -> bool:
 
 def _printable(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "replace")
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or into a forbidden place
+        return False
 
 
 def _identity(info: os.stat_result) -> tuple[int, int]:
