@@ -381,10 +381,10 @@ def test_half_precision_and_autocast_multiply_in_float32(name):
         assert torch.equal(CALLS[name](image.float(), text.float(), temp, IDS, SCENES), exact)
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize(
+    "name", sorted(CALLS.keys() - {"contrastive weighted"})
+)  # whose weights belong to positions here
 def test_order_of_the_rows_does_not_matter(name):
-    if name == "contrastive weighted":
-        pytest.skip("its weights belong to positions here")
     order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
     image, text = TENSORS["image_feat"].double(), TENSORS["text_feat"].double()
     temp = torch.tensor(0.4)
