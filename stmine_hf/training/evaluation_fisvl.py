@@ -81,7 +81,7 @@ class RetrievalReport:
         """The paper's row of numbers, and the honest one below it."""
         title = f"{self.model} on {self.dataset or 'the data'} {self.split or ''}".rstrip() + ", recall in %"
         caption = f"{self.images} images, {self.captions} captions ({self.distinct_captions} different ones)"
-        caption += "\nhonest: a caption that reads as one of the image's own is right"
+        caption += "\nhonest: a caption equal to one of the image's own is right"
         if self.skipped:
             caption += f"\nskipped {len(self.skipped)} images, the first {self.skipped[0].path}: "
             caption += self.skipped[0].reason
