@@ -1,0 +1,97 @@
+"""Settings from a file and from the command line."""
+
+import pytest
+import yaml
+
+from stmine_hf.errors import StmineError
+from stmine_hf.training.arguments import (
+    FisvlDataArguments,
+    FisvlModelArguments,
+    FisvlTrainingArguments,
+    parse_arguments,
+    save_arguments,
+)
+
+KINDS = (FisvlModelArguments, FisvlDataArguments, FisvlTrainingArguments)
+VALID = "toy_model: true\nuse_cpu: true\nlearning_rate: 4e-5\nfreeze: [one, two]\nmodel_config: {dropout: 0.1}\n"
+
+
+@pytest.fixture
+def config(tmp_path):
+    def write(text: str) -> str:
+        path = tmp_path / "config.yaml"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def test_the_file_fills_and_the_command_line_wins(config):
+    model, data, training = parse_arguments(
+        KINDS, ["--config", config(VALID), "--deletion_rate", "0.06", "--learning_rate", "1e-3"]
+    )
+    assert model.model_config == {"dropout": 0.1}
+    assert data.deletion_rate == 0.06
+    assert training.learning_rate == 1e-3
+    assert training.freeze == ["one", "two"]
+    assert training.dataloader_drop_last and not training.remove_unused_columns
+
+
+def test_scientific_notation_is_a_number(config):
+    assert parse_arguments(KINDS, ["--config", config(VALID)])[2].learning_rate == 4e-5
+
+
+def test_saved_settings_read_back_the_same(config, tmp_path):
+    first = parse_arguments(KINDS, ["--config", config(VALID), "--lr_scheduler_type", "cosine"])
+    save_arguments(tmp_path / "saved.yaml", *first)
+    again = parse_arguments(KINDS, ["--config", str(tmp_path / "saved.yaml")])
+    assert again[:2] == first[:2]
+    assert again[2].to_dict() == first[2].to_dict()
+    saved = yaml.safe_load((tmp_path / "saved.yaml").read_text())
+    assert saved["lr_scheduler_type"] == "cosine" and "weight_decay" not in saved
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("toy_model: true\nlerning_rate: 1", "unknown key 'lerning_rate'. Did you mean 'learning_rate'"),
+        ("toy_model: true\ncaptions_per_step: some", "captions_per_step must be"),
+        ("toy_model: true\ndeletion_rate: 1.5", "deletion_rate must lie in"),
+        ("toy_model: true\nema_decay: 1", "ema_decay must lie in"),
+        ("toy_model: true\neval_split: test", "eval_split is 'test'"),
+        ("learning_rate: 1e-3", "Name one source for the model"),
+        ("toy_model: true\nmodel_name_or_path: x", "found 2"),
+        ("toy_model: true\nmodel_config: '{'", "model_config must be a JSON mapping"),
+        ("[1, 2]", "found list"),
+        ("a: [", "not valid YAML"),
+    ],
+)
+def test_mistakes_are_explained(config, text, message):
+    with pytest.raises(StmineError) as error:
+        parse_arguments(KINDS, ["--config", config(text)])
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_unknown_option_and_a_missing_file_are_explained(tmp_path):
+    with pytest.raises(StmineError, match="Did you mean 'ema_decay'"):
+        parse_arguments(KINDS, ["--toy_model", "--ema-dekay", "0.9"])
+    with pytest.raises(StmineError, match="Cannot read the config"):
+        parse_arguments(KINDS, ["--config", str(tmp_path / "none.yaml")])
+    with pytest.raises(StmineError, match="needs a YAML file"):
+        parse_arguments(KINDS, ["--config"])
+
+
+@pytest.mark.parametrize("name", ["official_rsicd", "official_rsitmd", "official_ucm", "official_sydney", "fisvl_toy"])
+def test_shipped_configs_are_valid(name, tmp_path):
+    from pathlib import Path
+
+    from stmine_hf.modeling.fisvl.configuration_fisvl import FisvlConfig
+
+    path = Path(__file__).parents[3] / "examples" / "configs" / f"{name}.yaml"
+    model, data, training = parse_arguments(KINDS, ["--config", str(path), "--use_cpu", "true"])
+    FisvlConfig(**model.model_config)
+    assert data.eval_split == "val"
+    if name.startswith("official"):
+        assert (training.adam_beta1, training.adam_beta2, training.adam_epsilon) == (0.9, 0.98, 1e-8)
+        assert training.max_grad_norm == 0 and training.num_train_epochs == 20
+        assert model.model_config["attend_padding"] and training.freeze_conv and training.released_schedule_length
