@@ -16,18 +16,18 @@ from dataclasses import asdict
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from .errors import StmineError
 
 if TYPE_CHECKING:
     from .search import BuildReport, Hit, ImageIndex
 
-DEMO_PICTURES = 96  # a dozen of each of the toy scene kinds: indexed in seconds on a laptop
+DEMO_PICTURES = 96  # six of each kind of toy scene: drawn and indexed in seconds
 DEMO_QUERIES = (
     "many planes are parked on the gray ground of an airport",
     "a winding river runs between green trees",
@@ -238,7 +238,7 @@ def convert_fisvl(
 )
 def toy(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write: images/ and dataset.json.")],
-    count: Annotated[int, typer.Option(min=1, help="How many pictures.")] = DEMO_PICTURES,
+    count: Annotated[int, typer.Option(min=3, help="How many pictures.")] = DEMO_PICTURES,
     seed: Annotated[int, typer.Option(help="The same seed draws the same pictures.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -358,8 +358,9 @@ def _print_json(document: dict[str, Any]) -> None:
 
 
 def _slug(text: str) -> str:
-    """A short file name that still tells what was searched for; empty for scripts without ASCII letters."""
-    return re.sub(r"[^a-z0-9]+", "-", Path(text).stem.lower()).strip("-")[:40].rstrip("-") or "query"
+    """A short file name that still tells what was searched for; scripts without ASCII letters have none to give."""
+    words = re.sub(r"[^a-z0-9]+", " ", text.lower())
+    return shorten(words, width=40, placeholder="").replace(" ", "-") or "query"
 
 
 def _hit_row(hit: Hit) -> dict[str, Any]:
@@ -377,13 +378,15 @@ def _write_hits(hits: list[Hit], folder: Path, stem: str, *, title: str) -> dict
 
 
 def _show_hits(hits: list[Hit], query: str) -> None:
-    table = Table(title=query, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    table.add_column("rank", justify="right")
-    table.add_column("score", justify="right")
-    table.add_column("picture", overflow="fold")
+    print(f"{query}\nrank   score  picture")
     for hit in hits:
-        table.add_row(str(hit.rank), f"{hit.score:.3f}", str(hit.path))
-    Console(highlight=False).print(table)
+        print(f"{hit.rank:>4}  {hit.score:>6.3f}  {_from_here(hit.path)}")
+
+
+def _from_here(path: Path) -> Path:
+    """Shorter to read, and just as good to copy into the next command."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _show_files(written: dict[str, str]) -> None:
@@ -391,7 +394,9 @@ def _show_files(written: dict[str, str]) -> None:
 
 
 def _index_summary(built: ImageIndex, out: Path) -> dict[str, Any]:
-    return {"index": str(out), "pictures": len(built), **asdict(_report(built))}
+    report = _report(built)
+    skipped = [skip._asdict() for skip in report.skipped]
+    return {"index": str(out), "pictures": len(built), **asdict(report), "skipped": skipped}
 
 
 def _show_report(built: ImageIndex, out: Path, *, most_skipped: int = 10) -> None:

@@ -1,0 +1,184 @@
+"""The command line: exit codes, one-line errors, JSON that stands alone, and each command on a tiny model."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers import save_tiny_fisvl
+
+from stmine_hf.cli import main
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("model")
+    save_tiny_fisvl(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "scenes"
+    assert run("toy", folder, "--count", 12) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory, model, scenes) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "index"
+    assert run("index", scenes, "--model", model, "--out", folder) == 0
+    return folder
+
+
+def run(*words) -> int:
+    """The exit code of `stmine WORDS`."""
+    try:
+        main([str(word) for word in words])
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def document(capsys):
+    """What was printed, which must be one JSON document and nothing else."""
+    return json.loads(capsys.readouterr().out)
+
+
+def assert_one_line_error(capsys, *parts: str) -> None:
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: ") and printed.err.count("\n") == 1, printed.err
+    for part in parts:
+        assert part in printed.err
+
+
+def test_wrong_usage_exits_with_2(capsys):
+    for words in (
+        ["nosuch"],
+        ["index"],
+        ["search", "x"],
+        ["index", "x", "--out", "y", "--batch-size", "0"],
+        ["evaluate"],
+    ):
+        assert run(*words) == 2, words
+    assert "Usage" in capsys.readouterr().err
+
+
+def test_version(capsys):
+    assert run("version", "--json") == 0
+    assert {"stmine-hf", "python", "torch", "transformers"} <= set(document(capsys))
+
+
+def test_toy_writes_the_same_captioned_scenes_for_a_seed(capsys, tmp_path, scenes):
+    assert run("toy", tmp_path / "again", "--count", 12, "--json") == 0
+    assert document(capsys)["count"] == 12
+    rows = json.loads((scenes / "dataset.json").read_text(encoding="utf-8"))["images"]
+    assert len(rows) == 12 and all(row["sentences"][0]["raw"] for row in rows)
+    pictures = sorted(path.relative_to(scenes) for path in scenes.rglob("*") if path.is_file())
+    assert len(pictures) == 13
+    assert all((scenes / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in pictures)
+
+
+def test_index_reports_what_it_did_and_lists_bad_files(capsys, tmp_path, model, scenes):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for source in sorted(scenes.rglob("*"))[-3:]:
+        (folder / source.name).write_bytes(source.read_bytes())
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    words = ["index", folder, "--model", model, "--out", tmp_path / "index"]
+
+    assert run(*words, "--json") == 0
+    first = document(capsys)
+    assert first["added"] == first["pictures"] == len(list(folder.iterdir())) - 1
+    assert [Path(row["path"]).name for row in first["skipped"]] == ["broken.jpg"] and first["skipped"][0]["reason"]
+
+    assert run(*words) == 0
+    printed = capsys.readouterr().out
+    assert f"(0 added, 0 changed, {first['added']} unchanged, 0 removed, 1 skipped)" in printed
+    assert "broken.jpg" in printed and "stmine search" in printed
+
+
+def test_search_by_sentence_writes_sheet_and_page(capsys, tmp_path, index):
+    assert run("search", index, "many planes [near] a terminal", "--k", 5, "--out", tmp_path / "hits") == 0
+    printed = capsys.readouterr().out
+    assert "many planes [near] a terminal" in printed and printed.count(".png") + printed.count(".jpg") >= 5
+    assert (tmp_path / "hits" / "hits.png").read_bytes().startswith(b"\x89PNG")
+    assert "many planes [near] a terminal" in (tmp_path / "hits" / "hits.html").read_text(encoding="utf-8")
+
+
+def test_search_by_picture_finds_the_picture_itself(capsys, index, scenes, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    picture = sorted(path for path in scenes.rglob("*") if path.suffix in {".png", ".jpg"})[0]
+    assert run("search", index, picture, "--k", 3, "--json") == 0
+    found = document(capsys)
+    assert [hit["rank"] for hit in found["hits"]] == [1, 2, 3]
+    assert Path(found["hits"][0]["path"]).name == picture.name and found["hits"][0]["score"] > 0.999
+    assert list(tmp_path.iterdir()) == []  # --json without --out writes nothing
+
+
+def test_a_very_long_sentence_is_a_sentence(capsys, index):
+    assert run("search", index, "plane " * 10_000, "--k", 1, "--json") == 0
+    assert len(document(capsys)["hits"]) == 1
+
+
+def test_evaluate_prints_saves_and_speaks_json(capsys, tmp_path, model, scenes):
+    words = ["evaluate", "fisvl", "--model", model, "--dataset", "rsicd", "--data-dir", scenes, "--split", "train"]
+    assert run(*words, "--limit", 6, "--out", tmp_path / "results") == 0
+    printed = capsys.readouterr().out
+    assert "6 images, 30 captions" in printed and "honest" in printed
+    assert {path.name for path in (tmp_path / "results").iterdir()} >= {"results.json", "recall_curve.png"}
+    assert run(*words, "--json") == 0
+    scored = document(capsys)
+    assert scored["split"] == "train" and scored["images"] > 6
+    assert {"r_mean", "honest_r_mean"} <= set(scored["metrics"])
+
+
+def test_demo_on_own_pictures(capsys, tmp_path, model, scenes):
+    words = ["demo", "--pictures", scenes, "--model", model, "--out", tmp_path, "--k", 2]
+    assert run(*words, "--query", "many planes", "--query", "飞机") == 0
+    printed = capsys.readouterr().out
+    for name in ("1-many-planes.png", "1-many-planes.html", "2-query.png", "2-query.html"):
+        assert name in printed and (tmp_path / name).is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["index", "{tmp}/nosuch", "--model", "{model}", "--out", "{tmp}/i"], ["nosuch"]),
+        (["index", "{scenes}", "--model", "{tmp}/nosuch", "--out", "{tmp}/i"], ["nosuch"]),
+        (["search", "{tmp}/nosuch", "many planes"], ["nosuch"]),
+        (["evaluate", "fisvl", "--model", "{model}", "--dataset", "coco"], ["coco", "rsicd"]),
+        (
+            ["evaluate", "fisvl", "--model", "{model}", "--dataset", "rsicd", "--data-dir", "{tmp}"],
+            ["dataset_rsicd.json"],
+        ),
+        (["convert", "fisvl", "{scenes}/dataset.json", "{tmp}/o"], ["dataset.json"]),
+    ],
+    ids=lambda value: "-".join(value[:2]) if value[0] in {"index", "search", "evaluate", "convert"} else "",
+)
+@pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
+def test_what_the_user_can_mend_is_one_line(capsys, tmp_path, model, scenes, words, parts, as_json):
+    words = [word.format(tmp=tmp_path, model=model, scenes=scenes) for word in words]
+    assert run(*words, *(["--json"] if as_json else [])) == 1
+    assert_one_line_error(capsys, *parts)
+
+
+def test_debug_shows_the_traceback_wherever_it_stands(tmp_path):
+    for words in (["--debug", "search", tmp_path / "nosuch", "x"], ["search", tmp_path / "nosuch", "x", "--debug"]):
+        with pytest.raises(Exception, match="nosuch"):
+            main([str(word) for word in words])
+
+
+def test_an_unexpected_failure_names_its_type(capsys, monkeypatch):
+    monkeypatch.setattr("stmine_hf.cli.version", lambda package: [][0])
+    assert run("version") == 1
+    assert_one_line_error(capsys, "IndexError", "--debug")
+
+
+def test_runs_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "stmine_hf.cli", "nosuch"], capture_output=True, text=True)
+    assert done.returncode == 2 and "nosuch" in done.stderr
