@@ -139,7 +139,7 @@ class FisvlTrainingArguments(TrainingArguments):
         default=0, metadata={"help": "Freeze the image encoder's embedding and its first N - 1 stages (0: none)."}
     )
     freeze_batchnorm: bool = field(
-        default=False, metadata={"help": "Batch norms keep their statistics and are not trained."}
+        default=False, metadata={"help": "The encoders' batch norms keep their statistics and are not trained."}
     )
     freeze: list[str] = field(
         default_factory=list, metadata={"help": "Regular expressions; parameters whose name one finds are frozen."}

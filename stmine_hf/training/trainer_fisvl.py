@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
-from transformers import Trainer, TrainerCallback
+from transformers import PreTrainedModel, Trainer, TrainerCallback
 
 from ..errors import StmineError
 from .arguments import FisvlTrainingArguments
@@ -86,7 +86,7 @@ class FisvlTrainer(Trainer):
         return int((self.state.epoch or 0.0) + 1e-6)  # the state's fraction is a quotient of integers
 
     def _not_a_number(self, outputs: Any) -> str:
-        terms = {name: float(value) for name, value in outputs.loss_dict.items()}
+        terms = {name: value.item() for name, value in outputs.loss_dict.items()}
         guilty = [name for name, value in terms.items() if not math.isfinite(value)] or ["the sum of the terms"]
         upstream = [
             kind for kind in ("image_embeds", "text_embeds") if not torch.isfinite(getattr(outputs, kind)).all()
@@ -94,7 +94,7 @@ class FisvlTrainer(Trainer):
         origin = f" ({' and '.join(upstream)} are not finite already)" if upstream else ""
         values = ", ".join(f"{name} {value:.4g}" for name, value in terms.items())
         return (
-            f"The loss is {float(outputs.loss)} at step {self.state.global_step} (epoch {self.current_epoch}) because "
+            f"The loss is {outputs.loss.item()} at step {self.state.global_step} (epoch {self.current_epoch}) because "
             f"of {', '.join(guilty)}{origin}; all terms: {values}. Lower learning_rate (now "
             f"{self.args.learning_rate:.2g}) or max_grad_norm (now {self.args.max_grad_norm:g}), and go on from the "
             "last checkpoint with --resume_from_checkpoint auto."
@@ -184,7 +184,15 @@ class FisvlTrainer(Trainer):
         shutil.rmtree(best, ignore_errors=True)
         new.rename(best)
 
-    # ---- the weight mean in checkpoints ----
+    # ---- checkpoints ----
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        # transformers saves some encoders (Swin) under older names and maps them back in `from_pretrained` alone: the
+        # Trainer's plain `load_state_dict(..., strict=False)` would leave those parameters as they are.
+        if not isinstance(self.fisvl, PreTrainedModel):
+            return super()._load_from_checkpoint(resume_from_checkpoint, model)
+        saved = type(self.fisvl).from_pretrained(resume_from_checkpoint, dtype=self.fisvl.dtype)
+        self.fisvl.load_state_dict(saved.state_dict())
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if self.ema and self.args.should_save:
@@ -223,7 +231,10 @@ def apply_freezing(model: nn.Module, args: FisvlTrainingArguments) -> list[nn.Mo
     if args.freeze_vision_stages:
         patterns += vision_stage_patterns(model, args.freeze_vision_stages)
     freeze_by_name(model, patterns)
-    return freeze_batchnorm(model) if args.freeze_batchnorm else []
+    if not args.freeze_batchnorm:
+        return []
+    encoders = [model.vision_encoder, model.conv_encoder]  # the sensing module's norms start untrained
+    return [norm for encoder in encoders if encoder is not None for norm in freeze_batchnorm(encoder)]
 
 
 def vision_stage_patterns(model: nn.Module, count: int) -> list[str]:
