@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,9 @@ BUILDERS = {
     "rsitmd": ("rsitmd", "RSITMD"),
     "ucm_captions": ("ucm_captions", "UCMCaptions"),
     "sydney_captions": ("sydney_captions", "SydneyCaptions"),
+    "toy_scenes": ("toy_scenes", "ToyScenes"),
 }
+_BUILDER_CONFIG_FIELDS = ("name", "version", "data_dir", "data_files", "description", "contents")
 
 
 class DataError(StmineError):
@@ -40,12 +44,13 @@ def load_dataset(
     `image_id` (int, unique in its split), `filename` (str).
 
     Args:
-        name: rsicd, rsitmd, ucm_captions or sydney_captions.
-        data_dir: folder with the set's files in any of the layouts of `captioned_images`.
+        name: rsicd, rsitmd, ucm_captions, sydney_captions or toy_scenes.
+        data_dir: folder with the set's files in any of the layouts of `captioned_images`; toy_scenes has none.
         split: `train`, `val` or `test`, or a slice such as `train[:100]` (not when streaming); None gives all of them.
         streaming: yield rows without writing a cache.
         cache_dir: where the row tables are cached; default: that of the `datasets` library.
-        options: of the set's builder: `image_dir`, `weight_average`, `weight_low` of the captioned sets.
+        options: of the set's builder: `image_dir`, `weight_average`, `weight_low` of the captioned sets; `count`,
+            `seed`, `size` of toy_scenes.
 
     Raises:
         DataError: with what was expected, what was found and what to do.
@@ -61,6 +66,9 @@ def load_dataset(
         raise DataError(f"unknown data set {name!r}: expected one of {', '.join(BUILDERS)}")
     script, builder_class = BUILDERS[name]
     make = getattr(import_module(f".{script}", __name__), builder_class)
+    known = [field.name for field in fields(make.BUILDER_CONFIG_CLASS) if field.name not in _BUILDER_CONFIG_FIELDS]
+    if unknown := sorted(set(options) - set(known)):
+        raise DataError(f"{name} has no option {', '.join(unknown)}; its options are: {', '.join(known)}")
     try:
         builder = make(
             data_dir=str(Path(data_dir).expanduser().absolute()) if data_dir is not None else None,
@@ -68,10 +76,14 @@ def load_dataset(
             **options,
         )
         if streaming:
-            loaded = builder.as_streaming_dataset(split=split)
+            splits = builder.as_streaming_dataset()
+            if split is None or split in splits:
+                return splits[split] if split else splits
         else:
             builder.download_and_prepare()
-            loaded = builder.as_dataset(split=split)
+            splits = builder.info.splits
+            if split is None or set(re.findall(r"(?:^|\+)(\w+)", split)) <= set(splits):
+                return builder.as_dataset(split=split)
     except DataFolderError as error:
         raise DataError(str(error)) from None
-    return loaded
+    raise DataError(f"{name} has no split {split!r} here: there are {', '.join(splits)}")

@@ -10,8 +10,8 @@ Layouts, looked for in this order:
   with optional `label` and `filepath` (the picture's folder, relative to this folder or to its parent).
 * **FISVL**: `rsicd_train*.json`, `rsicd_val*.json`, `rsicd_test*.json`: lists of `{image, caption, image_id, label,
   length}`, one caption a record for training, a list of captions for the other splits; `length` is a caption's weight.
-* **precomp**: `train_caps.txt` and `train_filename.txt` (also `val_`, `test_`): one caption a line; a name for each caption
-  or for each group of captions (usually five).
+* **precomp**: `train_caps.txt` and `train_filename.txt` (also `val_`, `test_`): one caption a line; one name for each
+  caption or for each group of captions (usually five).
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ def caption_weights(
     """Weight of each caption in FISVL's length-weighted loss: `clip(words / (average * mean_words), low, high)`.
 
     This is a reconstruction. The authors' weights are the field `length` of annotation files that are not published.
-    What is known: the files are called `..._train_length_avg_0_7_low_0_95.json`, the number multiplies its caption's logit,
-    and the paper wants captions too short to say much to count less. Hence: a caption of at least `average` times the
-    mean length of the train split counts fully, and no weight is below `low`. Between the two lies less than one word
-    for the sets at hand, so a step instead of this ramp gives nearly the same weights.
+    What is known: the files are called `..._train_length_avg_0_7_low_0_95.json`, the number multiplies its caption's
+    logit, and the paper wants captions too short to say much to count less. Hence: a caption of at least `average`
+    times the mean length of the train split counts fully, and no weight is below `low`. Between the two lies less than
+    one word for the sets at hand, so a step instead of this ramp gives nearly the same weights.
 
     Args:
         captions: the captions; words are what white space separates and holds a letter or a digit.
@@ -165,10 +165,11 @@ class CaptionedImages(datasets.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
-        records = [record for record in self._records if self._is_picture(record)]
-        if self._skipped.reasons:
-            total = len(self._records) + len(self._skipped.reasons)
-            message = f"{self.TITLE}: skipped {len(self._skipped.reasons)} of {total} rows. {self._skipped}"
+        skipped = Skipped([*self._skipped.reasons])
+        records = [record for record in self._records if is_picture(record, skipped)]
+        if skipped.reasons:
+            total = len(records) + len(skipped.reasons)
+            message = f"{self.TITLE}: skipped {len(skipped.reasons)} of {total} rows. {skipped}"
             if not records:
                 raise DataFolderError(f"{message}. Nothing is left to load. {self._how_to_get()}")
             warnings.warn(message, stacklevel=2)
@@ -207,25 +208,17 @@ class CaptionedImages(datasets.GeneratorBasedBuilder):
     def _label(self, record: Record) -> int:
         """Index in `CLASSES`: the annotation's own label, else what the file name tells, else -1.
 
-        A number (FISVL layout) is kept as it is: it groups the pictures rightly, all that the losses need, but its name
-        in `CLASSES` is a guess, since the authors' list of classes is not published.
+        A number (FISVL layout) is kept as it is. It groups the pictures rightly, all that the losses need; the
+        name it gets from `CLASSES` is a guess, since the authors' list of classes is not published.
         """
         if isinstance(record.label, int):
             return record.label if 0 <= record.label < len(self.CLASSES) else -1
-        name = re.sub(r"[^a-z]", "", (record.label or self.class_of(record.filename)).lower())
+        name = re.sub(r"[^a-z]", "", str(record.label or self.class_of(record.filename)).lower())
         return self.CLASSES.index(name) if name in self.CLASSES else -1
 
     def class_of(self, filename: str) -> str:
         """The class that a file name tells: `airport` for `airport_12.jpg`; empty when it tells none."""
         return re.split(r"_?\d", Path(filename).stem)[0]
-
-    def _is_picture(self, record: Record) -> bool:
-        try:
-            with PIL.Image.open(record.path):  # reads the header only
-                return True
-        except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
-            self._skipped.add(record.place, f"cannot read {record.path} ({error})")
-            return False
 
     def _read_folder(self, data_dir: str | None, image_dir: str | None) -> list[Record]:
         """Rows of the annotation files whose picture exists and that have a caption."""
@@ -312,6 +305,16 @@ class Pictures:
         return self._listings[folder]
 
 
+def is_picture(record: Record, skipped: Skipped) -> bool:
+    """Whether the file's header (all that is read here) is that of a picture."""
+    try:
+        with PIL.Image.open(record.path):
+            return True
+    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+        skipped.add(record.place, f"cannot read {record.path} ({error})")
+        return False
+
+
 def read_karpathy(file: Path, skipped: Skipped) -> Iterator[Record]:
     """Rows of `{"images": [...]}`."""
     content = read_json(file)
@@ -328,9 +331,9 @@ def read_karpathy(file: Path, skipped: Skipped) -> Iterator[Record]:
                 captions=clean([sentence["raw"] for sentence in item["sentences"]]),
                 label=item.get("label"),
                 image_id=item.get("imgid"),
-                folder=item.get("filepath"),
+                folder=str(item["filepath"]) if item.get("filepath") else None,
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             skipped.add(place, f"malformed ({type(error).__name__}: {error})")
 
 
