@@ -1,11 +1,11 @@
 # Every target makes its own .venv from nothing; the second run finds it ready. `make help` lists them.
 PYTHON ?= python3
 VENV := .venv
-BIN := $(VENV)/bin
+RUN := $(VENV)/bin/python -m
 READY := $(VENV)/.ready
 
 # Two test workers of one thread each: the fastest on two cores, and no slower on more.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all quality style clean
@@ -18,14 +18,14 @@ setup: $(READY)  ## make .venv and install the package with everything below nee
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "stmine-hf needs Python >= 3.10, found " + sys.version.split()[0] + "; choose another with: make PYTHON=python3.12 ...")'
-	@test -x $(BIN)/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@test -x $(VENV)/bin/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "installing stmine-hf and what it needs into $(VENV) (PyTorch is large: the first time takes minutes)"
-	@$(BIN)/python -m pip install --quiet --upgrade pip
-	@$(BIN)/python -m pip install --editable ".[dev]"
+	@$(RUN) pip install --quiet --upgrade pip
+	@$(RUN) pip install --editable ".[dev]"
 	@touch $@
 
 demo: $(READY)  ## search pictures by sentences; your own: make demo PICTURES=dir QUERY="many planes"
-	@$(BIN)/stmine demo $(if $(PICTURES),--pictures "$$PICTURES") $(if $(QUERY),--query "$$QUERY") $(if $(MODEL),--model "$$MODEL")
+	@$(RUN) stmine_hf.cli demo $(if $(PICTURES),--pictures "$$PICTURES") $(if $(QUERY),--query "$$QUERY") $(if $(MODEL),--model "$$MODEL")
 
 test: $(READY)  ## run the tests that take under ten minutes on two cores
 	@$(PYTEST) -m "not slow"
@@ -34,13 +34,13 @@ test-all: $(READY)  ## run every test, the slow ones too
 	@$(PYTEST)
 
 quality: $(READY)  ## check style and types: ruff and mypy
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy stmine_hf modeling
+	@$(RUN) ruff check .
+	@$(RUN) ruff format --check .
+	@$(RUN) mypy stmine_hf modeling
 
 style: $(READY)  ## mend what ruff can mend
-	@$(BIN)/ruff check --fix .
-	@$(BIN)/ruff format .
+	@$(RUN) ruff check --fix .
+	@$(RUN) ruff format .
 
 clean:  ## remove .venv, caches and outputs
 	@rm -rf $(VENV) build dist outputs .pytest_cache .ruff_cache .mypy_cache *.egg-info
