@@ -107,7 +107,7 @@ def index(
         _print_json(_index_summary(built, out))
     else:
         _show_report(built, out)
-        print(f'Next: stmine search {out} "many planes near a terminal"')
+        print(f'Next: {_stmine()} search {out} "many planes near a terminal"')
 
 
 @app.command(
@@ -226,7 +226,7 @@ def convert_fisvl(
         _print_json({"checkpoint": str(checkpoint), "out": str(out)})
     else:
         print(f"Written: {out}")
-        print(f"Next: stmine index pictures --model {out} --out my.index")
+        print(f"Next: {_stmine()} index pictures --model {out} --out my.index")
 
 
 @app.command(
@@ -254,7 +254,7 @@ def toy(
         _print_json({"out": str(out), "count": count, "seed": seed})
     else:
         print(f"Written: {count} pictures in {out / 'images'}, their captions in {out / 'dataset.json'}")
-        print(f"Next: stmine index {out / 'images'} --out {out}.index")
+        print(f"Next: {_stmine()} index {out} --out {out}.index")
 
 
 @app.command(
@@ -299,7 +299,7 @@ def demo(
     print("Look at:")
     for written in sheets:
         print(f"  {written['contact_sheet']}   {written['html_page']}")
-    print(f'Search on: stmine search {index_folder} "your own sentence"')
+    print(f'Search on: {_stmine()} search {index_folder} "your own sentence"')
 
 
 @app.command("version")
@@ -381,6 +381,11 @@ def _show_hits(hits: list[Hit], query: str) -> None:
     print(f"{query}\nrank   score  picture")
     for hit in hits:
         print(f"{hit.rank:>4}  {hit.score:>6.3f}  {_from_here(hit.path)}")
+
+
+def _stmine() -> str:
+    """How to call this command from here: by its path while its environment is not the active one."""
+    return "stmine" if shutil.which("stmine") else str(_from_here(Path(sys.executable).parent / "stmine"))
 
 
 def _from_here(path: Path) -> Path:
