@@ -447,7 +447,7 @@ def farmland(c: Canvas) -> list[str]:
     for x0, y0, x1, y1 in cells:
         c.line([(x0, y0), (x1, y0)], c.rng.uniform(0.002, 0.006), _pick(c, ((176, 164, 132), (104, 110, 76))))
         c.line([(x0, y0), (x0, y1)], c.rng.uniform(0.002, 0.006), _pick(c, ((176, 164, 132), (104, 110, 76))))
-    x0, y0, x1, y1 = cells[-1]
+    x0 = _pick(c, [cell[0] for cell in cells if 0.25 < cell[0] < 0.75] or [0.5])
     c.line([(x0, -0.5), (x0, 1.5)], 0.018, (184, 174, 148))
     rows = [(x0 + 0.02, v) for v in np.arange(-0.2, 1.2, 0.03) if c.rng.random() < 0.7]
     c.crowns([(px / c.n, py / c.n) for px, py in c.pixels(rows)], 0.014, DARK_LEAF)

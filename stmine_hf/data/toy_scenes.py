@@ -59,13 +59,13 @@ class Plan:
     size: int
 
     def __post_init__(self) -> None:
-        if self.count < len(SPLITS) or self.size < 32:
+        if self.count < 1 or self.size < 32:
             raise DataFolderError(
-                f"toy_scenes: needs count >= 3 and size >= 32, got count {self.count} and size {self.size}"
+                f"toy_scenes: needs count >= 1 and size >= 32, got count {self.count} and size {self.size}"
             )
 
     def numbers(self, split: str) -> range:
-        held_out = max(1, self.count // 6)
+        held_out = self.count // 6
         train = self.count - 2 * held_out
         return {
             "train": range(train),
@@ -87,7 +87,7 @@ def write_scenes(out: str | Path, *, count: int, seed: int = 0, size: int = 224)
 
     Args:
         out: folder to write; files of the same names are replaced.
-        count: how many pictures, at least 3.
+        count: how many pictures, at least 1.
         seed: the same seed draws the same pictures.
         size: side of a picture in pixels.
 
@@ -137,9 +137,11 @@ class ToyScenes(datasets.GeneratorBasedBuilder):
         self._plan = Plan(self.config.count, self.config.seed, self.config.size)
         # A list is a list of shards to `datasets`: a stream can then be shuffled and shared out scene by scene.
         form = list if dl_manager.is_streaming else tuple
+        numbers = {split: form(self._plan.numbers(split)) for split in SPLITS}
         return [
-            datasets.SplitGenerator(name=split, gen_kwargs={"numbers": form(self._plan.numbers(split))})
-            for split in SPLITS
+            datasets.SplitGenerator(name=split, gen_kwargs={"numbers": some})
+            for split, some in numbers.items()
+            if some
         ]
 
     def _generate_examples(self, numbers: Iterable[int]) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -1,13 +1,16 @@
 """Every layout of the captioned sets, on small folders drawn here and, where present, on the real data."""
 
 import json
+import shutil
 from pathlib import Path
 
+import datasets
 import pytest
 from PIL import Image
 
 from stmine_hf.data import DataError, load_dataset
 from stmine_hf.data.captioned_images import caption_weights, count_words
+from stmine_hf.data.rsicd import RSICD
 from stmine_hf.errors import StmineError
 
 FIVE = [
@@ -141,6 +144,16 @@ def test_pictures_stay_where_they_are(tmp_path, load):
     rows = load("rsicd", data_dir=folder, split="val").with_format("arrow")
     image = rows[0]["image"].to_pylist()[0]
     assert image == {"bytes": None, "path": str(folder / "RSICD_images/port_3.jpg")}
+
+
+def test_parquet_for_the_hub_holds_the_pictures(tmp_path):
+    folder = write_karpathy(tmp_path / "rsicd", AUTHORS)
+    builder = RSICD(data_dir=str(folder), cache_dir=str(tmp_path / "cache"))
+    builder.download_and_prepare(str(tmp_path / "hub"), file_format="parquet")
+    shutil.rmtree(folder)
+    (file,) = (tmp_path / "hub").glob("*val*.parquet")
+    (row,) = datasets.Dataset.from_parquet(str(file), cache_dir=str(tmp_path / "cache"))
+    assert row["captions"] == FIVE and row["image"].size == (8, 8)
 
 
 def test_the_cache_follows_the_folder(tmp_path, load):

@@ -70,8 +70,10 @@ def test_builder(tmp_path):
 def test_builder_refusals(tmp_path):
     with pytest.raises(DataError, match=r"drawn, not read.*loads as rsicd"):
         load_dataset("toy_scenes", data_dir=tmp_path, cache_dir=tmp_path)
-    with pytest.raises(DataError, match="count >= 3"):
-        load_dataset("toy_scenes", count=2, cache_dir=tmp_path)
+    with pytest.raises(DataError, match="count >= 1"):
+        load_dataset("toy_scenes", count=0, cache_dir=tmp_path)
+    with pytest.raises(DataError, match="no split 'val' here: there are train"):
+        load_dataset("toy_scenes", count=1, size=32, split="val", cache_dir=tmp_path)
     with pytest.raises(DataError, match="no option kind; its options are: count, seed, size"):
         load_dataset("toy_scenes", kind="pond", cache_dir=tmp_path)
 
