@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ class Update:
         self._batch_size, self._save_every = batch_size, save_every
         finished = store.read_manifest(folder / store.FINISHED)
         unfinished = store.read_manifest(folder / store.UNFINISHED)
-        self._published = finished is not None and unfinished is None
+        self._published = finished if unfinished is None else None  # what is on disk, if that is all there is
         earlier = unfinished or finished
         identity = embedder.identity
         if earlier:
@@ -218,7 +218,7 @@ class Update:
         self._manifest.shards.append(name)
         self._rows_in.append(len(rows))
         store.write_manifest(self._folder / store.UNFINISHED, self._manifest)
-        self._published = False
+        self._published = None
         self._buffer = []
 
     def _settle(self, path: str, *, live: bool) -> None:
@@ -238,6 +238,10 @@ class Update:
     def _publish(self) -> None:
         """Drop dead rows, write the FAISS file, and make the result the index that is searched."""
         if self._published and self._live.all():
+            places = {name: getattr(self._manifest, name) for name in ("pictures", "pictures_from_index", "model")}
+            if (moved := replace(self._published, **places)) != self._published:
+                store.write_manifest(self._folder / store.FINISHED, moved)
+            store.delete_unnamed(self._folder, self._published)  # a run killed at the very end may have left some
             return
         shards = self._compact()
         if not shards:

@@ -85,9 +85,8 @@ class ImageIndex:
         """
         root, folder = Path(os.path.abspath(pictures)), Path(os.path.abspath(out))
         if not root.is_dir():
-            raise StmineError(
-                f"expected a folder of pictures, found {'a file' if root.exists() else 'nothing'}: {root}"
-            )
+            found = "a file" if root.exists() else "nothing"
+            raise StmineError(f"expected a folder of pictures at {root}, found {found}")
         if next(find_pictures(root, exclude=folder), None) is None:
             raise StmineError(f"found no pictures in {root} (looked for {' '.join(sorted(SUFFIXES))} and by content)")
         if folder.is_dir() and not (folder / store.LOCK).exists() and any(folder.iterdir()):
@@ -223,9 +222,8 @@ class ImageIndex:
                 raise StmineError(_no_index(self._folder))
             try:
                 rows = store.read_rows(self._folder, manifest.shards)
-                # Mapped into memory where FAISS can (1.11): pages of a large index are shared and read when needed.
-                flags = getattr(faiss, "IO_FLAG_MMAP_IFC", 0)
-                self._vectors = faiss.read_index(str(self._folder / manifest.faiss), flags)
+                # Read, not mapped into memory: FAISS 1.15 crashes on mapping a file that was cut short.
+                self._vectors = faiss.read_index(str(self._folder / manifest.faiss))
                 break
             except (FileNotFoundError, RuntimeError) as error:  # FAISS raises the second
                 problem = str(error)
