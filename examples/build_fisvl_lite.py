@@ -27,6 +27,7 @@ LITE = {
     "share_encoder": True,
     "projection_dim": 256,
     "sensing_stage": 1,  # stride 4, 24 channels
+    "sensing_channels": 16,
     "sensing_heads": 4,
     "text_pooling": "mean",
     "dropout": 0.1,

@@ -14,6 +14,7 @@ from, `config.yaml` (the settings as resolved), and at the end `results.json` an
 import logging
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.table import Table
 from stmine_hf.modeling.fisvl.processing_fisvl import FisvlImageProcessor
@@ -55,6 +56,7 @@ def main() -> None:
 
     # 3. Model and processor.
     model, processor = build_model(model_args, train_rows)
+    model.to(memory_format=torch.channels_last)  # convolutions run up to three times as fast on a CPU
 
     # 4. Training samples: which captions, word dropping, augmentation, tokens.
     samples = CaptionedPictures(train_rows, data_args.captions_per_step, processor.max_words, args.seed)

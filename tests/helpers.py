@@ -5,17 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from stmine_hf.modeling.fisvl.processing_fisvl import FisvlImageProcessor
 from transformers import BertTokenizer, ResNetConfig, SwinConfig
 
 from stmine_hf import FisvlConfig, FisvlModel, FisvlProcessor
-from stmine_hf.modeling.fisvl.processing_fisvl import FisvlImageProcessor
 
-_WORDS = (
-    "a an the in on of and with near many some several two three green white grey blue large small is are there "
-    "plane planes airport terminal runway ship ships harbour harbor port boat boats tree trees forest farmland field "
-    "fields river bridge road roads car cars parking lot building buildings residential area house houses beach sea "
-    "desert stadium playground storage tanks railway station baseball square park pond lake mountain meadow"
-).split()
+_WORDS = ["a", "an", "the", "in", "on", "of", "and", "with", "near", "many", "some", "several", "two", "three", "green", "white", "grey", "blue", "large", "small", "is", "are", "there", "plane", "planes", "airport", "terminal", "runway", "ship", "ships", "harbour", "harbor", "port", "boat", "boats", "tree", "trees", "forest", "farmland", "field", "fields", "river", "bridge", "road", "roads", "car", "cars", "parking", "lot", "building", "buildings", "residential", "area", "house", "houses", "beach", "sea", "desert", "stadium", "playground", "storage", "tanks", "railway", "station", "baseball", "square", "park", "pond", "lake", "mountain", "meadow"]
 TINY_VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *_WORDS]
 TINY_VOCABULARY += [c for c in "abcdefghijklmnopqrstuvwxyz0123456789" if c not in _WORDS]
 TINY_VOCABULARY += [f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz0123456789"]
