@@ -58,7 +58,7 @@ def named_weights(manifest: Mapping[str, Mapping]) -> dict[str, torch.Tensor]:
 
 
 def named_picture(height: int, width: int, seed: int) -> np.ndarray:
-    """A uint8 RGB picture (height, width, 3) in integer arithmetic: colour fields, six blended blocks, fine texture."""
+    """A uint8 RGB picture (height, width, 3) in integer arithmetic: colour fields, blended blocks, fine texture."""
     generator = named_generator(f"image/{height}x{width}/{seed}")
     cells = 6
     colours = generator.integers(0, 256, size=(cells + 1, cells + 1, 3), dtype=np.int64)

@@ -10,7 +10,12 @@ from transformers import BertTokenizer, ResNetConfig, SwinConfig
 
 from stmine_hf import FisvlConfig, FisvlModel, FisvlProcessor
 
-_WORDS = ["a", "an", "the", "in", "on", "of", "and", "with", "near", "many", "some", "several", "two", "three", "green", "white", "grey", "blue", "large", "small", "is", "are", "there", "plane", "planes", "airport", "terminal", "runway", "ship", "ships", "harbour", "harbor", "port", "boat", "boats", "tree", "trees", "forest", "farmland", "field", "fields", "river", "bridge", "road", "roads", "car", "cars", "parking", "lot", "building", "buildings", "residential", "area", "house", "houses", "beach", "sea", "desert", "stadium", "playground", "storage", "tanks", "railway", "station", "baseball", "square", "park", "pond", "lake", "mountain", "meadow"]
+_WORDS = """
+a an the in on of and with near many some several two three green white grey blue large small is are there plane planes
+airport terminal runway ship ships harbour harbor port boat boats tree trees forest farmland field fields river bridge
+road roads car cars parking lot building buildings residential area house houses beach sea desert stadium playground
+storage tanks railway station baseball square park pond lake mountain meadow
+""".split()  # noqa: SIM905
 TINY_VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *_WORDS]
 TINY_VOCABULARY += [c for c in "abcdefghijklmnopqrstuvwxyz0123456789" if c not in _WORDS]
 TINY_VOCABULARY += [f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz0123456789"]

@@ -216,6 +216,8 @@ class FisvlModel(FisvlPreTrainedModel):
         self.vision_encoder = FisvlImageEncoder(config.vision_config, config.vision_prefix_tokens, shared_stage)
         self.vision_proj = nn.Linear(config.vision_width, dim)
         self.text_encoder = _without_pooler(AutoModel.from_config(config.text_config))
+        if config.attend_padding:  # padding is read as a word then, so its embedding has to train like one
+            self.text_encoder.get_input_embeddings().padding_idx = None
         self.text_proj = nn.Linear(config.text_config.hidden_size, dim)
         self.dropout = nn.Dropout(config.dropout)
         self.conv_encoder = None

@@ -228,7 +228,7 @@ def _bert_tokenizer(vocab: str | Path | None):
         return AutoTokenizer.from_pretrained("google-bert/bert-base-uncased")
     except Exception as error:
         raise StmineError(
-            "the tokenizer of bert-base-uncased is not on this machine and cannot be fetched; pass its vocab.txt (--vocab)."
+            "the tokenizer of bert-base-uncased is not on this machine nor reachable; pass its vocab.txt (--vocab)."
         ) from error
 
 

@@ -154,7 +154,7 @@ def test_batch_statistics_parity(parity, expected, model, pixel_values):
 @pytest.mark.slow
 @pytest.mark.parametrize("epoch", [0, 5, 10])
 def test_train_step_parity(parity, model, pixel_values, epoch):
-    """Loss and the gradient of every parameter on one batch, at epochs before and after each switch of the schedule."""
+    """Loss and the gradient of every parameter on one batch, before and after each switch of the schedule."""
     facts = json.loads((FIXTURES / "train_step.json").read_text())
     whole = load_file(FIXTURES / "train_step.safetensors")
     case, released = facts["case"], facts["config"]
