@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.table import Table
-from stmine_hf.modeling.fisvl.processing_fisvl import FisvlImageProcessor
 from transformers import AutoTokenizer, set_seed
 from transformers.utils import logging as transformers_logging
 
 from stmine_hf import FisvlConfig, FisvlModel, FisvlProcessor, load_dataset
 from stmine_hf.errors import StmineError
+from stmine_hf.modeling.fisvl.processing_fisvl import FisvlImageProcessor
 from stmine_hf.training.arguments import (
     FisvlDataArguments,
     FisvlModelArguments,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from stmine_hf.modeling.fisvl.processing_fisvl import FisvlImageProcessor
 from transformers import BertTokenizer, ResNetConfig, SwinConfig
 
 from stmine_hf import FisvlConfig, FisvlModel, FisvlProcessor
+from stmine_hf.modeling.fisvl.processing_fisvl import FisvlImageProcessor
 
 _WORDS = """
 a an the in on of and with near many some several two three green white grey blue large small is are there plane planes

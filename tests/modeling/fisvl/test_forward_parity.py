@@ -14,10 +14,10 @@ import torch
 from deterministic import named_picture, named_weights
 from PIL import Image
 from safetensors.torch import load_file
-from stmine_hf.modeling.fisvl.processing_fisvl import FisvlImageProcessor
 
 from stmine_hf import FisvlModel
 from stmine_hf.conversion.fisvl import convert_name, convert_state_dict, official_config
+from stmine_hf.modeling.fisvl.processing_fisvl import FisvlImageProcessor
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "fisvl"
 FACTS = json.loads((FIXTURES / "forward.json").read_text())

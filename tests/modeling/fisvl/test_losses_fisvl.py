@@ -15,6 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
+
 from stmine_hf.modeling.fisvl import losses_fisvl
 from stmine_hf.modeling.fisvl.losses_fisvl import (
     EPS,

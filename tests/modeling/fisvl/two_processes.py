@@ -12,6 +12,8 @@ from collections.abc import Callable
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from stmine_hf.modeling.fisvl.losses_fisvl import (
     affiliation_loss,
     contrastive_loss,
@@ -20,7 +22,6 @@ from stmine_hf.modeling.fisvl.losses_fisvl import (
     scene_adaptive_loss,
     triplet_loss,
 )
-from torch import Tensor, nn
 
 IMAGE_IDS = [0, 0, 1, 2, 3, 3, 4, 5, 6, 7, 8, 9]  # the ids, scenes and weights of the reference batch
 SCENES = [0, 0, 0, 1, 1, 1, 2, 2, 3, 0, 4, 2]
