@@ -55,11 +55,15 @@ def main() -> None:
     eval_rows = take(splits, data_args.eval_split, data_args.max_eval_images) if args.eval_strategy != "no" else None
 
     # 3. Model and processor.
-    model, processor = build_model(model_args, train_rows)
+    try:
+        model, processor = build_model(model_args, train_rows)
+    except (OSError, ValueError) as error:  # nothing there; settings that contradict each other
+        raise StmineError(f"Cannot make the model: {' '.join(str(error).split())}") from error
     model.to(memory_format=torch.channels_last)  # convolutions run up to three times as fast on a CPU
 
     # 4. Training samples: which captions, word dropping, augmentation, tokens.
-    samples = CaptionedPictures(train_rows, data_args.captions_per_step, processor.max_words, args.seed)
+    max_words = processor.max_words if processor.clean_captions else None
+    samples = CaptionedPictures(train_rows, data_args.captions_per_step, max_words, args.seed)
     transform = build_transform(data_args.augmentation, processor.image_processor)
     collator = FisvlCollator(processor, transform, data_args.deletion_rate)
 
@@ -106,12 +110,8 @@ def build_model(args: FisvlModelArguments, train_rows) -> tuple[FisvlModel, Fisv
         captions = (caption for captions in train_rows["captions"] for caption in captions)
         return build_toy_fisvl(captions, **fields)
     if args.model_name_or_path:
-        folder = args.model_name_or_path
-        try:
-            model = FisvlModel.from_pretrained(folder, **fields)
-        except OSError as error:
-            raise StmineError(f"No FISVL model in {folder}: {' '.join(str(error).split())}") from None
-        return model.train(), FisvlProcessor.from_pretrained(folder)
+        model = FisvlModel.from_pretrained(args.model_name_or_path, **fields)
+        return model.train(), FisvlProcessor.from_pretrained(args.model_name_or_path)
     model = FisvlModel.from_backbones(args.vision_backbone, args.text_backbone, args.conv_backbone, **fields)
     return model, FisvlProcessor(FisvlImageProcessor(), AutoTokenizer.from_pretrained(args.text_backbone))
 

@@ -10,7 +10,8 @@ import difflib
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +45,7 @@ class FisvlModelArguments:
     )
 
     def __post_init__(self) -> None:
-        if isinstance(self.model_config, str):
-            try:
-                self.model_config = json.loads(self.model_config)
-            except json.JSONDecodeError as error:
-                raise StmineError(
-                    f"model_config must be a JSON mapping such as '{{\"dropout\": 0.1}}', got {self.model_config!r}: "
-                    f"{error.msg}."
-                ) from None
+        self.model_config = _mapping("model_config", self.model_config)
         backbones = [self.vision_backbone, self.conv_backbone, self.text_backbone]
         sources = [self.model_name_or_path is not None, any(backbones), self.toy_model]
         if sum(sources) != 1:
@@ -89,8 +83,7 @@ class FisvlDataArguments:
     deletion_rate: float = field(default=0.0, metadata={"help": "Chance that a training caption loses a given word."})
 
     def __post_init__(self) -> None:
-        if isinstance(self.dataset_options, str):
-            self.dataset_options = json.loads(self.dataset_options)
+        self.dataset_options = _mapping("dataset_options", self.dataset_options)
         if self.captions_per_step not in ("all", "one") and not (
             self.captions_per_step.isdigit() and int(self.captions_per_step) > 0
         ):
@@ -232,25 +225,33 @@ def _valid_names(dataclasses: Sequence[type]) -> set[str]:
     return {item.name for kind in dataclasses for item in fields(kind) if item.init}
 
 
+def _mapping(name: str, value: dict | str | None) -> dict[str, Any] | None:
+    """A field that the YAML file gives as a mapping and the command line as JSON."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise StmineError(f"{name} must be a JSON mapping such as '{{\"size\": 96}}': {error}.") from None
+    if value is not None and not isinstance(value, dict):
+        raise StmineError(f"{name} must be a mapping of fields to values, got {value!r}.")
+    return value
+
+
 def _did_you_mean(name: str, valid: set[str]) -> str:
     near = difflib.get_close_matches(name, sorted(valid), n=1)
     return f" Did you mean {near[0]!r}?" if near else " `--help` lists the valid ones."
 
 
-def _is_default(item: Any, value: Any) -> bool:
-    from dataclasses import MISSING
-
+def _is_default(item: Field, value: Any) -> bool:
     default = item.default_factory() if item.default_factory is not MISSING else item.default
     return _plain(value) == _plain(default)
 
 
 def _plain(value: Any) -> Any:
     """Enums to their value, dataclasses to mappings: what YAML can hold."""
-    if hasattr(value, "value") and not isinstance(value, (str, int, float)):
+    if isinstance(value, Enum):
         return value.value
-    if isinstance(value, str):
-        return str.__str__(value) if type(value) is str else str(getattr(value, "value", value))
-    if hasattr(value, "__dataclass_fields__"):
+    if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     if isinstance(value, (list, tuple)):
         return [_plain(entry) for entry in value]

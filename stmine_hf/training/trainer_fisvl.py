@@ -233,7 +233,7 @@ def apply_freezing(model: nn.Module, args: FisvlTrainingArguments) -> list[nn.Mo
     freeze_by_name(model, patterns)
     if not args.freeze_batchnorm:
         return []
-    encoders = [model.vision_encoder, model.conv_encoder]  # the sensing module's norms start untrained
+    encoders: list[Any] = [model.vision_encoder, model.conv_encoder]  # the sensing module's norms start untrained
     return [norm for encoder in encoders if encoder is not None for norm in freeze_batchnorm(encoder)]
 
 
