@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import os
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +19,8 @@ from .images import PictureError, open_picture, read_ahead
 
 if TYPE_CHECKING:
     from .index import Hit
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 # The sheet, in pixels and RGB.
 _THUMB, _GAP, _CAPTION, _COLUMNS = 240, 20, 52, 5
@@ -175,34 +179,39 @@ def _plain(text: str) -> str:
     return " ".join(text.encode("utf-8", "replace").decode().split())
 
 
-def _font(size: int, text: str = "") -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    if max(text, default="") > "\u024f":  # the last of Latin Extended-B
-        for name in _WIDE_FONTS:
-            try:
-                return ImageFont.truetype(name, size)
-            except OSError:
-                continue
+def _font(size: int, text: str = "") -> Font:
+    return _load_font(size, max(text, default="") > "\u024f")  # the last of Latin Extended-B
+
+
+@lru_cache
+def _load_font(size: int, wide: bool) -> Font:
+    for name in _WIDE_FONTS if wide else ():
+        try:
+            return ImageFont.truetype(name, size)
+        except OSError:
+            continue
     return ImageFont.load_default(size)
 
 
-def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int, *, most_lines: int) -> list[str]:
+def _wrap(text: str, font: Font, width: int, *, most_lines: int) -> list[str]:
     """Lines of at most `width` pixels, broken between words, inside of words that are longer; the last one cut."""
     lines: list[str] = []
-    rest = text[:1000]
+    rest = text[:500]
     while rest and len(lines) < most_lines - 1 and font.getlength(rest) > width:
-        fits = next(n for n in range(len(rest), 0, -1) if n == 1 or font.getlength(rest[:n]) <= width)
-        at = rest.rfind(" ", 1, fits + 1)
-        lines.append(rest[: at if at > 0 else fits].rstrip())
-        rest = rest[at if at > 0 else fits :].lstrip()
+        fits = max(1, bisect_right(range(len(rest)), width, key=lambda n: font.getlength(rest[:n])) - 1)
+        space = rest.rfind(" ", 1, fits + 1)
+        at = space if space > 0 else fits
+        lines.append(rest[:at].rstrip())
+        rest = rest[at:].lstrip()
     return [*lines, _shorten(rest, font, width)] if rest else lines
 
 
-def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+def _shorten(text: str, font: Font, width: int) -> str:
     """Both ends of a text that is too long: file names differ there."""
     if font.getlength(text) <= width:
         return text
-    kept = next(n for n in range(len(text), -1, -2) if n < 3 or font.getlength(_without_middle(text, n)) <= width)
-    return _without_middle(text, kept)
+    kept = bisect_right(range(len(text)), width, key=lambda n: font.getlength(_without_middle(text, n))) - 1
+    return _without_middle(text, max(kept, 2))
 
 
 def _without_middle(text: str, kept: int) -> str:
