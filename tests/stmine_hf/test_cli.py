@@ -137,6 +137,17 @@ def test_evaluate_prints_saves_and_speaks_json(capsys, tmp_path, model, scenes):
     assert {"r_mean", "honest_r_mean"} <= set(scored["metrics"])
 
 
+def test_convert_hands_over_what_it_was_given(capsys, tmp_path, monkeypatch):
+    given = {}
+    monkeypatch.setattr(
+        "stmine_hf.conversion.fisvl.convert_checkpoint", lambda *args, **options: given.update(options, args=args)
+    )
+    words = ["convert", "fisvl", tmp_path / "best.pth", tmp_path / "out", "--vocab", tmp_path / "vocab.txt", "--json"]
+    assert run(*words) == 0
+    assert given == {"args": (tmp_path / "best.pth", tmp_path / "out"), "vocab": tmp_path / "vocab.txt"}
+    assert document(capsys)["out"] == str(tmp_path / "out")
+
+
 def test_demo_on_own_pictures(capsys, tmp_path, model, scenes):
     words = ["demo", "--pictures", scenes, "--model", model, "--out", tmp_path, "--k", 2]
     assert run(*words, "--query", "many planes", "--query", "飞机") == 0
