@@ -63,7 +63,7 @@ def contact_sheet(hits: Sequence[Hit], out_png: str | Path, *, title: str) -> No
         upper = top + (number // columns) * (_THUMB + _CAPTION + _GAP)
         _draw_card(sheet, draw, hit, thumbnail, left, upper)
     Path(out_png).parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(out_png, format="PNG", optimize=True)
+    sheet.save(out_png, format="PNG")
 
 
 def html_page(hits: Sequence[Hit], out_html: str | Path, *, title: str) -> None:
@@ -198,7 +198,7 @@ def _wrap(text: str, font: Font, width: int, *, most_lines: int) -> list[str]:
     lines: list[str] = []
     rest = text[:500]
     while rest and len(lines) < most_lines - 1 and font.getlength(rest) > width:
-        fits = max(1, bisect_right(range(len(rest)), width, key=lambda n: font.getlength(rest[:n])) - 1)
+        fits = max(1, bisect_right(range(len(rest)), float(width), key=lambda n: font.getlength(rest[:n])) - 1)
         space = rest.rfind(" ", 1, fits + 1)
         at = space if space > 0 else fits
         lines.append(rest[:at].rstrip())
@@ -210,7 +210,7 @@ def _shorten(text: str, font: Font, width: int) -> str:
     """Both ends of a text that is too long: file names differ there."""
     if font.getlength(text) <= width:
         return text
-    kept = bisect_right(range(len(text)), width, key=lambda n: font.getlength(_without_middle(text, n))) - 1
+    kept = bisect_right(range(len(text)), float(width), key=lambda n: font.getlength(_without_middle(text, n))) - 1
     return _without_middle(text, max(kept, 2))
 
 
