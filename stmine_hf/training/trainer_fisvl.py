@@ -49,6 +49,8 @@ class FisvlTrainer(Trainer):
     """
 
     args: FisvlTrainingArguments
+    optimizer: Any
+    control: Any
 
     def __init__(
         self, model: nn.Module, args: FisvlTrainingArguments, train_dataset: CaptionedPictures, **kwargs: Any
