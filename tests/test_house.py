@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 import typer
+from documents import ROOT, check_command, commands, python_blocks
 
 import stmine_hf
 from stmine_hf.cli import app
 
-ROOT = Path(__file__).resolve().parents[1]
 READMES = ("README.md", "README.zh-CN.md")
 SHIPPED = sorted(p for p in (ROOT / "modeling").glob("*/*.py") if p.name != "__init__.py")
 ALLOWED_IMPORTS = {"torch", "torchvision", "transformers", "numpy", "PIL", *sys.stdlib_module_names}
@@ -73,7 +73,8 @@ def test_wheel_holds_every_module_and_works_alone(tmp_path):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    modules = {file.relative_to(source).as_posix() for file in source.rglob("*.py")}
+    files = [*source.rglob("*.py"), *(source / "stmine_hf").rglob("*.md")]
+    modules = {file.relative_to(source).as_posix() for file in files}
     modules = {f"stmine_hf/{name}" if name.startswith("modeling/") else name for name in modules}
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]
     subprocess.run([*pip, str(source)], check=True, timeout=120)
@@ -125,26 +126,11 @@ def test_tracked_files_name_no_machine():
     assert not found
 
 
-def commands(readme: str) -> list[str]:
-    """The lines of a README's bash blocks, without comments."""
-    text = (ROOT / readme).read_text(encoding="utf-8")
-    blocks = re.findall(r"^```bash\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    return [re.sub(r"\s+#.*", "", line) for line in "".join(blocks).splitlines()]
-
-
 def help_examples(command: Any = None) -> list[str]:
     """The command lines that `--help` of `stmine` and of each of its commands shows."""
     command = command or typer.main.get_command(app)
     own = [line.strip() for line in (command.epilog or "").splitlines() if line.startswith("  stmine ")]
     return own + [line for child in getattr(command, "commands", {}).values() for line in help_examples(child)]
-
-
-def parse_stmine(words: list[str]) -> None:
-    """Parse a command line without running it; an unknown command or option raises."""
-    command = typer.main.get_command(app)
-    while hasattr(command, "commands"):
-        command = command.commands[words.pop(0)]
-    command.make_context(command.name, words)
 
 
 def test_help_shows_examples_for_every_command():
@@ -155,21 +141,11 @@ def test_help_shows_examples_for_every_command():
 
 @pytest.mark.parametrize("line", sorted({*commands(READMES[0]), *help_examples()}))
 def test_documented_command_exists(line):
-    words = shlex.split(line, comments=True)
-    if words[0] == "stmine":
-        parse_stmine(words[1:])
-    elif words[0] == "make":
-        assert re.search(rf"^{words[1]}:.*##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    for file in (word for word in words if word.startswith("examples/")):
-        assert (ROOT / file).is_file(), file
+    check_command(line)
 
 
 def test_both_readmes_show_the_same_commands():
     assert commands(READMES[0]) == commands(READMES[1])
-
-
-def python_blocks(readme: str) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```$", (ROOT / readme).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("readme", READMES)
