@@ -397,5 +397,5 @@ def test_killed_runs_lose_nothing(tmp_path):
     root = Path(__file__).resolve().parents[3]
     environment = os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}", "OMP_NUM_THREADS": "1"}
     program = [sys.executable, str(Path(__file__).with_name("killed_builds.py")), str(tmp_path)]
-    result = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=300)
+    result = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=900)
     assert result.returncode == 0 and result.stdout.strip() == "all well", result.stderr[-3000:]
