@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from .modeling.fisvl.configuration_fisvl import FisvlConfig as FisvlConfig
     from .modeling.fisvl.modeling_fisvl import FisvlModel as FisvlModel
     from .modeling.fisvl.processing_fisvl import FisvlProcessor as FisvlProcessor
+    from .modeling.mttv.configuration_mttv import MttvConfig as MttvConfig
+    from .modeling.mttv.modeling_mttv import MttvForSequenceClassification as MttvForSequenceClassification
+    from .modeling.mttv.modeling_mttv import MttvModel as MttvModel
+    from .modeling.mttv.processing_mttv import MttvProcessor as MttvProcessor
     from .search import ImageIndex as ImageIndex
 
 _HOME = {
@@ -26,10 +30,25 @@ _HOME = {
     "FisvlModel": ".modeling.fisvl.modeling_fisvl",
     "FisvlProcessor": ".modeling.fisvl.processing_fisvl",
     "ImageIndex": ".search",
+    "MttvConfig": ".modeling.mttv.configuration_mttv",
+    "MttvForSequenceClassification": ".modeling.mttv.modeling_mttv",
+    "MttvModel": ".modeling.mttv.modeling_mttv",
+    "MttvProcessor": ".modeling.mttv.processing_mttv",
     "load_dataset": ".data",
 }
 
-__all__ = ["FisvlConfig", "FisvlModel", "FisvlProcessor", "ImageIndex", "__version__", "load_dataset"]
+__all__ = [
+    "FisvlConfig",
+    "FisvlModel",
+    "FisvlProcessor",
+    "ImageIndex",
+    "MttvConfig",
+    "MttvForSequenceClassification",
+    "MttvModel",
+    "MttvProcessor",
+    "__version__",
+    "load_dataset",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -39,6 +58,8 @@ def __getattr__(name: str) -> Any:
     globals()[name] = value
     if name.startswith("Fisvl"):
         _register_fisvl()
+    elif name.startswith("Mttv"):
+        _register_mttv()
     return value
 
 
@@ -68,3 +89,34 @@ def _register_fisvl() -> None:
     AutoProcessor.register(FisvlConfig, FisvlProcessor, exist_ok=True)
     for saved_with_code in (FisvlConfig, FisvlModel, FisvlImageProcessor, FisvlProcessor):
         saved_with_code.register_for_auto_class()
+
+
+def _register_mttv() -> None:
+    """The same for MTTV, and its task for `pipeline("fake-news-detection")`."""
+    from transformers import (
+        AutoConfig,
+        AutoImageProcessor,
+        AutoModel,
+        AutoModelForSequenceClassification,
+        AutoProcessor,
+    )
+    from transformers.pipelines import PIPELINE_REGISTRY
+
+    from .modeling.mttv.configuration_mttv import MttvConfig
+    from .modeling.mttv.modeling_mttv import MttvForSequenceClassification, MttvModel
+    from .modeling.mttv.pipeline_mttv import TASK, MttvPipeline
+    from .modeling.mttv.processing_mttv import MttvImageProcessor, MttvProcessor
+
+    AutoConfig.register(MttvConfig.model_type, MttvConfig, exist_ok=True)
+    AutoModel.register(MttvConfig, MttvModel, exist_ok=True)
+    AutoModelForSequenceClassification.register(MttvConfig, MttvForSequenceClassification, exist_ok=True)
+    backends = dict.fromkeys(("pil", "torchvision"), MttvImageProcessor)
+    AutoImageProcessor.register(MttvConfig, image_processor_classes=backends, exist_ok=True)
+    AutoProcessor.register(MttvConfig, MttvProcessor, exist_ok=True)
+    for saved_with_code in (MttvConfig, MttvModel, MttvImageProcessor, MttvProcessor):
+        saved_with_code.register_for_auto_class()
+    MttvForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")
+    if TASK not in PIPELINE_REGISTRY.get_supported_tasks():
+        PIPELINE_REGISTRY.register_pipeline(
+            TASK, pipeline_class=MttvPipeline, pt_model=AutoModelForSequenceClassification, type="multimodal"
+        )

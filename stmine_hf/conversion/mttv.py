@@ -1,0 +1,275 @@
+"""The authors' MTTV checkpoints -> ours.
+
+An authors' checkpoint is a `.pt` file with `{"state_dict": 113 tensors, "optimizer": ..., ...}`, or that state dict
+alone. It is read with `weights_only=True`: nothing in it is executed. Their `args.pt`, a pickled object, is not read
+at all; what it says (data set, labels) is given by name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import StmineError
+from ..modeling.mttv.configuration_mttv import PRESETS, MttvConfig
+from ..modeling.mttv.modeling_mttv import MttvForSequenceClassification
+from ..modeling.mttv.processing_mttv import MttvImageProcessor, MttvProcessor
+
+# Official name -> ours, first match wins, replaced from the start of the name.
+_NAMES = [
+    (r"scaling_factors$", "scaling_factors"),
+    (r"clf\.", "classifier."),
+    (r"enc\.img_encoder\.fast\.img_embeddings\.", "mttv.global_proj."),
+    (r"enc\.img_encoder\.region\.img_embeddings\.", "mttv.region_proj."),
+    (r"enc\.txt_embeddings\.token_type_embeddings\.", "mttv.encoder.embeddings.token_type_embeddings.text."),
+    (r"enc\.img_embeddings\.token_type_embeddings\.", "mttv.encoder.embeddings.token_type_embeddings.picture."),
+    (r"enc\.txt_embeddings\.", "mttv.encoder.embeddings."),
+    (r"enc\.encoder\.", "mttv.encoder.encoder."),
+    (r"enc\.pooler\.", "mttv.encoder.pooler."),
+]
+# The same tensors as under `enc.txt_embeddings`: one object in two places of the released model.
+_SHARED = re.compile(r"enc\.img_embeddings\.(word_embeddings|position_embeddings|LayerNorm)\.")
+# ResNet of torchvision -> ours
+_RESNET_NAMES = [
+    (r"conv1\.", "embedder.embedder.convolution."),
+    (r"bn1\.", "embedder.embedder.normalization."),
+    (r"layer(\d)\.(\d+)\.downsample\.0\.", r"encoder.stages.{stage}.layers.\2.shortcut.convolution."),
+    (r"layer(\d)\.(\d+)\.downsample\.1\.", r"encoder.stages.{stage}.layers.\2.shortcut.normalization."),
+    (r"layer(\d)\.(\d+)\.conv(\d)\.", r"encoder.stages.{stage}.layers.\2.layer.{layer}.convolution."),
+    (r"layer(\d)\.(\d+)\.bn(\d)\.", r"encoder.stages.{stage}.layers.\2.layer.{layer}.normalization."),
+]
+RESNET152: dict[str, Any] = {"model_type": "resnet", "depths": [3, 8, 36, 3]}  # torchvision's, as released
+
+
+def official_config(name: str = "weibo", **overrides: Any) -> MttvConfig:
+    """The configuration that a released checkpoint loads into.
+
+    Args:
+        name: "weibo", "fakeddit_2_way", "fakeddit_3_way" or "fakeddit_6_way".
+        overrides: fields to change; `vision_config=RESNET152` adds the visual encoder.
+
+    Raises:
+        StmineError: no such preset.
+    """
+    if name not in PRESETS:
+        raise StmineError(f"{name!r}: no such MTTV data set; expected one of {', '.join(sorted(PRESETS))}.")
+    return MttvConfig.preset(name, **overrides)
+
+
+def config_from_official(official: Mapping[str, Any]) -> MttvConfig:
+    """Our configuration from the authors' command-line arguments.
+
+    Args:
+        official: names as in their `train.py`: `task` ("weibo" or "fakeddit"), `label_type` (e.g. "6_way_label"),
+            `encoder_layer_num`, `global_image_embeds`, `region_image_embeds`, `img_embed_pool_type`, `img_hidden_sz`,
+            `dropout`; absent ones keep the released value of that data set, others are ignored.
+
+    Raises:
+        StmineError: the task or a value is unknown.
+    """
+    task, ways = str(official.get("task", "weibo")), str(official.get("label_type", "label"))
+    if task == "fakeddit":
+        task = f"fakeddit_{ways.removesuffix('_label')}"
+    names = {
+        "encoder_layer_num": "num_encoder_layers",
+        "global_image_embeds": "num_global_tokens",
+        "region_image_embeds": "num_region_tokens",
+        "img_embed_pool_type": "global_pooling",
+        "img_hidden_sz": "vision_width",
+        "dropout": "dropout",
+    }
+    try:
+        return official_config(task, **{names[key]: value for key, value in official.items() if key in names})
+    except (TypeError, ValueError) as error:
+        raise StmineError(f"the authors' arguments do not make a model: {error}") from error
+
+
+def convert_name(official: str) -> str | None:
+    """Our name of an official tensor; None for one that the released model holds twice.
+
+    Raises:
+        StmineError: the name is not one of MTTV's.
+    """
+    if _SHARED.match(official):
+        return None
+    for pattern, ours in _NAMES:
+        if re.match(pattern, official):
+            return re.sub(f"^{pattern}", ours, official)
+    raise StmineError(f"{official!r} is not a tensor of an MTTV checkpoint; is this file from another model?")
+
+
+def convert_state_dict(
+    official: Mapping[str, Tensor], config: MttvConfig, label_order: Sequence[str | int] | None = None
+) -> dict[str, Tensor]:
+    """Renames an authors' state dict so that it loads completely into `MttvForSequenceClassification(config)`.
+
+    Args:
+        official: the 113 tensors of a released checkpoint; with `scaling_factors` those of its scalable classifier.
+        config: e.g. [`official_config`]`("weibo")`. A visual encoder in it is not filled: the authors' checkpoints
+            have none (see [`convert_resnet_state_dict`]).
+        label_order: label of each official row of the classifier, by name or by index in the config: the order of
+            first appearance in the authors' train.jsonl. None keeps the rows as they are.
+
+    Returns:
+        dict: name -> tensor for `load_state_dict` of a model without visual encoder (strict).
+
+    Raises:
+        StmineError: a name is foreign, a tensor is missing or has the wrong shape, the shared tensors differ, or the
+            label order does not name each label once.
+    """
+    converted: dict[str, Tensor] = {}
+    for name, tensor in official.items():
+        ours = convert_name(name)
+        if ours is not None:
+            converted[ours] = tensor
+            continue
+        twin = official.get(name.replace("img_embeddings", "txt_embeddings"))
+        if twin is None or twin.shape != tensor.shape or not torch.equal(twin, tensor):
+            raise StmineError(f"{name}: expected the same values as under enc.txt_embeddings; the file is damaged.")
+    converted.setdefault("scaling_factors", torch.ones(config.num_labels))
+    with torch.device("meta"):
+        model = MttvForSequenceClassification(config)
+    expected = {name: tensor for name, tensor in model.state_dict().items() if "vision_encoder" not in name}
+    missing, foreign = sorted(expected.keys() - converted.keys()), sorted(converted.keys() - expected.keys())
+    if missing or foreign:
+        raise StmineError(
+            f"the checkpoint does not fit the config: {len(missing)} tensors are missing ({', '.join(missing[:3])}), "
+            f"{len(foreign)} have no place ({', '.join(foreign[:3])}). Does num_encoder_layers agree?"
+        )
+    for name, tensor in converted.items():
+        if tensor.shape != expected[name].shape:
+            raise StmineError(
+                f"{name}: expected shape {tuple(expected[name].shape)}, the checkpoint has {tuple(tensor.shape)}. "
+                "Weibo and the kinds of Fakeddit differ in vocabulary and labels; is this the right one?"
+            )
+    if label_order is not None:
+        rows = _official_rows(label_order, config)
+        for name in ("classifier.weight", "scaling_factors"):
+            converted[name] = converted[name][rows]
+    return converted
+
+
+def convert_resnet_state_dict(official: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
+    """Renames the state dict of a torchvision ResNet (50, 101, 152) for transformers' `ResNetModel`.
+
+    Args:
+        official: torchvision's tensors; the classifier `fc` is left out.
+        prefix: what to put before each name, e.g. "mttv.vision_encoder.encoder.".
+
+    Raises:
+        StmineError: a name is not torchvision's.
+    """
+    converted = {}
+    for name, tensor in official.items():
+        if name.startswith("fc."):
+            continue
+        for pattern, ours in _RESNET_NAMES:
+            match = re.match(pattern, name)
+            if match:
+                numbers = [int(group) - 1 for group in match.groups()]
+                place = {"stage": numbers[0] if numbers else 0, "layer": numbers[-1] if numbers else 0}
+                converted[prefix + match.expand(ours).format(**place) + name[match.end() :]] = tensor
+                break
+        else:
+            raise StmineError(f"{name!r} is not a tensor of a torchvision ResNet.")
+    return converted
+
+
+def convert_checkpoint(
+    checkpoint: str | Path,
+    out: str | Path,
+    config: MttvConfig | str = "weibo",
+    *,
+    label_order: Sequence[str | int] | None = None,
+    vocab: str | Path | None = None,
+    resnet: str | Path | None = None,
+) -> MttvForSequenceClassification:
+    """Turns an authors' `.pt` file into a folder that the Auto classes load.
+
+    Args:
+        checkpoint: the authors' file, e.g. `model_best.pt`.
+        out: folder to write.
+        config: a configuration (see [`config_from_official`]) or the name of a preset.
+        label_order: see [`convert_state_dict`].
+        vocab: `vocab.txt` of bert-base-chinese (Weibo) or bert-base-uncased (Fakeddit). None looks for the tokenizer
+            on the Hub or in its cache.
+        resnet: torchvision's `resnet152-*.pth`, to make the model read pictures. None: it takes features.
+
+    Returns:
+        MttvForSequenceClassification: the converted model, in evaluation mode.
+
+    Raises:
+        StmineError: a file is missing, cut short, of another kind, holds other objects than tensors and plain values
+            (nothing of it is run), or does not fit.
+    """
+    if isinstance(config, str):
+        config = official_config(config)
+    official = _read_tensors(Path(checkpoint), "an authors' checkpoint, such as model_best.pt")
+    weights = convert_state_dict(official, config, label_order)
+    if resnet is not None:
+        config = type(config).from_dict({**config.to_dict(), "vision_config": RESNET152})
+        tensors = _read_tensors(Path(resnet), "torchvision's weights, such as resnet152-394f9c45.pth")
+        weights |= convert_resnet_state_dict(tensors, "mttv.vision_encoder.encoder.")
+    model = MttvForSequenceClassification(config)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise StmineError(f"{resnet}: these are not the weights of a ResNet-152.") from error
+    tokenizer = _bert_tokenizer(vocab, config)
+    processor = MttvProcessor(MttvImageProcessor(), tokenizer, num_regions=config.num_region_tokens)
+    model.eval().save_pretrained(out)
+    processor.save_pretrained(out)
+    return model
+
+
+def _official_rows(label_order: Sequence[str | int], config: MttvConfig) -> list[int]:
+    """For each label of the config, its row in the official classifier."""
+    indices = [label if isinstance(label, int) else config.label2id.get(label, -1) for label in label_order]
+    if sorted(indices) != list(range(config.num_labels)):
+        raise StmineError(
+            f"label order: expected each of {', '.join(map(str, config.id2label.values()))} once (or its index), "
+            f"found {', '.join(map(str, label_order))}."
+        )
+    return [indices.index(label) for label in range(config.num_labels)]
+
+
+def _read_tensors(path: Path, what: str) -> Mapping[str, Tensor]:
+    if not path.is_file():
+        raise StmineError(f"{path}: no such file. Expected {what}.")
+    try:
+        official = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise StmineError(
+            f"{path}: not a readable checkpoint ({type(error).__name__}). It is cut short, of another kind, or holds "
+            f"objects other than tensors and plain values; nothing of it was run. Expected {what}."
+        ) from error
+    weights = official.get("state_dict", official) if isinstance(official, Mapping) else official
+    if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise StmineError(f"{path}: expected a state dict, or a dict with one under 'state_dict'.")
+    return weights
+
+
+def _bert_tokenizer(vocab: str | Path | None, config: MttvConfig):
+    from transformers import AutoTokenizer, BertTokenizer
+
+    size = config.text_config.vocab_size
+    name = {21128: "bert-base-chinese", 30522: "bert-base-uncased"}.get(size, "the authors' BERT")
+    if vocab is not None:
+        if not Path(vocab).is_file():
+            raise StmineError(f"{vocab}: no such file. Expected vocab.txt of {name} ({size:,} lines).")
+        tokenizer = BertTokenizer(vocab=str(vocab))
+    else:
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(f"google-bert/{name}")
+        except Exception as error:
+            raise StmineError(
+                f"the tokenizer of {name} is not on this machine nor reachable; pass its vocab.txt (--vocab)."
+            ) from error
+    if len(tokenizer) != size:
+        raise StmineError(f"{vocab or name}: expected a vocabulary of {size:,} words, found {len(tokenizer):,}.")
+    return tokenizer
