@@ -3,11 +3,12 @@
     python examples/package_fisvl.py --run outputs/fisvl-lite-rsicd --data_dir data/rsicd \\
         --out hub_cards/fisvl-lite-rsicd
 
-Takes about a minute on two CPU cores. The card is rendered from the folder's files; after a change of its template
+Takes about a minute on two CPU cores. The card is rendered from the folder's files. After a change of its template
+or of modeling/fisvl
 
-    python examples/package_fisvl.py --card_only --out hub_cards/fisvl-lite-rsicd
+    python examples/package_fisvl.py --refresh --out hub_cards/fisvl-lite-rsicd
 
-renders it again and measures nothing.
+copies the code and renders the card again; weights and figures stay.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from rich.console import Console
 from transformers.utils import logging as transformers_logging
 
 from stmine_hf.errors import StmineError
-from stmine_hf.hub.fisvl_repository import fisvl_card, package_fisvl
+from stmine_hf.hub.fisvl_repository import package_fisvl, refresh_fisvl
 
 
 def main() -> None:
@@ -25,15 +26,15 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path, help="the published folder; its name is the repository's")
     parser.add_argument("--run", type=Path, help="output folder of examples/train_fisvl.py")
     parser.add_argument("--data_dir", type=Path, help="folder of the data set of that run")
-    parser.add_argument("--card_only", action="store_true", help="only render README.md again")
+    parser.add_argument("--refresh", action="store_true", help="only bring code and README.md up to date")
     args = parser.parse_args()
-    if args.card_only:
-        fisvl_card(args.out).save(args.out / "README.md")
+    if args.refresh:
+        refresh_fisvl(args.out)
     elif args.run and args.data_dir:
         report = package_fisvl(args.run, args.out, data_dir=args.data_dir)
         Console().print(report.table())
     else:
-        parser.error("needs --run and --data_dir, or --card_only")
+        parser.error("needs --run and --data_dir, or --refresh")
     print(f"Written: {args.out}. Read its README.md before you publish it.")
 
 

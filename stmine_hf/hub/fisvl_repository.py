@@ -102,6 +102,18 @@ def package_fisvl(
     return report
 
 
+def refresh_fisvl(folder: str | Path) -> None:
+    """Bring the code of a packed repository up to this package's, and render its card again; weights and figures stay.
+
+    Args:
+        folder: as `package_fisvl` writes it.
+    """
+    folder, source = Path(folder), Path(inspect.getfile(FisvlConfig)).parent
+    for file in folder.glob("*_fisvl.py"):
+        shutil.copyfile(source / file.name, file)
+    fisvl_card(folder).save(folder / "README.md")
+
+
 def fisvl_card(folder: str | Path) -> ModelCard:
     """The card of a packed repository. Every figure in it is read from the folder's files.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ from transformers import AutoModel, TimmWrapperConfig
 
 from stmine_hf import FisvlModel
 from stmine_hf.data.toy_scenes import draw_scene, write_scenes
-from stmine_hf.hub.fisvl_repository import fisvl_card, package_fisvl
+from stmine_hf.hub.fisvl_repository import fisvl_card, package_fisvl, refresh_fisvl
 from stmine_hf.hub.repository import WEIGHTS_LIMIT, PublishError, write_model
 from stmine_hf.training.arguments import (
     FisvlDataArguments,
@@ -165,6 +166,16 @@ def test_card_renders_again_from_its_folder_alone(card, repository):
     assert fisvl_card(repository).content == (repository / "README.md").read_text(encoding="utf-8")
 
 
+def test_refresh_brings_back_code_and_card_and_leaves_the_rest(repository, tmp_path):
+    folder = tmp_path / repository.name
+    shutil.copytree(repository, folder)
+    (folder / "losses_fisvl.py").write_text("")
+    (folder / "README.md").write_text("")
+    refresh_fisvl(folder)
+    for file in (path.relative_to(repository) for path in repository.rglob("*") if path.is_file()):
+        assert (folder / file).read_bytes() == (repository / file).read_bytes(), file
+
+
 def test_commands_of_the_card_exist(repository):
     lines = commands(repository / "README.md")
     assert any("evaluate fisvl" in line for line in lines) and any("train_fisvl" in line for line in lines)
@@ -221,6 +232,9 @@ def test_model_of_which_the_card_does_not_speak_is_refused(tmp_path):
 
 
 @pytest.mark.skipif(not (SHIPPED / "README.md").is_file(), reason=f"needs {SHIPPED}: not packed in this checkout")
-def test_shipped_card_is_what_its_folder_renders():
+def test_shipped_folder_has_this_code_and_the_card_it_renders():
+    """If this fails after a change of modeling/fisvl or of the template: `examples/package_fisvl.py --refresh`."""
+    for file in SHIPPED.glob("*_fisvl.py"):
+        assert file.read_text() == (ROOT / "modeling" / "fisvl" / file.name).read_text(), file.name
     assert fisvl_card(SHIPPED).content == (SHIPPED / "README.md").read_text(encoding="utf-8")
     assert (SHIPPED / "model.safetensors").stat().st_size <= WEIGHTS_LIMIT
