@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from .modeling.mttv.modeling_mttv import MttvForSequenceClassification as MttvForSequenceClassification
     from .modeling.mttv.modeling_mttv import MttvModel as MttvModel
     from .modeling.mttv.processing_mttv import MttvProcessor as MttvProcessor
+    from .modeling.sat.configuration_sat import SatConfig as SatConfig
+    from .modeling.sat.image_processing_sat import SatImageProcessor as SatImageProcessor
+    from .modeling.sat.modeling_sat import SatForObjectDetection as SatForObjectDetection
+    from .modeling.sat.modeling_sat import SatModel as SatModel
     from .search import ImageIndex as ImageIndex
 
 _HOME = {
@@ -34,6 +38,10 @@ _HOME = {
     "MttvForSequenceClassification": ".modeling.mttv.modeling_mttv",
     "MttvModel": ".modeling.mttv.modeling_mttv",
     "MttvProcessor": ".modeling.mttv.processing_mttv",
+    "SatConfig": ".modeling.sat.configuration_sat",
+    "SatForObjectDetection": ".modeling.sat.modeling_sat",
+    "SatImageProcessor": ".modeling.sat.image_processing_sat",
+    "SatModel": ".modeling.sat.modeling_sat",
     "load_dataset": ".data",
 }
 
@@ -46,6 +54,10 @@ __all__ = [
     "MttvForSequenceClassification",
     "MttvModel",
     "MttvProcessor",
+    "SatConfig",
+    "SatForObjectDetection",
+    "SatImageProcessor",
+    "SatModel",
     "__version__",
     "load_dataset",
 ]
@@ -60,6 +72,8 @@ def __getattr__(name: str) -> Any:
         _register_fisvl()
     elif name.startswith("Mttv"):
         _register_mttv()
+    elif name.startswith("Sat"):
+        _register_sat()
     return value
 
 
@@ -120,3 +134,20 @@ def _register_mttv() -> None:
         PIPELINE_REGISTRY.register_pipeline(
             TASK, pipeline_class=MttvPipeline, pt_model=AutoModelForSequenceClassification, type="multimodal"
         )
+
+
+def _register_sat() -> None:
+    """The same for SAT."""
+    from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForObjectDetection
+
+    from .modeling.sat.configuration_sat import SatConfig
+    from .modeling.sat.image_processing_sat import SatImageProcessor
+    from .modeling.sat.modeling_sat import SatForObjectDetection, SatModel
+
+    AutoConfig.register(SatConfig.model_type, SatConfig, exist_ok=True)
+    AutoModel.register(SatConfig, SatModel, exist_ok=True)
+    AutoModelForObjectDetection.register(SatConfig, SatForObjectDetection, exist_ok=True)
+    backends = dict.fromkeys(("pil", "torchvision"), SatImageProcessor)
+    AutoImageProcessor.register(SatConfig, image_processor_classes=backends, exist_ok=True)
+    for saved_with_code in (SatConfig, SatModel, SatForObjectDetection, SatImageProcessor):
+        saved_with_code.register_for_auto_class()

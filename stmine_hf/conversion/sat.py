@@ -1,0 +1,98 @@
+"""NanoDet-m's checkpoints -> ours. (SAT's own network was never published.)
+
+An official checkpoint is a state dict of 421 tensors under NanoDet's names: a `.safetensors` file, or a `.pth` or
+`.ckpt` file that may hold it under "state_dict". The latter is read with `weights_only=True`: nothing in it is
+executed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import StmineError
+from ..modeling.sat.configuration_sat import SatConfig
+from ..modeling.sat.modeling_sat import SatForObjectDetection
+
+# Layers of ShuffleNetV2's branches in the order of their official numbers: convolution and normalisation of each.
+_LAYERS = {
+    "branch1": ["0.convolution", "0.normalization", "1.convolution", "1.normalization"],
+    "branch2": [f"{layer}.{part}" for layer in range(3) for part in ("convolution", "normalization")],
+}
+_NUMBERS = {"branch1": [0, 1, 2, 3], "branch2": [0, 1, 3, 4, 5, 6]}  # activations hold the numbers between
+_OURS = {"branch1": "shortcut", "branch2": "branch"}
+_TOWER = {  # part of a depthwise-separable convolution -> layer of the tower, within its pair
+    "depthwise": (0, "convolution"),
+    "dwnorm": (0, "normalization"),
+    "pointwise": (1, "convolution"),
+    "pwnorm": (1, "normalization"),
+}
+# Never executed (`share_cls_reg`), or a constant that we compute.
+_DROPPED = re.compile(r"head\.(gfl_reg\.\d+\.(weight|bias)|distribution_project\.project)$")
+
+
+def official_config(preset: str = "nanodet-m", **overrides: Any) -> SatConfig:
+    """The configuration that official checkpoints load into: "nanodet-m"."""
+    return SatConfig.preset(preset, **overrides)
+
+
+def convert_name(official: str) -> str | None:
+    """Our name of an official parameter or buffer; None for what the model has no use for.
+
+    Raises:
+        StmineError: the name is not one of NanoDet-m's.
+    """
+    if _DROPPED.match(official):
+        return None
+    if match := re.match(r"backbone\.conv1\.([01])\.(.+)$", official):
+        return f"sat.backbone.stem.{('convolution', 'normalization')[int(match[1])]}.{match[2]}"
+    if match := re.match(r"backbone\.stage([234])\.(\d+)\.(branch[12])\.(\d+)\.(.+)$", official):
+        stage, block, branch, number, tensor = match.groups()
+        if int(number) in _NUMBERS[branch]:
+            layer = _LAYERS[branch][_NUMBERS[branch].index(int(number))]
+            return f"sat.backbone.stages.{int(stage) - 2}.{block}.{_OURS[branch]}.{layer}.{tensor}"
+    if match := re.match(r"fpn\.lateral_convs\.(\d)\.conv\.(.+)$", official):
+        return f"sat.neck.laterals.{match[1]}.{match[2]}"
+    if match := re.match(r"head\.cls_convs\.(\d)\.(\d+)\.(depthwise|pointwise|dwnorm|pwnorm)\.(.+)$", official):
+        offset, part = _TOWER[match[3]]
+        return f"head.{match[1]}.tower.{2 * int(match[2]) + offset}.{part}.{match[4]}"
+    if match := re.match(r"head\.gfl_cls\.(\d)\.(.+)$", official):
+        return f"head.{match[1]}.predictor.{match[2]}"
+    raise StmineError(f"{official!r} is not a tensor of a NanoDet-m checkpoint; is this file from another model?")
+
+
+def convert_state_dict(official: Mapping[str, Tensor], config: SatConfig) -> dict[str, Tensor]:
+    """Renames an official state dict so that it loads completely into `SatForObjectDetection(config)`.
+
+    Args:
+        official: the 421 tensors of NanoDet-m, or those of a variant with a matching config; a prefix "model." (of
+            training checkpoints) is allowed. Left out: `head.gfl_reg`, which the official program never executes.
+        config: e.g. [`official_config`]`("nanodet-m")`.
+
+    Returns:
+        dict: name -> tensor for `SatForObjectDetection(config).load_state_dict(..., strict=True)`.
+
+    Raises:
+        StmineError: a name is foreign, a tensor is missing or has the wrong shape.
+    """
+    names = {name: convert_name(name.removeprefix("model.")) for name in official}
+    converted = {ours: official[name] for name, ours in names.items() if ours is not None}
+    with torch.device("meta"):
+        expected = SatForObjectDetection(config).state_dict()
+    missing = sorted(expected.keys() - converted.keys())
+    foreign = sorted(converted.keys() - expected.keys())
+    if missing or foreign:
+        raise StmineError(
+            f"the checkpoint does not fit the config: {len(missing)} tensors are missing ({', '.join(missing[:3])}), "
+            f"{len(foreign)} have no place ({', '.join(foreign[:3])}). Expected a NanoDet-m of the legacy v0.x kind."
+        )
+    for name, tensor in converted.items():
+        if tensor.shape != expected[name].shape:
+            raise StmineError(
+                f"{name}: expected shape {tuple(expected[name].shape)}, found {tuple(tensor.shape)} in the checkpoint."
+            )
+    return converted
