@@ -1,9 +1,13 @@
 """Configuration of FISVL: every size, temperature and loss switch, with the released values as defaults."""
 
+from difflib import get_close_matches
+
 from transformers import AutoConfig, PreTrainedConfig
 
 OBJECTIVES = ("value_guided", "contrastive", "triplet")
 TEXT_POOLINGS = ("first", "mean")
+_SIZES = ("projection_dim", "graph_steps", "sensing_in_channels", "sensing_channels", "sensing_grid", "sensing_heads")
+LEAST = dict.fromkeys(_SIZES, 1) | {"vision_prefix_tokens": 0}
 
 
 class FisvlConfig(PreTrainedConfig):
@@ -24,7 +28,7 @@ class FisvlConfig(PreTrainedConfig):
         vision_prefix_tokens: tokens before the patches in the vision encoder's output. 0: there is no class token and
             the pooled node is the mean of the patches (Swin, CNNs). 1 or more: the first one is the pooled node (ViT).
         vision_width: channels of the vision encoder's output; None reads `hidden_size` or `hidden_sizes[-1]`.
-        conv_width: channels of the conv encoder's output; None as above.
+        conv_width: channels of the conv encoder's output; None as above (and stays None without such an encoder).
         text_pooling: "first" projects the first token ([CLS], as released), "mean" the mean of the unpadded tokens.
         attend_padding: the released code passes no attention mask, so that padding is attended and an embedding
             depends on the batch it was padded with. True reproduces it; False masks the padding.
@@ -119,10 +123,7 @@ class FisvlConfig(PreTrainedConfig):
         self.share_encoder = share_encoder
         self.vision_prefix_tokens = vision_prefix_tokens
         self.vision_width = _width(self.vision_config, vision_width, "vision")
-        if fusion:
-            self.conv_width = self.vision_width if share_encoder else _width(self.conv_config, conv_width, "conv")
-        else:
-            self.conv_width = None
+        self.conv_width = None if self.conv_config is None else _width(self.conv_config, conv_width, "conv")
         self.text_pooling = text_pooling
         self.attend_padding = attend_padding
         self.projection_dim = projection_dim
@@ -150,6 +151,9 @@ class FisvlConfig(PreTrainedConfig):
         self.triplet_margin = triplet_margin
         self.triplet_hardest = triplet_hardest
         self._check()
+        for name in kwargs:  # transformers stores any keyword, so a misspelt field would be lost without a word
+            if meant := get_close_matches(name, vars(self), n=1, cutoff=0.85):
+                raise ValueError(f"FisvlConfig: unknown field {name!r}; did you mean {meant[0]!r}?")
         super().__init__(**kwargs)
 
     def _check(self) -> None:
@@ -162,6 +166,9 @@ class FisvlConfig(PreTrainedConfig):
                 "FisvlConfig: text_pooling='mean' averages the unpadded tokens, which contradicts "
                 "attend_padding=True; set attend_padding=False or text_pooling='first'."
             )
+        for name, least in LEAST.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"FisvlConfig: {name} must be at least {least}, found {getattr(self, name)}.")
         if self.fusion and self.projection_dim % self.sensing_heads:
             raise ValueError(
                 f"FisvlConfig: projection_dim ({self.projection_dim}) must be a multiple of sensing_heads "
