@@ -45,17 +45,22 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """An 8-bit RGB picture from a PIL picture of any mode.
 
     Animations give their first frame, transparency is laid on white, 16- and 32-bit greys and floats are stretched
-    linearly from their own darkest to their own brightest value (sensors use 10 to 14 of the 16 bits).
+    linearly from their own darkest to their own brightest value (sensors use 10 to 14 of the 16 bits). NaN, the usual
+    mark for no data, is black.
     """
     if getattr(image, "n_frames", 1) > 1:
         image.seek(0)
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith(("I", "F")):
-        values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0, neginf=0)
-        low, high = values.min(), values.max()
+        values = np.asarray(image, dtype=np.float64)
+        known = values[np.isfinite(values)]
+        low, high = (known.min(), known.max()) if known.size else (0, 0)
+        values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
         values = (values - low) * (255 / (high - low)) if high > low else np.clip(values, 0, 255)
         image = Image.fromarray(np.round(values).astype(np.uint8))
+    if image.mode in ("La", "RGBa"):  # colours multiplied by their opacity
+        image = image.convert(image.mode.replace("a", "A"))
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -104,37 +109,55 @@ class FisvlProcessor(ProcessorMixin):
         self.max_tokens = max_tokens
         super().__init__(image_processor, tokenizer, **kwargs)
 
-    def __call__(self, images=None, text=None, return_tensors="pt", padding=True, **kwargs) -> BatchFeature:
+    def __call__(
+        self,
+        images=None,
+        text=None,
+        return_tensors="pt",
+        padding=True,
+        truncation=True,
+        max_length=None,
+        **kwargs,
+    ) -> BatchFeature:
         """Prepares pictures, sentences or both.
 
         Args:
-            images: one picture or a list: PIL pictures of any mode, arrays or tensors.
+            images: one picture or a list: PIL pictures of any mode; arrays or tensors of values 0 to 255, with 1, 3 or
+                4 channels first or last.
             text: one sentence or a list. Blank ones (or only punctuation) become an empty sequence, so that rows keep
                 their place.
             return_tensors: "pt" or "np".
-            padding: True pads to the longest sentence of the batch.
+            padding: True pads to the longest sentence of the batch, "max_length" to `max_length`.
+            truncation: cut sentences to `max_length` tokens.
+            max_length: None for the processor's `max_tokens`.
+            kwargs: options of the image processor, such as `size`.
 
         Returns:
             `pixel_values` (B, 3, H, W); `input_ids` and `attention_mask` (B, T).
 
         Raises:
-            ValueError: neither pictures nor sentences.
+            ValueError: neither pictures nor sentences, or something else than text among the sentences.
+            TypeError: an option that nothing takes.
         """
         if images is None and text is None:
             raise ValueError("FisvlProcessor: expected images, text or both; found neither.")
+        if images is None and kwargs:
+            raise TypeError(f"FisvlProcessor: nothing takes {', '.join(sorted(kwargs))}.")
         features = {}
         if images is not None:
             features.update(self.image_processor(images, return_tensors=return_tensors, **kwargs))
         if text is not None:
             sentences = [text] if isinstance(text, str) else list(text)
+            if not sentences or not all(isinstance(sentence, str) for sentence in sentences):
+                raise ValueError(f"FisvlProcessor: text must be one sentence or a list of them, found {text!r:.80}.")
             if self.clean_captions:
                 sentences = [self._clean(sentence) for sentence in sentences]
             features.update(
                 self.tokenizer(
                     sentences,
                     padding=padding,
-                    truncation=True,
-                    max_length=self.max_tokens,
+                    truncation=truncation,
+                    max_length=max_length or self.max_tokens,
                     return_token_type_ids=False,
                     return_tensors=return_tensors,
                 )
