@@ -12,7 +12,7 @@ transformers and exchangeable, all widths follow the config, padding is masked u
 picture works. 165,957,884 parameters with the default config.
 """
 
-from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -61,7 +61,7 @@ class FisvlImageEncoder(nn.Module):
 
     def __init__(self, config: PreTrainedConfig, prefix_tokens: int = 0, map_stage: int | None = None):
         super().__init__()
-        self.encoder = _without_pooler(AutoModel.from_config(config))
+        self.encoder = _new_encoder(config)
         self.prefix_tokens = prefix_tokens
         self.map_stage = map_stage
 
@@ -144,6 +144,10 @@ class FisvlSceneSensing(nn.Module):
         return self.attention(self.dropout(F.relu(self.embed(channels))))
 
 
+class FisvlGraphLinear(nn.Linear):
+    """Starts with Xavier's uniform weights, as released."""
+
+
 class FisvlGraphReasoning(nn.Module):
     """One step on a fully connected graph: every node becomes a mixture of all nodes.
 
@@ -152,9 +156,9 @@ class FisvlGraphReasoning(nn.Module):
 
     def __init__(self, dim: int):
         super().__init__()
-        self.query = nn.Linear(dim, dim)
-        self.key = nn.Linear(dim, dim)
-        self.update = nn.Linear(dim, dim)
+        self.query = FisvlGraphLinear(dim, dim)
+        self.key = FisvlGraphLinear(dim, dim)
+        self.update = FisvlGraphLinear(dim, dim)
 
     def forward(self, nodes: Tensor) -> Tensor:  # (B, nodes, D) -> (B, nodes, D)
         edges = torch.softmax(self.query(nodes) @ self.key(nodes).transpose(1, 2), dim=-1)  # (B, nodes, nodes)
@@ -181,18 +185,17 @@ class FisvlPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
+        # Called only for modules that own parameters themselves, not for those that merely hold such modules.
         super()._init_weights(module)
         if isinstance(module, FisvlModel):
             init.constant_(module.temperature, self.config.temperature_init)
             init.constant_(module.center_temperature, self.config.center_temperature_init)
         elif isinstance(module, FisvlWeightedSelfAttention):
             init.normal_(module.fusion_weight)
-        elif isinstance(module, FisvlGraphReasoning):
-            for layer in (module.query, module.key, module.update):
-                init.xavier_uniform_(layer.weight)
-        elif isinstance(module, FisvlSceneSensing):
-            for block in (module.reduce, *module.scales):
-                init.kaiming_normal_(block[0].weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, FisvlGraphLinear):
+            init.xavier_uniform_(module.weight)
+        elif isinstance(module, nn.Conv2d):  # of the sensing module; the encoders have their own
+            init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 class FisvlModel(FisvlPreTrainedModel):
@@ -215,7 +218,7 @@ class FisvlModel(FisvlPreTrainedModel):
         shared_stage = config.sensing_stage if config.share_encoder else None
         self.vision_encoder = FisvlImageEncoder(config.vision_config, config.vision_prefix_tokens, shared_stage)
         self.vision_proj = nn.Linear(config.vision_width, dim)
-        self.text_encoder = _without_pooler(AutoModel.from_config(config.text_config))
+        self.text_encoder = _new_encoder(config.text_config)
         if config.attend_padding:  # padding is read as a word then, so its embedding has to train like one
             self.text_encoder.get_input_embeddings().padding_idx = None
         self.text_proj = nn.Linear(config.text_config.hidden_size, dim)
@@ -224,12 +227,15 @@ class FisvlModel(FisvlPreTrainedModel):
         if config.fusion:
             if not config.share_encoder:
                 self.conv_encoder = FisvlImageEncoder(config.conv_config, map_stage=config.sensing_stage)
-            self.conv_proj = nn.Linear(config.conv_width, dim)
+            self.conv_proj = nn.Linear(config.conv_width or config.vision_width, dim)
             self.sensing = FisvlSceneSensing(config)
             self.graph = nn.ModuleList([FisvlGraphReasoning(dim) for _ in range(config.graph_steps)])
             self.head_img = nn.Linear(dim, dim)
-        self.temperature = nn.Parameter(torch.tensor(config.temperature_init))
-        self.center_temperature = nn.Parameter(torch.tensor(config.center_temperature_init))
+        # Each is learned where the objective reads it.
+        self.temperature = nn.Parameter(torch.tensor(config.temperature_init), config.objective != "triplet")
+        self.center_temperature = nn.Parameter(
+            torch.tensor(config.center_temperature_init), config.objective == "value_guided"
+        )
         self.schedule = ValueGuidedSchedule(
             scene_epochs=config.scene_loss_epochs,
             caption_weights_from=config.weighted_contrastive_from_epoch,
@@ -344,7 +350,7 @@ class FisvlModel(FisvlPreTrainedModel):
         if image_embeds is not None and text_embeds is not None:
             logits = image_embeds @ text_embeds.T / self.temperature.to(image_embeds.dtype)  # (P, T)
         if return_loss or (return_loss is None and image_ids is not None):
-            if logits is None:
+            if image_embeds is None or text_embeds is None:
                 raise ValueError("FisvlModel: the loss needs pixel_values and input_ids; one of them is missing.")
             pairs = image_embeds if image_index is None else image_embeds[image_index]  # (T, D)
             loss, loss_dict = self._loss(pairs, text_embeds, image_ids, scene_labels, caption_weights, epoch)
@@ -373,6 +379,12 @@ class FisvlModel(FisvlPreTrainedModel):
                 f"FisvlModel: the loss needs as many pictures as sentences (row i belongs to row i), found "
                 f"{len(image_embeds)} and {len(text_embeds)}; give image_index for several captions a picture."
             )
+        given = {"image_ids": image_ids, "scene_labels": scene_labels, "caption_weights": caption_weights}
+        for name, rows in given.items():
+            if rows is not None and len(rows) != len(text_embeds):
+                raise ValueError(
+                    f"FisvlModel: expected {len(text_embeds)} {name}, one for each sentence, found {len(rows)}."
+                )
         image_embeds, text_embeds = gather_with_grad(image_embeds), gather_with_grad(text_embeds)  # (B, D)
         image_ids, scene_labels, caption_weights = map(gather_rows, (image_ids, scene_labels, caption_weights))
         config = self.config
@@ -415,7 +427,8 @@ class FisvlModel(FisvlPreTrainedModel):
             ),
         }
         factors = self.schedule.factors(epoch)
-        return sum(factors[name] * term for name, term in terms.items() if factors[name]), terms
+        counting = (factors[name] * term for name, term in terms.items() if factors[name])
+        return sum(counting, start=contrastive.new_zeros(())), terms
 
     def get_input_embeddings(self) -> nn.Module:
         return self.text_encoder.get_input_embeddings()
@@ -445,38 +458,33 @@ class FisvlModel(FisvlPreTrainedModel):
         Raises:
             ValueError: a part is missing or contradicts the config.
         """
-        load: Callable = lambda part: AutoModel.from_pretrained(part) if isinstance(part, str) else part  # noqa: E731
-        vision, text, conv = load(vision), load(text), load(conv)
+        backbones = {
+            name: AutoModel.from_pretrained(part) if isinstance(part, str) else part
+            for name, part in {"vision": vision, "conv": conv, "text": text}.items()
+            if part is not None
+        }
         fusion, shared = config.get("fusion", True), config.get("share_encoder", False)
         if fusion and not shared and conv is None:
             raise ValueError(
                 "FisvlModel.from_backbones: the fusion path needs a conv encoder; give conv=..., or share_encoder="
                 "True to read the vision encoder's maps, or fusion=False for the baseline."
             )
-        size = getattr(vision.config, "image_size", 224)
-        height, width = (size, size) if isinstance(size, int) else size
-        probe = torch.zeros(1, 3, height, width, dtype=vision.dtype, device=vision.device)
-        config.setdefault("vision_width", _measure(vision, probe)[0])
+        config.setdefault("vision_width", _measure(backbones["vision"])[0])
         if fusion:
-            conv_width, channels = _measure(vision if shared else conv, probe, config.get("sensing_stage", 0))
+            width, channels = _measure(backbones["vision" if shared else "conv"], config.get("sensing_stage", 0))
             config.setdefault("sensing_in_channels", channels)
             if not shared:
-                config.setdefault("conv_width", conv_width)
-        model = cls(
-            FisvlConfig(
-                vision_config=vision.config,
-                text_config=text.config,
-                conv_config=None if conv is None else conv.config,
-                **config,
-            )
-        )
-        parts = [(model.vision_encoder.encoder, vision), (model.text_encoder, text)]
-        if conv is not None:
-            parts.append((model.conv_encoder.encoder, conv))
-        for own, pretrained in parts:
-            missing, _ = own.load_state_dict(pretrained.state_dict(), strict=False)  # a dropped pooler is left over
+                config.setdefault("conv_width", width)
+        for name, part in backbones.items():
+            config[f"{name}_config"] = deepcopy(part.config)
+            config[f"{name}_config"].name_or_path = ""  # often a folder of this machine
+        model = cls(FisvlConfig(**config))
+        for name, part in backbones.items():
+            own = getattr(model, f"{name}_encoder")
+            own = own.encoder if isinstance(own, FisvlImageEncoder) else own
+            missing, _ = own.load_state_dict(part.state_dict(), strict=False)  # a dropped pooler is left over
             if missing:
-                raise ValueError(f"FisvlModel.from_backbones: {type(pretrained).__name__} lacks {missing[:3]} ...")
+                raise ValueError(f"FisvlModel.from_backbones: {type(part).__name__} lacks {missing[:3]} ...")
         return model.train()
 
 
@@ -489,17 +497,25 @@ def _conv_norm_relu(in_channels: int, out_channels: int, kernel_size: int) -> nn
     )
 
 
-def _without_pooler(encoder: PreTrainedModel) -> PreTrainedModel:
-    """Drops a pooler with weights: nothing reads it, so it would stay untrained in every checkpoint."""
+def _new_encoder(config: PreTrainedConfig) -> PreTrainedModel:
+    """An encoder at random, without a pooler that has weights: nothing reads it, so it would never be trained."""
+    # An encoder that lacks the attention asked for would refuse. So "sdpa" means where there is sdpa (what None means
+    # to transformers), and a network without attention heads is not asked.
+    if config._attn_implementation == "sdpa" or not hasattr(config, "num_attention_heads"):
+        config._attn_implementation = None
+    encoder = AutoModel.from_config(config)
     if any(True for _ in (getattr(encoder, "pooler", None) or nn.Identity()).parameters()):
         encoder.pooler = None
     return encoder
 
 
 @torch.no_grad()
-def _measure(encoder: PreTrainedModel, probe: Tensor, stage: int | None = None) -> tuple[int, int | None]:
-    """Channels of an encoder's last hidden state and of the feature map `stage`."""
+def _measure(encoder: PreTrainedModel, stage: int | None = None) -> tuple[int, int | None]:
+    """Channels of an encoder's last hidden state and of the feature map `stage`, from a blank picture."""
+    size = getattr(encoder.config, "image_size", 224)
+    height, width = (size, size) if isinstance(size, int) else size
     training = encoder.training
+    probe = torch.zeros(1, 3, height, width, dtype=encoder.dtype, device=encoder.device)
     outputs = encoder.eval()(probe, output_hidden_states=stage is not None, return_dict=True)
     encoder.train(training)
     last = outputs.last_hidden_state
