@@ -151,10 +151,13 @@ def convert_state_dict(official: Mapping[str, Tensor], config: FisvlConfig) -> d
             prefix = convert_name(fused[1] + "attn.proj.weight")
             assert prefix is not None
             prefix = prefix.removesuffix("o_proj.weight")
-            for part, piece in zip("qkv", tensor.chunk(3), strict=True):
+            for part, piece in zip("qkv", torch.atleast_1d(tensor).tensor_split(3), strict=True):
                 converted[f"{prefix}{part}_proj.{fused[2]}"] = piece
         elif (ours := convert_name(name)) is not None:
             converted[ours] = tensor
+    if not config.fusion or config.objective != "value_guided":  # runs that may have had no use for a temperature
+        converted.setdefault("temperature", torch.tensor(config.temperature_init))
+        converted.setdefault("center_temperature", torch.tensor(config.center_temperature_init))
     with torch.device("meta"):
         expected = FisvlModel(config).state_dict()
     missing = sorted(expected.keys() - converted.keys())
@@ -187,18 +190,30 @@ def convert_checkpoint(checkpoint: str | Path, out: str | Path, *, vocab: str | 
         StmineError: the file is missing, cut short, not a checkpoint, holds other objects than tensors and plain
             values (nothing of it is run), or does not fit; the vocabulary is missing.
     """
+    if Path(out).is_file():
+        raise StmineError(f"{out}: expected a folder to write to, found a file.")
     official = _read_checkpoint(Path(checkpoint))
     weights = official.get("model", official)
-    if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
+    if not isinstance(weights, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()
+    ):
         raise StmineError(f"{checkpoint}: expected a state dict, or a dict with one under 'model'.")
-    stored = official.get("config") if "model" in official else None
-    config = config_from_official(stored) if isinstance(stored, Mapping) else official_config()
-    model = FisvlModel(config)
-    model.load_state_dict(convert_state_dict(weights, config))
-    max_tokens = int(stored.get("max_tokens", 47)) if isinstance(stored, Mapping) else 47
-    processor = FisvlProcessor(FisvlImageProcessor(), _bert_tokenizer(vocab), max_tokens=max_tokens)
-    model.eval().save_pretrained(out)
-    processor.save_pretrained(out)
+    stored = official.get("config", {}) if "model" in official else {}
+    try:
+        config, max_tokens = config_from_official(stored), int(stored.get("max_tokens", 47))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise StmineError(f"{checkpoint}: the training options stored in it make no model: {error}") from error
+    converted = convert_state_dict(weights, config)
+    tokenizer = _bert_tokenizer(vocab)
+    if len(tokenizer) != config.text_config.vocab_size:
+        raise StmineError(
+            f"{vocab}: expected vocab.txt of bert-base-uncased ({config.text_config.vocab_size:,} lines), found "
+            f"{len(tokenizer):,} word pieces."
+        )
+    model = FisvlModel(config).eval()
+    model.load_state_dict(converted)
+    model.save_pretrained(out)
+    FisvlProcessor(FisvlImageProcessor(), tokenizer, max_tokens=max_tokens).save_pretrained(out)
     return model
 
 
