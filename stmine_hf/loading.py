@@ -50,12 +50,17 @@ def load_fisvl(
     if model_type != FisvlModel.config_class.model_type:
         raise StmineError(f"{name}: expected a FISVL model, found one of type {model_type!r}.")
     try:
-        loaded = FisvlModel.from_pretrained(name, dtype=torch.float32)
+        loaded, report = FisvlModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
         processor = FisvlProcessor.from_pretrained(name)
     except Exception as error:
         raise StmineError(
             f"{name}: the model cannot be loaded ({_first_line(error)}). Download or train it again."
         ) from error
+    if missing := sorted(report["missing_keys"]):  # they would start at random
+        raise StmineError(
+            f"{name}: {len(missing)} tensors are missing in model.safetensors ({', '.join(missing[:3])}). Download or "
+            "train it again."
+        )
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     # Convolutions on a CPU are two to three times as fast on channels-last weights; results agree to rounding.
     loaded = loaded.to(device, memory_format=torch.channels_last)

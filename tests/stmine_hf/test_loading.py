@@ -1,0 +1,105 @@
+"""load_fisvl: what is opened, and the one-line refusals of what cannot be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import save_tiny_fisvl
+from safetensors.torch import load_file, save_file
+from transformers import BertConfig
+
+from stmine_hf.errors import StmineError
+from stmine_hf.loading import load_fisvl
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return save_tiny_fisvl(tmp_path / "model")
+
+
+def test_ready_for_use(folder):
+    model, processor = load_fisvl(folder)
+    assert not model.training and model.dtype == torch.float32
+    with torch.no_grad():
+        assert model(**processor(text="a plane")).text_embeds.shape == (1, 32)
+    assert load_fisvl(str(folder), device="cpu")[0].device.type == "cpu"
+
+
+def test_half_precision_is_opened_as_float32(folder):
+    weights = load_file(folder / "model.safetensors")
+    halved = {name: t.bfloat16() if t.is_floating_point() else t for name, t in weights.items()}
+    save_file(halved, folder / "model.safetensors", metadata={"format": "pt"})
+    assert {p.dtype for p in load_fisvl(folder)[0].parameters()} == {torch.float32}
+
+
+def test_code_in_the_folder_is_not_run(folder):
+    for path in folder.glob("*.py"):
+        path.write_text("raise SystemExit('was run')")
+    load_fisvl(folder)
+
+
+def cut(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+
+
+def without(*names: str):
+    def remove(folder: Path) -> None:
+        for name in names:
+            (folder / name).unlink()
+
+    return remove
+
+
+def drop_tensor(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    del weights["head_img.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def other_width(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"projection_dim": 64}))
+
+
+def contradiction(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"fusion": False}))
+
+
+BROKEN = {
+    "no config": (without("config.json"), "no model found"),
+    "config cut short": (lambda folder: (folder / "config.json").write_text('{"model_type": '), "no model found"),
+    "contradiction in the config": (contradiction, "fusion=False"),
+    "another model": (
+        lambda folder: BertConfig().save_pretrained(folder),
+        "found one of type 'bert'",
+    ),
+    "no weights": (without("model.safetensors"), "cannot be loaded"),
+    "weights cut short": (cut, "cannot be loaded"),
+    "weights of another size": (other_width, "cannot be loaded"),
+    "a tensor missing": (drop_tensor, "1 tensors are missing in model.safetensors (head_img.weight)"),
+    "no processor": (without("processor_config.json"), "cannot be loaded"),
+    "no tokenizer": (without("tokenizer.json", "tokenizer_config.json"), "cannot be loaded"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_what_cannot_be_opened_is_refused_in_one_line(kind, folder):
+    spoil, message = BROKEN[kind]
+    spoil(folder)
+    with pytest.raises(StmineError) as refusal:
+        load_fisvl(folder)
+    assert message in str(refusal.value) and str(folder) in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "no/where/at/all", "someone/some-model"])
+def test_what_is_not_there_is_refused_in_one_line(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StmineError, match=f"{name}: no model found. Expected a folder with config.json") as refusal:
+        load_fisvl(name)
+    assert "\n" not in str(refusal.value)
