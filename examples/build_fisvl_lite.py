@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_dir", required=True, help="RSICD folder: its training captions choose the vocabulary")
     parser.add_argument("--out", required=True, type=Path, help="folder to write the model to")
-    parser.add_argument("--image_size", type=int, default=224, help="side of the model's input, in pixels")
+    parser.add_argument("--image_size", type=int, default=192, help="side of the model's input, in pixels")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.manual_seed(args.seed)

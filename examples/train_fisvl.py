@@ -64,7 +64,7 @@ def main() -> None:
     # 4. Training samples: which captions, word dropping, augmentation, tokens.
     max_words = processor.max_words if processor.clean_captions else None
     samples = CaptionedPictures(train_rows, data_args.captions_per_step, max_words, args.seed)
-    transform = build_transform(data_args.augmentation, processor.image_processor)
+    transform = build_transform(data_args.augmentation, processor.image_processor, data_args.train_image_size)
     collator = FisvlCollator(processor, transform, data_args.deletion_rate)
 
     # 5. Train.

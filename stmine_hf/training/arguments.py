@@ -73,6 +73,13 @@ class FisvlDataArguments:
     augmentation: str = field(
         default="none", metadata={"help": "Training pictures: rsitmd, rsicd, ucm, sydney (as released), lite or none."}
     )
+    train_image_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "Side in pixels of the training pictures; None: as the processor, which evaluation always uses. "
+            "A random crop shows things larger, so a smaller side than in use is cheaper and no worse."
+        },
+    )
     captions_per_step: str = field(
         default="all",
         metadata={
@@ -90,6 +97,8 @@ class FisvlDataArguments:
             raise StmineError(
                 f"captions_per_step must be 'all', 'one' or a positive number, got {self.captions_per_step!r}."
             )
+        if self.train_image_size is not None and self.train_image_size < 1:
+            raise StmineError(f"train_image_size must be a number of pixels, got {self.train_image_size}.")
         if not 0.0 <= self.deletion_rate < 1.0:
             raise StmineError(f"deletion_rate must lie in [0, 1), got {self.deletion_rate}.")
         if self.eval_split == "test":

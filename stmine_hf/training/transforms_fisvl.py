@@ -39,17 +39,18 @@ def seeded(seed: int) -> Iterator[None]:
         torch.set_rng_state(state)
 
 
-def build_transform(name: str, image_processor: Any) -> Callable[[Image.Image], Tensor]:
+def build_transform(name: str, image_processor: Any, side: int | None = None) -> Callable[[Image.Image], Tensor]:
     """The preset `name` for the size, mean and standard deviation of `image_processor`.
 
     Args:
         name: `rsitmd`, `rsicd`, `ucm`, `sydney`, `lite` or `none`.
         image_processor: Has `size` (`height`, `width`), `image_mean` and `image_std` (of pictures scaled to 0..1).
+        side: Height and width of the result in pixels, if not the processor's.
 
     Raises:
         StmineError: No such preset.
     """
-    size = (image_processor.size["height"], image_processor.size["width"])
+    size = (side, side) if side else (image_processor.size["height"], image_processor.size["width"])
     mean, std = list(image_processor.image_mean), list(image_processor.image_std)
     if name not in PRESETS:
         raise StmineError(f"Unknown augmentation {name!r}; choose one of {', '.join(PRESETS)}.")

@@ -46,6 +46,11 @@ def test_preset_gives_a_normalised_picture_that_follows_the_seed(name, picture):
     assert (name == "none") == torch.equal(out, run(2))
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_training_pictures_may_be_smaller_than_the_processors(name, picture):
+    assert build_transform(name, PROCESSOR, 48)(picture).shape == (3, 48, 48)
+
+
 def test_the_seed_leaves_no_trace():
     torch.manual_seed(5)
     expected = torch.rand(3)
