@@ -181,7 +181,9 @@ def _sub_config(value, default_type: str) -> PreTrainedConfig:
     if isinstance(value, dict):
         value = dict(value)
         return AutoConfig.for_model(value.pop("model_type", default_type), **value)
-    return copy.deepcopy(value)
+    value = copy.deepcopy(value)
+    value.name_or_path = ""  # often a folder of this machine
+    return value
 
 
 __all__ = ["MttvConfig"]

@@ -46,6 +46,10 @@ class MttvAttribution(ModelOutput):
     evidence: Tensor | None = None
 
 
+class MttvLinear(nn.Linear):
+    """Starts as PyTorch starts it, which the released code leaves in place."""
+
+
 class MttvTokenTypes(nn.Module):
     """The token-type tables of text and picture, looked up as one: the picture's ids follow the text's.
 
@@ -67,6 +71,10 @@ class MttvVisionEncoder(nn.Module):
 
     def __init__(self, config: PreTrainedConfig):
         super().__init__()
+        # An encoder that lacks the attention asked for would refuse. So "sdpa" means where there is sdpa (what None
+        # means to transformers), and a network without attention heads is not asked.
+        if config._attn_implementation == "sdpa" or not hasattr(config, "num_attention_heads"):
+            config._attn_implementation = None
         self.encoder = AutoModel.from_config(config)
 
     def forward(self, pixel_values: Tensor) -> Tensor:  # (N, 3, H, W) -> (N, C, rows, columns)
@@ -108,12 +116,13 @@ class MttvPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
+        # Called only for modules that own parameters or buffers, not for those that merely hold such modules.
         super()._init_weights(module)
-        if isinstance(module, MttvModel):
-            for layer in (module.global_proj, module.region_proj):
-                _init_linear(layer)
+        if isinstance(module, MttvLinear):
+            init.kaiming_uniform_(module.weight, a=math.sqrt(5))
+            if module.bias is not None:
+                init.uniform_(module.bias, -(module.in_features**-0.5), module.in_features**-0.5)
         elif isinstance(module, MttvForSequenceClassification):
-            _init_linear(module.classifier)
             init.ones_(module.scaling_factors)
 
 
@@ -126,8 +135,8 @@ class MttvModel(MttvPreTrainedModel):
         self.vision_encoder = None
         if config.vision_config is not None:
             self.vision_encoder = MttvVisionEncoder(config.vision_config)
-        self.global_proj = nn.Linear(config.vision_width, text.hidden_size)
-        self.region_proj = nn.Linear(config.vision_width, text.hidden_size)
+        self.global_proj = MttvLinear(config.vision_width, text.hidden_size)
+        self.region_proj = MttvLinear(config.vision_width, text.hidden_size)
         self.encoder = BertModel(text)
         self.encoder.embeddings.token_type_embeddings = MttvTokenTypes(text.type_vocab_size, text.hidden_size)
         self.post_init()
@@ -338,7 +347,7 @@ class MttvForSequenceClassification(MttvPreTrainedModel):
     def __init__(self, config: MttvConfig):
         super().__init__(config)
         self.mttv = MttvModel(config)
-        self.classifier = nn.Linear(config.text_config.hidden_size, config.num_labels, bias=False)
+        self.classifier = MttvLinear(config.text_config.hidden_size, config.num_labels, bias=False)
         self.register_buffer("scaling_factors", torch.ones(config.num_labels))
         self.post_init()
 
@@ -543,9 +552,8 @@ class MttvForSequenceClassification(MttvPreTrainedModel):
             widths = getattr(vision.config, "hidden_sizes", None) or [getattr(vision.config, "hidden_size", None)]
             config.setdefault("vision_width", widths[-1])
         config.setdefault("num_encoder_layers", min(6, text.config.num_hidden_layers))
-        model = cls(
-            MttvConfig(text_config=text.config, vision_config=None if vision is None else vision.config, **config)
-        )
+        configs = {"text_config": text.config, "vision_config": None if vision is None else vision.config}
+        model = cls(MttvConfig(**configs, **config))
         weights = text.state_dict()
         types = weights.pop("embeddings.token_type_embeddings.weight")
         for table in ("text", "picture"):
@@ -553,17 +561,9 @@ class MttvForSequenceClassification(MttvPreTrainedModel):
         missing, _ = model.mttv.encoder.load_state_dict(weights, strict=False)  # the upper layers are left over
         if missing:
             raise ValueError(f"from_backbones: {type(text).__name__} lacks {missing[:3]} ...")
-        if model.mttv.vision_encoder is not None:
+        if vision is not None and model.mttv.vision_encoder is not None:
             model.mttv.vision_encoder.encoder.load_state_dict(vision.state_dict())
         return model.train()
-
-
-def _init_linear(layer: nn.Linear) -> None:
-    """PyTorch's own start, which the released code leaves in place."""
-    init.kaiming_uniform_(layer.weight, a=math.sqrt(5))
-    if layer.bias is not None:
-        bound = 1 / math.sqrt(layer.in_features)
-        init.uniform_(layer.bias, -bound, bound)
 
 
 __all__ = ["MttvAttribution", "MttvForSequenceClassification", "MttvModel", "MttvPreTrainedModel"]
