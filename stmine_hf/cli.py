@@ -229,6 +229,59 @@ def convert_fisvl(
         print(f"Next: {_stmine()} index pictures --model {out} --out my.index")
 
 
+@convert_app.command(
+    "mttv",
+    epilog="""[bold]Examples[/bold]
+
+  stmine convert mttv model_best.pt mttv-weibo --vocab bert-base-chinese/vocab.txt
+
+  stmine convert mttv model_best.pt mttv-weibo --vocab bert-base-chinese/vocab.txt --resnet resnet152-394f9c45.pth
+
+  stmine convert mttv model_best.pt mttv-fakeddit --dataset fakeddit_2_way --labels true,fake --vocab vocab.txt""",
+)
+def convert_mttv(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="The authors' .pt file (113 tensors).")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder to write: safetensors, config, processor, pipeline and code.")
+    ],
+    dataset: Annotated[
+        str, typer.Option(help="What it was trained on: weibo, fakeddit_2_way, fakeddit_3_way or fakeddit_6_way.")
+    ] = "weibo",
+    arguments: Annotated[
+        Path | None,
+        typer.Option("--args", help="JSON with the authors' arguments, where they differ from the released ones."),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="Labels in the order of their first appearance in the training file, by name or number."),
+    ] = None,
+    vocab: Annotated[Path | None, typer.Option(help="vocab.txt of the BERT, for the tokenizer.")] = None,
+    resnet: Annotated[
+        Path | None, typer.Option(help="torchvision's resnet152-*.pth; makes the model read pictures.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn an authors' MTTV checkpoint into a folder that the Auto classes load.
+
+    The file is read as plain tensors: code hidden in a checkpoint (or in the authors' args.pt) is never run.
+    """
+    from .conversion.mttv import convert_checkpoint
+
+    order = None
+    if labels is not None:
+        order = [int(label) if label.isdigit() else label for label in map(str.strip, labels.split(","))]
+    with _prints_only_json(as_json):
+        model = convert_checkpoint(
+            checkpoint, out, arguments or dataset, label_order=order, vocab=vocab, resnet=resnet
+        )
+    names = [model.config.id2label[row] for row in range(model.config.num_labels)]
+    if as_json:
+        _print_json({"checkpoint": str(checkpoint), "out": str(out), "labels": names, "reads_pictures": bool(resnet)})
+    else:
+        print(f"Written: {out} (labels: {', '.join(names)}; takes {'pictures' if resnet else 'precomputed features'})")
+        print(f'Next, in Python: pipeline("fake-news-detection", model="{out}", trust_remote_code=True)')
+
+
 @app.command(
     epilog="""[bold]Examples[/bold]
 

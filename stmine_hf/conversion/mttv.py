@@ -7,6 +7,7 @@ at all; what it says (data set, labels) is given by name.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,12 +29,11 @@ _NAMES = [
     (r"enc\.img_encoder\.region\.img_embeddings\.", "mttv.region_proj."),
     (r"enc\.txt_embeddings\.token_type_embeddings\.", "mttv.encoder.embeddings.token_type_embeddings.text."),
     (r"enc\.img_embeddings\.token_type_embeddings\.", "mttv.encoder.embeddings.token_type_embeddings.picture."),
-    (r"enc\.txt_embeddings\.", "mttv.encoder.embeddings."),
+    # Words, positions and norm: one object in two places of the released model.
+    (r"enc\.(?:txt|img)_embeddings\.", "mttv.encoder.embeddings."),
     (r"enc\.encoder\.", "mttv.encoder.encoder."),
     (r"enc\.pooler\.", "mttv.encoder.pooler."),
 ]
-# The same tensors as under `enc.txt_embeddings`: one object in two places of the released model.
-_SHARED = re.compile(r"enc\.img_embeddings\.(word_embeddings|position_embeddings|LayerNorm)\.")
 # ResNet of torchvision -> ours
 _RESNET_NAMES = [
     (r"conv1\.", "embedder.embedder.convolution."),
@@ -89,14 +89,12 @@ def config_from_official(official: Mapping[str, Any]) -> MttvConfig:
         raise StmineError(f"the authors' arguments do not make a model: {error}") from error
 
 
-def convert_name(official: str) -> str | None:
-    """Our name of an official tensor; None for one that the released model holds twice.
+def convert_name(official: str) -> str:
+    """Our name of an official tensor.
 
     Raises:
         StmineError: the name is not one of MTTV's.
     """
-    if _SHARED.match(official):
-        return None
     for pattern, ours in _NAMES:
         if re.match(pattern, official):
             return re.sub(f"^{pattern}", ours, official)
@@ -119,18 +117,12 @@ def convert_state_dict(
         dict: name -> tensor for `load_state_dict` of a model without visual encoder (strict).
 
     Raises:
-        StmineError: a name is foreign, a tensor is missing or has the wrong shape, the shared tensors differ, or the
-            label order does not name each label once.
+        StmineError: a name is foreign, a tensor is missing or has the wrong shape, or the label order does not name
+            each label once.
     """
-    converted: dict[str, Tensor] = {}
-    for name, tensor in official.items():
-        ours = convert_name(name)
-        if ours is not None:
-            converted[ours] = tensor
-            continue
-        twin = official.get(name.replace("img_embeddings", "txt_embeddings"))
-        if twin is None or twin.shape != tensor.shape or not torch.equal(twin, tensor):
-            raise StmineError(f"{name}: expected the same values as under enc.txt_embeddings; the file is damaged.")
+    # Of what the released model holds twice the picture's copy is read last, there and here.
+    names = sorted(official, key=lambda name: name.startswith("enc.img_embeddings."))
+    converted = {convert_name(name): official[name] for name in names}
     converted.setdefault("scaling_factors", torch.ones(config.num_labels))
     with torch.device("meta"):
         model = MttvForSequenceClassification(config)
@@ -183,7 +175,7 @@ def convert_resnet_state_dict(official: Mapping[str, Tensor], prefix: str = "") 
 def convert_checkpoint(
     checkpoint: str | Path,
     out: str | Path,
-    config: MttvConfig | str = "weibo",
+    config: MttvConfig | str | Path = "weibo",
     *,
     label_order: Sequence[str | int] | None = None,
     vocab: str | Path | None = None,
@@ -194,8 +186,10 @@ def convert_checkpoint(
     Args:
         checkpoint: the authors' file, e.g. `model_best.pt`.
         out: folder to write.
-        config: a configuration (see [`config_from_official`]) or the name of a preset.
-        label_order: see [`convert_state_dict`].
+        config: a configuration, the name of a preset, or a JSON file with the authors' arguments (see
+            [`config_from_official`]).
+        label_order: see [`convert_state_dict`]. None: the rows stay, and since only Weibo's order is public, other
+            labels get neutral names (LABEL_0, ...) rather than perhaps wrong ones.
         vocab: `vocab.txt` of bert-base-chinese (Weibo) or bert-base-uncased (Fakeddit). None looks for the tokenizer
             on the Hub or in its cache.
         resnet: torchvision's `resnet152-*.pth`, to make the model read pictures. None: it takes features.
@@ -207,14 +201,21 @@ def convert_checkpoint(
         StmineError: a file is missing, cut short, of another kind, holds other objects than tensors and plain values
             (nothing of it is run), or does not fit.
     """
-    if isinstance(config, str):
+    if isinstance(config, Path):
+        config = config_from_official(_read_arguments(config))
+    elif isinstance(config, str):
         config = official_config(config)
     official = _read_tensors(Path(checkpoint), "an authors' checkpoint, such as model_best.pt")
     weights = convert_state_dict(official, config, label_order)
+    fields: dict[str, Any] = {}
+    if label_order is None and tuple(config.id2label.values()) != PRESETS["weibo"]["labels"]:
+        names = [f"LABEL_{row}" for row in range(config.num_labels)]
+        fields |= {"id2label": dict(enumerate(names)), "label2id": {name: row for row, name in enumerate(names)}}
     if resnet is not None:
-        config = type(config).from_dict({**config.to_dict(), "vision_config": RESNET152})
+        fields["vision_config"] = RESNET152
         tensors = _read_tensors(Path(resnet), "torchvision's weights, such as resnet152-394f9c45.pth")
         weights |= convert_resnet_state_dict(tensors, "mttv.vision_encoder.encoder.")
+    config = MttvConfig.from_dict({**config.to_dict(), **fields})
     model = MttvForSequenceClassification(config)
     try:
         model.load_state_dict(weights)
@@ -236,6 +237,16 @@ def _official_rows(label_order: Sequence[str | int], config: MttvConfig) -> list
             f"found {', '.join(map(str, label_order))}."
         )
     return [indices.index(label) for label in range(config.num_labels)]
+
+
+def _read_arguments(path: Path) -> Mapping[str, Any]:
+    try:
+        arguments = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StmineError(f"{path}: expected a JSON file with the authors' arguments ({error}).") from error
+    if not isinstance(arguments, dict):
+        raise StmineError(f'{path}: expected a JSON object of the authors\' arguments, such as {{"task": "weibo"}}.')
+    return arguments
 
 
 def _read_tensors(path: Path, what: str) -> Mapping[str, Tensor]:
