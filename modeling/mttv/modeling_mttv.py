@@ -129,6 +129,8 @@ class MttvPreTrainedModel(PreTrainedModel):
 class MttvModel(MttvPreTrainedModel):
     """The multi-modal transformer without its classifier: a post in, its pooled state out."""
 
+    _keys_to_ignore_on_load_unexpected = [r"classifier\.weight", "scaling_factors"]  # noqa: RUF012
+
     def __init__(self, config: MttvConfig):
         super().__init__(config)
         text = config.text_config
@@ -245,7 +247,6 @@ class MttvModel(MttvPreTrainedModel):
         Raises:
             ValueError: no text, both pixels and features, pixels without a visual encoder, a text too long.
         """
-        config, embeddings = self.config, self.encoder.embeddings
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("MttvModel: expected one of input_ids and inputs_embeds (an empty text is a padded one).")
         if pixel_values is not None:
@@ -254,29 +255,15 @@ class MttvModel(MttvPreTrainedModel):
             global_features, region_features = self.get_visual_features(
                 pixel_values, region_pixel_values, image_mask, region_mask
             )
-        words = embeddings.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds  # (B, T, D)
-        batch, length, _ = words.shape
-        if length > config.text_config.max_position_embeddings:
-            longest = config.text_config.max_position_embeddings
-            raise ValueError(f"MttvModel: expected at most {longest} text tokens, found {length}; cut the text.")
-        if global_features is None:
-            global_features = words.new_zeros(batch, config.vision_width, *config.global_grid)
-        region_features = self._exactly_r(region_features, words)
-
-        ends = embeddings.word_embeddings(
-            torch.tensor([config.cls_token_id, config.sep_token_id], device=words.device)
-        )
-        cls, sep = ends[:, None, None].expand(2, batch, 1, -1)
-        picture = self._picture_tokens(global_features.to(words.dtype), region_features.to(words.dtype))
-        tokens = torch.cat([cls, picture, sep, words], dim=1)  # (B, 2 + g + r + T, D)
-
+        words = self.get_input_embeddings()(input_ids) if inputs_embeds is None else inputs_embeds  # (B, T, D)
         if attention_mask is None:
-            attention_mask = torch.ones(batch, length, dtype=torch.long, device=words.device)
-        mask = self._picture_mask(global_features, region_features, image_mask, region_mask)
+            attention_mask = torch.ones(words.shape[:2], dtype=torch.long, device=words.device)
+        global_features, region_features = self._as_configured(global_features, region_features, words)
+        mask = self._picture_mask(global_features, region_features, image_mask, region_mask)  # (B, 2 + g + r)
         encoded = self.encoder(
-            inputs_embeds=tokens,
+            inputs_embeds=self._sequence(global_features, region_features, words),  # (B, 2 + g + r + T, D)
             attention_mask=torch.cat([mask, attention_mask.long()], dim=1),
-            position_ids=self._position_ids(length, words.device),
+            position_ids=self._position_ids(words),
             token_type_ids=self._token_type_ids(attention_mask),
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
@@ -289,12 +276,24 @@ class MttvModel(MttvPreTrainedModel):
         )
         return outputs.to_tuple() if return_dict is False else outputs
 
-    def _exactly_r(self, region_features: Tensor | None, words: Tensor) -> Tensor:  # (B, r, C)
-        wanted = self.config.num_region_tokens
+    def _as_configured(
+        self, global_features: Tensor | None, region_features: Tensor | None, words: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """A map and exactly r regions for each text: zeros for what is missing, of too many regions the first."""
+        config, batch = self.config, len(words)
+        if global_features is None:
+            global_features = words.new_zeros(batch, config.vision_width, *config.global_grid)
         if region_features is None:
-            return words.new_zeros(len(words), wanted, self.config.vision_width)
-        region_features = region_features[:, :wanted]
-        return F.pad(region_features, (0, 0, 0, wanted - region_features.shape[1]))
+            region_features = words.new_zeros(batch, 0, config.vision_width)
+        region_features = region_features[:, : config.num_region_tokens]
+        region_features = F.pad(region_features, (0, 0, 0, config.num_region_tokens - region_features.shape[1]))
+        return global_features.to(words.dtype), region_features.to(words.dtype)
+
+    def _sequence(self, global_features: Tensor, region_features: Tensor, words: Tensor) -> Tensor:
+        """[CLS] global .. region .. [SEP] text, before positions and token types (B, 2 + g + r + T, D)."""
+        ends = torch.tensor([self.config.cls_token_id, self.config.sep_token_id], device=words.device)
+        cls, sep = self.get_input_embeddings()(ends)[:, None, None].expand(2, len(words), 1, -1)
+        return torch.cat([cls, self._picture_tokens(global_features, region_features), sep, words], dim=1)
 
     def _picture_mask(
         self, global_features: Tensor, region_features: Tensor, image_mask: Tensor | None, region_mask: Tensor | None
@@ -314,10 +313,13 @@ class MttvModel(MttvPreTrainedModel):
         shown = image_mask.long()[:, None].expand(batch, config.num_global_tokens)
         return torch.cat([ones, shown, region_mask.long(), ones], dim=1)
 
-    def _position_ids(self, length: int, device: torch.device) -> Tensor:  # (1, 2 + g + r + T)
+    def _position_ids(self, words: Tensor) -> Tensor:  # (1, 2 + g + r + T)
         """The text counts from 0 again."""
-        picture = torch.arange(self.config.num_picture_tokens + 2, device=device)
-        return torch.cat([picture, torch.arange(length, device=device)])[None]
+        length, longest = words.shape[1], self.config.text_config.max_position_embeddings
+        if length > longest:
+            raise ValueError(f"MttvModel: expected at most {longest} text tokens, found {length}; cut the text.")
+        picture = torch.arange(self.config.num_picture_tokens + 2, device=words.device)
+        return torch.cat([picture, torch.arange(length, device=words.device)])[None]
 
     def _token_type_ids(self, attention_mask: Tensor) -> Tensor:  # (B, 2 + g + r + T)
         """Picture's own table: 0 for [CLS] and global tokens, 1 for regions and [SEP]. Text's: 1, padding 0."""
@@ -481,13 +483,11 @@ class MttvForSequenceClassification(MttvPreTrainedModel):
             words = model.get_input_embeddings()(input_ids)
             base = config.sep_token_id if baseline_id is None else baseline_id
             start = model.get_input_embeddings()(torch.full_like(input_ids, base))
-            if global_features is None:
-                global_features = words.new_zeros(len(words), config.vision_width, *config.global_grid)
-            region_features = model._exactly_r(region_features, words)
+            global_features, region_features = model._as_configured(global_features, region_features, words)
         # What is missing stays so along the path.
         image_mask = global_features.flatten(1).any(dim=1) if image_mask is None else image_mask
         region_mask = region_features.any(dim=2) if region_mask is None else region_mask
-        ends = [global_features.to(words.dtype), region_features.to(words.dtype)]
+        ends = [global_features, region_features]
         shares = [torch.zeros_like(part) for part in (words, *ends)]
 
         def log_odds(amount: float) -> tuple[list[Tensor], Tensor]:

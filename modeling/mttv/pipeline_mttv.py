@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageDraw
 from transformers import Pipeline
 
-from .processing_mttv import as_released
+from .processing_mttv import TransformersDetector, as_released
 
 TASK = "fake-news-detection"
 
@@ -34,9 +34,14 @@ class MttvPipeline(Pipeline):
     _load_feature_extractor = False
 
     def __init__(self, *args, detector=None, **kwargs):
-        """Takes the arguments of every pipeline, and a `detector` of regions (see `MttvProcessor`)."""
+        """Takes the arguments of every pipeline, and a `detector` of regions.
+
+        Args:
+            detector: see `MttvProcessor`; or folder or Hub id of a model for `AutoModelForObjectDetection`. None:
+                posts whose `boxes` are not given have no regions.
+        """
         super().__init__(*args, **kwargs)
-        self.detector = detector
+        self.detector = TransformersDetector.from_pretrained(detector) if isinstance(detector, str) else detector
 
     def __call__(self, inputs: Any = None, **kwargs: Any):
         """Judges one post or a list.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from transformers import BatchFeature, ProcessorMixin
+from transformers import AutoImageProcessor, AutoModelForObjectDetection, BatchFeature, ProcessorMixin
 from transformers.image_processing_backends import PilBackend
 from transformers.image_utils import PILImageResampling
 
@@ -102,6 +102,18 @@ class TransformersDetector:
     def __init__(self, model, image_processor, threshold: float = 0.05, batch_size: int = 8):
         self.model, self.image_processor = model.eval(), image_processor
         self.threshold, self.batch_size = threshold, batch_size
+
+    @classmethod
+    def from_pretrained(cls, name: str, threshold: float = 0.05, batch_size: int = 8, **kwargs):
+        """Loads a detector.
+
+        Args:
+            name: folder or Hub id of a model for `AutoModelForObjectDetection`.
+            threshold: see the class; `batch_size` likewise.
+            kwargs: for both `from_pretrained`, e.g. `revision` or `trust_remote_code`.
+        """
+        model = AutoModelForObjectDetection.from_pretrained(name, **kwargs)
+        return cls(model, AutoImageProcessor.from_pretrained(name, **kwargs), threshold, batch_size)
 
     @torch.no_grad()
     def __call__(self, images: Sequence[Image.Image]) -> list[Regions]:

@@ -15,12 +15,13 @@ import torch.nn.functional as F
 from deterministic import named_tensor, named_weights
 from safetensors.torch import load_file
 
-from stmine_hf import MttvForSequenceClassification
+from stmine_hf import MttvForSequenceClassification, MttvModel
 from stmine_hf.conversion.mttv import convert_name, convert_state_dict, official_config
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "mttv"
 FORWARD = json.loads((FIXTURES / "forward.json").read_text())["variants"]
 MANIFEST = json.loads((FIXTURES / "state_dict_manifest.json").read_text())["variants"]
+DATASET = json.loads((FIXTURES / "dataset.json").read_text())
 POOLING = json.loads((FIXTURES / "pooling.json").read_text())
 PRESET = {"weibo": "weibo", "fakeddit6": "fakeddit_6_way"}
 
@@ -159,6 +160,18 @@ def test_gradients_parity(parity, variant, model, expected, inputs):
                 ours = ours[: gradient.shape[0], : gradient.shape[1]]
             parity("gradients, stored slices", difference(ours, gradient), 1e-5)
     model.zero_grad(set_to_none=True)
+
+
+@pytest.mark.parametrize("item", [f"item {number}" for number in range(4)])
+def test_missing_regions_parity(parity, item):
+    """As the released loader: too few regions are filled up with zero rows, of too many the first are kept."""
+    stored = {"item 0": 20, "item 1": 3, "item 2": 0, "item 3": 25}[item]
+    rows = torch.arange(1.0, stored + 1)[None, :, None].expand(1, stored, 16)
+    small = {"vocab_size": 200, "hidden_size": 12, "intermediate_size": 8}
+    model = MttvModel(official_config("weibo", vision_width=16, text_config=small))
+    _, regions = model._as_configured(None, rows, torch.zeros(1, 1, 12))
+    theirs = torch.tensor(DATASET["missing pictures"][item]["region rows (first value of each)"])
+    parity("regions, filled up and cut", difference(regions[0, :, 0], theirs), 0)
 
 
 @pytest.mark.parametrize("tokens", [int(number) for number in POOLING["grids"]])

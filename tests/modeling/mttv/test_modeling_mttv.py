@@ -405,6 +405,19 @@ def test_from_backbones():
         assert torch.equal(model.mttv.vision_encoder.encoder.state_dict()[name], tensor)
 
 
+def test_a_new_classifier_on_a_trained_model(tiny, tmp_path):
+    model = tiny[0]
+    model.fit_scaling_factors([0.5, 0.5])
+    model.save_pretrained(tmp_path / "two")
+    six = MttvForSequenceClassification.from_pretrained(tmp_path / "two", num_labels=6, ignore_mismatched_sizes=True)
+    model.mttv.save_pretrained(tmp_path / "base")
+    headless = MttvForSequenceClassification.from_pretrained(tmp_path / "base")
+    for loaded, labels in ((six, 6), (headless, 2)):
+        assert loaded.scaling_factors.tolist() == [1] * labels
+        assert 0 < loaded.classifier.weight.abs().max() <= 32**-0.5
+        assert torch.equal(loaded.mttv.global_proj.weight, model.mttv.global_proj.weight)
+
+
 def test_new_parts_start_as_in_the_released_code():
     torch.manual_seed(0)
     model = MttvForSequenceClassification(tiny_mttv_config(vision_width=512))

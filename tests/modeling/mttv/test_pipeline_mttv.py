@@ -117,6 +117,17 @@ def test_save_and_load(classify, tmp_path):
     loaded = pipeline("fake-news-detection", model=str(folder), trust_remote_code=True, device="cpu")
     post = {**POSTS[0], "image": str(file)}
     assert loaded(post)["score"] == pytest.approx(classify(POSTS[0])["score"], abs=1e-6)
+    seen = []
+
+    def detector(images):
+        seen.extend(image.size for image in images)
+        return [Regions(np.zeros((0, 4)), np.zeros(0)) for _ in images]
+
+    with_detector = pipeline(
+        "fake-news-detection", model=str(folder), trust_remote_code=True, device="cpu", detector=detector
+    )
+    with_detector({"text": "a", "image": PICTURE})
+    assert seen == [PICTURE.size]
     loaded.save_pretrained(tmp_path / "again")
     again = pipeline(model=str(tmp_path / "again"), trust_remote_code=True, device="cpu")
     assert again(post) == loaded(post)
