@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageDraw
 from transformers import Pipeline
 
-from .processing_mttv import TransformersDetector, as_released
+from .processing_mttv import TransformersDetector, as_released, is_chinese
 
 TASK = "fake-news-detection"
 
@@ -133,14 +133,11 @@ class MttvPipeline(Pipeline):
             max_length=self.processor.max_tokens, return_offsets_mapping=True,
         )  # fmt: skip
         words: list[dict[str, Any]] = []
-        previous = None
-        for place, (start, end) in enumerate(encoded["offset_mapping"]):
-            word = encoded.word_ids()[place]
-            if words and word is not None and word == previous:
-                words[-1] |= {"end": end, "weight": words[-1]["weight"] + float(weights[place])}
+        for (start, end), weight in zip(encoded["offset_mapping"], weights.tolist(), strict=False):
+            if words and (start == end or (_inside_a_word(text, start) and start == words[-1]["end"])):
+                words[-1] |= {"end": max(end, words[-1]["end"]), "weight": words[-1]["weight"] + weight}
             else:
-                words.append({"start": start, "end": end, "weight": float(weights[place])})
-            previous = word
+                words.append({"start": start, "end": end, "weight": weight})
         return [{"word": text[word["start"] : word["end"]], **word} for word in words]
 
     def save_pretrained(self, save_directory, **kwargs) -> None:
@@ -219,6 +216,11 @@ def _opened(image: Any) -> Image.Image:
         return Image.open(image)
     except (OSError, Image.DecompressionBombError) as error:
         raise ValueError(f"{image}: cannot be read as a picture ({error}); leave it out or pass None.") from error
+
+
+def _inside_a_word(text: str, place: int) -> bool:
+    """Between two letters or digits of a script that writes words apart."""
+    return place > 0 and all(one.isalnum() and not is_chinese(one) for one in text[place - 1 : place + 1])
 
 
 def _strongest(weights: list[float]) -> float:

@@ -295,12 +295,13 @@ def as_released(text: str) -> str:
     """
 
     def alone(place: int) -> bool:
-        return not 0 <= place < len(text) or text[place].isspace() or _is_chinese(text[place])
+        return not 0 <= place < len(text) or text[place].isspace() or is_chinese(text[place])
 
     return _SPECIAL.sub(lambda m: m[0] if alone(m.start() - 1) and alone(m.end()) else m[0].lower(), text)
 
 
-def _is_chinese(character: str) -> bool:
+def is_chinese(character: str) -> bool:
+    """A character that is a word by itself to BERT's tokenizers."""
     code = ord(character)
     return (
         0x4E00 <= code <= 0x9FFF or 0x3400 <= code <= 0x4DBF or 0xF900 <= code <= 0xFAFF or 0x20000 <= code <= 0x2FA1F

@@ -478,6 +478,15 @@ def test_mistakes_are_told(tiny, arguments, message):
         tiny[0](**arguments)
 
 
+def test_no_region_tokens_and_many_classes():
+    model, processor = tiny_mttv(num_region_tokens=0, num_global_tokens=1, id2label=None, label2id=None, num_labels=5)
+    inputs = processor(text="news", images=PICTURE, boxes=BOXES)
+    assert model(**inputs).logits.shape == (1, 5)
+    found = model.attribute(**inputs, baseline_id=4, steps=64)
+    assert found.regions.shape == (1, 0)
+    torch.testing.assert_close(found.words.sum() + found.cells.sum(), found.evidence[0], atol=5e-3, rtol=2e-2)
+
+
 def test_attribution_adds_up(tiny, inputs):
     model = tiny[0]
     found = model.attribute(**inputs, baseline_id=4, steps=64)
