@@ -149,5 +149,6 @@ def _register_sat() -> None:
     AutoModelForObjectDetection.register(SatConfig, SatForObjectDetection, exist_ok=True)
     backends = dict.fromkeys(("pil", "torchvision"), SatImageProcessor)
     AutoImageProcessor.register(SatConfig, image_processor_classes=backends, exist_ok=True)
-    for saved_with_code in (SatConfig, SatModel, SatForObjectDetection, SatImageProcessor):
+    SatForObjectDetection.register_for_auto_class("AutoModelForObjectDetection")
+    for saved_with_code in (SatConfig, SatModel, SatImageProcessor):
         saved_with_code.register_for_auto_class()

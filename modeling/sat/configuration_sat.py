@@ -168,6 +168,10 @@ class SatConfig(PreTrainedConfig):
         if not 0 < self.class_prior < 1:
             raise ValueError(f"SatConfig: class_prior must lie in (0, 1), found {self.class_prior}.")
 
+    def to_diff_dict(self) -> dict[str, Any]:
+        """What is saved: the class names too where transformers would leave them out, being its own two defaults."""
+        return {**super().to_diff_dict(), "id2label": self.id2label, "label2id": self.label2id}
+
     @property
     def strides(self) -> tuple[int, ...]:
         """Pixels between neighbouring points of each level: the stem divides by 4, every stage by 2."""

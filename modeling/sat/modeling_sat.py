@@ -68,6 +68,18 @@ class SatObjectDetectionOutput(ModelOutput):
     input_sizes: Tensor | None = None
 
 
+class SatHeadConv(nn.Conv2d):
+    """A convolution that starts with small weights (`config.head_init_std`)."""
+
+
+class SatPredictor(SatHeadConv):
+    """The last convolution of the head: every class starts as improbable as `config.class_prior`."""
+
+
+class SatGate(nn.Conv2d):
+    """A convolution that starts as zero, and what it gates as the identity."""
+
+
 class SatConvLayer(nn.Module):
     """Convolution, batch normalisation and, unless told otherwise, leaky ReLU."""
 
@@ -80,9 +92,10 @@ class SatConvLayer(nn.Module):
         stride: int = 1,
         depthwise: bool = False,
         activate: bool = True,
+        conv_class: type[nn.Conv2d] = nn.Conv2d,
     ):
         super().__init__()
-        self.convolution = nn.Conv2d(
+        self.convolution = conv_class(
             in_channels,
             out_channels,
             kernel_size,
@@ -187,8 +200,8 @@ class SatCoordinateAttention(nn.Module):
         channels = config.neck_channels
         squeezed = channels // config.attention_reduction
         self.squeeze = SatConvLayer(config, channels, squeezed, activate=False)
-        self.row_gate = nn.Conv2d(squeezed, channels, kernel_size=1)
-        self.column_gate = nn.Conv2d(squeezed, channels, kernel_size=1)
+        self.row_gate = SatGate(squeezed, channels, kernel_size=1)
+        self.column_gate = SatGate(squeezed, channels, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
         height, width = x.shape[2:]
@@ -230,9 +243,12 @@ class SatHeadLevel(nn.Module):
         widths = [config.neck_channels] + [config.head_channels] * config.head_layers
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
-            layers += [SatConvLayer(config, before, before, 3, depthwise=True), SatConvLayer(config, before, after)]
+            layers += [
+                SatConvLayer(config, before, before, 3, depthwise=True, conv_class=SatHeadConv),
+                SatConvLayer(config, before, after, conv_class=SatHeadConv),
+            ]
         self.tower = nn.Sequential(*layers)
-        self.predictor = nn.Conv2d(widths[-1], config.num_labels + 4 * (config.reg_max + 1), kernel_size=1)
+        self.predictor = SatPredictor(widths[-1], config.num_labels + 4 * (config.reg_max + 1), kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, H W, classes + 4 (reg_max + 1))
         return self.predictor(self.tower(x)).flatten(2).transpose(1, 2)
@@ -260,21 +276,19 @@ class SatPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
+        # Called only for modules that own parameters themselves, not for those that merely hold such modules.
         super()._init_weights(module)
         config = self.config
-        if isinstance(module, SatConvLayer):
-            init.kaiming_normal_(module.convolution.weight, a=config.leaky_relu_slope, nonlinearity="leaky_relu")
-        elif isinstance(module, SatChannelAttention):
-            init.zeros_(module.gate.weight)
-        elif isinstance(module, SatCoordinateAttention):
-            init.zeros_(module.row_gate.weight)
-            init.zeros_(module.column_gate.weight)
-        elif isinstance(module, SatHeadLevel):
-            for layer in (*(part.convolution for part in module.tower), module.predictor):
-                init.normal_(layer.weight, std=config.head_init_std)
-            bias = torch.zeros(module.predictor.out_channels)
+        if isinstance(module, SatHeadConv):
+            init.normal_(module.weight, std=config.head_init_std)
+        elif isinstance(module, (SatGate, nn.Conv1d)):
+            init.zeros_(module.weight)
+        elif isinstance(module, nn.Conv2d):
+            init.kaiming_normal_(module.weight, a=config.leaky_relu_slope, nonlinearity="leaky_relu")
+        if isinstance(module, SatPredictor):
+            bias = torch.zeros(module.out_channels)
             bias[: config.num_labels] = math.log(config.class_prior / (1 - config.class_prior))
-            init.copy_(module.predictor.bias, bias)
+            init.copy_(module.bias, bias)
 
     def fuse(self):
         """Moves every batch normalisation into the convolution before it: the same outputs, faster.

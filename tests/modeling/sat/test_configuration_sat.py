@@ -1,0 +1,84 @@
+"""SatConfig: presets and their budget, JSON round trips, contradictions and typos refused with a helpful word."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from helpers_sat import multiply_adds, tiny_sat_config
+from transformers import AutoConfig
+
+from stmine_hf import SatConfig, SatForObjectDetection
+
+PUBLISHED_PARAMETERS = 0.84e6
+PUBLISHED_MULTIPLY_ADDS = 308.9e6  # 0.65 B operations, by the counting that gives NanoDet-m 0.72 B
+
+
+def parameters(config: SatConfig) -> int:
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in SatForObjectDetection(config).parameters())
+
+
+def test_sat_keeps_the_published_budget(capsys):
+    rows = []
+    for name, config in {
+        "sat": SatConfig.preset("sat"),
+        "sat, ECA attention": SatConfig.preset("sat", attention="eca"),
+        "sat, no attention": SatConfig.preset("sat", attention="none"),
+        "nanodet-m": SatConfig.preset("nanodet-m"),
+    }.items():
+        rows.append((name, parameters(config), multiply_adds(config, 320)))
+    with capsys.disabled():
+        print("\n" + "\n".join(f"{name:<20} {p / 1e6:.4f} M parameters {m / 1e6:6.1f} M MACs" for name, p, m in rows))
+    for name, count, operations in rows:
+        if name.startswith("sat"):
+            assert count <= PUBLISHED_PARAMETERS and operations <= PUBLISHED_MULTIPLY_ADDS, name
+    assert rows[0][1:] == (812_426, 299_432_960)
+    assert rows[-1][1:] == (950_036, 342_223_200)
+
+
+def test_presets():
+    assert SatConfig().to_dict() == SatConfig.preset("sat").to_dict()
+    official = SatConfig.preset("nanodet-m", reg_max=9)
+    assert (official.stem_channels, official.attention, official.reg_max) == (24, "none", 9)
+    assert official.stage_blocks == [4, 8, 4] and official.channel_order == "bgr"
+    with pytest.raises(ValueError, match=r"expected a preset among \('sat', 'nanodet-m'\), found 'nanodet'"):
+        SatConfig.preset("nanodet")
+
+
+@pytest.mark.parametrize("count", [None, 1, 2, 3, 80])
+def test_round_trip(count, tmp_path):
+    """Two classes are what transformers takes for granted and leaves out of the file."""
+    config = SatConfig(attention="eca", **({} if count is None else {"num_labels": count}))
+    assert config.num_labels == (count or 80)
+    config.save_pretrained(tmp_path)
+    for again in (SatConfig.from_pretrained(tmp_path), AutoConfig.from_pretrained(tmp_path)):
+        assert type(again) is SatConfig and again.id2label == config.id2label
+        assert again.to_json_string() == config.to_json_string()
+
+
+def test_class_names():
+    assert SatConfig().id2label[79] == "toothbrush" and SatConfig().label2id["person"] == 0
+    own = SatConfig(id2label={0: "deer", 1: "ebike"})
+    assert own.num_labels == 2 and own.label2id == {"deer": 0, "ebike": 1}
+    assert SatConfig(num_labels=3).id2label == {0: "LABEL_0", 1: "LABEL_1", 2: "LABEL_2"}
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"channel_order": "gbr"}, "channel_order must be among .*found 'gbr'"),
+        ({"attention": "simam"}, "attention must be among .*found 'simam'"),
+        ({"stage_blocks": (1, 2)}, "must name three stages"),
+        ({"stage_channels": (8, 15, 24)}, r"must be even.*found \[8, 15, 24\]"),
+        ({"stage_blocks": (0, 2, 1)}, "stage_blocks must be at least 1"),
+        ({"attention_reduction": 32}, r"attention_reduction \(32\) leaves nothing of neck_channels \(16\)"),
+        ({"attention": "eca", "attention_kernel_size": 4}, "attention_kernel_size must be odd, found 4"),
+        ({"class_prior": 1.0}, r"class_prior must lie in \(0, 1\)"),
+        ({"reg_max": 0}, "reg_max must be at least 1, found 0"),
+        ({"stem_channels": 0}, "stem_channels must be at least 1"),
+        ({"stage_chanels": (8, 16, 24)}, "unknown field 'stage_chanels'; did you mean 'stage_channels'"),
+    ],
+)
+def test_contradictions_and_typos_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_sat_config(**change)
