@@ -8,15 +8,16 @@ executed.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
+from .. import SatConfig, SatForObjectDetection, SatImageProcessor  # registered: what is saved carries its code
 from ..errors import StmineError
-from ..modeling.sat.configuration_sat import SatConfig
-from ..modeling.sat.modeling_sat import SatForObjectDetection
 
 # Layers of ShuffleNetV2's branches in the order of their official numbers: convolution and normalisation of each.
 _LAYERS = {
@@ -96,3 +97,60 @@ def convert_state_dict(official: Mapping[str, Tensor], config: SatConfig) -> dic
                 f"{name}: expected shape {tuple(expected[name].shape)}, found {tuple(tensor.shape)} in the checkpoint."
             )
     return converted
+
+
+def convert_checkpoint(checkpoint: str | Path, out: str | Path, *, labels: Sequence[str] | None = None) -> SatConfig:
+    """Turns an official NanoDet-m file into a folder that the Auto classes load.
+
+    Args:
+        checkpoint: the file, `.safetensors`, `.pth` or `.ckpt`.
+        out: folder to write.
+        labels: names of the classes in the order of the outputs. None: those of COCO if there are 80.
+
+    Returns:
+        SatConfig: that of the converted model.
+
+    Raises:
+        StmineError: the file is missing, cut short, holds other objects than tensors and plain values (nothing of it
+            is run), or does not fit; there are not as many labels as classes.
+    """
+    weights = _read_checkpoint(Path(checkpoint))
+    config = official_config("nanodet-m", **_classes(weights, labels))
+    model = SatForObjectDetection(config)
+    model.load_state_dict(convert_state_dict(weights, config))
+    model.eval().save_pretrained(out)
+    SatImageProcessor.for_config(config).save_pretrained(out)
+    return config
+
+
+def _classes(weights: Mapping[str, Tensor], labels: Sequence[str] | None) -> dict[str, Any]:
+    """Config fields for the number of classes that the checkpoint has."""
+    predictor = next((tensor for name, tensor in weights.items() if name.endswith("head.gfl_cls.0.weight")), None)
+    if predictor is None:
+        raise StmineError("the checkpoint has no head.gfl_cls.0.weight; expected a NanoDet-m of the legacy v0.x kind.")
+    config = official_config()
+    count = predictor.shape[0] - 4 * (config.reg_max + 1)
+    if labels is not None:
+        if len(labels) != count:
+            raise StmineError(f"expected {count} labels, one for each class of the checkpoint; found {len(labels)}.")
+        return {"id2label": dict(enumerate(labels))}
+    return {} if count == config.num_labels else {"num_labels": count}
+
+
+def _read_checkpoint(path: Path) -> Mapping[str, Tensor]:
+    if not path.is_file():
+        raise StmineError(f"{path}: no such file. Expected an official checkpoint, such as nanodet_m.ckpt.")
+    try:
+        if path.suffix == ".safetensors":
+            stored: Any = load_file(path)
+        else:
+            stored = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise StmineError(
+            f"{path}: not a readable checkpoint ({type(error).__name__}). It is cut short, of another kind, or holds "
+            "objects other than tensors and plain values; nothing of it was run. Download it again."
+        ) from error
+    weights = stored.get("state_dict", stored) if isinstance(stored, Mapping) else stored
+    if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise StmineError(f"{path}: expected a dict of tensors, or a dict with one under 'state_dict'.")
+    return weights
