@@ -26,23 +26,24 @@ POOLING = json.loads((FIXTURES / "pooling.json").read_text())
 PRESET = {"weibo": "weibo", "fakeddit6": "fakeddit_6_way"}
 
 
-def official_weights(variant: str) -> dict[str, torch.Tensor]:
-    """The released state dict, filled by name; the shared tensors take the value of the text side."""
-    facts = MANIFEST[variant]
-    weights = named_weights({key: {**entry, "fill": key not in facts["tied"]} for key, entry in facts["keys"].items()})
-    return weights | {key: weights[twin] for key, twin in facts["tied"].items()}
-
-
 @pytest.fixture(scope="module", params=["weibo", pytest.param("fakeddit6", marks=pytest.mark.slow)])
 def variant(request) -> str:
     return request.param
 
 
 @pytest.fixture(scope="module")
-def model(variant) -> MttvForSequenceClassification:
+def official(variant) -> dict[str, torch.Tensor]:
+    """The released state dict, filled by name; the shared tensors take the value of the text side."""
+    facts = MANIFEST[variant]
+    weights = named_weights({key: {**entry, "fill": key not in facts["tied"]} for key, entry in facts["keys"].items()})
+    return weights | {key: weights[twin] for key, twin in facts["tied"].items()}
+
+
+@pytest.fixture(scope="module")
+def model(variant, official) -> MttvForSequenceClassification:
     config = official_config(PRESET[variant])
     loaded = MttvForSequenceClassification(config)
-    loaded.load_state_dict(convert_state_dict(official_weights(variant), config))  # strict
+    loaded.load_state_dict(convert_state_dict(official, config))  # strict
     return loaded.eval()
 
 
@@ -126,11 +127,11 @@ def test_scalable_classifier_parity(parity, variant, model, expected, inputs):
 
 
 @torch.no_grad()
-def test_label_order_parity(parity, variant, model, expected, inputs):
+def test_label_order_parity(parity, variant, official, model, expected, inputs):
     """Rows follow labels by name: with the official order given, column k is label k of the config."""
     order = FORWARD[variant]["inputs"]["label_order"][::-1] if variant == "weibo" else [2, 0, 5, 4, 1, 3]
     config = model.config
-    reordered = convert_state_dict(official_weights(variant), config, order)
+    reordered = convert_state_dict(official, config, order)
     pooled = model.mttv(**inputs).pooler_output
     for row, label in enumerate(order):
         column = label if isinstance(label, int) else config.label2id[label]
