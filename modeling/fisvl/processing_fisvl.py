@@ -79,10 +79,8 @@ class FisvlImageProcessor(PilBackend):
     do_normalize = True
     do_convert_rgb = True
 
-    def convert_to_rgb(self, image, input_data_format=None):
-        if isinstance(image, Image.Image):
-            return np.array(to_rgb(image))
-        return super().convert_to_rgb(image, input_data_format=input_data_format)
+    def convert_to_rgb(self, image, **kwargs):
+        return np.array(to_rgb(image)) if isinstance(image, Image.Image) else super().convert_to_rgb(image, **kwargs)
 
 
 class FisvlProcessor(ProcessorMixin):
@@ -122,8 +120,8 @@ class FisvlProcessor(ProcessorMixin):
         """Prepares pictures, sentences or both.
 
         Args:
-            images: one picture or a list: PIL pictures of any mode; arrays or tensors of values 0 to 255, with 1, 3 or
-                4 channels first or last.
+            images: one picture or a list: PIL pictures of any mode; arrays or tensors of values 0 to 255, their three
+                channels first or last.
             text: one sentence or a list. Blank ones (or only punctuation) become an empty sequence, so that rows keep
                 their place.
             return_tensors: "pt" or "np".

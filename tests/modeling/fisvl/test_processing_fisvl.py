@@ -205,8 +205,6 @@ def test_arrays_and_tensors_equal_the_picture(processor):
     first = np.ascontiguousarray(values.transpose(2, 0, 1))
     for same in (values, first, torch.tensor(values), torch.tensor(first), torch.tensor(first)[None], [values]):
         assert torch.equal(processor(images=same)["pixel_values"], expected)
-    grey = processor(images=values[:, :, :1])["pixel_values"]
-    assert torch.equal(grey, processor(images=Image.fromarray(values[:, :, 0]))["pixel_values"])
 
 
 def test_list_of_pictures_of_different_sizes_and_modes(processor):

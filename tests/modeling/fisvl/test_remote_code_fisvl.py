@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import save_tiny_fisvl
+from safetensors.torch import load_file
 
 from stmine_hf import FisvlModel, FisvlProcessor
 
@@ -106,7 +107,9 @@ def test_code_runs_only_when_trusted(first):
 def test_a_fork_is_complete_and_points_to_itself(place, name):
     published, fork = place / "published", place / name
     assert {path.name for path in fork.iterdir()} == {path.name for path in published.iterdir()}
-    assert all((fork / file).read_bytes() == (published / file).read_bytes() for file in CODE | {"model.safetensors"})
+    assert all((fork / file).read_bytes() == (published / file).read_bytes() for file in CODE)
+    weights, forked = (load_file(folder / "model.safetensors") for folder in (published, fork))
+    assert weights.keys() == forked.keys() and all(torch.equal(forked[name], weights[name]) for name in weights)
     for path in fork.glob("*config.json"):
         assert "someone/" not in path.read_text() and str(place) not in path.read_text(), path.name
     maps = [json.loads((folder / "config.json").read_text())["auto_map"] for folder in (fork, published)]
