@@ -282,6 +282,43 @@ def convert_mttv(
         print(f'Next, in Python: pipeline("fake-news-detection", model="{out}", trust_remote_code=True)')
 
 
+@convert_app.command(
+    "sat",
+    epilog="""[bold]Examples[/bold]
+
+  stmine convert sat nanodet_m.ckpt nanodet-m-coco
+
+  stmine convert sat nanodet_m.safetensors my-detector --labels ebike,person""",
+)
+def convert_sat(
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(metavar="CHECKPOINT", help="Official NanoDet-m (421 tensors): .safetensors, .pth or .ckpt."),
+    ],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder to write: safetensors, config, image processor and code.")
+    ],
+    labels: Annotated[
+        str | None, typer.Option(help="Names of the classes in the order of the outputs. Default for 80: COCO's.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn an official NanoDet-m, the parent of SAT, into a folder that the Auto classes load.
+
+    The network of SAT itself was never published. The file is read as plain tensors: code in it is never run.
+    """
+    from .conversion.sat import convert_checkpoint
+
+    names = None if labels is None else [name.strip() for name in labels.split(",")]
+    with _prints_only_json(as_json):
+        config = convert_checkpoint(checkpoint, out, labels=names)
+    if as_json:
+        _print_json({"checkpoint": str(checkpoint), "out": str(out), "labels": list(config.id2label.values())})
+    else:
+        print(f"Written: {out} ({config.num_labels} classes)")
+        print(f'Next, in Python: pipeline("object-detection", model="{out}", trust_remote_code=True)')
+
+
 @app.command(
     epilog="""[bold]Examples[/bold]
 

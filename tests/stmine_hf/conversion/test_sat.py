@@ -16,6 +16,7 @@ from torchvision.ops import box_convert, box_iou
 from transformers import AutoImageProcessor, AutoModelForObjectDetection, pipeline
 
 from stmine_hf import SatForObjectDetection, SatImageProcessor
+from stmine_hf.cli import main
 from stmine_hf.conversion.sat import convert_checkpoint, convert_name, convert_state_dict, official_config
 from stmine_hf.errors import StmineError
 
@@ -214,3 +215,15 @@ def test_the_stored_weights_are_those_described(coco_weights):
     digest = hashlib.sha256((coco_weights / "model.safetensors").read_bytes()).hexdigest()
     assert digest == "b53021bf5c6c64ea236da5cf94d486f69c0952508c58e8cf5c3e9ded49f0499e"
     assert len(load_file(coco_weights / "model.safetensors")) == 421
+
+
+def test_command(capsys, tmp_path):
+    save_file(official_weights(classes=2), tmp_path / "two.safetensors")
+    words = ["convert", "sat", str(tmp_path / "two.safetensors"), str(tmp_path / "out")]
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main([*words, "--labels", "deer, ebike", "--json"])
+    assert json.loads(capsys.readouterr().out)["labels"] == ["deer", "ebike"]
+    assert SatForObjectDetection.from_pretrained(tmp_path / "out").config.label2id == {"deer": 0, "ebike": 1}
+    with pytest.raises(SystemExit, match=r"^1$"):
+        main([*words, "--labels", "deer"])
+    assert "expected 2 labels" in capsys.readouterr().err
