@@ -61,6 +61,7 @@ _BOOKKEEPING = {
     "do_eval",
     "logging_steps",
     "report_to",
+    "resume_from_checkpoint",
 }
 
 
