@@ -382,7 +382,8 @@ class SatForObjectDetection(SatPreTrainedModel):
             [`SatObjectDetectionOutput`]
 
         Raises:
-            ValueError: the size is not a multiple of 32, or labels and pictures differ in number.
+            ValueError: the size is not a multiple of 32, labels and pictures differ in number, or a box is no box, or
+                there is no such class.
         """
         maps = self.sat(pixel_values).feature_maps
         predictions = torch.cat([level(x) for level, x in zip(self.head, maps, strict=True)], dim=1)
@@ -396,8 +397,7 @@ class SatForObjectDetection(SatPreTrainedModel):
 
         loss = loss_dict = None
         if labels is not None:
-            if len(labels) != len(pixel_values):
-                raise ValueError(f"SAT: expected labels for {len(pixel_values)} pictures, found {len(labels)}.")
+            self._check_labels(labels, len(pixel_values))
             true_boxes = [box_convert(row["boxes"].to(extent).reshape(-1, 4), "cxcywh", "xyxy") for row in labels]
             classes = [row["class_labels"] for row in labels]
             loss, loss_dict = self._loss(
@@ -412,6 +412,22 @@ class SatForObjectDetection(SatPreTrainedModel):
             input_sizes=torch.tensor([height, width], device=boxes.device).expand(len(pixel_values), 2),
         )
         return outputs.to_tuple() if return_dict is False else outputs
+
+    def _check_labels(self, labels: list[dict[str, Tensor]], pictures: int) -> None:
+        if len(labels) != pictures:
+            raise ValueError(f"SAT: expected labels for {pictures} pictures, found {len(labels)}.")
+        for number, row in enumerate(labels):
+            if len(row["boxes"]) != len(row["class_labels"]) or not row["boxes"].isfinite().all():
+                raise ValueError(
+                    f"SAT: expected a finite box for each class label, found {row['boxes'].tolist()} for "
+                    f"{row['class_labels'].tolist()} (picture {number} of the batch)."
+                )
+        found = torch.cat([row["class_labels"] for row in labels])
+        if len(found) and not 0 <= found.min() <= found.max() < self.config.num_labels:
+            raise ValueError(
+                f"SAT: expected class_labels from 0 to {self.config.num_labels - 1}, found {int(found.min())} to "
+                f"{int(found.max())}; the category ids of COCO files have to be numbered anew."
+            )
 
     def _loss(self, logits, distance_logits, points, strides, boxes, classes) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum of the losses, and each of them, unweighted."""

@@ -116,7 +116,6 @@ def test_forward_parity(parity, expected, model, name):
         parity(f"predictions, {fit}", excess(ours, theirs), 1e-5)
 
 
-@pytest.mark.slow  # suppression among 10,000 random candidates
 @pytest.mark.parametrize("name", PICTURES)
 @pytest.mark.parametrize("fit", FITS)
 @torch.no_grad()

@@ -130,6 +130,14 @@ def test_what_does_not_fit_is_named():
             model(torch.zeros(1, 3, *size))
     with pytest.raises(ValueError, match="expected labels for 2 pictures, found 3"):
         model(torch.zeros(2, 3, 32, 32), labels=make_batch(3)["labels"])
+    for boxes in (torch.full((1, 4), 0.5), torch.tensor([[0.5, 0.5, 0.5, math.nan]] * 2)):
+        labels = [{"boxes": boxes, "class_labels": torch.tensor([0, 1])}]
+        with pytest.raises(ValueError, match=r"finite box for each class label, found .* for \[0, 1\] \(picture 0 "):
+            model(torch.zeros(1, 3, 32, 32), labels=labels)
+    for wrong in (-1, 4):
+        labels = [{"boxes": torch.full((2, 4), 0.5), "class_labels": torch.tensor([0, wrong])}]
+        with pytest.raises(ValueError, match=rf"class_labels from 0 to 3, found {min(wrong, 0)} to {max(wrong, 0)};"):
+            model(torch.zeros(1, 3, 32, 32), labels=labels)
 
 
 @torch.no_grad()
