@@ -175,8 +175,9 @@ def test_added_changed_removed_touched_and_renamed_pictures(pictures, tmp_path, 
 
     afresh = build(pictures, tmp_path / "afresh", model)
     assert paths(index) == paths(afresh)
-    for hit, expected in zip(index.query("planes", k=20), afresh.query("planes", k=20), strict=True):
-        assert hit.path == expected.path and hit.score == pytest.approx(expected.score, abs=1e-6)
+    # By picture: other batches change the last bits of a score, and with them the order of near ties.
+    scores, expected = ({hit.path: hit.score for hit in of.query("planes", k=20)} for of in (index, afresh))
+    assert scores == pytest.approx(expected, abs=1e-6)
     assert counts(build(pictures, tmp_path / "index", model)) == {"unchanged": 11}
 
 
