@@ -14,10 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import FisvlConfig, FisvlModel, FisvlProcessor  # registered: what is saved carries its code
 from ..errors import StmineError
-from ..modeling.fisvl.configuration_fisvl import FisvlConfig
-from ..modeling.fisvl.modeling_fisvl import FisvlModel
-from ..modeling.fisvl.processing_fisvl import FisvlImageProcessor, FisvlProcessor
+from ..modeling.fisvl.processing_fisvl import FisvlImageProcessor
 
 # Official name -> ours, first match wins, replaced from the start of the name. "encoder" inside an encoder is where
 # transformers keeps its layers.

@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, PreTrainedTokenizerFast, ResNetConfig, SwinConfig
 
-from ..modeling.fisvl.configuration_fisvl import FisvlConfig
-from ..modeling.fisvl.modeling_fisvl import FisvlModel
-from ..modeling.fisvl.processing_fisvl import FisvlImageProcessor, FisvlProcessor, clean_caption
+from .. import FisvlConfig, FisvlModel, FisvlProcessor  # registered: what is saved carries its code
+from ..modeling.fisvl.processing_fisvl import FisvlImageProcessor, clean_caption
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 

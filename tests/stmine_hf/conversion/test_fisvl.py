@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -162,6 +164,16 @@ def test_checkpoint_becomes_a_folder_that_every_door_opens(tiny):
     processor = AutoProcessor.from_pretrained("out")
     assert isinstance(processor, FisvlProcessor) and processor.max_tokens == 31
     assert processor(text="a plane")["input_ids"].tolist() == tiny_fisvl()[1](text="a plane")["input_ids"].tolist()
+
+
+def test_what_is_converted_carries_its_code():
+    """Also when nothing but the conversion was imported, as on the command line."""
+    code = (
+        "from stmine_hf.conversion import fisvl as c\n"
+        "saved = c.FisvlConfig, c.FisvlModel, c.FisvlProcessor, c.FisvlImageProcessor\n"
+        "assert all(one._auto_class for one in saved)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 def test_a_bare_state_dict_and_half_precision_will_do(tiny):
