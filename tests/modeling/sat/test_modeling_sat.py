@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from stmine_hf import SatConfig, SatForObjectDetection, SatModel
+from stmine_hf.modeling.sat.losses_sat import detection_losses
 
 VARIANTS: dict[str, dict] = {
     "coordinate attention": {},
@@ -203,6 +204,12 @@ def test_three_pictures_are_learned(variant):
         optimizer.step()
         losses.append(loss.item())
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
+
+
+def test_loss_is_not_the_one_transformers_guesses():
+    """By the name of the class it would be the Hungarian loss of DETR."""
+    model = tiny()
+    assert model.loss_function is detection_losses and model.accepts_loss_kwargs is False
 
 
 def test_same_seed_same_training_step():
