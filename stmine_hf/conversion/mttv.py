@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import MttvConfig, MttvForSequenceClassification, MttvProcessor  # registered: saving carries the code along
 from ..errors import StmineError
-from ..modeling.mttv.configuration_mttv import PRESETS, MttvConfig
-from ..modeling.mttv.modeling_mttv import MttvForSequenceClassification
-from ..modeling.mttv.processing_mttv import MttvImageProcessor, MttvProcessor
+from ..modeling.mttv.configuration_mttv import PRESETS
+from ..modeling.mttv.processing_mttv import MttvImageProcessor
 
 # Official name -> ours, first match wins, replaced from the start of the name.
 _NAMES = [

@@ -151,7 +151,6 @@ def test_batch_statistics_parity(parity, expected, model, pixel_values):
         model.load_state_dict(before, strict=False)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("epoch", [0, 5, 10])
 def test_train_step_parity(parity, model, pixel_values, epoch):
     """Loss and the gradient of every parameter on one batch, before and after each switch of the schedule."""

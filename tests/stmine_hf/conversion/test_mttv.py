@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -258,6 +260,16 @@ def test_command_hands_over_what_it_was_given(capsys, tmp_path, monkeypatch):
     assert run("convert", "mttv", "best.pt", "out", "--args", "args.json") == 0
     assert given["arguments"][2] == Path("args.json") and given["label_order"] is None
     assert "takes precomputed features" in capsys.readouterr().out
+
+
+def test_what_is_converted_carries_its_code():
+    """Also when nothing but the conversion was imported, as on the command line."""
+    code = (
+        "from stmine_hf.conversion import mttv as c\n"
+        "saved = c.MttvConfig, c.MttvForSequenceClassification, c.MttvProcessor, c.MttvImageProcessor\n"
+        "assert all(one._auto_class for one in saved)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 def test_command_tells_what_is_wrong(capsys, tmp_path):
