@@ -62,7 +62,7 @@ class ImageIndex:
         out: str | Path,
         *,
         model: str | Path | tuple[Any, Any] | None = None,
-        batch_size: int = 32,
+        batch_size: int = 8,
         device: str | torch.device | None = None,
         progress: bool = True,
         save_every: int = 1024,
@@ -77,6 +77,8 @@ class ImageIndex:
             pictures: the folder; subfolders are searched too. It may have moved since the last build.
             out: folder of the index; made if missing.
             model: folder, Hub id, or a loaded `(model, processor)`; by default that of the index, or FISVL lite.
+            batch_size: pictures that go through the model at a time. Eight are a third faster than 32 on a CPU (less
+                memory to touch); a GPU wants 64 or more.
             save_every: pictures between two savings; what a kill may cost.
 
         Raises:
@@ -136,7 +138,7 @@ class ImageIndex:
         return cls(folder, Embedder(model or (manifest.model["source"] if manifest else None), device), pictures)
 
     def add(
-        self, pictures: str | Path | Iterable[str | Path], *, batch_size: int = 32, progress: bool = True
+        self, pictures: str | Path | Iterable[str | Path], *, batch_size: int = 8, progress: bool = True
     ) -> BuildReport:
         """Add a folder, a picture, or several of either; nothing leaves the index.
 
