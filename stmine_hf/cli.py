@@ -143,6 +143,7 @@ def search(
 
     if out is None and not as_json:
         out = Path("outputs/search")
+    _require_folder(out)
     with _prints_only_json(as_json):
         hits = ImageIndex.open(index, model=model, device=device).query(query, k=k)
         written = _write_hits(hits, out, "hits", title=query) if out else {}
@@ -182,6 +183,7 @@ def evaluate_fisvl(
     from .loading import load_fisvl
     from .training.evaluation_fisvl import evaluate_retrieval
 
+    _require_folder(out)
     with _prints_only_json(as_json):
         rows = load_dataset(dataset, data_dir=data_dir, split=split)
         if limit is not None:
@@ -340,6 +342,7 @@ def toy(
     """
     from .data.toy_scenes import write_scenes
 
+    _require_folder(out)
     with _prints_only_json(as_json):
         write_scenes(out, count=count, seed=seed)
     if as_json:
@@ -372,6 +375,7 @@ def demo(
     from .data.toy_scenes import write_scenes
     from .search import ImageIndex
 
+    _require_folder(out)
     _hush_libraries()
     if pictures is None:
         pictures, index_folder = out / "scenes", out / "scenes.index"
@@ -435,6 +439,16 @@ def _prints_only_json(as_json: bool) -> Iterator[None]:
         return
     with redirect_stdout(sys.stderr):
         yield
+
+
+def _require_folder(out: Path | None) -> None:
+    """Before the work, whose results would else be lost.
+
+    Raises:
+        StmineError: `out` is a file.
+    """
+    if out and out.exists() and not out.is_dir():
+        raise StmineError(f"{out}: expected a folder to write to, found a file.")
 
 
 def _hush_libraries() -> None:

@@ -89,10 +89,10 @@ class ImageIndex:
         if not root.is_dir():
             found = "a file" if root.exists() else "nothing"
             raise StmineError(f"expected a folder of pictures at {root}, found {found}")
-        if next(find_pictures(root, exclude=folder), None) is None:
-            raise StmineError(f"found no pictures in {root} (looked for {' '.join(sorted(SUFFIXES))} and by content)")
         if folder.is_dir() and not (folder / store.LOCK).exists() and any(folder.iterdir()):
             raise StmineError(f"{folder} is neither empty nor an index: choose another folder for the index")
+        if next(find_pictures(root, exclude=folder), None) is None:
+            raise StmineError(f"found no pictures in {root} (looked for {' '.join(sorted(SUFFIXES))} and by content)")
         if folder.exists() and not folder.is_dir():
             raise StmineError(f"{folder} is a file: choose another place for the index")
 

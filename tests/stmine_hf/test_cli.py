@@ -168,8 +168,14 @@ def test_demo_on_own_pictures(capsys, tmp_path, model, scenes):
             ["dataset_rsicd.json"],
         ),
         (["convert", "fisvl", "{scenes}/dataset.json", "{tmp}/o"], ["dataset.json"]),
+        (["search", "{tmp}", "many planes", "--out", "{scenes}/dataset.json"], ["dataset.json", "found a file"]),
+        (
+            ["evaluate", "fisvl", "--dataset", "toy_scenes", "--out", "{scenes}/dataset.json"],
+            ["dataset.json", "found a file"],
+        ),
+        (["toy", "{scenes}/dataset.json"], ["dataset.json", "found a file"]),
     ],
-    ids=lambda value: "-".join(value[:2]) if value[0] in {"index", "search", "evaluate", "convert"} else "",
+    ids=lambda value: "-".join(value[:2]) if value[0] in {"index", "search", "evaluate", "convert", "toy"} else "",
 )
 @pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
 def test_what_the_user_can_mend_is_one_line(capsys, tmp_path, model, scenes, words, parts, as_json):

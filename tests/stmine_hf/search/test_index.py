@@ -345,6 +345,7 @@ def test_places_that_are_no_index_or_no_pictures(pictures, tmp_path, model):
         (tmp_path / "file", "i", "found a file"),
         (tmp_path / "empty", "i", "found no pictures in"),
         (pictures, "mine", "neither empty nor an index"),
+        (pictures, pictures, "neither empty nor an index"),
         (pictures, "file", "is a file"),
     ]:
         with pytest.raises(StmineError, match=message):
