@@ -32,7 +32,7 @@ def load_fisvl(
         The model and its processor.
 
     Raises:
-        StmineError: not a folder or reachable Hub id, not a FISVL model, or damaged.
+        StmineError: not a folder or reachable Hub id, not a FISVL model, or damaged; no such device here.
     """
     import torch
     from transformers import AutoConfig
@@ -40,6 +40,11 @@ def load_fisvl(
     from . import FisvlModel, FisvlProcessor
 
     name = str(model or DEFAULT_FISVL)
+    try:
+        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(1, device=device)
+    except Exception as error:
+        raise StmineError(f"device {str(device)!r}: not usable here ({_first_line(error)}).") from error
     try:
         model_type = AutoConfig.from_pretrained(name).model_type
     except Exception as error:
@@ -61,7 +66,6 @@ def load_fisvl(
             f"{name}: {len(missing)} tensors are missing in model.safetensors ({', '.join(missing[:3])}). Download or "
             "train it again."
         )
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     # Convolutions on a CPU are two to three times as fast on channels-last weights; results agree to rounding.
     loaded = loaded.to(device, memory_format=torch.channels_last)
     return loaded.eval(), processor

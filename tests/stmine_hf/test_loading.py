@@ -103,3 +103,10 @@ def test_what_is_not_there_is_refused_in_one_line(name, tmp_path, monkeypatch):
     with pytest.raises(StmineError, match=f"{name}: no model found. Expected a folder with config.json") as refusal:
         load_fisvl(name)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("device", ["warp", "cpu:x", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused_in_one_line(device, folder):
+    with pytest.raises(StmineError, match=f"device '{device}': not usable here") as refusal:
+        load_fisvl(folder, device=device)
+    assert "\n" not in str(refusal.value)
