@@ -7,6 +7,7 @@ read with `weights_only=True`: nothing in it is executed.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -220,7 +221,9 @@ def _read_checkpoint(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise StmineError(f"{path}: no such file. Expected an authors' checkpoint, such as checkpoint_best.pth.")
     try:
-        official = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # torch remarks on pickles that it then refuses
+            warnings.simplefilter("ignore")
+            official = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise StmineError(
             f"{path}: not a readable checkpoint ({type(error).__name__}). It is cut short, of another kind, or holds "

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -253,7 +254,9 @@ def _read_tensors(path: Path, what: str) -> Mapping[str, Tensor]:
     if not path.is_file():
         raise StmineError(f"{path}: no such file. Expected {what}.")
     try:
-        official = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # torch remarks on pickles that it then refuses
+            warnings.simplefilter("ignore")
+            official = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise StmineError(
             f"{path}: not a readable checkpoint ({type(error).__name__}). It is cut short, of another kind, or holds "

@@ -8,6 +8,7 @@ executed.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,9 @@ def _read_checkpoint(path: Path) -> Mapping[str, Tensor]:
         if path.suffix == ".safetensors":
             stored: Any = load_file(path)
         else:
-            stored = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():  # torch remarks on pickles that it then refuses
+                warnings.simplefilter("ignore")
+                stored = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise StmineError(
             f"{path}: not a readable checkpoint ({type(error).__name__}). It is cut short, of another kind, or holds "

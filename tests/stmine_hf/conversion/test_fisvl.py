@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 import zipfile
@@ -215,6 +216,7 @@ BROKEN = {
     "text": (lambda path: path.write_text("<html>Not found</html>\n" * 50), "not a readable checkpoint"),
     "a zip of something": (lambda path: zipfile.ZipFile(path, "w").writestr("a.txt", "a"), "not a readable"),
     "hostile": (lambda path: torch.save({"model": {}, "config": Hostile()}, path), "nothing of it was run"),
+    "a bare pickle": (lambda path: path.write_bytes(pickle.dumps(Hostile(), protocol=4)), "nothing of it was run"),
     "a whole module": (lambda path: torch.save(torch.nn.Linear(2, 2), path), "nothing of it was run"),
     "a list": (lambda path: torch.save([torch.zeros(2)], path), "expected a dict of tensors, found list"),
     "a dict of numbers": (lambda path: torch.save({"model": {"temp": 1.0}}, path), "expected a state dict"),
@@ -238,7 +240,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_what_is_no_official_checkpoint_is_refused(kind, tiny):
+def test_what_is_no_official_checkpoint_is_refused(kind, tiny, recwarn):
     _, checkpoint = tiny
     spoil, message = BROKEN[kind]
     spoil(checkpoint)
@@ -246,6 +248,7 @@ def test_what_is_no_official_checkpoint_is_refused(kind, tiny):
         convert_checkpoint(checkpoint, "out", vocab="vocab.txt")
     assert message in str(refusal.value) and "\n" not in str(refusal.value)
     assert not Path("out").exists() and not Path("was_run").exists()
+    assert not recwarn.list  # the refusal stays one line
 
 
 def test_the_hostile_file_is_hostile(tiny):
