@@ -152,6 +152,9 @@ def search(
     else:
         _show_hits(hits, query)
         _show_files(written)
+        if gone := sum(not hit.path.exists() for hit in hits):
+            update = f"{_stmine()} index PICTURES --out {index}"
+            print(f"{gone} of these pictures are gone. Bring the index up to date: {update}")
 
 
 @evaluate_app.command(

@@ -110,6 +110,17 @@ def test_search_by_sentence_writes_sheet_and_page(capsys, tmp_path, index):
     assert "many planes [near] a terminal" in (tmp_path / "hits" / "hits.html").read_text(encoding="utf-8")
 
 
+def test_search_says_that_pictures_are_gone(capsys, tmp_path, index, scenes):
+    moved = scenes.rename(scenes.with_name("moved"))
+    try:
+        assert run("search", index, "many planes", "--k", 5, "--out", tmp_path / "hits") == 0
+    finally:
+        moved.rename(scenes)
+    assert "5 of these pictures are gone. Bring the index up to date: " in capsys.readouterr().out
+    assert run("search", index, "many planes", "--k", 5, "--out", tmp_path / "hits") == 0
+    assert "gone" not in capsys.readouterr().out
+
+
 def test_search_by_picture_finds_the_picture_itself(capsys, index, scenes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     picture = sorted(path for path in scenes.rglob("*") if path.suffix in {".png", ".jpg"})[0]
