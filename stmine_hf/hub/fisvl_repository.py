@@ -104,7 +104,9 @@ def package_fisvl(
 
 
 def refresh_fisvl(folder: str | Path) -> None:
-    """Bring the code of a packed repository up to this package's, and render its card again; weights and figures stay.
+    """Bring code and requirements of a packed repository up to this package's, and render its card again.
+
+    Weights and figures stay.
 
     Args:
         folder: as `package_fisvl` writes it.
@@ -112,6 +114,7 @@ def refresh_fisvl(folder: str | Path) -> None:
     folder, source = Path(folder), Path(inspect.getfile(FisvlConfig)).parent
     for file in folder.glob("*_fisvl.py"):
         shutil.copyfile(source / file.name, file)
+    write_requirements(folder, "timm")
     fisvl_card(folder).save(folder / "README.md")
 
 

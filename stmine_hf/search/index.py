@@ -251,6 +251,13 @@ def _require_same_pictures(manifest: Manifest, folder: Path, root: Path) -> None
             f"{folder} indexes {known}, which still exists: choose another --out for {root} (bringing this index "
             "up to date with it would drop all it has)"
         )
+    if not known.is_dir():  # moved, or not there just now
+        paths = store.read_rows(folder, manifest.shards).column("path").to_pylist()
+        if paths and not any((root / path).exists() for path in paths):
+            raise StmineError(
+                f"{folder} indexes {known}, which is gone, and none of its {len(paths)} pictures is in {root}: choose "
+                "another --out (bringing this index up to date with it would drop all it has)"
+            )
 
 
 def _all_of(source: str, exclude: Path, on_skip: Callable[[Skip], None]) -> Iterator[PictureFile]:

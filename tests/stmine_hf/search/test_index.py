@@ -309,6 +309,16 @@ def test_other_pictures_are_refused_while_the_first_are_there(pictures, tmp_path
         build(tmp_path / "others", tmp_path / "index", model)
 
 
+def test_other_pictures_are_refused_when_the_first_are_gone(pictures, tmp_path, model):
+    build(pictures, tmp_path / "index", model)
+    pictures.rename(tmp_path / "moved")
+    (tmp_path / "others").mkdir()
+    draw(tmp_path / "others" / "elsewhere.png", 1)
+    with pytest.raises(StmineError, match=r"which is gone, and none of its 12 pictures is in .*others"):
+        build(tmp_path / "others", tmp_path / "index", model)
+    assert counts(build(tmp_path / "moved", tmp_path / "index", model)) == {"unchanged": 12}
+
+
 def test_another_format_version_is_refused(pictures, tmp_path, model):
     build(pictures, tmp_path / "index", model)
     manifest = tmp_path / "index" / "index.json"
