@@ -7,7 +7,6 @@ read with `weights_only=True`: nothing in it is executed.
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from torch import Tensor
 from .. import FisvlConfig, FisvlModel, FisvlProcessor  # registered: what is saved carries its code
 from ..errors import StmineError
 from ..modeling.fisvl.processing_fisvl import FisvlImageProcessor
+from .official import bert_tokenizer, read_official, require_same_names
 
 # Official name -> ours, first match wins, replaced from the start of the name. "encoder" inside an encoder is where
 # transformers keeps its layers.
@@ -160,13 +160,7 @@ def convert_state_dict(official: Mapping[str, Tensor], config: FisvlConfig) -> d
         converted.setdefault("center_temperature", torch.tensor(config.center_temperature_init))
     with torch.device("meta"):
         expected = FisvlModel(config).state_dict()
-    missing = sorted(expected.keys() - converted.keys())
-    foreign = sorted(converted.keys() - expected.keys())
-    if missing or foreign:
-        raise StmineError(
-            f"the checkpoint does not fit the config: {len(missing)} tensors are missing ({', '.join(missing[:3])}), "
-            f"{len(foreign)} have no place ({', '.join(foreign[:3])}). Full model, baseline, ViT: a config each."
-        )
+    require_same_names(converted, expected, "Full model, baseline, ViT: a config each.")
     for name, tensor in converted.items():
         if tensor.shape != expected[name].shape:
             raise StmineError(
@@ -192,7 +186,11 @@ def convert_checkpoint(checkpoint: str | Path, out: str | Path, *, vocab: str | 
     """
     if Path(out).is_file():
         raise StmineError(f"{out}: expected a folder to write to, found a file.")
-    official = _read_checkpoint(Path(checkpoint))
+    official = read_official(
+        Path(checkpoint), "an authors' checkpoint, such as checkpoint_best.pth", "Download it again from the authors."
+    )
+    if not isinstance(official, Mapping):
+        raise StmineError(f"{checkpoint}: expected a dict of tensors, found {type(official).__name__}.")
     weights = official.get("model", official)
     if not isinstance(weights, Mapping) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()
@@ -204,7 +202,7 @@ def convert_checkpoint(checkpoint: str | Path, out: str | Path, *, vocab: str | 
     except (AttributeError, TypeError, ValueError) as error:
         raise StmineError(f"{checkpoint}: the training options stored in it make no model: {error}") from error
     converted = convert_state_dict(weights, config)
-    tokenizer = _bert_tokenizer(vocab)
+    tokenizer = bert_tokenizer(vocab, "bert-base-uncased", config.text_config.vocab_size)
     if len(tokenizer) != config.text_config.vocab_size:
         raise StmineError(
             f"{vocab}: expected vocab.txt of bert-base-uncased ({config.text_config.vocab_size:,} lines), found "
@@ -215,38 +213,6 @@ def convert_checkpoint(checkpoint: str | Path, out: str | Path, *, vocab: str | 
     model.save_pretrained(out)
     FisvlProcessor(FisvlImageProcessor(), tokenizer, max_tokens=max_tokens).save_pretrained(out)
     return model
-
-
-def _read_checkpoint(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
-        raise StmineError(f"{path}: no such file. Expected an authors' checkpoint, such as checkpoint_best.pth.")
-    try:
-        with warnings.catch_warnings():  # torch remarks on pickles that it then refuses
-            warnings.simplefilter("ignore")
-            official = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise StmineError(
-            f"{path}: not a readable checkpoint ({type(error).__name__}). It is cut short, of another kind, or holds "
-            "objects other than tensors and plain values; nothing of it was run. Download it again from the authors."
-        ) from error
-    if not isinstance(official, Mapping):
-        raise StmineError(f"{path}: expected a dict of tensors, found {type(official).__name__}.")
-    return official
-
-
-def _bert_tokenizer(vocab: str | Path | None):
-    from transformers import AutoTokenizer, BertTokenizer
-
-    if vocab is not None:
-        if not Path(vocab).is_file():
-            raise StmineError(f"{vocab}: no such file. Expected vocab.txt of bert-base-uncased (30,522 lines).")
-        return BertTokenizer(vocab=str(vocab))
-    try:
-        return AutoTokenizer.from_pretrained("google-bert/bert-base-uncased")
-    except Exception as error:
-        raise StmineError(
-            "the tokenizer of bert-base-uncased is not on this machine nor reachable; pass its vocab.txt (--vocab)."
-        ) from error
 
 
 def _resnet_block(match: re.Match, kind: str) -> str:

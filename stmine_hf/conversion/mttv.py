@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from .. import MttvConfig, MttvForSequenceClassification, MttvProcessor  # regis
 from ..errors import StmineError
 from ..modeling.mttv.configuration_mttv import PRESETS
 from ..modeling.mttv.processing_mttv import MttvImageProcessor
+from .official import bert_tokenizer, read_official, require_same_names
 
 # Official name -> ours, first match wins, replaced from the start of the name.
 _NAMES = [
@@ -128,12 +128,7 @@ def convert_state_dict(
     with torch.device("meta"):
         model = MttvForSequenceClassification(config)
     expected = {name: tensor for name, tensor in model.state_dict().items() if "vision_encoder" not in name}
-    missing, foreign = sorted(expected.keys() - converted.keys()), sorted(converted.keys() - expected.keys())
-    if missing or foreign:
-        raise StmineError(
-            f"the checkpoint does not fit the config: {len(missing)} tensors are missing ({', '.join(missing[:3])}), "
-            f"{len(foreign)} have no place ({', '.join(foreign[:3])}). Does num_encoder_layers agree?"
-        )
+    require_same_names(converted, expected, "Does num_encoder_layers agree?")
     for name, tensor in converted.items():
         if tensor.shape != expected[name].shape:
             raise StmineError(
@@ -251,17 +246,7 @@ def _read_arguments(path: Path) -> Mapping[str, Any]:
 
 
 def _read_tensors(path: Path, what: str) -> Mapping[str, Tensor]:
-    if not path.is_file():
-        raise StmineError(f"{path}: no such file. Expected {what}.")
-    try:
-        with warnings.catch_warnings():  # torch remarks on pickles that it then refuses
-            warnings.simplefilter("ignore")
-            official = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise StmineError(
-            f"{path}: not a readable checkpoint ({type(error).__name__}). It is cut short, of another kind, or holds "
-            f"objects other than tensors and plain values; nothing of it was run. Expected {what}."
-        ) from error
+    official = read_official(path, what, f"Expected {what}.")
     weights = official.get("state_dict", official) if isinstance(official, Mapping) else official
     if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise StmineError(f"{path}: expected a state dict, or a dict with one under 'state_dict'.")
@@ -269,21 +254,9 @@ def _read_tensors(path: Path, what: str) -> Mapping[str, Tensor]:
 
 
 def _bert_tokenizer(vocab: str | Path | None, config: MttvConfig):
-    from transformers import AutoTokenizer, BertTokenizer
-
     size = config.text_config.vocab_size
     name = {21128: "bert-base-chinese", 30522: "bert-base-uncased"}.get(size, "the authors' BERT")
-    if vocab is not None:
-        if not Path(vocab).is_file():
-            raise StmineError(f"{vocab}: no such file. Expected vocab.txt of {name} ({size:,} lines).")
-        tokenizer = BertTokenizer(vocab=str(vocab))
-    else:
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(f"google-bert/{name}")
-        except Exception as error:
-            raise StmineError(
-                f"the tokenizer of {name} is not on this machine nor reachable; pass its vocab.txt (--vocab)."
-            ) from error
+    tokenizer = bert_tokenizer(vocab, name, size)
     if len(tokenizer) != size:
         raise StmineError(f"{vocab or name}: expected a vocabulary of {size:,} words, found {len(tokenizer):,}.")
     return tokenizer

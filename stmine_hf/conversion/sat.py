@@ -8,17 +8,16 @@ executed.
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from .. import SatConfig, SatForObjectDetection, SatImageProcessor  # registered: what is saved carries its code
 from ..errors import StmineError
+from .official import read_official, require_same_names
 
 # Layers of ShuffleNetV2's branches in the order of their official numbers: convolution and normalisation of each.
 _LAYERS = {
@@ -85,13 +84,7 @@ def convert_state_dict(official: Mapping[str, Tensor], config: SatConfig) -> dic
     converted = {ours: official[name] for name, ours in names.items() if ours is not None}
     with torch.device("meta"):
         expected = SatForObjectDetection(config).state_dict()
-    missing = sorted(expected.keys() - converted.keys())
-    foreign = sorted(converted.keys() - expected.keys())
-    if missing or foreign:
-        raise StmineError(
-            f"the checkpoint does not fit the config: {len(missing)} tensors are missing ({', '.join(missing[:3])}), "
-            f"{len(foreign)} have no place ({', '.join(foreign[:3])}). Expected a NanoDet-m of the legacy v0.x kind."
-        )
+    require_same_names(converted, expected, "Expected a NanoDet-m of the legacy v0.x kind.")
     for name, tensor in converted.items():
         if tensor.shape != expected[name].shape:
             raise StmineError(
@@ -139,20 +132,8 @@ def _classes(weights: Mapping[str, Tensor], labels: Sequence[str] | None) -> dic
 
 
 def _read_checkpoint(path: Path) -> Mapping[str, Tensor]:
-    if not path.is_file():
-        raise StmineError(f"{path}: no such file. Expected an official checkpoint, such as nanodet_m.ckpt.")
-    try:
-        if path.suffix == ".safetensors":
-            stored: Any = load_file(path)
-        else:
-            with warnings.catch_warnings():  # torch remarks on pickles that it then refuses
-                warnings.simplefilter("ignore")
-                stored = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise StmineError(
-            f"{path}: not a readable checkpoint ({type(error).__name__}). It is cut short, of another kind, or holds "
-            "objects other than tensors and plain values; nothing of it was run. Download it again."
-        ) from error
+    what = "an official checkpoint, such as nanodet_m.ckpt"
+    stored = read_official(path, what, "Download it again.", also_safetensors=True)
     weights = stored.get("state_dict", stored) if isinstance(stored, Mapping) else stored
     if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise StmineError(f"{path}: expected a dict of tensors, or a dict with one under 'state_dict'.")
