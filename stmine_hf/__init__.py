@@ -81,39 +81,40 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-def _register_fisvl() -> None:
-    """Let the Auto classes find FISVL without `trust_remote_code`, and let what is saved carry its code along."""
-    from transformers import (
-        AutoConfig,
-        AutoImageProcessor,
-        AutoModel,
-        AutoModelForZeroShotImageClassification,
-        AutoProcessor,
-    )
+def _register(config: Any, models: dict[str, Any], image_processor: Any, processor: Any = None) -> None:
+    """Let the Auto classes find a method without `trust_remote_code`, and let what is saved carry its code along.
 
+    `models` maps the name of each Auto class to what it opens; a class is saved for the first that names it.
+    """
+    import transformers
+
+    transformers.AutoConfig.register(config.model_type, config, exist_ok=True)
+    saved_for: dict[Any, str] = {}
+    for auto_class, model in models.items():
+        getattr(transformers, auto_class).register(config, model, exist_ok=True)
+        saved_for.setdefault(model, auto_class)
+    for model, auto_class in saved_for.items():
+        model.register_for_auto_class(auto_class)
+    backends = dict.fromkeys(("pil", "torchvision"), image_processor)  # one class, whichever is asked for
+    transformers.AutoImageProcessor.register(config, image_processor_classes=backends, exist_ok=True)
+    if processor is not None:
+        transformers.AutoProcessor.register(config, processor, exist_ok=True)
+    for saved_with_code in filter(None, (config, image_processor, processor)):
+        saved_with_code.register_for_auto_class()
+
+
+def _register_fisvl() -> None:
     from .modeling.fisvl.configuration_fisvl import FisvlConfig
     from .modeling.fisvl.modeling_fisvl import FisvlModel
     from .modeling.fisvl.processing_fisvl import FisvlImageProcessor, FisvlProcessor
 
-    AutoConfig.register(FisvlConfig.model_type, FisvlConfig, exist_ok=True)
-    AutoModel.register(FisvlConfig, FisvlModel, exist_ok=True)
-    AutoModelForZeroShotImageClassification.register(FisvlConfig, FisvlModel, exist_ok=True)
-    backends = dict.fromkeys(("pil", "torchvision"), FisvlImageProcessor)  # one class, whichever is asked for
-    AutoImageProcessor.register(FisvlConfig, image_processor_classes=backends, exist_ok=True)
-    AutoProcessor.register(FisvlConfig, FisvlProcessor, exist_ok=True)
-    for saved_with_code in (FisvlConfig, FisvlModel, FisvlImageProcessor, FisvlProcessor):
-        saved_with_code.register_for_auto_class()
+    models = {"AutoModel": FisvlModel, "AutoModelForZeroShotImageClassification": FisvlModel}
+    _register(FisvlConfig, models, FisvlImageProcessor, FisvlProcessor)
 
 
 def _register_mttv() -> None:
-    """The same for MTTV, and its task for `pipeline("fake-news-detection")`."""
-    from transformers import (
-        AutoConfig,
-        AutoImageProcessor,
-        AutoModel,
-        AutoModelForSequenceClassification,
-        AutoProcessor,
-    )
+    """The same as for the others, and the task of `pipeline("fake-news-detection")`."""
+    from transformers import AutoModelForSequenceClassification
     from transformers.pipelines import PIPELINE_REGISTRY
 
     from .modeling.mttv.configuration_mttv import MttvConfig
@@ -121,15 +122,8 @@ def _register_mttv() -> None:
     from .modeling.mttv.pipeline_mttv import TASK, MttvPipeline
     from .modeling.mttv.processing_mttv import MttvImageProcessor, MttvProcessor
 
-    AutoConfig.register(MttvConfig.model_type, MttvConfig, exist_ok=True)
-    AutoModel.register(MttvConfig, MttvModel, exist_ok=True)
-    AutoModelForSequenceClassification.register(MttvConfig, MttvForSequenceClassification, exist_ok=True)
-    backends = dict.fromkeys(("pil", "torchvision"), MttvImageProcessor)
-    AutoImageProcessor.register(MttvConfig, image_processor_classes=backends, exist_ok=True)
-    AutoProcessor.register(MttvConfig, MttvProcessor, exist_ok=True)
-    for saved_with_code in (MttvConfig, MttvModel, MttvImageProcessor, MttvProcessor):
-        saved_with_code.register_for_auto_class()
-    MttvForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")
+    models = {"AutoModel": MttvModel, "AutoModelForSequenceClassification": MttvForSequenceClassification}
+    _register(MttvConfig, models, MttvImageProcessor, MttvProcessor)
     if TASK not in PIPELINE_REGISTRY.get_supported_tasks():
         PIPELINE_REGISTRY.register_pipeline(
             TASK, pipeline_class=MttvPipeline, pt_model=AutoModelForSequenceClassification, type="multimodal"
@@ -137,18 +131,9 @@ def _register_mttv() -> None:
 
 
 def _register_sat() -> None:
-    """The same for SAT."""
-    from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForObjectDetection
-
     from .modeling.sat.configuration_sat import SatConfig
     from .modeling.sat.image_processing_sat import SatImageProcessor
     from .modeling.sat.modeling_sat import SatForObjectDetection, SatModel
 
-    AutoConfig.register(SatConfig.model_type, SatConfig, exist_ok=True)
-    AutoModel.register(SatConfig, SatModel, exist_ok=True)
-    AutoModelForObjectDetection.register(SatConfig, SatForObjectDetection, exist_ok=True)
-    backends = dict.fromkeys(("pil", "torchvision"), SatImageProcessor)
-    AutoImageProcessor.register(SatConfig, image_processor_classes=backends, exist_ok=True)
-    SatForObjectDetection.register_for_auto_class("AutoModelForObjectDetection")
-    for saved_with_code in (SatConfig, SatModel, SatImageProcessor):
-        saved_with_code.register_for_auto_class()
+    models = {"AutoModel": SatModel, "AutoModelForObjectDetection": SatForObjectDetection}
+    _register(SatConfig, models, SatImageProcessor)
