@@ -202,7 +202,7 @@ def test_debug_shows_the_traceback_wherever_it_stands(tmp_path):
 
 
 def test_an_unexpected_failure_names_its_type(capsys, monkeypatch):
-    monkeypatch.setattr("stmine_hf.cli.version", lambda package: [][0])
+    monkeypatch.setattr("stmine_hf.commands.version.version", lambda package: [][0])
     assert run("version") == 1
     assert_one_line_error(capsys, "IndexError", "--debug")
 

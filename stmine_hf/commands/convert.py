@@ -1,0 +1,133 @@
+"""`stmine convert ...`: an authors' checkpoint becomes a folder that loads anywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .terminal import JsonOption, print_json, prints_only_json, stmine_command
+
+app = typer.Typer(no_args_is_help=True, help="Turn an authors' checkpoint into a folder that loads anywhere.")
+
+
+@app.command(
+    "fisvl",
+    epilog="""[bold]Examples[/bold]
+
+  stmine convert fisvl checkpoint_best.pth fisvl-rsicd --vocab bert-base-uncased/vocab.txt
+
+  stmine search my.index "a stadium beside a road" --model fisvl-rsicd""",
+)
+def convert_fisvl(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="The authors' .pth file (768 tensors).")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder to write: safetensors, config, processor and code.")
+    ],
+    vocab: Annotated[Path | None, typer.Option(help="vocab.txt of bert-base-uncased, for the tokenizer.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn an authors' FISVL checkpoint into a folder that `AutoModel` and `stmine` load.
+
+    The file is read as plain tensors: code hidden in a checkpoint is refused, never run.
+    """
+    from ..conversion.fisvl import convert_checkpoint
+
+    with prints_only_json(as_json):
+        convert_checkpoint(checkpoint, out, vocab=vocab)
+    if as_json:
+        print_json({"checkpoint": str(checkpoint), "out": str(out)})
+    else:
+        print(f"Written: {out}")
+        print(f"Next: {stmine_command()} index pictures --model {out} --out my.index")
+
+
+@app.command(
+    "mttv",
+    epilog="""[bold]Examples[/bold]
+
+  stmine convert mttv model_best.pt mttv-weibo --vocab bert-base-chinese/vocab.txt
+
+  stmine convert mttv model_best.pt mttv-weibo --vocab bert-base-chinese/vocab.txt --resnet resnet152-394f9c45.pth
+
+  stmine convert mttv model_best.pt mttv-fakeddit --dataset fakeddit_2_way --labels true,fake --vocab vocab.txt""",
+)
+def convert_mttv(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="The authors' .pt file (113 tensors).")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder to write: safetensors, config, processor, pipeline and code.")
+    ],
+    dataset: Annotated[
+        str, typer.Option(help="What it was trained on: weibo, fakeddit_2_way, fakeddit_3_way or fakeddit_6_way.")
+    ] = "weibo",
+    arguments: Annotated[
+        Path | None,
+        typer.Option("--args", help="JSON with the authors' arguments, where they differ from the released ones."),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="Labels in the order of their first appearance in the training file, by name or number."),
+    ] = None,
+    vocab: Annotated[Path | None, typer.Option(help="vocab.txt of the BERT, for the tokenizer.")] = None,
+    resnet: Annotated[
+        Path | None, typer.Option(help="torchvision's resnet152-*.pth; makes the model read pictures.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn an authors' MTTV checkpoint into a folder that the Auto classes load.
+
+    The file is read as plain tensors: code hidden in a checkpoint (or in the authors' args.pt) is never run.
+    """
+    from ..conversion.mttv import convert_checkpoint
+
+    order = None
+    if labels is not None:
+        order = [int(label) if label.isdigit() else label for label in map(str.strip, labels.split(","))]
+    with prints_only_json(as_json):
+        model = convert_checkpoint(
+            checkpoint, out, arguments or dataset, label_order=order, vocab=vocab, resnet=resnet
+        )
+    names = [model.config.id2label[row] for row in range(model.config.num_labels)]
+    if as_json:
+        print_json({"checkpoint": str(checkpoint), "out": str(out), "labels": names, "reads_pictures": bool(resnet)})
+    else:
+        print(f"Written: {out} (labels: {', '.join(names)}; takes {'pictures' if resnet else 'precomputed features'})")
+        print(f'Next, in Python: pipeline("fake-news-detection", model="{out}", trust_remote_code=True)')
+
+
+@app.command(
+    "sat",
+    epilog="""[bold]Examples[/bold]
+
+  stmine convert sat nanodet_m.ckpt nanodet-m-coco
+
+  stmine convert sat nanodet_m.safetensors my-detector --labels ebike,person""",
+)
+def convert_sat(
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(metavar="CHECKPOINT", help="Official NanoDet-m (421 tensors): .safetensors, .pth or .ckpt."),
+    ],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder to write: safetensors, config, image processor and code.")
+    ],
+    labels: Annotated[
+        str | None, typer.Option(help="Names of the classes in the order of the outputs. Default for 80: COCO's.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn an official NanoDet-m, the parent of SAT, into a folder that the Auto classes load.
+
+    The network of SAT itself was never published. The file is read as plain tensors: code in it is never run.
+    """
+    from ..conversion.sat import convert_checkpoint
+
+    names = None if labels is None else [name.strip() for name in labels.split(",")]
+    with prints_only_json(as_json):
+        config = convert_checkpoint(checkpoint, out, labels=names)
+    if as_json:
+        print_json({"checkpoint": str(checkpoint), "out": str(out), "labels": list(config.id2label.values())})
+    else:
+        print(f"Written: {out} ({config.num_labels} classes)")
+        print(f'Next, in Python: pipeline("object-detection", model="{out}", trust_remote_code=True)')

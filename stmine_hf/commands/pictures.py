@@ -1,0 +1,251 @@
+"""`stmine index`, `search`, `toy` and `demo`: finding pictures by a sentence or by another picture."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import asdict
+from hashlib import blake2b
+from pathlib import Path
+from textwrap import shorten
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .terminal import (
+    DeviceOption,
+    FisvlOption,
+    JsonOption,
+    from_here,
+    hush_libraries,
+    print_json,
+    prints_only_json,
+    require_folder,
+    stmine_command,
+)
+
+if TYPE_CHECKING:
+    from ..search import BuildReport, Hit, ImageIndex
+
+DEMO_PICTURES = 96  # six of each kind of toy scene: drawn and indexed in seconds
+DEMO_QUERIES = (
+    "many planes are parked on the gray ground of an airport",
+    "a winding river runs between green trees",
+    "several ships are docked at a port",
+    "a baseball field beside green grass",
+)
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog="""[bold]Examples[/bold]
+
+  stmine index pictures --out my.index
+
+  stmine index pictures --model hub_cards/fisvl-lite-rsicd --out my.index --batch-size 64
+
+Run it again after adding pictures, or after an interruption: only what is new gets embedded."""
+)
+def index(
+    pictures: Annotated[
+        Path, typer.Argument(metavar="PICTURES", help="Folder of pictures; its subfolders are searched too.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the index: made, or brought up to date.")],
+    model: FisvlOption = None,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Pictures embedded at a time: few are fastest on a CPU, try 64 on a GPU.")
+    ] = 8,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Embed a folder of pictures once, so that it can be searched from then on.
+
+    Pictures that cannot be read are skipped and listed; nothing is written beside the pictures.
+    """
+    from ..search import ImageIndex
+
+    with prints_only_json(as_json):
+        built = ImageIndex.build(
+            pictures, out, model=model, batch_size=batch_size, device=device, progress=not as_json
+        )
+    if as_json:
+        print_json(_index_summary(built, out))
+    else:
+        _show_report(built, out)
+        print(f'Next: {stmine_command()} search {out} "many planes near a terminal"')
+
+
+@app.command(
+    epilog="""[bold]Examples[/bold]
+
+  stmine search my.index "many planes near a terminal"
+
+  stmine search my.index pictures/harbour_12.jpg --k 20 --out similar
+
+  stmine search my.index "a bridge over a wide river" --json"""
+)
+def search(
+    index: Annotated[Path, typer.Argument(metavar="INDEX", help="Index folder made by `stmine index`.")],
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="A sentence, or the path of a picture.")],
+    k: Annotated[int, typer.Option("--k", min=1, help="How many hits.")] = 10,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for hits.png and hits.html. Default: outputs/search (with --json: none are written)."
+        ),
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Where the index's own model lies now.")] = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Rank the pictures of an index by how well they answer a sentence or resemble a picture.
+
+    Scores are cosine similarities, between -1 and 1: they rank the pictures of one query and are no probabilities.
+    """
+    from ..search import ImageIndex
+
+    if out is None and not as_json:
+        out = Path("outputs/search")
+    require_folder(out)
+    with prints_only_json(as_json):
+        hits = ImageIndex.open(index, model=model, device=device).query(query, k=k)
+        written = _write_hits(hits, out, "hits", title=query) if out else {}
+    if as_json:
+        print_json({"query": query, "hits": [_hit_row(hit) for hit in hits], **written})
+    else:
+        _show_hits(hits, query)
+        _show_files(written)
+        if gone := sum(not hit.path.exists() for hit in hits):
+            update = f"{stmine_command()} index PICTURES --out {index}"
+            print(f"{gone} of these pictures are gone. Bring the index up to date: {update}")
+
+
+@app.command(
+    epilog="""[bold]Examples[/bold]
+
+  stmine toy scenes --count 96
+
+  stmine toy scenes --count 2000 --seed 7   # then: --dataset rsicd --data-dir scenes"""
+)
+def toy(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write: images/ and dataset.json.")],
+    count: Annotated[int, typer.Option(min=3, help="How many pictures.")] = DEMO_PICTURES,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same pictures.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw toy overhead scenes with captions: a picture folder to try everything on, free of any licence.
+
+    dataset.json has the layout of RSICD, so the folder also serves wherever a real data set would.
+    """
+    from ..data.toy_scenes import write_scenes
+
+    require_folder(out)
+    with prints_only_json(as_json):
+        write_scenes(out, count=count, seed=seed)
+    if as_json:
+        print_json({"out": str(out), "count": count, "seed": seed})
+    else:
+        print(f"Written: {count} pictures in {out / 'images'}, their captions in {out / 'dataset.json'}")
+        print(f"Next: {stmine_command()} index {out} --out {out}.index")
+
+
+@app.command(
+    epilog="""[bold]Examples[/bold]
+
+  stmine demo
+
+  stmine demo --pictures my_pictures --query "many planes" --query "a bridge over a river" """
+)
+def demo(
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder of your own pictures. Default: freshly drawn toy scenes.")
+    ] = None,
+    query: Annotated[
+        list[str] | None, typer.Option(help="A sentence or a picture to search for; may be given several times.")
+    ] = None,
+    model: FisvlOption = None,
+    out: Annotated[Path, typer.Option(help="Folder for everything the demo writes.")] = Path("outputs/demo"),
+    k: Annotated[int, typer.Option("--k", min=1, help="How many hits for each search.")] = 8,
+    device: DeviceOption = None,
+) -> None:
+    """The main job from end to end: draw or take pictures, index them, search them, show the hits."""
+    from ..data.toy_scenes import write_scenes
+    from ..search import ImageIndex
+
+    require_folder(out)
+    hush_libraries()
+    if pictures is None:
+        pictures, index_folder = out / "scenes", out / "scenes.index"
+        write_scenes(pictures, count=DEMO_PICTURES, seed=0)
+        shutil.rmtree(index_folder, ignore_errors=True)  # of an earlier demo, maybe with another model
+        print(f"Drew {DEMO_PICTURES} toy scenes: {pictures}")
+    else:  # kept from demo to demo: a large folder is embedded once for each model
+        digest = blake2b(f"{pictures.absolute()} {model}".encode(), digest_size=4).hexdigest()
+        index_folder = out / f"{pictures.absolute().name}-{digest}.index"
+    built = ImageIndex.build(pictures, index_folder, model=model, device=device)
+    _show_report(built, index_folder)
+    sheets = []
+    for number, text in enumerate(query or DEMO_QUERIES, start=1):
+        hits = built.query(text, k=k)
+        _show_hits(hits, text)
+        sheets.append(_write_hits(hits, out, f"{number}-{_slug(text)}", title=text))
+    print("Look at:")
+    for written in sheets:
+        print(f"  {written['contact_sheet']}   {written['html_page']}")
+    print(f'Search on: {stmine_command()} search {index_folder} "your own sentence"')
+
+
+def _slug(text: str) -> str:
+    """A short file name that still tells what was searched for; scripts without ASCII letters have none to give."""
+    words = re.sub(r"[^a-z0-9]+", " ", text.lower())
+    return shorten(words, width=40, placeholder="").replace(" ", "-") or "query"
+
+
+def _hit_row(hit: Hit) -> dict[str, Any]:
+    return {"rank": hit.rank, "score": float(hit.score), "path": str(hit.path)}
+
+
+def _write_hits(hits: list[Hit], folder: Path, stem: str, *, title: str) -> dict[str, str]:
+    from ..search.present import contact_sheet, html_page
+
+    folder.mkdir(parents=True, exist_ok=True)
+    sheet, page = folder / f"{stem}.png", folder / f"{stem}.html"
+    contact_sheet(hits, sheet, title=title)
+    html_page(hits, page, title=title)
+    return {"contact_sheet": str(sheet), "html_page": str(page)}
+
+
+def _show_hits(hits: list[Hit], query: str) -> None:
+    print(f"{query}\nrank   score  picture")
+    for hit in hits:
+        print(f"{hit.rank:>4}  {hit.score:>6.3f}  {from_here(hit.path)}")
+
+
+def _show_files(written: dict[str, str]) -> None:
+    print(f"Look at: {written['contact_sheet']}   {written['html_page']}")
+
+
+def _index_summary(built: ImageIndex, out: Path) -> dict[str, Any]:
+    report = _report(built)
+    skipped = [skip._asdict() for skip in report.skipped]
+    return {"index": str(out), "pictures": len(built), **asdict(report), "skipped": skipped}
+
+
+def _show_report(built: ImageIndex, out: Path, *, most_skipped: int = 10) -> None:
+    report = _report(built)
+    print(
+        f"Index {out}: {len(built)} pictures ({report.added} added, {report.changed} changed, "
+        f"{report.unchanged} unchanged, {report.removed} removed, {len(report.skipped)} skipped)"
+    )
+    memory = f", peak memory {report.peak_memory_mb:.0f} MB" if report.peak_memory_mb else ""
+    print(f"{report.embedded} embedded in {report.seconds:.1f} s, {report.pictures_per_second:.1f} a second{memory}")
+    for path, reason in report.skipped[:most_skipped]:
+        print(f"  skipped {path}: {reason}")
+    if len(report.skipped) > most_skipped:
+        print(f"  ... and {len(report.skipped) - most_skipped} more (--json lists all)")
+
+
+def _report(built: ImageIndex) -> BuildReport:
+    assert built.report is not None  # `build` sets it
+    return built.report
