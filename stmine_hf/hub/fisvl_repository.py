@@ -22,6 +22,7 @@ from ..data.toy_scenes import write_scenes
 from ..loading import load_fisvl
 from ..search.present import contact_sheet
 from ..training.evaluation_fisvl import HONEST, RetrievalReport, evaluate_retrieval
+from ..training.reports import write_json
 from .repository import WEIGHTS_LIMIT, PublishError, files_of, write_licence, write_model, write_requirements
 
 if TYPE_CHECKING:
@@ -221,7 +222,7 @@ def _write_training(run: Path, out: Path, data_dir: str | Path) -> str:
     folder = out / "training"
     folder.mkdir(exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-    _write_json(folder / "results.json", outcome)
+    write_json(folder / "results.json", outcome)
     if (run / "curves.png").is_file():
         shutil.copyfile(run / "curves.png", folder / "curves.png")
     return dataset
@@ -240,7 +241,7 @@ def _measure(out: Path, dataset: str, data_dir: str | Path, progress: bool) -> R
         "date": date.today().isoformat(),
         "hardware": _hardware(model),
     }
-    _write_json(folder / f"{dataset}_{SPLIT}.json", measured | report.to_dict())
+    write_json(folder / f"{dataset}_{SPLIT}.json", measured | report.to_dict())
     report.draw().savefig(folder / f"{dataset}_{SPLIT}.png", dpi=110)
     return report
 
@@ -266,8 +267,3 @@ def _draw_search(out: Path) -> None:
 
 def _read_json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _write_json(path: Path, document: dict[str, Any]) -> None:
-    lines = [f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in document.items()]
-    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")

@@ -6,23 +6,18 @@ number in a log, on the screen and on a card is the same number.
 
 from __future__ import annotations
 
-import json
-import platform
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import datasets
 import torch
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from ..errors import StmineError
 from ..metrics.retrieval import (
     KS,
     RetrievalRanks,
@@ -33,18 +28,14 @@ from ..metrics.retrieval import (
 )
 from ..search.embedding import embed_images, embed_texts
 from ..search.images import PictureError, Skip, picture_errors
+from .reports import EvaluationError, dataset_names, decode_image, model_name, save_report, undecoded, versions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HONEST = "honest_"  # prefix of the honest variant's metrics
-_PACKAGES = ("stmine-hf", "torch", "transformers", "datasets", "numpy", "pillow")
 _COLOURS = {"txt": "#2166ac", "img": "#b2182b"}
 _DIRECTIONS = {"txt": "image → text", "img": "text → image"}
-
-
-class EvaluationError(StmineError):
-    """A data set on which nothing can be measured."""
 
 
 @dataclass(frozen=True)
@@ -109,22 +100,12 @@ class RetrievalReport:
             "recall_curve": recall_curve(self.ranks),
             "honest_recall_curve": recall_curve(self.honest_ranks),
             "seconds": round(self.seconds, 2),
-            "versions": _versions(),
+            "versions": versions(),
         }
 
     def save(self, folder: str | Path) -> None:
         """Write `results.json` and `recall_curve.png` (needs matplotlib) into `folder`, which is made if need be."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in self.to_dict().items()]
-        (folder / "results.json").write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
-        try:
-            figure = self.draw()
-        except ImportError:
-            raise StmineError(
-                f"Wrote {folder / 'results.json'}, but the picture needs matplotlib: pip install 'stmine-hf[search]'"
-            ) from None
-        figure.savefig(folder / "recall_curve.png", dpi=150)
+        save_report(folder, self.to_dict(), {"recall_curve.png": self.draw})
 
     def draw(self) -> Figure:
         """Recall over the number of answers one is willing to look at, for both directions and protocols."""
@@ -186,14 +167,14 @@ def evaluate_retrieval(
     skipped: list[Skip] = []
 
     def readable_images() -> Iterator[Image.Image]:
-        rows = _undecoded(dataset)
+        rows = undecoded(dataset)
         total = len(rows) if hasattr(rows, "__len__") else None
         console = Console(stderr=True)
         bar = track(rows, "Embedding images", total, console=console, transient=True, disable=not progress)
         for number, row in enumerate(bar):
             try:
                 with picture_errors():
-                    image = _decode(row["image"])
+                    image = decode_image(row["image"])
                 if not row["captions"]:
                     raise PictureError("it has no caption")
             except PictureError as error:
@@ -217,46 +198,16 @@ def evaluate_retrieval(
     # scored once and then copied: captions of one text tie exactly, whatever the matrix product rounds
     scores = (image_embeds @ text_embeds.T)[:, [distinct[text] for text in texts]]  # (images, captions)
     owner = [image for image, own in enumerate(captions) for _ in own]
-    info, split = getattr(dataset, "info", None), getattr(dataset, "split", None)
+    name, split = dataset_names(dataset)
     return RetrievalReport(
         ranks=retrieval_ranks(scores, text_to_image=owner),
         honest_ranks=retrieval_ranks(scores, *same_text_answers(captions)),
-        model=_model_name(model),
-        dataset=getattr(info, "dataset_name", None) or getattr(info, "builder_name", None),
-        split=None if split is None else str(split),
+        model=model_name(model),
+        dataset=name,
+        split=split,
         images=len(captions),
         captions=len(texts),
         distinct_captions=len(distinct),
         skipped=skipped,
         seconds=time.perf_counter() - start,
     )
-
-
-def _undecoded(dataset: Any) -> Any:
-    """The rows with images still encoded: a broken one is then an error of its row, not of the iterator."""
-    if isinstance((getattr(dataset, "features", None) or {}).get("image"), datasets.Image):
-        return dataset.cast_column("image", datasets.Image(decode=False))
-    return dataset
-
-
-def _decode(image: Any) -> Image.Image:
-    """A PIL image, or `datasets`' encoded form of one, fully read."""
-    if isinstance(image, Mapping):
-        image = datasets.Image().decode_example(dict(image))
-    image.load()
-    return image
-
-
-def _model_name(model: Any) -> str:
-    name = getattr(model, "name_or_path", None) or type(model).__name__
-    return Path(name).name if Path(name).exists() else name  # a folder's place is nobody else's business
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:  # e.g. run from a checkout
-            continue
-    return found
