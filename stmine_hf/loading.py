@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import StmineError
 
@@ -12,9 +12,23 @@ if TYPE_CHECKING:
 
     from .modeling.fisvl.modeling_fisvl import FisvlModel
     from .modeling.fisvl.processing_fisvl import FisvlProcessor
+    from .modeling.mttv.modeling_mttv import MttvForSequenceClassification
+    from .modeling.mttv.processing_mttv import MttvProcessor
+    from .modeling.sat.image_processing_sat import SatImageProcessor
+    from .modeling.sat.modeling_sat import SatForObjectDetection
 
-_CHECKOUT = Path(__file__).resolve().parents[1] / "hub_cards" / "fisvl-lite-rsicd"
-DEFAULT_FISVL = str(_CHECKOUT) if (_CHECKOUT / "model.safetensors").is_file() else "stmine-hf/fisvl-lite-rsicd"
+_CARDS = Path(__file__).resolve().parents[1] / "hub_cards"
+
+
+def published(repository: str) -> str:
+    """Where a model of this project lies: its folder in a checkout, else its id on the Hub."""
+    folder = _CARDS / repository
+    return str(folder) if (folder / "model.safetensors").is_file() else f"stmine-hf/{repository}"
+
+
+DEFAULT_FISVL = published("fisvl-lite-rsicd")
+DEFAULT_MTTV = published("mttv-lite-weibo")
+DEFAULT_SAT = published("sat-coco-small")
 
 
 def load_fisvl(
@@ -34,12 +48,33 @@ def load_fisvl(
     Raises:
         StmineError: not a folder or reachable Hub id, not a FISVL model, or damaged; no such device here.
     """
+    from . import FisvlModel, FisvlProcessor
+
+    return _load("FISVL", FisvlModel, FisvlProcessor, str(model or DEFAULT_FISVL), device)
+
+
+def load_mttv(
+    model: str | Path | None = None, device: str | torch.device | None = None
+) -> tuple[MttvForSequenceClassification, MttvProcessor]:
+    """Loads an MTTV model for use; see `load_fisvl`."""
+    from . import MttvForSequenceClassification, MttvProcessor
+
+    return _load("MTTV", MttvForSequenceClassification, MttvProcessor, str(model or DEFAULT_MTTV), device)
+
+
+def load_sat(
+    model: str | Path | None = None, device: str | torch.device | None = None
+) -> tuple[SatForObjectDetection, SatImageProcessor]:
+    """Loads a SAT (or NanoDet-m) detector for use; see `load_fisvl`."""
+    from . import SatForObjectDetection, SatImageProcessor
+
+    return _load("SAT", SatForObjectDetection, SatImageProcessor, str(model or DEFAULT_SAT), device)
+
+
+def _load(method: str, model_class: Any, processor_class: Any, name: str, device: Any) -> tuple[Any, Any]:
     import torch
     from transformers import AutoConfig
 
-    from . import FisvlModel, FisvlProcessor
-
-    name = str(model or DEFAULT_FISVL)
     try:
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(1, device=device)
@@ -52,11 +87,11 @@ def load_fisvl(
             f"{name}: no model found. Expected a folder with config.json and model.safetensors, or the id of a Hub "
             f"repository that can be reached ({_first_line(error)})."
         ) from error
-    if model_type != FisvlModel.config_class.model_type:
-        raise StmineError(f"{name}: expected a FISVL model, found one of type {model_type!r}.")
+    if model_type != model_class.config_class.model_type:
+        raise StmineError(f"{name}: expected a {method} model, found one of type {model_type!r}.")
     try:
-        loaded, report = FisvlModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
-        processor = FisvlProcessor.from_pretrained(name)
+        loaded, report = model_class.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
+        processor = processor_class.from_pretrained(name)
     except Exception as error:
         raise StmineError(
             f"{name}: the model cannot be loaded ({_first_line(error)}). Download or train it again."

@@ -1,4 +1,4 @@
-"""load_fisvl: what is opened, and the one-line refusals of what cannot be."""
+"""load_fisvl, load_mttv, load_sat: what is opened, and the one-line refusals of what cannot be."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import save_tiny_fisvl
+from helpers_mttv import save_tiny_mttv
+from helpers_sat import save_tiny_sat
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig
 
 from stmine_hf.errors import StmineError
-from stmine_hf.loading import load_fisvl
+from stmine_hf.loading import load_fisvl, load_mttv, load_sat
 
 
 @pytest.fixture
@@ -26,6 +28,25 @@ def test_ready_for_use(folder):
     with torch.no_grad():
         assert model(**processor(text="a plane")).text_embeds.shape == (1, 32)
     assert load_fisvl(str(folder), device="cpu")[0].device.type == "cpu"
+
+
+METHODS = {
+    "fisvl": (save_tiny_fisvl, load_fisvl),
+    "mttv": (save_tiny_mttv, load_mttv),
+    "sat": (save_tiny_sat, load_sat),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_opens_its_own_models_only(method, tmp_path):
+    save, load = METHODS[method]
+    model, processor = load(save(tmp_path / "model"))
+    assert (model.config.model_type, model.training) == (method, False)
+    assert type(processor).__name__.startswith(method.capitalize())
+    for other, (_, load_other) in METHODS.items():
+        if other != method:
+            with pytest.raises(StmineError, match=f"expected a {other.upper()} model, found one of type '{method}'"):
+                load_other(tmp_path / "model")
 
 
 def test_half_precision_is_opened_as_float32(folder):
