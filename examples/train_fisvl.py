@@ -23,18 +23,16 @@ from transformers.utils import logging as transformers_logging
 from stmine_hf import FisvlConfig, FisvlModel, FisvlProcessor, load_dataset
 from stmine_hf.errors import StmineError
 from stmine_hf.modeling.fisvl.processing_fisvl import FisvlImageProcessor
-from stmine_hf.training.arguments import (
-    FisvlDataArguments,
-    FisvlModelArguments,
-    FisvlTrainingArguments,
-    parse_arguments,
-    save_arguments,
-)
+from stmine_hf.training.arguments import parse_arguments, save_arguments
+from stmine_hf.training.arguments_fisvl import FisvlDataArguments, FisvlModelArguments, FisvlTrainingArguments
 from stmine_hf.training.collator_fisvl import CaptionedPictures, FisvlCollator
 from stmine_hf.training.toy_model_fisvl import build_toy_fisvl
-from stmine_hf.training.trainer_fisvl import BEST_FOLDER, FisvlTrainer, last_checkpoint
+from stmine_hf.training.trainer import BEST_FOLDER, last_checkpoint
+from stmine_hf.training.trainer_fisvl import FisvlTrainer
 from stmine_hf.training.transforms_fisvl import build_transform
 from stmine_hf.training.write_up import best_evaluation, plot_curves, write_results
+
+METRICS = ("r_mean", "txt_r1", "txt_r10", "img_r1", "img_r10")  # in the curves; the first says what is best
 
 
 def main() -> None:
@@ -88,9 +86,11 @@ def main() -> None:
             trainer.keep_last()
         history = trainer.state.log_history
         parameters = sum(tensor.numel() for tensor in model.parameters())
-        write_results(output_dir / "results.json", history, parameters=parameters, unreadable=samples.unreadable)
-        plot_curves(output_dir / "curves.png", history)
-        print_summary(best_evaluation(history), output_dir)
+        write_results(
+            output_dir / "results.json", history, METRICS[0], parameters=parameters, unreadable=samples.unreadable
+        )
+        plot_curves(output_dir / "curves.png", history, METRICS, "validation recall, %")
+        print_summary(best_evaluation(history, METRICS[0]), output_dir)
 
 
 def take(splits, split: str, count: int | None):

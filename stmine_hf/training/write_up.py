@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 
-def best_evaluation(history: list[dict[str, Any]], metric: str = "eval_r_mean") -> dict[str, Any] | None:
-    """The entry of a Trainer's log history with the highest `metric` (the earliest of equals), None without any."""
-    evaluations = [entry for entry in history if metric in entry]
-    return max(evaluations, key=lambda entry: entry[metric], default=None)
+def best_evaluation(history: list[dict[str, Any]], metric: str) -> dict[str, Any] | None:
+    """The evaluation in a Trainer's log history with the highest `metric` (the earliest of equals), None without any.
+
+    Args:
+        history: `trainer.state.log_history`.
+        metric: its name without the prefix `eval_`.
+    """
+    evaluations = [entry for entry in history if f"eval_{metric}" in entry]
+    return max(evaluations, key=lambda entry: entry[f"eval_{metric}"], default=None)
 
 
-def write_results(path: str | Path, history: list[dict[str, Any]], **facts: Any) -> dict[str, Any]:
+def write_results(path: str | Path, history: list[dict[str, Any]], metric: str, **facts: Any) -> dict[str, Any]:
     """Write the best evaluation, the last training summary and further facts as JSON; returns what was written."""
     summary: dict[str, Any] = next((entry for entry in reversed(history) if "train_runtime" in entry), {})
-    results = {"best": best_evaluation(history), "training": summary, **facts}
+    results = {"best": best_evaluation(history, metric), "training": summary, **facts}
     Path(path).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     return results
 
 
-def plot_curves(path: str | Path, history: list[dict[str, Any]]) -> None:
+def plot_curves(path: str | Path, history: list[dict[str, Any]], metrics: Sequence[str], label: str) -> None:
     """Draw the loss and its terms, and below them the validation scores, over the training steps.
 
     Args:
         path: The picture to write (PNG, SVG or PDF by its suffix).
         history: `trainer.state.log_history`.
+        metrics: Scores to draw, without the prefix `eval_`; the first is the one that picks the best model.
+        label: Of the axis of the scores, with their unit.
     """
     from matplotlib.figure import Figure
 
@@ -36,15 +44,17 @@ def plot_curves(path: str | Path, history: list[dict[str, Any]]) -> None:
         points = [(entry["step"], entry[name]) for entry in history if name in entry]
         losses.plot(*zip(*points, strict=True), label=name.removeprefix("loss_"), linewidth=2 if name == "loss" else 1)
     losses.set_ylabel("training loss")
-    for name in ("r_mean", "txt_r1", "txt_r10", "img_r1", "img_r10"):
+    for name in metrics:
         points = [(entry["step"], entry[f"eval_{name}"]) for entry in history if f"eval_{name}" in entry]
         if points:
-            scores.plot(*zip(*points, strict=True), marker=".", label=name, linewidth=2 if name == "r_mean" else 1)
-    best = best_evaluation(history)
+            scores.plot(*zip(*points, strict=True), marker=".", label=name, linewidth=2 if name == metrics[0] else 1)
+    best = best_evaluation(history, metrics[0])
     if best:
         scores.axvline(best["step"], color="grey", linestyle=":")
-        scores.set_title(f"best mean recall {best['eval_r_mean']:.2f} % at step {best['step']}", fontsize="medium")
-    scores.set_ylabel("validation recall, %")
+        scores.set_title(
+            f"best {metrics[0]} {best[f'eval_{metrics[0]}']:.4g} at step {best['step']}", fontsize="medium"
+        )
+    scores.set_ylabel(label)
     scores.set_xlabel("step")
     for axes in (losses, scores):
         axes.grid(alpha=0.3)

@@ -23,12 +23,8 @@ from stmine_hf import FisvlModel
 from stmine_hf.data.toy_scenes import draw_scene, write_scenes
 from stmine_hf.hub.fisvl_repository import fisvl_card, package_fisvl, refresh_fisvl
 from stmine_hf.hub.repository import WEIGHTS_LIMIT, PublishError, write_model
-from stmine_hf.training.arguments import (
-    FisvlDataArguments,
-    FisvlModelArguments,
-    FisvlTrainingArguments,
-    parse_arguments,
-)
+from stmine_hf.training.arguments import parse_arguments
+from stmine_hf.training.arguments_fisvl import FisvlDataArguments, FisvlModelArguments, FisvlTrainingArguments
 
 REPO = "stmine-hf/fisvl-lite-rsicd"
 SHIPPED = ROOT / "hub_cards" / "fisvl-lite-rsicd"

@@ -13,7 +13,7 @@ from transformers import get_scheduler
 from stmine_hf.conversion.fisvl import convert_state_dict, official_config
 from stmine_hf.errors import StmineError
 from stmine_hf.modeling.fisvl.modeling_fisvl import FisvlModel
-from stmine_hf.training.arguments import FisvlTrainingArguments
+from stmine_hf.training.arguments_fisvl import FisvlTrainingArguments
 from stmine_hf.training.parameters import freeze_batchnorm, freeze_by_name, parameter_groups, undecayed_names
 from stmine_hf.training.trainer_fisvl import apply_freezing
 

@@ -15,10 +15,11 @@ from toy_rows import toy_rows
 from transformers import AutoModel, AutoProcessor
 
 from stmine_hf.errors import StmineError
-from stmine_hf.training.arguments import FisvlTrainingArguments
+from stmine_hf.training.arguments_fisvl import FisvlTrainingArguments
 from stmine_hf.training.collator_fisvl import CaptionedPictures, FisvlCollator
 from stmine_hf.training.evaluation_fisvl import evaluate_retrieval
-from stmine_hf.training.trainer_fisvl import FisvlTrainer, last_checkpoint
+from stmine_hf.training.trainer import last_checkpoint
+from stmine_hf.training.trainer_fisvl import FisvlTrainer
 from stmine_hf.training.transforms_fisvl import build_transform
 
 ROOT = Path(__file__).parents[3]
@@ -48,7 +49,7 @@ def trainer(folder: Path, captions_per_step: str = "one", augmentation: str = "l
 
 
 def weights(of: FisvlTrainer) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in of.fisvl.state_dict().items()}
+    return {name: tensor.clone() for name, tensor in of.network.state_dict().items()}
 
 
 def assert_equal(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
@@ -72,8 +73,8 @@ def test_the_loss_falls_and_its_terms_are_logged(tmp_path, captions_per_step):
 def test_the_model_is_told_the_epoch(tmp_path):
     run = trainer(tmp_path, num_train_epochs=3)
     epochs = []
-    forward = run.fisvl.forward
-    run.fisvl.forward = lambda *args, epoch=None, **kwargs: (
+    forward = run.network.forward
+    run.network.forward = lambda *args, epoch=None, **kwargs: (
         epochs.append(epoch),
         forward(*args, epoch=epoch, **kwargs),
     )[1]
@@ -146,12 +147,12 @@ def test_evaluation_leaves_the_training_as_it_was(tmp_path):
 def test_a_loss_that_is_no_number_stops_with_the_term(tmp_path):
     run = trainer(tmp_path)
     with torch.no_grad():
-        run.fisvl.center_temperature.fill_(float("nan"))
+        run.network.center_temperature.fill_(float("nan"))
     with pytest.raises(StmineError, match=r"step 0 \(epoch 0\) because of affiliation; .*Lower learning_rate"):
         run.train()
     run = trainer(tmp_path)
     with torch.no_grad():
-        run.fisvl.text_proj.bias.fill_(float("nan"))
+        run.network.text_proj.bias.fill_(float("nan"))
     with pytest.raises(StmineError, match="text_embeds are not finite already"):
         run.train()
 
@@ -162,7 +163,7 @@ def test_frozen_parts_stay_and_released_batch_norms_count_on(tmp_path):
     run.train()
     after = weights(run)
     moved = {name for name in before if not torch.equal(before[name], after[name])}
-    assert not {name for name, _ in run.fisvl.conv_encoder.named_parameters(prefix="conv_encoder")} & moved
+    assert not {name for name, _ in run.network.conv_encoder.named_parameters(prefix="conv_encoder")} & moved
     assert any(name.startswith("conv_encoder") and "running_mean" in name for name in moved)
     assert "vision_proj.weight" in moved
     run = trainer(tmp_path / "b", freeze_batchnorm=True)
@@ -186,8 +187,8 @@ def test_the_released_schedule_counts_the_dropped_batch(tmp_path):
 def test_bfloat16_trains_on_a_cpu(tmp_path):
     run = trainer(tmp_path, bf16=True, num_train_epochs=1)
     run.train()
-    assert all(torch.isfinite(tensor).all() for tensor in run.fisvl.parameters())
-    assert run.fisvl.dtype == torch.float32
+    assert all(torch.isfinite(tensor).all() for tensor in run.network.parameters())
+    assert run.network.dtype == torch.float32
 
 
 def still_trainer(folder: Path, **fields) -> FisvlTrainer:
@@ -201,13 +202,13 @@ def still_trainer(folder: Path, **fields) -> FisvlTrainer:
         freeze_batchnorm=True,
         **fields,
     )
-    for module in run.fisvl.modules():
+    for module in run.network.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
         if hasattr(module, "drop_prob"):
             module.drop_prob = 0.0
-    run.fisvl.sensing.attention.dropout = 0.0
-    run._frozen_norms += [module for module in run.fisvl.sensing.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    run.network.sensing.attention.dropout = 0.0
+    run._frozen_norms += [module for module in run.network.sensing.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     return run
 
 
@@ -221,7 +222,7 @@ out = Path({out!r})
 run = still_trainer(out, per_device_train_batch_size=4, ddp_backend="gloo")
 run.train()
 metrics = {{name: str(value) for name, value in run.evaluate().items()}}
-weights = {{name: tensor.clone() for name, tensor in run.fisvl.state_dict().items()}}
+weights = {{name: tensor.clone() for name, tensor in run.network.state_dict().items()}}
 save_file(weights, out / f"rank{{run.args.process_index}}.safetensors", metrics)
 """
 
@@ -246,6 +247,6 @@ def test_two_processes_train_and_evaluate_as_one(tmp_path):
     for rank in range(2):
         with safe_open(tmp_path / f"rank{rank}.safetensors", framework="pt") as saved:
             metrics = {name: float(value) for name, value in saved.metadata().items()}
-            for name, tensor in one.fisvl.state_dict().items():
+            for name, tensor in one.network.state_dict().items():
                 torch.testing.assert_close(saved.get_tensor(name), tensor, atol=1e-5, rtol=1e-4, msg=name)
         assert metrics["eval_r_mean"] == pytest.approx(expected["eval_r_mean"])
