@@ -20,6 +20,8 @@ BUILDERS = {
     "ucm_captions": ("ucm_captions", "UCMCaptions"),
     "sydney_captions": ("sydney_captions", "SydneyCaptions"),
     "toy_scenes": ("toy_scenes", "ToyScenes"),
+    "coco_json": ("coco_json", "CocoJson"),
+    "indiscernible": ("indiscernible", "Indiscernible"),
 }
 _BUILDER_CONFIG_FIELDS = ("name", "version", "data_dir", "data_files", "description", "contents")
 

@@ -1,0 +1,375 @@
+"""What the sets with boxes share: several published annotation layouts in, one kind of row out.
+
+Each layout has a script of its own beside this file (`coco_json.py`, `voc_xml.py`, `yolo_txt.py`): how its files are
+found and read. What becomes of a box is decided here, the same for all of them:
+
+* Boxes are `[x, y, width, height]` in pixels of the picture as it is decoded, x and y those of the upper left corner.
+* A box that is partly outside is clipped; one that is outside, of no area or not finite is dropped.
+* The size of a picture is its file's. Where the annotation says another size of the same shape, the picture was
+  resized since and the boxes follow; where it says the size before the camera's EXIF rotation, the boxes are turned
+  as the picture is; where it says any other size, nobody knows where the boxes belong and the picture is left out.
+* A picture without boxes is kept, and so are crowd regions (`iscrowd`).
+
+What was left out, dropped or mended is counted and told in one warning a build, with examples.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import datasets
+import PIL.Image
+
+from .captioned_images import SPLITS, DataFolderError
+
+ORIENTATION = 0x0112  # the EXIF tag
+ROUNDING = 0.5  # pixels a box may stand out before clipping it is worth a word
+
+
+def row_features(names: Sequence[str], category_ids: Sequence[int]) -> datasets.Features:
+    """The row that every set with boxes yields: one picture with all its boxes.
+
+    Args:
+        names: of the categories, in the order of their labels.
+        category_ids: the annotation's own number of each, kept with the features for `category_ids` below.
+    """
+    category = datasets.ClassLabel(names=list(names), id=",".join(map(str, category_ids)))
+    return datasets.Features(
+        {
+            "image": datasets.Image(),
+            "image_id": datasets.Value("int64"),
+            "filename": datasets.Value("string"),
+            "width": datasets.Value("int64"),
+            "height": datasets.Value("int64"),
+            "objects": {
+                "id": datasets.Sequence(datasets.Value("int64")),
+                "bbox": datasets.Sequence(datasets.Sequence(datasets.Value("float64"))),  # x, y, width, height
+                "category": datasets.Sequence(category),
+                "area": datasets.Sequence(datasets.Value("float64")),
+                "iscrowd": datasets.Sequence(datasets.Value("bool")),
+            },
+            "source": datasets.Value("string"),  # "" where the layout does not tell
+        }
+    )
+
+
+def category_label(features: datasets.Features) -> datasets.ClassLabel:
+    """The names of a set's categories: the ClassLabel in its features."""
+    category = features["objects"]["category"]
+    return category.feature if hasattr(category, "feature") else category[0]
+
+
+def category_ids(features: datasets.Features) -> list[int]:
+    """The annotation's own number of each label, in the order of the labels.
+
+    COCO's 80 categories have the numbers 1 to 90 with gaps; results for COCO's tools need those. Layouts without
+    numbers, and features that lost them, count from 1.
+
+    Example:
+        >>> category_ids(row_features(["person", "stop sign"], [1, 13]))
+        [1, 13]
+    """
+    category = category_label(features)
+    numbers = [int(number) for number in (category.id or "").split(",") if number]
+    return numbers if len(numbers) == len(category.names) else list(range(1, len(category.names) + 1))
+
+
+@dataclass(slots=True)
+class Box:
+    """One box as an annotation file has it; `place` names it in messages.
+
+    `bbox` is x, y, width, height in the picture of the size that the record says. `id` and `area` are None where the
+    file does not tell.
+    """
+
+    place: str
+    bbox: tuple[float, float, float, float]
+    label: int
+    id: int | None = None
+    area: float | None = None
+    iscrowd: bool = False
+
+
+@dataclass(slots=True)
+class Record:
+    """One picture as an annotation file describes it.
+
+    `size` (width, height) is what the boxes are measured in: pixels of a picture of that size, or (1, 1) for fractions
+    of the sides; None stands for pixels of the file. `stamp` tells when the file changes.
+    """
+
+    place: str
+    split: str
+    filename: str
+    path: str
+    stamp: tuple[int, int]
+    boxes: list[Box] = field(default_factory=list)
+    image_id: int | None = None
+    size: tuple[int, int] | None = None
+    source: str = ""
+
+
+class Findings:
+    """What was left out, dropped or mended: counts by reason, with the first examples."""
+
+    EXAMPLES = 3
+
+    def __init__(self) -> None:
+        self.found: dict[str, dict[str, list[str]]] = {"left out": {}, "dropped": {}, "mended": {}}
+        self.counts: dict[tuple[str, str], int] = {}
+
+    def leave_out(self, reason: str, place: str) -> None:
+        """A picture that is not in the set."""
+        self._add("left out", reason, place)
+
+    def drop(self, reason: str, place: str) -> None:
+        """A box that is not in the set; its picture is."""
+        self._add("dropped", reason, place)
+
+    def mend(self, reason: str, place: str) -> None:
+        """Something that is in the set, but not as the file has it."""
+        self._add("mended", reason, place)
+
+    def _add(self, fate: str, reason: str, place: str) -> None:
+        self.counts[fate, reason] = self.counts.get((fate, reason), 0) + 1
+        examples = self.found[fate].setdefault(reason, [])
+        if len(examples) < self.EXAMPLES:
+            examples.append(place)
+
+    def number(self, fate: str) -> int:
+        return sum(count for (kind, _), count in self.counts.items() if kind == fate)
+
+    def copy(self) -> Findings:
+        other = Findings()
+        other.found = {fate: {why: [*places] for why, places in found.items()} for fate, found in self.found.items()}
+        other.counts = {**self.counts}
+        return other
+
+    def __bool__(self) -> bool:
+        return bool(self.counts)
+
+    def __str__(self) -> str:
+        """`left out 2 pictures (2 x no such file: train.json, images[0], a.jpg; ...), dropped 1 box (...)`"""
+        parts = []
+        for fate, one, many in (("left out", "picture", "pictures"), ("dropped", "box", "boxes"), ("mended", "", "")):
+            if number := self.number(fate):
+                reasons = [
+                    f"{self.counts[fate, reason]} x {reason}: {'; '.join(places)}"
+                    + ("; ..." if self.counts[fate, reason] > len(places) else "")
+                    for reason, places in self.found[fate].items()
+                ]
+                parts.append(f"{fate} {number} {one if number == 1 else many}".strip() + f" ({'. '.join(reasons)})")
+        return ", ".join(parts)
+
+
+@dataclass
+class BoxedImagesConfig(datasets.BuilderConfig):
+    """Options that every set with boxes has.
+
+    Args:
+        data_dir: the folder with the annotations (and, unless `image_dir` is given, the pictures).
+        image_dir: the folder with the pictures, where it is not in `data_dir`.
+        contents: hash of what was found in the folder, so that the cache follows the folder; set by the builder.
+    """
+
+    image_dir: str | None = None
+    contents: str = ""
+
+
+class BoxedImages(datasets.GeneratorBasedBuilder):
+    """Base of the builders; a subclass says how its layout is read.
+
+    Raises:
+        DataFolderError: at construction, when the folder does not hold the set; at preparation, when nothing is left.
+    """
+
+    VERSION = datasets.Version("1.0.0")  # part of the cache's path: raise it whenever the rows made of a folder change
+    BUILDER_CONFIG_CLASS = BoxedImagesConfig
+
+    TITLE: str  # in messages
+    LAYOUT: str  # what is expected in the folder
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._findings = Findings()
+        self._names: list[str] = []
+        self._category_ids: list[int] = []  # of the names, where the layout has numbers
+        known = {option.name for option in fields(self.BUILDER_CONFIG_CLASS)}
+        settings = self.BUILDER_CONFIG_CLASS(**{name: options[name] for name in known & set(options)})
+        self._records = self._read_folder(settings)
+        rows = repr([self._names, self._category_ids, self._records, str(self._findings)]).encode()
+        super().__init__(*args, **{**options, "contents": sha256(rows).hexdigest()[:16]})
+
+    def _read(self, folder: Path, settings: Any) -> list[Record]:
+        """The records of all splits; sets `_names` (and `_category_ids`), notes what it leaves out."""
+        raise NotImplementedError
+
+    def _read_folder(self, settings: Any) -> list[Record]:
+        if settings.data_dir is None:
+            raise DataFolderError(f"{self.TITLE}: give the set's folder as data_dir. Expected there: {self.LAYOUT}")
+        folder = Path(settings.data_dir).expanduser().absolute()
+        if not folder.is_dir():
+            raise DataFolderError(f"{self.TITLE}: no folder {folder}. Expected: {self.LAYOUT}")
+        if settings.image_dir is not None and not Path(settings.image_dir).expanduser().is_dir():
+            raise DataFolderError(f"{self.TITLE}: no folder {settings.image_dir} (image_dir)")
+        records = self._read(folder, settings)
+        if not records:
+            why = f"it {self._findings}" if self._findings else "the annotations name no picture"
+            raise DataFolderError(
+                f"{self.TITLE}: no usable picture in {folder}: {why}. If the pictures are elsewhere, give image_dir."
+            )
+        return records
+
+    def _info(self) -> datasets.DatasetInfo:
+        return datasets.DatasetInfo(
+            description=f"{self.TITLE}: pictures with boxes of {len(self._names)} categories.",
+            features=row_features(self._names, self._category_ids or range(1, len(self._names) + 1)),
+        )
+
+    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
+        findings = self._findings.copy()
+        placed = [record for record in (place_boxes(record, findings) for record in self._records) if record]
+        boxes = sum(len(record.boxes) for record in placed)
+        if findings:
+            message = f"{self.TITLE}: {len(placed)} pictures with {boxes} boxes; {findings}"
+            if not placed or (not boxes and findings.number("dropped")):
+                raise DataFolderError(f"{message}. Nothing is left to load.")
+            warnings.warn(message, stacklevel=2)
+        rows = number_rows(placed)
+        generators = []
+        for split in SPLITS:
+            some = [row for record, row in zip(placed, rows, strict=True) if record.split == split]
+            if some:
+                # A list is a list of shards to `datasets`: a stream can then be shuffled and shared out row by row.
+                kwargs = {"rows": some if dl_manager.is_streaming else tuple(some)}
+                generators.append(datasets.SplitGenerator(name=split, gen_kwargs=kwargs))
+        return generators
+
+    def _generate_examples(self, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
+        yield from enumerate(rows)
+
+
+def find_picture(name: str, roots: Iterable[Path]) -> tuple[str, tuple[int, int]] | None:
+    """Path and stamp of the first `root / name` that is a file; after those, of the bare file name in a root."""
+    name = name.replace("\\", "/")
+    roots = list(roots)
+    for candidate in (name, name.rpartition("/")[2]):
+        for root in roots:
+            try:
+                found = os.stat(root / candidate)
+            except (OSError, ValueError):  # ValueError: a NUL in the name
+                continue
+            if candidate and not os.path.isdir(root / candidate):
+                return str(root / candidate), (found.st_size, found.st_mtime_ns)
+    return None
+
+
+def place_boxes(record: Record, findings: Findings) -> Record | None:
+    """The record with its file's size and its boxes in pixels of that; None where the picture has to go."""
+    try:
+        with PIL.Image.open(record.path) as picture:
+            stored = picture.size
+            # not picture.getexif(): that of PNG decodes the whole picture to look behind it
+            orientation = PIL.Image.Image.getexif(picture).get(ORIENTATION, 1)
+    except Exception as error:  # damaged files make Pillow's readers raise about anything
+        findings.leave_out("unreadable", f"{record.place}, {record.path} ({type(error).__name__}: {error})")
+        return None
+    turned = orientation in (5, 6, 7, 8)
+    width, height = reversed(stored) if turned else stored  # as the picture will be decoded
+    frame = record.size or (width, height)
+    boxes = record.boxes
+    if turned and frame == stored and frame != (width, height):
+        boxes = [replace(box, bbox=turn(box.bbox, frame, orientation)) for box in boxes]
+        if boxes:
+            findings.mend("boxes turned with the picture, as its EXIF says", f"{record.place}, {record.filename}")
+    elif frame != (width, height):
+        scale_x, scale_y = width / frame[0], height / frame[1]
+        if frame != (1, 1):
+            sizes = f"{record.place}, {record.filename}: {frame[0]} x {frame[1]}, its file {width} x {height}"
+            if abs(frame[1] * scale_x - height) > 1 and abs(frame[0] * scale_y - width) > 1:
+                findings.leave_out("size of another shape than the file's (if the size is wrong, remove it)", sizes)
+                return None
+            if boxes:
+                findings.mend("boxes scaled to the size of the file", sizes)
+        boxes = [
+            replace(
+                box,
+                bbox=(box.bbox[0] * scale_x, box.bbox[1] * scale_y, box.bbox[2] * scale_x, box.bbox[3] * scale_y),
+                area=None if box.area is None else box.area * scale_x * scale_y,
+            )
+            for box in boxes
+        ]
+    clipped = [clip(box, width, height, findings) for box in boxes]
+    return replace(record, boxes=[box for box in clipped if box is not None], size=(width, height))
+
+
+def turn(
+    bbox: tuple[float, float, float, float], size: tuple[int, int], orientation: int
+) -> tuple[float, float, float, float]:
+    """Where a box of a picture of that (width, height) comes to lie when EXIF orientation 5, 6, 7 or 8 is applied."""
+    x, y, width, height = bbox
+    right, bottom = size[0] - x - width, size[1] - y - height
+    new_x = bottom if orientation in (6, 7) else y
+    new_y = right if orientation in (7, 8) else x
+    return new_x, new_y, height, width
+
+
+def clip(box: Box, width: int, height: int, findings: Findings) -> Box | None:
+    """The part of a box that is in the picture; None where there is none. Says so in both cases."""
+    x, y, box_width, box_height = box.bbox
+    place = f"{box.place}, [{', '.join(f'{value:g}' for value in box.bbox)}]"
+    if not all(map(math.isfinite, box.bbox)):
+        findings.drop("not finite", place)
+        return None
+    if box_width <= 0 or box_height <= 0:
+        findings.drop("of no area", place)
+        return None
+    left, top, right, bottom = max(x, 0.0), max(y, 0.0), min(x + box_width, width), min(y + box_height, height)
+    if left >= right or top >= bottom:
+        findings.drop("outside its picture", f"{place} in {width} x {height}")
+        return None
+    if max(left - x, top - y, x + box_width - right, y + box_height - bottom) > ROUNDING:
+        findings.mend("box clipped to its picture", f"{place} in {width} x {height}")
+    inside = x >= 0 and y >= 0 and x + box_width <= width and y + box_height <= height
+    bbox = box.bbox if inside else (left, top, right - left, bottom - top)
+    area = bbox[2] * bbox[3]
+    if box.area is not None and 0 < box.area < math.inf:
+        area = box.area if inside else min(box.area, area)
+    return replace(box, bbox=bbox, area=area)
+
+
+def number_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """Rows of placed records; pictures without an id are numbered from 1, boxes from the largest id on."""
+    given = all(record.image_id is not None for record in records)
+    new_id = max((box.id or 0 for record in records for box in record.boxes), default=0)
+    rows = []
+    for number, record in enumerate(records, start=1):
+        assert record.size is not None  # place_boxes has set it
+        ids = []
+        for box in record.boxes:
+            new_id += box.id is None
+            ids.append(new_id if box.id is None else box.id)
+        rows.append(
+            {
+                "image": record.path,
+                "image_id": record.image_id if given else number,
+                "filename": record.filename,
+                "width": record.size[0],
+                "height": record.size[1],
+                "objects": {
+                    "id": ids,
+                    "bbox": [list(box.bbox) for box in record.boxes],
+                    "category": [box.label for box in record.boxes],
+                    "area": [box.area for box in record.boxes],
+                    "iscrowd": [box.iscrowd for box in record.boxes],
+                },
+                "source": record.source,
+            }
+        )
+    return rows
