@@ -7,37 +7,24 @@ import io
 import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
+from ..fonts import Font, font_for
 from .images import PictureError, open_picture, read_ahead
 
 if TYPE_CHECKING:
     from .index import Hit
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 # The sheet, in pixels and RGB.
 _THUMB, _GAP, _CAPTION, _COLUMNS = 240, 20, 52, 5
 _MOST_ON_SHEET = 200  # the PNG stays below 20 megapixels; the page shows all hits
 _PAPER, _CARD, _INK, _FAINT, _ACCENT = (244, 245, 247), (255, 255, 255), (24, 28, 36), (108, 116, 130), (24, 96, 200)
 _PLACEHOLDER = (226, 229, 234)
-# Pillow's own font is Latin. These are looked for in the system's font folders when a text has more than that.
-_WIDE_FONTS = (
-    "NotoSansCJK-Regular.ttc",
-    "wqy-microhei.ttc",
-    "wqy-zenhei.ttc",
-    "DroidSansFallbackFull.ttf",
-    "PingFang.ttc",
-    "msyh.ttc",
-    "Arial Unicode.ttf",
-    "DejaVuSans.ttf",
-)
 
 
 def contact_sheet(hits: Sequence[Hit], out_png: str | Path, *, title: str) -> None:
@@ -49,15 +36,15 @@ def contact_sheet(hits: Sequence[Hit], out_png: str | Path, *, title: str) -> No
     shown = hits[:_MOST_ON_SHEET]
     columns = max(1, min(_COLUMNS, len(shown)))
     width = max(columns, 3) * (_THUMB + _GAP) + _GAP  # three at least, so that the title has room
-    heading = _wrap(_plain(title), _font(28, title), width - 2 * _GAP, most_lines=3)
+    heading = _wrap(_plain(title), font_for(28, title), width - 2 * _GAP, most_lines=3)
     top = _GAP + 38 * len(heading) + 30 + _GAP
     rows = -(-len(shown) // columns)
     sheet = Image.new("RGB", (width, top + rows * (_THUMB + _CAPTION + _GAP)), _PAPER)
     draw = ImageDraw.Draw(sheet)
 
     for line, text in enumerate(heading):
-        draw.text((_GAP, _GAP + 38 * line), text, fill=_INK, font=_font(28, text))
-    draw.text((_GAP, _GAP + 38 * len(heading) + 4), _summary(len(hits), len(shown)), fill=_FAINT, font=_font(17))
+        draw.text((_GAP, _GAP + 38 * line), text, fill=_INK, font=font_for(28, text))
+    draw.text((_GAP, _GAP + 38 * len(heading) + 4), _summary(len(hits), len(shown)), fill=_FAINT, font=font_for(17))
     for number, (hit, thumbnail) in enumerate(_thumbnails(shown, _THUMB)):
         left = _GAP + (number % columns) * (_THUMB + _GAP)
         upper = top + (number // columns) * (_THUMB + _CAPTION + _GAP)
@@ -144,15 +131,16 @@ def _draw_card(
     draw.rounded_rectangle((left - 4, upper - 4, right + 3, lower + _CAPTION - 1), radius=8, fill=_CARD)
     if isinstance(thumbnail, str):
         draw.rectangle((left, upper, right - 1, lower - 1), fill=_PLACEHOLDER)
-        reason = "\n".join(_wrap(_plain(thumbnail), _font(15), _THUMB - 40, most_lines=6))
+        reason = "\n".join(_wrap(_plain(thumbnail), font_for(15), _THUMB - 40, most_lines=6))
         middle = (left + _THUMB // 2, upper + _THUMB // 2)
-        draw.multiline_text(middle, reason, fill=_FAINT, font=_font(15), anchor="mm", align="center")
+        draw.multiline_text(middle, reason, fill=_FAINT, font=font_for(15), anchor="mm", align="center")
     else:
         sheet.paste(thumbnail, (left + (_THUMB - thumbnail.width) // 2, upper + (_THUMB - thumbnail.height) // 2))
-    draw.text((left + 6, lower + 6), str(hit.rank), fill=_ACCENT, font=_font(17))
-    draw.text((right - 6, lower + 6), f"{hit.score:.3f}", fill=_INK, font=_font(17), anchor="ra")
+    draw.text((left + 6, lower + 6), str(hit.rank), fill=_ACCENT, font=font_for(17))
+    draw.text((right - 6, lower + 6), f"{hit.score:.3f}", fill=_INK, font=font_for(17), anchor="ra")
     name = _plain(hit.path.name)
-    draw.text((left + 6, lower + 28), _shorten(name, _font(14, name), _THUMB - 12), fill=_FAINT, font=_font(14, name))
+    font = font_for(14, name)
+    draw.text((left + 6, lower + 28), _shorten(name, font, _THUMB - 12), fill=_FAINT, font=font)
 
 
 def _thumbnails(hits: Sequence[Hit], side: int) -> Iterator[tuple[Hit, Image.Image | str]]:
@@ -177,20 +165,6 @@ def _summary(found: int, shown: int) -> str:
 def _plain(text: str) -> str:
     """One line without what cannot be encoded (file names and arguments may hold foreign bytes)."""
     return " ".join(text.encode("utf-8", "replace").decode().split())
-
-
-def _font(size: int, text: str = "") -> Font:
-    return _load_font(size, max(text, default="") > "\u024f")  # the last of Latin Extended-B
-
-
-@lru_cache
-def _load_font(size: int, wide: bool) -> Font:
-    for name in _WIDE_FONTS if wide else ():
-        try:
-            return ImageFont.truetype(name, size)
-        except OSError:
-            continue
-    return ImageFont.load_default(size)
 
 
 def _wrap(text: str, font: Font, width: int, *, most_lines: int) -> list[str]:
