@@ -20,7 +20,12 @@ BUILDERS = {
     "ucm_captions": ("ucm_captions", "UCMCaptions"),
     "sydney_captions": ("sydney_captions", "SydneyCaptions"),
     "toy_scenes": ("toy_scenes", "ToyScenes"),
+    "weibo": ("weibo", "Weibo"),
+    "fakeddit": ("fakeddit", "Fakeddit"),
+    "posts": ("posts", "Posts"),
     "coco_json": ("coco_json", "CocoJson"),
+    "voc_xml": ("voc_xml", "VocXml"),
+    "yolo_txt": ("yolo_txt", "YoloTxt"),
     "indiscernible": ("indiscernible", "Indiscernible"),
 }
 _BUILDER_CONFIG_FIELDS = ("name", "version", "data_dir", "data_files", "description", "contents")

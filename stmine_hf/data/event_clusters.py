@@ -10,11 +10,15 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 COPY = 0.5  # similarity from which two texts are copies of each other
 EVENT = 0.08  # mean similarity from which two groups of texts are of one event
+
+VALIDATIONS = ("released", "events")  # where a set's validation split comes from
 
 _LINKS = re.compile(r"https?://[!-~]+|@[\w-]+|&[a-z]+;")
 _NOT_WORDS = re.compile(r"[\W_]+")
@@ -97,6 +101,34 @@ def hold_out(clusters: Sequence[int], labels: Sequence[Hashable], share: float =
             taken += counts[number]
             held.add(int(number))
     return [row for row, number in enumerate(cluster_of.tolist()) if number in held]
+
+
+def split_by_event(posts: Sequence[Any], validation: str, share: float, seed: int) -> list[Any]:
+    """Posts of train and val grouped by event and, on demand, split anew by it. Posts of test stay as they are.
+
+    Args:
+        posts: dataclasses with `text`, `label`, `split` and `group`. Groups that are given (not -1) stay.
+        validation: "released" keeps the splits; "events" pools train and val and holds out whole groups.
+        share: of the pool to hold out, as of `hold_out`.
+        seed: as of `hold_out`.
+
+    Returns:
+        Copies of the posts in their order.
+    """
+    pool = [row for row, post in enumerate(posts) if post.split in ("train", "val")]
+    unknown = [row for row in pool if posts[row].group == -1]
+    first = 1 + max((posts[row].group for row in pool), default=-1)
+    groups = {row: posts[row].group for row in pool}
+    found = event_clusters([posts[row].text for row in unknown])
+    groups.update({row: first + number for row, number in zip(unknown, found, strict=True)})
+    splits = {row: posts[row].split for row in pool}
+    if validation == "events":
+        held = hold_out([groups[row] for row in pool], [posts[row].label for row in pool], share, seed)
+        splits = {row: "train" for row in pool} | {pool[number]: "val" for number in held}
+    return [
+        replace(post, group=groups.get(row, post.group), split=splits.get(row, post.split))
+        for row, post in enumerate(posts)
+    ]
 
 
 def _plain(text: str) -> str:

@@ -1,0 +1,87 @@
+"""Fakeddit: Reddit posts with a picture, labelled by their subreddit in 2, 3 or 6 ways (Nakamura et al., 2020)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .captioned_images import DataFolderError
+from .post_files import BadRow, Columns, Pictures, PostFiles, PostFilesConfig, Row, as_text, pick
+
+# Label i of the files is the i-th name.
+LABELS = {
+    "2_way": ("fake", "true"),
+    "3_way": ("true", "fake with true text", "fake with false text"),
+    "6_way": (
+        "true",
+        "satire",
+        "false connection",
+        "imposter content",
+        "manipulated content",
+        "misleading content",
+    ),
+}
+
+
+@dataclass
+class FakedditConfig(PostFilesConfig):
+    """Options.
+
+    Args:
+        labels: which of the labels: "2_way", "3_way" or "6_way".
+    """
+
+    labels: str = "2_way"
+
+
+class Fakeddit(PostFiles):
+    """Folder: `multimodal_train.tsv`, `multimodal_validate.tsv`, `multimodal_test_public.tsv` and the pictures.
+
+    Also `all_*.tsv` and any other TSV or JSONL files with the columns `id`, `clean_title` and the labels. A picture is
+    named by its post's id, in `images/`, `public_image_set/` or `image_dir`, unless a column `img` tells its name.
+    """
+
+    BUILDER_CONFIG_CLASS = FakedditConfig
+
+    TITLE = "fakeddit"
+    PATTERNS = ("multimodal_*.tsv", "all_*.tsv", "*.tsv", "*.jsonl")
+    EXPECTED = (
+        "multimodal_train.tsv, multimodal_validate.tsv, multimodal_test_public.tsv and the pictures in images/ or "
+        "public_image_set/"
+    )
+    IMAGE_FOLDERS = ("images", "public_image_set", ".")
+    SOURCE = "https://github.com/entitize/Fakeddit"
+    CITATION = """@inproceedings{nakamura2020fakeddit,
+  title={Fakeddit: A New Multimodal Benchmark Dataset for Fine-grained Fake News Detection},
+  author={Nakamura, Kai and Levy, Sharon and Wang, William Yang},
+  booktitle={Language Resources and Evaluation Conference},
+  year={2020}
+}"""
+
+    def _columns(self) -> Columns:
+        return Columns(text=("clean_title", "text"), label=(f"{self._settings.labels}_label",), image=("img",))
+
+    def _find_files(self) -> tuple[Path, list[tuple[Path, str]]]:
+        if self._settings.labels not in LABELS:
+            raise DataFolderError(
+                f"{self.TITLE}: labels has to be {' or '.join(LABELS)}, got {self._settings.labels!r}"
+            )
+        return super()._find_files()
+
+    def _labels(self) -> tuple[str, ...]:
+        return LABELS[self._settings.labels]
+
+    def _label(self, value: Any) -> str:
+        number = as_text(value).strip().removesuffix(".0")
+        numbers = [str(index) for index in range(len(self._labels()))]
+        if number not in numbers:
+            raise BadRow(f"unknown label {number!r}, expected {' or '.join(numbers)}" if number else "no label")
+        return self._labels()[int(number)]
+
+    def _image(self, row: Row, post_id: str, pictures: Pictures) -> tuple[str, Path | None]:
+        if pick(row, self._columns().image):
+            return super()._image(row, post_id, pictures)
+        claimed = as_text(row.get("hasImage")).strip().lower()
+        path = None if claimed == "false" else pictures.find_by_id(post_id)
+        return path.name if path else f"{post_id}.jpg" if claimed == "true" else "", path

@@ -1,0 +1,588 @@
+"""What the sets of posts share: files of posts and a folder of pictures in, one kind of row out.
+
+Each set has a script of its own beside this file (`weibo.py`, `fakeddit.py`, `posts.py`): which files it has and what
+their columns mean. Such a script and this file also work by themselves on datasets 3.x, as `captioned_images` does.
+
+Files are JSONL (or one JSON list), CSV or TSV, in UTF-8. What becomes of a row is decided here:
+
+* Texts stay as they are, empty ones too; only what is no Unicode (half a surrogate pair) becomes U+FFFD.
+* A row without a picture is kept, and so is one whose picture is missing or not readable: its `image` is None. Whether
+  it is readable is told from its header; a file cut short further on fails when it is decoded.
+* Ids that occur twice are told apart: the second row of id 7 becomes 7#2.
+* A row that cannot be understood (no JSON, no text and no picture, unknown label or split) is left out.
+
+Everything of this kind is counted and told in one warning a build, with file and line of the first examples.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import datasets
+import PIL.Image
+from datasets.utils import tqdm
+
+from .captioned_images import SPLIT_ALIASES, SPLITS, DataFolderError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff")  # likeliest first
+MOST_LINES = 50  # of one quoted cell; a quotation mark without its other half must not swallow the file
+
+Row = dict[str, Any]
+
+
+class BadRow(ValueError):
+    """A row to be left out; the message is the reason."""
+
+
+@dataclass(slots=True)
+class Post:
+    """One post as a file has it; `place` names its row in messages.
+
+    `label` is a name, "" where there is none. `image` is the picture's name, "" where the post has none; `path` and
+    `stamp` (size and time of the file) tell which file that is, where there is one.
+    """
+
+    place: str
+    split: str
+    post_id: str
+    text: str
+    label: str
+    image: str = ""
+    group: int = -1
+    path: str = ""
+    stamp: tuple[int, int] = (0, 0)
+
+
+class Remarks:
+    """What was left out or amiss: counts by reason, with the first examples."""
+
+    EXAMPLES, REASONS = 3, 6
+
+    def __init__(self) -> None:
+        self.skipped: Counter[str] = Counter()
+        self.amiss: Counter[str] = Counter()
+        self.places: dict[str, list[str]] = {}
+
+    def skip(self, reason: str, place: str) -> None:
+        """A row that is not in the set."""
+        self.skipped[reason] += 1
+        self._note(reason, place)
+
+    def note(self, reason: str, place: str) -> None:
+        """Something amiss with a row that is in the set."""
+        self.amiss[reason] += 1
+        self._note(reason, place)
+
+    def _note(self, reason: str, place: str) -> None:
+        examples = self.places.setdefault(reason, [])
+        if len(examples) < self.EXAMPLES:
+            examples.append(place)
+
+    def copy(self) -> Remarks:
+        other = Remarks()
+        other.skipped, other.amiss = self.skipped.copy(), self.amiss.copy()
+        other.places = {reason: [*places] for reason, places in self.places.items()}
+        return other
+
+    def __bool__(self) -> bool:
+        return bool(self.skipped or self.amiss)
+
+    def __str__(self) -> str:
+        """`skipped 2 rows (2 x not JSON: train.jsonl, line 3; train.jsonl, line 8), 1 x picture not found ...`"""
+        parts = []
+        if number := self.skipped.total():
+            parts.append(f"skipped {number:,} row{'s' * (number > 1)} ({self._list(self.skipped)})")
+        if self.amiss:
+            parts.append(self._list(self.amiss))
+        return ", ".join(parts)
+
+    def _list(self, reasons: Counter[str]) -> str:
+        listed = [
+            f"{count:,} x {reason}: {'; '.join(self.places[reason])}" + "; ..." * (count > len(self.places[reason]))
+            for reason, count in reasons.most_common(self.REASONS)
+        ]
+        rest = len(reasons) - len(listed)
+        return ", ".join(listed) + (f", and {rest} more reasons" if rest else "")
+
+
+def row_features(labels: Sequence[str]) -> datasets.Features:
+    """The row that every set of posts yields."""
+    return datasets.Features(
+        {
+            "post_id": datasets.Value("string"),  # unique in the set
+            "text": datasets.Value("string"),
+            "image": datasets.Image(),  # None where there is none
+            "label": datasets.ClassLabel(names=list(labels)),  # -1 = unknown
+            "filename": datasets.Value("string"),  # of the picture, "" where the post names none
+            "group": datasets.Value("int64"),  # rows of one event, picture, ...; -1 = unknown
+        }
+    )
+
+
+@dataclass(kw_only=True)
+class Columns:
+    """Under which names a set's files have what a post consists of; of several names the first that a row has."""
+
+    text: tuple[str, ...] = ("text",)
+    label: tuple[str, ...] = ("label",)
+    image: tuple[str, ...] = ("image", "img")
+    id: tuple[str, ...] = ("id",)
+    group: tuple[str, ...] = ("group",)
+    split: tuple[str, ...] = ("split",)  # where a row says it, its file's name does not count
+
+
+@dataclass
+class PostFilesConfig(datasets.BuilderConfig):
+    """Options that every set of posts has.
+
+    Args:
+        data_dir: the folder with the files of posts (and, unless `image_dir` is given, the pictures), or one file.
+        image_dir: the folder with the pictures, where it is not in `data_dir`.
+        files: the file of each split, in `data_dir` or as a whole path, where the names are not the usual ones:
+            `{"train": "posts.jsonl"}`.
+        contents: hash of what was found in the folder, so that the cache follows the folder; set by the builder.
+    """
+
+    image_dir: str | None = None
+    files: dict[str, str] | None = None
+    contents: str = ""
+
+
+class PostFiles(datasets.GeneratorBasedBuilder):
+    """Base of the builders; a subclass says which set it is.
+
+    Raises:
+        DataFolderError: at construction, when the folder does not hold the set.
+    """
+
+    VERSION = datasets.Version("1.0.0")  # part of the cache's path: raise it whenever the rows made of a folder change
+    BUILDER_CONFIG_CLASS = PostFilesConfig
+
+    TITLE: str  # in messages
+    LABELS: tuple[str, ...]  # in their order, which must not depend on the order of the rows
+    PATTERNS: tuple[str, ...]  # of the files' names, the first that the folder has
+    EXPECTED: str  # what that comes to, for people
+    IMAGE_FOLDERS: tuple[str, ...] = ("images", ".")  # in data_dir, where image_dir is not given
+    SOURCE = ""
+    CITATION = ""
+    ENCODING = "utf-8"
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._remarks = Remarks()
+        known = {option.name for option in fields(self.BUILDER_CONFIG_CLASS)}
+        self._settings: Any = self.BUILDER_CONFIG_CLASS(**{name: options[name] for name in known & set(options)})
+        self._posts = self._read_folder()
+        digest = sha256(repr([self._labels(), str(self._remarks)]).encode())
+        for post in self._posts:
+            digest.update(repr(post).encode())
+        super().__init__(*args, **{**options, "contents": digest.hexdigest()[:16]})
+
+    def _columns(self) -> Columns:
+        return Columns()
+
+    def _required(self) -> list[tuple[str, ...]]:
+        """The columns that a file has to have, each by one of its names."""
+        return [self._columns().text, self._columns().label]
+
+    def _labels(self) -> Sequence[str]:
+        """The names of the labels, in an order that does not depend on that of the rows."""
+        return self.LABELS
+
+    def _label(self, value: Any) -> str:
+        """The name of a row's label; the value is None or "" where the row has none.
+
+        Raises:
+            BadRow: there is no such label.
+        """
+        name = as_text(value).strip()
+        if name not in self.LABELS:
+            raise BadRow(f"unknown label {name!r}, expected {' or '.join(self.LABELS)}" if name else "no label")
+        return name
+
+    def _image(self, row: Row, post_id: str, pictures: Pictures) -> tuple[str, Path | None]:
+        """Name of the row's picture ("" for none) and where it is."""
+        value = pick(row, self._columns().image)
+        if isinstance(value, list):
+            value = value[0] if value else None
+        name = as_text(value).strip().replace("\\", "/")
+        return name, pictures.find(name) if name else None
+
+    def _arrange(self, posts: list[Post]) -> list[Post]:
+        """The posts with their final splits and groups."""
+        return posts
+
+    def _info(self) -> datasets.DatasetInfo:
+        return datasets.DatasetInfo(
+            description=f"{self.TITLE}: posts of text and picture, {' / '.join(self._labels())}.",
+            features=row_features(self._labels()),
+            homepage=self.SOURCE,
+            citation=self.CITATION,
+        )
+
+    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
+        remarks = self._remarks.copy()
+        posts = self._arrange(self._posts)
+        paths = list(dict.fromkeys(post.path for post in posts if post.path))
+        shown = {
+            path: problem_of_picture(path)
+            for path in tqdm(paths, desc=f"Looking at the pictures of {self.TITLE}", delay=2, leave=False)
+        }
+        label_of = {"": -1, **{name: index for index, name in enumerate(self._labels())}}
+        for post in posts:
+            if problem := shown.get(post.path):
+                remarks.note(f"picture {problem}", f"{post.place}, {post.path}")
+        if remarks:
+            warnings.warn(f"{self.TITLE}: {len(posts):,} posts; {remarks}", stacklevel=2)
+        generators = []
+        for split in SPLITS:
+            rows = [
+                {
+                    "post_id": post.post_id,
+                    "text": post.text,
+                    "image": post.path if post.path and not shown[post.path] else None,
+                    "label": label_of[post.label],
+                    "filename": post.image.rpartition("/")[2],
+                    "group": post.group,
+                }
+                for post in posts
+                if post.split == split
+            ]
+            if rows:
+                # A list is a list of shards to `datasets`: a stream can then be shuffled and shared out row by row.
+                kwargs = {"rows": rows if dl_manager.is_streaming else tuple(rows)}
+                generators.append(datasets.SplitGenerator(name=split, gen_kwargs=kwargs))
+        return generators
+
+    def _generate_examples(self, rows: Iterable[Row]) -> Iterator[tuple[int, Row]]:
+        yield from enumerate(rows)
+
+    def _read_folder(self) -> list[Post]:
+        folder, found = self._find_files()
+        image_dir = self._settings.image_dir
+        if image_dir is not None and not Path(image_dir).expanduser().is_dir():
+            raise DataFolderError(f"{self.TITLE}: no folder {image_dir} (image_dir)")
+        roots = [folder / name for name in self.IMAGE_FOLDERS]
+        pictures = Pictures([Path(image_dir).expanduser().absolute()] if image_dir else roots)
+
+        posts: list[Post] = []
+        ids: Counter[str] = Counter()
+        groups: list[str] = []
+        for file, split in found:
+            seen: dict[str, None] = {}
+            for place, row in self._read_rows(file):
+                seen.update(dict.fromkeys(row))
+                try:
+                    post, group = self._post(split, place, row, pictures)
+                except BadRow as error:
+                    self._remarks.skip(str(error), place)
+                    continue
+                ids[post.post_id] += 1
+                if (count := ids[post.post_id]) > 1:
+                    self._remarks.note("id seen before, made unique", f"{place}, {post.post_id}")
+                    post.post_id += f"#{count}"
+                posts.append(post)
+                groups.append(group)
+            missing = [names for names in self._required() if seen and not seen.keys() & set(names)]
+            if missing:
+                raise DataFolderError(
+                    f"{self.TITLE}: {file} has no column {' or '.join(missing[0])}, but {', '.join(map(str, seen))}"
+                )
+        for post, number in zip(posts, number_groups(groups), strict=True):
+            post.group = number
+        if not posts:
+            why = self._remarks if self._remarks else "the files are empty"
+            files = ", ".join(file.name for file, _ in found)
+            raise DataFolderError(f"{self.TITLE}: no usable row in {files} of {folder}: {why}.")
+        return posts
+
+    def _post(self, split: str, place: str, row: Row, pictures: Pictures) -> tuple[Post, str]:
+        """The post of a row, and the name of its group."""
+        columns = self._columns()
+        if own := as_text(pick(row, columns.split)).strip():
+            split = split_named(own) or ""
+            if not split:
+                raise BadRow(f"unknown split {own!r}, expected {', '.join(SPLITS)}")
+        post_id = as_text(pick(row, columns.id)).strip() or place.replace(", line ", "-").replace(", item ", "-")
+        text = as_text(pick(row, columns.text))
+        image, path = self._image(row, post_id, pictures)
+        if not image and not any(name in row for name in columns.text):
+            raise BadRow(f"no {' or '.join(columns.text)} (there is: {', '.join(map(str, row)) or 'nothing'})")
+        label = self._label(pick(row, columns.label))
+        group = as_text(pick(row, columns.group)).strip()
+        post = Post(place, split, post_id, text, label, image)
+        if image and path is None:
+            self._remarks.note("picture not found (image_dir says where to look)", f"{place}, {image}")
+        elif path is not None:
+            found = path.stat()
+            post.path, post.stamp = str(path), (found.st_size, found.st_mtime_ns)
+        return post, group
+
+    def _read_rows(self, file: Path) -> Iterator[tuple[str, Row]]:
+        return read_rows(file, self._remarks, self.ENCODING)
+
+    def _find_files(self) -> tuple[Path, list[tuple[Path, str]]]:
+        """The set's folder, and its files with their splits."""
+        settings, get = self._settings, f" Get it from {self.SOURCE}." if self.SOURCE else ""
+        if settings.data_dir is None:
+            raise DataFolderError(f"{self.TITLE}: give its folder as data_dir. Expected there: {self.EXPECTED}.{get}")
+        folder = Path(settings.data_dir).expanduser().absolute()
+        if folder.is_file():
+            return folder.parent, [(folder, split_of(folder.name) or "train")]
+        if not folder.is_dir():
+            raise DataFolderError(f"{self.TITLE}: no folder {folder}. Expected: {self.EXPECTED}.{get}")
+        if settings.files is not None:
+            return folder, self._named_files(folder, settings.files)
+        for pattern in self.PATTERNS:
+            matching = sorted(file for file in folder.glob(pattern) if file.is_file())
+            if len(matching) == 1:
+                return folder, [(matching[0], split_of(matching[0].name) or "train")]
+            chosen: dict[str, Path] = {}
+            for file in matching:
+                split = split_of(file.name)
+                if split and split in chosen:
+                    raise DataFolderError(
+                        f"{self.TITLE}: {chosen[split].name} and {file.name} in {folder} are both for {split}: say "
+                        f'which with the option files={{"{split}": ...}}'
+                    )
+                if split:
+                    chosen[split] = file
+            if chosen:
+                return folder, [(chosen[split], split) for split in SPLITS if split in chosen]
+            if matching:
+                raise DataFolderError(
+                    f"{self.TITLE}: the names {', '.join(file.name for file in matching[:4])} in {folder} do not tell "
+                    'the split: say it with the option files={"train": ...}'
+                )
+        entries = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
+        listed = ", ".join(entries[:8]) + (f", and {len(entries) - 8} more" if len(entries) > 8 else "")
+        raise DataFolderError(f"{self.TITLE}: expected {self.EXPECTED} in {folder}, found [{listed}].{get}")
+
+    def _named_files(self, folder: Path, files: Any) -> list[tuple[Path, str]]:
+        if not isinstance(files, Mapping) or not files or set(files) - set(SPLITS):
+            raise DataFolderError(
+                f"{self.TITLE}: files has to say the file of each split ({', '.join(SPLITS)}), such as "
+                f'{{"train": "posts.jsonl"}}; got {files!r}'
+            )
+        named = [(folder / str(files[split]), split) for split in SPLITS if split in files]
+        if missing := [str(file) for file, _ in named if not file.is_file()]:
+            raise DataFolderError(f"{self.TITLE}: no file {', '.join(missing)} (option files)")
+        return named
+
+
+class Pictures:
+    """Finds pictures by name in some folders, with one look into each folder."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self.folders = folders
+        self._listings: dict[str, dict[str, str]] = {}
+
+    def find(self, name: str) -> Path | None:
+        """The picture `images/a.jpg` there, or `a.jpg`; else one whose suffix alone differs, such as `a.png`."""
+        inside, _, bare = name.rpartition("/")
+        places = [os.path.join(folder, inside) for folder in self.folders] if inside else []
+        places += [str(folder) for folder in self.folders]
+        for wanted in (bare, f"{os.path.splitext(bare)[0]}."):
+            for place in places:
+                if wanted in (listing := self._listing(place)):
+                    return Path(place, listing[wanted])
+        return None
+
+    def find_by_id(self, post_id: str) -> Path | None:
+        """The picture whose name is the id and a suffix."""
+        for folder in self.folders:
+            if name := self._listing(str(folder)).get(f"{post_id}."):
+                return Path(folder, name)
+        return None
+
+    def _listing(self, folder: str) -> dict[str, str]:
+        """File names by themselves and, of pictures, by the name up to the dot of the suffix."""
+        if folder not in self._listings:
+            try:
+                names = [entry.name for entry in os.scandir(folder) if entry.is_file()]
+            except (OSError, ValueError):  # ValueError: a NUL in the name
+                names = []
+            ranked = sorted((SUFFIXES.index(s), n) for n in names if (s := os.path.splitext(n)[1].lower()) in SUFFIXES)
+            stems = {os.path.splitext(name)[0] + ".": name for _, name in reversed(ranked)}
+            self._listings[folder] = {**stems, **{name: name for name in names}}
+        return self._listings[folder]
+
+
+def problem_of_picture(path: str) -> str:
+    """Why a file is no picture that can be opened, told from its header; "" where it can."""
+    try:
+        path.encode()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a large picture is none the worse
+            PIL.Image.open(path).close()
+        return ""
+    except PIL.UnidentifiedImageError:
+        return "unreadable (no known format)"
+    except Exception as error:  # damaged files make Pillow's readers raise about anything
+        return f"unreadable ({type(error).__name__})"
+
+
+def number_groups(names: Sequence[str]) -> list[int]:
+    """Numbers of named groups: the names where all are numbers, else by first appearance; -1 for ""."""
+    if all(re.fullmatch(r"[0-9]{1,18}", name) for name in names if name):
+        return [int(name) if name else -1 for name in names]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(name for name in names if name))}
+    return [numbers.get(name, -1) for name in names]
+
+
+def pick(row: Row, names: Sequence[str]) -> Any:
+    """The row's value under the first of the names that it has; None where it has none of them."""
+    return next((row[name] for name in names if name in row), None)
+
+
+def as_text(value: Any) -> str:
+    """A cell as text that can be stored: "" for None, halves of surrogate pairs replaced.
+
+    Raises:
+        BadRow: the cell holds a list or an object.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, (list, dict)):
+        raise BadRow(f"a {type(value).__name__} where a text was expected")
+    text = value if isinstance(value, str) else str(value)
+    if text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text):
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def split_named(name: str) -> str | None:
+    """The split that a word stands for."""
+    split = {**SPLIT_ALIASES, "validate": "val"}.get(name.lower(), name.lower())
+    return split if split in SPLITS else None
+
+
+def split_of(filename: str) -> str | None:
+    """The split that a file's name tells: `val` for text_validate.tsv; None where no word of it does."""
+    words = re.findall(r"[a-z]+", filename.rpartition(".")[0].lower())
+    return next((split for word in words if (split := split_named(word))), None)
+
+
+def read_rows(file: Path, remarks: Remarks, encoding: str = "utf-8") -> Iterator[tuple[str, Row]]:
+    """Rows of a JSONL, JSON, CSV or TSV file, each with its place; what cannot be read is noted."""
+    try:
+        lines = read_lines(file, remarks, encoding)
+        if file.suffix.lower() in (".csv", ".tsv"):
+            yield from read_table(file, lines, remarks)
+        else:
+            yield from read_json_rows(file, lines, remarks)
+    except (OSError, UnicodeError, LookupError) as error:
+        raise DataFolderError(f"{file}: cannot be read as {encoding} ({error})") from None
+
+
+def read_lines(file: Path, remarks: Remarks, encoding: str) -> Iterator[tuple[int, str]]:
+    """Lines with their numbers; bytes of another encoding are replaced and noted."""
+    number = foreign = 0
+    with file.open(encoding=encoding, errors="surrogateescape") as opened:
+        for number, line in enumerate(opened, start=1):
+            if number == 1:
+                line = line.removeprefix("\ufeff")
+            if not line.isascii() and any("\udc80" <= character <= "\udcff" for character in line):
+                line = line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+                remarks.note(f"bytes that are not {encoding}, replaced", f"{file.name}, line {number}")
+                foreign += 1
+            yield number, line
+    if foreign > max(number / 2, 3):
+        raise DataFolderError(
+            f"{file}: {foreign:,} of {number:,} lines are not {encoding}. Save the file as UTF-8, or load it as the "
+            'set posts with the option encoding, such as encoding="gb18030"'
+        )
+
+
+def read_json_rows(file: Path, lines: Iterator[tuple[int, str]], remarks: Remarks) -> Iterator[tuple[str, Row]]:
+    """Objects, one a line; or the items of one list."""
+    for number, line in lines:
+        if not line.strip():
+            continue
+        place = f"{file.name}, line {number}"
+        if number == 1 and line.lstrip().startswith("["):
+            try:
+                items = json.loads(line + "".join(line for _, line in lines))
+            except (ValueError, RecursionError) as error:
+                raise DataFolderError(f"{file} is not JSON ({error}). Was it cut short? Get it again.") from None
+            for index, item in enumerate(items):
+                if isinstance(item, dict):
+                    yield f"{file.name}, item {index}", item
+                else:
+                    remarks.skip("not an object", f"{file.name}, item {index}")
+            return
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            remarks.skip("not JSON", place)
+            continue
+        if isinstance(row, dict):
+            yield place, row
+        else:
+            remarks.skip("not an object", place)
+
+
+def read_table(file: Path, lines: Iterator[tuple[int, str]], remarks: Remarks) -> Iterator[tuple[str, Row]]:
+    """Rows of a table whose first line names the columns. A row of another number of cells is left out."""
+    records = read_records(lines, "\t" if file.suffix.lower() == ".tsv" else None)
+    _, names = next(records, (0, []))
+    names = [name.strip() for name in names]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise DataFolderError(f"{file}, line 1: column {twice[0]!r} occurs twice")
+    for number, cells in records:
+        place = f"{file.name}, line {number}"
+        if len(cells) == len(names):
+            yield place, dict(zip(names, cells, strict=True))
+        else:
+            remarks.skip(f"{len(cells)} cells instead of {len(names)}", place)
+
+
+def read_records(lines: Iterator[tuple[int, str]], delimiter: str | None) -> Iterator[tuple[int, list[str]]]:
+    """Cells of each record, with the number of its first line.
+
+    A quoted cell may hold line breaks. A record that cannot be read so (a lone quotation mark, as in files written
+    without quoting) is split at its delimiters as it stands.
+    """
+    waiting: list[tuple[int, str]] = []
+    width = 0
+    limit = csv.field_size_limit(2**31 - 1)
+    try:
+        while (first := waiting.pop(0) if waiting else next(lines, None)) is not None:
+            number, record = first
+            if not record.strip("\r\n"):
+                continue
+            if delimiter is None:  # the header tells
+                delimiter = max(",;\t", key=record.count)
+            taken: list[tuple[int, str]] = []
+            cells = parse_record(record, delimiter)
+            while cells is None and len(taken) < MOST_LINES:
+                following = waiting.pop(0) if waiting else next(lines, None)
+                if following is None:
+                    break
+                taken.append(following)
+                cells = parse_record(record + "".join(line for _, line in taken), delimiter)
+            if not cells or (taken and len(cells) != width):
+                waiting = taken + waiting
+                cells = record.rstrip("\r\n").split(delimiter)
+            width = width or len(cells)
+            yield number, cells
+    finally:
+        csv.field_size_limit(limit)
+
+
+def parse_record(record: str, delimiter: str) -> list[str] | None:
+    """Cells of a record; [] where it is malformed; None where a quoted cell goes on beyond its end."""
+    try:
+        (cells,) = csv.reader([record], delimiter=delimiter, strict=True)
+        return cells
+    except (csv.Error, ValueError) as error:
+        return None if "unexpected end" in str(error) else []

@@ -1,0 +1,105 @@
+"""Posts of your own: JSONL, JSON, CSV or TSV files with columns for text, label and picture, and the pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .captioned_images import DataFolderError
+from .event_clusters import VALIDATIONS, split_by_event
+from .post_files import BadRow, Columns, Post, PostFiles, PostFilesConfig, Row, as_text, read_rows
+
+
+@dataclass
+class PostsConfig(PostFilesConfig):
+    """Options.
+
+    Args:
+        text_column: the column with the text.
+        label_column: the column with the label; empty cells are unknown labels (-1).
+        image_column: the column with the picture's file name; None takes `image` or `img`, where there is one.
+        id_column, group_column, split_column: columns that may be there: a name for each post; what posts have in
+            common (an event, a picture); the split, where the file's name does not tell it.
+        labels: the labels in their order; None takes those of the files, sorted.
+        encoding: of the files, such as "gb18030".
+        validation: "released" splits as the files say. "events" pools train and val and holds out whole groups; posts
+            without a group are grouped by their texts with `event_clusters`.
+        validation_share: share of the pool that "events" holds out.
+        validation_seed: which groups it holds out.
+    """
+
+    text_column: str = "text"
+    label_column: str = "label"
+    image_column: str | None = None
+    id_column: str = "id"
+    group_column: str = "group"
+    split_column: str = "split"
+    labels: Sequence[str] | None = None
+    encoding: str = "utf-8"
+    validation: str = "released"
+    validation_share: float = 0.1
+    validation_seed: int = 0
+
+
+class Posts(PostFiles):
+    """Folder: one file, or `train.jsonl`, `val.jsonl`, `test.jsonl` (also .json, .csv, .tsv); pictures in `images/` or
+    beside the files. Of a lone file all rows are train rows, unless it has a column `split`.
+    """
+
+    BUILDER_CONFIG_CLASS = PostsConfig
+
+    TITLE = "posts"
+    PATTERNS = ("*.jsonl", "*.json", "*.csv", "*.tsv")
+    EXPECTED = "posts.jsonl, or train.jsonl, val.jsonl and test.jsonl (also .json, .csv, .tsv)"
+
+    def _columns(self) -> Columns:
+        own = self._settings
+        return Columns(
+            text=(own.text_column,),
+            label=(own.label_column,),
+            image=(own.image_column,) if own.image_column else ("image", "img"),
+            id=(own.id_column,),
+            group=(own.group_column,),
+            split=(own.split_column,),
+        )
+
+    def _required(self) -> list[tuple[str, ...]]:
+        columns = self._columns()
+        return [columns.text, columns.label, *([columns.image] if self._settings.image_column else [])]
+
+    def _find_files(self) -> tuple[Path, list[tuple[Path, str]]]:
+        labels, validation = self._settings.labels, self._settings.validation
+        if validation not in VALIDATIONS:
+            raise DataFolderError(f"{self.TITLE}: validation has to be {' or '.join(VALIDATIONS)}, got {validation!r}")
+        if labels is not None and (isinstance(labels, str) or not labels or len(set(labels)) < len(labels)):
+            raise DataFolderError(f'{self.TITLE}: labels has to be a list such as ["fake", "real"], got {labels!r}')
+        return super()._find_files()
+
+    def _read_rows(self, file: Path) -> Iterator[tuple[str, Row]]:
+        return read_rows(file, self._remarks, self._settings.encoding)
+
+    def _labels(self) -> list[str]:
+        if self._settings.labels is not None:
+            return [str(label) for label in self._settings.labels]
+        names = {post.label for post in self._posts} - {""}
+        if not names:
+            raise DataFolderError(
+                f"{self.TITLE}: no row has a label in the column {self._settings.label_column!r}. Give the right "
+                "label_column, or what the labels would be, as labels"
+            )
+        return sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
+
+    def _label(self, value: Any) -> str:
+        name = as_text(value).strip()
+        given = self._settings.labels
+        if name and given is not None and name not in map(str, given):
+            raise BadRow(f"unknown label {name!r}, expected {' or '.join(map(str, given))}")
+        return name
+
+    def _arrange(self, posts: list[Post]) -> list[Post]:
+        settings = self._settings
+        if settings.validation == "released":
+            return posts
+        return split_by_event(posts, settings.validation, settings.validation_share, settings.validation_seed)
