@@ -11,6 +11,7 @@ GLOBAL_GRIDS = {
     7: (7, 1), 8: (4, 2), 9: (3, 3), 16: (4, 4), 25: (5, 5), 36: (6, 6),
 }  # fmt: skip
 POOLINGS = ("avg", "max")
+SEQUENCE_POOLINGS = ("first", "mean")
 SCALING_MODES = ("multiply", "shift")
 
 # Labels by name. Weibo: the official order of the classifier's rows (first appearance in the authors' train.jsonl).
@@ -59,6 +60,8 @@ class MttvConfig(PreTrainedConfig):
             the projection, and is attended to. False masks these tokens.
         cls_token_id: word that opens the sequence, before the picture.
         sep_token_id: word between picture and text.
+        sequence_pooling: what of the transformer's last layer goes into the pooler: "first" takes the state of [CLS],
+            as released; "mean" that of all attended tokens, for encoders pretrained so (E5, MiniLM).
         dropout: probability, everywhere in the transformer; replaces those of `text_config`.
         scaling_mode: what the factors of the scalable classifier do: "multiply" the logits, as released (a negative
             logit then sinks when its factor is above 1), or the mended choice "shift" them by the factors' logarithms
@@ -86,6 +89,7 @@ class MttvConfig(PreTrainedConfig):
         attend_missing: bool = True,
         cls_token_id: int = 101,
         sep_token_id: int = 102,
+        sequence_pooling: str = "first",
         dropout: float = 0.1,
         scaling_mode: str = "multiply",
         **kwargs,
@@ -101,6 +105,7 @@ class MttvConfig(PreTrainedConfig):
         self.attend_missing = attend_missing
         self.cls_token_id = cls_token_id
         self.sep_token_id = sep_token_id
+        self.sequence_pooling = sequence_pooling
         self.dropout = dropout
         self.scaling_mode = scaling_mode
         self._check()
@@ -138,6 +143,10 @@ class MttvConfig(PreTrainedConfig):
                 )
         if self.global_pooling not in POOLINGS:
             raise ValueError(f"MttvConfig: global_pooling must be one of {POOLINGS}, found {self.global_pooling!r}.")
+        if self.sequence_pooling not in SEQUENCE_POOLINGS:
+            raise ValueError(
+                f"MttvConfig: sequence_pooling must be one of {SEQUENCE_POOLINGS}, found {self.sequence_pooling!r}."
+            )
         if self.scaling_mode not in SCALING_MODES:
             raise ValueError(f"MttvConfig: scaling_mode must be one of {SCALING_MODES}, found {self.scaling_mode!r}.")
         if not 0 <= self.dropout < 1:

@@ -79,6 +79,8 @@ class MttvVisionEncoder(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> Tensor:  # (N, 3, H, W) -> (N, C, rows, columns)
         features = self.encoder(pixel_values, return_dict=True).last_hidden_state
+        if isinstance(features, (list, tuple)):  # maps of several stages, as of timm's features_only
+            features = features[-1]
         if features.ndim == 4:
             return features
         side = math.isqrt(features.shape[1])  # tokens: a square of patches, after class and register tokens
@@ -260,9 +262,10 @@ class MttvModel(MttvPreTrainedModel):
             attention_mask = torch.ones(words.shape[:2], dtype=torch.long, device=words.device)
         global_features, region_features = self._as_configured(global_features, region_features, words)
         mask = self._picture_mask(global_features, region_features, image_mask, region_mask)  # (B, 2 + g + r)
+        mask = torch.cat([mask, attention_mask.long()], dim=1)  # (B, 2 + g + r + T)
         encoded = self.encoder(
             inputs_embeds=self._sequence(global_features, region_features, words),  # (B, 2 + g + r + T, D)
-            attention_mask=torch.cat([mask, attention_mask.long()], dim=1),
+            attention_mask=mask,
             position_ids=self._position_ids(words),
             token_type_ids=self._token_type_ids(attention_mask),
             output_attentions=output_attentions,
@@ -270,11 +273,18 @@ class MttvModel(MttvPreTrainedModel):
         )
         outputs = BaseModelOutputWithPooling(
             last_hidden_state=encoded.last_hidden_state,
-            pooler_output=encoded.pooler_output,
+            pooler_output=self._pooled(encoded, mask),
             hidden_states=encoded.hidden_states,
             attentions=encoded.attentions,
         )
         return outputs.to_tuple() if return_dict is False else outputs
+
+    def _pooled(self, encoded: BaseModelOutputWithPooling, mask: Tensor) -> Tensor:  # (B, D)
+        if self.config.sequence_pooling == "first":
+            return encoded.pooler_output
+        states, mask = encoded.last_hidden_state, mask[..., None].to(encoded.last_hidden_state.dtype)
+        mean = (states * mask).sum(dim=1) / mask.sum(dim=1)  # [CLS] is always attended to
+        return self.encoder.pooler(mean[:, None])
 
     def _as_configured(
         self, global_features: Tensor | None, region_features: Tensor | None, words: Tensor

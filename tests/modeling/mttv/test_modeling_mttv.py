@@ -21,6 +21,7 @@ from transformers import (
     BertConfig,
     BertModel,
     ResNetModel,
+    TimmWrapperConfig,
 )
 
 from stmine_hf import MttvConfig, MttvForSequenceClassification, MttvModel, MttvProcessor
@@ -142,6 +143,19 @@ def test_missing_tokens_are_attended_as_released_or_masked(features):
         text_only = {name: features[name] for name in ("input_ids", "attention_mask")}
         same = torch.allclose(model(**text_only).logits, model(**features).logits, atol=1e-5)
         assert same == attend  # with dead projections, only masks can tell a missing picture
+
+
+@torch.no_grad()
+def test_mean_pooling_averages_what_is_attended_to(features):
+    model, _ = tiny_mttv(sequence_pooling="mean", attend_missing=False)
+    features["global_features"][1] = 0  # 4 global tokens of the second post are masked, as is its padding
+    outputs = model.mttv(**features)
+    attended = torch.tensor([1, 0, 0, 0, 0, 1, 1, 1, 1, *features["attention_mask"][1].tolist()]).bool()
+    mean = outputs.last_hidden_state[1, attended].mean(dim=0)
+    expected = torch.tanh(model.mttv.encoder.pooler.dense(mean))
+    torch.testing.assert_close(outputs.pooler_output[1], expected, atol=1e-6, rtol=1e-5)
+    first, _ = tiny_mttv()
+    assert not torch.allclose(first.mttv(**features).pooler_output, outputs.pooler_output)
 
 
 def test_token_types_are_built_inside(tiny, features):
@@ -386,6 +400,14 @@ def test_vision_encoders_of_other_kinds():
         assert model(**processor(text="a", images=PICTURE, boxes=BOXES)).logits.isfinite().all()
 
 
+def test_of_several_maps_the_last_one_counts():
+    stages = {"features_only": True, "out_indices": (0, 1)}
+    config = TimmWrapperConfig(architecture="tf_efficientnet_lite0", model_args=stages)
+    model, processor = tiny_mttv(vision_config=config, vision_width=24)
+    assert model.mttv.vision_encoder(torch.randn(2, 3, 32, 32)).shape == (2, 24, 8, 8)
+    assert model(**processor(text="a", images=PICTURE, boxes=BOXES)).logits.isfinite().all()
+
+
 def test_from_backbones():
     sizes = dict(vocab_size=50, hidden_size=32, num_attention_heads=2, intermediate_size=64)
     bert = BertModel(BertConfig(num_hidden_layers=3, **sizes))
@@ -436,6 +458,7 @@ def test_new_parts_start_as_in_the_released_code():
         ({"num_encoder_layers": 7}, r"num_encoder_layers \(7\) must lie in 1"),
         ({"num_region_tokens": 60}, "max_position_embeddings is 64"),
         ({"global_pooling": "mean"}, "global_pooling must be one of"),
+        ({"sequence_pooling": "max"}, "sequence_pooling must be one of"),
         ({"scaling_mode": "add"}, "scaling_mode must be one of"),
         ({"dropout": 1.0}, "dropout must lie in"),
         ({"cls_token_id": 5000}, r"cls_token_id \(5000\) is not in text_config's vocabulary"),
