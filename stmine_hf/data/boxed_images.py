@@ -4,19 +4,21 @@ Each layout has a script of its own beside this file (`coco_json.py`, `voc_xml.p
 found and read. What becomes of a box is decided here, the same for all of them:
 
 * Boxes are `[x, y, width, height]` in pixels of the picture as it is decoded, x and y those of the upper left corner.
-* A box that is partly outside is clipped; one that is outside, of no area or not finite is dropped.
+* A box that is partly outside (by more than half a pixel) is clipped; one that is outside, of no area or not finite
+  is dropped.
 * The size of a picture is its file's. Where the annotation says another size of the same shape, the picture was
   resized since and the boxes follow; where it says the size before the camera's EXIF rotation, the boxes are turned
   as the picture is; where it says any other size, nobody knows where the boxes belong and the picture is left out.
 * A picture without boxes is kept, and so are crowd regions (`iscrowd`).
 
-What was left out, dropped or mended is counted and told in one warning a build, with examples.
+What was left out, dropped, mended or is odd is counted and told in one warning a build, with examples.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import stat
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -26,11 +28,13 @@ from typing import Any
 
 import datasets
 import PIL.Image
+import PIL.ImageOps
 
-from .captioned_images import SPLITS, DataFolderError
+from .captioned_images import PICTURE_SUFFIXES, SPLITS, DataFolderError
 
+SUFFIXES = (*PICTURE_SUFFIXES, ".webp")
 ORIENTATION = 0x0112  # the EXIF tag
-ROUNDING = 0.5  # pixels a box may stand out before clipping it is worth a word
+ROUNDING = 0.5  # pixels that a box may stand out and stay as it is: tools round
 
 
 def row_features(names: Sequence[str], category_ids: Sequence[int]) -> datasets.Features:
@@ -116,13 +120,18 @@ class Record:
     source: str = ""
 
 
+def count(number: int, thing: str) -> str:
+    """`1 box`, `2 boxes`, `3 pictures`; without a thing just the number."""
+    return f"{number} {thing}{'' if number == 1 else 'es' if thing.endswith('x') else 's'}" if thing else str(number)
+
+
 class Findings:
-    """What was left out, dropped or mended: counts by reason, with the first examples."""
+    """What was left out, dropped, mended or is odd: counts by reason, with the first examples."""
 
     EXAMPLES = 3
 
     def __init__(self) -> None:
-        self.found: dict[str, dict[str, list[str]]] = {"left out": {}, "dropped": {}, "mended": {}}
+        self.found: dict[str, dict[str, list[str]]] = {fate: {} for fate in ("left out", "dropped", "mended", "noted")}
         self.counts: dict[tuple[str, str], int] = {}
 
     def leave_out(self, reason: str, place: str) -> None:
@@ -136,6 +145,10 @@ class Findings:
     def mend(self, reason: str, place: str) -> None:
         """Something that is in the set, but not as the file has it."""
         self._add("mended", reason, place)
+
+    def note(self, reason: str, place: str) -> None:
+        """Something that is in the set as the file has it, but worth a look."""
+        self._add("noted", reason, place)
 
     def _add(self, fate: str, reason: str, place: str) -> None:
         self.counts[fate, reason] = self.counts.get((fate, reason), 0) + 1
@@ -156,17 +169,19 @@ class Findings:
         return bool(self.counts)
 
     def __str__(self) -> str:
-        """`left out 2 pictures (2 x no such file: train.json, images[0], a.jpg; ...), dropped 1 box (...)`"""
+        """`left out 2 pictures: 2 x no such file (images[0], a.jpg; images[1], b.jpg); dropped 1 box: ...`"""
+        things = {"left out": "picture", "dropped": "box"}
         parts = []
-        for fate, one, many in (("left out", "picture", "pictures"), ("dropped", "box", "boxes"), ("mended", "", "")):
+        for fate, reasons in self.found.items():
             if number := self.number(fate):
-                reasons = [
-                    f"{self.counts[fate, reason]} x {reason}: {'; '.join(places)}"
-                    + ("; ..." if self.counts[fate, reason] > len(places) else "")
-                    for reason, places in self.found[fate].items()
+                told = [
+                    f"{self.counts[fate, reason]} x {reason} ("
+                    + "; ".join([*places, "..."][: self.counts[fate, reason]])
+                    + ")"
+                    for reason, places in reasons.items()
                 ]
-                parts.append(f"{fate} {number} {one if number == 1 else many}".strip() + f" ({'. '.join(reasons)})")
-        return ", ".join(parts)
+                parts.append(f"{fate} {count(number, things.get(fate, ''))}: {', '.join(told)}")
+        return "; ".join(parts)
 
 
 @dataclass
@@ -234,10 +249,15 @@ class BoxedImages(datasets.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
         findings = self._findings.copy()
-        placed = [record for record in (place_boxes(record, findings) for record in self._records) if record]
+        bar = datasets.utils.tqdm(self._records, desc="Looking at the pictures", unit="", delay=3)
+        placed = [record for record in (place_boxes(record, findings) for record in bar) if record]
         boxes = sum(len(record.boxes) for record in placed)
+        splits: dict[str, str] = {}
+        for record in placed:
+            if splits.setdefault(record.path, record.split) != record.split:
+                findings.note("picture in two splits", f"{record.filename} in {splits[record.path]}, {record.split}")
         if findings:
-            message = f"{self.TITLE}: {len(placed)} pictures with {boxes} boxes; {findings}"
+            message = f"{self.TITLE}: {count(len(placed), 'picture')} with {count(boxes, 'box')}; {findings}"
             if not placed or (not boxes and findings.number("dropped")):
                 raise DataFolderError(f"{message}. Nothing is left to load.")
             warnings.warn(message, stacklevel=2)
@@ -255,6 +275,12 @@ class BoxedImages(datasets.GeneratorBasedBuilder):
         yield from enumerate(rows)
 
 
+def contents_of(folder: Path) -> str:
+    """The first entries of a folder, for messages."""
+    entries = sorted(path.name + ("/" if path.is_dir() else "") for path in folder.iterdir())
+    return f"[{', '.join(entries[:6])}{', ...' if len(entries) > 6 else ''}]"
+
+
 def find_picture(name: str, roots: Iterable[Path]) -> tuple[str, tuple[int, int]] | None:
     """Path and stamp of the first `root / name` that is a file; after those, of the bare file name in a root."""
     name = name.replace("\\", "/")
@@ -265,7 +291,7 @@ def find_picture(name: str, roots: Iterable[Path]) -> tuple[str, tuple[int, int]
                 found = os.stat(root / candidate)
             except (OSError, ValueError):  # ValueError: a NUL in the name
                 continue
-            if candidate and not os.path.isdir(root / candidate):
+            if stat.S_ISREG(found.st_mode):
                 return str(root / candidate), (found.st_size, found.st_mtime_ns)
     return None
 
@@ -277,10 +303,12 @@ def place_boxes(record: Record, findings: Findings) -> Record | None:
             stored = picture.size
             # not picture.getexif(): that of PNG decodes the whole picture to look behind it
             orientation = PIL.Image.Image.getexif(picture).get(ORIENTATION, 1)
+            turned = orientation in (5, 6, 7, 8)
+            if turned and picture.format == "TIFF":  # some versions of Pillow turn its size already, others do not
+                stored = PIL.ImageOps.exif_transpose(picture).size[::-1]
     except Exception as error:  # damaged files make Pillow's readers raise about anything
         findings.leave_out("unreadable", f"{record.place}, {record.path} ({type(error).__name__}: {error})")
         return None
-    turned = orientation in (5, 6, 7, 8)
     width, height = reversed(stored) if turned else stored  # as the picture will be decoded
     frame = record.size or (width, height)
     boxes = record.boxes
@@ -334,14 +362,12 @@ def clip(box: Box, width: int, height: int, findings: Findings) -> Box | None:
     if left >= right or top >= bottom:
         findings.drop("outside its picture", f"{place} in {width} x {height}")
         return None
-    if max(left - x, top - y, x + box_width - right, y + box_height - bottom) > ROUNDING:
-        findings.mend("box clipped to its picture", f"{place} in {width} x {height}")
-    inside = x >= 0 and y >= 0 and x + box_width <= width and y + box_height <= height
-    bbox = box.bbox if inside else (left, top, right - left, bottom - top)
-    area = bbox[2] * bbox[3]
-    if box.area is not None and 0 < box.area < math.inf:
-        area = box.area if inside else min(box.area, area)
-    return replace(box, bbox=bbox, area=area)
+    area = box.area if box.area is not None and 0 < box.area < math.inf else box_width * box_height
+    if max(left - x, top - y, x + box_width - right, y + box_height - bottom) <= ROUNDING:
+        return replace(box, area=area)
+    findings.mend("box clipped to its picture", f"{place} in {width} x {height}")
+    bbox = (left, top, right - left, bottom - top)
+    return replace(box, bbox=bbox, area=min(area, bbox[2] * bbox[3]))
 
 
 def number_rows(records: Sequence[Record]) -> list[dict[str, Any]]:

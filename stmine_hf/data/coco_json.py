@@ -33,6 +33,7 @@ from .boxed_images import (
     Record,
     category_ids,
     category_label,
+    contents_of,
     find_picture,
 )
 from .captioned_images import SPLIT_ALIASES, SPLITS, DataFolderError, read_json
@@ -179,11 +180,7 @@ class CocoJson(BoxedImages):
                     f"{self.TITLE}: the names {', '.join(file.name for file in matching[:4])} in {folder} do not tell "
                     'the split: say it with the option files={"train": ...}'
                 )
-        entries = sorted(path.name + ("/" if path.is_dir() else "") for path in folder.iterdir())
-        raise DataFolderError(
-            f"{self.TITLE}: expected {self.LAYOUT}. In {folder} found "
-            f"[{', '.join(entries[:6]) + (', ...' if len(entries) > 6 else '')}]"
-        )
+        raise DataFolderError(f"{self.TITLE}: expected {self.LAYOUT}. In {folder} found {contents_of(folder)}")
 
     def _number_categories(self, contents: Mapping[Path, dict[str, list]]) -> dict[int, int]:
         """Label of each category id; sets the names. All files together, so that the splits agree."""
@@ -317,18 +314,17 @@ class Reader:
 
     def _read_boxes(self, annotations: list, by_id: dict[Any, Record | None]) -> None:
         taken: set[int] = set()
-        seen: dict[int, set] = {}  # boxes of the pictures, for those listed twice
+        seen: dict[int, dict] = {}  # of each picture the boxes, with the picture's id there: it may have two
         for index, annotation in enumerate(annotations):
             place = f"{self.name}, annotations[{index}]"
             try:
-                record = by_id[annotation["image_id"]]
-            except (KeyError, TypeError) as error:
-                reason = "of no picture in the list" if isinstance(error, KeyError) else "malformed"
-                self.findings.drop(reason, f"{place} ({type(error).__name__}: {error})")
-                continue
-            if record is None:
-                continue  # its picture is left out, and counted
-            try:
+                image_id = annotation["image_id"]
+                if image_id not in by_id:
+                    self.findings.drop("of no picture in the list", f"{place}, image_id {image_id!r}")
+                    continue
+                record = by_id[image_id]
+                if record is None:
+                    continue  # its picture is left out, and counted
                 x, y, width, height = (real(value) for value in annotation["bbox"])
                 category = annotation["category_id"]
                 label = self.labels.get(category) if is_whole(category) else None
@@ -344,11 +340,10 @@ class Reader:
             box_id = annotation.get("id")
             box_id = box_id if is_whole(box_id) and box_id > 0 else None
             key = (label, x, y, width, height, iscrowd)
-            others = seen.setdefault(id(record), set())
-            if key in others and (box_id in taken or annotation["image_id"] != record.image_id):
+            first = seen.setdefault(id(record), {}).setdefault(key, (index, image_id))
+            if first[0] != index and (box_id in taken or first[1] != image_id):
                 self.findings.drop("listed twice", place)
                 continue
-            others.add(key)
             if box_id in taken:
                 self.findings.mend("box of an id that is taken: given a new one", f"{place}, id {box_id}")
                 box_id = None
