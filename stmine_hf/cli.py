@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from .commands import convert, evaluate, pictures, version
+from .commands import convert, evaluate, export, pictures, version
 from .errors import StmineError
 
 app = typer.Typer(
@@ -48,6 +48,7 @@ def stmine(
 app.add_typer(pictures.app)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(convert.app, name="convert")
+app.add_typer(export.app, name="export")
 app.add_typer(version.app)
 
 

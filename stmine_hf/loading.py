@@ -65,9 +65,15 @@ def load_mttv(
 def load_sat(
     model: str | Path | None = None, device: str | torch.device | None = None
 ) -> tuple[SatForObjectDetection, SatImageProcessor]:
-    """Loads a SAT (or NanoDet-m) detector for use; see `load_fisvl`."""
-    from . import SatForObjectDetection, SatImageProcessor
+    """Loads a SAT (or NanoDet-m) detector for use; see `load_fisvl`.
 
+    A folder written by `stmine export sat` opens too: what it gives is called in the same way, and runs on the CPU.
+    """
+    from . import SatForObjectDetection, SatImageProcessor
+    from .export.runtimes_sat import is_exported, open_exported
+
+    if model is not None and is_exported(model):
+        return open_exported(model)  # type: ignore[return-value]
     return _load("SAT", SatForObjectDetection, SatImageProcessor, str(model or DEFAULT_SAT), device)
 
 

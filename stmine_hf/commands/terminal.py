@@ -14,9 +14,17 @@ import typer
 
 from ..errors import StmineError
 
-FisvlOption = Annotated[
-    str | None, typer.Option("--model", help="Model folder or Hub id. Default: the fisvl-lite-rsicd of this release.")
-]
+
+def _model_option(repository: str) -> Any:
+    return Annotated[
+        str | None,
+        typer.Option("--model", help=f"Model folder or Hub id. Default: the {repository} of this release."),
+    ]
+
+
+FisvlOption = _model_option("fisvl-lite-rsicd")
+MttvOption = _model_option("mttv-lite-weibo")
+SatOption = _model_option("sat-coco-small")
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, mps ... Default: an accelerator if there is one.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 

@@ -1,0 +1,1 @@
+"""Models for other runtimes: ONNX, ncnn and 8-bit integers, each checked against PyTorch."""

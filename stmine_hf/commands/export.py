@@ -1,0 +1,112 @@
+"""`stmine export ...`: a model for another runtime, checked against PyTorch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .terminal import JsonOption, SatOption, print_json, prints_only_json, require_folder, stmine_command
+
+CHECKED_PICTURES = 64  # enough for the ranges of activations, seconds of work
+
+app = typer.Typer(no_args_is_help=True, help="Write a model for another runtime, checked against PyTorch.")
+
+
+@app.callback()
+def export() -> None:
+    """A group even while there is one command in it."""
+
+
+@app.command(
+    "sat",
+    epilog="""[bold]Examples[/bold]
+
+  stmine export sat --format onnx --out sat.onnx.d
+
+  stmine export sat --format ncnn --size 320 --out sat.ncnn.d
+
+  stmine export sat --format int8 --pictures my_pictures --out sat.int8.d
+
+  stmine export sat --format int8 --pictures my_pictures --out sat.int8.d --dataset coco_json --data-dir data/coco
+
+The folder is a model to `stmine detect --model` and `stmine evaluate sat --model`.""",
+)
+def export_sat(
+    out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
+    format: Annotated[
+        str, typer.Option(help="onnx (any size), ncnn (phones; one size) or int8 (ONNX with 8-bit convolutions).")
+    ] = "onnx",
+    model: SatOption = None,
+    size: Annotated[int, typer.Option(help="Height and width of ncnn's input and of the check; 32 divides it.")] = 320,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder of pictures to check with; int8 measures its ranges on them.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Score PyTorch and the export on this data set too, as `stmine evaluate sat`.")
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of that data set.")] = None,
+    split: Annotated[str, typer.Option(help="Its split.")] = "val",
+    as_json: JsonOption = False,
+) -> None:
+    """Write a detector as ONNX, for ncnn, or in 8-bit integers, and print how far it is from PyTorch.
+
+    Boxes come before the suppression of doubles: `stmine detect` does that, and the image processor saved beside.
+    """
+    from ..export.export_sat import export_sat
+    from ..export.runtimes_sat import open_exported
+    from ..loading import load_sat
+
+    require_folder(out)
+    with prints_only_json(as_json):
+        network, processor = load_sat(model, device="cpu")
+        report = export_sat(
+            network, processor, out, format=format, size=size, pictures=_pictures(pictures, size) if pictures else ()
+        )
+        document: dict[str, Any] = {**asdict(report), "folder": str(out)}
+        if dataset:
+            scores = {"pytorch": (network, processor), format: open_exported(out)}
+            document["ap"] = {
+                name: _average_precision(*pair, dataset, data_dir, split, not as_json) for name, pair in scores.items()
+            }
+    if as_json:
+        print_json(document)
+        return
+    print(f"Written: {out} ({report.file_bytes:,} bytes, {format})")
+    print(
+        f"Against PyTorch on {report.inputs} input(s): class probabilities differ by at most "
+        f"{report.score_difference:.2g}, boxes by {report.box_difference:.2g} pixels"
+    )
+    for name, value in document.get("ap", {}).items():
+        print(f"AP on {dataset} {split}, {name}: {value:.4f}")
+    print(f"Next: {stmine_command()} detect PICTURES --model {out} --out found")
+
+
+def _pictures(folder: Path, size: int) -> list[Any]:
+    """The first readable pictures of a folder."""
+    from ..errors import StmineError
+    from ..search.images import PictureError, find_pictures, open_picture
+
+    found = []
+    for file in find_pictures(folder):
+        try:
+            found.append(open_picture(folder / file.path, size))
+        except PictureError:
+            continue
+        if len(found) == CHECKED_PICTURES:
+            break
+    if not found:
+        raise StmineError(f"{folder}: expected a folder with pictures to check with, found none that can be read.")
+    return found
+
+
+def _average_precision(
+    model: Any, processor: Any, dataset: str, data_dir: Path | None, split: str, progress: bool
+) -> float:
+    from .. import load_dataset
+    from ..training.evaluation_sat import evaluate_detection
+
+    rows = load_dataset(dataset, data_dir=data_dir, split=split)
+    return evaluate_detection(model, processor, rows, progress=progress).metrics["ap"]
