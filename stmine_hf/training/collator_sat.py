@@ -1,0 +1,127 @@
+"""From rows with boxes to SAT training batches: pictures read when needed, crowds left out, augmentation."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..errors import StmineError
+from ..modeling.sat.image_processing_sat import to_rgb
+from ..search.images import PictureError, picture_errors
+from .reports import decode_image, undecoded
+from .transforms_fisvl import seeded
+
+logger = logging.getLogger(__name__)
+
+Transform = Callable[[Image.Image, Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
+
+
+class BoxedPictures(torch.utils.data.Dataset):
+    """The samples of an epoch: one a picture, pictures without boxes among them.
+
+    An item is a mapping: `image` (RGB PIL), `boxes` (float `(n, 4)`, xyxy in its pixels), `class_labels` (`(n,)`, of
+    the model), `image_id` and `seed` (int). Everything random about it follows from `(seed, epoch, index)`, so that
+    neither the number of workers nor an interruption changes a run. Crowd regions are left out: nobody knows how many
+    objects they are. A picture that cannot be read is replaced by the next one that can, counted in `unreadable` and
+    named once in the log.
+
+    Args:
+        rows: A `datasets.Dataset` of `stmine_hf.load_dataset`.
+        names: The data set's categories in the order of its labels.
+        label2id: Class of each category of the model by its name.
+        seed: Seed of the run.
+
+    Raises:
+        StmineError: Categories that the model does not have, no box at all, or pictures none of which can be read.
+    """
+
+    def __init__(self, rows: Any, names: Sequence[str], label2id: Mapping[str, int], seed: int = 0):
+        if unknown := [name for name in names if name not in label2id]:
+            raise StmineError(
+                f"The data set has categories that the model does not have: {', '.join(map(repr, unknown))}; the "
+                f"model's are {', '.join(map(repr, label2id))}."
+            )
+        self.rows = undecoded(rows)
+        self.seed = seed
+        self.boxes, self.class_labels, crowds = [], [], 0
+        for objects in rows["objects"]:
+            kept = [i for i, crowd in enumerate(objects["iscrowd"]) if not crowd]
+            crowds += len(objects["iscrowd"]) - len(kept)
+            corner_and_size = torch.tensor([objects["bbox"][i] for i in kept], dtype=torch.float32).reshape(-1, 4)
+            self.boxes.append(torch.cat([corner_and_size[:, :2], corner_and_size[:, :2] + corner_and_size[:, 2:]], 1))
+            classes = [label2id[names[objects["category"][i]]] for i in kept]
+            self.class_labels.append(torch.tensor(classes, dtype=torch.int64))
+        if crowds:
+            logger.info("%d crowd regions are left out of training.", crowds)
+        if not any(map(len, self.boxes)):
+            raise StmineError(f"None of the {len(self.boxes)} training pictures has a box.")
+        # In shared memory: worker processes write the one and read the other.
+        self._bad = torch.zeros(len(self.boxes), dtype=torch.bool).share_memory_()
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+
+    @property
+    def unreadable(self) -> int:
+        """Number of pictures found unreadable so far."""
+        return int(self._bad.sum())
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch[0] = epoch
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        for step in range(len(self)):
+            row = (index + step) % len(self)
+            if (image := self._read(row)) is not None:
+                break
+        else:
+            raise StmineError("None of the training pictures can be read; is data_dir the right folder?")
+        return {
+            "image": image,
+            "boxes": self.boxes[row],
+            "class_labels": self.class_labels[row],
+            "image_id": self.rows[row]["image_id"],
+            "seed": hash((self.seed, int(self._epoch), index)) % 2**63,
+        }
+
+    def _read(self, row: int) -> Image.Image | None:
+        """The picture of a row as RGB, or None (and a line in the log, once) when it cannot be read."""
+        if self._bad[row]:
+            return None
+        record = self.rows[row]
+        try:
+            with picture_errors():
+                return to_rgb(decode_image(record["image"]))
+        except PictureError as error:
+            self._bad[row] = True
+            logger.warning("Skipped %s: %s", record["filename"], error)
+            return None
+
+
+@dataclass
+class SatCollator:
+    """Items of `BoxedPictures` to a batch of `SatForObjectDetection`.
+
+    Gives `pixel_values (n, 3, H, W)` and `labels`: for each picture `class_labels` and `boxes` of what is in sight.
+
+    Args:
+        transform: Picture, boxes, labels to the model's input; see `transforms_sat.SatTransform`.
+    """
+
+    transform: Transform
+
+    def __call__(self, items: list[dict[str, Any]]) -> dict[str, Any]:
+        pictures, labels = [], []
+        for item in items:
+            with seeded(item["seed"]):
+                pixels, target = self.transform(item["image"], item["boxes"], item["class_labels"])
+            pictures.append(pixels)
+            labels.append(target)
+        return {"pixel_values": torch.stack(pictures), "labels": labels}
