@@ -23,6 +23,7 @@ BUILDERS = {
     "weibo": ("weibo", "Weibo"),
     "fakeddit": ("fakeddit", "Fakeddit"),
     "posts": ("posts", "Posts"),
+    "toy_posts": ("toy_posts", "ToyPosts"),
     "coco_json": ("coco_json", "CocoJson"),
     "voc_xml": ("voc_xml", "VocXml"),
     "yolo_txt": ("yolo_txt", "YoloTxt"),
@@ -44,20 +45,29 @@ def load_dataset(
     cache_dir: str | Path | None = None,
     **options: Any,
 ) -> datasets.Dataset | datasets.DatasetDict | datasets.IterableDataset | datasets.IterableDatasetDict:
-    """Load a captioned set by name.
+    """Load a data set by name.
 
-    Rows: `image` (PIL, decoded when touched; the file itself stays where it is), `captions` (list of str),
-    `caption_weights` (list of float, see `caption_weights` in `captioned_images`), `label` (ClassLabel, -1 = unknown),
-    `image_id` (int, unique in its split), `filename` (str).
+    Rows of the captioned sets: `image` (PIL, decoded when touched; the file itself stays where it is), `captions`
+    (list of str), `caption_weights` (list of float, see `caption_weights` in `captioned_images`), `label` (ClassLabel,
+    -1 = unknown), `image_id` (int, unique in its split), `filename` (str).
+
+    Rows of the sets of posts: `post_id` (str, unique in the set), `text` (str, "" for none), `image` (PIL as above, or
+    None), `label` (ClassLabel, -1 = unknown), `filename` (str, of the picture; "" where the post names none), `group`
+    (int, the same for posts of one event or picture; -1 = unknown). What becomes of bad rows: see `post_files`.
+
+    Rows of the sets with boxes: see `row_features` in `boxed_images`.
 
     Args:
-        name: rsicd, rsitmd, ucm_captions, sydney_captions or toy_scenes.
-        data_dir: folder with the set's files in any of the layouts of `captioned_images`; toy_scenes has none.
+        name: captioned sets: rsicd, rsitmd, ucm_captions, sydney_captions, toy_scenes. Posts: weibo, fakeddit, posts
+            (your own), toy_posts. With boxes: coco_json, voc_xml, yolo_txt, indiscernible.
+        data_dir: folder with the set's files in any of the layouts of `captioned_images` or of the set's own script;
+            the toy sets have none.
         split: `train`, `val` or `test`, or a slice such as `train[:100]` (not when streaming); None gives all of them.
         streaming: yield rows without writing a cache.
         cache_dir: where the row tables are cached; default: that of the `datasets` library.
-        options: of the set's builder: `image_dir`, `weight_average`, `weight_low` of the captioned sets; `count`,
-            `seed`, `size` of toy_scenes.
+        options: of the set's builder: `image_dir`, `weight_average`, `weight_low` of the captioned sets; `image_dir`,
+            `files`, `validation` ("events" holds out whole events) and more of the posts, see `WeiboConfig`,
+            `FakedditConfig`, `PostsConfig`; `count`, `seed`, `size` of the toy sets.
 
     Raises:
         DataError: with what was expected, what was found and what to do.
