@@ -1,0 +1,40 @@
+"""Opening a detector of regions by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import stmine_hf
+
+from ..errors import StmineError
+from ..modeling.mttv.processing_mttv import TransformersDetector
+
+if TYPE_CHECKING:
+    import torch
+
+
+def load_detector(name: str | Path, device: str | torch.device | None = None) -> TransformersDetector:
+    """A detector of regions: any model for `AutoModelForObjectDetection`, SAT among them.
+
+    No code from the folder is run: a model of a kind that transformers and this package do not know is refused.
+
+    Args:
+        name: folder or Hub id.
+        device: where to run; by default the CPU.
+
+    Raises:
+        StmineError: no such model here, or one that is no detector.
+    """
+    stmine_hf.SatForObjectDetection  # noqa: B018  touching it registers the family with the Auto classes
+    try:
+        detector = TransformersDetector.from_pretrained(str(name))
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise StmineError(
+            f"{name}: no detector found. Expected the folder or Hub id of a model for AutoModelForObjectDetection "
+            f"({reason[:200]})."
+        ) from error
+    if device is not None:
+        detector.model.to(device)
+    return detector

@@ -1,0 +1,164 @@
+"""Files of posts: every row is either a post or a problem with its line; nothing is lost on the way."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import pytest
+from odd_posts import ODD_TEXTS, bad_pictures, odd_pictures
+
+from stmine_hf.errors import StmineError
+from stmine_hf.posts.reading import count_posts, picture, read_posts, whole_text
+from stmine_hf.search.images import PictureError
+
+
+def written(folder: Path, content: str | bytes, name: str = "posts.jsonl") -> Path:
+    file = folder / name
+    file.write_bytes(content.encode() if isinstance(content, str) else content)
+    return file
+
+
+def problems(file: Path) -> dict[int, str]:
+    rows = list(read_posts(file))
+    assert len(rows) == count_posts(file)
+    assert all((row.post is None) == (row.problem is not None) for row in rows)
+    return {row.line: row.problem for row in rows if row.problem}
+
+
+@pytest.fixture
+def image(tmp_path) -> str:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").write_bytes(odd_pictures()["palette.png"])
+    return "images/a.png"
+
+
+def test_json_lines(tmp_path, image):
+    lines = [
+        {"id": "x", "text": "假", "image": image, "label": "fake", "more": [1]},
+        {"id": 7, "text": "two", "image": [image, str(tmp_path / image)]},
+        {"text": "no id", "image": None},
+        {"id": "", "img": image},
+        {"id": "7", "text": "not the post 7", "image": ""},
+    ]
+    rows = list(read_posts(written(tmp_path, "\ufeff" + "\n\n".join(map(json.dumps, lines)))))
+    assert [row.line for row in rows] == [1, 3, 5, 7, 9]
+    assert [row.id for row in rows] == [row.post.id for row in rows] == ["x", 7, "line 5", "line 7", "7"]
+    assert [row.post.text for row in rows] == ["假", "two", "no id", "", "not the post 7"]
+    assert [len(row.post.images) for row in rows] == [1, 2, 0, 1, 0]
+    assert all(image().size == (40, 30) for row in rows for image in row.post.images)
+
+
+def test_tables(tmp_path, image):
+    cells = [["id", "text", "image", "note"], ["a", 'two\nlines, "quoted"', image, ""], ["", "假", "", "x"]]
+    with open(tmp_path / "posts.csv", "w", newline="", encoding="utf-8-sig") as file:
+        csv.writer(file).writerows(cells)
+    (tmp_path / "posts.tsv").write_text('id\ttext\timage\na\tan "open quote\t\n', encoding="utf-8")
+    rows = list(read_posts(tmp_path / "posts.csv"))
+    assert [(row.line, row.id, row.post.text) for row in rows] == [
+        (2, "a", 'two\nlines, "quoted"'),
+        (4, "line 4", "假"),
+    ]
+    assert rows[0].post.images[0]().mode == "RGB" and len(rows[1].post.images) == 0
+    assert count_posts(tmp_path / "posts.csv") == 2
+    assert [row.post.text for row in read_posts(tmp_path / "posts.tsv")] == ['an "open quote']
+
+
+def test_odd_texts_come_through_unchanged(tmp_path):
+    lines = [json.dumps({"id": name, "text": text}) for name, text in ODD_TEXTS.items()]
+    found = {row.id: row.post.text for row in read_posts(written(tmp_path, "\n".join(lines))) if row.post}
+    assert found == {name: text for name, text in ODD_TEXTS.items() if text.strip()}
+    (half,) = read_posts(written(tmp_path, '{"id": "\\ud83d", "text": "a \\ud83d\\ude00 b \\ud83d"}'))
+    assert half.post.text == "a 😀 b \ufffd" and half.id == "\ufffd"
+    assert whole_text("plain 假") == "plain 假"
+
+
+def test_bad_json_lines_are_told_by_line(tmp_path):
+    lines = [
+        b'{"id": 1, "text": "good"}',
+        b'{"id": 2, "text": "cut sho',
+        b"[1, 2]",
+        b'{"id": 4, "text": "\xff\xfe"}',
+        b'{"id": 5, "text": 12}',
+        b'{"id": [6], "text": "x"}',
+        b'{"id": 7, "text": " ", "image": ""}',
+        b'{"id": 8, "text": "x", "image": 3}',
+        b'{"id": 1, "text": "again"}',
+        b'{"id": 10, "text": ' + b"[" * 100_000,
+        b'{"id": 11, "text": ' + b"9" * 5000 + b"}",
+        b'{"id": 12, "text": "x", "image": ["", "a.png"]}',
+        b"null",
+        b'{"id": 14, "text": "good"}',
+    ]
+    found = problems(written(tmp_path, b"\n".join(lines)))
+    assert set(found) == set(range(2, 14))
+    assert found[2] == "not JSON at column 19: Unterminated string starting"
+    assert found[3] == "expected an object with text and image, found a list"
+    assert found[4] == "not UTF-8 (byte 0xff at 19)"
+    assert found[5] == "text: expected a string, found a number"
+    assert found[6] == "id: expected a string or a whole number, found a list"
+    assert found[7] == "neither text nor picture" and found[9] == "the id of line 1 again"
+    assert found[8] == found[12] == "image: expected a path or a list of paths"
+    assert found[10].startswith("not JSON") and found[11].startswith("not JSON") and "null" in found[13]
+
+
+def test_bad_rows_of_tables_are_told_by_line(tmp_path):
+    rows = [b"id,text", b"1,good", b"2,too,many", b"3", b"", b"5,\xb0\xa1", b'6,"a"b', b"1,again", b"8,", b"9,good"]
+    found = problems(written(tmp_path, b"\r\n".join(rows), "posts.csv"))
+    assert set(found) == {3, 4, 6, 7, 8, 9}
+    assert found[3] == "expected 2 columns, found 3" and found[4] == "expected 2 columns, found 1"
+    assert found[6] == "not UTF-8: save the file as UTF-8" and found[7].startswith("not a row of a table")
+    assert found[8] == "the id of line 2 again" and found[9] == "neither text nor picture"
+    found = problems(written(tmp_path, b'id,text\n1,good\n2,"never closed\n3,lost', "open.csv"))
+    assert list(found) == [3] and "unexpected end of data" in found[3]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", b"", "found an empty file"),
+        ("a.csv", b"id;text;image\n1;a;b", "separated by commas, found 'id;text;image'"),
+        ("a.tsv", b"id,text\n", "separated by tabs"),
+        ("a.csv", "id,text\n".encode("utf-16"), "this is UTF-16. Save it as UTF-8"),
+        ("a.jsonl", "{}".encode("utf-16"), "this is UTF-16"),
+    ],
+)
+def test_files_of_another_kind_are_told(tmp_path, name, content, message):
+    with pytest.raises(StmineError, match=message):
+        list(read_posts(written(tmp_path, content, name)))
+
+
+def test_missing_files_are_told(tmp_path):
+    with pytest.raises(StmineError, match="no such file"):
+        list(read_posts(tmp_path / "none.jsonl"))
+    with pytest.raises(StmineError, match="a folder"):
+        count_posts(tmp_path)
+    assert list(read_posts(written(tmp_path, ""))) == []
+
+
+def test_pictures_that_cannot_be_read_say_which_and_why(tmp_path):
+    for name, content in bad_pictures().items():
+        (tmp_path / name).write_bytes(content)
+    os.symlink(tmp_path, tmp_path / "folder")
+    names = [*bad_pictures(), "gone.png", "folder", "nul\0.png", "half\ud83d.png", "https://t.cn/a.jpg"]
+    lines = [json.dumps({"id": number, "image": name}) for number, name in enumerate(names)]
+    reasons = {}
+    for row in read_posts(written(tmp_path, "\n".join(lines))):
+        with pytest.raises(PictureError) as error:
+            row.post.images[0]()
+        reasons[names[row.id]] = str(error.value)
+    assert reasons["cut.png"].startswith("cut.png: corrupt or cut short") and "empty file" in reasons["empty.jpg"]
+    assert "over the limit" in reasons["huge.png"]
+    assert reasons["gone.png"] == "gone.png: file not found" and "a folder" in reasons["folder"]
+    assert "download the picture" in reasons["https://t.cn/a.jpg"] and "nul" in reasons["nul\0.png"]
+
+
+def test_pictures_keep_their_size_and_stand_upright(tmp_path):
+    from PIL import Image
+
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be turned by a quarter
+    Image.new("RGB", (3000, 2000), "green").save(tmp_path / "a.jpg", exif=turned)
+    assert picture(tmp_path / "a.jpg").size == (2000, 3000)
