@@ -68,10 +68,10 @@ class DetectionScores:
             for k, (name, boxes) in enumerate(zip(self.names, self.boxes, strict=True))
         ]
 
-    def pr_curve(self, iou: float = 0.5, name: str | None = None) -> np.ndarray | None:
+    def pr_curve(self, iou: float = 0.5, name: str | None = None) -> np.ndarray:
         """(101,) precision at the recalls 0, 0.01 ... 1: of one class, or the mean of those that have boxes.
 
-        None where there is nothing to find.
+        NaN where there is nothing to find.
 
         Raises:
             ValueError: `iou` is not one of the ten thresholds, or there is no such class.
@@ -83,7 +83,7 @@ class DetectionScores:
             raise ValueError(f"no class {name!r} among {', '.join(self.names)}")
         curves = self.precision[at[0], :, :, 0]  # (101, K)
         chosen = [k for k, boxes in enumerate(self.boxes) if boxes and name in (None, self.names[k])]
-        return curves[:, chosen].mean(axis=1) if chosen else None
+        return curves[:, chosen].mean(axis=1) if chosen else np.full(len(RECALLS), np.nan)
 
 
 def detection_scores(
@@ -159,6 +159,45 @@ def box_ious(boxes: Any, others: Any, crowd: Sequence[bool] | None = None) -> np
     if crowd is not None:
         whole = np.where(np.asarray(crowd, dtype=bool), areas, whole)
     return np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)
+
+
+def match_detections(
+    truth: Sequence[Sequence[float]],
+    labels: Sequence[int],
+    crowd: Sequence[bool],
+    boxes: Sequence[Sequence[float]],
+    found: Sequence[int],
+    iou: float = 0.5,
+) -> tuple[list[bool], list[bool | None]]:
+    """Which boxes of a picture were found and which detections are right, as COCO decides at one IoU.
+
+    Args:
+        truth: xywh boxes, with their `labels` and whether each is a `crowd`.
+        boxes: xywh boxes of the detections, surest first, with their labels `found`.
+        iou: least overlap.
+
+    Returns:
+        For each box whether it was found; for each detection whether it is right, None where a crowd excuses it.
+
+    Example:
+        >>> match_detections([[0, 0, 9, 9]], [1], [False], [[0, 0, 9, 8], [0, 0, 9, 9]], [1, 1])
+        ([True], [True, False])
+    """
+    overlaps = box_ious(boxes, truth, crowd)
+    seen, verdicts = [False] * len(truth), list[bool | None]()
+    for detection, label in enumerate(found):
+        near = [
+            place
+            for place in np.argsort(-overlaps[detection], kind="stable")
+            if overlaps[detection, place] >= iou and labels[place] == label
+        ]
+        free = next((place for place in near if not (seen[place] or crowd[place])), None)
+        if free is not None:
+            seen[free] = True
+            verdicts.append(True)
+        else:
+            verdicts.append(None if any(crowd[place] for place in near) else False)
+    return seen, verdicts
 
 
 def _mean(values: np.ndarray) -> float | None:

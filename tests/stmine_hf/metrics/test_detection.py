@@ -15,7 +15,7 @@ from pycocotools.cocoeval import COCOeval
 
 from stmine_hf.errors import StmineError
 from stmine_hf.metrics import detection
-from stmine_hf.metrics.detection import IOUS, RECALLS, box_ious, detection_scores
+from stmine_hf.metrics.detection import IOUS, RECALLS, box_ious, detection_scores, match_detections
 
 STATS = ["ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"]
 STATS += ["ar1", "ar10", "ar100", "ar_small", "ar_medium", "ar_large"]
@@ -136,7 +136,7 @@ def test_a_class_without_boxes_takes_no_part():
     assert after.metrics == before.metrics
     nobody = {"name": "never seen", "boxes": 0, "ap": None, "ap50": None, "ar100": None}
     assert after.per_class() == [*before.per_class(), nobody]
-    assert after.pr_curve(name="never seen") is None and after.pr_curve() == pytest.approx(before.pr_curve())
+    assert np.isnan(after.pr_curve(name="never seen")).all() and after.pr_curve() == pytest.approx(before.pr_curve())
 
 
 def test_sizes_without_boxes_have_no_key():
@@ -153,7 +153,7 @@ def test_nothing_to_find_at_all():
     truth = {"images": [{"id": 1}], "annotations": [], "categories": [{"id": 1, "name": "deer"}]}
     wrong = [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 1}]
     for scores in (detection_scores(truth, wrong), detection_scores({**truth, "images": []}, [])):
-        assert scores.metrics == {} and scores.pr_curve() is None and scores.per_class()[0]["ap"] is None
+        assert scores.metrics == {} and np.isnan(scores.pr_curve()).all() and scores.per_class()[0]["ap"] is None
 
 
 def test_detections_in_crowds_are_excused_and_crowds_need_not_be_found():
@@ -238,6 +238,39 @@ def test_overlaps():
         assert box_ious(boxes, others, flags) == pytest.approx(iou(boxes, others, flags or [0] * 7))
     assert box_ious([], others).shape == (0, 7)
     assert box_ious([[1, 1, 0, 0]], [[1, 1, 0, 0]]).tolist() == [[0.0]]  # no area, no overlap
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_matches_are_those_of_pycocotools(seed):
+    truth, found = made_up(seed, pictures=6, crowds=True)
+    for number, row in enumerate(found):
+        row["score"] += number * 1e-6
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO()
+        coco.dataset = truth
+        coco.createIndex()
+        evaluation = COCOeval(coco, coco.loadRes(found), "bbox")
+        evaluation.evaluate()
+    for image in truth["images"]:
+        there = [row for row in truth["annotations"] if row["image_id"] == image["id"]]
+        own = sorted((row for row in found if row["image_id"] == image["id"]), key=lambda row: -row["score"])
+        seen, verdicts = match_detections(
+            *([row[key] for row in there] for key in ("bbox", "category_id", "iscrowd")),
+            *([row[key] for row in own] for key in ("bbox", "category_id")),
+        )
+        expected_seen, expected = {}, {}
+        for result in evaluation.evalImgs:
+            if result and result["image_id"] == image["id"] and result["aRng"] == [0, 1e10]:
+                expected_seen |= zip(result["gtIds"], result["gtMatches"][0] > 0, strict=True)
+                for number, match, excused in zip(
+                    result["dtIds"], result["dtMatches"][0], result["dtIgnore"][0], strict=True
+                ):
+                    expected[number] = None if excused else bool(match)
+        assert verdicts == [expected[row["id"]] for row in own]
+        crowds = [row["iscrowd"] for row in there]
+        assert [hit for hit, crowd in zip(seen, crowds, strict=True) if not crowd] == [
+            expected_seen[row["id"]] for row in there if not row["iscrowd"]
+        ]
 
 
 def test_without_pycocotools_the_extra_is_named(monkeypatch):

@@ -1,0 +1,175 @@
+"""A detector at work: pictures to named boxes, in batches that never change an answer."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..errors import StmineError
+from ..loading import load_sat
+
+THRESHOLD = 0.4  # least score of what is shown, as in the released demo
+
+
+class Detection(NamedTuple):
+    """One object found.
+
+    `box` is left, top, right, bottom in pixels of the picture, `label` the model's own number of the class.
+    """
+
+    label: int
+    name: str
+    score: float
+    box: tuple[float, float, float, float]
+
+
+class Prepared(NamedTuple):
+    """A picture as the network takes it."""
+
+    pixel_values: Tensor  # (3, H, W)
+    size: tuple[int, int]  # height and width of the picture itself
+
+
+class Detector:
+    """Finds objects in pictures.
+
+    Args:
+        model: a [`SatForObjectDetection`]; a copy with its batch normalisations fused is what runs.
+        processor: its image processor.
+        threshold: least score, exclusive.
+        labels: names of the classes to look for; None for all that the model knows.
+
+    Raises:
+        StmineError: the model does not know such a class, or the threshold is not between 0 and 1.
+
+    Example:
+        >>> detector = Detector.load("hub_cards/sat-coco-small", threshold=0.4)  # doctest: +SKIP
+        >>> [(found.name, found.box) for found in detector([picture])[0]]  # doctest: +SKIP
+        [('deer', (61.2, 80.5, 200.1, 239.0))]
+    """
+
+    def __init__(
+        self, model: Any, processor: Any, *, threshold: float = THRESHOLD, labels: Iterable[str] | None = None
+    ):
+        if not 0 <= threshold < 1:
+            raise StmineError(f"threshold: expected a score from 0 to below 1, found {threshold}.")
+        self.names: dict[int, str] = {int(label): name for label, name in model.config.id2label.items()}
+        self.threshold = threshold
+        self.labels = None if labels is None else sorted(_known_labels(labels, self.names))
+        self.processor = processor
+        self.name = _name(model)
+        self.identity = _identity(model, processor)
+        self._model = copy.deepcopy(model).fuse()
+
+    @classmethod
+    def load(
+        cls, model: str | Path | None = None, *, device: str | torch.device | None = None, **options: Any
+    ) -> Detector:
+        """Opens a model folder or Hub id (None: the one of this release); `options` as for the class itself."""
+        return cls(*load_sat(model, device=device), **options)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides which boxes come out: two runs with equal settings find the same."""
+        names = None if self.labels is None else [self.names[label] for label in self.labels]
+        return {"model": self.name, "identity": self.identity, "threshold": self.threshold, "labels": names}
+
+    def __call__(self, images: Sequence[Image.Image]) -> list[list[Detection]]:
+        """What is in each picture, best first."""
+        return self.detect([prepare(self.processor, image) for image in images])
+
+    def prepare(self, image: Image.Image) -> Prepared:
+        """The part of the work that a thread can do ahead."""
+        return prepare(self.processor, image)
+
+    def detect(self, pictures: Sequence[Prepared]) -> list[list[Detection]]:
+        """What is in each prepared picture, best first."""
+        results = detect_batch(self._model, self.processor, pictures, threshold=self.threshold)
+        return [self._named(result) for result in results]
+
+    def _named(self, result: dict[str, Tensor]) -> list[Detection]:
+        rows = zip(result["labels"].tolist(), result["scores"].tolist(), result["boxes"].tolist(), strict=True)
+        return [
+            Detection(label, self.names[label], score, tuple(box))
+            for label, score, box in rows
+            if self.labels is None or label in self.labels
+        ]
+
+
+def prepare(processor: Any, image: Image.Image) -> Prepared:
+    """A picture of any kind, upright, to what the network takes."""
+    pixel_values = processor(images=image, return_tensors="pt")["pixel_values"][0]
+    return Prepared(pixel_values, (image.height, image.width))
+
+
+@torch.inference_mode()
+def detect_batch(
+    model: Any, processor: Any, pictures: Sequence[Prepared], *, threshold: float, **options: Any
+) -> list[dict[str, Tensor]]:
+    """`scores`, `labels` and `boxes` (xyxy, pixels of the picture) of each picture, on the CPU.
+
+    Only inputs of equal size share a batch: padding a picture further than its own size needs would change what is
+    found near its borders.
+
+    Args:
+        model: in evaluation mode.
+        threshold: least score, exclusive.
+        options: of the processor's `post_process_object_detection`.
+    """
+    groups: dict[torch.Size, list[int]] = {}
+    for number, picture in enumerate(pictures):
+        groups.setdefault(picture.pixel_values.shape, []).append(number)
+    results: dict[int, dict[str, Tensor]] = {}
+    for numbers in groups.values():
+        batch = torch.stack([pictures[number].pixel_values for number in numbers])
+        outputs = model(pixel_values=batch.to(model.device, model.dtype))
+        sizes = [pictures[number].size for number in numbers]
+        found = processor.post_process_object_detection(outputs, threshold=threshold, target_sizes=sizes, **options)
+        results |= zip(numbers, ({key: value.cpu() for key, value in one.items()} for one in found), strict=True)
+    return [results[number] for number in range(len(pictures))]
+
+
+def _known_labels(wanted: Iterable[str], names: dict[int, str]) -> set[int]:
+    """
+    Raises:
+        StmineError: the model has no such class.
+    """
+    label_of = {name.lower(): label for label, name in names.items()}
+    labels = set()
+    for name in wanted:
+        if name.strip().lower() not in label_of:
+            close = get_close_matches(name.strip().lower(), label_of, n=3) or list(label_of)[:10]
+            raise StmineError(
+                f"labels: the model knows no class {name.strip()!r}. Of its {len(label_of)}, did you mean "
+                f"{' or '.join(names[label_of[one]] for one in close)}?"
+            )
+        labels.add(label_of[name.strip().lower()])
+    return labels
+
+
+def _name(model: Any) -> str:
+    name = getattr(model, "name_or_path", None) or type(model).__name__
+    return Path(name).name if Path(name).exists() else name
+
+
+def _identity(model: Any, processor: Any) -> str:
+    """Tells apart models, and processors where they place or colour pictures differently."""
+    digest = blake2b(digest_size=8)
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update((tensor.float() if tensor.is_floating_point() else tensor).contiguous().cpu().numpy().tobytes())
+    settings = [
+        getattr(processor, name) for name in ("fit", "channel_order", "size_divisor", "image_mean", "image_std")
+    ]
+    settings += [processor.size["height"], processor.size["width"], sorted(model.config.id2label.items())]
+    digest.update(json.dumps(settings).encode())
+    return digest.hexdigest()

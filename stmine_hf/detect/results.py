@@ -1,0 +1,70 @@
+"""What a run of the detector leaves behind: COCO results, and a summary that a person can read."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ..search.store import write_atomically
+from .detector import Detection
+
+RESULTS, SUMMARY = "detections.json", "summary.json"
+
+
+def coco_rows(image_id: int, detections: Sequence[Detection], **more: Any) -> list[dict[str, Any]]:
+    """COCO results of one picture or frame: `bbox` is [x, y, w, h]; with the name of the class, and `more`.
+
+    `category_id` is the model's own number of the class (as in its `config.id2label`), not the one of COCO's
+    annotation files, which has gaps.
+    """
+    return [
+        {
+            "image_id": image_id,
+            "category_id": found.label,
+            "category": found.name,
+            "bbox": [round(value, 2) for value in (left, top, right - left, bottom - top)],
+            "score": round(found.score, 5),
+            **more,
+        }
+        for found in detections
+        for left, top, right, bottom in [found.box]
+    ]
+
+
+class RowWriter:
+    """Writes a JSON list row by row, so that it need not fit in memory; the file appears when it is complete."""
+
+    def __init__(self, path: Path):
+        self._path, self._partial = path, path.with_name(f".new-{path.name}")
+        self._separator = "\n"
+
+    def __enter__(self) -> RowWriter:
+        self._file = open(self._partial, "w", encoding="utf-8")
+        self._file.write("[")
+        return self
+
+    def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        for row in rows:
+            self._file.write(self._separator + json.dumps(row, ensure_ascii=False))
+            self._separator = ",\n"
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.write("\n]\n")
+        self._file.close()
+        if kind is None:
+            os.replace(self._partial, self._path)
+        else:
+            self._partial.unlink()
+
+
+def write_summary(folder: Path, summary: Mapping[str, Any]) -> None:
+    """One line for each entry, so that a long list of pictures does not bury the rest."""
+    lines = [f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in summary.items()]
+    text = "{\n" + ",\n".join(lines) + "\n}\n"
+    write_atomically(folder / SUMMARY, lambda temporary: temporary.write_text(text, encoding="utf-8"))

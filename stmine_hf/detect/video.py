@@ -1,0 +1,404 @@
+"""Objects in a video or in what a camera sees: an annotated video and COCO results of its frames.
+
+OUT/
+  NAME.mp4           the annotated video, without sound
+  detections.json    COCO results; `image_id` is the number of the frame from 0, `seconds` its time
+  summary.json       how many frames, how many of them broken, what was found
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from ..errors import StmineError
+from ..search.embedding import batched
+from ..search.images import read_ahead
+from ..search.store import only_writer
+from .detector import Detection, Detector, Prepared
+from .drawing import draw_detections
+from .pictures import JOURNAL, Show
+from .progress import DetectionBar
+from .results import RESULTS, RowWriter, coco_rows, write_summary
+
+# Only these kinds of files are taken for videos: others are pictures, texts, or lists that name further files.
+# fmt: off
+_CONTAINERS = frozenset({
+    "mov", "mp4", "matroska", "webm", "avi", "mpeg", "mpegts", "mpegvideo", "asf", "flv", "ogg", "m4v", "mjpeg",
+    "h264", "hevc", "ivf", "yuv4mpegpipe", "mxf", "dv",
+})
+# fmt: on
+_ENCODERS = {"libx264": {"crf": "20", "preset": "veryfast"}, "libopenh264": {}, "mpeg4": {}}
+_BITS_PER_PIXEL = 0.2  # for encoders that do not choose by quality
+_USUAL_RATE = Fraction(25)  # frames a second where neither file nor camera says
+_CAMERA = re.compile(r"camera(?::(\d+))?$|(/dev/video\d+)$")
+_CAMERA_FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
+
+
+@dataclass
+class VideoReport:
+    """What one run did."""
+
+    video: str = ""  # file name of the annotated video
+    width: int = 0
+    height: int = 0
+    frame_rate: float = 0.0
+    frames: int = 0  # in which objects were looked for
+    broken: int = 0  # frames that could not be decoded, left out
+    missing: int = 0  # frames that the file announces and does not hold: it was cut short
+    with_objects: int = 0
+    classes: dict[str, int] = field(default_factory=dict)  # objects of each, the most frequent first
+    stopped: bool = False  # by Ctrl-C, or because the window was closed
+    seconds: float = 0.0
+
+    @property
+    def objects(self) -> int:
+        return sum(self.classes.values())
+
+    @property
+    def frames_per_second(self) -> float:
+        return self.frames / self.seconds if self.seconds else 0.0
+
+
+class _Frame(NamedTuple):
+    number: int
+    seconds: float
+    image: Image.Image
+    prepared: Prepared
+
+
+def is_camera(source: str | Path) -> bool:
+    """Whether this names a camera: "camera", "camera:1" or "/dev/video1"."""
+    return _CAMERA.match(str(source)) is not None
+
+
+def detect_video(
+    detector: Detector,
+    source: str | Path,
+    out: str | Path,
+    *,
+    batch_size: int = 4,
+    limit: int | None = None,
+    show: Show | None = None,
+    progress: bool = True,
+) -> VideoReport:
+    """Find objects in every frame of a video, or of what a camera sees until Ctrl-C.
+
+    Only a few frames are in memory at a time. The annotated video keeps the rate and the times of the frames; a broken
+    one is left out, and the one before it stays on for its time.
+
+    Args:
+        detector: what looks.
+        source: a video file, or a camera: "camera", "camera:1", "/dev/video1".
+        out: folder for the results, see above; made if missing.
+        batch_size: frames that go through the model at a time (of a camera always one).
+        limit: only the first so many frames.
+        show: given each annotated frame; the run ends when it answers False.
+        progress: show a bar on stderr.
+
+    Raises:
+        StmineError: no such file or camera, not a video, or not one frame of it can be decoded; PyAV is missing.
+    """
+    started, report, out = time.monotonic(), VideoReport(), Path(os.path.abspath(out))
+    camera = _CAMERA.match(str(source))
+    container = _open_camera(camera) if camera else _open_video(Path(source))
+    name = "camera" if camera else Path(source).stem
+    stream = container.streams.video[0]
+    if out.exists() and not out.is_dir():
+        raise StmineError(f"{out}: expected a folder to write to, found a file.")
+    if (out / JOURNAL).exists():
+        raise StmineError(f"{out} holds the results of a folder: choose another folder for those of this video.")
+    out.mkdir(parents=True, exist_ok=True)
+    if not camera and (out / f"{name}.mp4").exists() and (out / f"{name}.mp4").samefile(source):
+        raise StmineError(f"{source} would be overwritten by its annotated copy: choose another folder than {out}.")
+    total = min(filter(None, (None if camera else stream.frames, limit)), default=None)
+    classes: Counter[str] = Counter()
+    report.frame_rate = float(_frame_rate(stream))
+    with only_writer(out), closing(container):
+        video = _VideoWriter(out / f"{name}.mp4", _frame_rate(stream), stream.sample_aspect_ratio)
+        with video, RowWriter(out / RESULTS) as rows, DetectionBar(total, disable=not progress) as bar:
+            frames = _prepared(detector, _decoded(container, stream, report), report, 1 if camera else batch_size)
+            try:
+                for frame, found, drawn in _detected(detector, frames, 1 if camera else batch_size):
+                    video.write(drawn, frame.seconds)
+                    rows.write(coco_rows(frame.number, found, seconds=round(frame.seconds, 3)))
+                    classes.update(one.name for one in found)
+                    report.frames += 1
+                    report.with_objects += bool(found)
+                    report.width, report.height = drawn.size
+                    bar.advance()
+                    if show is not None and not show(drawn):
+                        report.stopped = True
+                    if report.stopped or report.frames == limit:
+                        break
+                else:
+                    report.missing = max(0, stream.frames - report.frames - report.broken)
+            except KeyboardInterrupt:  # what was done so far is worth having
+                report.stopped = True
+            if not report.frames:
+                raise StmineError(f"{source}: not one frame could be decoded ({report.broken} broken ones).")
+    report.video, report.classes = f"{name}.mp4", dict(classes.most_common())
+    report.seconds = time.monotonic() - started
+    summary = {
+        **detector.settings,
+        "source": name if camera else Path(source).name,
+        "video": report.video,
+        "width": report.width,
+        "height": report.height,
+        "frame_rate": round(report.frame_rate, 3),
+        "frames": report.frames,
+        "broken_frames": report.broken,
+        "missing_frames": report.missing,
+        "stopped": report.stopped,
+        "with_objects": report.with_objects,
+        "objects": report.objects,
+        "classes": report.classes,
+    }
+    write_summary(out, summary)
+    return report
+
+
+def _detected(
+    detector: Detector, frames: Iterable[_Frame], batch_size: int
+) -> Iterator[tuple[_Frame, list[Detection], Image.Image]]:
+    """Each frame in order with what was found and its annotated picture, which is drawn in threads."""
+
+    def found() -> Iterator[tuple[_Frame, list[Detection]]]:
+        for batch in batched(frames, batch_size):
+            yield from zip(batch, detector.detect([frame.prepared for frame in batch]), strict=True)
+
+    def draw(one: tuple[_Frame, list[Detection]]) -> tuple[_Frame, list[Detection], Image.Image]:
+        return *one, draw_detections(one[0].image, one[1])
+
+    with closing(read_ahead(draw, found(), workers=2, ahead=batch_size)) as drawn:
+        yield from drawn
+
+
+def _prepared(detector: Detector, decoded: Iterable[Any], report: VideoReport, batch_size: int) -> Iterator[_Frame]:
+    """Decoded frames as pictures, upright and of one size, ready for the model."""
+    size: list[int] = []  # width and height of the first frame, as stored
+
+    def prepare(item: tuple[int, float, Any]) -> _Frame | None:
+        number, seconds, frame = item
+        try:
+            image = _upright(frame.to_image(width=size[0], height=size[1]), frame.rotation)
+        except Exception:  # decoders let odd frames through that no converter takes
+            return None
+        return _Frame(number, seconds, image, detector.prepare(image))
+
+    def of_one_size() -> Iterator[Any]:
+        for item in decoded:
+            size[:] = size or [item[2].width, item[2].height]
+            yield item
+
+    with closing(read_ahead(prepare, of_one_size(), workers=2, ahead=batch_size)) as frames:
+        for frame in frames:
+            if frame is None:
+                report.broken += 1
+            else:
+                yield frame
+
+
+def _decoded(container: Any, stream: Any, report: VideoReport) -> Iterator[tuple[int, float, Any]]:
+    """Number, seconds since the first, and the frame as PyAV has it; broken ones are counted."""
+    import av
+
+    stream.thread_type = "AUTO"
+    # Else frames that refer to a broken one would be dropped without a word.
+    stream.codec_context.flags |= av.codec.context.Flags.output_corrupt
+    rate, number, first = _frame_rate(stream), 0, None
+    for packet in _packets(container, stream):
+        try:
+            frames = packet.decode()
+        except av.error.EOFError:
+            return
+        except av.error.FFmpegError:
+            report.broken += 1
+            number += 1
+            continue
+        for frame in frames:
+            if frame.is_corrupt:
+                report.broken += 1
+            else:
+                seconds = float(number / rate) if frame.time is None else frame.time
+                first = seconds if first is None else first
+                yield number, seconds - first, frame
+            number += 1
+
+
+def _packets(container: Any, stream: Any) -> Iterator[Any]:
+    """The packets up to the end, or to where a cut-short file stops making sense."""
+    import av
+
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.error.FFmpegError:
+            return
+        if packet is None:
+            return
+        yield packet
+
+
+def _upright(image: Image.Image, rotation: int) -> Image.Image:
+    """Phones store a video lying down and note by how many degrees to turn it, counter-clockwise."""
+    turns = {
+        1: Image.Transpose.ROTATE_90,
+        2: Image.Transpose.ROTATE_180,
+        3: Image.Transpose.ROTATE_270,
+    }
+    turn = turns.get(round(rotation / 90) % 4)
+    return image if turn is None else image.transpose(turn)
+
+
+def _frame_rate(stream: Any) -> Fraction:
+    rate = stream.average_rate or stream.guessed_rate
+    if not rate or not 0 < rate <= 1000:
+        return _USUAL_RATE
+    return Fraction(rate).limit_denominator(1001)  # that of 29.97 is exactly 30000 / 1001
+
+
+def _open_video(path: Path) -> Any:
+    """
+    Raises:
+        StmineError: not a readable video.
+    """
+    av = _pyav()
+    if not path.exists():
+        raise StmineError(f"{path}: expected a picture, a video or a folder, found nothing.")
+    if path.is_file() and path.stat().st_size == 0:
+        raise StmineError(f"{path}: the file is empty; copy or record it again.")
+    try:
+        container = av.open(str(path), options={"protocol_whitelist": "file"}, metadata_errors="replace")
+    except (av.error.FFmpegError, OSError) as error:
+        raise StmineError(
+            f"{path}: neither a picture nor a video that can be read ({_reason(error)}). A recording that was cut "
+            "short may lack its index: record or download it again."
+        ) from None
+    if not _CONTAINERS & set(container.format.name.split(",")):
+        kind = container.format.long_name or container.format.name
+        container.close()
+        raise StmineError(f"{path}: expected a picture or a video, found a file of the kind {kind!r}.")
+    if not container.streams.video or container.streams.video[0].codec_context is None:
+        container.close()
+        raise StmineError(f"{path}: there is no video in this file that can be decoded.")
+    return container
+
+
+def _open_camera(camera: re.Match[str]) -> Any:
+    """
+    Raises:
+        StmineError: no such camera, or this system's cameras cannot be opened.
+    """
+    av = _pyav()
+    kind = _CAMERA_FORMATS.get(sys.platform)
+    if kind is None:
+        raise StmineError(f"cameras of this system ({sys.platform}) cannot be opened; record a video and pass that.")
+    number = int(camera[1] or 0)
+    options = {}
+    if kind == "v4l2":
+        device = camera[2] or f"/dev/video{number}"
+    else:
+        devices = _camera_names(av, kind)
+        device = str(number)
+        if kind == "dshow":
+            device = f"video={devices[number]}" if number < len(devices) else "video="
+        else:
+            options["framerate"] = "30"  # without it, many cameras are refused
+    try:
+        return av.open(device, format=kind, options=options)
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        there = ", ".join(f"camera:{n} ({name})" for n, name in enumerate(_camera_names(av, kind))) or "none"
+        raise StmineError(
+            f"camera {device}: cannot be opened ({_reason(error)}). Cameras found here: {there}. Plug one in, allow "
+            "this program to use it, or pass a video file."
+        ) from None
+
+
+def _camera_names(av: Any, kind: str) -> list[str]:
+    if kind == "v4l2":
+        return [str(path) for path in sorted(Path("/dev").glob("video*"))]
+    try:
+        devices = av.enumerate_input_devices(kind)
+    except (AttributeError, OSError, ValueError):  # an older PyAV, or a device that does not tell
+        return []
+    return [device.description for device in devices if "video" in device.media_types]
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error).splitlines()[0]
+
+
+def _pyav() -> Any:
+    try:
+        import av
+    except ImportError:
+        raise StmineError("videos and cameras need PyAV: pip install 'stmine-hf[video]'") from None
+    av.logging.set_level(None)  # broken frames are counted and told in one line
+    return av
+
+
+class _VideoWriter:
+    """An MP4 that appears when it is complete; the first frame sets the size."""
+
+    def __init__(self, path: Path, rate: Fraction, aspect: Fraction | None):
+        self._path, self._partial = path, path.with_name(f".new-{path.name}")
+        self._rate, self._aspect = rate, aspect
+        self._container: Any = None
+        self._last = -1
+
+    def __enter__(self) -> _VideoWriter:
+        return self
+
+    def write(self, image: Image.Image, seconds: float) -> None:
+        import av
+
+        # The encoders' colours come in blocks of two by two pixels.
+        even = image.crop((0, 0, image.width + image.width % 2, image.height + image.height % 2))
+        if self._container is None:
+            self._container = av.open(str(self._partial), "w", format="mp4")
+            self._stream = self._new_stream(even.size)
+        self._last = max(self._last + 1, round(seconds * self._rate))
+        frame = av.VideoFrame.from_image(even)
+        frame.pts, frame.time_base = self._last, 1 / self._rate
+        self._container.mux(self._stream.encode(frame))
+
+    def _new_stream(self, size: tuple[int, int]) -> Any:
+        import av
+
+        for name, options in _ENCODERS.items():
+            try:
+                stream = self._container.add_stream(name, rate=self._rate, options=options)
+            except av.codec.codec.UnknownCodecError:
+                continue
+            stream.width, stream.height = size
+            stream.pix_fmt = "yuv420p"
+            if not options:
+                stream.bit_rate = round(_BITS_PER_PIXEL * size[0] * size[1] * float(self._rate))
+            if self._aspect:
+                stream.codec_context.sample_aspect_ratio = self._aspect
+            return stream
+        raise StmineError("this PyAV can write neither H.264 nor MPEG-4: pip install --force-reinstall av")
+
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        if self._container is None:
+            return
+        if kind is None:
+            self._container.mux(self._stream.encode(None))
+        self._container.close()
+        if kind is None:
+            os.replace(self._partial, self._path)
+        else:
+            self._partial.unlink(missing_ok=True)
