@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import json
-import os
-import platform
 import shutil
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import yaml
@@ -23,12 +20,19 @@ from ..loading import load_fisvl
 from ..search.present import contact_sheet
 from ..training.evaluation_fisvl import HONEST, RetrievalReport, evaluate_retrieval
 from ..training.reports import write_json
-from .repository import WEIGHTS_LIMIT, PublishError, files_of, write_licence, write_model, write_requirements
+from .repository import (
+    ORGANISATION,
+    WEIGHTS_LIMIT,
+    PublishError,
+    files_of,
+    hardware,
+    portable_settings,
+    read_json,
+    write_licence,
+    write_model,
+    write_requirements,
+)
 
-if TYPE_CHECKING:
-    from ..modeling.fisvl.modeling_fisvl import FisvlModel
-
-ORGANISATION = "stmine-hf"
 TEMPLATE = Path(__file__).with_name("fisvl_card.md")
 BACKBONE = "tf_efficientnet_lite0"  # whose origin and licence the template states
 SPLIT = "val"
@@ -52,17 +56,6 @@ REASONS = {
     "one_centre_per_scene": "mended: rows of one scene are no longer pushed apart",
     "scene_mask_positives": "mended: a picture's own caption is no hard negative of it",
     "scene_integer_weights": "mended: weights are not truncated to integers",
-}
-# Settings of a run that say nothing about what it learned.
-_BOOKKEEPING = {
-    "accelerator_config",
-    "dataloader_pin_memory",
-    "debug",
-    "disable_tqdm",
-    "do_eval",
-    "logging_steps",
-    "report_to",
-    "resume_from_checkpoint",
 }
 
 
@@ -127,7 +120,7 @@ def fisvl_card(folder: str | Path) -> ModelCard:
     """
     folder = Path(folder)
     settings = yaml.safe_load((folder / "training" / "config.yaml").read_text(encoding="utf-8"))
-    results = _read_json(folder / "results" / f"{settings['dataset']}_{SPLIT}.json")
+    results = read_json(folder / "results" / f"{settings['dataset']}_{SPLIT}.json")
     model, processor = load_fisvl(folder, device="cpu")
     size = processor.image_processor.size
     with torch.inference_mode():
@@ -144,7 +137,7 @@ def fisvl_card(folder: str | Path) -> ModelCard:
         "published": PUBLISHED,
         "settings": settings,
         "recipe": (folder / "training" / "config.yaml").read_text(encoding="utf-8").strip(),
-        "training": _read_json(folder / "training" / "results.json"),
+        "training": read_json(folder / "training" / "results.json"),
         "config": model.config,
         "released": FisvlConfig.released(),
         "departures": _departures(model.config),
@@ -215,9 +208,9 @@ def _write_training(run: Path, out: Path, data_dir: str | Path) -> str:
         "data_dir": f"data/{dataset}",
         "output_dir": f"outputs/{out.name}",
     }
-    settings = paths | {key: value for key, value in settings.items() if key not in {*paths, *_BOOKKEEPING}}
+    settings = portable_settings(settings, paths)
     rows = load_dataset(dataset, data_dir=data_dir, split=settings.get("train_split", "train"))
-    outcome = _read_json(run / "results.json") if (run / "results.json").is_file() else {}
+    outcome = read_json(run / "results.json") if (run / "results.json").is_file() else {}
     outcome["train_images"] = min(len(rows), int(settings.get("max_train_images") or len(rows)))
     folder = out / "training"
     folder.mkdir(exist_ok=True)
@@ -239,18 +232,11 @@ def _measure(out: Path, dataset: str, data_dir: str | Path, progress: bool) -> R
         "command": f"stmine evaluate fisvl --model {ORGANISATION}/{out.name} --dataset {dataset} "
         f"--data-dir data/{dataset} --split {SPLIT}",
         "date": date.today().isoformat(),
-        "hardware": _hardware(model),
+        "hardware": hardware(model.device),
     }
     write_json(folder / f"{dataset}_{SPLIT}.json", measured | report.to_dict())
     report.draw().savefig(folder / f"{dataset}_{SPLIT}.png", dpi=110)
     return report
-
-
-def _hardware(model: FisvlModel) -> str:
-    """What it ran on, as a class of machines."""
-    if model.device.type == "cuda":
-        return torch.cuda.get_device_name(model.device)
-    return f"{os.cpu_count()} {platform.machine()} CPU cores"
 
 
 def _draw_search(out: Path) -> None:
@@ -263,7 +249,3 @@ def _draw_search(out: Path) -> None:
         (out / PICTURE).parent.mkdir(exist_ok=True)
         with Image.open(sheet) as picture:
             picture.convert("RGB").save(out / PICTURE, quality=85, optimize=True)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))

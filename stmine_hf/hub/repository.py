@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import json
+import os
+import platform
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import StmineError
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, ProcessorMixin
 
+ORGANISATION = "stmine-hf"
 WEIGHTS_LIMIT = 30_000_000  # bytes
 _WEIGHTS = "model.safetensors"
 _DISTRIBUTION = "stmine-hf"
 _CHECKOUT = Path(__file__).resolve().parents[2]
+# Settings of a run that say nothing about what it learned.
+_BOOKKEEPING = {
+    "accelerator_config",
+    "dataloader_pin_memory",
+    "debug",
+    "disable_tqdm",
+    "do_eval",
+    "logging_steps",
+    "report_to",
+    "resume_from_checkpoint",
+}
 
 
 class PublishError(StmineError):
@@ -96,3 +112,26 @@ def files_of(folder: Path) -> list[tuple[str, int]]:
     """Name and size in bytes of every file of a repository but its card, in order."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "README.md")
     return [(path.relative_to(folder).as_posix(), path.stat().st_size) for path in files]
+
+
+def portable_settings(settings: dict[str, Any], paths: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a training run, as a user of the repository would write them.
+
+    Args:
+        settings: of the run's `config.yaml`.
+        paths: what replaces the paths of the machine it ran on; comes first.
+    """
+    return paths | {key: value for key, value in settings.items() if key not in {*paths, *_BOOKKEEPING}}
+
+
+def hardware(device: torch.device) -> str:
+    """What something ran on, as a class of machines."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{os.cpu_count()} {platform.machine()} CPU cores"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
