@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,3 +126,18 @@ class SatCollator:
             pictures.append(pixels)
             labels.append(target)
         return {"pixel_values": torch.stack(pictures), "labels": labels}
+
+
+def first_batches(
+    samples: torch.utils.data.Dataset, collator: SatCollator, count: int, batch_size: int, seed: int = 0
+) -> Iterator[Tensor]:
+    """`pixel_values` of `count` batches at most, each picture once, the same in every process."""
+    loader = torch.utils.data.DataLoader(
+        samples,
+        batch_size=batch_size,
+        shuffle=True,
+        generator=torch.Generator().manual_seed(seed),
+        collate_fn=collator,
+    )
+    for batch in itertools.islice(loader, count):
+        yield batch["pixel_values"]
