@@ -44,6 +44,8 @@ class SatConfig(PreTrainedConfig):
         stem_channels: channels of the first convolution.
         stage_channels: channels of the three backbone stages, at strides 8, 16 and 32; even numbers.
         stage_blocks: blocks of each stage, the first of which halves the resolution.
+        middle_channels: channels inside the blocks of each stage, between their two 1x1 convolutions; None: half of
+            stage_channels, as ShuffleNetV2. Multiples of 16 run fastest.
         neck_channels: channels of the three maps that the neck gives to the head.
         attention: "none", "eca" (one weight for each channel) or "coordinate" (one for each channel and row, one for
             each channel and column), on the neck's maps.
@@ -79,6 +81,7 @@ class SatConfig(PreTrainedConfig):
         stem_channels: int = 16,
         stage_channels: tuple[int, ...] = (116, 232, 464),
         stage_blocks: tuple[int, ...] = (3, 7, 3),
+        middle_channels: tuple[int, ...] | None = None,
         neck_channels: int = 96,
         attention: str = "coordinate",
         attention_reduction: int = 8,
@@ -105,6 +108,7 @@ class SatConfig(PreTrainedConfig):
         self.stem_channels = stem_channels
         self.stage_channels = list(stage_channels)  # as JSON gives them back
         self.stage_blocks = list(stage_blocks)
+        self.middle_channels = None if middle_channels is None else list(middle_channels)
         self.neck_channels = neck_channels
         self.attention = attention
         self.attention_reduction = attention_reduction
@@ -144,6 +148,11 @@ class SatConfig(PreTrainedConfig):
             raise ValueError(
                 "SatConfig: stage_channels and stage_blocks must name three stages (strides 8, 16, 32), found "
                 f"{self.stage_channels} and {self.stage_blocks}."
+            )
+        if self.middle_channels is not None and (len(self.middle_channels) != 3 or min(self.middle_channels) < 1):
+            raise ValueError(
+                "SatConfig: middle_channels must name three stages as stage_channels does, or be None, found "
+                f"{self.middle_channels}."
             )
         for name, least in LEAST.items():
             if getattr(self, name) < least:

@@ -127,7 +127,7 @@ class SatShuffleBlock(nn.Module):
     With stride 2 both halves are made from all channels.
     """
 
-    def __init__(self, config: SatConfig, in_channels: int, out_channels: int, stride: int):
+    def __init__(self, config: SatConfig, in_channels: int, middle_channels: int, out_channels: int, stride: int):
         super().__init__()
         half = out_channels // 2
         self.shortcut = None
@@ -137,9 +137,9 @@ class SatShuffleBlock(nn.Module):
                 SatConvLayer(config, in_channels, half),
             )
         self.branch = nn.Sequential(
-            SatConvLayer(config, in_channels if stride == 2 else half, half),
-            SatConvLayer(config, half, half, 3, stride, depthwise=True, activate=False),
-            SatConvLayer(config, half, half),
+            SatConvLayer(config, in_channels if stride == 2 else half, middle_channels),
+            SatConvLayer(config, middle_channels, middle_channels, 3, stride, depthwise=True, activate=False),
+            SatConvLayer(config, middle_channels, half),
         )
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H / stride, W / stride)
@@ -156,9 +156,10 @@ class SatBackbone(nn.Module):
         self.pool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
         self.stages = nn.ModuleList()
         before = config.stem_channels
-        for width, blocks in zip(config.stage_channels, config.stage_blocks, strict=True):
-            first = SatShuffleBlock(config, before, width, stride=2)
-            others = [SatShuffleBlock(config, width, width, stride=1) for _ in range(blocks - 1)]
+        middles = config.middle_channels or [width // 2 for width in config.stage_channels]
+        for width, middle, blocks in zip(config.stage_channels, middles, config.stage_blocks, strict=True):
+            first = SatShuffleBlock(config, before, middle, width, stride=2)
+            others = [SatShuffleBlock(config, width, middle, width, stride=1) for _ in range(blocks - 1)]
             self.stages.append(nn.Sequential(first, *others))
             before = width
 

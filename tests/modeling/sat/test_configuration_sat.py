@@ -45,6 +45,16 @@ def test_presets():
         SatConfig.preset("nanodet")
 
 
+def test_middle_channels_are_half_of_the_stages_unless_named():
+    plain, same = SatConfig.preset("nanodet-m"), SatConfig.preset("nanodet-m", middle_channels=(58, 116, 232))
+    assert plain.middle_channels is None
+    assert (parameters(plain), multiply_adds(plain, 320)) == (parameters(same), multiply_adds(same, 320))
+    # What examples/distill_sat.py makes of NanoDet-m: every block stays, the budget is kept.
+    trimmed = SatConfig.preset("nanodet-m", stem_channels=16, middle_channels=(48, 112, 176))
+    assert (parameters(trimmed), multiply_adds(trimmed, 320)) == (829_360, 306_636_000)
+    assert parameters(trimmed) <= PUBLISHED_PARAMETERS and multiply_adds(trimmed, 320) <= PUBLISHED_MULTIPLY_ADDS
+
+
 @pytest.mark.parametrize("count", [None, 1, 2, 3, 80])
 def test_round_trip(count, tmp_path):
     """Two classes are what transformers takes for granted and leaves out of the file."""
@@ -70,6 +80,8 @@ def test_class_names():
         ({"attention": "simam"}, "attention must be among .*found 'simam'"),
         ({"stage_blocks": (1, 2)}, "must name three stages"),
         ({"stage_channels": (8, 15, 24)}, r"must be even.*found \[8, 15, 24\]"),
+        ({"middle_channels": (8, 15)}, r"middle_channels must name three stages .* found \[8, 15\]"),
+        ({"middle_channels": (8, 0, 24)}, r"middle_channels must name three stages .* found \[8, 0, 24\]"),
         ({"stage_blocks": (0, 2, 1)}, "stage_blocks must be at least 1"),
         ({"attention_reduction": 32}, r"attention_reduction \(32\) leaves nothing of neck_channels \(16\)"),
         ({"attention": "eca", "attention_kernel_size": 4}, "attention_kernel_size must be odd, found 4"),

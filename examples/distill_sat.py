@@ -1,0 +1,200 @@
+"""Trim NanoDet-m down to SAT's published budget and give it back its skill, without labels.
+
+    stmine convert sat nanodet_m.ckpt --out outputs/nanodet-m-coco
+    python examples/distill_sat.py --parent outputs/nanodet-m-coco --data_dir data/coco_small \\
+        --more data/indiscernible --pictures data/fake_news --out outputs/sat-coco-small
+
+1. *Trim*: 24 -> 16 filters in the stem, 58 -> 48, 116 -> 112, 232 -> 176 channels inside the blocks. The most
+   replaceable channels go, the layers behind them are refitted by least squares (`training/trimming_sat.py`).
+2. *Distil*: the trimmed model learns to predict what its parent predicts of random views of any pictures: class
+   probabilities, distances, maps (`training/distillation_sat.py`). 3,000 steps of about a second on one CPU core.
+
+Run again with the same --out, it goes on where it stopped. `OUT/model` gets the model, `OUT/distillation.json` what
+happened, with the AP on the validation split (which nothing was chosen on) at the end.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+from transformers import set_seed
+
+from stmine_hf import SatConfig, SatForObjectDetection, load_dataset
+from stmine_hf.errors import StmineError
+from stmine_hf.loading import load_sat
+from stmine_hf.modeling.sat.image_processing_sat import to_rgb
+from stmine_hf.search.images import PictureError, Skip, find_pictures, open_picture, picture_errors
+from stmine_hf.training.distillation_sat import Views, distillation_losses, teach
+from stmine_hf.training.ema import WeightEma
+from stmine_hf.training.reports import decode_image, undecoded, write_json
+from stmine_hf.training.trimming_sat import trim, unfuse
+from stmine_hf.training.warm_start import recalibrate_batchnorm
+
+# All multiples of 16: what runtimes handle at once. Narrower inside the blocks, every block stays.
+DESIGN = {"stem_channels": 16, "middle_channels": (48, 112, 176)}
+SIDES = (224, 256, 320)  # of the views; a batch has as many as fill PIXELS
+PIXELS = 2**20
+OWN_SHARE = 0.45  # of the views: from --data_dir; the rest from all other pictures alike
+CALIBRATION = 128  # pictures: the first for refitting, all for the batch norms
+REFITTED_ON = 48
+EMA_DECAY = 0.998
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parent", required=True, help="NanoDet-m: a folder of `stmine convert sat`, or a Hub id")
+    parser.add_argument("--data_dir", required=True, type=Path, help="data set (COCO JSON); `val` is only measured")
+    parser.add_argument("--more", nargs="*", default=[], type=Path, help="COCO JSON sets, their train pictures only")
+    parser.add_argument("--pictures", nargs="*", default=[], type=Path, help="folders of any further pictures")
+    parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--learning_rate", type=float, default=5e-4)
+    parser.add_argument("--warmup_steps", type=int, default=200)
+    parser.add_argument("--save_steps", type=int, default=200)
+    parser.add_argument("--max_pictures", type=int, help="of each source: for a quick trial")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    set_seed(args.seed)
+    args.out.mkdir(parents=True, exist_ok=True)
+
+    # 1. The parent, its batch norms folded into the convolutions: nothing to keep statistics of, and a third faster.
+    parent, processor = load_sat(args.parent, device="cpu")
+    parent.eval().fuse().to(memory_format=torch.channels_last)
+    config = SatConfig.from_dict({**parent.config.to_dict(), **DESIGN})
+
+    # 2. Pictures. Labels are not read.
+    skipped: list[Skip] = []
+    own = dataset_pictures(args.data_dir, skipped, args.max_pictures)
+    others = [picture for folder in args.more for picture in dataset_pictures(folder, skipped, args.max_pictures)]
+    others += [picture for folder in args.pictures for picture in folder_pictures(folder, skipped, args.max_pictures)]
+    groups, shares = ([own, others], [OWN_SHARE, 1 - OWN_SHARE]) if others else ([own], [1.0])
+    views = Views(groups, shares, processor)
+    print(f"{len(own)} pictures of {args.data_dir.name}, {len(others)} others; {len(skipped)} skipped.")
+    for skip in skipped:
+        print(f"  {skip.path}: {skip.reason}")
+
+    # 3. Trim.
+    calibration = views.batch(CALIBRATION, 256, seed=args.seed)
+    state_file = args.out / "state.pt"
+    state = torch.load(state_file, weights_only=True) if state_file.is_file() else None
+    if state is None:
+        model = trim(parent, config, calibration[:REFITTED_ON])
+    else:
+        model = SatForObjectDetection(config).to(memory_format=torch.channels_last)
+        model.load_state_dict(state["model"])
+        print(f"Going on from step {state['step']}.")
+
+    # 4. Distil.
+    ema = WeightEma(model, EMA_DECAY)
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    vectors = [parameter for parameter in model.parameters() if parameter.ndim == 1]
+    groups = [{"params": matrices, "weight_decay": 1e-3}, {"params": vectors, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=args.learning_rate)
+    warmup = torch.optim.lr_scheduler.LinearLR(optimizer, 0.01, total_iters=args.warmup_steps)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, args.steps - args.warmup_steps))
+    scheduler = torch.optim.lr_scheduler.SequentialLR(optimizer, [warmup, cosine], [args.warmup_steps])
+    done, history, seconds = 0, [], 0.0
+    if state is not None:
+        optimizer.load_state_dict(state["optimizer"])
+        scheduler.load_state_dict(state["scheduler"])
+        ema.load(args.out / "ema.safetensors")
+        done, history, seconds = state["step"], state["history"], state["seconds"]
+    start, sums = time.monotonic() - seconds, {}
+    model.train()
+    console = Console(stderr=True)
+    for step in track(range(done + 1, args.steps + 1), "distilling", console=console):
+        generator = torch.Generator().manual_seed(args.seed + 7919 * step)
+        side = SIDES[int(torch.randint(len(SIDES), (), generator=generator))]
+        pixel_values = views.batch(PIXELS // side**2, side, seed=args.seed + 7919 * step)
+        losses = distillation_losses(model, pixel_values, teach(parent, pixel_values))
+        loss = torch.stack(list(losses.values())).sum()
+        if not torch.isfinite(loss):
+            raise StmineError(f"Step {step}: { ({name: term.item() for name, term in losses.items()}) }; stopped.")
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimizer.step()
+        scheduler.step()
+        ema.update()
+        sums = {name: sums.get(name, 0.0) + term.item() for name, term in losses.items()}
+        if step % args.save_steps == 0 or step == args.steps:
+            count = (step - 1) % args.save_steps + 1
+            history.append({"step": step, **{name: round(total / count, 4) for name, total in sums.items()}})
+            console.print(json.dumps(history[-1]))
+            sums = {}
+            ema.save(args.out / "ema.safetensors")
+            torch.save(
+                {
+                    "model": model.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "scheduler": scheduler.state_dict(),
+                    "step": step,
+                    "history": history,
+                    "seconds": time.monotonic() - start,
+                },
+                state_file,
+            )
+
+    # 5. Give the batch norms back, with the statistics of real pictures: the model can be fine-tuned like any other.
+    with ema.applied():
+        final = unfuse(model.eval())
+    recalibrate_batchnorm(final, calibration.split(16))
+    final.save_pretrained(args.out / "model")
+    processor.save_pretrained(args.out / "model")
+
+    # 6. Write up.
+    from stmine_hf.training.evaluation_sat import evaluate_detection
+
+    report = evaluate_detection(final, processor, load_dataset("coco_json", data_dir=args.data_dir, split="val"))
+    write_json(
+        args.out / "distillation.json",
+        {
+            "design": DESIGN,
+            "parameters": sum(parameter.numel() for parameter in final.parameters()),
+            "pictures": {"own": len(own), "others": len(others), "skipped": len(skipped)},
+            "steps": args.steps,
+            "learning_rate": args.learning_rate,
+            "seed": args.seed,
+            "seconds": round(time.monotonic() - start),
+            "history": history,
+            "validation": report.metrics,
+        },
+    )
+    Console().print(report.table())
+    print(f"Written: {args.out}. Next: python examples/package_sat.py --run {args.out} ...")
+
+
+def dataset_pictures(folder: Path, skipped: list[Skip], most: int | None) -> list[Image.Image]:
+    """The train pictures of a data set, as RGB."""
+    rows = undecoded(load_dataset("coco_json", data_dir=folder, split="train"))
+    pictures = []
+    for row in rows.select(range(min(len(rows), most or len(rows)))):
+        try:
+            with picture_errors():
+                pictures.append(to_rgb(decode_image(row["image"])))
+        except PictureError as error:
+            skipped.append(Skip(row["filename"], str(error)))
+    return pictures
+
+
+def folder_pictures(folder: Path, skipped: list[Skip], most: int | None) -> list[Image.Image]:
+    """The pictures of a folder and its subfolders, as RGB."""
+    pictures = []
+    for file in list(find_pictures(folder, on_skip=skipped.append))[:most]:
+        try:
+            pictures.append(open_picture(folder / file.path, side=416))
+        except PictureError as error:
+            skipped.append(Skip(file.path, str(error)))
+    return pictures
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except StmineError as error:
+        raise SystemExit(f"error: {error}") from None
