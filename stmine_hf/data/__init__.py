@@ -28,6 +28,7 @@ BUILDERS = {
     "voc_xml": ("voc_xml", "VocXml"),
     "yolo_txt": ("yolo_txt", "YoloTxt"),
     "indiscernible": ("indiscernible", "Indiscernible"),
+    "toy_camouflage": ("toy_camouflage", "ToyCamouflage"),
 }
 _BUILDER_CONFIG_FIELDS = ("name", "version", "data_dir", "data_files", "description", "contents")
 
@@ -55,11 +56,16 @@ def load_dataset(
     None), `label` (ClassLabel, -1 = unknown), `filename` (str, of the picture; "" where the post names none), `group`
     (int, the same for posts of one event or picture; -1 = unknown). What becomes of bad rows: see `post_files`.
 
-    Rows of the sets with boxes: see `row_features` in `boxed_images`.
+    Rows of the sets with boxes: `image` (as above), `image_id`, `filename`, `width` and `height` (int, pixels of the
+    decoded picture), `source` (str, "" where the set does not tell) and `objects`, five lists of one length: `id`,
+    `bbox` ([x, y, width, height] in pixels), `category` (ClassLabel), `area`, `iscrowd`. What becomes of bad boxes: see
+    `boxed_images`; the numbers of the categories in COCO's tools: `boxed_images.category_ids`; the rows as COCO JSON:
+    `coco_json.to_coco`.
 
     Args:
         name: captioned sets: rsicd, rsitmd, ucm_captions, sydney_captions, toy_scenes. Posts: weibo, fakeddit, posts
-            (your own), toy_posts. With boxes: coco_json, voc_xml, yolo_txt, indiscernible.
+            (your own), toy_posts. With boxes: coco_json, voc_xml, yolo_txt (your own), indiscernible,
+            toy_camouflage.
         data_dir: folder with the set's files in any of the layouts of `captioned_images` or of the set's own script;
             the toy sets have none.
         split: `train`, `val` or `test`, or a slice such as `train[:100]` (not when streaming); None gives all of them.
@@ -67,7 +73,9 @@ def load_dataset(
         cache_dir: where the row tables are cached; default: that of the `datasets` library.
         options: of the set's builder: `image_dir`, `weight_average`, `weight_low` of the captioned sets; `image_dir`,
             `files`, `validation` ("events" holds out whole events) and more of the posts, see `WeiboConfig`,
-            `FakedditConfig`, `PostsConfig`; `count`, `seed`, `size` of the toy sets.
+            `FakedditConfig`, `PostsConfig`; `image_dir`, `files`, `classes`, `one_based`, `sources` of those with boxes,
+            see `CocoJsonConfig`, `VocXmlConfig`, `YoloTxtConfig`, `IndiscernibleConfig`; `count`, `seed`, `size` of
+            the toy sets, and `difficulty` (0 to 1) of toy_camouflage.
 
     Raises:
         DataError: with what was expected, what was found and what to do.
