@@ -58,9 +58,9 @@ def load_dataset(
 
     Rows of the sets with boxes: `image` (as above), `image_id`, `filename`, `width` and `height` (int, pixels of the
     decoded picture), `source` (str, "" where the set does not tell) and `objects`, five lists of one length: `id`,
-    `bbox` ([x, y, width, height] in pixels), `category` (ClassLabel), `area`, `iscrowd`. What becomes of bad boxes: see
-    `boxed_images`; the numbers of the categories in COCO's tools: `boxed_images.category_ids`; the rows as COCO JSON:
-    `coco_json.to_coco`.
+    `bbox` ([x, y, width, height] in pixels), `category` (ClassLabel), `area`, `iscrowd`. What becomes of bad boxes:
+    see `boxed_images`; the numbers of the categories in COCO's tools: `boxed_images.category_ids`; the rows as COCO
+    JSON: `coco_json.to_coco`.
 
     Args:
         name: captioned sets: rsicd, rsitmd, ucm_captions, sydney_captions, toy_scenes. Posts: weibo, fakeddit, posts
@@ -73,9 +73,9 @@ def load_dataset(
         cache_dir: where the row tables are cached; default: that of the `datasets` library.
         options: of the set's builder: `image_dir`, `weight_average`, `weight_low` of the captioned sets; `image_dir`,
             `files`, `validation` ("events" holds out whole events) and more of the posts, see `WeiboConfig`,
-            `FakedditConfig`, `PostsConfig`; `image_dir`, `files`, `classes`, `one_based`, `sources` of those with boxes,
-            see `CocoJsonConfig`, `VocXmlConfig`, `YoloTxtConfig`, `IndiscernibleConfig`; `count`, `seed`, `size` of
-            the toy sets, and `difficulty` (0 to 1) of toy_camouflage.
+            `FakedditConfig`, `PostsConfig`; `image_dir`, `files`, `classes`, `one_based`, `sources` of those with
+            boxes, see `CocoJsonConfig`, `VocXmlConfig`, `YoloTxtConfig`, `IndiscernibleConfig`; `count`, `seed`,
+            `size` of the toy sets, and `difficulty` (0 to 1) of toy_camouflage.
 
     Raises:
         DataError: with what was expected, what was found and what to do.
