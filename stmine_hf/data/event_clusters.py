@@ -18,8 +18,6 @@ import numpy as np
 COPY = 0.5  # similarity from which two texts are copies of each other
 EVENT = 0.08  # mean similarity from which two groups of texts are of one event
 
-VALIDATIONS = ("released", "events")  # where a set's validation split comes from
-
 _LINKS = re.compile(r"https?://[!-~]+|@[\w-]+|&[a-z]+;")
 _NOT_WORDS = re.compile(r"[\W_]+")
 _BITS = 21  # a Unicode character fits in 21 bits, hence three in an integer of 64

@@ -26,13 +26,18 @@ LABELS = {
 
 @dataclass
 class FakedditConfig(PostFilesConfig):
-    """Options.
+    """Options besides those of `PostFilesConfig`.
 
     Args:
         labels: which of the labels: "2_way", "3_way" or "6_way".
     """
 
     labels: str = "2_way"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.labels not in LABELS:
+            raise DataFolderError(f"fakeddit: labels has to be {' or '.join(LABELS)}, got {self.labels!r}")
 
 
 class Fakeddit(PostFiles):
@@ -61,13 +66,6 @@ class Fakeddit(PostFiles):
 
     def _columns(self) -> Columns:
         return Columns(text=("clean_title", "text"), label=(f"{self._settings.labels}_label",), image=("img",))
-
-    def _find_files(self) -> tuple[Path, list[tuple[Path, str]]]:
-        if self._settings.labels not in LABELS:
-            raise DataFolderError(
-                f"{self.TITLE}: labels has to be {' or '.join(LABELS)}, got {self._settings.labels!r}"
-            )
-        return super()._find_files()
 
     def _labels(self) -> tuple[str, ...]:
         return LABELS[self._settings.labels]

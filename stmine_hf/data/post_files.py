@@ -158,6 +158,29 @@ class PostFilesConfig(datasets.BuilderConfig):
     contents: str = ""
 
 
+@dataclass
+class EventSplitConfig(PostFilesConfig):
+    """Options of the sets whose validation split can be drawn anew.
+
+    Args:
+        validation: "released" splits as the files say. "events" pools train and val and holds out whole groups
+            (events, pictures, ...), so that validation shares none with training. The test split is never touched.
+        validation_share: share of the pool that "events" holds out, in (0, 1).
+        validation_seed: which groups it holds out.
+    """
+
+    validation: str = "released"
+    validation_share: float = 0.1
+    validation_seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.validation not in ("released", "events"):
+            raise DataFolderError(f"validation has to be released or events, got {self.validation!r}")
+        if not 0 < self.validation_share < 1:
+            raise DataFolderError(f"validation_share has to lie between 0 and 1, got {self.validation_share}")
+
+
 class PostFiles(datasets.GeneratorBasedBuilder):
     """Base of the builders; a subclass says which set it is.
 
@@ -175,7 +198,6 @@ class PostFiles(datasets.GeneratorBasedBuilder):
     IMAGE_FOLDERS: tuple[str, ...] = ("images", ".")  # in data_dir, where image_dir is not given
     SOURCE = ""
     CITATION = ""
-    ENCODING = "utf-8"
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._remarks = Remarks()
@@ -275,7 +297,7 @@ class PostFiles(datasets.GeneratorBasedBuilder):
         pictures = Pictures([Path(image_dir).expanduser().absolute()] if image_dir else roots)
 
         posts: list[Post] = []
-        ids: Counter[str] = Counter()
+        ids: dict[str, int] = {}  # how many rows came with each
         groups: list[str] = []
         for file, split in found:
             seen: dict[str, None] = {}
@@ -286,10 +308,12 @@ class PostFiles(datasets.GeneratorBasedBuilder):
                 except BadRow as error:
                     self._remarks.skip(str(error), place)
                     continue
-                ids[post.post_id] += 1
-                if (count := ids[post.post_id]) > 1:
-                    self._remarks.note("id seen before, made unique", f"{place}, {post.post_id}")
-                    post.post_id += f"#{count}"
+                if (given := post.post_id) in ids:
+                    self._remarks.note("id seen before, made unique", f"{place}, {given}")
+                    while post.post_id in ids:
+                        ids[given] += 1
+                        post.post_id = f"{given}#{ids[given]}"
+                ids[post.post_id] = 1
                 posts.append(post)
                 groups.append(group)
             missing = [names for names in self._required() if seen and not seen.keys() & set(names)]
@@ -328,7 +352,7 @@ class PostFiles(datasets.GeneratorBasedBuilder):
         return post, group
 
     def _read_rows(self, file: Path) -> Iterator[tuple[str, Row]]:
-        return read_rows(file, self._remarks, self.ENCODING)
+        return read_rows(file, self._remarks)
 
     def _find_files(self) -> tuple[Path, list[tuple[Path, str]]]:
         """The set's folder, and its files with their splits."""

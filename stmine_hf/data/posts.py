@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from .captioned_images import DataFolderError
-from .event_clusters import VALIDATIONS, split_by_event
-from .post_files import BadRow, Columns, Post, PostFiles, PostFilesConfig, Row, as_text, read_rows
+from .event_clusters import split_by_event
+from .post_files import BadRow, Columns, EventSplitConfig, Post, PostFiles, Row, as_text, read_rows
 
 
 @dataclass
-class PostsConfig(PostFilesConfig):
-    """Options.
+class PostsConfig(EventSplitConfig):
+    """Options besides those of `EventSplitConfig`.
 
     Args:
         text_column: the column with the text.
@@ -24,10 +24,6 @@ class PostsConfig(PostFilesConfig):
             common (an event, a picture); the split, where the file's name does not tell it.
         labels: the labels in their order; None takes those of the files, sorted.
         encoding: of the files, such as "gb18030".
-        validation: "released" splits as the files say. "events" pools train and val and holds out whole groups; posts
-            without a group are grouped by their texts with `event_clusters`.
-        validation_share: share of the pool that "events" holds out.
-        validation_seed: which groups it holds out.
     """
 
     text_column: str = "text"
@@ -38,14 +34,19 @@ class PostsConfig(PostFilesConfig):
     split_column: str = "split"
     labels: Sequence[str] | None = None
     encoding: str = "utf-8"
-    validation: str = "released"
-    validation_share: float = 0.1
-    validation_seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        labels = self.labels
+        if labels is not None and (isinstance(labels, str) or not labels or len(set(labels)) < len(labels)):
+            raise DataFolderError(f'posts: labels has to be a list such as ["fake", "real"], got {labels!r}')
 
 
 class Posts(PostFiles):
     """Folder: one file, or `train.jsonl`, `val.jsonl`, `test.jsonl` (also .json, .csv, .tsv); pictures in `images/` or
     beside the files. Of a lone file all rows are train rows, unless it has a column `split`.
+
+    With `validation="events"`, posts without a group are grouped by their texts, see `event_clusters`.
     """
 
     BUILDER_CONFIG_CLASS = PostsConfig
@@ -68,14 +69,6 @@ class Posts(PostFiles):
     def _required(self) -> list[tuple[str, ...]]:
         columns = self._columns()
         return [columns.text, columns.label, *([columns.image] if self._settings.image_column else [])]
-
-    def _find_files(self) -> tuple[Path, list[tuple[Path, str]]]:
-        labels, validation = self._settings.labels, self._settings.validation
-        if validation not in VALIDATIONS:
-            raise DataFolderError(f"{self.TITLE}: validation has to be {' or '.join(VALIDATIONS)}, got {validation!r}")
-        if labels is not None and (isinstance(labels, str) or not labels or len(set(labels)) < len(labels)):
-            raise DataFolderError(f'{self.TITLE}: labels has to be a list such as ["fake", "real"], got {labels!r}')
-        return super()._find_files()
 
     def _read_rows(self, file: Path) -> Iterator[tuple[str, Row]]:
         return read_rows(file, self._remarks, self._settings.encoding)

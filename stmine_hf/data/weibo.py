@@ -6,34 +6,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .captioned_images import DataFolderError
-from .event_clusters import VALIDATIONS, split_by_event
-from .post_files import Columns, Post, PostFiles, PostFilesConfig
+from .event_clusters import split_by_event
+from .post_files import Columns, EventSplitConfig, Post, PostFiles
 
 
 @dataclass
-class WeiboConfig(PostFilesConfig):
-    """Options.
+class WeiboConfig(EventSplitConfig):
+    """Options besides those of `EventSplitConfig`.
 
     Args:
-        validation: "released" takes dev.jsonl. "events" pools train.jsonl and dev.jsonl and holds out whole events,
-            since the released dev shares events and even near-copies with train and the test split does not: scores on
-            it say little about new events. The test split is never touched.
-        validation_share: share of the pool that "events" holds out.
-        validation_seed: which events it holds out.
         extra: a file of further rows, such as "extra_same_post.jsonl" (more pictures of the same posts), in `data_dir`
             or as a whole path. Each goes to the split that it names.
     """
 
-    validation: str = "released"
-    validation_share: float = 0.1
-    validation_seed: int = 0
     extra: str | None = None
 
 
 class Weibo(PostFiles):
     """Folder: `train.jsonl`, `dev.jsonl`, `test.jsonl` (`id`, `label`, `text`, `img`) and the pictures in `images/`.
 
-    `group` is the event of a train or validation row, found from its text by `event_clusters`; -1 for test rows.
+    `group` is the event of a train or validation row, found from its text by `event_clusters`; -1 for test rows. The
+    released dev.jsonl shares events and even near-copies with train.jsonl, while test.jsonl does not: scores on it say
+    little about new events. For choosing a model take `validation="events"`.
     """
 
     BUILDER_CONFIG_CLASS = WeiboConfig
@@ -56,10 +50,6 @@ class Weibo(PostFiles):
 
     def _find_files(self) -> tuple[Path, list[tuple[Path, str]]]:
         folder, found = super()._find_files()
-        if self._settings.validation not in VALIDATIONS:
-            raise DataFolderError(
-                f"{self.TITLE}: validation has to be {' or '.join(VALIDATIONS)}, got {self._settings.validation!r}"
-            )
         if self._settings.extra is not None:
             extra = folder / self._settings.extra
             if not extra.is_file():
