@@ -177,7 +177,7 @@ def detect_pictures(
 
 def _one(path: Path, on_skip: Callable[[Skip], None]) -> Iterator[PictureFile]:
     if not path.exists():
-        raise StmineError(f"{path}: expected a picture, a video or a folder, found nothing.")
+        raise StmineError(f"{path}: expected a picture or a folder of them, found nothing.")
     if file := picture_file(path.name, on_skip, below=path.parent):
         yield file
 

@@ -31,6 +31,7 @@ from .drawing import draw_detections
 from .pictures import JOURNAL, Show
 from .progress import DetectionBar
 from .results import RESULTS, RowWriter, coco_rows, write_summary
+from .sources import CAMERA
 
 # Only these kinds of files are taken for videos: others are pictures, texts, or lists that name further files.
 # fmt: off
@@ -42,7 +43,6 @@ _CONTAINERS = frozenset({
 _ENCODERS = {"libx264": {"crf": "20", "preset": "veryfast"}, "libopenh264": {}, "mpeg4": {}}
 _BITS_PER_PIXEL = 0.2  # for encoders that do not choose by quality
 _USUAL_RATE = Fraction(25)  # frames a second where neither file nor camera says
-_CAMERA = re.compile(r"camera(?::(\d+))?$|(/dev/video\d+)$")
 _CAMERA_FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
 
 
@@ -78,11 +78,6 @@ class _Frame(NamedTuple):
     prepared: Prepared
 
 
-def is_camera(source: str | Path) -> bool:
-    """Whether this names a camera: "camera", "camera:1" or "/dev/video1"."""
-    return _CAMERA.match(str(source)) is not None
-
-
 def detect_video(
     detector: Detector,
     source: str | Path,
@@ -111,7 +106,7 @@ def detect_video(
         StmineError: no such file or camera, not a video, or not one frame of it can be decoded; PyAV is missing.
     """
     started, report, out = time.monotonic(), VideoReport(), Path(os.path.abspath(out))
-    camera = _CAMERA.match(str(source))
+    camera = CAMERA.match(str(source))
     container = _open_camera(camera) if camera else _open_video(Path(source))
     name = "camera" if camera else Path(source).stem
     stream = container.streams.video[0]
@@ -277,7 +272,7 @@ def _open_video(path: Path) -> Any:
     """
     av = _pyav()
     if not path.exists():
-        raise StmineError(f"{path}: expected a picture, a video or a folder, found nothing.")
+        raise StmineError(f"{path}: expected a video, found nothing.")
     if path.is_file() and path.stat().st_size == 0:
         raise StmineError(f"{path}: the file is empty; copy or record it again.")
     try:

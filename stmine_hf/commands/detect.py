@@ -1,0 +1,115 @@
+"""`stmine detect`: objects in a picture, a folder, a video or what a camera sees."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .terminal import DeviceOption, JsonOption, SatOption, from_here, print_json, prints_only_json, require_folder
+
+if TYPE_CHECKING:
+    from ..detect import PictureReport, VideoReport
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog="""[bold]Examples[/bold]
+
+  stmine detect picture.jpg
+
+  stmine detect pictures --out found --threshold 0.3 --labels person,bicycle
+
+  stmine detect street.mp4 --out found
+
+  stmine detect camera --show   # camera:1 for the second one; Ctrl-C ends it
+
+A folder run again, after new pictures came or after an interruption, goes on with what is new."""
+)
+def detect(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="A picture, a folder of pictures, a video, or `camera`.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for what is found. Default: outputs/detect/NAME of the source.")
+    ] = None,
+    model: SatOption = None,
+    threshold: Annotated[float, typer.Option(min=0, max=0.999, help="Least score of an object that is shown.")] = 0.4,
+    labels: Annotated[str | None, typer.Option(help="Only these classes, as person,bicycle. Default: all.")] = None,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Pictures or frames that go through the model at a time; a GPU likes more.")
+    ] = 4,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N pictures or frames.")] = None,
+    show: Annotated[bool, typer.Option("--show", help="Show them in a window, too; closing it ends the run.")] = False,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find objects: annotated pictures or video, detections.json (COCO results) and summary.json.
+
+    Pictures and frames that cannot be read are skipped and counted; nothing is written beside the source.
+    """
+    from ..detect import Detector, detect_pictures, detect_video, source_kind
+
+    kind = source_kind(source)
+    out = out or Path("outputs/detect") / ("camera" if kind == "camera" else Path(source).resolve().stem)
+    require_folder(out)
+    wanted = None if labels is None else labels.split(",")
+    with prints_only_json(as_json), ExitStack() as stack:
+        detector = Detector.load(model, device=device, threshold=threshold, labels=wanted)
+        options: dict[str, Any] = {"batch_size": batch_size, "limit": limit, "progress": not as_json}
+        if show:
+            from ..detect.screen import Screen
+
+            screen = Screen(f"{source} - stmine detect")
+            stack.callback(screen.close)
+            options["show"] = screen.show
+        report: PictureReport | VideoReport
+        report = (detect_pictures if kind == "pictures" else detect_video)(detector, source, out, **options)
+    if as_json:
+        print_json(_document(report, out))
+    else:
+        _show_report(report, out)
+    if kind == "video" and report.stopped and not show:
+        raise typer.Exit(130)  # by Ctrl-C; a camera has no other end
+
+
+def _document(report: PictureReport | VideoReport, out: Path) -> dict[str, Any]:
+    document = {"out": str(out), **asdict(report), "objects": report.objects}
+    if "skipped" in document:
+        document["skipped"] = [skip._asdict() for skip in document["skipped"]]
+    return document
+
+
+def _show_report(report: PictureReport | VideoReport, out: Path, *, most: int = 10) -> None:
+    from ..detect import PictureReport
+
+    if isinstance(report, PictureReport):
+        looked_at, what, speed = report.pictures, "pictures", report.pictures_per_second
+    else:
+        looked_at, what, speed = report.frames, "frames", report.frames_per_second
+    print(f"{report.objects} objects in {report.with_objects} of {looked_at} {what}, {speed:.1f} {what} a second")
+    for name, count in list(report.classes.items())[:most]:
+        print(f"{count:>7}  {name}")
+    if len(report.classes) > most:
+        print(f"         and {len(report.classes) - most} more classes")
+    if isinstance(report, PictureReport):
+        if report.unchanged:
+            print(f"{report.unchanged} pictures were done already")
+        for path, reason in report.skipped[:most]:
+            print(f"  skipped {path}: {reason}")
+        if len(report.skipped) > most:
+            print(f"  ... and {len(report.skipped) - most} more (summary.json lists all)")
+        annotated = out / "pictures"
+    else:
+        if report.broken:
+            print(f"{report.broken} frames are broken and were left out")
+        if report.missing:
+            print(f"the file is cut short: {report.missing} frames are missing at its end")
+        if report.stopped:
+            print("stopped before the end")
+        annotated = out / report.video
+    print(f"Look at: {from_here(annotated)}   {from_here(out / 'detections.json')}")
