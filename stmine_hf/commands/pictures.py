@@ -1,4 +1,4 @@
-"""`stmine index`, `search`, `toy` and `demo`: finding pictures by a sentence or by another picture."""
+"""`stmine index`, `search` and `demo`: finding pictures by a sentence or by another picture."""
 
 from __future__ import annotations
 
@@ -119,35 +119,6 @@ def search(
         if gone := sum(not hit.path.exists() for hit in hits):
             update = f"{stmine_command()} index PICTURES --out {index}"
             print(f"{gone} of these pictures are gone. Bring the index up to date: {update}")
-
-
-@app.command(
-    epilog="""[bold]Examples[/bold]
-
-  stmine toy scenes --count 96
-
-  stmine toy scenes --count 2000 --seed 7   # then: --dataset rsicd --data-dir scenes"""
-)
-def toy(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write: images/ and dataset.json.")],
-    count: Annotated[int, typer.Option(min=3, help="How many pictures.")] = DEMO_PICTURES,
-    seed: Annotated[int, typer.Option(help="The same seed draws the same pictures.")] = 0,
-    as_json: JsonOption = False,
-) -> None:
-    """Draw toy overhead scenes with captions: a picture folder to try everything on, free of any licence.
-
-    dataset.json has the layout of RSICD, so the folder also serves wherever a real data set would.
-    """
-    from ..data.toy_scenes import write_scenes
-
-    require_folder(out)
-    with prints_only_json(as_json):
-        write_scenes(out, count=count, seed=seed)
-    if as_json:
-        print_json({"out": str(out), "count": count, "seed": seed})
-    else:
-        print(f"Written: {count} pictures in {out / 'images'}, their captions in {out / 'dataset.json'}")
-        print(f"Next: {stmine_command()} index {out} --out {out}.index")
 
 
 @app.command(

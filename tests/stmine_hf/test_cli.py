@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from helpers import save_tiny_fisvl
 
+from stmine_hf import load_dataset
 from stmine_hf.cli import main
 
 
@@ -81,6 +82,21 @@ def test_toy_writes_the_same_captioned_scenes_for_a_seed(capsys, tmp_path, scene
     pictures = sorted(path.relative_to(scenes) for path in scenes.rglob("*") if path.is_file())
     assert len(pictures) == 13
     assert all((scenes / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in pictures)
+
+
+@pytest.mark.parametrize(("kind", "dataset"), [("posts", "posts"), ("camouflage", "coco_json")])
+def test_toy_writes_what_the_other_methods_read(kind, dataset, tmp_path):
+    assert run("toy", tmp_path / "toy", "--kind", kind, "--count", 12) == 0
+    rows = load_dataset(dataset, data_dir=tmp_path / "toy", cache_dir=tmp_path / "cache")
+    assert sum(map(len, rows.values())) == 12
+    assert rows["train"][0]["image"].size
+
+
+def test_toy_refuses_other_kinds_and_counts(capsys, tmp_path):
+    assert run("toy", tmp_path / "toy", "--kind", "poems") == 2
+    assert "scenes, posts, camouflage" in capsys.readouterr().err
+    assert run("toy", tmp_path / "toy", "--kind", "posts", "--count", 10) == 1
+    assert_one_line_error(capsys, "posts come in fours", "found 10")
 
 
 def test_index_reports_what_it_did_and_lists_bad_files(capsys, tmp_path, model, scenes):

@@ -1,0 +1,75 @@
+"""`stmine toy`: drawn data for every method, to try everything on, free of any licence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import StmineError
+from .terminal import JsonOption, print_json, prints_only_json, require_folder, stmine_command
+
+KINDS = ("scenes", "posts", "camouflage")
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog="""[bold]Examples[/bold]
+
+  stmine toy scenes --count 96
+
+  stmine toy posts --kind posts --count 96
+
+  stmine toy hidden --kind camouflage --count 96 --difficulty 0.8
+
+  stmine toy scenes --count 2000 --seed 7   # then: --dataset rsicd --data-dir scenes"""
+)
+def toy(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write.")],
+    kind: Annotated[
+        str,
+        typer.Option(
+            help="scenes: overhead scenes with captions (FISVL); posts: texts that fit their picture or do not "
+            "(MTTV); camouflage: animals on grounds of their own texture, with boxes (SAT)."
+        ),
+    ] = "scenes",
+    count: Annotated[int, typer.Option(min=3, help="How many pictures.")] = 96,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same pictures.")] = 0,
+    difficulty: Annotated[
+        float, typer.Option(min=0, max=1, help="Of camouflage: 0 is easy to see, 1 hardly to be seen.")
+    ] = 0.5,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw toy data: folders in the layouts of real sets, to try everything on, free of any licence.
+
+    Scenes lie as RSICD does (dataset.json), posts as posts of your own (posts.jsonl), camouflage as COCO does
+    (annotations/instances_*.json).
+    """
+    if kind not in KINDS:
+        raise typer.BadParameter(f"expected one of {', '.join(KINDS)}, found {kind!r}", param_hint="--kind")
+    require_folder(out)
+    with prints_only_json(as_json):
+        if kind == "scenes":
+            from ..data.toy_scenes import write_scenes
+
+            write_scenes(out, count=count, seed=seed)
+            next_words = f"index {out} --out {out}.index"
+        elif kind == "posts":
+            if count % 4:
+                raise StmineError(f"--count: posts come in fours (two texts, two pictures, all pairs), found {count}.")
+            from ..data.toy_posts import write_posts
+
+            write_posts(out, count=count, seed=seed)
+            next_words = f"classify --file {out / 'posts.jsonl'} --out {out / 'verdicts.jsonl'}"
+        else:
+            from ..data.toy_camouflage import write_camouflage
+
+            write_camouflage(out, count=count, seed=seed, difficulty=difficulty)
+            next_words = f"detect {out / 'images'} --out {out / 'found'}"
+    if as_json:
+        print_json({"out": str(out), "kind": kind, "count": count, "seed": seed})
+    else:
+        print(f"Written: {count} pictures and what belongs to them in {out}")
+        print(f"Next: {stmine_command()} {next_words}")
