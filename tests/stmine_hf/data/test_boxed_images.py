@@ -1,12 +1,14 @@
 """What becomes of pictures and boxes, whatever their layout: sizes, EXIF, borders, counts."""
 
 import math
+from pathlib import Path
 
 import datasets
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from stmine_hf.data import load_dataset, toy_camouflage
 from stmine_hf.data.boxed_images import (
     ORIENTATION,
     Box,
@@ -19,6 +21,7 @@ from stmine_hf.data.boxed_images import (
     place_boxes,
     row_features,
 )
+from stmine_hf.data.coco_json import to_coco
 
 
 def record(path, *bboxes, size=None, **fields) -> Record:
@@ -190,3 +193,33 @@ def test_category_ids_travel_with_the_features(tmp_path):
     assert category_ids(again.features) == [1, 13]
     lost = datasets.Features({"objects": {"category": datasets.Sequence(datasets.ClassLabel(names=["a", "b"]))}})
     assert category_ids(lost) == [1, 2]
+
+
+def test_three_layouts_of_one_set_say_the_same(tmp_path):
+    folder, names = tmp_path / "set", toy_camouflage.KINDS
+    toy_camouflage.write_camouflage(folder, count=8, seed=1, size=64)
+    options = {"data_dir": folder, "split": "train", "cache_dir": tmp_path / "cache"}
+    coco = load_dataset("coco_json", **options).remove_columns("image")  # the pictures are moved below
+    for part in ("images/train", "labels/train", "Annotations"):
+        (folder / part).mkdir(parents=True)
+    for row in coco:
+        stem, width, height = Path(row["filename"]).stem, row["width"], row["height"]
+        lines, tags = [], [f"<size><width>{width}</width><height>{height}</height></size>"]
+        for (x, y, w, h), label in zip(row["objects"]["bbox"], row["objects"]["category"], strict=True):
+            lines.append(f"{label} {(x + w / 2) / width} {(y + h / 2) / height} {w / width} {h / height}")
+            corners = {"xmin": x + 1, "ymin": y + 1, "xmax": x + w, "ymax": y + h}
+            bndbox = "".join(f"<{tag}>{value}</{tag}>" for tag, value in corners.items())
+            tags.append(f"<object><name>{names[label]}</name><bndbox>{bndbox}</bndbox></object>")
+        (folder / f"images/{stem}.jpg").rename(folder / f"images/train/{stem}.jpg")
+        (folder / f"labels/train/{stem}.txt").write_text("\n".join(lines))
+        (folder / f"Annotations/{stem}.xml").write_text(f"<annotation>{''.join(tags)}</annotation>")
+    options["image_dir"] = str(folder / "images/train")
+    voc = load_dataset("voc_xml", classes=names, **options)
+    yolo = load_dataset("yolo_txt", classes=names, **{**options, "image_dir": str(folder / "images")})
+    assert [a["bbox"] for a in to_coco(coco)["annotations"]], "something to compare"
+    for other in (voc, yolo):
+        for ours, theirs in zip(coco, other, strict=True):
+            assert ours["filename"] == theirs["filename"]
+            assert ours["objects"]["category"] == theirs["objects"]["category"]
+            np.testing.assert_allclose(ours["objects"]["bbox"], theirs["objects"]["bbox"], atol=1e-6)
+            assert [w * h for _, _, w, h in ours["objects"]["bbox"]] == pytest.approx(theirs["objects"]["area"])
