@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from .commands import convert, evaluate, export, pictures, version
+from .commands import classify, convert, detect, evaluate, export, features, pictures, toy, version
 from .errors import StmineError
 
 app = typer.Typer(
@@ -39,16 +39,24 @@ Every command has examples of its own: stmine COMMAND --help""",
 def stmine(
     debug: Annotated[bool, typer.Option("--debug", help="Show the whole traceback when something fails.")] = False,
 ) -> None:
-    """Search, score and convert with the models of stmine-hf.
+    """Three methods at work: find satellite pictures, judge posts, detect what is hard to see.
 
-    [bold]FISVL[/bold] finds satellite images by a sentence, or by another picture.
+    [bold]FISVL[/bold] finds satellite images by a sentence, or by another picture: index, search.
+
+    [bold]MTTV[/bold] judges whether a post, text and picture, is fake: classify, features.
+
+    [bold]SAT[/bold] detects hard-to-see objects in pictures, video and camera: detect, export.
     """  # `main` acts on --debug, wherever it stands on the line; here it is declared for the help
 
 
 app.add_typer(pictures.app)
+app.add_typer(classify.app)
+app.add_typer(detect.app)
+app.add_typer(toy.app)
 app.add_typer(evaluate.app, name="evaluate")
-app.add_typer(convert.app, name="convert")
+app.add_typer(features.app, name="features")
 app.add_typer(export.app, name="export")
+app.add_typer(convert.app, name="convert")
 app.add_typer(version.app)
 
 

@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from .terminal import DeviceOption, FisvlOption, JsonOption, print_json, prints_only_json, require_folder
+from ..errors import StmineError
+from .terminal import (
+    BuilderOption,
+    DetectorOption,
+    DeviceOption,
+    FisvlOption,
+    JsonOption,
+    MttvOption,
+    SatOption,
+    builder_options,
+    print_json,
+    prints_only_json,
+    require_folder,
+)
 
 app = typer.Typer(no_args_is_help=True, help="Score a model with its paper's protocol.")
 
@@ -59,3 +72,144 @@ def evaluate_fisvl(
         Console().print(report.table())
         if out:
             print(f"Written: {out / 'results.json'}, {out / 'recall_curve.png'}")
+
+
+@app.command(
+    "mttv",
+    epilog="""[bold]Examples[/bold]
+
+  stmine evaluate mttv --dataset weibo --data-dir data/weibo --split val --option validation=events
+
+  stmine evaluate mttv --dataset fakeddit --data-dir data/fakeddit --split val --model my_model --out results
+
+Choose among models by val; look at test once, at the end.""",
+)
+def evaluate_mttv(
+    dataset: Annotated[str, typer.Option(help="weibo, fakeddit, posts (your own) or toy_posts.")],
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder with the data set's files (toy_posts needs none).")
+    ] = None,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
+    option: BuilderOption = None,
+    model: MttvOption = None,
+    detector: DetectorOption = None,
+    features: Annotated[
+        Path | None, typer.Option(help="Folder of `stmine features mttv`: read in the place of the pictures.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for results.json, confusion_matrix.png and reliability.png.")
+    ] = None,
+    predictions: Annotated[
+        bool, typer.Option("--predictions", help="With --out: write every verdict to predictions.jsonl, too.")
+    ] = False,
+    bins: Annotated[int, typer.Option(min=1, help="Bins of the calibration error.")] = 15,
+    batch_size: Annotated[int, typer.Option(min=1, help="Posts judged at a time.")] = 32,
+    limit: Annotated[int | None, typer.Option(min=1, help="Judge the first N posts only: a quick look.")] = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Accuracy, macro F1, precision, recall and F1 of each label, and the calibration error (ECE).
+
+    A post whose picture cannot be read is judged by its text, and counted.
+    """
+    options = builder_options(option)
+    if predictions and out is None:
+        raise typer.BadParameter("--predictions needs --out: where to write them")
+    if features is not None and detector is not None:
+        raise typer.BadParameter("--features hold the regions already; leave --detector out")
+    from .. import load_dataset
+    from ..loading import load_mttv
+    from ..posts import FeatureStore
+    from ..posts.detectors import load_detector
+    from ..training.evaluation_mttv import evaluate_posts
+
+    require_folder(out)
+    with prints_only_json(as_json):
+        rows = load_dataset(dataset, data_dir=data_dir, split=split, **options)
+        if "post_id" not in rows.column_names:
+            raise StmineError(f"{dataset} is no set of posts: expected weibo, fakeddit, posts or toy_posts.")
+        if limit is not None:
+            rows = rows.select(range(min(limit, len(rows))))
+        network, processor = load_mttv(model, device=device)
+        store = None if features is None else FeatureStore.open(features)
+        if store is not None:
+            store.require(network.config)
+        report = evaluate_posts(
+            network,
+            processor,
+            rows,
+            batch_size=batch_size,
+            detector=None if detector is None else load_detector(detector, network.device),
+            features=store,
+            bins=bins,
+            progress=not as_json,
+        )
+        if out:
+            report.save(out, predictions=predictions)
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        Console().print(report.table())
+        if out:
+            names = ["results.json", "confusion_matrix.png", "reliability.png"]
+            names += ["predictions.jsonl"] * predictions
+            print("Written: " + ", ".join(str(out / name) for name in names))
+
+
+@app.command(
+    "sat",
+    epilog="""[bold]Examples[/bold]
+
+  stmine evaluate sat --dataset coco_json --data-dir data/coco --split val
+
+  stmine evaluate sat --dataset indiscernible --data-dir data/indiscernible --option sources=CAMO --out results""",
+)
+def evaluate_sat(
+    dataset: Annotated[str, typer.Option(help="coco_json, voc_xml, yolo_txt, indiscernible or toy_camouflage.")],
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder with the data set's files (toy_camouflage needs none).")
+    ] = None,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
+    option: BuilderOption = None,
+    model: SatOption = None,
+    fit: Annotated[
+        str | None, typer.Option(help="pad, letterbox or stretch pictures to the input. Default: as the model says.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for results.json, detections.json, pr_curve.png and worst_misses.png."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures looked at together, where their sizes agree.")] = 8,
+    limit: Annotated[int | None, typer.Option(min=1, help="Score the first N pictures only: a quick look.")] = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """COCO's average precision: over all pictures, for each of their sources and for each class.
+
+    Pictures that cannot be read are skipped and counted; a class without boxes takes no part.
+    """
+    from .. import load_dataset
+    from ..loading import load_sat
+    from ..training.evaluation_sat import evaluate_detection
+
+    if fit not in (None, "pad", "letterbox", "stretch"):
+        raise typer.BadParameter(f"--fit: expected pad, letterbox or stretch, found {fit!r}")
+    require_folder(out)
+    with prints_only_json(as_json):
+        rows = load_dataset(dataset, data_dir=data_dir, split=split, **builder_options(option))
+        if limit is not None:
+            rows = rows.select(range(min(limit, len(rows))))
+        network, processor = load_sat(model, device=device)
+        report = evaluate_detection(
+            network, processor, rows, batch_size=batch_size, device=device, fit=fit, progress=not as_json
+        )
+        if out:
+            report.save(out)
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        Console().print(report.table())
+        Console().print(report.class_table())
+        if out:
+            files = ("results.json", "detections.json", "pr_curve.png", "worst_misses.png")
+            print(f"Written: {', '.join(str(out / name) for name in files if (out / name).exists())}")

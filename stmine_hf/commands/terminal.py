@@ -26,6 +26,14 @@ FisvlOption = _model_option("fisvl-lite-rsicd")
 MttvOption = _model_option("mttv-lite-weibo")
 SatOption = _model_option("sat-coco-small")
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, mps ... Default: an accelerator if there is one.")]
+DetectorOption = Annotated[
+    str | None,
+    typer.Option(help="Folder or Hub id of an object detector (SAT is one): its boxes are looked at one by one, too."),
+]
+BuilderOption = Annotated[
+    list[str] | None,
+    typer.Option("--option", metavar="KEY=VALUE", help="An option of the data set; may be given several times."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
 
@@ -48,6 +56,24 @@ def require_folder(out: Path | None) -> None:
     """
     if out and out.exists() and not out.is_dir():
         raise StmineError(f"{out}: expected a folder to write to, found a file.")
+
+
+def builder_options(given: list[str] | None) -> dict[str, Any]:
+    """What `--option key=value` says; a value is JSON (numbers, true, lists) or else a text.
+
+    Raises:
+        typer.BadParameter: no "=" in it.
+    """
+    options: dict[str, Any] = {}
+    for option in given or []:
+        key, sign, value = option.partition("=")
+        if not key or not sign:
+            raise typer.BadParameter(f"--option: expected KEY=VALUE, found {option!r}")
+        try:
+            options[key] = json.loads(value)
+        except ValueError:
+            options[key] = value
+    return options
 
 
 def hush_libraries() -> None:

@@ -19,14 +19,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import Progress
 
 from ..errors import StmineError
 from ..metrics.classification import softmax
 from ..search.store import write_atomically
 from .identity import model_tag
-from .judging import Judged, Post, judge
+from .judging import Judged, Post, judge, progress_bar
 from .reading import count_posts, read_posts
 
 _START = b'{"id": '  # how every line begins: what is left of one that a kill has cut short
@@ -105,7 +103,7 @@ def classify_file(
     with (
         open(out, "ab") as verdicts,
         open(skipped_file, "w", encoding="utf-8", errors="replace") as skips,
-        Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar,
+        progress_bar(progress) as bar,
     ):
         task = bar.add_task("Judging posts", total=total)
 

@@ -23,8 +23,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from rich.console import Console
-from rich.progress import Progress
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -34,7 +32,7 @@ from ..search.embedding import batched, place
 from ..search.images import Skip, read_ahead
 from ..search.store import only_writer, write_atomically, write_json
 from .identity import weights_digest
-from .judging import Encoded, Encoder, Post
+from .judging import Encoded, Encoder, Post, progress_bar
 
 FORMAT_VERSION = 1
 _MANIFEST = "features.json"
@@ -190,7 +188,7 @@ def precompute_features(
     (folder / "shards").mkdir(exist_ok=True)
     report = FeaturesReport()
     encode = Encoder(model, processor, detector=detector)
-    with only_writer(folder), Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
+    with only_writer(folder), progress_bar(progress) as bar:
         shards = _Shards(folder, _identity(model, processor, detector, dtype), save_every)
         task = bar.add_task("Finding features", total=total)
 

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
+from rich.console import Console
+from rich.progress import Progress
 from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchFeature
 
@@ -168,6 +170,12 @@ class Encoder:
         shown = {"images": images, "detector": self.detector} if any(images) else {}
         features = [None if post.features is None else post.features() for post in posts]
         return BatchFeature({**self.processor(text=texts, **shown), **stack_features(features)})
+
+
+def progress_bar(shown: bool) -> Progress:
+    """A bar on stderr, if that is a terminal; it leaves nothing behind."""
+    console = Console(stderr=True)
+    return Progress(console=console, transient=True, disable=not (shown and console.is_terminal))
 
 
 def stack_features(features: Sequence[Mapping[str, Any] | None]) -> dict[str, torch.Tensor]:

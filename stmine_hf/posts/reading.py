@@ -91,7 +91,9 @@ def _row(folder: Path, row: Row, content: Mapping[str, Any]) -> Row:
     image = content.get("img") if image is None else image
     images = [] if image in (None, "") else image if isinstance(image, list) else [image]
     if not isinstance(row.id, (str, int)) or isinstance(row.id, bool):
-        return row._replace(id=f"line {row.line}", problem=f"id: expected a string or a whole number, found {_kind(row.id)}")
+        return row._replace(
+            id=f"line {row.line}", problem=f"id: expected a string or a whole number, found {_kind(row.id)}"
+        )
     if text is not None and not isinstance(text, str):
         return row._replace(problem=f"text: expected a string, found {_kind(text)}")
     if not all(isinstance(one, str) and one for one in images):

@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from ..metrics.classification import (
@@ -29,7 +27,7 @@ from ..metrics.classification import (
     reliability_bins,
     softmax,
 )
-from ..posts.judging import Post, judge
+from ..posts.judging import Post, judge, progress_bar
 from ..search.images import Skip
 from .reports import EvaluationError, dataset_names, decode_image, model_name, save_report, undecoded, versions
 
@@ -276,7 +274,7 @@ def evaluate_posts(
             yield Post(_Labelled(number, post_id, labels.index(label)), text or "", images, known)
 
     try:
-        with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
+        with progress_bar(progress) as bar:
             task = bar.add_task("Judging posts", total=len(rows) if hasattr(rows, "__len__") else None)
             options = {"batch_size": batch_size, "device": device, "detector": detector}
             for batch in judge(model, processor, posts(), without_bad_pictures=True, **options):

@@ -1,0 +1,178 @@
+"""`stmine classify`: a post, or a file of them, judged by MTTV."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import StmineError
+from .terminal import DetectorOption, DeviceOption, JsonOption, MttvOption, from_here, print_json, prints_only_json
+
+if TYPE_CHECKING:
+    from ..posts.classifying import ClassifyReport
+
+MOST_WORDS = 10  # of an explanation, on the screen; the drawing has all
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog="""[bold]Examples[/bold]
+
+  stmine classify --text "forward this, before it is deleted!" --image photo.jpg
+
+  stmine classify --text "forward this, before it is deleted!" --explain why.html
+
+  stmine classify --file posts.jsonl --out verdicts.jsonl
+
+A file has one post a line, {"id": ..., "text": ..., "image": ...}, or is a CSV with these columns.
+
+Paths of pictures start at the file. Run it again after an interruption: verdicts that are there stay.""",
+)
+def classify(
+    text: Annotated[str | None, typer.Option(help="Text of the post.")] = None,
+    image: Annotated[
+        list[Path] | None, typer.Option(help="Picture of the post; may be given several times, the main one first.")
+    ] = None,
+    file: Annotated[Path | None, typer.Option(help="Many posts: JSON lines, CSV or TSV.")] = None,
+    out: Annotated[Path | None, typer.Option(help="With --file: the verdicts, as JSON lines.")] = None,
+    explain: Annotated[
+        Path | None,
+        typer.Option(help="Write what moved the verdict: a page (.html), or the picture with it (.png)."),
+    ] = None,
+    model: MttvOption = None,
+    detector: DetectorOption = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="With --file: posts judged at a time.")] = 32,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge whether a post is fake, from its text, its picture, or both.
+
+    The verdict is an estimate from posts seen in training. It is no proof, and no person should be judged by it.
+    """
+    _check_usage(text, image, file, out, explain)
+    from ..loading import load_mttv
+    from ..posts.detectors import load_detector
+
+    with prints_only_json(as_json):
+        network, processor = load_mttv(model, device=device)
+        regions = None if detector is None else load_detector(detector, network.device)
+        if file is not None and out is not None:
+            from ..posts.classifying import classify_file
+
+            report = classify_file(
+                network, processor, file, out, batch_size=batch_size, detector=regions, progress=not as_json
+            )
+        else:
+            found = _judge_one(network, processor, regions, text or "", image or [], explain)
+    if file is not None and out is not None:
+        _show_report(report, out, as_json)
+    elif as_json:
+        print_json(found)
+    else:
+        _show_verdict(found)
+
+
+def _check_usage(
+    text: str | None, image: list[Path] | None, file: Path | None, out: Path | None, explain: Path | None
+) -> None:
+    """
+    Raises:
+        typer.BadParameter: options that do not go together.
+    """
+    if file is None and text is None and not image:
+        raise typer.BadParameter("expected --text, --image or both, or --file with --out")
+    if file is not None and (text is not None or image or explain):
+        raise typer.BadParameter("--file takes no --text, --image or --explain: these are for one post")
+    if (file is None) != (out is None):
+        raise typer.BadParameter("--file and --out go together: the posts, and where to write their verdicts")
+    if explain is not None and explain.suffix.lower() not in (".html", ".png"):
+        raise typer.BadParameter(f"--explain writes .html or .png, found {explain.name!r}")
+    if explain is not None and explain.suffix.lower() == ".png" and not image:
+        raise typer.BadParameter("--explain draws on the picture, and there is none; name a file ending in .html")
+
+
+def _judge_one(
+    network: Any, processor: Any, detector: Any, text: str, paths: list[Path], explain: Path | None
+) -> dict[str, Any]:
+    """The pipeline's answer; with an explanation its drawing is written, too."""
+    from ..modeling.mttv.pipeline_mttv import MttvPipeline, draw_regions, explanation_html
+    from ..modeling.mttv.processing_mttv import as_released
+    from ..posts.reading import picture, whole_text
+    from ..search.images import PictureError
+
+    text, images = whole_text(text), []
+    if not text.strip() and not paths:
+        raise StmineError("Nothing to judge: the text is empty, and there is no picture.")
+    if paths and network.config.vision_config is None:
+        raise StmineError("This model has no visual encoder, it judges texts alone: leave --image out.")
+    for path in paths:
+        try:
+            images.append(picture(path))
+        except PictureError as error:
+            raise StmineError(f"{path}: {error}") from None
+    pipeline = MttvPipeline(model=network, processor=processor, detector=detector, device=network.device)
+    found = pipeline({"text": text, "image": images or None}, explain=explain is not None)
+    pieces = processor.tokenizer(
+        as_released(text), add_special_tokens=False, truncation=True, max_length=processor.max_tokens,
+        return_offsets_mapping=True,
+    )["offset_mapping"]  # fmt: skip
+    unread = text[pieces[-1][1] if pieces else 0 :].strip()
+    found |= {"characters": len(text), "unread_characters": len(unread), "model": network.name_or_path}
+    if explain is not None:
+        explain.parent.mkdir(parents=True, exist_ok=True)
+        if explain.suffix.lower() == ".png":
+            draw_regions(images[0], found).save(explain)
+        else:
+            page = explanation_html(text, found, images[0] if images else None)
+            explain.write_text(page, encoding="utf-8")
+        found["explanation"] = str(explain)
+    return found
+
+
+def _show_verdict(found: dict[str, Any]) -> None:
+    others = ", ".join(f"{label} {score:.1%}" for label, score in found["scores"].items() if label != found["label"])
+    print(f"{found['label']} {found['score']:.1%} ({others})")
+    if found["unread_characters"]:
+        print(f"The model reads the beginning only: the last {found['unread_characters']} characters do not count.")
+    if "words" not in found:
+        return
+    print(f"What moved it, in log-odds (above 0: for {found['label']}, below: against it):")
+    for word in sorted(found["words"], key=lambda word: -abs(word["weight"]))[:MOST_WORDS]:
+        print(f"{word['weight']:>+8.3f}  {word['word']}")
+    parts = {
+        "all words": sum(word["weight"] for word in found["words"]),
+        "the picture": sum(map(sum, found["cells"])),
+        f"{len(found['regions'])} regions": sum(region["weight"] for region in found["regions"]),
+    }
+    print("  in all: " + ", ".join(f"{name} {weight:+.3f}" for name, weight in parts.items()))
+    print(f"Look at: {from_here(Path(found['explanation']))}")
+
+
+def _show_report(report: ClassifyReport, out: Path, as_json: bool) -> None:
+    if as_json:
+        facts = {
+            "out": str(out),
+            "model": report.model,
+            "judged": report.judged,
+            "done_before": report.done_before,
+            "skipped": report.skipped,
+            "skipped_file": report.skipped_file and str(report.skipped_file),
+            "first_skipped": [row._asdict() for row in report.first_skipped],
+            "verdicts": dict(report.verdicts),
+            "seconds": round(report.seconds, 2),
+        }
+        print_json(facts)
+        return
+    speed = f", {report.judged / report.seconds:.1f} posts a second" if report.judged else ""
+    print(f"{report.judged} posts judged, {report.done_before} before, {report.skipped} skipped{speed}")
+    for line, name, reason in report.first_skipped:
+        print(f"  skipped line {line} ({name}): {reason}")
+    if report.skipped > len(report.first_skipped):
+        print(f"  ... and {report.skipped - len(report.first_skipped)} more")
+    if report.skipped_file is not None:
+        print(f"All that were skipped: {from_here(report.skipped_file)}")
+    print("Verdicts: " + ", ".join(f"{count} {label}" for label, count in report.verdicts.most_common()))
+    print(f"Written: {from_here(out)}")

@@ -1,0 +1,136 @@
+"""`stmine features ...`: what a frozen visual encoder gives, found once and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import StmineError
+from .terminal import (
+    BuilderOption,
+    DetectorOption,
+    DeviceOption,
+    JsonOption,
+    MttvOption,
+    builder_options,
+    from_here,
+    print_json,
+    prints_only_json,
+    require_folder,
+)
+
+if TYPE_CHECKING:
+    from ..posts.judging import Post
+
+app = typer.Typer(no_args_is_help=True, help="Find visual features once and keep them, for training on them.")
+
+
+@app.callback()
+def features() -> None:
+    """A group even while there is one command in it."""
+
+
+@app.command(
+    "mttv",
+    epilog="""[bold]Examples[/bold]
+
+  stmine features mttv --dataset weibo --data-dir data/weibo --out weibo.features
+
+  stmine features mttv --file posts.jsonl --model my_model --detector my_detector --out my.features
+
+Run it again after an interruption, or with more posts: only what is new goes through the encoder.""",
+)
+def features_mttv(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the features: made, or brought up to date.")],
+    dataset: Annotated[str | None, typer.Option(help="weibo, fakeddit, posts or toy_posts.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder with the data set's files.")] = None,
+    split: Annotated[str | None, typer.Option(help="train, val or test. Default: all of them.")] = None,
+    option: BuilderOption = None,
+    file: Annotated[Path | None, typer.Option(help="Instead of a data set: posts as of `stmine classify`.")] = None,
+    model: MttvOption = None,
+    detector: DetectorOption = None,
+    dtype: Annotated[str, typer.Option(help="float32, or float16: half the space, three digits.")] = "float32",
+    batch_size: Annotated[int, typer.Option(min=1, help="Posts at a time.")] = 8,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the pictures of posts through the model's visual encoder and keep its map and the regions' features.
+
+    The key of a post is its id. Training (`features: FOLDER`) and `stmine evaluate mttv --features FOLDER` read them.
+    """
+    if (dataset is None) == (file is None):
+        raise typer.BadParameter("expected one of --dataset and --file")
+    options = builder_options(option)
+    from ..loading import load_mttv
+    from ..posts.detectors import load_detector
+    from ..posts.features import precompute_features
+
+    require_folder(out)
+    bad: list[Any] = []
+    with prints_only_json(as_json):
+        network, processor = load_mttv(model, device=device)
+        regions = None if detector is None else load_detector(detector, network.device)
+        if file is not None:
+            posts, total = _of_file(file, bad)
+        else:
+            posts, total = _of_dataset(str(dataset), data_dir, split, options)
+        report = precompute_features(
+            network, processor, posts, out, batch_size=batch_size, detector=regions, dtype=dtype, total=total,
+            progress=not as_json,
+        )  # fmt: skip
+    report.skipped += bad
+    if as_json:
+        print_json({"out": str(out), **asdict(report), "skipped": [skip._asdict() for skip in report.skipped]})
+        return
+    print(
+        f"Features {from_here(out)}: {report.total} posts ({report.added} added, {report.done_before} there before), "
+        f"{report.without_picture} posts without picture, {len(report.skipped)} skipped"
+    )
+    for path, reason in report.skipped[:10]:
+        print(f"  skipped {path}: {reason}")
+    if len(report.skipped) > 10:
+        print(f"  ... and {len(report.skipped) - 10} more (--json lists all)")
+    if report.added:
+        print(f"{report.seconds:.1f} s, {report.added / report.seconds:.1f} posts a second")
+
+
+def _of_file(file: Path, bad: list[Any]) -> tuple[Iterator[Post], int]:
+    """The posts of a file, and how many rows it has; `bad` is told of the others."""
+    from ..posts.reading import count_posts, read_posts
+    from ..search.images import Skip
+
+    def posts() -> Iterator[Post]:
+        for row in read_posts(file):
+            if row.post is None:
+                bad.append(Skip(f"{file.name}, line {row.line}", row.problem or ""))
+            else:
+                yield row.post
+
+    return posts(), count_posts(file)
+
+
+def _of_dataset(
+    name: str, data_dir: Path | None, split: str | None, options: dict[str, Any]
+) -> tuple[Iterator[Post], int]:
+    """The posts of a data set's splits, and how many there are."""
+    from .. import load_dataset
+    from ..posts.judging import Post
+    from ..training.reports import decode_image, undecoded
+
+    loaded = load_dataset(name, data_dir=data_dir, split=split, **options)
+    splits = list(loaded.values()) if isinstance(loaded, dict) else [loaded]
+    if any("post_id" not in rows.column_names for rows in splits):
+        raise StmineError(f"{name} is no set of posts: expected weibo, fakeddit, posts or toy_posts.")
+
+    def posts() -> Iterator[Post]:
+        for rows in splits:
+            for row in undecoded(rows):
+                image = row.get("image")
+                yield Post(row["post_id"], "", [] if image is None else [partial(decode_image, image)])
+
+    return posts(), sum(map(len, splits))

@@ -1,0 +1,255 @@
+"""`stmine classify`: one post with its reasons, files of posts, and every mistake in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers_mttv import save_tiny_mttv
+from helpers_sat import save_tiny_sat
+from odd_posts import ODD_TEXTS, bad_pictures, noise, odd_pictures
+from PIL import Image
+
+from stmine_hf.cli import main
+
+
+def run(*words) -> int:
+    """The exit code of `stmine classify WORDS`."""
+    try:
+        main(["classify", *map(str, words)])
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def document(capsys):
+    return json.loads(capsys.readouterr().out)
+
+
+def error_line(capsys) -> str:
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.startswith("error: ") and printed.err.count("\n") == 1, printed
+    return printed.err
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return save_tiny_mttv(tmp_path_factory.mktemp("model") / "tiny", seed=1)
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory) -> Path:
+    return save_tiny_sat(tmp_path_factory.mktemp("detector"))
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory) -> Path:
+    file = tmp_path_factory.mktemp("picture") / "a.png"
+    noise(60, 80).save(file)
+    return file
+
+
+def test_one_post(capsys, model, image):
+    assert run("--text", "fake news 假!", "--image", image, "--model", model) == 0
+    printed = capsys.readouterr().out
+    assert printed.split()[0] in ("fake", "real") and "%" in printed and printed.count("\n") == 1
+    assert run("--text", "fake news 假!", "--image", image, "--model", model, "--json") == 0
+    found = document(capsys)
+    assert found["label"] == printed.split()[0] and sum(found["scores"].values()) == pytest.approx(1)
+    assert f"{found['score']:.1%}" in printed and "words" not in found
+    for words in (["--text", "假"], ["--image", image], ["--image", image, "--image", image, "--text", "a"]):
+        assert run(*words, "--model", model, "--json") == 0
+        assert document(capsys)["score"] >= 0.5
+
+
+@pytest.mark.parametrize("suffix", ["html", "png"])
+def test_one_post_with_its_reasons(capsys, tmp_path, model, image, detector, suffix):
+    out = tmp_path / "new" / f"why.{suffix}"
+    words = ["--text", "fake <news> 假", "--image", image, "--model", model, "--detector", detector, "--explain", out]
+    assert run(*words) == 0
+    printed = capsys.readouterr().out
+    assert "news" in printed and "the picture" in printed and "Look at:" in printed
+    if suffix == "png":
+        with Image.open(out) as drawn:
+            assert drawn.size == (80, 60)
+    else:
+        page = out.read_text(encoding="utf-8")
+        assert "data:image/png" in page and "<news>" not in page and "假" in page
+    assert run(*words, "--json") == 0
+    found = document(capsys)
+    assert [word["word"] for word in found["words"]] == ["fake", "<", "news", ">", "假"]
+    assert found["explanation"] == str(out) and len(found["regions"]) <= 3
+
+
+def test_reasons_of_a_text_alone(capsys, tmp_path, model):
+    assert run("--text", "fake news", "--model", model, "--explain", tmp_path / "why.html") == 0
+    assert "<img" not in (tmp_path / "why.html").read_text()
+
+
+@pytest.mark.parametrize("name", [name for name, text in ODD_TEXTS.items() if text.strip()])
+def test_odd_texts(capsys, model, name):
+    assert run("--text", ODD_TEXTS[name], "--model", model) == 0
+    printed = capsys.readouterr().out
+    assert ("do not count" in printed) == (name == "very long")
+
+
+def test_a_text_of_broken_bytes(capsys, model):
+    assert run("--text", os.fsdecode(b"fake \xff news"), "--model", model, "--json") == 0
+    assert document(capsys)["characters"] == 11
+
+
+def test_odd_pictures(capsys, tmp_path, model):
+    for name, content in odd_pictures().items():
+        (tmp_path / name).write_bytes(content)
+        why = tmp_path / f"{name}.html"
+        assert run("--image", tmp_path / name, "--model", model, "--explain", why, "--json") == 0
+        assert document(capsys)["score"] >= 0.5 and why.exists()
+
+
+def test_bad_pictures_are_told(capsys, tmp_path, model):
+    for name, content in bad_pictures().items():
+        (tmp_path / name).write_bytes(content)
+        assert run("--text", "a", "--image", tmp_path / name, "--model", model) == 1
+        assert f"{name}: " in error_line(capsys)
+    assert run("--image", tmp_path / "gone.png", "--model", model) == 1
+    assert "gone.png: file not found" in error_line(capsys)
+
+
+def test_nothing_to_judge_is_told(capsys, model):
+    assert run("--text", " \n", "--model", model) == 1
+    assert "the text is empty, and there is no picture" in error_line(capsys)
+
+
+def test_a_model_of_texts_refuses_pictures(capsys, tmp_path, image):
+    blind = save_tiny_mttv(tmp_path / "blind", vision_config=None)
+    assert run("--text", "fake", "--model", blind) == 0
+    capsys.readouterr()
+    assert run("--text", "fake", "--image", image, "--model", blind) == 1
+    assert "judges texts alone: leave --image out" in error_line(capsys)
+
+
+def test_wrong_usage(capsys, tmp_path, model):
+    for words, message in (
+        ([], "expected --text, --image or both"),
+        (["--file", "a.jsonl"], "--file and --out go together"),
+        (["--text", "a", "--out", "b"], "--file and --out go together"),
+        (["--file", "a.jsonl", "--out", "b", "--text", "a"], "these are for one post"),
+        (["--text", "a", "--explain", "why.txt"], "writes .html or .png"),
+        (["--text", "a", "--explain", "why.png"], "ending in .html"),
+    ):
+        assert run(*words, "--model", model) == 2
+        assert message.split()[0] in " ".join(capsys.readouterr().err.split())
+
+
+def test_models_that_are_none_are_told(capsys, tmp_path, model, detector):
+    assert run("--text", "a", "--model", tmp_path) == 1
+    assert "no model found" in error_line(capsys)
+    assert run("--text", "a", "--model", detector) == 1
+    assert "MTTV model, found one of type 'sat'" in error_line(capsys)
+    assert run("--text", "a", "--model", model, "--detector", model) == 1
+    assert "no detector found" in error_line(capsys)
+
+
+def write_posts(folder: Path, count: int = 10) -> Path:
+    """Posts of which each other one has a picture; the third is broken, and so is the picture of the fifth."""
+    lines = []
+    for number in range(count):
+        post = {"id": f"p{number}", "text": "fake news " * (number + 1), "image": None}
+        if number % 2 == 0:
+            noise(20 + number, 30).save(folder / f"{number}.png")
+            post["image"] = f"{number}.png"
+        lines.append(json.dumps(post))
+    (folder / "4.png").write_bytes(b"no picture")
+    lines[2] = lines[2][:20]
+    file = folder / "posts.jsonl"
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return file
+
+
+def test_a_file_of_posts(capsys, tmp_path, model, detector):
+    file, out = write_posts(tmp_path), tmp_path / "out" / "verdicts.jsonl"
+    words = ["--file", file, "--out", out, "--model", model, "--batch-size", 3]
+    assert run(*words) == 0
+    printed = capsys.readouterr().out
+    assert "8 posts judged, 0 before, 2 skipped" in printed and "skipped line 3 (line 3): not JSON" in printed
+    assert "skipped line 5 (p4): 4.png: not a picture" in printed and "Written:" in printed
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["id"] for row in rows] == ["p0", "p1", "p3", "p5", "p6", "p7", "p8", "p9"]
+    assert rows[0]["model"].startswith("tiny@")
+
+    noise(24, 30).save(tmp_path / "4.png")
+    assert run(*words, "--json") == 0
+    found = document(capsys)
+    assert (found["judged"], found["done_before"], found["skipped"]) == (1, 8, 1)
+    assert found["first_skipped"][0]["line"] == 3 and sum(found["verdicts"].values()) == 9
+    assert run("--text", "fake news", "--model", model, "--json") == 0
+    assert document(capsys)["score"] > 0
+
+    assert run("--file", file, "--out", out, "--model", model, "--detector", detector) == 1
+    assert "holds verdicts of tiny@" in error_line(capsys)
+    assert run("--file", file, "--out", tmp_path / "regions.jsonl", "--model", model, "--detector", detector) == 0
+
+
+def test_one_post_and_a_file_agree(capsys, tmp_path, model):
+    file, out = write_posts(tmp_path), tmp_path / "verdicts.jsonl"
+    assert run("--file", file, "--out", out, "--model", model, "--json") == 0
+    capsys.readouterr()
+    row = json.loads(out.read_text().splitlines()[4])  # p6, with a picture
+    assert run("--text", "fake news " * 7, "--image", tmp_path / "6.png", "--model", model, "--json") == 0
+    assert document(capsys)["scores"] == pytest.approx(row["scores"], abs=2e-6)
+
+
+def test_files_that_are_none_are_told(capsys, tmp_path, model):
+    for name, content, message in (
+        ("none.jsonl", None, "no such file"),
+        ("empty.jsonl", b"", "not one post can be judged (it is empty)"),
+        ("table.csv", b"a;b\n1;2\n", "names the columns text, image and id"),
+        ("words.jsonl", b"hello\nworld\n", "2 rows skipped; line 1: not JSON at column 1"),
+    ):
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        assert run("--file", tmp_path / name, "--out", tmp_path / "out.jsonl", "--model", model) == 1
+        assert message in error_line(capsys)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+@pytest.mark.slow
+def test_a_command_that_is_killed_is_gone_on_with(capsys, tmp_path, model):
+    lines = [json.dumps({"id": number, "text": "fake news " * (number % 30)}) for number in range(1, 1500)]
+    (tmp_path / "posts.jsonl").write_text("\n".join(lines))
+    out = tmp_path / "out.jsonl"
+    words = ["--file", tmp_path / "posts.jsonl", "--out", out, "--model", model, "--batch-size", 2]
+    command = [sys.executable, "-m", "stmine_hf.cli", "classify", *map(str, words)]
+    for _ in range(2):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        before = out.stat().st_size if out.exists() else 0
+        deadline = time.monotonic() + 600
+        while not (out.exists() and out.stat().st_size > before + 8_000) and time.monotonic() < deadline:
+            assert process.poll() is None, "it ended before it was killed"
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = out.read_bytes().count(b"\n")
+    assert 50 < done < 1450
+    assert run(*words[:-2], "--json") == 0
+    found = document(capsys)
+    assert found["done_before"] in (done, done - 1) and found["judged"] + found["done_before"] == 1499 - 49
+    assert [json.loads(line)["line"] for line in out.read_text().splitlines()] == sorted(
+        number for number in range(1, 1500) if number % 30
+    )
+
+
+def test_the_model_of_a_moved_folder_is_the_same(capsys, tmp_path, model):
+    file, out = write_posts(tmp_path), tmp_path / "verdicts.jsonl"
+    assert run("--file", file, "--out", out, "--model", model) == 0
+    shutil.copytree(model, tmp_path / "elsewhere" / "tiny")
+    capsys.readouterr()
+    assert run("--file", file, "--out", out, "--model", tmp_path / "elsewhere" / "tiny", "--json") == 0
+    assert document(capsys)["judged"] == 0
