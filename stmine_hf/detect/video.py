@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,7 +56,7 @@ class VideoReport:
     frame_rate: float = 0.0
     frames: int = 0  # in which objects were looked for
     broken: int = 0  # frames that could not be decoded, left out
-    missing: int = 0  # frames that the file announces and does not hold: it was cut short
+    missing: int = 0  # frames that the file announces and does not hold, since it was cut short
     with_objects: int = 0
     classes: dict[str, int] = field(default_factory=dict)  # objects of each, the most frequent first
     stopped: bool = False  # by Ctrl-C, or because the window was closed
@@ -69,6 +69,12 @@ class VideoReport:
     @property
     def frames_per_second(self) -> float:
         return self.frames / self.seconds if self.seconds else 0.0
+
+    def summary(self) -> dict[str, Any]:
+        """What `summary.json` holds of the run."""
+        fields = asdict(self)
+        del fields["seconds"]  # the same video gives the same file
+        return {**fields, "frame_rate": round(self.frame_rate, 3), "objects": self.objects}
 
 
 class _Frame(NamedTuple):
@@ -107,60 +113,47 @@ def detect_video(
     """
     started, report, out = time.monotonic(), VideoReport(), Path(os.path.abspath(out))
     camera = CAMERA.match(str(source))
-    container = _open_camera(camera) if camera else _open_video(Path(source))
     name = "camera" if camera else Path(source).stem
-    stream = container.streams.video[0]
+    target = out / f"{name}.mp4"
     if out.exists() and not out.is_dir():
         raise StmineError(f"{out}: expected a folder to write to, found a file.")
     if (out / JOURNAL).exists():
         raise StmineError(f"{out} holds the results of a folder: choose another folder for those of this video.")
-    out.mkdir(parents=True, exist_ok=True)
-    if not camera and (out / f"{name}.mp4").exists() and (out / f"{name}.mp4").samefile(source):
+    if not camera and target.exists() and target.samefile(source):
         raise StmineError(f"{source} would be overwritten by its annotated copy: choose another folder than {out}.")
+    container = _open_camera(camera) if camera else _open_video(Path(source))
+    stream = container.streams.video[0]
+    rate, batch_size = _frame_rate(stream), 1 if camera else batch_size
     total = min(filter(None, (None if camera else stream.frames, limit)), default=None)
     classes: Counter[str] = Counter()
-    report.frame_rate = float(_frame_rate(stream))
-    with only_writer(out), closing(container):
-        video = _VideoWriter(out / f"{name}.mp4", _frame_rate(stream), stream.sample_aspect_ratio)
-        with video, RowWriter(out / RESULTS) as rows, DetectionBar(total, disable=not progress) as bar:
-            frames = _prepared(detector, _decoded(container, stream, report), report, 1 if camera else batch_size)
-            try:
-                for frame, found, drawn in _detected(detector, frames, 1 if camera else batch_size):
-                    video.write(drawn, frame.seconds)
-                    rows.write(coco_rows(frame.number, found, seconds=round(frame.seconds, 3)))
-                    classes.update(one.name for one in found)
-                    report.frames += 1
-                    report.with_objects += bool(found)
-                    report.width, report.height = drawn.size
-                    bar.advance()
-                    if show is not None and not show(drawn):
-                        report.stopped = True
-                    if report.stopped or report.frames == limit:
-                        break
-                else:
-                    report.missing = max(0, stream.frames - report.frames - report.broken)
-            except KeyboardInterrupt:  # what was done so far is worth having
-                report.stopped = True
-            if not report.frames:
-                raise StmineError(f"{source}: not one frame could be decoded ({report.broken} broken ones).")
-    report.video, report.classes = f"{name}.mp4", dict(classes.most_common())
+    out.mkdir(parents=True, exist_ok=True)
+    with (
+        closing(container),
+        only_writer(out),
+        _VideoWriter(target, rate, stream.sample_aspect_ratio) as video,
+        RowWriter(out / RESULTS) as rows,
+        DetectionBar(total, disable=not progress) as bar,
+    ):
+        frames = _prepared(detector, _decoded(container, stream, report), report, batch_size)
+        try:
+            for frame, found, drawn in _detected(detector, frames, batch_size):
+                video.write(drawn, frame.seconds)
+                rows.write(coco_rows(frame.number, found, seconds=round(frame.seconds, 3)))
+                classes.update(one.name for one in found)
+                report.frames += 1
+                report.with_objects += bool(found)
+                report.width, report.height = drawn.size
+                bar.advance()
+                report.stopped = show is not None and not show(drawn)
+                if report.stopped or report.frames == limit:
+                    break
+        except KeyboardInterrupt:  # what was done so far is worth having
+            report.stopped = True
+        if not report.frames:
+            raise StmineError(f"{source}: not one frame could be decoded ({report.broken} broken ones).")
+    report.video, report.frame_rate, report.classes = target.name, float(rate), dict(classes.most_common())
     report.seconds = time.monotonic() - started
-    summary = {
-        **detector.settings,
-        "source": name if camera else Path(source).name,
-        "video": report.video,
-        "width": report.width,
-        "height": report.height,
-        "frame_rate": round(report.frame_rate, 3),
-        "frames": report.frames,
-        "broken_frames": report.broken,
-        "missing_frames": report.missing,
-        "stopped": report.stopped,
-        "with_objects": report.with_objects,
-        "objects": report.objects,
-        "classes": report.classes,
-    }
-    write_summary(out, summary)
+    write_summary(out, {**detector.settings, "source": name if camera else Path(source).name, **report.summary()})
     return report
 
 
@@ -206,18 +199,19 @@ def _prepared(detector: Detector, decoded: Iterable[Any], report: VideoReport, b
 
 
 def _decoded(container: Any, stream: Any, report: VideoReport) -> Iterator[tuple[int, float, Any]]:
-    """Number, seconds since the first, and the frame as PyAV has it; broken ones are counted."""
+    """Number, seconds since the first, and the frame as PyAV has it; broken and missing ones are counted."""
     import av
 
     stream.thread_type = "AUTO"
     # Else frames that refer to a broken one would be dropped without a word.
     stream.codec_context.flags |= av.codec.context.Flags.output_corrupt
-    rate, number, first = _frame_rate(stream), 0, None
+    rate, packets, number, first = _frame_rate(stream), 0, 0, None
     for packet in _packets(container, stream):
+        packets += packet.size > 0
         try:
             frames = packet.decode()
         except av.error.EOFError:
-            return
+            break
         except av.error.FFmpegError:
             report.broken += 1
             number += 1
@@ -230,6 +224,10 @@ def _decoded(container: Any, stream: Any, report: VideoReport) -> Iterator[tuple
                 first = seconds if first is None else first
                 yield number, seconds - first, frame
             number += 1
+    report.missing = max(0, stream.frames - packets)
+    dropped = packets - number  # by the decoder, in spite of the flag
+    if 0 < dropped < packets / 2:  # of some interlaced videos a packet is half a frame
+        report.broken += dropped
 
 
 def _packets(container: Any, stream: Any) -> Iterator[Any]:
