@@ -1,0 +1,110 @@
+"""`stmine evaluate mttv`: the table, the files, options of the data set, and mistakes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers_mttv import save_tiny_mttv
+from odd_posts import noise
+
+from stmine_hf.cli import main
+
+
+def run(*words) -> int:
+    """The exit code of `stmine evaluate mttv WORDS`."""
+    try:
+        main(["evaluate", "mttv", *map(str, words)])
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def document(capsys):
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return save_tiny_mttv(tmp_path_factory.mktemp("model") / "tiny", seed=1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Posts in the layout of the Weibo set."""
+    folder = tmp_path_factory.mktemp("weibo")
+    (folder / "images").mkdir()
+    for split, count in {"train": 4, "dev": 10, "test": 2}.items():
+        rows = []
+        for number in range(count):
+            name = f"{split}{number}.jpg"
+            noise(20 + number, 30).save(folder / "images" / name)
+            text = f"假 news {number} " * (number + 1)
+            rows.append({"id": name, "label": ("fake", "real")[number % 2], "text": text, "img": f"images/{name}"})
+        lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+        (folder / f"{split}.jsonl").write_text(lines, encoding="utf-8")
+    return folder
+
+
+def test_prints_saves_and_speaks_json(capsys, tmp_path, model, folder):
+    words = ["--dataset", "weibo", "--data-dir", folder, "--model", model]
+    assert run(*words, "--out", tmp_path / "out", "--predictions") == 0
+    printed = capsys.readouterr().out
+    assert "macro F1" in printed and "accuracy" in printed and "tiny on weibo val" in printed
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "results.json", "confusion_matrix.png", "reliability.png", "predictions.jsonl",
+    }  # fmt: skip
+    assert all(name.name in printed for name in (tmp_path / "out").iterdir())
+    assert run(*words, "--json", "--batch-size", 3) == 0
+    found = document(capsys)
+    saved = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert found["metrics"] == pytest.approx(saved["metrics"], abs=1e-6)
+    assert (found["rows"], found["pictures"], found["dataset"], found["split"]) == (10, 10, "weibo", "val")
+    assert run(*words, "--limit", 3, "--split", "train", "--bins", 4, "--json") == 0
+    found = document(capsys)
+    assert found["rows"] == 3 and len(found["reliability"]["count"]) == 4
+
+
+def test_options_reach_the_data_set(capsys, tmp_path, model, folder):
+    elsewhere = tmp_path / "pictures"
+    elsewhere.mkdir()
+    words = ["--dataset", "weibo", "--data-dir", folder, "--model", model, "--json"]
+    assert run(*words, "--option", f"image_dir={elsewhere}") == 0
+    assert document(capsys)["pictures"] == 0
+    assert run(*words, "--option", "validation=events", "--option", "validation_share=0.5") == 0
+    capsys.readouterr()
+    assert run(*words, "--option", "colour=red") == 1
+    assert "weibo has no option colour; its options are:" in capsys.readouterr().err
+
+
+def test_mistakes_are_told(capsys, tmp_path, model, folder):
+    other = save_tiny_mttv(tmp_path / "other", id2label={0: "true", 1: "false"}, label2id={"true": 0, "false": 1})
+    words = ["--dataset", "weibo", "--data-dir", folder, "--model", model]
+    for given, code, message in (
+        ([*words, "--option", "validation"], 2, "expected KEY=VALUE"),
+        ([*words, "--predictions"], 2, "--predictions needs --out"),
+        ([*words, "--split", "dev2"], 1, "has no split 'dev2'"),
+        ([*words[:-1], other], 1, "labels are 'fake', 'real', the model's are 'true', 'false'"),
+        (
+            ["--dataset", "toy_scenes", "--option", "count=4", "--split", "train", "--model", model],
+            1,
+            "no set of posts",
+        ),
+        (["--dataset", "nosuch", "--model", model], 1, "unknown data set 'nosuch'"),
+        ([*words, "--features", tmp_path], 1, "stmine features mttv"),
+    ):
+        assert run(*given) == code, given
+        assert message in " ".join(capsys.readouterr().err.replace("│", " ").split()), given
+
+
+def test_a_malformed_line_costs_only_itself(capsys, tmp_path, model, folder):
+    lines = (folder / "dev.jsonl").read_text(encoding="utf-8").splitlines()
+    lines[3] = lines[3][:30]
+    lines[4] = lines[4].replace('"fake"', '"rumour"')
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.jsonl").write_bytes((folder / f"{split}.jsonl").read_bytes())
+    (tmp_path / "dev.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    with pytest.warns(UserWarning):
+        assert run("--dataset", "weibo", "--data-dir", tmp_path, "--model", model, "--json") == 0
+    assert document(capsys)["rows"] == 8
