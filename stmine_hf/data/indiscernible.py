@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+# for coco_json: of a script, datasets 3.x finds only the files that the script itself imports
+from .boxed_images import BoxedImages as BoxedImages
 from .captioned_images import DataFolderError
 from .coco_json import CocoJson, CocoJsonConfig
 

@@ -25,6 +25,9 @@ from .camouflage_drawing import ANIMALS, BRIGHT, Ground, blurred, clouds, field,
 from .captioned_images import SPLITS, DataFolderError
 from .coco_json import to_coco
 
+# for camouflage_drawing: of a script, datasets 3.x finds only the files that the script itself imports
+from .overhead_drawing import Canvas as Canvas
+
 KINDS = tuple(ANIMALS)
 SHAPES = ((1.0, 1.0), (0.75, 1.0), (1.0, 0.75))  # height and width in shares of the longer side
 SMALLEST = 24  # pixels of an animal's length

@@ -76,16 +76,18 @@ class VocXml(BoxedImages):
     def _find_files(self, folder: Path) -> Iterator[tuple[str, Path]]:
         """Split and path of every XML file, in the order of the lists or names."""
         for name in ("Annotations", "annotations"):
-            if (annotations := folder / name).is_dir():
-                lists = {split: folder / "ImageSets" / "Main" / f"{split}.txt" for split in (*SPLITS, "trainval")}
-                if not lists["train"].is_file():
-                    lists["train"] = lists["trainval"]
-                listed = [(split, lists[split]) for split in SPLITS if lists[split].is_file()]
-                for split, file in listed:
-                    stems = dict.fromkeys(line.split()[0] for line in read_text(file).splitlines() if line.strip())
-                    yield from ((split, annotations / f"{stem}.xml") for stem in stems)
-                if not listed:
-                    yield from (("train", file) for file in sorted(annotations.glob("*.xml")))
+            annotations = folder / name
+            lists = {split: folder / "ImageSets" / "Main" / f"{split}.txt" for split in (*SPLITS, "trainval")}
+            if not lists["train"].is_file():
+                lists["train"] = lists["trainval"]
+            listed = [split for split in SPLITS if lists[split].is_file()] if annotations.is_dir() else []
+            for split in listed:
+                lines = read_text(lists[split]).splitlines()
+                stems = dict.fromkeys(line.split()[0] for line in lines if line.strip())
+                yield from ((split, annotations / f"{stem}.xml") for stem in stems)
+            files = [] if listed else sorted(annotations.glob("*.xml"))
+            yield from (("train", file) for file in files)
+            if listed or files:
                 return
         some = False
         for name in (*SPLITS, *SPLIT_ALIASES):

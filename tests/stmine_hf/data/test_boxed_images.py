@@ -1,5 +1,6 @@
 """What becomes of pictures and boxes, whatever their layout: sizes, EXIF, borders, counts."""
 
+import ast
 import math
 from pathlib import Path
 
@@ -223,3 +224,15 @@ def test_three_layouts_of_one_set_say_the_same(tmp_path):
             assert ours["objects"]["category"] == theirs["objects"]["category"]
             np.testing.assert_allclose(ours["objects"]["bbox"], theirs["objects"]["bbox"], atol=1e-6)
             assert [w * h for _, _, w, h in ours["objects"]["bbox"]] == pytest.approx(theirs["objects"]["area"])
+
+
+@pytest.mark.parametrize("name", ["coco_json", "voc_xml", "yolo_txt", "indiscernible", "toy_camouflage"])
+def test_scripts_import_all_siblings_that_they_need(name):
+    """datasets 3.x copies a script and the files that its own `from .x import` lines name, but not what those need."""
+
+    def siblings(script: str) -> set[str]:
+        tree = ast.parse((Path(toy_camouflage.__file__).parent / f"{script}.py").read_text(encoding="utf-8"))
+        return {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level}
+
+    own = siblings(name)
+    assert own and set().union(*map(siblings, own)) <= own

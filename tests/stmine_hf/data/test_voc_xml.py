@@ -169,8 +169,8 @@ def test_bad_entries_are_counted(tmp_path, load):
 
 def test_refusals(tmp_path, load):
     folder = tmp_path / "set"
-    folder.mkdir()
-    with pytest.raises(DataError, match=r"voc_xml: expected Annotations/\*.xml.* found \[\]"):
+    (folder / "Annotations").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"voc_xml: expected Annotations/\*.xml.* found \[Annotations/\]"):
         load(folder)
     write(folder, "a")
     with pytest.raises(DataError, match=r"no object in any of the 1 XML files .*the option classes"):
