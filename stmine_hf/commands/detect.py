@@ -52,7 +52,7 @@ def detect(
 
     Pictures and frames that cannot be read are skipped and counted; nothing is written beside the source.
     """
-    from ..detect import Detector, detect_pictures, detect_video, source_kind
+    from ..detect import Detector, VideoReport, detect_pictures, detect_video, source_kind
 
     kind = source_kind(source)
     out = out or Path("outputs/detect") / ("camera" if kind == "camera" else Path(source).resolve().stem)
@@ -73,7 +73,7 @@ def detect(
         print_json(_document(report, out))
     else:
         _show_report(report, out)
-    if kind == "video" and report.stopped and not show:
+    if kind == "video" and isinstance(report, VideoReport) and report.stopped and not show:
         raise typer.Exit(130)  # by Ctrl-C; a camera has no other end
 
 
@@ -95,7 +95,7 @@ def _show_report(report: PictureReport | VideoReport, out: Path, *, most: int = 
     for name, count in list(report.classes.items())[:most]:
         print(f"{count:>7}  {name}")
     if len(report.classes) > most:
-        print(f"         and {len(report.classes) - most} more classes")
+        print(f"         and {len(report.classes) - most} more")
     if isinstance(report, PictureReport):
         if report.unchanged:
             print(f"{report.unchanged} pictures were done already")

@@ -304,16 +304,16 @@ def _open_camera(camera: re.Match[str]) -> Any:
     if kind == "v4l2":
         device = camera[2] or f"/dev/video{number}"
     else:
-        devices = _camera_names(av, kind)
+        names = _camera_names(av, kind)
         device = str(number)
         if kind == "dshow":
-            device = f"video={devices[number]}" if number < len(devices) else "video="
+            device = f"video={names[number]}" if number < len(names) else "video="
         else:
             options["framerate"] = "30"  # without it, many cameras are refused
     try:
         return av.open(device, format=kind, options=options)
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        there = ", ".join(f"camera:{n} ({name})" for n, name in enumerate(_camera_names(av, kind))) or "none"
+        there = ", ".join(_camera_names(av, kind)) or "none"
         raise StmineError(
             f"camera {device}: cannot be opened ({_reason(error)}). Cameras found here: {there}. Plug one in, allow "
             "this program to use it, or pass a video file."
@@ -321,6 +321,7 @@ def _open_camera(camera: re.Match[str]) -> Any:
 
 
 def _camera_names(av: Any, kind: str) -> list[str]:
+    """The cameras there are, number 0 first (of Linux, whose numbers have gaps, with the numbers)."""
     if kind == "v4l2":
         return [str(path) for path in sorted(Path("/dev").glob("video*"))]
     try:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from helpers_sat import save_tiny_sat, tiny_sat
@@ -12,6 +16,7 @@ from stmine_hf.detect.detector import detect_batch, prepare
 from stmine_hf.errors import StmineError
 from stmine_hf.modeling.sat.modeling_sat import SatConvLayer
 
+ROOT = Path(__file__).parents[3]
 THRESHOLD = 0.0099  # the tiny model's scores are all near 0.01
 
 
@@ -108,3 +113,13 @@ def test_settings_tell_runs_apart(tmp_path):
     }
     assert len(identities) == 4
     assert Detector(model, processor, labels=["ebike", "deer"]).settings["labels"] == ["deer", "ebike"]
+
+
+def test_the_example_prints_and_draws_what_is_found(tmp_path):
+    save_tiny_sat(tmp_path / "hub_cards" / "sat-coco-small", class_prior=0.6)  # so sure that all is above 0.4
+    pictures()[0].save(tmp_path / "street.jpg")
+    words = [sys.executable, ROOT / "examples" / "detect.py", "street.jpg"]
+    done = subprocess.run(words, cwd=tmp_path, check=True, timeout=300, capture_output=True, text=True)
+    assert done.stdout.startswith("street.jpg: ") and " at " in done.stdout
+    with Image.open(tmp_path / "outputs" / "detect" / "street.png") as drawn:
+        assert drawn.size == (90, 60)
