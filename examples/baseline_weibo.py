@@ -23,7 +23,6 @@ from stmine_hf import load_dataset
 from stmine_hf.errors import StmineError
 from stmine_hf.metrics.classification import classification_scores
 
-SHARE = 0.25  # of the events, held out for `val`
 GROUP_BALANCE = 0.5
 
 
@@ -31,11 +30,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_dir", required=True, help="Weibo folder")
     parser.add_argument("--split", choices=("val", "test"), default="val", help="what to measure on")
+    parser.add_argument("--share", type=float, default=0.1, help="share of the posts held out, by whole events")
     parser.add_argument("--seed", type=int, default=0, help="which events are held out")
+    parser.add_argument("--extra", help="a file of further rows in the folder, as in the recipe")
     parser.add_argument("--out", type=Path, help="file to write the scores to, as JSON")
     args = parser.parse_args()
 
-    events = {"validation": "events", "validation_share": SHARE, "validation_seed": args.seed}
+    events = {"validation": "events", "validation_share": args.share, "validation_seed": args.seed}
+    if args.extra and args.split == "val":  # those of test posts are no test posts
+        events["extra"] = args.extra
     splits = load_dataset("weibo", data_dir=args.data_dir, **events)
     if args.split not in splits:
         raise StmineError(f"{args.data_dir} has no split {args.split!r}; it has {', '.join(splits)}.")

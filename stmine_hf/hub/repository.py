@@ -13,7 +13,7 @@ from ..errors import StmineError
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, ProcessorMixin
+    from transformers import BaseImageProcessor, PreTrainedModel, ProcessorMixin
 
 ORGANISATION = "stmine-hf"
 WEIGHTS_LIMIT = 30_000_000  # bytes
@@ -38,7 +38,7 @@ class PublishError(StmineError):
 
 
 def write_model(
-    folder: Path, model: PreTrainedModel, processor: ProcessorMixin, *, limit: int = WEIGHTS_LIMIT
+    folder: Path, model: PreTrainedModel, processor: ProcessorMixin | BaseImageProcessor, *, limit: int = WEIGHTS_LIMIT
 ) -> None:
     """Write a model and its processor as a folder that the Auto classes load, code files included.
 
@@ -72,8 +72,9 @@ def write_model(
     for config in (model.config, *(getattr(model.config, name, None) for name in model.config.sub_configs)):
         if config is not None:
             config.name_or_path = ""  # the folders it was built from
-    for key in ("is_local", "local_files_only"):  # how the tokenizer was loaded, which it would pass on
-        processor.tokenizer.init_kwargs.pop(key, None)
+    if tokenizer := getattr(processor, "tokenizer", None):
+        for key in ("is_local", "local_files_only"):  # how it was loaded, which it would pass on
+            tokenizer.init_kwargs.pop(key, None)
     model.save_pretrained(folder)
     (folder / _WEIGHTS).write_bytes(weights)
     processor.save_pretrained(folder)

@@ -79,7 +79,7 @@ def baselines(tmp_path_factory) -> Path:
     file = tmp_path_factory.mktemp("baselines") / "baselines.json"
     metrics = {"accuracy": 0.51, "macro_f1": 0.34, "recall_fake": 0.0, "recall_real": 1.0, "ece": 0.01}
     command = "python examples/baseline_weibo.py --data_dir data/weibo --split test"
-    file.write_text(json.dumps({"command": command, "date": "2026-01-01", "scores": {"majority class": metrics}}))
+    file.write_text(json.dumps({"command": command, "trained_on": 24, "scores": {"majority class": metrics}}))
     return file
 
 
