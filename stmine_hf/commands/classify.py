@@ -38,6 +38,12 @@ def classify(
     ] = None,
     file: Annotated[Path | None, typer.Option(help="Many posts: JSON lines, CSV or TSV.")] = None,
     out: Annotated[Path | None, typer.Option(help="With --file: the verdicts, as JSON lines.")] = None,
+    without_bad_pictures: Annotated[
+        bool,
+        typer.Option(
+            "--without-bad-pictures", help="With --file: judge a post by its text where its picture cannot be read."
+        ),
+    ] = False,
     explain: Annotated[
         Path | None,
         typer.Option(help="Write what moved the verdict: a page (.html), or the picture with it (.png)."),
@@ -63,8 +69,9 @@ def classify(
             from ..posts.classifying import classify_file
 
             report = classify_file(
-                network, processor, file, out, batch_size=batch_size, detector=regions, progress=not as_json
-            )
+                network, processor, file, out, batch_size=batch_size, detector=regions,
+                without_bad_pictures=without_bad_pictures, progress=not as_json,
+            )  # fmt: skip
         else:
             found = _judge_one(network, processor, regions, text or "", image or [], explain)
     if file is not None and out is not None:
@@ -158,6 +165,7 @@ def _show_report(report: ClassifyReport, out: Path, as_json: bool) -> None:
             "model": report.model,
             "judged": report.judged,
             "done_before": report.done_before,
+            "pictures_left_out": report.pictures_left_out,
             "skipped": report.skipped,
             "skipped_file": report.skipped_file and str(report.skipped_file),
             "first_skipped": [row._asdict() for row in report.first_skipped],
@@ -168,6 +176,8 @@ def _show_report(report: ClassifyReport, out: Path, as_json: bool) -> None:
         return
     speed = f", {report.judged / report.seconds:.1f} posts a second" if report.judged else ""
     print(f"{report.judged} posts judged, {report.done_before} before, {report.skipped} skipped{speed}")
+    if report.pictures_left_out:
+        print(f"{report.pictures_left_out} of them without a picture that cannot be read: see `problem`")
     for line, name, reason in report.first_skipped:
         print(f"  skipped line {line} ({name}): {reason}")
     if report.skipped > len(report.first_skipped):

@@ -1,9 +1,9 @@
 """A file of posts in, a file of verdicts out: batched, resumable, bad rows told apart.
 
 Verdicts are JSON lines: `id`, `label`, `score` (probability of the label), `scores` (by label), `line` (of the posts'
-file) and `model`. They are written batch by batch, so a killed run loses one batch at most, and put into the order of
-the posts at the end. Rows that cannot be judged stand in `<out>.skipped.jsonl` with `line`, `id` and `reason`; every
-run tries them again.
+file), `model`, and `problem` where a picture was left out. They are written batch by batch, so a killed run loses one
+batch at most, and put into the order of the posts at the end. Rows that cannot be judged stand in the file
+`<out>.skipped.jsonl` with `line`, `id` and `reason`; every run tries them again.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from __future__ import annotations
 import json
 import os
 import time
+from bisect import insort
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,8 +47,9 @@ class ClassifyReport:
     Attributes:
         judged: posts judged by this run.
         done_before: posts whose verdict was there.
+        pictures_left_out: posts that this run judged without a picture that cannot be read.
         skipped: how many rows have no verdict.
-        first_skipped: some of them; all are in the file `skipped_file`, None where there are none.
+        first_skipped: ten of them; all are in the file `skipped_file`, None where there are none.
         verdicts: how often each label was given, over all posts.
         model: name and digest of the model.
         seconds: of the whole run, the loading of the model left out.
@@ -54,6 +57,7 @@ class ClassifyReport:
 
     judged: int = 0
     done_before: int = 0
+    pictures_left_out: int = 0
     skipped: int = 0
     first_skipped: list[SkippedRow] = field(default_factory=list)
     skipped_file: Path | None = None
@@ -71,11 +75,10 @@ def classify_file(
     batch_size: int = 32,
     device: str | torch.device | None = None,
     detector: Any = None,
+    without_bad_pictures: bool = False,
     progress: bool = True,
 ) -> ClassifyReport:
     """Judge the posts of a file. Run it again to go on after an interruption, or after mending rows.
-
-    A post is never judged by less than was given: one whose picture cannot be read is skipped.
 
     Args:
         model: an `MttvForSequenceClassification`.
@@ -85,6 +88,8 @@ def classify_file(
         batch_size: posts at a time.
         device: where to run; by default where the model is.
         detector: finds regions in the pictures; see `MttvProcessor`.
+        without_bad_pictures: judge a post with a text by what is left when a picture of it cannot be read, and tell so
+            as `problem`. Else it is skipped: no post is judged by less than was given.
         progress: show a bar on stderr.
 
     Raises:
@@ -111,8 +116,8 @@ def classify_file(
             row = SkippedRow(line, name, reason)
             skips.write(json.dumps(row._asdict(), ensure_ascii=False) + "\n")
             report.skipped += 1
-            if len(report.first_skipped) < 10:
-                report.first_skipped.append(row)
+            insort(report.first_skipped, row, key=itemgetter(0))
+            del report.first_skipped[10:]
 
         def posts() -> Iterator[Post]:
             for row in read_posts(file):
@@ -127,17 +132,18 @@ def classify_file(
                 else:
                     yield row.post
 
-        for batch in judge(model, processor, posts(), batch_size=batch_size, device=device, detector=detector):
+        options = {"batch_size": batch_size, "device": device, "detector": detector}
+        for batch in judge(model, processor, posts(), without_bad_pictures=without_bad_pictures, **options):
             for one in batch:
                 line = lines[json.dumps(one.post.id)]
-                if one.logits is None:
+                if one.logits is None or (one.problem and not one.post.text.strip()):
                     skip(line, one.post.id, one.problem or "")
                 else:
                     verdicts.write(_verdict(one, labels, line, tag))
                     report.judged += 1
+                    report.pictures_left_out += one.problem is not None
             verdicts.flush()
             bar.advance(task, len(batch))
-    report.first_skipped.sort()
     if report.skipped:
         report.skipped_file = skipped_file
     else:
@@ -157,7 +163,7 @@ def _verdict(one: Judged, labels: list[str], line: int, tag: str) -> bytes:
     assert one.logits is not None
     probabilities = softmax(one.logits[None])[0]
     best = int(np.argmax(probabilities))
-    row = {
+    row: dict[str, Any] = {
         "id": one.post.id,
         "label": labels[best],
         "score": round(float(probabilities[best]), 6),
@@ -165,6 +171,8 @@ def _verdict(one: Judged, labels: list[str], line: int, tag: str) -> bytes:
         "line": line,
         "model": tag,
     }
+    if one.problem:
+        row["problem"] = one.problem
     return json.dumps(row, ensure_ascii=False).encode() + b"\n"
 
 

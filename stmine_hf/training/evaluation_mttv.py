@@ -207,7 +207,9 @@ class ClassificationReport:
         return figure
 
     def _what(self) -> str:
-        return (" ".join(name for name in (self.dataset, self.split) if name) or "posts") + f", {len(self.truth)}"
+        return (
+            " ".join(name for name in (self.dataset, self.split) if name) or "data"
+        ) + f" ({len(self.truth)} posts)"
 
 
 def evaluate_posts(

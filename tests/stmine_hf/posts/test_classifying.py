@@ -178,6 +178,16 @@ def test_odd_posts_are_judged_and_bad_ones_skipped(parts, tmp_path):
     assert report.judged + report.skipped == len(posts)
 
 
+def test_pictures_that_cannot_be_read_can_be_left_out(parts, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    posts = [{"id": 1, "text": "fake", "image": "bad.png"}, {"id": 2, "image": "bad.png"}, {"id": 3, "text": "fake"}]
+    report = classify(parts, posts_file(tmp_path, *posts), tmp_path / "out.jsonl", without_bad_pictures=True)
+    assert (report.judged, report.pictures_left_out, report.skipped) == (2, 1, 1)
+    first, second = read(tmp_path / "out.jsonl")
+    assert first["scores"] == pytest.approx(second["scores"], abs=2e-6)
+    assert first["problem"].startswith("bad.png: not a picture") and "problem" not in second
+
+
 def test_a_model_of_texts_skips_posts_with_pictures(tmp_path):
     (tmp_path / "a.png").write_bytes(odd_pictures()["1x1.png"])
     file = posts_file(tmp_path, {"id": 1, "text": "a"}, {"id": 2, "text": "a", "image": "a.png"})
@@ -197,6 +207,22 @@ def test_a_detector_that_fails_costs_only_the_posts_it_fails_on(parts, tmp_path)
     report = classify(parts, file, tmp_path / "out.jsonl", detector=failing)
     assert [(row.id, row.reason) for row in report.first_skipped] == [("1x1.png", "IndexError: no room for a box")]
     assert report.judged == len(odd_pictures()) - 1
+
+
+def test_boxes_outside_and_of_no_area_are_looked_at_as_black(parts, tmp_path):
+    odd = {"outside.png": [500, 500, 600, 600], "empty.png": [5, 5, 5, 9], "swapped.png": [9, 0, 1, 5]}
+    odd["infinite.png"] = [0, 0, float("inf"), 5]
+    for number, name in enumerate(odd):
+        noise(30 + number, 40).save(tmp_path / name)
+
+    def finding(images):
+        return [Regions(np.array([list(odd.values())[image.height - 30]]), np.ones(1)) for image in images]
+
+    file = posts_file(tmp_path, *({"id": name, "image": name} for name in odd))
+    report = classify(parts, file, tmp_path / "out.jsonl", detector=finding)
+    assert [row["id"] for row in read(tmp_path / "out.jsonl")] == ["outside.png", "empty.png"]
+    reasons = {row.id: row.reason for row in report.first_skipped}
+    assert "corners are swapped" in reasons["swapped.png"] and "four finite numbers" in reasons["infinite.png"]
 
 
 def test_nothing_to_judge_is_a_clear_error(parts, tmp_path):
