@@ -8,6 +8,7 @@ class that is never predicted, the recall of one that never occurs, the F1 where
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +25,8 @@ class ClassScores(NamedTuple):
     support: np.ndarray  # how often the class occurs
 
 
-class ReliabilityBins(NamedTuple):
+@dataclass(frozen=True)
+class ReliabilityBins:
     """Rows by the probability of their verdict, in bins of equal width, all (bins,). Empty bins: NaN and count 0."""
 
     confidence: np.ndarray  # mean probability of the verdicts in the bin

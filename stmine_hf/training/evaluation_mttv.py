@@ -135,7 +135,7 @@ class ClassificationReport:
             "confusion_matrix": self.confusion.tolist(),
             "reliability": {
                 name: [None if np.isnan(value) else value for value in values.tolist()]
-                for name, values in bins._asdict().items()
+                for name, values in vars(bins).items()
             },
             "seconds": round(self.seconds, 2),
             "versions": versions(),
@@ -207,9 +207,8 @@ class ClassificationReport:
         return figure
 
     def _what(self) -> str:
-        return (
-            " ".join(name for name in (self.dataset, self.split) if name) or "data"
-        ) + f" ({len(self.truth)} posts)"
+        name = " ".join(part for part in (self.dataset, self.split) if part) or "data"
+        return f"{name} ({len(self.truth)} posts)"
 
 
 def evaluate_posts(
