@@ -26,13 +26,18 @@ def class_colour(label: int) -> Colour:
 def draw_detections(image: Image.Image, detections: Sequence[Detection]) -> Image.Image:
     """A copy of the picture with a box, name and score for each detection; the surest on top."""
     drawn = image.convert("RGB") if image.mode != "RGB" else image.copy()
-    labels: list[Corners] = []
+    draw_onto(drawn, detections)
+    return drawn
+
+
+def draw_onto(image: Image.Image, detections: Sequence[Detection]) -> None:
+    """What [`draw_detections`] draws, onto an RGB picture itself."""
+    plates: list[Corners] = []
     boxes = [(found.box, class_colour(found.label), f"{found.name} {found.score:.2f}") for found in detections]
     for box, colour, _ in reversed(boxes):
-        draw_box(drawn, box, colour)
+        draw_box(image, box, colour)
     for box, colour, text in boxes:
-        draw_label(drawn, box, colour, text, avoid=labels)
-    return drawn
+        draw_label(image, box, colour, text, avoid=plates)
 
 
 def draw_box(image: Image.Image, box: Corners, colour: Colour) -> None:

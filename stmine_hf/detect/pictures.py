@@ -15,12 +15,13 @@ from __future__ import annotations
 import io
 import json
 import os
+import threading
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -38,18 +39,20 @@ from ..search.images import (
     open_picture,
     picture_errors,
     picture_file,
+    picture_pixels,
     read_ahead,
 )
 from ..search.store import only_writer
 from .detector import Detection, Detector, Prepared
-from .drawing import draw_detections
+from .drawing import draw_onto
 from .progress import DetectionBar
 from .results import RESULTS, RowWriter, coco_rows, write_summary
 
 JOURNAL, ANNOTATED = "journal.jsonl", "pictures"
 _FULL_SIZE = 2**20  # a side that no picture has: boxes are in pixels of the file, so none is decoded smaller
-# Pictures above this many pixels are read again to be drawn on: a batch of them would add up in memory.
-_KEPT = 2**24
+# Pictures above this many pixels are taken one at a time, and read again to be drawn on: they would fill the memory.
+_LARGE = 2**24
+_one_large_at_a_time = threading.Lock()
 _MOST_JPEG = 65_500  # pixels of a side; larger ones are saved as PNG
 
 Show = Callable[[Image.Image], bool]  # False: nobody looks any more
@@ -188,25 +191,26 @@ def _detected(
     """Each file with its line for the journal, once its annotated copy is written; the copy itself if to be kept."""
 
     def load(file: PictureFile) -> _Loaded | Skip:
+        large = picture_pixels(root / file.path) > _LARGE
         try:
-            image = open_picture(root / file.path, _FULL_SIZE)
-            with picture_errors():
-                prepared = detector.prepare(image)
+            with _one_large_at_a_time if large else nullcontext():
+                image = open_picture(root / file.path, _FULL_SIZE)
+                with picture_errors():
+                    return _Loaded(file, None if large else image, detector.prepare(image))
         except PictureError as error:
             return Skip(file.path, str(error))
-        return _Loaded(file, image if image.width * image.height <= _KEPT else None, prepared)
 
     def annotate(one: tuple[_Loaded, list[Detection]]) -> Skip | tuple[PictureFile, dict[str, Any], Any]:
-        loaded, found = one
+        (file, image, prepared), found = one
         try:
-            image = loaded.image or open_picture(root / loaded.file.path, _FULL_SIZE)
+            with nullcontext() if image else _one_large_at_a_time:
+                drawn = image or open_picture(root / file.path, _FULL_SIZE)
+                draw_onto(drawn, found)
+                name = _save_annotated(drawn, out, file.path)
         except PictureError as error:  # changed or gone since it was read first
-            return Skip(loaded.file.path, str(error))
-        drawn = draw_detections(image, found)
-        name = _save_annotated(drawn, out, loaded.file.path)
-        height, width = loaded.prepared.size
-        row = {"annotated": name, "width": width, "height": height, "detections": found}
-        return loaded.file, row, drawn if keep else None
+            return Skip(file.path, str(error))
+        row = {"annotated": name, "width": prepared.size[1], "height": prepared.size[0], "detections": found}
+        return file, row, drawn if keep else None
 
     workers = min(4, max(2, os.cpu_count() or 1))
     # Enough ahead that a whole batch gets ready while the model is at work on the one before it.

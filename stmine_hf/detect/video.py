@@ -27,7 +27,7 @@ from ..search.embedding import batched
 from ..search.images import read_ahead
 from ..search.store import only_writer
 from .detector import Detection, Detector, Prepared
-from .drawing import draw_detections
+from .drawing import draw_onto
 from .pictures import JOURNAL, Show
 from .progress import DetectionBar
 from .results import RESULTS, RowWriter, coco_rows, write_summary
@@ -136,15 +136,15 @@ def detect_video(
     ):
         frames = _prepared(detector, _decoded(container, stream, report), report, batch_size)
         try:
-            for frame, found, drawn in _detected(detector, frames, batch_size):
-                video.write(drawn, frame.seconds)
+            for frame, found in _detected(detector, frames, batch_size):
+                video.write(frame.image, frame.seconds)
                 rows.write(coco_rows(frame.number, found, seconds=round(frame.seconds, 3)))
                 classes.update(one.name for one in found)
                 report.frames += 1
                 report.with_objects += bool(found)
-                report.width, report.height = drawn.size
+                report.width, report.height = frame.image.size
                 bar.advance()
-                report.stopped = show is not None and not show(drawn)
+                report.stopped = show is not None and not show(frame.image)
                 if report.stopped or report.frames == limit:
                     break
         except KeyboardInterrupt:  # what was done so far is worth having
@@ -159,15 +159,17 @@ def detect_video(
 
 def _detected(
     detector: Detector, frames: Iterable[_Frame], batch_size: int
-) -> Iterator[tuple[_Frame, list[Detection], Image.Image]]:
-    """Each frame in order with what was found and its annotated picture, which is drawn in threads."""
+) -> Iterator[tuple[_Frame, list[Detection]]]:
+    """Each frame in order with what was found, drawn onto its image in threads."""
 
     def found() -> Iterator[tuple[_Frame, list[Detection]]]:
         for batch in batched(frames, batch_size):
             yield from zip(batch, detector.detect([frame.prepared for frame in batch]), strict=True)
 
-    def draw(one: tuple[_Frame, list[Detection]]) -> tuple[_Frame, list[Detection], Image.Image]:
-        return *one, draw_detections(one[0].image, one[1])
+    def draw(one: tuple[_Frame, list[Detection]]) -> tuple[_Frame, list[Detection]]:
+        frame, detections = one
+        draw_onto(frame.image, detections)
+        return one
 
     with closing(read_ahead(draw, found(), workers=2, ahead=batch_size)) as drawn:
         yield from drawn

@@ -165,6 +165,15 @@ def open_picture(path: str | Path, side: int) -> Image.Image:
                 return _decode(image, side)
 
 
+def picture_pixels(path: str | Path) -> int:
+    """How many pixels a file says it has, without decoding them; 0 where that cannot be told."""
+    try:
+        with open(path, "rb") as file, _open_lazily(file) as image:
+            return image.width * image.height
+    except Exception:  # whoever opens the picture will be told what is wrong
+        return 0
+
+
 def content_digest(path: str | Path) -> bytes:
     """16 bytes that tell a file's content: equal for copies and after a rename.
 

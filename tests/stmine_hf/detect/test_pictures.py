@@ -337,7 +337,7 @@ def test_large_pictures_are_read_again_for_drawing(detector, folder, tmp_path, m
     opened = []
     real = module.open_picture
     monkeypatch.setattr(module, "open_picture", lambda path, side: (opened.append(path), real(path, side))[1])
-    monkeypatch.setattr(module, "_KEPT", 100)
+    monkeypatch.setattr(module, "_LARGE", 100)
     again = run(detector, folder, tmp_path / "again")
     assert len(opened) == 14 and again.classes == kept.classes
     for path in (tmp_path / "kept" / "pictures").rglob("*.jpg"):

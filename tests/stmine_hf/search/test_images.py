@@ -18,6 +18,7 @@ from stmine_hf.search.images import (
     find_pictures,
     looks_like_picture,
     open_picture,
+    picture_pixels,
     read_ahead,
 )
 
@@ -318,3 +319,15 @@ def test_read_ahead_stops_reading_when_its_user_stops():
     next(numbers)
     numbers.close()
     assert len(started) < 60
+
+
+def test_pixels_are_told_from_the_header(tmp_path):
+    Image.new("RGB", (300, 200)).save(tmp_path / "a.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:700])
+    (tmp_path / "text.jpg").write_text("text")
+    assert [picture_pixels(tmp_path / f"{name}.jpg") for name in ("a", "cut", "text", "gone")] == [
+        60_000,
+        60_000,
+        0,
+        0,
+    ]
