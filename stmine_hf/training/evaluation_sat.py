@@ -98,7 +98,7 @@ class DetectionReport:
         caption += f"{self.fit} to {self.size[0]} x {self.size[1]}, scores above {self.score_threshold:g}"
         if self.unknown_classes:
             names = ", ".join(self.unknown_classes[:5]) + (" ..." if len(self.unknown_classes) > 5 else "")
-            caption += f"\nthe model does not know {len(self.unknown_classes)} classes, counted as missed: {names}"
+            caption += f"\nunknown to the model, so all their boxes are missed: {names}"
         if self.skipped:
             caption += f"\nskipped {len(self.skipped)} pictures, the first {self.skipped[0].path}: "
             caption += self.skipped[0].reason
@@ -115,7 +115,7 @@ class DetectionReport:
         """AP of each class; of many, the best and the worst ones."""
         rows = sorted(self.scores.per_class(), key=lambda row: -1 if row["ap"] is None else row["ap"], reverse=True)
         measured = [row for row in rows if row["boxes"]]
-        caption = f"no boxes of {len(rows) - len(measured)} more classes" if len(measured) < len(rows) else None
+        caption = f"classes without boxes: {len(rows) - len(measured)}" if len(measured) < len(rows) else None
         table = Table(title="by class", caption=caption)
         table.add_column("class")
         for name in ("AP", "AP50", "AR", "boxes"):

@@ -47,7 +47,7 @@ class Miss(NamedTuple):
 
 
 class WorstMisses:
-    """Keeps the worst of the pictures it is shown.
+    """Keeps the worst of the pictures it is shown, those of each source by themselves.
 
     How bad a picture is: the share of it that missed boxes take, plus that of detections that hit nothing, times their
     scores. So what nobody should overlook comes first, and a crowd of small ones after it. Detections up to the score
@@ -55,16 +55,22 @@ class WorstMisses:
     """
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Miss]] = []
+        self._heaps: dict[str, list[tuple[float, int, Miss]]] = {}  # of each source
         self._shown = 0
 
     def sorted(self) -> list[Miss]:
-        """The worst first."""
-        return [miss for *_, miss in sorted(self._heap, key=lambda entry: entry[:2], reverse=True)]
+        """The worst of each source, then the second of each ...: small targets too have their place on the sheet."""
+        ranked = [
+            (rank, -badness, -shown, miss)
+            for heap in self._heaps.values()
+            for rank, (badness, shown, miss) in enumerate(sorted(heap, key=lambda entry: entry[:2], reverse=True))
+        ]
+        return [miss for *_, miss in sorted(ranked, key=lambda entry: entry[:3])[:MOST]]
 
     def add(self, row: Mapping[str, Any], image: Image.Image, found: Found, categories: Sequence[str]) -> None:
-        """Look at one picture, with its row (`objects`, `filename`) and what was found in it."""
+        """Look at one picture, with its row (`objects`, `filename`, `source`) and what was found in it."""
         objects, self._shown = row["objects"], self._shown + 1
+        heap = self._heaps.setdefault(row.get("source") or "", [])
         sure = sum(score > THRESHOLD for score in found.scores)
         seen, verdicts = match_detections(
             objects["bbox"], objects["category"], objects["iscrowd"], found.boxes[:sure], found.labels[:sure]
@@ -75,7 +81,7 @@ class WorstMisses:
         badness = sum(box[2] * box[3] / area for box, _, hit, crowd in there if not (hit or crowd))
         badness += sum(score * box[2] * box[3] / area for box, _, score, right in detected if right is False)
         order = (badness, -self._shown)  # of equals the first stays
-        if not badness or (len(self._heap) == MOST and order < self._heap[0][:2]):
+        if not badness or (len(heap) == MOST and order < heap[0][:2]):
             return
         scale = _THUMB / max(image.size)
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
@@ -90,7 +96,7 @@ class WorstMisses:
                 if right is not None
             ],
         )
-        (heapq.heappush if len(self._heap) < MOST else heapq.heappushpop)(self._heap, (*order, miss))
+        (heapq.heappush if len(heap) < MOST else heapq.heappushpop)(heap, (*order, miss))
 
 
 def misses_sheet(misses: Sequence[Miss], *, title: str) -> Image.Image:

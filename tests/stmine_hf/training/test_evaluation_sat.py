@@ -221,7 +221,7 @@ def test_classes_are_matched_by_name(parts, rows, answers):
     assert {row["category_id"] for row in report.detections} == {1, 18}
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(report.table())
-    assert "does not know 1 classes, counted as missed: walrus" in " ".join(console.export_text().split())
+    assert "unknown to the model, so all their boxes are missed: walrus" in " ".join(console.export_text().split())
 
 
 def test_no_class_in_common(rows, parts):
@@ -333,7 +333,7 @@ def test_tables_fit_80_columns(report):
     console.print(report.class_table())
     text = console.export_text()
     assert f"{report.metrics['ap']:.4f}" in text and "CAMO" in text and "…" not in text
-    assert "no boxes of 1 more classes" in text and "nan" not in text.lower()
+    assert "classes without boxes: 1" in text and "nan" not in text.lower()
 
 
 def test_without_matplotlib_the_rest_is_still_written(report, tmp_path, monkeypatch):
@@ -378,6 +378,17 @@ def test_only_the_worst_are_kept():
     kept = [int(miss.filename) for miss in worst.sorted()]
     assert len(kept) == MOST and kept[:4] == [19, 18, 17, 16] and all(number % 20 >= 20 - MOST for number in kept)
     assert {miss.picture.size for miss in worst.sorted()} == {(300, 150)}
+
+
+def test_each_source_has_its_place_among_the_worst():
+    worst, image = WorstMisses(), Image.new("RGB", (100, 100))
+    for number in range(20):
+        worst.add({**miss_row(f"camo {number}", [[0, 0, 90, 90]]), "source": "CAMO"}, image, Found([], [], []), NAMES)
+    for number in range(3):
+        row = {**miss_row(f"target {number}", [[0, 0, 3 - number, 3]]), "source": "SIRST"}
+        worst.add(row, image, Found([], [], []), NAMES)
+    names = [miss.filename for miss in worst.sorted()]
+    assert names[:6] == ["camo 0", "target 0", "camo 1", "target 1", "camo 2", "target 2"] and len(names) == MOST
 
 
 # ---------------------------------------------------------------------------------------------------------------------
