@@ -43,9 +43,9 @@ def main() -> None:
     model, processor = load_mttv(args.model, "cpu") if args.model else released()
     if model.config.vision_config is None:
         raise StmineError(f"{args.model}: this model has no visual encoder; name one that has.")
-    posts = draw_posts(args.posts, processor.num_regions)
-    figures = measure(model, processor, posts, args.rounds)
-    facts = {"model": args.model or "released sizes", "posts": args.posts, "regions": processor.num_regions}
+    regions = model.config.num_region_tokens
+    figures = measure(model, processor, draw_posts(args.posts, regions), args.rounds)
+    facts = {"model": args.model or "released sizes", "posts": args.posts, "regions": regions}
     figures = {**facts, "threads": args.threads, "rounds": args.rounds, "torch": torch.__version__, **figures}
     print_table(figures)
     if args.out:
@@ -83,12 +83,11 @@ def one_by_one(model, processor, posts: dict[str, list]) -> torch.Tensor:
         return model.mttv.get_visual_features(processor.image_processor(image, return_tensors="pt")["pixel_values"])[0]
 
     maps = torch.cat([features(image) for image in posts["images"]])
-    regions = [
-        torch.cat([features(crop_region(image, box)).mean(dim=(2, 3)) for box in boxes])
-        for image, boxes in zip(posts["images"], posts["boxes"], strict=True)
-    ]
-    inputs = processor(text=posts["text"])
-    return model(**inputs, global_features=maps, region_features=torch.stack(regions)).logits
+    regions = torch.zeros(len(maps), model.config.num_region_tokens, maps.shape[1])
+    for row, (image, boxes) in enumerate(zip(posts["images"], posts["boxes"], strict=True)):
+        for place, box in enumerate(boxes):
+            regions[row, place] = features(crop_region(image, box)).mean(dim=(2, 3))[0]
+    return model(**processor(text=posts["text"]), global_features=maps, region_features=regions).logits
 
 
 @torch.inference_mode()

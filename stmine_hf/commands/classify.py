@@ -64,7 +64,7 @@ def classify(
 
     with prints_only_json(as_json):
         network, processor = load_mttv(model, device=device)
-        regions = None if detector is None else load_detector(detector, network.device)
+        regions = None if detector is None else load_detector(detector, network.device, model=network)
         if file is not None and out is not None:
             from ..posts.classifying import classify_file
 

@@ -139,7 +139,7 @@ def evaluate_mttv(
             processor,
             rows,
             batch_size=batch_size,
-            detector=None if detector is None else load_detector(detector, network.device),
+            detector=None if detector is None else load_detector(detector, network.device, model=network),
             features=store,
             bins=bins,
             progress=not as_json,

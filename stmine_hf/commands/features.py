@@ -74,7 +74,7 @@ def features_mttv(
     bad: list[Any] = []
     with prints_only_json(as_json):
         network, processor = load_mttv(model, device=device)
-        regions = None if detector is None else load_detector(detector, network.device)
+        regions = None if detector is None else load_detector(detector, network.device, model=network)
         if file is not None:
             posts, total = _of_file(file, bad)
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import stmine_hf
 
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     import torch
 
 
-def load_detector(name: str | Path, device: str | torch.device | None = None) -> TransformersDetector:
+def load_detector(
+    name: str | Path, device: str | torch.device | None = None, *, model: Any = None
+) -> TransformersDetector:
     """A detector of regions: any model for `AutoModelForObjectDetection`, SAT among them.
 
     No code from the folder is run: a model of a kind that transformers and this package do not know is refused.
@@ -22,10 +24,13 @@ def load_detector(name: str | Path, device: str | torch.device | None = None) ->
     Args:
         name: folder or Hub id.
         device: where to run; by default the CPU.
+        model: the `MttvForSequenceClassification` that is to look at the regions, if it is there already.
 
     Raises:
-        StmineError: no such model here, or one that is no detector.
+        StmineError: no such detector here, or a model that takes no regions.
     """
+    if model is not None and not model.config.num_region_tokens:
+        raise StmineError("This model takes no regions (num_region_tokens is 0): leave the detector out.")
     stmine_hf.SatForObjectDetection  # noqa: B018  touching it registers the family with the Auto classes
     try:
         detector = TransformersDetector.from_pretrained(str(name))

@@ -155,6 +155,9 @@ def test_models_that_are_none_are_told(capsys, tmp_path, model, detector):
     assert "MTTV model, found one of type 'sat'" in error_line(capsys)
     assert run("--text", "a", "--model", model, "--detector", model) == 1
     assert "no detector found" in error_line(capsys)
+    narrow = save_tiny_mttv(tmp_path / "narrow", num_region_tokens=0)
+    assert run("--text", "a", "--model", narrow, "--detector", detector) == 1
+    assert "takes no regions" in error_line(capsys)
 
 
 def write_posts(folder: Path, count: int = 10) -> Path:
