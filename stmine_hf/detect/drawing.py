@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
-from ..fonts import Font, font_for
+from ..fonts import font_for
 from .detector import Detection
 
 _GOLDEN = 0.618034  # share of the colour circle between two classes: neighbours in number are far apart in colour
@@ -32,12 +32,18 @@ def draw_detections(image: Image.Image, detections: Sequence[Detection]) -> Imag
 
 def draw_onto(image: Image.Image, detections: Sequence[Detection]) -> None:
     """What [`draw_detections`] draws, onto an RGB picture itself."""
-    plates: list[Corners] = []
-    boxes = [(found.box, class_colour(found.label), f"{found.name} {found.score:.2f}") for found in detections]
-    for box, colour, _ in reversed(boxes):
+    draw_marks(
+        image, [(found.box, class_colour(found.label), f"{found.name} {found.score:.2f}") for found in detections]
+    )
+
+
+def draw_marks(image: Image.Image, marks: Sequence[tuple[Corners, Colour, str]]) -> None:
+    """Boxes with texts, onto an RGB picture; the first on top, and first to choose a place for its text."""
+    for box, colour, _ in reversed(marks):
         draw_box(image, box, colour)
-    for box, colour, text in boxes:
-        draw_label(image, box, colour, text, avoid=plates)
+    covered = [_grown(box, image) for box, _, _ in marks if _is_small(box, image)]  # a plate would hide them
+    for box, colour, text in marks:
+        draw_label(image, box, colour, text, avoid=covered)
 
 
 def draw_box(image: Image.Image, box: Corners, colour: Colour) -> None:
@@ -52,17 +58,25 @@ def draw_box(image: Image.Image, box: Corners, colour: Colour) -> None:
 
 
 def draw_label(image: Image.Image, box: Corners, colour: Colour, text: str, *, avoid: list[Corners]) -> None:
-    """The text on a plate of the colour at the box, where it covers least of the plates in `avoid`; it joins them."""
-    font = label_font(image, text)
+    """The text on a plate of the colour at the box, where it covers least of what is to `avoid`; it joins that."""
+    font = font_for(font_size(image), text)
     inset = max(1, line_width(image))
     left, top, right, bottom = ImageDraw.Draw(image).textbbox((0, 0), text, font=font)
     width, height = right - left + 2 * inset, bottom - top + 2 * inset
-    places = [(box[0], box[1] - height), (box[0], box[1]), (box[0], box[3]), (box[2] - width, box[3] - height)]
+    around = _grown(box, image) if _is_small(box, image) else box
+    places = [
+        (around[0], around[1] - height),
+        (box[0], box[1]),
+        (around[0], around[3]),
+        (box[2] - width, box[3] - height),
+        (around[2], box[1]),
+        (around[0] - width, box[1]),
+    ]
     inside = [
         (max(0.0, min(x, image.width - width)), y) for x, y in places if 0 <= y <= max(0, image.height - height)
     ] or [(0.0, 0.0)]
     plates = [(x, y, x + width, y + height) for x, y in inside]
-    plate = min(plates, key=lambda one: sum(_shared(one, other) for other in avoid))  # the first of equals
+    plate = min(plates, key=lambda one: sum(_hidden(one, other) for other in avoid))  # the first of equals
     avoid.append(plate)
     draw = ImageDraw.Draw(image)
     draw.rectangle(plate, fill=colour)
@@ -75,11 +89,23 @@ def line_width(image: Image.Image) -> int:
     return max(2, round(min(image.size) / 200))
 
 
-def label_font(image: Image.Image, text: str) -> Font:
-    return font_for(max(12, round(min(image.size) / 36)), text)
+def font_size(image: Image.Image) -> int:
+    return max(12, round(min(image.size) / 36))
 
 
-def _shared(one: Corners, other: Corners) -> float:
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    return max(0.0, width) * max(0.0, height)
+def _is_small(box: Corners, image: Image.Image) -> bool:
+    return min(box[2] - box[0], box[3] - box[1]) < 2 * font_size(image)
+
+
+def _grown(box: Corners, image: Image.Image) -> Corners:
+    """The box with its frame and a little air."""
+    edge = line_width(image) + 1
+    return box[0] - edge, box[1] - edge, box[2] + edge, box[3] + edge
+
+
+def _hidden(plate: Corners, other: Corners) -> float:
+    """Share of the smaller one that lies under the other."""
+    width = min(plate[2], other[2]) - max(plate[0], other[0])
+    height = min(plate[3], other[3]) - max(plate[1], other[1])
+    areas = [(one[2] - one[0]) * (one[3] - one[1]) for one in (plate, other)]
+    return max(0.0, width) * max(0.0, height) / max(min(areas), 1e-9)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from PIL import Image, ImageDraw
 
 from ..detect.detector import THRESHOLD
-from ..detect.drawing import Corners, draw_box, draw_label
+from ..detect.drawing import Corners, draw_box, draw_marks
 from ..fonts import font_for
 from ..metrics.detection import match_detections
 
@@ -129,12 +129,10 @@ def misses_sheet(misses: Sequence[Miss], *, title: str) -> Image.Image:
 
 def _marked(picture: Image.Image, marks: Sequence[Mark]) -> Image.Image:
     drawn = picture.copy()
-    plates: list[Corners] = []
-    for mark in marks:
-        draw_box(drawn, mark.box, _RIGHT if mark.right else _WRONG)
     largest = sorted(marks, key=lambda mark: (mark.box[2] - mark.box[0]) * (mark.box[3] - mark.box[1]), reverse=True)
-    for mark in largest[:_LABELS]:
-        draw_label(drawn, mark.box, _RIGHT if mark.right else _WRONG, mark.text, avoid=plates)
+    for mark in largest[_LABELS:]:
+        draw_box(drawn, mark.box, _RIGHT if mark.right else _WRONG)
+    draw_marks(drawn, [(mark.box, _RIGHT if mark.right else _WRONG, mark.text) for mark in largest[:_LABELS]])
     return drawn
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from stmine_hf.detect import Detection, draw_detections
-from stmine_hf.detect.drawing import class_colour, draw_label, label_font, line_width
+from stmine_hf.detect.drawing import class_colour, draw_label, font_size, line_width
 
 
 def found(label: int, box: tuple[float, float, float, float], score: float = 0.9, name: str = "deer") -> Detection:
@@ -58,7 +58,7 @@ def test_pictures_of_other_kinds(mode):
 def test_sizes_follow_the_picture():
     small, large = Image.new("RGB", (320, 240)), Image.new("RGB", (3200, 2400))
     assert line_width(small) == 2 and line_width(large) == 12
-    assert label_font(small, "x").size == 12 and label_font(large, "x").size == 67
+    assert font_size(small) == 12 and font_size(large) == 67
 
 
 def test_plates_lie_inside_and_beside_each_other():
@@ -72,6 +72,17 @@ def test_plates_lie_inside_and_beside_each_other():
         across = min(one[2], other[2]) - max(one[0], other[0])
         down = min(one[3], other[3]) - max(one[1], other[1])
         assert across <= 0 or down <= 0, f"{one} and {other} overlap"
+
+
+def test_plates_do_not_hide_small_boxes():
+    """Targets of a few pixels side by side, under names far wider than they are."""
+    colours = [class_colour(label) for label in range(3)]
+    targets = [found(label, (100 + 12 * label, 60, 106 + 12 * label, 66), name="target") for label in range(3)]
+    pixels = np.asarray(draw_detections(Image.new("RGB", (300, 120)), targets))
+    for target, colour in zip(targets, colours, strict=True):
+        left, top, right, bottom = (int(value) for value in target.box)
+        frame = [pixels[top, left:right], pixels[bottom - 1, left:right]]
+        assert all((row == colour).all() for row in frame), target
 
 
 def test_names_in_other_scripts():
