@@ -1,16 +1,20 @@
 """Trim NanoDet-m down to SAT's published budget and give it back its skill, without labels.
 
-    stmine convert sat nanodet_m.ckpt --out outputs/nanodet-m-coco
+    stmine convert sat nanodet_m.safetensors outputs/nanodet-m-coco
     python examples/distill_sat.py --parent outputs/nanodet-m-coco --data_dir data/coco_small \\
-        --more data/indiscernible --pictures data/fake_news --out outputs/sat-coco-small
+        --more data/indiscernible --pictures data/fake_news --out outputs/sat-coco-small-first
+    python examples/distill_sat.py --parent outputs/nanodet-m-coco --data_dir data/coco_small \\
+        --more data/indiscernible --pictures data/fake_news --student outputs/sat-coco-small-first/best \\
+        --steps 1500 --learning_rate 4e-4 --warmup_steps 50 --seed 1 --out outputs/sat-coco-small
 
 1. *Trim*: 24 -> 16 filters in the stem, 58 -> 48, 116 -> 112, 232 -> 176 channels inside the blocks. The most
    replaceable channels go, the layers behind them are refitted by least squares (`training/trimming_sat.py`).
 2. *Distil*: the trimmed model learns to predict what its parent predicts of random views of any pictures: class
-   probabilities, distances, maps (`training/distillation_sat.py`). 3,000 steps of about a second on one CPU core.
+   probabilities, distances, maps (`training/distillation_sat.py`). 3,000 steps of about a second on one CPU core; a
+   further round (`--student`) starts from the model of an earlier one.
 
-Run again with the same --out, it goes on where it stopped. `OUT/model` gets the model, `OUT/distillation.json` what
-happened, with the AP on the validation split (which nothing was chosen on) at the end.
+Run again with the same --out, it goes on where it stopped. OUT gets `best/` (the model, at the end: nothing is picked
+on the validation split), `config.yaml` (the settings), and `results.json`: the losses, the budget, the validation AP.
 """
 
 import argparse
@@ -19,6 +23,7 @@ import time
 from pathlib import Path
 
 import torch
+import yaml
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
@@ -29,9 +34,12 @@ from stmine_hf.errors import StmineError
 from stmine_hf.loading import load_sat
 from stmine_hf.modeling.sat.image_processing_sat import to_rgb
 from stmine_hf.search.images import PictureError, Skip, find_pictures, open_picture, picture_errors
+from stmine_hf.training.budget_sat import budget
 from stmine_hf.training.distillation_sat import Views, distillation_losses, teach
 from stmine_hf.training.ema import WeightEma
+from stmine_hf.training.evaluation_sat import evaluate_detection
 from stmine_hf.training.reports import decode_image, undecoded, write_json
+from stmine_hf.training.trainer import BEST_FOLDER
 from stmine_hf.training.trimming_sat import trim, unfuse
 from stmine_hf.training.warm_start import recalibrate_batchnorm
 
@@ -52,6 +60,7 @@ def main() -> None:
     parser.add_argument("--more", nargs="*", default=[], type=Path, help="COCO JSON sets, their train pictures only")
     parser.add_argument("--pictures", nargs="*", default=[], type=Path, help="folders of any further pictures")
     parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--student", help="a further round: the `best` of an earlier run, instead of trimming")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--learning_rate", type=float, default=5e-4)
     parser.add_argument("--warmup_steps", type=int, default=200)
@@ -61,11 +70,14 @@ def main() -> None:
     args = parser.parse_args()
     set_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
+    settings = {"dataset": "coco_json", **{name: plain(value) for name, value in vars(args).items()}, **plain(DESIGN)}
+    (args.out / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
 
     # 1. The parent, its batch norms folded into the convolutions: nothing to keep statistics of, and a third faster.
     parent, processor = load_sat(args.parent, device="cpu")
     parent.eval().fuse().to(memory_format=torch.channels_last)
     config = SatConfig.from_dict({**parent.config.to_dict(), **DESIGN})
+    print(f"parent: {budget(parent.config)}\ntrimmed: {budget(config)}")
 
     # 2. Pictures. Labels are not read.
     skipped: list[Skip] = []
@@ -82,7 +94,9 @@ def main() -> None:
     calibration = views.batch(CALIBRATION, 256, seed=args.seed)
     state_file = args.out / "state.pt"
     state = torch.load(state_file, weights_only=True) if state_file.is_file() else None
-    if state is None:
+    if state is None and args.student:
+        model = load_sat(args.student, device="cpu")[0].fuse()
+    elif state is None:
         model = trim(parent, config, calibration[:REFITTED_ON])
     else:
         model = SatForObjectDetection(config).to(memory_format=torch.channels_last)
@@ -144,29 +158,30 @@ def main() -> None:
     with ema.applied():
         final = unfuse(model.eval())
     recalibrate_batchnorm(final, calibration.split(16))
-    final.save_pretrained(args.out / "model")
-    processor.save_pretrained(args.out / "model")
+    final.save_pretrained(args.out / BEST_FOLDER)
+    processor.save_pretrained(args.out / BEST_FOLDER)
 
-    # 6. Write up.
-    from stmine_hf.training.evaluation_sat import evaluate_detection
-
+    # 6. Measure and write up.
     report = evaluate_detection(final, processor, load_dataset("coco_json", data_dir=args.data_dir, split="val"))
-    write_json(
-        args.out / "distillation.json",
-        {
-            "design": DESIGN,
-            "parameters": sum(parameter.numel() for parameter in final.parameters()),
-            "pictures": {"own": len(own), "others": len(others), "skipped": len(skipped)},
-            "steps": args.steps,
-            "learning_rate": args.learning_rate,
-            "seed": args.seed,
-            "seconds": round(time.monotonic() - start),
-            "history": history,
-            "validation": report.metrics,
-        },
-    )
+    results = {
+        "validation": report.metrics,
+        "pictures": {"own": len(own), "others": len(others), "skipped": len(skipped)},
+        "seconds": round(time.monotonic() - start),
+        "history": history,
+    }
+    write_json(args.out / "results.json", results | budget(final.config)._asdict())
     Console().print(report.table())
-    print(f"Written: {args.out}. Next: python examples/package_sat.py --run {args.out} ...")
+    print(f"Model and scores are in {args.out}. Look for objects in your own pictures with it:")
+    print(f"  stmine detect PICTURES --model {args.out / BEST_FOLDER} --out detections")
+
+
+def plain(value):
+    """As YAML has it."""
+    if isinstance(value, dict):
+        return {name: plain(entry) for name, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def dataset_pictures(folder: Path, skipped: list[Skip], most: int | None) -> list[Image.Image]:

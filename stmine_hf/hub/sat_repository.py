@@ -149,6 +149,7 @@ def sat_card(folder: str | Path) -> ModelCard:
         "settings": settings,
         "recipe": (folder / "training" / "config.yaml").read_text(encoding="utf-8").strip(),
         "training": read_json(folder / "training" / "results.json"),
+        "rounds": _rounds(folder / "training", settings) if "parent" in settings else [],
         "config": model.config,
         "parent_config": SatConfig.preset("nanodet-m"),
         "side": side,
@@ -159,6 +160,15 @@ def sat_card(folder: str | Path) -> ModelCard:
         "weights": (folder / "model.safetensors").stat().st_size,
     }
     return ModelCard.from_template(_metadata(folder.name, name, results), template_path=str(TEMPLATE), **facts)
+
+
+def _rounds(folder: Path, settings: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Settings and outcome of each round of a distillation."""
+    last = (settings, read_json(folder / "results.json"))
+    if not (folder / "first_round.yaml").is_file():
+        return [last]
+    first = yaml.safe_load((folder / "first_round.yaml").read_text(encoding="utf-8"))
+    return [(first, read_json(folder / "first_round.json")), last]
 
 
 def _metadata(name: str, data: str, results: dict[str, Any]) -> ModelCardData:
@@ -196,22 +206,37 @@ def _data_name(settings: dict[str, Any]) -> str:
 
 def _write_training(run: Path, out: Path, settings: dict[str, Any], name: str) -> None:
     """Write `training/`: the settings without this machine's paths, and the outcome."""
-    paths: dict[str, Any] = {"dataset": settings["dataset"], "data_dir": f"data/{name}"}
+    folder = out / "training"
+    folder.mkdir(exist_ok=True)
+    for file in folder.glob("first_round.*"):
+        file.unlink()
+    first = Path(settings["student"]).parent if settings.get("student") else None
+    if first is not None and (first / "config.yaml").is_file():
+        earlier = yaml.safe_load((first / "config.yaml").read_text(encoding="utf-8"))
+        _write_round(first, folder, _portable(earlier, f"{out.name}-first", name), "first_round", "first_round")
+    _write_round(run, folder, _portable(settings, out.name, name), "config", "results")
+    if (run / "curves.png").is_file():
+        shutil.copyfile(run / "curves.png", folder / "curves.png")
+
+
+def _write_round(run: Path, folder: Path, settings: dict[str, Any], config: str, results: str) -> None:
+    (folder / f"{config}.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+    outcome = read_json(run / "results.json") if (run / "results.json").is_file() else {}
+    write_json(folder / f"{results}.json", outcome)
+
+
+def _portable(settings: dict[str, Any], run: str, data: str) -> dict[str, Any]:
+    """The settings of a run as a user of this package would write them."""
+    paths: dict[str, Any] = {"dataset": settings["dataset"], "data_dir": f"data/{data}"}
     if "parent" in settings:
-        paths |= {"parent": "outputs/nanodet-m-coco", "out": f"outputs/{out.name}"}
+        paths |= {"parent": "outputs/nanodet-m-coco", "out": f"outputs/{run}"}
+        paths |= {"student": f"outputs/{run}-first/best"} if settings.get("student") else {}
         paths |= {key: [f"data/{Path(folder).name}" for folder in settings[key]] for key in ("more", "pictures")}
     else:
         start = settings.get("model_name_or_path")
-        paths |= {"output_dir": f"outputs/{out.name}"}
+        paths |= {"output_dir": f"outputs/{run}"}
         paths |= {"model_name_or_path": f"hub_cards/{Path(start).name}"} if start else {}
-    folder = out / "training"
-    folder.mkdir(exist_ok=True)
-    portable = portable_settings(settings, paths)
-    (folder / "config.yaml").write_text(yaml.safe_dump(portable, sort_keys=False), encoding="utf-8")
-    outcome = read_json(run / "results.json") if (run / "results.json").is_file() else {}
-    write_json(folder / "results.json", outcome)
-    if (run / "curves.png").is_file():
-        shutil.copyfile(run / "curves.png", folder / "curves.png")
+    return portable_settings(settings, paths)
 
 
 def _measure(out: Path, dataset: str, name: str, data_dir: str | Path, progress: bool) -> DetectionReport:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -163,6 +164,10 @@ def eliminate(moments: Sequence[tuple[Tensor, Tensor]], keep: int, ridge: float 
     return alive
 
 
+class _Reached(Exception):
+    """The layer looked for has run; the layers after it need not."""
+
+
 class _Cut:
     """The two models and the pictures on which their layers are compared."""
 
@@ -191,11 +196,13 @@ class _Cut:
         def keep(module: nn.Module, given: tuple[Tensor, ...], result: Tensor) -> None:
             inputs.append(given[0].clone())
             outputs.append(result.clone())  # the activation after it works in place
+            raise _Reached
 
         handle: RemovableHandle = layer.register_forward_hook(keep)
         try:
             for batch in self.pixel_values.split(_BATCH):
-                model.sat(batch)
+                with suppress(_Reached):
+                    model.sat(batch)
         finally:
             handle.remove()
         return torch.cat(inputs), torch.cat(outputs)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from helpers_sat import save_tiny_sat, tiny_sat
 from PIL import Image
 
@@ -170,8 +171,13 @@ def test_script_trims_distils_and_goes_on_where_it_stopped(tmp_path, monkeypatch
     monkeypatch.setattr(sys, "argv", [*arguments, "--out", str(tmp_path / "whole")])
     script.main()
     assert "4 pictures of data, 1 others; 1 skipped" in capsys.readouterr().out
-    written = json.loads((tmp_path / "whole" / "distillation.json").read_text())
+    written = json.loads((tmp_path / "whole" / "results.json").read_text())
     assert [entry["step"] for entry in written["history"]] == [2, 4, 6] and "ap" in written["validation"]
+    assert written["parameters"] == sum(
+        p.numel() for p in SatForObjectDetection.from_pretrained(tmp_path / "whole" / "best").parameters()
+    )
+    settings = yaml.safe_load((tmp_path / "whole" / "config.yaml").read_text())
+    assert (settings["steps"], settings["middle_channels"], settings["data_dir"]) == (6, [3, 6, 8], str(data))
 
     out = tmp_path / "halves"
     monkeypatch.setattr(sys, "argv", [*arguments, "--out", str(out)])
@@ -190,9 +196,9 @@ def test_script_trims_distils_and_goes_on_where_it_stopped(tmp_path, monkeypatch
     script.main()
     assert "Going on from step 4" in capsys.readouterr().out
     whole, halves = (
-        SatForObjectDetection.from_pretrained(folder / "model").state_dict() for folder in (tmp_path / "whole", out)
+        SatForObjectDetection.from_pretrained(folder / "best").state_dict() for folder in (tmp_path / "whole", out)
     )
     for name, tensor in whole.items():
         torch.testing.assert_close(halves[name], tensor, msg=name)
-    config = json.loads((out / "model" / "config.json").read_text())
+    config = json.loads((out / "best" / "config.json").read_text())
     assert config["middle_channels"] == [3, 6, 8] and config["fused"] is False

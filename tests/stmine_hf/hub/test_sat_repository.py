@@ -1,0 +1,295 @@
+"""A run of SAT becomes a repository: loads as float32, says only what was measured, and its card runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from documents import ROOT, check_command, commands, python_blocks
+from helpers_sat import tiny_sat
+from huggingface_hub import ModelCard
+from PIL import Image
+from safetensors.torch import load_file
+from transformers import AutoModelForObjectDetection
+
+from stmine_hf import SatForObjectDetection
+from stmine_hf.data.toy_camouflage import draw_camouflage
+from stmine_hf.hub.repository import WEIGHTS_LIMIT, PublishError
+from stmine_hf.hub.sat_repository import PICTURE, package_sat, refresh_sat, sat_card
+from stmine_hf.hub.street_drawing import SIZE, draw_street
+from stmine_hf.training.arguments import parse_arguments
+from stmine_hf.training.arguments_sat import SatDataArguments, SatModelArguments, SatTrainingArguments
+
+SHIPPED = [ROOT / "hub_cards" / name for name in ("sat-coco-small", "sat-indiscernible")]
+NAMES = {"sat-coco-small": ("person", "bus"), "sat-indiscernible": ("camouflaged_object", "person")}
+DATA = {"sat-coco-small": "coco_small", "sat-indiscernible": "indiscernible"}
+
+
+def write_data(folder: Path, names: tuple[str, ...]) -> Path:
+    """Drawn animals under names of our choice, in the layout of COCO."""
+    (folder / "images").mkdir(parents=True)
+    (folder / "annotations").mkdir()
+    for split, seeds in (("train", range(2)), ("val", range(2, 8))):
+        images, boxes = [], []
+        for seed in seeds:
+            picture, animals = draw_camouflage(seed, 0.0, 96)
+            picture.save(folder / "images" / f"{seed}.png")
+            source = ("CAMO", "SIRST")[seed % 2]
+            images.append({"id": seed, "file_name": f"{seed}.png", "width": picture.width, "height": picture.height})
+            images[-1] |= {"source": source}
+            for animal in animals:
+                box = {"bbox": list(animal.bbox), "area": animal.area, "iscrowd": 0, "image_id": seed}
+                boxes.append({"id": len(boxes) + 1, "category_id": 1 + len(boxes) % 2, **box})
+        categories = [{"id": number, "name": name} for number, name in enumerate(names, 1)]
+        document = {"images": images, "annotations": boxes, "categories": categories}
+        (folder / "annotations" / f"instances_{split}.json").write_text(json.dumps(document))
+    return folder
+
+
+def write_run(folder: Path, names: tuple[str, ...], settings: dict, results: dict) -> Path:
+    model, processor = tiny_sat(
+        id2label=dict(enumerate(names)), stem_channels=6, middle_channels=(3, 6, 9), attention="none", size=96
+    )
+    model.save_pretrained(folder / "best")
+    processor.save_pretrained(folder / "best")
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    (folder / "results.json").write_text(json.dumps(results))
+    return folder
+
+
+@pytest.fixture(scope="module", params=list(NAMES))
+def name(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, name) -> Path:
+    return write_data(tmp_path_factory.mktemp("data") / DATA[name], NAMES[name])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, name, data) -> Path:
+    """What a distillation and what a training leave."""
+    folder = tmp_path_factory.mktemp("run")
+    if name == "sat-coco-small":
+        settings = {"dataset": "coco_json", "parent": str(folder), "data_dir": str(data), "more": [str(data)]}
+        settings |= {"pictures": ["/somewhere/fake_news"], "out": str(folder), "steps": 3000, "seed": 0}
+        settings |= {"learning_rate": 5e-4, "warmup_steps": 200, "student": None}
+        results = {"pictures": {"own": 343, "others": 1519, "skipped": 0}, "seconds": 3600}
+        first = write_run(tmp_path_factory.mktemp("first"), NAMES[name], settings, results)
+        settings |= {"student": str(first / "best"), "steps": 1500, "seed": 1}
+    else:
+        settings = {"model_name_or_path": "/somewhere/sat-coco-small", "dataset": "indiscernible"}
+        settings |= {"data_dir": str(data), "output_dir": str(folder), "num_train_epochs": 24.0, "use_cpu": True}
+        settings |= {"accelerator_config": {"a": None}, "seed": 3}
+        results = {"best": {"step": 1234, "epoch": 21.0}, "training": {"train_runtime": 3000.0}}
+    return write_run(folder, NAMES[name], settings, results)
+
+
+@pytest.fixture(scope="module")
+def benchmark(tmp_path_factory) -> Path:
+    rows = [
+        {"runtime": runtime, "model": model, "median_ms": time, "ratio": ratio}
+        for runtime in ("onnx", "ncnn")
+        for model, time, ratio in (("nanodet-m", 10.0, 1.0), ("sat", 7.5, 0.749))
+    ]
+    file = tmp_path_factory.mktemp("benchmark") / "benchmark.json"
+    file.write_text(json.dumps({"threads": 1, "rounds": 9, "size": 320, "network": rows, "around_ms": {}}))
+    return file
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory, name, run, data, benchmark) -> Path:
+    folder = tmp_path_factory.mktemp("hub_cards") / name
+    package_sat(run, folder, data_dir=data, parent=run / "best", benchmark=benchmark, progress=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def card(repository) -> ModelCard:
+    return ModelCard.load(repository / "README.md")
+
+
+def results(repository: Path) -> dict:
+    return json.loads((repository / "results" / f"{DATA[repository.name]}_val.json").read_text())
+
+
+def test_weights_are_small_and_load_as_float32(run, repository):
+    stored = load_file(repository / "model.safetensors")
+    for key, tensor in stored.items():
+        if tensor.is_floating_point():
+            assert tensor.dtype == (torch.float16 if tensor.ndim > 1 else torch.float32), key
+    trained = SatForObjectDetection.from_pretrained(run / "best").state_dict()
+    loaded = AutoModelForObjectDetection.from_pretrained(repository, trust_remote_code=True).state_dict()
+    assert loaded.keys() == trained.keys() == stored.keys()
+    for key, tensor in loaded.items():
+        torch.testing.assert_close(tensor, trained[key], rtol=2**-11, atol=2**-24)  # what float16 rounds
+
+
+def test_repository_is_complete_names_no_machine_and_shows_no_photograph(name, repository, run):
+    here = {file.relative_to(repository).as_posix() for file in repository.rglob("*") if file.is_file()}
+    shipped = {file.name for file in (ROOT / "modeling" / "sat").glob("*_sat.py")}
+    measured = f"results/{DATA[name]}_val"
+    assert here == shipped | {
+        "LICENSE", "README.md", "config.json", "model.safetensors", PICTURE, "preprocessor_config.json",
+        "requirements.txt", f"{measured}.json", f"{measured}.png", "results/parent.json", "results/benchmark.json",
+        "training/config.yaml", "training/results.json",
+        *(f"training/first_round.{kind}" for kind in ("yaml", "json") if name == "sat-coco-small"),
+    }  # fmt: skip
+    for file in here:
+        if not file.endswith((".safetensors", ".png", ".jpg")):
+            text = (repository / file).read_text(encoding="utf-8")
+            assert str(run) not in text and str(repository.parent) not in text and "/somewhere" not in text, file
+    assert (repository / PICTURE).stat().st_size < 300_000
+
+
+def test_settings_can_be_run_again(name, repository):
+    file = repository / "training" / "config.yaml"
+    settings = yaml.safe_load(file.read_text())
+    if name == "sat-coco-small":
+        assert (settings["data_dir"], settings["more"]) == ("data/coco_small", ["data/coco_small"])
+        assert (settings["pictures"], settings["out"]) == (["data/fake_news"], "outputs/sat-coco-small")
+        return
+    groups = (SatModelArguments, SatDataArguments, SatTrainingArguments)
+    model, data, args = parse_arguments(groups, ["--config", str(file)])
+    assert (model.model_name_or_path, data.data_dir) == ("hub_cards/sat-coco-small", "data/indiscernible")
+    assert (args.output_dir, args.seed, args.num_train_epochs) == ("outputs/sat-indiscernible", 3, 24.0)
+
+
+def test_results_say_when_on_what_and_how(name, repository):
+    measured = results(repository)
+    assert (measured["model"], measured["split"], measured["pictures"]) == (name, "val", 6)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", measured["date"]) and measured["hardware"]
+    assert measured["command"].startswith(f"stmine evaluate sat --model stmine-hf/{name} --dataset ")
+
+
+def test_header_states_licence_task_and_figures(card, repository):
+    header = card.data
+    assert (header.license, header.library_name, header.language) == ("apache-2.0", "transformers", ["en", "zh"])
+    assert header.pipeline_tag == "object-detection" and {"custom_code", "sat"} <= set(header.tags)
+    metrics = results(repository)["metrics"]
+    found = {entry.metric_name: entry.metric_value for entry in header.eval_results}
+    assert found == {label: round(metrics[label.lower()], 4) for label in ("AP", "AP50", "AP75")}
+
+
+def test_card_says_that_it_is_a_reconstruction_and_warns_of_finding_people(card):
+    assert "published a README and a demo script, but never the network" in card.text
+    assert "It finds people." in card.text and "重建" in card.text and "能检测人" in card.text
+
+
+def test_tables_show_the_measured_figures(name, card, repository):
+    metrics = results(repository)["metrics"]
+    other = "its parent and teacher" if name == "sat-coco-small" else "same data and schedule"
+    for title in (r"\*\*this model\*\*", f"NanoDet-m, {other}"):  # here the same weights
+        (row,) = re.findall(rf"^\| {title} \|(.*)\|$", card.text, re.MULTILINE)
+        cells = [cell.strip() for cell in row.split("|")]
+        assert cells[:3] == [f"{metrics[key]:.4f}" for key in ("ap", "ap50", "ap75")]
+        assert (
+            cells[6] == f"{sum(p.numel() for p in SatForObjectDetection.from_pretrained(repository).parameters()):,}"
+        )
+    assert ("| CAMO |" in card.text) == (name == "sat-indiscernible")
+    for runtime in ("onnx", "ncnn"):
+        assert f"| {runtime} | 10.00 | 7.50 | 0.749 |" in card.text
+
+
+def test_card_holds_nothing_unfilled_and_its_links_lead_somewhere(name, card, repository):
+    assert not re.search(r"\{[{%]|[}%]\}|\bNone\b|Undefined", card.text)
+    assert f"| `model.safetensors` | {(repository / 'model.safetensors').stat().st_size:,} |" in card.text
+    if name == "sat-coco-small":
+        told = (
+            "3,000 and, in a second round, 1,500 steps on random views of 343 train pictures of coco_small and 1,519"
+        )
+        assert told in card.text and "120 minutes on one core" in card.text
+        assert "--student outputs/sat-coco-small-first/best --steps 1500 " in card.text
+    else:
+        assert "was that of step 1,234 (epoch 21); the process that finished it ran 50 minutes." in card.text
+    for link in re.findall(r"\]\((?!https?:|#)([^)]+)\)", card.text):
+        assert (repository / link).is_file(), link
+
+
+def test_card_does_without_comparison_and_benchmark(run, data, name, tmp_path):
+    package_sat(run, tmp_path / name, data_dir=data, progress=False)
+    text = (tmp_path / name / "README.md").read_text(encoding="utf-8")
+    assert "## Speed" not in text and "| NanoDet-m" not in text and "Undefined" not in text
+
+
+def test_card_renders_again_from_its_folder_alone(card, repository):
+    assert sat_card(repository).content == (repository / "README.md").read_text(encoding="utf-8")
+
+
+def test_refresh_brings_back_code_and_card_and_leaves_the_rest(repository, tmp_path):
+    folder = tmp_path / repository.name
+    shutil.copytree(repository, folder)
+    (folder / "losses_sat.py").write_text("")
+    (folder / "README.md").write_text("")
+    refresh_sat(folder)
+    for file in (path.relative_to(repository) for path in repository.rglob("*") if path.is_file()):
+        assert (folder / file).read_bytes() == (repository / file).read_bytes(), file
+
+
+def test_commands_of_the_card_exist(repository):
+    lines = commands(repository / "README.md")
+    assert any("evaluate sat" in line for line in lines) and any("stmine detect" in line for line in lines)
+    for line in lines:
+        check_command(line)
+
+
+def test_python_of_the_card_runs(repository, tmp_path):
+    draw_street().save(tmp_path / "picture.jpg")
+    (tmp_path / "hub_cards").mkdir()
+    (tmp_path / "hub_cards" / repository.name).symlink_to(repository)
+    blocks = python_blocks(repository / "README.md")
+    assert len(blocks) == 2
+    code = "".join(f"exec(compile({block!r}, 'block {number}', 'exec'))\n" for number, block in enumerate(blocks))
+    subprocess.run(
+        [sys.executable, "-c", code.replace("stmine-hf/sat", "hub_cards/sat")],
+        cwd=tmp_path,
+        check=True,
+        timeout=300,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
+
+
+def test_street_is_always_the_same():
+    street = draw_street()
+    assert street.size == SIZE and np.array_equal(np.asarray(street), np.asarray(draw_street()))
+    assert np.asarray(street)[63, 90].tolist()[0] > 150  # the sign's red
+
+
+def test_too_large_weights_are_refused_before_anything_is_written(tmp_path, run, data):
+    with pytest.raises(PublishError, match=r"take [\d,]+ bytes, more than the 1,000 allowed"):
+        package_sat(run, tmp_path / "out", data_dir=data, limit=1_000)
+    assert not (tmp_path / "out").exists()
+
+
+def test_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(PublishError, match=r"expected a run with best/ and config\.yaml"):
+        package_sat(tmp_path, tmp_path / "out", data_dir=tmp_path)
+
+
+def test_data_of_which_the_card_does_not_speak_are_refused(tmp_path):
+    write_run(tmp_path / "run", ("a", "b"), {"dataset": "voc_xml", "data_dir": "x"}, {})
+    with pytest.raises(PublishError, match="speaks of coco_small and indiscernible, this run's data are 'voc_xml'"):
+        package_sat(tmp_path / "run", tmp_path / "out", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("shipped", SHIPPED, ids=lambda folder: folder.name)
+def test_shipped_folder_has_this_code_and_the_card_it_renders(shipped):
+    """If this fails after a change of modeling/sat or of the template: `examples/package_sat.py --refresh`."""
+    if not (shipped / "README.md").is_file():
+        pytest.skip(f"needs {shipped}: not packed in this checkout")
+    for file in shipped.glob("*_sat.py"):
+        assert file.read_text() == (ROOT / "modeling" / "sat" / file.name).read_text(), file.name
+    assert sat_card(shipped).content == (shipped / "README.md").read_text(encoding="utf-8")
+    assert (shipped / "model.safetensors").stat().st_size <= WEIGHTS_LIMIT
+    with Image.open(shipped / PICTURE) as picture:
+        picture.verify()
