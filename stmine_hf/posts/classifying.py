@@ -72,7 +72,7 @@ def classify_file(
     file: str | Path,
     out: str | Path,
     *,
-    batch_size: int = 32,
+    batch_size: int = 8,
     device: str | torch.device | None = None,
     detector: Any = None,
     without_bad_pictures: bool = False,

@@ -22,8 +22,8 @@ from ..modeling.mttv.processing_mttv import to_rgb
 from ..search.embedding import batched, place
 from ..search.images import PictureError, picture_errors, read_ahead
 
-# Posts are sorted by length within so many batches: padding then costs little, and few posts wait in memory.
-WINDOW = 16
+# Posts are sorted by length among so many: padding then costs little, and few posts wait in memory.
+WINDOW = 512
 
 BLIND = "the model has no visual encoder, it judges texts alone"
 
@@ -74,18 +74,18 @@ def judge(
     processor: Any,
     posts: Iterable[Post],
     *,
-    batch_size: int = 32,
+    batch_size: int = 8,
     device: str | torch.device | None = None,
     detector: Any = None,
     without_bad_pictures: bool = False,
 ) -> Iterator[list[Judged]]:
-    """Judge posts. At most a few batches of them are held at a time.
+    """Judge posts. At most a few hundred of them are held at a time, and the pictures of two batches.
 
     Args:
         model: an `MttvForSequenceClassification`; it is put into evaluation mode.
         processor: its `MttvProcessor`.
         posts: any iterable.
-        batch_size: posts at a time.
+        batch_size: posts at a time: few are fastest on a CPU.
         device: where to run; by default where the model is.
         detector: finds regions in the pictures; see `MttvProcessor`.
         without_bad_pictures: judge a post by what is left when a picture of it cannot be read. Else the post fails.
@@ -113,7 +113,7 @@ def judge(
 def by_length(posts: Iterable[Post], batch_size: int) -> Iterator[list[tuple[int, Post]]]:
     """Numbered posts in batches of like length. Posts without pictures come first: their batches need no vision."""
     numbered = iter(enumerate(posts))
-    while window := list(islice(numbered, WINDOW * batch_size)):
+    while window := list(islice(numbered, max(WINDOW, batch_size))):
         window.sort(key=lambda item: (bool(item[1].images or item[1].features), len(item[1].text)))
         yield from batched(window, batch_size)
 

@@ -216,7 +216,7 @@ def evaluate_posts(
     processor: Any,
     rows: Any,
     *,
-    batch_size: int = 32,
+    batch_size: int = 8,
     device: str | torch.device | None = None,
     detector: Any = None,
     features: Features | None = None,
