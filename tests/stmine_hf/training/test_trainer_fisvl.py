@@ -208,7 +208,8 @@ def still_trainer(folder: Path, **fields) -> FisvlTrainer:
         if hasattr(module, "drop_prob"):
             module.drop_prob = 0.0
     run.network.sensing.attention.dropout = 0.0
-    run._frozen_norms += [module for module in run.network.sensing.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    norms = [module for module in run.network.sensing.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    run._frozen_norms += norms
     return run
 
 
