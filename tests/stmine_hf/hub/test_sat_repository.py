@@ -85,6 +85,7 @@ def run(tmp_path_factory, name, data) -> Path:
         settings |= {"pictures": ["/somewhere/fake_news"], "out": str(folder), "steps": 3000, "seed": 0}
         settings |= {"learning_rate": 5e-4, "warmup_steps": 200, "student": None}
         results = {"pictures": {"own": 343, "others": 1519, "skipped": 0}, "seconds": 3600}
+        results |= {"validation": {"ap": 0.1234}}
         first = write_run(tmp_path_factory.mktemp("first"), NAMES[name], settings, results)
         settings |= {"student": str(first / "best"), "steps": 1500, "seed": 1}
     else:
@@ -209,6 +210,7 @@ def test_card_holds_nothing_unfilled_and_its_links_lead_somewhere(name, card, re
             "3,000 and, in a second round, 1,500 steps on random views of 343 train pictures of coco_small and 1,519"
         )
         assert told in card.text and "120 minutes on one core" in card.text
+        assert "looked at after the first round (AP 0.1234)" in card.text
         assert "--student outputs/sat-coco-small-first/best --steps 1500 " in card.text
     else:
         assert "was that of step 1,234 (epoch 21); the process that finished it ran 50 minutes." in card.text
