@@ -135,7 +135,9 @@ def help_examples(command: Any = None) -> list[str]:
 
 def test_help_shows_examples_for_every_command():
     shown = " ".join(help_examples())
-    for name in ("index", "search", "evaluate fisvl", "convert fisvl", "toy", "demo"):
+    alone = ("index", "search", "demo", "classify", "detect", "toy")
+    grouped = [f"{group} {method}" for group in ("evaluate", "convert") for method in ("fisvl", "mttv", "sat")]
+    for name in (*alone, *grouped, "features mttv", "export sat"):
         assert f"stmine {name}" in shown
 
 
