@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import StmineError
-from .terminal import JsonOption, print_json, prints_only_json, require_folder, stmine_command
+from .terminal import JsonOption, from_here, print_json, prints_only_json, require_folder, stmine_command
 
 KINDS = ("scenes", "posts", "camouflage")
 
@@ -65,9 +65,11 @@ def toy(
             next_words = f"classify --file {out / 'posts.jsonl'} --out {out / 'verdicts.jsonl'}"
         else:
             from ..data.toy_camouflage import write_camouflage
+            from ..loading import published
 
             write_camouflage(out, count=count, seed=seed, difficulty=difficulty)
-            next_words = f"detect {out / 'images'} --out {out / 'found'}"
+            model = from_here(Path(published("sat-indiscernible")))
+            next_words = f"detect {out / 'images'} --model {model} --threshold 0.3 --out {out / 'found'}"
     if as_json:
         print_json({"out": str(out), "kind": kind, "count": count, "seed": seed})
     else:

@@ -84,6 +84,7 @@ def test_the_released_recipe_starts_from_backbones_and_keeps_features(tmp_path):
         "dataset": "toy_posts",
         "dataset_options": '{"count": 96, "size": 48}',
         "num_train_epochs": 1,
+        "attn_implementation": "eager",
         "use_cpu": "true",
         "disable_tqdm": "true",
     }
