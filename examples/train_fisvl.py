@@ -27,7 +27,7 @@ from stmine_hf.training.arguments import parse_arguments, save_arguments
 from stmine_hf.training.arguments_fisvl import FisvlDataArguments, FisvlModelArguments, FisvlTrainingArguments
 from stmine_hf.training.collator_fisvl import CaptionedPictures, FisvlCollator
 from stmine_hf.training.toy_model_fisvl import build_toy_fisvl
-from stmine_hf.training.trainer import BEST_FOLDER, last_checkpoint
+from stmine_hf.training.trainer import BEST_FOLDER, resume_point, take_rows
 from stmine_hf.training.trainer_fisvl import FisvlTrainer
 from stmine_hf.training.transforms_fisvl import build_transform
 from stmine_hf.training.write_up import best_evaluation, plot_curves, write_results
@@ -49,8 +49,10 @@ def main() -> None:
     with args.main_process_first(desc="reading the data set"):
         options = data_args.dataset_options or {}
         splits = load_dataset(data_args.dataset, data_dir=data_args.data_dir, **options)
-    train_rows = take(splits, data_args.train_split, data_args.max_train_images)
-    eval_rows = take(splits, data_args.eval_split, data_args.max_eval_images) if args.eval_strategy != "no" else None
+    train_rows = take_rows(splits, data_args.train_split, data_args.max_train_images)
+    eval_rows = (
+        take_rows(splits, data_args.eval_split, data_args.max_eval_images) if args.eval_strategy != "no" else None
+    )
 
     # 3. Model and processor.
     try:
@@ -74,11 +76,7 @@ def main() -> None:
         data_collator=collator,
         processing_class=processor,
     )
-    resume = args.resume_from_checkpoint
-    if resume == "auto":
-        resume = last_checkpoint(output_dir)
-        logging.info(f"Going on from {resume}" if resume else f"No checkpoint in {output_dir}: starting anew.")
-    trainer.train(resume_from_checkpoint=resume)
+    trainer.train(resume_from_checkpoint=resume_point(args))
 
     # 6. Write up.
     if trainer.is_world_process_zero():
@@ -91,14 +89,6 @@ def main() -> None:
         )
         plot_curves(output_dir / "curves.png", history, METRICS, "validation recall, %")
         print_summary(best_evaluation(history, METRICS[0]), output_dir)
-
-
-def take(splits, split: str, count: int | None):
-    """The rows of a split, or the first `count` of them."""
-    if split not in splits:
-        raise StmineError(f"The data set has no split {split!r}; it has {', '.join(splits)}.")
-    rows = splits[split]
-    return rows if count is None else rows.select(range(min(count, len(rows))))
 
 
 def build_model(args: FisvlModelArguments, train_rows) -> tuple[FisvlModel, FisvlProcessor]:

@@ -28,7 +28,7 @@ from stmine_hf.training.arguments import parse_arguments, save_arguments
 from stmine_hf.training.arguments_mttv import MttvDataArguments, MttvModelArguments, MttvTrainingArguments
 from stmine_hf.training.collator_mttv import MttvCollator, Posts, keep_modalities, kept_features
 from stmine_hf.training.toy_model_mttv import build_toy_mttv
-from stmine_hf.training.trainer import BEST_FOLDER, last_checkpoint
+from stmine_hf.training.trainer import BEST_FOLDER, resume_point, take_rows
 from stmine_hf.training.trainer_mttv import MttvTrainer
 from stmine_hf.training.transforms_mttv import build_picture_transform
 from stmine_hf.training.write_up import best_evaluation, plot_curves, write_results
@@ -48,8 +48,10 @@ def main() -> None:
     with args.main_process_first(desc="reading the data set"):
         options = data_args.dataset_options or {}
         splits = load_dataset(data_args.dataset, data_dir=data_args.data_dir, **options)
-    train_rows = take(splits, data_args.train_split, data_args.max_train_posts)
-    eval_rows = take(splits, data_args.eval_split, data_args.max_eval_posts) if args.eval_strategy != "no" else None
+    train_rows = take_rows(splits, data_args.train_split, data_args.max_train_posts)
+    eval_rows = (
+        take_rows(splits, data_args.eval_split, data_args.max_eval_posts) if args.eval_strategy != "no" else None
+    )
 
     # 3. Model and processor.
     try:
@@ -87,11 +89,7 @@ def main() -> None:
         detector=detector,
         features=features,
     )
-    resume = args.resume_from_checkpoint
-    if resume == "auto":
-        resume = last_checkpoint(output_dir)
-        logging.info(f"Going on from {resume}" if resume else f"No checkpoint in {output_dir}: starting anew.")
-    trainer.train(resume_from_checkpoint=resume)
+    trainer.train(resume_from_checkpoint=resume_point(args))
 
     # 6. Scale the classes by their validation recalls, if asked for, and write up.
     if trainer.is_world_process_zero():
@@ -106,14 +104,6 @@ def main() -> None:
             output_dir / "curves.png", history, list(dict.fromkeys([metric, "accuracy", "macro_f1"])), "validation"
         )
         print_summary(best_evaluation(history, metric), scaled, output_dir)
-
-
-def take(splits, split: str, count: int | None):
-    """The rows of a split, or the first `count` of them."""
-    if split not in splits:
-        raise StmineError(f"The data set has no split {split!r}; it has {', '.join(splits)}.")
-    rows = splits[split]
-    return rows if count is None else rows.select(range(min(count, len(rows))))
 
 
 def build_model(args: MttvModelArguments, train_rows) -> tuple[MttvForSequenceClassification, MttvProcessor]:

@@ -27,7 +27,7 @@ from stmine_hf.training.arguments import parse_arguments, save_arguments
 from stmine_hf.training.arguments_sat import SatDataArguments, SatModelArguments, SatTrainingArguments
 from stmine_hf.training.collator_sat import BoxedPictures, SatCollator, first_batches
 from stmine_hf.training.toy_model_sat import build_toy_sat
-from stmine_hf.training.trainer import BEST_FOLDER, last_checkpoint
+from stmine_hf.training.trainer import BEST_FOLDER, resume_point, take_rows
 from stmine_hf.training.trainer_sat import SatTrainer
 from stmine_hf.training.transforms_sat import SatTransform, build_recipe
 from stmine_hf.training.warm_start import carry_weights, recalibrate_batchnorm
@@ -50,8 +50,10 @@ def main() -> None:
     with args.main_process_first(desc="reading the data set"):
         options = data_args.dataset_options or {}
         splits = load_dataset(data_args.dataset, data_dir=data_args.data_dir, **options)
-    train_rows = take(splits, data_args.train_split, data_args.max_train_images)
-    eval_rows = take(splits, data_args.eval_split, data_args.max_eval_images) if args.eval_strategy != "no" else None
+    train_rows = take_rows(splits, data_args.train_split, data_args.max_train_images)
+    eval_rows = (
+        take_rows(splits, data_args.eval_split, data_args.max_eval_images) if args.eval_strategy != "no" else None
+    )
     names = category_label(train_rows.features).names
 
     # 3. Model and processor.
@@ -67,10 +69,7 @@ def main() -> None:
     recipe = build_recipe(data_args.augmentation, data_args.augmentation_options)
     collator = SatCollator(SatTransform(recipe, processor, data_args.train_image_size))
 
-    resume = args.resume_from_checkpoint
-    if resume == "auto":
-        resume = last_checkpoint(output_dir)
-        logging.info(f"Going on from {resume}" if resume else f"No checkpoint in {output_dir}: starting anew.")
+    resume = resume_point(args)
     if model_args.recalibrate_batchnorm and not resume:
         few = first_batches(samples, collator, model_args.recalibrate_batchnorm, args.per_device_train_batch_size)
         count = recalibrate_batchnorm(model, few)
@@ -100,14 +99,6 @@ def main() -> None:
         write_results(output_dir / "results.json", history, METRICS[0], **facts)
         plot_curves(output_dir / "curves.png", history, METRICS, "validation average precision")
         print_summary(best_evaluation(history, METRICS[0]), output_dir)
-
-
-def take(splits, split: str, count: int | None):
-    """The rows of a split, or the first `count` of them."""
-    if split not in splits:
-        raise StmineError(f"The data set has no split {split!r}; it has {', '.join(splits)}.")
-    rows = splits[split]
-    return rows if count is None else rows.select(range(min(count, len(rows))))
 
 
 def build_model(args: SatModelArguments, names: list[str]) -> SatForObjectDetection:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, PreTrainedTokenizerFast, ResNetConfig, SwinConfig
+from transformers import BertConfig, ResNetConfig, SwinConfig
 
 from .. import FisvlConfig, FisvlModel, FisvlProcessor  # registered: what is saved carries its code
 from ..modeling.fisvl.processing_fisvl import FisvlImageProcessor, clean_caption
-
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+from .toy_tokenizer import word_tokenizer
 
 
 def build_toy_fisvl(
@@ -27,25 +25,8 @@ def build_toy_fisvl(
     Returns:
         The model in training mode, and the processor.
     """
-    words = {word for caption in captions if caption.strip(" .") for word in clean_caption(caption).split()}
-    vocabulary = {token: index for index, token in enumerate((*SPECIAL_TOKENS, *sorted(words)))}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")]
-    )
-    processor = FisvlProcessor(
-        FisvlImageProcessor(size={"height": image_size, "width": image_size}),
-        PreTrainedTokenizerFast(
-            tokenizer_object=tokenizer,
-            pad_token="[PAD]",
-            unk_token="[UNK]",
-            cls_token="[CLS]",
-            sep_token="[SEP]",
-            mask_token="[MASK]",
-        ),
-    )
+    tokenizer = word_tokenizer(clean_caption(caption) for caption in captions if caption.strip(" ."))
+    processor = FisvlProcessor(FisvlImageProcessor(size={"height": image_size, "width": image_size}), tokenizer)
     settings: dict = {
         "vision_config": SwinConfig(
             image_size=image_size, patch_size=4, embed_dim=width, depths=[1, 1], num_heads=[2, 4], window_size=4
@@ -54,7 +35,7 @@ def build_toy_fisvl(
             embedding_size=width, hidden_sizes=[width, 2 * width], depths=[1, 1], layer_type="basic"
         ),
         "text_config": BertConfig(
-            vocab_size=len(vocabulary),
+            vocab_size=len(tokenizer),
             hidden_size=width,
             num_hidden_layers=2,
             num_attention_heads=4,

@@ -246,3 +246,24 @@ def last_checkpoint(output_dir: str | Path) -> str | None:
     """The newest complete checkpoint in a folder: one whose last file to be written is there."""
     folders = [path.parent for path in Path(output_dir).glob("checkpoint-*/trainer_state.json")]
     return str(max(folders, key=lambda path: int(path.name.split("-")[-1]))) if folders else None
+
+
+def resume_point(args: ZooTrainingArguments) -> str | None:
+    """The checkpoint to go on from: `--resume_from_checkpoint auto` takes the newest of the output folder, if any."""
+    if args.resume_from_checkpoint != "auto":
+        return args.resume_from_checkpoint
+    found = last_checkpoint(args.output_dir or ".")
+    logger.info("Going on from %s" if found else "No checkpoint in %s: starting anew.", found or args.output_dir)
+    return found
+
+
+def take_rows(splits: Any, split: str, count: int | None) -> Any:
+    """The rows of a split, or the first `count` of them.
+
+    Raises:
+        StmineError: the data set has no such split.
+    """
+    if split not in splits:
+        raise StmineError(f"The data set has no split {split!r}; it has {', '.join(splits)}.")
+    rows = splits[split]
+    return rows if count is None else rows.select(range(min(count, len(rows))))

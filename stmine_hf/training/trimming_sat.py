@@ -29,6 +29,7 @@ from torch.utils.hooks import RemovableHandle
 from ..errors import StmineError
 from ..modeling.sat.configuration_sat import SatConfig
 from ..modeling.sat.modeling_sat import SatBackbone, SatConvLayer, SatForObjectDetection, SatShuffleBlock
+from .warm_start import unfused_tensors
 
 RIDGE = 1e-3  # of the mean power of the inputs: holds back what the pictures do not determine
 # Fields in which the two configurations may differ.
@@ -92,14 +93,7 @@ def unfuse(model: SatForObjectDetection) -> SatForObjectDetection:
     config = copy.deepcopy(model.config)
     config.fused = False
     whole = SatForObjectDetection(config).eval()
-    tensors = model.state_dict()
-    for name, layer in whole.named_modules():
-        if isinstance(layer, SatConvLayer):
-            tensors[f"{name}.normalization.bias"] = tensors.pop(f"{name}.convolution.bias")
-            tensors[f"{name}.normalization.weight"] = (layer.normalization.running_var + config.batch_norm_eps).sqrt()
-            for statistic in ("running_mean", "running_var", "num_batches_tracked"):
-                tensors[f"{name}.normalization.{statistic}"] = getattr(layer.normalization, statistic)
-    whole.load_state_dict(tensors)
+    whole.load_state_dict(unfused_tensors(model.state_dict(), config.batch_norm_eps))
     return whole
 
 

@@ -69,7 +69,7 @@ def carry_weights(model: nn.Module, source: str) -> Carried:
         raise StmineError(f"{source}: expected a SAT model, found one of type {config.get('model_type')!r}.")
     own: Any = model.config
     if config.get("fused") and not own.fused:
-        tensors = unfuse(tensors, own.batch_norm_eps)
+        tensors = unfused_tensors(tensors, own.batch_norm_eps)
     theirs = {name: int(number) for number, name in config["id2label"].items()}
     same_classes = {own.id2label[i]: i for i in range(own.num_labels)} == theirs
     carried = Carried(unused=sorted(set(tensors) - set(model.state_dict())))
@@ -91,7 +91,7 @@ def carry_weights(model: nn.Module, source: str) -> Carried:
     return carried
 
 
-def unfuse(tensors: Mapping[str, Tensor], eps: float) -> dict[str, Tensor]:
+def unfused_tensors(tensors: Mapping[str, Tensor], eps: float) -> dict[str, Tensor]:
     """The state dict of a fused model (`SatForObjectDetection.fuse`) with batch norms again, which only add a bias.
 
     Args:
