@@ -128,21 +128,40 @@ class MttvPipeline(Pipeline):
 
     def _words(self, text: str, weights: torch.Tensor) -> list[dict[str, Any]]:
         """Word pieces of one word count together; the text that was cut away has no weight and is not listed."""
-        encoded = self.processor.tokenizer(
-            as_released(text), add_special_tokens=False, truncation=True,
-            max_length=self.processor.max_tokens, return_offsets_mapping=True,
-        )  # fmt: skip
-        words: list[dict[str, Any]] = []
-        for (start, end), weight in zip(encoded["offset_mapping"], weights.tolist(), strict=False):
-            if words and (start == end or (_inside_a_word(text, start) and start == words[-1]["end"])):
-                words[-1] |= {"end": max(end, words[-1]["end"]), "weight": words[-1]["weight"] + weight}
-            else:
-                words.append({"start": start, "end": end, "weight": weight})
-        return [{"word": text[word["start"] : word["end"]], **word} for word in words]
+        words, first = [], 0
+        for start, end, pieces in word_spans(self.processor, text):
+            weight = float(weights[first : first + pieces].sum())
+            words.append({"word": text[start:end], "start": start, "end": end, "weight": weight})
+            first += pieces
+        return words
 
     def save_pretrained(self, save_directory, **kwargs) -> None:
         super().save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory)
+
+
+def word_spans(processor: Any, text: str) -> list[tuple[int, int, int]]:
+    """The words that the model reads of a text: start and end in the text, and of how many tokens each is made.
+
+    Pieces of one word of a script that writes words apart are joined, and so are pieces that share characters (some
+    tokenizers begin a text with one that stands for a blank). What is cut away at the end is not listed.
+
+    Args:
+        processor: a [`MttvProcessor`].
+        text: any text.
+    """
+    encoded = processor.tokenizer(
+        as_released(text), add_special_tokens=False, truncation=True, max_length=processor.max_tokens,
+        return_offsets_mapping=True,
+    )  # fmt: skip
+    words: list[tuple[int, int, int]] = []
+    for start, end in encoded["offset_mapping"]:
+        begin, before, pieces = words[-1] if words else (0, 0, 0)
+        if words and (start == end or start < before or (start == before and _inside_a_word(text, start))):
+            words[-1] = begin, max(before, end), pieces + 1
+        else:
+            words.append((start, end, 1))
+    return words
 
 
 def draw_regions(image: Image.Image, result: dict[str, Any]) -> Image.Image:
@@ -235,4 +254,4 @@ def _alpha(tint: Image.Image, size: tuple[int, int]) -> Image.Image:
     return tint.getchannel("A").resize(size, Image.Resampling.NEAREST)
 
 
-__all__ = ["TASK", "MttvPipeline", "draw_regions", "explanation_html"]
+__all__ = ["TASK", "MttvPipeline", "draw_regions", "explanation_html", "word_spans"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from deterministic import named_picture
@@ -9,7 +11,7 @@ from helpers_mttv import save_tiny_mttv, tiny_mttv
 from PIL import Image
 from transformers import pipeline
 
-from stmine_hf.modeling.mttv.pipeline_mttv import MttvPipeline, draw_regions, explanation_html
+from stmine_hf.modeling.mttv.pipeline_mttv import MttvPipeline, draw_regions, explanation_html, word_spans
 from stmine_hf.modeling.mttv.processing_mttv import Regions
 
 PICTURE = Image.fromarray(named_picture(50, 60, 4))
@@ -57,6 +59,21 @@ def test_reasons(classify):
     assert [len(result["regions"]) for result in together] == [2, 0, 0, 0, 0]
     pieces = classify("fakery news", explain=True, steps=4)["words"]
     assert [word["word"] for word in pieces][-1] == "news" and len(pieces) == 2  # word pieces count as one word
+
+
+def test_words_cover_the_text_once_whatever_the_tokenizer():
+    """Some tokenizers start with a piece for a blank that claims the first character too: "紧" before "紧急"."""
+
+    class Tokenizer:
+        offsets = ((0, 1), (0, 2), (2, 4), (5, 8), (8, 10), (10, 10))
+
+        def __call__(self, text, **options):
+            return {"offset_mapping": list(self.offsets)}
+
+    processor = SimpleNamespace(tokenizer=Tokenizer(), max_tokens=127)
+    spans = word_spans(processor, "紧急通知 forwa")
+    assert spans == [(0, 2, 2), (2, 4, 1), (5, 10, 3)]
+    assert sum(pieces for *_, pieces in spans) == len(Tokenizer.offsets)
 
 
 def test_a_detector_finds_regions():
