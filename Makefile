@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PYTEST := OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all quality style clean
+.PHONY: help setup demo test test-all quality style cards clean
 
 help:  ## show this list
 	@echo "usage: make TARGET [PYTHON=python3.12]"
@@ -41,6 +41,12 @@ quality: $(READY)  ## check style and types: ruff and mypy
 style: $(READY)  ## mend what ruff can mend
 	@$(RUN) ruff check --fix .
 	@$(RUN) ruff format .
+
+cards: $(READY)  ## bring the repositories in hub_cards/ up to today's code and templates
+	@for list in hub_cards/*/manifest.json; do \
+		repository=$$(dirname $$list); \
+		$(RUN) stmine_hf.cli publish build $$repository --out $$repository || exit 1; \
+	done
 
 clean:  ## remove .venv, caches and outputs
 	@rm -rf $(VENV) build dist outputs .pytest_cache .ruff_cache .mypy_cache *.egg-info

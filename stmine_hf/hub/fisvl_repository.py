@@ -1,40 +1,35 @@
-"""The repository of the small FISVL: packed from a training run, measured as packed, described by the measurements."""
+"""The repositories of FISVL: the project's small model, and any other of the method."""
 
 from __future__ import annotations
 
-import inspect
-import shutil
-from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-import yaml
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCardData
 from PIL import Image
 
 from .. import FisvlConfig, ImageIndex, load_dataset
 from ..data.toy_scenes import write_scenes
 from ..loading import load_fisvl
 from ..search.present import contact_sheet
-from ..training.evaluation_fisvl import HONEST, RetrievalReport, evaluate_retrieval
-from ..training.reports import write_json
-from .repository import (
-    ORGANISATION,
-    WEIGHTS_LIMIT,
-    PublishError,
-    files_of,
-    hardware,
+from ..training.evaluation_fisvl import HONEST, evaluate_retrieval
+from .model_repository import (
+    ModelRepository,
+    departures,
+    outcome_of,
+    portable_data,
     portable_settings,
-    read_json,
-    write_licence,
-    write_model,
-    write_requirements,
+    portable_start,
 )
+from .repository import read_json
 
-TEMPLATE = Path(__file__).with_name("fisvl_card.md")
-BACKBONE = "tf_efficientnet_lite0"  # whose origin and licence the template states
+if TYPE_CHECKING:
+    from rich.table import Table
+
+BACKBONE = "tf_efficientnet_lite0"  # whose origin and licence the project's own card states
+DATASET = "rsicd"  # the same
 SPLIT = "val"
 PICTURE = "pictures/search.jpg"
 SENTENCE = "many planes are parked on the gray ground of an airport"
@@ -57,195 +52,124 @@ REASONS = {
     "scene_mask_positives": "mended: a picture's own caption is no hard negative of it",
     "scene_integer_weights": "mended: weights are not truncated to integers",
 }
+_ENCODERS = {"vision_config", "conv_config", "text_config", "vision_width", "conv_width"}
 
 
-def package_fisvl(
-    run: str | Path, out: str | Path, *, data_dir: str | Path, limit: int = WEIGHTS_LIMIT, progress: bool = True
-) -> RetrievalReport:
-    """Turn a training run into the folder of a Hub repository, and measure what lies in it.
+class FisvlRepository(ModelRepository):
+    method = "fisvl"
 
-    Args:
-        run: output folder of `examples/train_fisvl.py`: `best/`, `config.yaml` and, once the run is over,
-            `results.json`.
-        out: the repository: model, processor and code, `requirements.txt`, `LICENSE`, `training/` (settings and
-            outcome), `results/` (figures and recall curve, measured on the packed weights), a picture, `README.md`.
-            Files of the same names are replaced.
-        data_dir: folder of the data set that the run was trained on; its validation split is measured.
-        limit: most bytes of the weights' file.
-        progress: show a bar while measuring.
+    @classmethod
+    def load(cls, folder: str | Path) -> tuple[Any, Any]:
+        return load_fisvl(folder, device="cpu")
 
-    Returns:
-        The measured report.
+    def has_own_card(self) -> bool:
+        vision = read_json(self.folder / "config.json")["vision_config"]
+        data = self.settings.get("dataset")
+        return vision.get("architecture") == BACKBONE and data == DATASET and self._results().is_file()
 
-    Raises:
-        StmineError: no run, another model than the card speaks of, weights above `limit`, no data.
-    """
-    run, out = Path(run), Path(out)
-    if not (run / "best").is_dir() or not (run / "config.yaml").is_file():
-        raise PublishError(f"{run}: expected a training run with best/ and config.yaml; give its output_dir.")
-    model, processor = load_fisvl(run / "best", device="cpu")
-    backbone = getattr(model.config.vision_config, "architecture", model.config.vision_config.model_type)
-    if backbone != BACKBONE:
-        raise PublishError(f"{run}: the card speaks of {BACKBONE}, this model has {backbone}; write it another one.")
-    write_model(out, model, processor, limit=limit)
-    write_requirements(out, "timm")
-    write_licence(out)
-    dataset = _write_training(run, out, data_dir)
-    report = _measure(out, dataset, data_dir, progress)
-    _draw_search(out)
-    fisvl_card(out).save(out / "README.md")
-    return report
+    def write_training(self, run: Path, settings: dict[str, Any], data_dir: str | Path | None) -> None:
+        settings = {"dataset": DATASET} | settings
+        paths = portable_start(settings) | portable_data(settings, settings["dataset"])
+        paths |= {"output_dir": f"outputs/{self.name}"}
+        outcome = outcome_of(run)
+        if data_dir is not None:
+            rows = _rows(settings, data_dir, settings.get("train_split", "train"))
+            outcome["train_images"] = min(len(rows), int(settings.get("max_train_images") or len(rows)))
+        self.write_round(portable_settings(settings, paths), outcome)
 
+    def measure(self, data_dir: str | Path | None, compare: dict[str, Path], progress: bool) -> list[Table]:
+        settings, file = self.settings, self._results()
+        split = settings.get("eval_split", SPLIT)
+        model, processor = load_fisvl(self.folder)
+        report = evaluate_retrieval(model, processor, _rows(settings, data_dir, split), progress=progress)
+        command = self.evaluation(split, **settings.get("dataset_options") or {})
+        self.write_measured(file, report.to_dict(), command, model.device)
+        report.draw().savefig(file.with_suffix(".png"), dpi=110)
+        return [report.table()]
 
-def refresh_fisvl(folder: str | Path) -> None:
-    """Bring code and requirements of a packed repository up to this package's, and render its card again.
+    def draw(self) -> None:
+        """The five best of freshly drawn scenes for one sentence."""
+        with TemporaryDirectory() as work:
+            scenes = write_scenes(Path(work) / "scenes", count=SCENES)
+            index = ImageIndex.build(scenes, Path(work) / "index", model=str(self.folder), progress=False)
+            sheet = Path(work) / "sheet.png"
+            contact_sheet(index.query(SENTENCE, k=5), sheet, title=SENTENCE)
+            (self.folder / PICTURE).parent.mkdir(exist_ok=True)
+            with Image.open(sheet) as picture:
+                picture.convert("RGB").save(self.folder / PICTURE, quality=85, optimize=True)
 
-    Weights and figures stay.
-
-    Args:
-        folder: as `package_fisvl` writes it.
-    """
-    folder, source = Path(folder), Path(inspect.getfile(FisvlConfig)).parent
-    for file in folder.glob("*_fisvl.py"):
-        shutil.copyfile(source / file.name, file)
-    write_requirements(folder, "timm")
-    fisvl_card(folder).save(folder / "README.md")
-
-
-def fisvl_card(folder: str | Path) -> ModelCard:
-    """The card of a packed repository. Every figure in it is read from the folder's files.
-
-    Args:
-        folder: as `package_fisvl` writes it.
-    """
-    folder = Path(folder)
-    settings = yaml.safe_load((folder / "training" / "config.yaml").read_text(encoding="utf-8"))
-    results = read_json(folder / "results" / f"{settings['dataset']}_{SPLIT}.json")
-    model, processor = load_fisvl(folder, device="cpu")
-    size = processor.image_processor.size
-    with torch.inference_mode():
-        features = model.get_image_features(torch.zeros(1, 3, size["height"], size["width"]))
-    facts = {
-        "name": folder.name,
-        "repo": f"{ORGANISATION}/{folder.name}",
-        "picture": PICTURE,
-        "sentence": SENTENCE,
-        "scenes": SCENES,
-        "results": results,
-        "metrics": results["metrics"],
-        "honest": {k.removeprefix(HONEST): v for k, v in results["metrics"].items() if k.startswith(HONEST)},
-        "published": PUBLISHED,
-        "settings": settings,
-        "recipe": (folder / "training" / "config.yaml").read_text(encoding="utf-8").strip(),
-        "training": read_json(folder / "training" / "results.json"),
-        "config": model.config,
-        "released": FisvlConfig.released(),
-        "departures": _departures(model.config),
-        "processor": processor,
-        "side": size["height"],
-        "tokens": features.last_hidden_state.shape[1],
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "temperature": model.temperature.item(),
-        "files": files_of(folder),
-        "requirements": (folder / "requirements.txt").read_text(encoding="utf-8").split(),
-        "weights": (folder / "model.safetensors").stat().st_size,
-    }
-    return ModelCard.from_template(_metadata(folder.name, results), template_path=str(TEMPLATE), **facts)
-
-
-def _metadata(name: str, results: dict[str, Any]) -> ModelCardData:
-    """The card's YAML header."""
-    labels = {"txt": "image-to-text", "img": "text-to-image"}
-    evaluations = []
-    for key, value in results["metrics"].items():
-        side, _, measure = key.removeprefix(HONEST).rpartition("_")
-        label = "Mean recall" if side == "r" else f"{labels[side]} R@{measure.removeprefix('r')}"
-        evaluations.append(
-            EvalResult(
-                task_type="image-text-retrieval",
-                task_name="Image-text retrieval",
-                dataset_type="arampacha/rsicd",
-                dataset_name="RSICD",
-                dataset_split="valid",  # its name there
-                metric_type="mean_recall" if side == "r" else f"recall_at_{measure.removeprefix('r')}",
-                metric_name=label + (", equal captions count" if key.startswith(HONEST) else ""),
-                metric_value=round(value, 2),
-            )
+    def header(self) -> ModelCardData:
+        own = self.has_own_card()
+        return ModelCardData(
+            language=["en"],
+            license="apache-2.0",
+            library_name="transformers",
+            pipeline_tag="zero-shot-image-classification",
+            base_model=["sentence-transformers/all-MiniLM-L6-v2"] if own else None,
+            datasets=["arampacha/rsicd"] if own else None,
+            metrics=["recall"],
+            tags=["custom_code", "fisvl", "remote-sensing", "image-text-retrieval", "satellite-imagery"],
+            model_name=self.name,
+            eval_results=self.scores() or None,
         )
-    return ModelCardData(
-        language=["en"],
-        license="apache-2.0",
-        library_name="transformers",
-        pipeline_tag="zero-shot-image-classification",
-        base_model=["sentence-transformers/all-MiniLM-L6-v2"],
-        datasets=["arampacha/rsicd"],
-        metrics=["recall"],
-        tags=["custom_code", "fisvl", "remote-sensing", "image-text-retrieval", "satellite-imagery"],
-        model_name=name,
-        eval_results=evaluations,
-    )
+
+    def scores(self) -> list[EvalResult]:
+        if not self.settings or not self._results().is_file():
+            return []
+        results = read_json(self._results())
+        labels = {"txt": "image-to-text", "img": "text-to-image"}
+        scores = []
+        for key in sorted(results["metrics"], key=lambda name: not name.endswith("r_mean")):
+            side, _, measure = key.removeprefix(HONEST).rpartition("_")
+            label = "Mean recall" if side == "r" else f"{labels[side]} R@{measure.removeprefix('r')}"
+            scores.append(
+                EvalResult(
+                    task_type="image-text-retrieval",
+                    task_name="Image-text retrieval",
+                    dataset_type="arampacha/rsicd" if results["dataset"] == "rsicd" else results["dataset"],
+                    dataset_name=results["dataset"].upper(),
+                    dataset_split=results["split"],
+                    metric_type="mean_recall" if side == "r" else f"recall_at_{measure.removeprefix('r')}",
+                    metric_name=label + (", equal captions count" if key.startswith(HONEST) else ""),
+                    metric_value=round(results["metrics"][key], 2),
+                )
+            )
+        return scores
+
+    def facts(self) -> dict[str, Any]:
+        model, processor = self.load(self.folder)
+        size = processor.image_processor.size
+        with torch.inference_mode():
+            features = model.get_image_features(torch.zeros(1, 3, size["height"], size["width"]))
+        facts = self.shared_facts() | {
+            "config": model.config,
+            "released": FisvlConfig.released(),
+            "departures": departures(model.config, FisvlConfig.released(), REASONS, _ENCODERS),
+            "processor": processor,
+            "side": size["height"],
+            "tokens": features.last_hidden_state.shape[1],
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "temperature": model.temperature.item(),
+        }
+        if self.has_own_card():
+            results = read_json(self._results())
+            metrics = results["metrics"]
+            facts |= {
+                "picture": PICTURE,
+                "sentence": SENTENCE,
+                "scenes": SCENES,
+                "results": results,
+                "metrics": metrics,
+                "honest": {k.removeprefix(HONEST): v for k, v in metrics.items() if k.startswith(HONEST)},
+                "published": PUBLISHED,
+            }
+        return facts
+
+    def _results(self) -> Path:
+        settings = self.settings
+        return self.folder / "results" / f"{settings.get('dataset')}_{settings.get('eval_split', SPLIT)}.json"
 
 
-def _departures(config: FisvlConfig) -> list[tuple[str, Any, Any, str]]:
-    """Field, released value, this model's value and reason, for each field outside the encoders that differs."""
-    released = FisvlConfig.released()
-    names = [name for name in inspect.signature(FisvlConfig.__init__).parameters if hasattr(released, name)]
-    encoders = {"vision_config", "conv_config", "text_config", "vision_width", "conv_width"}
-    return [
-        (name, getattr(released, name), getattr(config, name), REASONS.get(name, ""))
-        for name in names
-        if name not in encoders and getattr(config, name) != getattr(released, name)
-    ]
-
-
-def _write_training(run: Path, out: Path, data_dir: str | Path) -> str:
-    """Write `training/`: the settings without this machine's paths, the outcome. Returns the data set's name."""
-    settings = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    dataset = settings.get("dataset", "rsicd")
-    paths = {
-        "model_name_or_path": f"outputs/{out.name.removesuffix(f'-{dataset}')}-start",
-        "dataset": dataset,
-        "data_dir": f"data/{dataset}",
-        "output_dir": f"outputs/{out.name}",
-    }
-    settings = portable_settings(settings, paths)
-    rows = load_dataset(dataset, data_dir=data_dir, split=settings.get("train_split", "train"))
-    outcome = read_json(run / "results.json") if (run / "results.json").is_file() else {}
-    outcome["train_images"] = min(len(rows), int(settings.get("max_train_images") or len(rows)))
-    folder = out / "training"
-    folder.mkdir(exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-    write_json(folder / "results.json", outcome)
-    if (run / "curves.png").is_file():
-        shutil.copyfile(run / "curves.png", folder / "curves.png")
-    return dataset
-
-
-def _measure(out: Path, dataset: str, data_dir: str | Path, progress: bool) -> RetrievalReport:
-    """Write `results/`: what `stmine evaluate fisvl` finds for the packed weights, when and on what."""
-    model, processor = load_fisvl(out)
-    rows = load_dataset(dataset, data_dir=data_dir, split=SPLIT)
-    report = evaluate_retrieval(model, processor, rows, progress=progress)
-    folder = out / "results"
-    folder.mkdir(exist_ok=True)
-    measured = {
-        "command": f"stmine evaluate fisvl --model {ORGANISATION}/{out.name} --dataset {dataset} "
-        f"--data-dir data/{dataset} --split {SPLIT}",
-        "date": date.today().isoformat(),
-        "hardware": hardware(model.device),
-    }
-    write_json(folder / f"{dataset}_{SPLIT}.json", measured | report.to_dict())
-    report.draw().savefig(folder / f"{dataset}_{SPLIT}.png", dpi=110)
-    return report
-
-
-def _draw_search(out: Path) -> None:
-    """The card's picture: the five best of freshly drawn scenes for one sentence."""
-    with TemporaryDirectory() as work:
-        scenes = write_scenes(Path(work) / "scenes", count=SCENES)
-        hits = ImageIndex.build(scenes, Path(work) / "index", model=str(out), progress=False).query(SENTENCE, k=5)
-        sheet = Path(work) / "sheet.png"
-        contact_sheet(hits, sheet, title=SENTENCE)
-        (out / PICTURE).parent.mkdir(exist_ok=True)
-        with Image.open(sheet) as picture:
-            picture.convert("RGB").save(out / PICTURE, quality=85, optimize=True)
+def _rows(settings: dict[str, Any], data_dir: str | Path | None, split: str) -> Any:
+    options = settings.get("dataset_options") or {}
+    return load_dataset(settings["dataset"], data_dir=data_dir, split=split, **options)

@@ -1,41 +1,40 @@
-"""The repository of the small MTTV: packed from a training run, measured as packed, described by the measurements."""
+"""The repositories of MTTV: the project's small model, and any other of the method."""
 
 from __future__ import annotations
 
 import base64
 import html
-import inspect
 import io
 import shutil
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCardData
 
 from .. import MttvConfig, load_dataset
 from ..data.toy_posts import Scene, draw
 from ..loading import load_mttv
 from ..modeling.mttv.pipeline_mttv import MttvPipeline, draw_regions
-from ..training.evaluation_mttv import ClassificationReport, evaluate_posts
+from ..training.evaluation_mttv import evaluate_posts
 from ..training.reports import write_json
-from .repository import (
-    ORGANISATION,
-    WEIGHTS_LIMIT,
-    PublishError,
-    files_of,
-    hardware,
+from .model_repository import (
+    ModelRepository,
+    departures,
+    outcome_of,
+    portable_data,
     portable_settings,
-    read_json,
-    write_licence,
-    write_model,
-    write_requirements,
+    portable_start,
 )
+from .repository import read_json
 
-TEMPLATE = Path(__file__).with_name("mttv_card.md")
-BACKBONE = "tf_efficientnet_lite0"  # whose origin and licence the template states
+if TYPE_CHECKING:
+    from rich.table import Table
+
+BACKBONE = "tf_efficientnet_lite0"  # whose origin and licence the project's own card states
+DATASET = "weibo"  # the same
 SPLITS = ("val", "test")
 PICTURE = "pictures/explained.svg"
 # Made up for the picture: nobody wrote it, nothing of the kind was drawn at any harbour.
@@ -54,221 +53,141 @@ REASONS = {
     "dropout": "dropped tokens take its place",
     "scaling_mode": "mended: factors shift the odds; as released they stretch signed logits",
 }
+TITLES = {"weibo": "Weibo (Jin et al., 2017), as MTTV splits it"}
+_SCORES = {"accuracy": ("accuracy", "Accuracy"), "macro_f1": ("f1", "Macro F1"), "ece": ("ece", "Calibration error")}
 
 
-def package_mttv(
-    run: str | Path,
-    out: str | Path,
-    *,
-    data_dir: str | Path,
-    baselines: str | Path | None = None,
-    released: str | Path | None = None,
-    limit: int = WEIGHTS_LIMIT,
-    progress: bool = True,
-) -> dict[str, ClassificationReport]:
-    """Turn a training run into the folder of a Hub repository, and measure what lies in it.
-
-    Args:
-        run: output folder of `examples/train_mttv.py`: `best/`, `config.yaml` and, once the run is over,
-            `results.json`.
-        out: the repository: model, processor and code, `requirements.txt`, `LICENSE`, `training/` (settings and
-            outcome), `results/` (figures and plots for each split, measured on the packed weights), a picture,
-            `README.md`. Files of the same names are replaced.
-        data_dir: folder of the data set that the run was trained on; its validation and test splits are measured.
-        baselines: what `examples/baseline_weibo.py --split test --out FILE` wrote.
-        released: output folder of a run with the released recipe from the same start; its `best/` is measured, too.
-        limit: most bytes of the weights' file.
-        progress: show a bar while measuring.
-
-    Returns:
-        The measured report of each split.
-
-    Raises:
-        StmineError: no run, another model than the card speaks of, weights above `limit`, no data.
-    """
-    run, out = Path(run), Path(out)
-    if not (run / "best").is_dir() or not (run / "config.yaml").is_file():
-        raise PublishError(f"{run}: expected a training run with best/ and config.yaml; give its output_dir.")
-    model, processor = load_mttv(run / "best", device="cpu")
-    vision = model.config.vision_config
-    backbone = getattr(vision, "architecture", getattr(vision, "model_type", "no visual encoder"))
-    if backbone != BACKBONE:
-        raise PublishError(f"{run}: the card speaks of {BACKBONE}, this model has {backbone}; write it another one.")
-    write_model(out, model, processor, limit=limit)
-    write_requirements(out, "timm")
-    write_licence(out)
-    settings = _write_training(run, out, data_dir)
-    reports = {split: _measure(out, settings, data_dir, split, progress) for split in SPLITS}
-    if baselines is not None:
-        shutil.copyfile(baselines, out / "results" / "baselines.json")
-    if released is not None:
-        _measure_released(Path(released), out, settings, data_dir, progress)
-    _draw_explained(out)
-    mttv_card(out).save(out / "README.md")
-    return reports
-
-
-def refresh_mttv(folder: str | Path) -> None:
-    """Bring code and requirements of a packed repository up to this package's, and render its card again.
-
-    Weights and figures stay.
-
-    Args:
-        folder: as `package_mttv` writes it.
-    """
-    folder, source = Path(folder), Path(inspect.getfile(MttvConfig)).parent
-    for file in folder.glob("*_mttv.py"):
-        shutil.copyfile(source / file.name, file)
-    write_requirements(folder, "timm")
-    mttv_card(folder).save(folder / "README.md")
-
-
-def mttv_card(folder: str | Path) -> ModelCard:
-    """The card of a packed repository. Every figure in it is read from the folder's files.
-
-    Args:
-        folder: as `package_mttv` writes it.
-    """
-    folder = Path(folder)
-    settings = yaml.safe_load((folder / "training" / "config.yaml").read_text(encoding="utf-8"))
-    results = {split: read_json(folder / "results" / split / "results.json") for split in SPLITS}
-    others = {
-        name: read_json(file) if (file := folder / "results" / f"{name}.json").is_file() else None
-        for name in ("baselines", "released")
+class MttvRepository(ModelRepository):
+    method = "mttv"
+    comparable = {  # noqa: RUF012
+        "baselines": "what examples/baseline_weibo.py --split test --out FILE wrote",
+        "released": "output folder of a run with the released recipe from the same start",
     }
-    model, processor = load_mttv(folder, device="cpu")
-    size = processor.image_processor.size
-    facts = {
-        "name": folder.name,
-        "repo": f"{ORGANISATION}/{folder.name}",
-        "picture": PICTURE,
-        "post": POST,
-        "results": results,
-        "test": results["test"],
-        "val": results["val"],
-        "others": others,
-        "settings": settings,
-        "recipe": (folder / "training" / "config.yaml").read_text(encoding="utf-8").strip(),
-        "training": read_json(folder / "training" / "results.json"),
-        "config": model.config,
-        "factors": model.scaling_factors.tolist(),
-        "released": MttvConfig.preset("weibo"),
-        "departures": _departures(model.config),
-        "processor": processor,
-        "side": size["height"],
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "files": files_of(folder),
-        "weights": (folder / "model.safetensors").stat().st_size,
-    }
-    return ModelCard.from_template(_metadata(folder.name, results), template_path=str(TEMPLATE), **facts)
 
+    @classmethod
+    def load(cls, folder: str | Path) -> tuple[Any, Any]:
+        return load_mttv(folder, device="cpu")
 
-def _metadata(name: str, results: dict[str, Any]) -> ModelCardData:
-    """The card's YAML header."""
-    kinds = {"accuracy": ("accuracy", "Accuracy"), "macro_f1": ("f1", "Macro F1"), "ece": ("ece", "Calibration error")}
-    return ModelCardData(
-        language=["zh"],
-        license="apache-2.0",
-        library_name="transformers",
-        pipeline_tag="text-classification",
-        base_model=["intfloat/multilingual-e5-small"],
-        metrics=["accuracy", "f1"],
-        tags=["custom_code", "mttv", "fake-news-detection", "multimodal", "weibo"],
-        model_name=name,
-        eval_results=[
+    def has_own_card(self) -> bool:
+        vision = read_json(self.folder / "config.json")["vision_config"] or {}
+        return (
+            vision.get("architecture") == BACKBONE
+            and self.settings.get("dataset") == DATASET
+            and self._results().keys() == {*SPLITS}
+        )
+
+    def write_training(self, run: Path, settings: dict[str, Any], data_dir: str | Path | None) -> None:
+        settings = {"dataset": DATASET} | settings
+        paths = portable_start(settings) | portable_data(settings, settings["dataset"])
+        paths |= {"output_dir": f"outputs/{self.name}"}
+        outcome = outcome_of(run)
+        if data_dir is not None:
+            rows = _load(settings, data_dir, settings.get("train_split", "train"))
+            outcome["train_posts"] = len(rows)
+            outcome["train_pictures"] = len(rows) - rows.with_format("arrow")["image"].null_count
+        self.write_round(portable_settings(settings, paths), outcome)
+
+    def measure(self, data_dir: str | Path | None, compare: dict[str, Path], progress: bool) -> list[Table]:
+        """Both splits, `results/<split>/` each. Test is measured here alone: pack when everything is chosen."""
+        tables = []
+        model, processor = load_mttv(self.folder)
+        for split in SPLITS:
+            rows = _load(self.settings, data_dir, split)
+            report = evaluate_posts(model, processor, rows, progress=progress)
+            folder = self.folder / "results" / split
+            report.save(folder)
+            command = self.evaluation(split, **_options(self.settings, split))
+            self.write_measured(folder / "results.json", report.to_dict(), command, model.device)
+            tables.append(report.table())
+        if "baselines" in compare:
+            shutil.copyfile(compare["baselines"], self.folder / "results" / "baselines.json")
+        if "released" in compare:
+            self._measure_released(compare["released"], data_dir, progress)
+        return tables
+
+    def draw(self) -> None:
+        """A made-up post with a drawn picture, and what moved the verdict on it."""
+        model, processor = self.load(self.folder)
+        judge = MttvPipeline(model=model, processor=processor)
+        image = draw(SCENE, np.random.default_rng(0), size=224)
+        result = judge({"text": POST, "image": image}, explain=True)
+        file = self.folder / PICTURE
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(explanation_svg(POST, result, draw_regions(image, result)), encoding="utf-8")
+
+    def header(self) -> ModelCardData:
+        own = self.has_own_card()
+        return ModelCardData(
+            language=["zh"] if self.settings.get("dataset", DATASET) == DATASET else None,
+            license="apache-2.0",
+            library_name="transformers",
+            pipeline_tag="text-classification",
+            base_model=["intfloat/multilingual-e5-small"] if own else None,
+            metrics=["accuracy", "f1"],
+            tags=["custom_code", "mttv", "fake-news-detection", "multimodal", *(["weibo"] if own else [])],
+            model_name=self.name,
+            eval_results=self.scores() or None,
+        )
+
+    def scores(self) -> list[EvalResult]:
+        return [
             EvalResult(
                 task_type="text-classification",
                 task_name="Fake-news detection",
-                dataset_type="weibo",
-                dataset_name="Weibo (Jin et al., 2017), as MTTV splits it",
+                dataset_type=results["dataset"],
+                dataset_name=TITLES.get(results["dataset"], results["dataset"]),
                 dataset_split=split,
                 metric_type=kind,
                 metric_name=label,
-                metric_value=round(results[split]["metrics"][key], 4),
+                metric_value=round(results["metrics"][key], 4),
             )
-            for split in SPLITS
-            for key, (kind, label) in kinds.items()
-        ],
-    )
+            for split, results in self._results().items()
+            for key, (kind, label) in _SCORES.items()
+        ]
 
+    def facts(self) -> dict[str, Any]:
+        model, processor = self.load(self.folder)
+        released = MttvConfig.preset("weibo")
+        facts = self.shared_facts() | {
+            "config": model.config,
+            "released": released,
+            "departures": departures(model.config, released, REASONS, {"vision_config", "text_config"}),
+            "processor": processor,
+            "side": processor.image_processor.size["height"] if processor.image_processor else None,
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "post": POST,
+        }
+        if self.has_own_card():
+            files = {name: self.folder / "results" / f"{name}.json" for name in self.comparable}
+            facts |= self._results() | {
+                "picture": PICTURE,
+                "others": {name: read_json(file) if file.is_file() else None for name, file in files.items()},
+                "factors": model.scaling_factors.tolist(),
+            }
+        return facts
 
-def _departures(config: MttvConfig) -> list[tuple[str, Any, Any, str]]:
-    """Field, released value, this model's value and reason, for each field outside the encoders that differs."""
-    released = MttvConfig.preset("weibo")
-    names = [name for name in inspect.signature(MttvConfig.__init__).parameters if hasattr(released, name)]
-    return [
-        (name, getattr(released, name), getattr(config, name), REASONS.get(name, ""))
-        for name in names
-        if name not in {"vision_config", "text_config"} and getattr(config, name) != getattr(released, name)
-    ]
+    def _results(self) -> dict[str, dict[str, Any]]:
+        """The measurements by split."""
+        files = {split: self.folder / "results" / split / "results.json" for split in SPLITS}
+        return {split: read_json(file) for split, file in files.items() if file.is_file()}
 
-
-def _write_training(run: Path, out: Path, data_dir: str | Path) -> dict[str, Any]:
-    """Write `training/`: the settings without this machine's paths, which are returned, and the outcome."""
-    settings = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    dataset = settings.get("dataset", "weibo")
-    paths = {
-        "model_name_or_path": f"outputs/{out.name.removesuffix(f'-{dataset}')}-start",
-        "dataset": dataset,
-        "data_dir": f"data/{dataset}",
-        "output_dir": f"outputs/{out.name}",
-    }
-    settings = portable_settings(settings, paths)
-    rows = load_dataset(dataset, data_dir=data_dir, split="train", **settings.get("dataset_options", {}))
-    outcome = read_json(run / "results.json") if (run / "results.json").is_file() else {}
-    outcome["train_posts"] = len(rows)
-    outcome["train_pictures"] = len(rows) - rows.with_format("arrow")["image"].null_count
-    folder = out / "training"
-    folder.mkdir(exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-    write_json(folder / "results.json", outcome)
-    if (run / "curves.png").is_file():
-        shutil.copyfile(run / "curves.png", folder / "curves.png")
-    return settings
+    def _measure_released(self, run: Path, data_dir: str | Path | None, progress: bool) -> None:
+        """Write `results/released.json`: the released recipe from the same start, on the test split."""
+        model, processor = load_mttv(run / "best")
+        report = evaluate_posts(model, processor, _load(self.settings, data_dir, "test"), progress=progress)
+        recipe = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+        epochs = {"epochs": recipe["num_train_epochs"], "date": date.today().isoformat()}
+        document = epochs | report.to_dict() | {"model": "released recipe"}
+        write_json(self.folder / "results" / "released.json", document)
 
 
 def _options(settings: dict[str, Any], split: str) -> dict[str, Any]:
-    """Options of the data set: val is what the run held out; test is the file as it is, without further rows."""
-    return settings.get("dataset_options", {}) if split == "val" else {}
+    """Options of the data set: val is what the run held out; Weibo's test is its file as it is, without more rows."""
+    return {} if (settings["dataset"], split) == (DATASET, "test") else settings.get("dataset_options") or {}
 
 
-def _measure(
-    out: Path, settings: dict[str, Any], data_dir: str | Path, split: str, progress: bool
-) -> ClassificationReport:
-    """Write `results/<split>/`: what `stmine evaluate mttv` finds for the packed weights, when and on what."""
-    model, processor = load_mttv(out)
-    dataset, options = settings["dataset"], _options(settings, split)
-    rows = load_dataset(dataset, data_dir=data_dir, split=split, **options)
-    report = evaluate_posts(model, processor, rows, progress=progress)
-    command = f"stmine evaluate mttv --model {ORGANISATION}/{out.name} --dataset {dataset}"
-    command += f" --data-dir data/{dataset} --split {split}"
-    command += "".join(f" --option {name}={value}" for name, value in options.items())
-    folder = out / "results" / split
-    report.save(folder)
-    measured = {"command": command, "date": date.today().isoformat(), "hardware": hardware(model.device)}
-    write_json(folder / "results.json", measured | report.to_dict())
-    return report
-
-
-def _measure_released(run: Path, out: Path, settings: dict[str, Any], data_dir: str | Path, progress: bool) -> None:
-    """Write `results/released.json`: the released recipe from the same start, on the test split."""
-    model, processor = load_mttv(run / "best")
-    rows = load_dataset(settings["dataset"], data_dir=data_dir, split="test")
-    report = evaluate_posts(model, processor, rows, progress=progress)
-    recipe = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    epochs = {"epochs": recipe["num_train_epochs"], "date": date.today().isoformat()}
-    write_json(out / "results" / "released.json", epochs | report.to_dict() | {"model": "released recipe"})
-
-
-def _draw_explained(out: Path) -> None:
-    """The card's picture: a made-up post with a drawn picture, and what moved the verdict on it."""
-    model, processor = load_mttv(out, device="cpu")
-    judge = MttvPipeline(model=model, processor=processor)
-    image = draw(SCENE, np.random.default_rng(0), size=224)
-    result = judge({"text": POST, "image": image}, explain=True)
-    file = out / PICTURE
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(explanation_svg(POST, result, draw_regions(image, result)), encoding="utf-8")
+def _load(settings: dict[str, Any], data_dir: str | Path | None, split: str) -> Any:
+    return load_dataset(settings["dataset"], data_dir=data_dir, split=split, **_options(settings, split))
 
 
 def explanation_svg(text: str, result: dict[str, Any], picture: Any, columns: int = 20) -> str:

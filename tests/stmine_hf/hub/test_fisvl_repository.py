@@ -21,8 +21,9 @@ from transformers import AutoModel, TimmWrapperConfig
 
 from stmine_hf import FisvlModel
 from stmine_hf.data.toy_scenes import draw_scene, write_scenes
-from stmine_hf.hub.fisvl_repository import fisvl_card, package_fisvl, refresh_fisvl
-from stmine_hf.hub.repository import WEIGHTS_LIMIT, PublishError, write_model
+from stmine_hf.hub.fisvl_repository import FisvlRepository
+from stmine_hf.hub.model_files import write_model
+from stmine_hf.hub.repository import PublishError
 from stmine_hf.training.arguments import parse_arguments
 from stmine_hf.training.arguments_fisvl import FisvlDataArguments, FisvlModelArguments, FisvlTrainingArguments
 
@@ -48,7 +49,12 @@ def run(tmp_path_factory, data) -> Path:
     )
     FisvlModel(config).save_pretrained(folder / "best")
     tiny_processor(64).save_pretrained(folder / "best")
-    settings = {"model_name_or_path": str(folder), "data_dir": str(data), "output_dir": str(folder), "seed": 3}
+    settings = {
+        "model_name_or_path": "/somewhere/fisvl-lite-start",
+        "data_dir": str(data),
+        "output_dir": str(folder),
+        "seed": 3,
+    }
     settings |= {"num_train_epochs": 4.0, "learning_rate": 4e-4, "use_cpu": True, "accelerator_config": {"a": None}}
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
     best = {"best": {"epoch": 3.0, "step": 1234}, "training": {"train_runtime": 3000.0}}
@@ -59,7 +65,7 @@ def run(tmp_path_factory, data) -> Path:
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory, run, data) -> Path:
     folder = tmp_path_factory.mktemp("hub_cards") / "fisvl-lite-rsicd"
-    package_fisvl(run, folder, data_dir=data, progress=False)
+    FisvlRepository(folder).pack(run, data_dir=data, progress=False)
     return folder
 
 
@@ -89,8 +95,9 @@ def test_repository_is_complete_and_names_no_machine(repository, run):
     here = {file.relative_to(repository).as_posix() for file in repository.rglob("*") if file.is_file()}
     shipped = {file.name for file in (ROOT / "modeling" / "fisvl").glob("*_fisvl.py")}
     assert here == shipped | {
-        "LICENSE", "README.md", "config.json", "model.safetensors", "pictures/search.jpg", "processor_config.json",
-        "requirements.txt", "results/rsicd_val.json", "results/rsicd_val.png", "tokenizer.json",
+        ".eval_results/rsicd.yaml", "LICENSE", "README.md", "config.json", "manifest.json", "model.safetensors",
+        "pictures/search.jpg", "processor_config.json", "requirements.txt",
+        "results/rsicd_val.json", "results/rsicd_val.png", "tokenizer.json",
         "tokenizer_config.json", "training/config.yaml", "training/results.json",
     }  # fmt: skip
     assert (repository / "pictures" / "search.jpg").stat().st_size < 200_000
@@ -159,7 +166,7 @@ def test_departures_are_those_of_the_config(card):
 
 
 def test_card_renders_again_from_its_folder_alone(card, repository):
-    assert fisvl_card(repository).content == (repository / "README.md").read_text(encoding="utf-8")
+    assert FisvlRepository(repository).card() == (repository / "README.md").read_text(encoding="utf-8")
 
 
 def test_refresh_brings_back_code_and_card_and_leaves_the_rest(repository, tmp_path):
@@ -167,7 +174,7 @@ def test_refresh_brings_back_code_and_card_and_leaves_the_rest(repository, tmp_p
     shutil.copytree(repository, folder)
     (folder / "losses_fisvl.py").write_text("")
     (folder / "README.md").write_text("")
-    refresh_fisvl(folder)
+    FisvlRepository(folder).refresh()
     for file in (path.relative_to(repository) for path in repository.rglob("*") if path.is_file()):
         assert (folder / file).read_bytes() == (repository / file).read_bytes(), file
 
@@ -200,12 +207,6 @@ def test_python_of_card_and_readme_runs(repository, data, tmp_path):
     )
 
 
-def test_too_large_weights_are_refused_before_anything_is_written(tmp_path, run, data):
-    with pytest.raises(PublishError, match=r"take [\d,]+ bytes, more than the 1,000,000 allowed"):
-        package_fisvl(run, tmp_path / "out", data_dir=data, limit=1_000_000)
-    assert not (tmp_path / "out").exists()
-
-
 def test_weights_beyond_float16_are_refused(tmp_path):
     save_tiny_fisvl(tmp_path / "model")
     model = FisvlModel.from_pretrained(tmp_path / "model")
@@ -215,22 +216,34 @@ def test_weights_beyond_float16_are_refused(tmp_path):
         write_model(tmp_path / "out", model, tiny_processor())
 
 
-def test_folder_that_is_no_run_is_refused(tmp_path):
-    with pytest.raises(PublishError, match=r"expected a training run with best/ and config\.yaml"):
-        package_fisvl(tmp_path, tmp_path / "out", data_dir=tmp_path)
+def test_other_models_get_a_card_that_says_what_their_files_tell(run, data, tmp_path):
+    """Trained on the same data, with another encoder: nothing of the project's own model is said of it."""
+    save_tiny_fisvl(tmp_path / "run" / "best")
+    (tmp_path / "run" / "config.yaml").write_text("dataset: rsicd\nseed: 7\nmodel_name_or_path: someone/base\n")
+    repository = FisvlRepository(tmp_path / "mine")
+    (table,) = repository.pack(tmp_path / "run", data_dir=data, licence="mit", progress=False)
+    assert table.row_count
+    card = ModelCard.load(tmp_path / "mine" / "README.md")
+    assert card.data.license == "mit" and "Weights: mit" in card.text and card.data.base_model is None
+    assert "EfficientNet" not in card.text and "seed: 7" in card.text and "someone/base" in card.text
+    figure = json.loads((tmp_path / "mine" / "results" / "rsicd_val.json").read_text())["metrics"]["r_mean"]
+    assert f"| `r_mean` | {figure:.4f} |" in card.text
+    assert "timm" not in (tmp_path / "mine" / "requirements.txt").read_text()
+    assert FisvlRepository(tmp_path / "mine").card() == (tmp_path / "mine" / "README.md").read_text()
 
 
-def test_model_of_which_the_card_does_not_speak_is_refused(tmp_path):
-    save_tiny_fisvl(tmp_path / "best")
-    (tmp_path / "config.yaml").write_text("seed: 0\n")
-    with pytest.raises(PublishError, match="speaks of tf_efficientnet_lite0, this model has swin"):
-        package_fisvl(tmp_path, tmp_path / "out", data_dir=tmp_path)
+def test_unmeasured_run_says_so_and_asks_for_the_licence(run, tmp_path):
+    FisvlRepository(tmp_path / "mine").pack(run)
+    card = ModelCard.load(tmp_path / "mine" / "README.md")
+    assert card.data.license == "unknown" and card.data.eval_results is None
+    assert "Nothing was measured" in card.text and "did not state a licence" in card.text
 
 
-@pytest.mark.skipif(not (SHIPPED / "README.md").is_file(), reason=f"needs {SHIPPED}: not packed in this checkout")
-def test_shipped_folder_has_this_code_and_the_card_it_renders():
-    """If this fails after a change of modeling/fisvl or of the template: `examples/package_fisvl.py --refresh`."""
-    for file in SHIPPED.glob("*_fisvl.py"):
-        assert file.read_text() == (ROOT / "modeling" / "fisvl" / file.name).read_text(), file.name
-    assert fisvl_card(SHIPPED).content == (SHIPPED / "README.md").read_text(encoding="utf-8")
-    assert (SHIPPED / "model.safetensors").stat().st_size <= WEIGHTS_LIMIT
+@pytest.mark.parametrize(
+    ("compare", "data_dir", "message"),
+    [({"parent": "x"}, "y", "nothing to compare named parent"), ({}, None, r"expected a training run with best/")],
+)
+def test_what_cannot_be_packed_is_refused(tmp_path, compare, data_dir, message):
+    with pytest.raises(PublishError, match=message):
+        FisvlRepository(tmp_path / "out").pack(tmp_path, data_dir=data_dir, compare=compare)
+    assert not (tmp_path / "out").exists()

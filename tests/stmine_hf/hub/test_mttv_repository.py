@@ -22,8 +22,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, TimmWrapperConfig
 
 from stmine_hf import MttvForSequenceClassification
-from stmine_hf.hub.mttv_repository import PICTURE, explanation_svg, mttv_card, package_mttv, refresh_mttv
-from stmine_hf.hub.repository import WEIGHTS_LIMIT, PublishError
+from stmine_hf.hub.mttv_repository import PICTURE, MttvRepository, explanation_svg
+from stmine_hf.hub.repository import PublishError
 from stmine_hf.training.arguments import parse_arguments
 from stmine_hf.training.arguments_mttv import MttvDataArguments, MttvModelArguments, MttvTrainingArguments
 
@@ -64,7 +64,12 @@ def run(tmp_path_factory, data) -> Path:
     )
     MttvForSequenceClassification(config).save_pretrained(folder / "best")
     tiny_mttv_processor().save_pretrained(folder / "best")
-    settings = {"model_name_or_path": str(folder), "data_dir": str(data), "output_dir": str(folder), "seed": 3}
+    settings = {
+        "model_name_or_path": "/somewhere/mttv-lite-start",
+        "data_dir": str(data),
+        "output_dir": str(folder),
+        "seed": 3,
+    }
     settings |= {"dataset": "weibo", "dataset_options": {"validation": "events", "validation_share": 0.2}}
     settings["dataset_options"]["extra"] = "more.jsonl"
     settings |= {"num_train_epochs": 1.5, "group_balance": 0.5, "use_cpu": True, "accelerator_config": {"a": None}}
@@ -86,7 +91,8 @@ def baselines(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory, run, data, baselines) -> Path:
     folder = tmp_path_factory.mktemp("hub_cards") / "mttv-lite-weibo"
-    package_mttv(run, folder, data_dir=data, baselines=baselines, released=run, progress=False)
+    compare = {"baselines": baselines, "released": run}
+    MttvRepository(folder).pack(run, data_dir=data, compare=compare, progress=False)
     return folder
 
 
@@ -117,7 +123,7 @@ def test_repository_is_complete_and_names_no_machine(repository, run):
     shipped = {file.name for file in (ROOT / "modeling" / "mttv").glob("*_mttv.py")}
     measured = {"results.json", "confusion_matrix.png", "reliability.png"}
     assert here == shipped | {f"results/{split}/{file}" for split in ("val", "test") for file in measured} | {
-        "LICENSE", "README.md", "config.json", "model.safetensors", PICTURE, "processor_config.json",
+        "LICENSE", "README.md", "config.json", "manifest.json", "model.safetensors", PICTURE, "processor_config.json",
         "requirements.txt", "results/baselines.json", "results/released.json", "tokenizer.json",
         "tokenizer_config.json", "training/config.yaml", "training/results.json",
     }  # fmt: skip
@@ -188,7 +194,7 @@ def test_refresh_brings_back_code_and_card_and_leaves_the_rest(repository, tmp_p
     shutil.copytree(repository, folder)
     (folder / "pipeline_mttv.py").write_text("")
     (folder / "README.md").write_text("")
-    refresh_mttv(folder)
+    MttvRepository(folder).refresh()
     for file in (path.relative_to(repository) for path in repository.rglob("*") if path.is_file()):
         assert (folder / file).read_bytes() == (repository / file).read_bytes(), file
 
@@ -228,22 +234,20 @@ def test_python_of_the_card_runs(repository, tmp_path):
     )
 
 
-def test_folder_that_is_no_run_is_refused(tmp_path):
-    with pytest.raises(PublishError, match=r"expected a training run with best/ and config\.yaml"):
-        package_mttv(tmp_path, tmp_path / "out", data_dir=tmp_path)
+def test_other_models_get_a_card_that_says_what_their_files_tell(tmp_path):
+    save_tiny_mttv(tmp_path / "run" / "best")
+    settings = {"dataset": "toy_posts", "seed": 7, "dataset_options": {"count": 40}}
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(settings))
+    assert len(MttvRepository(tmp_path / "mine").pack(tmp_path / "run", progress=False)) == 2  # drawn: needs no folder
+    card = ModelCard.load(tmp_path / "mine" / "README.md")
+    assert card.data.license == "unknown" and card.data.language is None
+    assert {entry.dataset_split for entry in card.data.eval_results} == {"val", "test"}
+    command = "stmine evaluate mttv --model stmine-hf/mine --dataset toy_posts --split test --option count=40"
+    assert command in card.text and "EfficientNet" not in card.text and "seed: 7" in card.text
+    for line in commands(tmp_path / "mine" / "README.md"):
+        check_command(line)
 
 
-def test_model_of_which_the_card_does_not_speak_is_refused(tmp_path):
-    save_tiny_mttv(tmp_path / "best")
-    (tmp_path / "config.yaml").write_text("seed: 0\n")
-    with pytest.raises(PublishError, match="speaks of tf_efficientnet_lite0, this model has resnet"):
-        package_mttv(tmp_path, tmp_path / "out", data_dir=tmp_path)
-
-
-@pytest.mark.skipif(not (SHIPPED / "README.md").is_file(), reason=f"needs {SHIPPED}: not packed in this checkout")
-def test_shipped_folder_has_this_code_and_the_card_it_renders():
-    """If this fails after a change of modeling/mttv or of the template: `examples/package_mttv.py --refresh`."""
-    for file in SHIPPED.glob("*_mttv.py"):
-        assert file.read_text() == (ROOT / "modeling" / "mttv" / file.name).read_text(), file.name
-    assert mttv_card(SHIPPED).content == (SHIPPED / "README.md").read_text(encoding="utf-8")
-    assert (SHIPPED / "model.safetensors").stat().st_size <= WEIGHTS_LIMIT
+def test_comparison_without_data_is_refused(run, tmp_path):
+    with pytest.raises(PublishError, match="A comparison needs measurements"):
+        MttvRepository(tmp_path / "out").pack(run, compare={"released": run})

@@ -17,19 +17,17 @@ import yaml
 from documents import ROOT, check_command, commands, python_blocks
 from helpers_sat import tiny_sat
 from huggingface_hub import ModelCard
-from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModelForObjectDetection
 
 from stmine_hf import SatForObjectDetection
 from stmine_hf.data.toy_camouflage import draw_camouflage
-from stmine_hf.hub.repository import WEIGHTS_LIMIT, PublishError
-from stmine_hf.hub.sat_repository import PICTURE, package_sat, refresh_sat, sat_card
+from stmine_hf.hub.repository import PublishError
+from stmine_hf.hub.sat_repository import PICTURE, SatRepository
 from stmine_hf.hub.street_drawing import SIZE, draw_street
 from stmine_hf.training.arguments import parse_arguments
 from stmine_hf.training.arguments_sat import SatDataArguments, SatModelArguments, SatTrainingArguments
 
-SHIPPED = [ROOT / "hub_cards" / name for name in ("sat-coco-small", "sat-indiscernible")]
 NAMES = {"sat-coco-small": ("person", "bus"), "sat-indiscernible": ("camouflaged_object", "person")}
 DATA = {"sat-coco-small": "coco_small", "sat-indiscernible": "indiscernible"}
 
@@ -111,7 +109,8 @@ def benchmark(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory, name, run, data, benchmark) -> Path:
     folder = tmp_path_factory.mktemp("hub_cards") / name
-    package_sat(run, folder, data_dir=data, parent=run / "best", benchmark=benchmark, progress=False)
+    compare = {"parent": run / "best", "benchmark": benchmark}
+    SatRepository(folder).pack(run, data_dir=data, compare=compare, progress=False)
     return folder
 
 
@@ -141,10 +140,12 @@ def test_repository_is_complete_names_no_machine_and_shows_no_photograph(name, r
     shipped = {file.name for file in (ROOT / "modeling" / "sat").glob("*_sat.py")}
     measured = f"results/{DATA[name]}_val"
     assert here == shipped | {
-        "LICENSE", "README.md", "config.json", "model.safetensors", PICTURE, "preprocessor_config.json",
-        "requirements.txt", f"{measured}.json", f"{measured}.png", "results/parent.json", "results/benchmark.json",
+        "LICENSE", "README.md", "config.json", "manifest.json", "model.safetensors", PICTURE,
+        "preprocessor_config.json", "requirements.txt",
+        f"{measured}.json", f"{measured}.png", "results/parent.json", "results/benchmark.json",
         "training/config.yaml", "training/results.json",
         *(f"training/first_round.{kind}" for kind in ("yaml", "json") if name == "sat-coco-small"),
+        *((".eval_results/coco.yaml",) if name == "sat-coco-small" else ()),
     }  # fmt: skip
     for file in here:
         if not file.endswith((".safetensors", ".png", ".jpg")):
@@ -219,13 +220,13 @@ def test_card_holds_nothing_unfilled_and_its_links_lead_somewhere(name, card, re
 
 
 def test_card_does_without_comparison_and_benchmark(run, data, name, tmp_path):
-    package_sat(run, tmp_path / name, data_dir=data, progress=False)
+    SatRepository(tmp_path / name).pack(run, data_dir=data, progress=False)
     text = (tmp_path / name / "README.md").read_text(encoding="utf-8")
     assert "## Speed" not in text and "| NanoDet-m" not in text and "Undefined" not in text
 
 
 def test_card_renders_again_from_its_folder_alone(card, repository):
-    assert sat_card(repository).content == (repository / "README.md").read_text(encoding="utf-8")
+    assert SatRepository(repository).card() == (repository / "README.md").read_text(encoding="utf-8")
 
 
 def test_refresh_brings_back_code_and_card_and_leaves_the_rest(repository, tmp_path):
@@ -233,7 +234,7 @@ def test_refresh_brings_back_code_and_card_and_leaves_the_rest(repository, tmp_p
     shutil.copytree(repository, folder)
     (folder / "losses_sat.py").write_text("")
     (folder / "README.md").write_text("")
-    refresh_sat(folder)
+    SatRepository(folder).refresh()
     for file in (path.relative_to(repository) for path in repository.rglob("*") if path.is_file()):
         assert (folder / file).read_bytes() == (repository / file).read_bytes(), file
 
@@ -267,31 +268,21 @@ def test_street_is_always_the_same():
     assert np.asarray(street)[63, 90].tolist()[0] > 150  # the sign's red
 
 
-def test_too_large_weights_are_refused_before_anything_is_written(tmp_path, run, data):
-    with pytest.raises(PublishError, match=r"take [\d,]+ bytes, more than the 1,000 allowed"):
-        package_sat(run, tmp_path / "out", data_dir=data, limit=1_000)
-    assert not (tmp_path / "out").exists()
+def test_other_models_get_a_card_that_says_what_their_files_tell(name, run, data, tmp_path):
+    """Data of one's own, and a network of another budget: nothing of the project's own models is said of them."""
+    own_data = tmp_path / "my_boxes"
+    shutil.copytree(data, own_data)
+    settings = {"dataset": "coco_json", "data_dir": str(own_data), "model_name_or_path": "/somewhere/start", "seed": 7}
+    write_run(tmp_path / "run", NAMES[name], settings, {})
+    SatRepository(tmp_path / "mine").pack(tmp_path / "run", data_dir=own_data, progress=False)
+    card = ModelCard.load(tmp_path / "mine" / "README.md")
+    assert card.data.license == "unknown" and "Flickr" not in card.text and "seed: 7" in card.text
+    command = "stmine evaluate sat --model stmine-hf/mine --dataset coco_json --data-dir data/my_boxes --split val"
+    assert command in card.text and "model_name_or_path: outputs/start" in card.text
+    figures = json.loads((tmp_path / "mine" / "results" / "my_boxes_val.json").read_text())["metrics"]
+    assert f"| `ap50` | {figures['ap50']:.4f} |" in card.text
 
 
-def test_folder_that_is_no_run_is_refused(tmp_path):
-    with pytest.raises(PublishError, match=r"expected a run with best/ and config\.yaml"):
-        package_sat(tmp_path, tmp_path / "out", data_dir=tmp_path)
-
-
-def test_data_of_which_the_card_does_not_speak_are_refused(tmp_path):
-    write_run(tmp_path / "run", ("a", "b"), {"dataset": "voc_xml", "data_dir": "x"}, {})
-    with pytest.raises(PublishError, match="speaks of coco_small and indiscernible, this run's data are 'voc_xml'"):
-        package_sat(tmp_path / "run", tmp_path / "out", data_dir=tmp_path)
-
-
-@pytest.mark.parametrize("shipped", SHIPPED, ids=lambda folder: folder.name)
-def test_shipped_folder_has_this_code_and_the_card_it_renders(shipped):
-    """If this fails after a change of modeling/sat or of the template: `examples/package_sat.py --refresh`."""
-    if not (shipped / "README.md").is_file():
-        pytest.skip(f"needs {shipped}: not packed in this checkout")
-    for file in shipped.glob("*_sat.py"):
-        assert file.read_text() == (ROOT / "modeling" / "sat" / file.name).read_text(), file.name
-    assert sat_card(shipped).content == (shipped / "README.md").read_text(encoding="utf-8")
-    assert (shipped / "model.safetensors").stat().st_size <= WEIGHTS_LIMIT
-    with Image.open(shipped / PICTURE) as picture:
-        picture.verify()
+def test_unknown_comparison_is_refused(run, tmp_path):
+    with pytest.raises(PublishError, match=r"nothing to compare named teacher \(parent: folder of a NanoDet-m"):
+        SatRepository(tmp_path / "out").pack(run, compare={"teacher": run})

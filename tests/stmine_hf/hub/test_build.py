@@ -1,0 +1,177 @@
+"""`stmine publish build`: what it takes, writes and leaves alone; and the repositories of this checkout."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from documents import ROOT
+from helpers_sat import save_tiny_sat
+from huggingface_hub import EvalResultEntry, ModelCard, parse_eval_result_entries
+from PIL import Image
+from safetensors.torch import load_file
+
+from stmine_hf.cli import main
+from stmine_hf.errors import StmineError
+from stmine_hf.hub.build import build, repository_at
+from stmine_hf.hub.model_files import code_files
+from stmine_hf.hub.repository import MANIFEST, PublishError, files_in, read_manifest, write_manifest
+
+WEIGHTS_LIMIT = 30_000_000  # bytes that a checkout carries for one model
+SHIPPED = sorted(path.parent for path in (ROOT / "hub_cards").glob("*/model.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory) -> Path:
+    return save_tiny_sat(tmp_path_factory.mktemp("model") / "converted")
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory, converted) -> Path:
+    out = tmp_path_factory.mktemp("hub") / "my-detector"
+    build(converted, out, licence="cc-by-4.0")
+    return out
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in files_in(folder)}
+
+
+def test_a_model_folder_becomes_a_repository_with_the_same_weights(converted, repository):
+    assert {*files_in(repository)} == {
+        *code_files("sat"), "LICENSE", "README.md", "config.json", "manifest.json", "model.safetensors",
+        "preprocessor_config.json", "requirements.txt",
+    }  # fmt: skip
+    before, after = (load_file(folder / "model.safetensors") for folder in (converted, repository))
+    assert before.keys() == after.keys() and all(after[name].equal(before[name]) for name in before)
+    card = ModelCard.load(repository / "README.md")
+    assert card.data.license == "cc-by-4.0" and "stored in float32" in card.text
+
+
+def test_manifest_lists_every_file_with_size_and_hash(repository):
+    listed = read_manifest(repository)
+    assert {*listed, MANIFEST} == {*files_in(repository)}
+    for name, entry in listed.items():
+        data = (repository / name).read_bytes()
+        assert entry == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}, name
+
+
+def test_leftovers_of_other_tools_are_no_files_of_the_repository(tmp_path):
+    for name in (".git/HEAD", ".gitattributes", ".cache/huggingface/x", "__pycache__/a.pyc", ".eval_results/a.yaml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert files_in(tmp_path) == [".eval_results/a.yaml"]
+
+
+def test_building_again_changes_nothing_and_keeps_the_licence(repository, tmp_path):
+    again = tmp_path / repository.name
+    build(repository, again)
+    assert contents(again) == contents(repository)
+    build(again, again)  # in place
+    assert contents(again) == contents(repository)
+    assert [path.name for path in tmp_path.iterdir()] == [repository.name]
+
+
+def test_code_of_old_builds_goes(repository, tmp_path):
+    old = tmp_path / repository.name
+    shutil.copytree(repository, old)
+    (old / "losses_sat.py").write_text("")
+    (old / "forgotten_sat.py").write_text("")
+    write_manifest(old)
+    build(old, old)
+    assert contents(old) == contents(repository)
+
+
+def test_files_that_no_build_has_put_there_are_not_removed(converted, repository, tmp_path):
+    out = tmp_path / repository.name
+    shutil.copytree(repository, out)
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(PublishError, match=r"it holds notes\.txt, which no build has put there"):
+        build(converted, out)
+    assert (out / "notes.txt").read_text() == "mine" and (out / "README.md").is_file()
+
+
+def test_a_build_that_fails_leaves_what_was_there(repository, tmp_path, monkeypatch):
+    out = tmp_path / repository.name
+    shutil.copytree(repository, out)
+    monkeypatch.setattr("stmine_hf.hub.model_repository.write_licence", lambda folder: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        build(repository, out)
+    assert contents(out) == contents(repository) and len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_best_folder_of_a_run_is_the_run(converted, tmp_path):
+    shutil.copytree(converted, tmp_path / "run" / "best")
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump({"dataset": "coco_json", "data_dir": "data/x"}))
+    for name, source in (("one", tmp_path / "run"), ("two", tmp_path / "run" / "best")):
+        build(source, tmp_path / name)
+        assert (tmp_path / name / "training" / "config.yaml").is_file()
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        ("nowhere", {}, "nowhere: no such folder"),
+        ("empty", {}, r"expected a folder with the config\.json of a model"),
+        ("bert", {}, "expected a model of type fisvl, mttv, sat, found 'bert'"),
+        ("model", {"data_dir": "x"}, "only a training run is measured"),
+        ("model", {"out": "file"}, "expected a folder to write to, found a file"),
+    ],
+)
+def test_what_cannot_be_built_is_refused(source, options, message, converted, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bert").mkdir()
+    (tmp_path / "bert" / "config.json").write_text('{"model_type": "bert"}')
+    shutil.copytree(converted, tmp_path / "model")
+    (tmp_path / "file").touch()
+    out = tmp_path / options.pop("out", "out")
+    with pytest.raises(StmineError, match=message):
+        build(tmp_path / source, out, **options)
+    assert not out.is_dir()
+
+
+def run(*words: object) -> int:
+    """The exit code of `stmine publish WORDS`."""
+    with pytest.raises(SystemExit) as end:
+        main(["publish", *map(str, words)])
+    return int(end.value.code or 0)
+
+
+def test_command_says_what_it_wrote(converted, tmp_path, capsys):
+    out = tmp_path / "mine"
+    assert run("build", converted, "--out", out, "--licence", "mit", "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["files"].keys() == {*files_in(out)}
+    assert run("build", out, "--out", out) == 0
+    printed = capsys.readouterr().out
+    assert f"{len(document['files'])} files" in printed and "publish check" in printed
+    for pair in ("parent", "=x", "parent="):
+        assert run("build", converted, "--out", out, "--compare", pair) == 2
+
+
+@pytest.mark.parametrize("shipped", SHIPPED, ids=lambda folder: folder.name)
+def test_shipped_repository_is_what_a_build_of_today_gives(shipped):
+    """If this fails after a change of modeling/ or of a template: `stmine publish build NAME --out hub_cards/NAME`."""
+    repository = repository_at(shipped)
+    for name, file in code_files(repository.method).items():
+        assert (shipped / name).read_bytes() == file.read_bytes(), name
+    assert repository.card() == (shipped / "README.md").read_text(encoding="utf-8")
+    assert {*read_manifest(shipped), MANIFEST} == {*files_in(shipped)}
+    for name, entry in read_manifest(shipped).items():
+        assert hashlib.sha256((shipped / name).read_bytes()).hexdigest() == entry["sha256"], name
+    assert (shipped / "model.safetensors").stat().st_size <= WEIGHTS_LIMIT
+    for picture in (*shipped.rglob("*.jpg"), *shipped.rglob("*.png")):
+        with Image.open(picture) as opened:
+            opened.verify()
+
+
+@pytest.mark.parametrize("shipped", SHIPPED, ids=lambda folder: folder.name)
+def test_scores_for_the_hub_are_those_of_the_card(shipped):
+    figures = {entry.metric_value for entry in ModelCard.load(shipped / "README.md").data.eval_results}
+    for file in (shipped / ".eval_results").glob("*.yaml"):
+        for entry in parse_eval_result_entries(yaml.safe_load(file.read_text(encoding="utf-8"))):
+            assert isinstance(entry, EvalResultEntry) and entry.value in figures and entry.date
