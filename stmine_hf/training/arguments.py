@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass
@@ -15,10 +16,13 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from ..errors import StmineError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -47,12 +51,20 @@ class ZooTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
+        if self.bf16 and self.use_cpu and not cpu_has_bfloat16():
+            logger.warning("bf16: this CPU has no bfloat16 instructions and is slow without; computing in float32.")
+            self.bf16 = False
         super().__post_init__()
         if not 0.0 <= self.ema_decay < 1.0:
             raise StmineError(f"ema_decay must lie in [0, 1), got {self.ema_decay}; 0.999 is a usual value.")
         for item in fields(self):
             if item.name.endswith("_lr_mult") and getattr(self, item.name) < 0:
                 raise StmineError(f"{item.name} must not be negative, got {getattr(self, item.name)}.")
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this CPU computes in bfloat16 itself. Where it is emulated, convolutions take several times as long."""
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def parse_arguments(dataclasses: Sequence[Any], argv: Sequence[str] | None = None) -> tuple[Any, ...]:

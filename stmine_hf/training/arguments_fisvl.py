@@ -55,8 +55,8 @@ class FisvlDataArguments:
     )
     train_split: str = field(default="train", metadata={"help": "Split to train on."})
     eval_split: str = field(default="val", metadata={"help": "Split that picks the best model; never the test split."})
-    max_train_images: int | None = field(default=None, metadata={"help": "Keep the first N training pictures only."})
-    max_eval_images: int | None = field(default=None, metadata={"help": "Keep the first N validation pictures only."})
+    max_train_images: int | None = field(default=None, metadata={"help": "Only N training pictures, evenly spread."})
+    max_eval_images: int | None = field(default=None, metadata={"help": "Only N validation pictures, evenly spread."})
     augmentation: str = field(
         default="none", metadata={"help": "Training pictures: rsitmd, rsicd, ucm, sydney (as released), lite or none."}
     )

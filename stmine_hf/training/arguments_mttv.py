@@ -59,8 +59,8 @@ class MttvDataArguments:
     )
     train_split: str = field(default="train", metadata={"help": "Split to train on."})
     eval_split: str = field(default="val", metadata={"help": "Split that picks the best model; never the test split."})
-    max_train_posts: int | None = field(default=None, metadata={"help": "Keep the first N training posts only."})
-    max_eval_posts: int | None = field(default=None, metadata={"help": "Keep the first N validation posts only."})
+    max_train_posts: int | None = field(default=None, metadata={"help": "Only N training posts, evenly spread."})
+    max_eval_posts: int | None = field(default=None, metadata={"help": "Only N validation posts, evenly spread."})
     modalities: str = field(
         default="both", metadata={"help": "both; text or picture: posts lose the other one (what is each worth?)."}
     )

@@ -69,8 +69,8 @@ class SatDataArguments:
     )
     train_split: str = field(default="train", metadata={"help": "Split to train on."})
     eval_split: str = field(default="val", metadata={"help": "Split that picks the best model; never the test split."})
-    max_train_images: int | None = field(default=None, metadata={"help": "Keep the first N training pictures only."})
-    max_eval_images: int | None = field(default=None, metadata={"help": "Keep the first N validation pictures only."})
+    max_train_images: int | None = field(default=None, metadata={"help": "Only N training pictures, evenly spread."})
+    max_eval_images: int | None = field(default=None, metadata={"help": "Only N validation pictures, evenly spread."})
     image_size: int | None = field(
         default=None,
         metadata={"help": "Longer side in pixels of pictures in use, a multiple of 32; None: the model's, or 320."},

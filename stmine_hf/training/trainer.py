@@ -258,7 +258,7 @@ def resume_point(args: ZooTrainingArguments) -> str | None:
 
 
 def take_rows(splits: Any, split: str, count: int | None) -> Any:
-    """The rows of a split, or the first `count` of them.
+    """The rows of a split, or `count` of them, evenly spread: files often list one class after the other.
 
     Raises:
         StmineError: the data set has no such split.
@@ -266,4 +266,6 @@ def take_rows(splits: Any, split: str, count: int | None) -> Any:
     if split not in splits:
         raise StmineError(f"The data set has no split {split!r}; it has {', '.join(splits)}.")
     rows = splits[split]
-    return rows if count is None else rows.select(range(min(count, len(rows))))
+    if count is None or count >= len(rows):
+        return rows
+    return rows.select([place * len(rows) // count for place in range(count)])

@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from stmine_hf.errors import StmineError
+from stmine_hf.training import arguments
 from stmine_hf.training.arguments import parse_arguments, save_arguments
 from stmine_hf.training.arguments_fisvl import FisvlDataArguments, FisvlModelArguments, FisvlTrainingArguments
 
@@ -90,3 +91,11 @@ def test_shipped_configs_are_valid(name, tmp_path):
         assert (training.adam_beta1, training.adam_beta2, training.adam_epsilon) == (0.9, 0.98, 1e-8)
         assert training.max_grad_norm == 0 and training.num_train_epochs == 20
         assert model.model_config["attend_padding"] and training.freeze_conv and training.released_schedule_length
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_bf16_on_a_cpu_without_it_gives_way_to_float32(able, monkeypatch, caplog):
+    monkeypatch.setattr(arguments, "cpu_has_bfloat16", lambda: able)
+    training = parse_arguments(KINDS, ["--toy_model", "true", "--use_cpu", "true", "--bf16", "true"])[2]
+    assert training.bf16 is able
+    assert ("no bfloat16 instructions" in caplog.text) is not able

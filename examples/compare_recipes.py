@@ -1,0 +1,162 @@
+"""Which training choices matter? One recipe, changed one choice at a time, each run with the same budget.
+
+    python examples/compare_recipes.py examples/recipes/mttv_weibo.yaml --data_dir data/weibo
+    python examples/compare_recipes.py examples/recipes/fisvl_rsicd.yaml --data_dir data/rsicd --variants released best
+
+A study is a YAML file:
+
+* `script`, `base`: the training script and the config that every run starts from;
+* `options`: fields that all runs have beside it, the budget among them;
+* `variants`: a name and the fields that it changes (`model_config`, `dataset_options` are merged); the
+  first one is what the others are compared with;
+* `metric`: a validation score. It is measured once, at the end of a run: nothing is picked by it;
+* `seeds`: a variant is run with each.
+
+Runs that are complete are not repeated, one that was interrupted goes on: start the same command again. The scores go
+to examples/results/recipes_NAME.json, and their table into examples/RECIPES.md. Further options
+(`--max_steps 20`, ...) go to the training script.
+"""
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import yaml
+
+from stmine_hf.errors import StmineError
+from stmine_hf.training.reports import versions, write_json
+
+HERE = Path(__file__).parent
+MERGED = ("model_config", "dataset_options")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", type=Path, help="YAML file, see above")
+    parser.add_argument("--out", type=Path, help="folder for the runs; outputs/recipes-NAME by default")
+    parser.add_argument("--variants", nargs="+", help="only these; all by default")
+    parser.add_argument("--seeds", nargs="+", type=int, help="in the place of the study's")
+    parser.add_argument("--results", type=Path, default=HERE / "results", help="folder of the JSON file")
+    parser.add_argument("--page", type=Path, default=HERE / "RECIPES.md", help="page whose table is filled in")
+    args, more = parser.parse_known_args()
+    study = yaml.safe_load(args.study.read_text(encoding="utf-8"))
+    out = args.out or Path("outputs") / f"recipes-{args.study.stem}"
+    if unknown := set(args.variants or ()) - set(study["variants"]):
+        raise StmineError(
+            f"{args.study} has no variant {', '.join(sorted(unknown))}; it has: {', '.join(study['variants'])}."
+        )
+
+    # Seed by seed: stopped early, there is a whole comparison already.
+    base = yaml.safe_load((args.study.parent / study["base"]).read_text(encoding="utf-8"))
+    runs: list[dict[str, Any]] = []
+    for seed in args.seeds or study["seeds"]:
+        for variant, changes in study["variants"].items():
+            if args.variants and variant not in args.variants:
+                continue
+            folder = out / f"{slug(variant)}-{seed}"
+            settings = merged(base, study["options"], changes, {"seed": seed, "output_dir": str(folder)})
+            if not (folder / "results.json").is_file():
+                train(HERE / study["script"], settings, folder, more)
+            runs.append({"variant": variant, "seed": seed, **read(folder, study["metric"])})
+            document = {
+                "command": shlex.join(
+                    ["python", "examples/compare_recipes.py", f"examples/recipes/{args.study.name}"]
+                ),
+                "study": study,
+                "summary": summary(study, runs),
+                "runs": runs,
+                "versions": versions(),
+            }
+            write_json(args.results / f"recipes_{args.study.stem}.json", document)
+    table = render(study, document["summary"])
+    fill(args.page, args.study.stem, table)
+    print(table)
+
+
+def merged(*layers: dict[str, Any] | None) -> dict[str, Any]:
+    """Settings of which later ones win; those of `MERGED` field by field."""
+    result: dict[str, Any] = {}
+    for layer in layers:
+        for name, value in (layer or {}).items():
+            result[name] = {**(result.get(name) or {}), **value} if name in MERGED else value
+    return result
+
+
+def train(script: Path, settings: dict[str, Any], folder: Path, more: list[str]) -> None:
+    """One run of a training script, from its last checkpoint if there is one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "recipe.yaml"
+    config.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+    command = [str(script), "--config", str(config), "--resume_from_checkpoint", "auto", *more]
+    print(shlex.join(["python", *command]), flush=True)
+    if subprocess.run([sys.executable, *command]).returncode:
+        raise StmineError(f"The run in {folder} failed, see above; start again to go on from there.")
+
+
+def read(folder: Path, metric: str) -> dict[str, Any]:
+    """What the table keeps of a run."""
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    return {
+        "score": results["best"][f"eval_{metric}"],
+        "steps": results["best"]["step"],
+        "train_seconds": round(results["training"]["train_runtime"]),
+    }
+
+
+def summary(study: dict[str, Any], runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For each variant the mean, the spread and the ratio to the first one."""
+    rows: list[dict[str, Any]] = []
+    for variant in study["variants"]:
+        mine = [run for run in runs if run["variant"] == variant]
+        if not mine:
+            continue
+        each = [run["score"] for run in mine]
+        row = {"variant": variant, "mean": mean(each), "each": each, "spread": stdev(each) if len(each) > 1 else None}
+        row["seconds"] = round(mean(run["train_seconds"] for run in mine))
+        first = rows[0]["mean"] if rows else row["mean"]
+        rows.append(row | {"ratio": row["mean"] / first if first else None})
+    return rows
+
+
+def render(study: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    """The summary as a Markdown table."""
+    digits = 2 if max(row["mean"] for row in rows) > 1 else 4
+    lines = [
+        f"| variant | {study['metric']}, mean | each seed | to the first | training, s |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        each = ", ".join(f"{score:.{digits}f}" for score in row["each"])
+        ratio = "-" if row["ratio"] is None else f"{row['ratio']:.3f}"
+        lines.append(f"| {row['variant']} | {row['mean']:.{digits}f} | {each} | {ratio} | {row['seconds']} |")
+    return "\n".join(lines)
+
+
+def fill(page: Path, name: str, table: str) -> None:
+    """Put the table between the page's two marks of this study.
+
+    Raises:
+        StmineError: the page has no such marks.
+    """
+    start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+    text = page.read_text(encoding="utf-8") if page.is_file() else ""
+    if start not in text or end not in text:
+        raise StmineError(f"{page} has no place for the table: expected the lines {start.strip()!r} and {end!r}.")
+    before, rest = text.split(start, 1)
+    page.write_text(before + start + table + "\n" + end + rest.split(end, 1)[1], encoding="utf-8")
+
+
+def slug(name: str) -> str:
+    return "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except StmineError as error:
+        raise SystemExit(f"error: {error}") from None
