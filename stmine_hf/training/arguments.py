@@ -53,7 +53,7 @@ class ZooTrainingArguments(TrainingArguments):
     def __post_init__(self) -> None:
         if self.bf16 and self.use_cpu and not cpu_has_bfloat16():
             logger.warning("bf16: this CPU has no bfloat16 instructions and is slow without; computing in float32.")
-            self.bf16 = False
+            self.bf16: bool = False
         super().__post_init__()
         if not 0.0 <= self.ema_decay < 1.0:
             raise StmineError(f"ema_decay must lie in [0, 1), got {self.ema_decay}; 0.999 is a usual value.")
