@@ -33,7 +33,7 @@ from stmine_hf import SatConfig, SatForObjectDetection, load_dataset
 from stmine_hf.errors import StmineError
 from stmine_hf.loading import load_sat
 from stmine_hf.modeling.sat.image_processing_sat import to_rgb
-from stmine_hf.search.images import PictureError, Skip, find_pictures, open_picture, picture_errors
+from stmine_hf.pictures import PictureError, Skip, find_pictures, open_picture, picture_errors
 from stmine_hf.training.budget_sat import budget
 from stmine_hf.training.distillation_sat import Views, distillation_losses, teach
 from stmine_hf.training.ema import WeightEma

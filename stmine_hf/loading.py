@@ -77,6 +77,13 @@ def load_sat(
     return _load("SAT", SatForObjectDetection, SatImageProcessor, str(model or DEFAULT_SAT), device)
 
 
+def place(model: Any, device: str | torch.device | None) -> None:
+    """Put the model where it is to run, with dropout and batch statistics off."""
+    model.eval()
+    if device is not None:
+        model.to(device)
+
+
 def _load(method: str, model_class: Any, processor_class: Any, name: str, device: Any) -> tuple[Any, Any]:
     import torch
     from transformers import AutoConfig

@@ -109,8 +109,8 @@ def _judge_one(
     """The pipeline's answer; with an explanation its drawing is written, too."""
     from ..modeling.mttv.pipeline_mttv import MttvPipeline, draw_regions, explanation_html
     from ..modeling.mttv.processing_mttv import as_released
+    from ..pictures import PictureError
     from ..posts.reading import picture, whole_text
-    from ..search.images import PictureError
 
     text, images = whole_text(text), []
     if not text.strip() and not paths:

@@ -87,7 +87,7 @@ def export_sat(
 def _pictures(folder: Path, size: int) -> list[Any]:
     """The first readable pictures of a folder."""
     from ..errors import StmineError
-    from ..search.images import PictureError, find_pictures, open_picture
+    from ..pictures import PictureError, find_pictures, open_picture
 
     found = []
     for file in find_pictures(folder):

@@ -101,8 +101,8 @@ def features_mttv(
 
 def _of_file(file: Path, bad: list[Any]) -> tuple[Iterator[Post], int]:
     """The posts of a file, and how many rows it has; `bad` is told of the others."""
+    from ..pictures import Skip
     from ..posts.reading import count_posts, read_posts
-    from ..search.images import Skip
 
     def posts() -> Iterator[Post]:
         for row in read_posts(file):

@@ -29,8 +29,7 @@ from typing import Any, BinaryIO, NamedTuple
 from PIL import Image
 
 from ..errors import StmineError
-from ..search.embedding import batched
-from ..search.images import (
+from ..pictures import (
     SUFFIXES,
     PictureError,
     PictureFile,
@@ -40,9 +39,9 @@ from ..search.images import (
     picture_errors,
     picture_file,
     picture_pixels,
-    read_ahead,
 )
-from ..search.store import only_writer
+from ..streams import batched, read_ahead
+from ..writing import only_writer
 from .detector import Detection, Detector, Prepared
 from .drawing import draw_onto
 from .progress import DetectionBar

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ..search.store import write_atomically
+from ..writing import write_atomically
 from .detector import Detection
 
 RESULTS, SUMMARY = "detections.json", "summary.json"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import StmineError
-from ..search.images import looks_like_picture
+from ..pictures import looks_like_picture
 
 CAMERA = re.compile(r"camera(?::(\d+))?$|(/dev/video\d+)$")
 

@@ -23,9 +23,8 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from ..errors import StmineError
-from ..search.embedding import batched
-from ..search.images import read_ahead
-from ..search.store import only_writer
+from ..streams import batched, read_ahead
+from ..writing import only_writer
 from .detector import Detection, Detector, Prepared
 from .drawing import draw_onto
 from .pictures import JOURNAL, Show

@@ -24,7 +24,7 @@ import torch
 
 from ..errors import StmineError
 from ..metrics.classification import softmax
-from ..search.store import write_atomically
+from ..writing import write_atomically
 from .identity import model_tag
 from .judging import Judged, Post, judge, progress_bar
 from .reading import count_posts, read_posts

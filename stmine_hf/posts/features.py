@@ -28,9 +28,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import StmineError
-from ..search.embedding import batched, place
-from ..search.images import Skip, read_ahead
-from ..search.store import only_writer, write_atomically, write_json
+from ..loading import place
+from ..pictures import Skip
+from ..streams import batched, read_ahead
+from ..writing import only_writer, write_atomically, write_json
 from .identity import weights_digest
 from .judging import Encoded, Encoder, Post, progress_bar
 

@@ -18,9 +18,10 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchFeature
 
 from ..errors import StmineError
+from ..loading import place
 from ..modeling.mttv.processing_mttv import to_rgb
-from ..search.embedding import batched, place
-from ..search.images import PictureError, picture_errors, read_ahead
+from ..pictures import PictureError, picture_errors
+from ..streams import batched, read_ahead
 
 # Posts are sorted by length among so many: padding then costs little, and few posts wait in memory.
 WINDOW = 512

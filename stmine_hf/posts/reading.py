@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import StmineError
-from ..search.images import PictureError, open_picture
+from ..pictures import PictureError, open_picture
 from .judging import Post
 
 _COLUMNS = {"text", "image", "img"}

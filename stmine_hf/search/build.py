@@ -21,12 +21,12 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from stmine_hf.errors import StmineError
-
+from ..errors import StmineError
+from ..pictures import PictureError, PictureFile, Skip, content_digest, open_picture, picture_errors
+from ..streams import batched, read_ahead
+from ..writing import write_atomically, write_json
 from . import store
 from .embedder import Embedder
-from .embedding import batched
-from .images import PictureError, PictureFile, Skip, content_digest, open_picture, picture_errors, read_ahead
 from .store import Manifest, Row
 
 # Gives the pictures there are, the same each time, and tells its argument what it leaves out.
@@ -135,7 +135,7 @@ class Update:
                 show()
         self._settle_missing(remove_missing)
         self._publish()
-        store.write_json(self._folder / store.SKIPPED, report.skipped)
+        write_json(self._folder / store.SKIPPED, report.skipped)
         report.seconds = time.monotonic() - started
         report.peak_memory_mb = _peak_memory_mb()
         return report
@@ -252,7 +252,7 @@ class Update:
         for shard in shards:
             vectors.add(store.read_embeddings(self._folder, shard))
         name = f"vectors-{store.new_name(self._folder)}.faiss"
-        store.write_atomically(self._folder / name, lambda temporary: faiss.write_index(vectors, str(temporary)))
+        write_atomically(self._folder / name, lambda temporary: faiss.write_index(vectors, str(temporary)))
 
         self._manifest.shards, self._manifest.faiss, self._manifest.count = shards, name, vectors.ntotal
         self._manifest.updated, self._manifest.versions = _now(), _versions()

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from stmine_hf.errors import StmineError
-
-from .embedding import embed_images, embed_texts, image_features, place, preprocess
+from ..errors import StmineError
+from ..loading import place
+from .embedding import embed_images, embed_texts, image_features, preprocess
 
 # Cosine between what a model makes of the probe now and what it made of it when the index was built. Another device or
 # float type stays above this; another processor, config or set of weights does not.
@@ -42,7 +42,7 @@ class Embedder:
                 "the index was made with a model that was never saved: pass it as model=(model, processor)"
             )
         else:
-            from stmine_hf.loading import load_fisvl
+            from ..loading import load_fisvl
 
             model, processor = load_fisvl(self._given, device=self._device)
         place(model, self._device)

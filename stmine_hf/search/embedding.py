@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
-T = TypeVar("T")
+from ..loading import place
+from ..streams import batched
 
 
 def embed_images(
@@ -63,13 +63,6 @@ def embed_texts(
     return torch.cat(rows)[[row_of[text] for text in texts]]
 
 
-def place(model: Any, device: str | torch.device | None) -> None:
-    """Put the model where it is to run, with dropout and batch statistics off."""
-    model.eval()
-    if device is not None:
-        model.to(device)
-
-
 def preprocess(processor: Any, images: Sequence[Image.Image]) -> Tensor:
     """Pictures to pixel values (B, 3, H, W)."""
     return processor(images=list(images), return_tensors="pt")["pixel_values"]
@@ -95,12 +88,3 @@ def _unit_rows(features: Any) -> Tensor:
 
 def _dimension(model: Any) -> int:
     return getattr(model.config, "projection_dim", 0)
-
-
-def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """`items` in lists of `size`, the last one shorter. (itertools.batched needs Python 3.12.)"""
-    if size < 1:
-        raise ValueError(f"a batch needs at least one item, got batch_size={size}")
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch

@@ -12,12 +12,8 @@ import pyarrow as pa
 import torch
 from PIL import Image
 
-from stmine_hf.errors import StmineError
-
-from . import store
-from .build import BuildReport, Update, faiss_module
-from .embedder import Embedder
-from .images import (
+from ..errors import StmineError
+from ..pictures import (
     SUFFIXES,
     PictureError,
     PictureFile,
@@ -27,6 +23,10 @@ from .images import (
     open_picture,
     picture_file,
 )
+from ..writing import LOCK, only_writer
+from . import store
+from .build import BuildReport, Update, faiss_module
+from .embedder import Embedder
 from .store import Manifest
 
 
@@ -89,7 +89,7 @@ class ImageIndex:
         if not root.is_dir():
             found = "a file" if root.exists() else "nothing"
             raise StmineError(f"expected a folder of pictures at {root}, found {found}")
-        if folder.is_dir() and not (folder / store.LOCK).exists() and any(folder.iterdir()):
+        if folder.is_dir() and not (folder / LOCK).exists() and any(folder.iterdir()):
             raise StmineError(f"{folder} is neither empty nor an index: choose another folder for the index")
         if next(find_pictures(root, exclude=folder), None) is None:
             raise StmineError(f"found no pictures in {root} (looked for {' '.join(sorted(SUFFIXES))} and by content)")
@@ -97,7 +97,7 @@ class ImageIndex:
             raise StmineError(f"{folder} is a file: choose another place for the index")
 
         (folder / "shards").mkdir(parents=True, exist_ok=True)
-        with store.only_writer(folder):
+        with only_writer(folder):
             earlier = store.read_manifest(folder / store.UNFINISHED) or store.read_manifest(folder / store.FINISHED)
             if earlier:
                 _require_same_pictures(earlier, folder, root)
@@ -159,7 +159,7 @@ class ImageIndex:
                         seen.add(file.path)
                         yield file
 
-        with store.only_writer(self._folder):
+        with only_writer(self._folder):
             update = Update(self._folder, self._pictures, self._embedder, batch_size=batch_size)
             self.report = update.run(list_pictures, remove_missing=False, progress=progress)
         self._read()
@@ -286,6 +286,6 @@ def _is_picture(text: str) -> bool:
 
 
 def _no_index(folder: Path) -> str:
-    if (folder / store.UNFINISHED).exists() or (folder / store.LOCK).exists():
+    if (folder / store.UNFINISHED).exists() or (folder / LOCK).exists():
         return f"the index {folder} was never finished: run `stmine index` with the same folders again, it goes on"
     return f"no index in {folder} (no {store.FINISHED}): make one with `stmine index PICTURES --out {folder}`"

@@ -15,7 +15,8 @@ from urllib.parse import quote
 from PIL import Image, ImageDraw, ImageOps
 
 from ..fonts import Font, font_for
-from .images import PictureError, open_picture, read_ahead
+from ..pictures import PictureError, open_picture
+from ..streams import read_ahead
 
 if TYPE_CHECKING:
     from .index import Hit

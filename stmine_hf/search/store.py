@@ -17,9 +17,7 @@ and a kill costs at most the pictures since the last shard.
 from __future__ import annotations
 
 import json
-import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -31,10 +29,11 @@ import pyarrow.parquet as pq
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from stmine_hf.errors import StmineError
+from ..errors import StmineError
+from ..writing import write_atomically, write_json
 
 FORMAT_VERSION = 1
-FINISHED, UNFINISHED, SKIPPED, LOCK = "index.json", "unfinished.json", "skipped.json", ".lock"
+FINISHED, UNFINISHED, SKIPPED = "index.json", "unfinished.json", "skipped.json"
 
 _ROWS = pa.schema([("path", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64()), ("digest", pa.binary(16))])
 
@@ -96,10 +95,6 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
     write_json(path, asdict(manifest))
 
 
-def write_json(path: Path, content: Any) -> None:
-    write_atomically(path, lambda temporary: temporary.write_bytes(json.dumps(content, indent=1).encode()))
-
-
 def write_shard(folder: Path, name: str, rows: list[Row] | pa.Table, embeddings: np.ndarray) -> None:
     """Write n rows with their (n, D) float32 embeddings; the shard counts once a manifest names it."""
     table = rows if isinstance(rows, pa.Table) else pa.table(list(zip(*rows, strict=True)), schema=_ROWS)
@@ -135,37 +130,6 @@ def delete_unnamed(folder: Path, manifest: Manifest) -> None:
     for pattern in (".new-*", "shards/.new-*"):
         for path in folder.glob(pattern):
             path.unlink()
-
-
-def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` make the file under another name, see it onto the disk, then put it in place in one step."""
-    temporary = path.with_name(f".new-{path.name}")
-    write(temporary)
-    with open(temporary, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-@contextmanager
-def only_writer(folder: Path) -> Iterator[None]:
-    """Hold the index for writing. The system lets go of the lock when the process ends, however it ends.
-
-    Raises:
-        StmineError: another process holds it.
-    """
-    with open(folder / LOCK, "a+") as file:
-        try:
-            if sys.platform == "win32":
-                import msvcrt
-
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-            else:
-                import fcntl
-
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            raise StmineError(f"another run is writing {folder}: wait until it has ended, or stop it") from None
-        yield
 
 
 def damaged(folder: Path, found: object) -> str:

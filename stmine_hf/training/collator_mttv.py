@@ -17,9 +17,9 @@ from torch import Tensor
 
 from ..errors import StmineError
 from ..modeling.mttv.processing_mttv import to_rgb
+from ..pictures import PictureError, picture_errors
 from ..posts.features import FeatureStore, precompute_features
 from ..posts.judging import Post, stack_features
-from ..search.images import PictureError, picture_errors
 from .reports import decode_image, undecoded
 from .transforms_fisvl import seeded
 from .transforms_mttv import PictureTransform

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import StmineError
 from ..modeling.sat.image_processing_sat import to_rgb
-from ..search.images import PictureError, picture_errors
+from ..pictures import PictureError, picture_errors
 from .reports import decode_image, undecoded
 from .transforms_fisvl import seeded
 

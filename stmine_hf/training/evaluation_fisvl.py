@@ -26,8 +26,8 @@ from ..metrics.retrieval import (
     retrieval_ranks,
     same_text_answers,
 )
+from ..pictures import PictureError, Skip, picture_errors
 from ..search.embedding import embed_images, embed_texts
-from ..search.images import PictureError, Skip, picture_errors
 from .reports import EvaluationError, dataset_names, decode_image, model_name, save_report, undecoded, versions
 
 if TYPE_CHECKING:

@@ -27,8 +27,8 @@ from ..metrics.classification import (
     reliability_bins,
     softmax,
 )
+from ..pictures import Skip
 from ..posts.judging import Post, judge, progress_bar
-from ..search.images import Skip
 from .reports import EvaluationError, dataset_names, decode_image, model_name, save_report, undecoded, versions
 
 if TYPE_CHECKING:

@@ -29,8 +29,8 @@ from ..data.boxed_images import category_ids, category_label, row_features
 from ..data.coco_json import to_coco
 from ..detect.detector import Prepared, detect_batch, prepare
 from ..metrics.detection import DetectionScores, detection_scores
-from ..search.embedding import batched
-from ..search.images import PictureError, Skip, picture_errors, read_ahead
+from ..pictures import PictureError, Skip, picture_errors
+from ..streams import batched, read_ahead
 from .reports import EvaluationError, dataset_names, decode_image, model_name, save_report, undecoded, versions
 from .worst_misses import Found, Miss, WorstMisses, misses_sheet
 

@@ -319,7 +319,7 @@ def test_pictures_of_every_kind(detector, tmp_path, kind, suffix):
 
 def test_pictures_over_the_limit_are_skipped(detector, folder, tmp_path, monkeypatch):
     """The limit itself (twice Pillow's, 179 megapixels) would take seconds to write."""
-    monkeypatch.setattr("stmine_hf.search.images.MAX_PIXELS", 89 * 60)
+    monkeypatch.setattr("stmine_hf.pictures.MAX_PIXELS", 89 * 60)
     report = run(detector, folder, tmp_path / "out")
     assert [skip.path for skip in report.skipped] == ["0.jpg", "more/five.png", "more/six.webp"]
     assert "cut it into tiles or shrink it" in report.skipped[0].reason and report.pictures == 4

@@ -11,8 +11,8 @@ import pytest
 from odd_posts import ODD_TEXTS, bad_pictures, odd_pictures
 
 from stmine_hf.errors import StmineError
+from stmine_hf.pictures import PictureError
 from stmine_hf.posts.reading import count_posts, picture, read_posts, whole_text
-from stmine_hf.search.images import PictureError
 
 
 def written(folder: Path, content: str | bytes, name: str = "posts.jsonl") -> Path:

@@ -18,6 +18,7 @@ from PIL import Image
 
 from stmine_hf.errors import StmineError
 from stmine_hf.search import ImageIndex, store
+from stmine_hf.writing import only_writer
 
 torch.manual_seed(0)
 MODEL = tiny_fisvl()
@@ -136,7 +137,7 @@ def main(folder: Path) -> None:
     index, (reading, writing) = folder / "locked", os.pipe()
     index.mkdir()
     if (child := os.fork()) == 0:
-        with store.only_writer(index):
+        with only_writer(index):
             os.write(writing, b"!")
             time.sleep(60)
     os.read(reading, 1)

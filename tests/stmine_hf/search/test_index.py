@@ -13,9 +13,10 @@ from helpers import save_tiny_fisvl, tiny_fisvl
 from PIL import Image
 
 from stmine_hf.errors import StmineError
-from stmine_hf.search import ImageIndex, store
+from stmine_hf.pictures import open_picture
+from stmine_hf.search import ImageIndex
 from stmine_hf.search.embedding import embed_images, embed_texts
-from stmine_hf.search.images import open_picture
+from stmine_hf.writing import only_writer
 
 SENTENCES = [
     "many planes near a terminal",
@@ -377,7 +378,7 @@ def test_a_folder_that_has_emptied_does_not_empty_its_index(pictures, tmp_path, 
 
 def test_an_index_that_is_being_written_refuses_a_second_writer(pictures, tmp_path, model):
     index = build(pictures, tmp_path / "index", model)
-    with store.only_writer(tmp_path / "index"):
+    with only_writer(tmp_path / "index"):
         for attempt in (lambda: build(pictures, tmp_path / "index", model), lambda: index.add(pictures)):
             with pytest.raises(StmineError, match="another run is writing"):
                 attempt()

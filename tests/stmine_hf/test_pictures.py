@@ -1,7 +1,6 @@
 """Whatever lies in a folder of pictures: found or ignored, read or skipped with a reason, never a crash."""
 
 import os
-import threading
 import time
 import zlib
 from contextlib import suppress
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stmine_hf.search.images import (
+from stmine_hf.pictures import (
     MAX_PIXELS,
     PictureError,
     content_digest,
@@ -19,7 +18,6 @@ from stmine_hf.search.images import (
     looks_like_picture,
     open_picture,
     picture_pixels,
-    read_ahead,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")  # it warns of bad metadata, rightly
@@ -270,7 +268,7 @@ def test_a_very_large_jpeg_is_read_at_an_eighth(tmp_path):
 
 
 def test_a_huge_progressive_jpeg_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("stmine_hf.search.images.MAX_PIXELS", 1000)
+    monkeypatch.setattr("stmine_hf.pictures.MAX_PIXELS", 1000)
     red((100, 100)).save(tmp_path / "p.jpg", progressive=True)
     with pytest.raises(PictureError, match="100 x 100 px is over the limit"):
         open_picture(tmp_path / "p.jpg", 4)
@@ -281,7 +279,7 @@ def test_a_huge_progressive_jpeg_is_refused(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "I;16", "CMYK", "F"])
 def test_large_pictures_of_every_mode_are_shrunk_before_copies_are_made(tmp_path, monkeypatch, mode):
-    monkeypatch.setattr("stmine_hf.search.images._LARGE", 1000)
+    monkeypatch.setattr("stmine_hf.pictures._LARGE", 1000)
     path = tmp_path / "x.tif"
     if mode == "I;16":
         Image.fromarray(np.full((100, 120), 700, dtype=np.uint16)).save(path)
@@ -289,36 +287,6 @@ def test_large_pictures_of_every_mode_are_shrunk_before_copies_are_made(tmp_path
         red((120, 100)).convert(mode).save(path)
     image = open_picture(path, 8)
     assert image.mode == "RGB" and image.size == (30, 25)
-
-
-# --- reading ahead ---------------------------------------------------------------------------------------------------
-
-
-def test_read_ahead_keeps_order_and_never_holds_more_than_told():
-    held, most, lock = 0, 0, threading.Lock()
-
-    def load(number):
-        nonlocal held, most
-        time.sleep(0.001 * (number % 3))
-        with lock:
-            held += 1
-            most = max(most, held)
-        return number
-
-    results = []
-    for number in read_ahead(load, range(60), workers=4, ahead=6):
-        results.append(number)
-        with lock:
-            held -= 1
-    assert results == list(range(60)) and most <= 7
-
-
-def test_read_ahead_stops_reading_when_its_user_stops():
-    started = []
-    numbers = read_ahead(lambda n: (time.sleep(0.002), started.append(n)), range(1000), workers=1, ahead=50)
-    next(numbers)
-    numbers.close()
-    assert len(started) < 60
 
 
 def test_pixels_are_told_from_the_header(tmp_path):

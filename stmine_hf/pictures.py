@@ -8,22 +8,17 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
-from stmine_hf.errors import StmineError
-from stmine_hf.modeling.fisvl.processing_fisvl import to_rgb
-
-T = TypeVar("T")
-R = TypeVar("R")
+from .errors import StmineError
+from .modeling.fisvl.processing_fisvl import to_rgb
 
 # Only these Pillow plugins ever see a file: others run programs (EPS), are metafiles, or match almost any bytes (TGA).
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "AVIF", "JPEG2000", "GIF", "BMP", "PPM")
@@ -268,24 +263,3 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _identity(info: os.stat_result) -> tuple[int, int]:
     return info.st_dev, info.st_ino
-
-
-def read_ahead(
-    function: Callable[[T], R], items: Iterable[T], *, workers: int, ahead: int
-) -> Generator[R, None, None]:
-    """`map(function, items)` in threads, in order, with at most `ahead` results waiting to be taken.
-
-    Pillow and torch let go of the interpreter lock while they work, so reading runs beside the model.
-    """
-    waiting: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="read-pictures") as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) >= ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
