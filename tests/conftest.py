@@ -21,7 +21,10 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 if "PYTEST_XDIST_WORKER" in os.environ:  # one thread a worker: the workers already share out the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-pytest_plugins = ["parity"]  # the fixture and the table of comparisons with the authors' programs
+pytest_plugins = [
+    "parity",  # the fixture and the table of comparisons with the authors' programs
+    "hub_server",  # the fixture `hub`: a Hub on this machine
+]
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .terminal import JsonOption, from_here, print_json, prints_only_json, stmine_command
 
+if TYPE_CHECKING:
+    from ..hub.push import Plan
+
 app = typer.Typer(no_args_is_help=True, help="Make, check and upload repositories for the Hugging Face Hub.")
-
-
-@app.callback()
-def publish() -> None:
-    """A group even while there is one command in it."""
 
 
 @app.command(
@@ -79,3 +77,62 @@ def _pairs(given: list[str] | None) -> dict[str, str]:
             raise typer.BadParameter(f"--compare: expected NAME=PATH, found {pair!r}")
         pairs[name] = path
     return pairs
+
+
+@app.command(
+    "push",
+    epilog="""[bold]Examples[/bold]
+
+  stmine publish push my-detector --repo my-name/my-detector --private
+
+  stmine publish push my-detector --repo my-name/my-detector --tag v1 --dry-run""",
+)
+def push_repository(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the repository.")],
+    repo: Annotated[str, typer.Option(help="Id on the Hub: ORGANISATION/NAME.")],
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    revision: Annotated[str, typer.Option(help="Branch.")] = "main",
+    tag: Annotated[str | None, typer.Option(help="Name for the commit, under which it stays loadable.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be sent.")] = False,
+    no_check: Annotated[bool, typer.Option("--no-check", help="Skip `stmine publish check`.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Upload a folder to the Hub in one commit: a model, a data set or a Space, as its card says.
+
+    Run it again after an interruption: large files that arrived are not sent twice. Files that the Hub alone has stay,
+    unless an earlier build's manifest.json lists them.
+    """
+    from dataclasses import asdict
+
+    from ..hub.kinds import kind_of
+    from ..hub.push import plan, push
+
+    kind = kind_of(folder)
+    if dry_run:
+        planned, document = plan(folder, repo, kind, revision=revision), {}
+    else:
+        with prints_only_json(as_json):
+            pushed = push(folder, repo, kind, private=private, revision=revision, tag=tag)
+        planned, document = pushed.plan, {"commit": pushed.commit, "url": pushed.url, "tag": pushed.tag}
+    if as_json:
+        print_json({**asdict(planned), **document})
+        return
+    _print_plan(planned)
+    if dry_run:
+        print("Nothing was sent." if planned.changes else "Nothing would be sent: the Hub has it all.")
+    else:
+        print(f"Sent: {pushed.url}" if planned.changes else f"Nothing new, no commit made: {pushed.url}")
+        tagged = f", revision={tag!r}" if tag else f", revision={pushed.commit!r}"
+        print(f"Loads as: {repo!r}{tagged}")
+
+
+def _print_plan(planned: Plan) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    to = f"{planned.kind} {planned.repo}, {planned.revision}" + ("" if planned.exists else " (to be made)")
+    table = Table("file", "bytes", "", title=to)
+    for file in planned.files:
+        style = {"same": "dim", "removed": "red"}.get(file.state)
+        table.add_row(file.path, f"{file.bytes:,}", file.state, style=style)
+    Console().print(table)

@@ -1,0 +1,245 @@
+"""`stmine publish push`: a folder becomes a revision of a repository on the Hub, in one commit."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__
+from .kinds import Kind, header_of
+from .repository import MANIFEST, PublishError, files_in, read_manifest, sha256_of
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+
+@dataclass(frozen=True)
+class PlannedFile:
+    """What happens to one file: `state` is "new", "changed", "same", or "removed" (of an earlier build's list)."""
+
+    path: str
+    bytes: int
+    state: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a push would do.
+
+    Attributes:
+        repo: id of the repository.
+        kind: what it is.
+        revision: the branch.
+        head: its present commit, or that of main, where a new branch starts; None without a repository.
+        exists: whether the repository is there.
+        files: all files of the folder, and those to remove.
+    """
+
+    repo: str
+    kind: Kind
+    revision: str
+    head: str | None
+    exists: bool
+    files: list[PlannedFile]
+
+    @property
+    def changes(self) -> list[PlannedFile]:
+        return [file for file in self.files if file.state != "same"]
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What a push did: the plan, the revision's commit (an old one if there was nothing new), its address, the tag."""
+
+    plan: Plan
+    commit: str
+    url: str
+    tag: str | None
+
+
+def plan(folder: str | Path, repo: str, kind: Kind, *, revision: str = "main") -> Plan:
+    """Compare a folder with a branch of a repository; nothing is sent but questions.
+
+    Files that only the Hub has stay, unless the `manifest.json` there lists them: these are an earlier build's.
+
+    Raises:
+        PublishError: an id that is none, a repository that may not be read, no connection.
+    """
+    from huggingface_hub import HfApi
+
+    with _told(repo):
+        return _plan(HfApi(), Path(folder), repo, kind, revision)
+
+
+def push(
+    folder: str | Path,
+    repo: str,
+    kind: Kind,
+    *,
+    private: bool = False,
+    revision: str = "main",
+    tag: str | None = None,
+) -> Pushed:
+    """Make a branch of a repository equal to a folder, in one commit; both are made if need be.
+
+    An upload that was cut short is taken up by the next: large files that arrived are not sent again.
+
+    Args:
+        folder: as `stmine publish build` writes it.
+        repo: id, such as "stmine-hf/sat-coco-small".
+        kind: what to make it.
+        private: make a new repository private.
+        revision: the branch.
+        tag: name for the commit, under which it stays loadable.
+
+    Raises:
+        PublishError: nobody logged in, no right to write there, a public repository where a private one was asked
+            for, a tag that names another commit, a header that the Hub refuses, somebody else's commit in between, no
+            connection.
+    """
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+
+    folder, api = Path(folder), HfApi()
+    with _told(repo):
+        api.whoami()
+        planned = _plan(api, folder, repo, kind, revision)
+        _require_private(api, planned, private)
+        _require_free(api, planned, tag)
+        if not planned.exists:
+            sdk = header_of(folder).get("sdk") if kind == "space" else None
+            api.create_repo(repo, repo_type=kind, private=private, space_sdk=sdk, exist_ok=True)
+        if revision != "main":
+            api.create_branch(repo, repo_type=kind, branch=revision, exist_ok=True)
+        commit = planned.head
+        if planned.changes:
+            operations: list[Any] = [
+                CommitOperationDelete(path_in_repo=file.path)
+                if file.state == "removed"
+                else CommitOperationAdd(path_in_repo=file.path, path_or_fileobj=folder / file.path)
+                for file in planned.changes
+            ]
+            commit = api.create_commit(
+                repo,
+                operations,
+                repo_type=kind,
+                revision=revision,
+                commit_message=f"Publish {folder.absolute().name} with stmine-hf {__version__}",
+                parent_commit=planned.head,
+            ).oid
+        assert commit is not None  # without changes there is a commit that has them all
+        if tag:
+            api.create_tag(repo, repo_type=kind, tag=tag, revision=commit, exist_ok=True)
+    prefix = "" if kind == "model" else f"{kind}s/"
+    return Pushed(planned, commit, f"{api.endpoint}/{prefix}{repo}/tree/{tag or revision}", tag)
+
+
+def _plan(api: HfApi, folder: Path, repo: str, kind: Kind, revision: str) -> Plan:
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.hf_api import RepoFile
+
+    exists, head, there = True, None, {}
+    try:
+        try:
+            head = api.repo_info(repo, repo_type=kind, revision=revision).sha
+        except RevisionNotFoundError:  # a new branch starts where main is
+            head = api.repo_info(repo, repo_type=kind).sha
+        tree = api.list_repo_tree(repo, repo_type=kind, revision=head, recursive=True)
+        there = {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
+    except RepositoryNotFoundError:
+        exists = False
+    files = []
+    for name in files_in(folder):
+        file, size = folder / name, (folder / name).stat().st_size
+        state = "new" if name not in there else "same" if _is(file, there[name]) else "changed"
+        files.append(PlannedFile(name, size, state))
+    for name in sorted(_built_before(api, repo, kind, head, there) - {file.path for file in files}):
+        files.append(PlannedFile(name, there[name].size, "removed"))
+    return Plan(repo, kind, revision, head, exists, files)
+
+
+def _is(file: Path, entry: Any) -> bool:
+    """Whether a file is the one that the Hub lists; git hashes small files with a header of their own."""
+    if file.stat().st_size != entry.size:
+        return False
+    with file.open("rb") as opened:
+        if entry.lfs:
+            return sha256_of(opened) == entry.lfs.sha256
+        data = opened.read()
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest() == entry.blob_id
+
+
+def _built_before(api: HfApi, repo: str, kind: Kind, head: str | None, there: dict[str, Any]) -> set[str]:
+    """The files on the Hub that its own manifest lists."""
+    if MANIFEST not in there:
+        return set()
+    with TemporaryDirectory() as work:
+        api.hf_hub_download(repo, MANIFEST, repo_type=kind, revision=head, local_dir=work)
+        return {*read_manifest(Path(work))} & there.keys()
+
+
+def _require_private(api: HfApi, planned: Plan, private: bool) -> None:
+    if private and planned.exists and not api.repo_info(planned.repo, repo_type=planned.kind).private:
+        raise PublishError(
+            f"{planned.repo}: it is there already, and public. Make it private on its settings page, or leave "
+            "--private out."
+        )
+
+
+def _require_free(api: HfApi, planned: Plan, tag: str | None) -> None:
+    """Before the upload: a tag that people use must not move."""
+    if not tag or not planned.exists:
+        return
+    tags = {ref.name: ref.target_commit for ref in api.list_repo_refs(planned.repo, repo_type=planned.kind).tags}
+    if tag in tags and (planned.changes or tags[tag] != planned.head):
+        raise PublishError(f"{planned.repo}: tag {tag} names commit {tags[tag][:8]} already. Choose another one.")
+
+
+@contextmanager
+def _told(repo: str) -> Iterator[None]:
+    """What goes wrong between here and the Hub, in the words of a user."""
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalTokenNotFoundError,
+        OfflineModeIsEnabled,
+    )
+
+    again = "Run the same command again: what has arrived is not sent twice."
+    try:
+        yield
+    except PublishError:
+        raise
+    except HFValidationError as error:
+        raise PublishError(f"{repo}: expected an id like organisation/name ({error}).") from error
+    except LocalTokenNotFoundError as error:
+        raise PublishError("Nobody is logged in. Run `hf auth login`, or set HF_TOKEN.") from error
+    except OfflineModeIsEnabled as error:
+        raise PublishError("The Hub is switched off here: unset HF_HUB_OFFLINE.") from error
+    except HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else None
+        reasons = {
+            401: "the token is not valid, or this is no repository that it may see. Run `hf auth login`",
+            403: f"no right to write there: {_first_line(error)}. Take a token with the role `write`",
+            409: "somebody else works on it at this moment. Run the same command again",
+            412: "somebody else has committed in between. Run the same command again",
+        }
+        reason = reasons.get(status or 0) or f"the Hub answered {status}: {_first_line(error)}. {again}"
+        raise PublishError(f"{repo}: {reason.rstrip('.')}.") from error
+    except ValueError as error:  # a header that the Hub refuses
+        raise PublishError(f"{repo}: {_first_line(error)}") from error
+    except Exception as error:
+        cause = (
+            error.__cause__ if isinstance(error, RuntimeError) else error
+        )  # the client wraps a failed upload in one
+        if type(cause).__module__.partition(".")[0] not in {"httpx", "httpx2", "huggingface_hub"}:
+            raise
+        raise PublishError(f"{repo}: no connection to the Hub ({_first_line(cause or error)}). {again}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
