@@ -30,7 +30,7 @@ import datasets
 import PIL.Image
 import PIL.ImageOps
 
-from .captioned_images import PICTURE_SUFFIXES, SPLITS, DataFolderError
+from .captioned_images import PICTURE_SUFFIXES, SPLITS, DataFolderError, Findings, count
 
 SUFFIXES = (*PICTURE_SUFFIXES, ".webp")
 ORIENTATION = 0x0112  # the EXIF tag
@@ -120,70 +120,6 @@ class Record:
     source: str = ""
 
 
-def count(number: int, thing: str) -> str:
-    """`1 box`, `2 boxes`, `3 pictures`; without a thing just the number."""
-    return f"{number} {thing}{'' if number == 1 else 'es' if thing.endswith('x') else 's'}" if thing else str(number)
-
-
-class Findings:
-    """What was left out, dropped, mended or is odd: counts by reason, with the first examples."""
-
-    EXAMPLES = 3
-
-    def __init__(self) -> None:
-        self.found: dict[str, dict[str, list[str]]] = {fate: {} for fate in ("left out", "dropped", "mended", "noted")}
-        self.counts: dict[tuple[str, str], int] = {}
-
-    def leave_out(self, reason: str, place: str) -> None:
-        """A picture that is not in the set."""
-        self._add("left out", reason, place)
-
-    def drop(self, reason: str, place: str) -> None:
-        """A box that is not in the set; its picture is."""
-        self._add("dropped", reason, place)
-
-    def mend(self, reason: str, place: str) -> None:
-        """Something that is in the set, but not as the file has it."""
-        self._add("mended", reason, place)
-
-    def note(self, reason: str, place: str) -> None:
-        """Something that is in the set as the file has it, but worth a look."""
-        self._add("noted", reason, place)
-
-    def _add(self, fate: str, reason: str, place: str) -> None:
-        self.counts[fate, reason] = self.counts.get((fate, reason), 0) + 1
-        examples = self.found[fate].setdefault(reason, [])
-        if len(examples) < self.EXAMPLES:
-            examples.append(place)
-
-    def number(self, fate: str) -> int:
-        return sum(count for (kind, _), count in self.counts.items() if kind == fate)
-
-    def copy(self) -> Findings:
-        other = Findings()
-        other.found = {fate: {why: [*places] for why, places in found.items()} for fate, found in self.found.items()}
-        other.counts = {**self.counts}
-        return other
-
-    def __bool__(self) -> bool:
-        return bool(self.counts)
-
-    def __str__(self) -> str:
-        """`left out 2 pictures: 2 x no such file (images[0], a.jpg; images[1], b.jpg); dropped 1 box: ...`"""
-        things = {"left out": "picture", "dropped": "box"}
-        parts = []
-        for fate, reasons in self.found.items():
-            if number := self.number(fate):
-                told = [
-                    f"{self.counts[fate, reason]} x {reason} ("
-                    + "; ".join([*places, "..."][: self.counts[fate, reason]])
-                    + ")"
-                    for reason, places in reasons.items()
-                ]
-                parts.append(f"{fate} {count(number, things.get(fate, ''))}: {', '.join(told)}")
-        return "; ".join(parts)
-
-
 @dataclass
 class BoxedImagesConfig(datasets.BuilderConfig):
     """Options that every set with boxes has.
@@ -201,12 +137,17 @@ class BoxedImagesConfig(datasets.BuilderConfig):
 class BoxedImages(datasets.GeneratorBasedBuilder):
     """Base of the builders; a subclass says how its layout is read.
 
+    Attributes:
+        findings: what was amiss in the folder, once it was prepared or a stream of it was made.
+
     Raises:
         DataFolderError: at construction, when the folder does not hold the set; at preparation, when nothing is left.
     """
 
     VERSION = datasets.Version("1.0.0")  # part of the cache's path: raise it whenever the rows made of a folder change
     BUILDER_CONFIG_CLASS = BoxedImagesConfig
+
+    findings: Findings
 
     TITLE: str  # in messages
     LAYOUT: str  # what is expected in the folder
@@ -248,7 +189,7 @@ class BoxedImages(datasets.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
-        findings = self._findings.copy()
+        self.findings = findings = self._findings.copy()
         bar = datasets.utils.tqdm(self._records, desc="Looking at the pictures", unit="", delay=3)
         placed = [record for record in (place_boxes(record, findings) for record in bar) if record]
         boxes = sum(len(record.boxes) for record in placed)

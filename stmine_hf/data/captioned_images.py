@@ -19,8 +19,10 @@ from __future__ import annotations
 import json
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ import datasets
 import PIL.Image
 
 SPLITS = ("train", "val", "test")
+PUBLISHED = ("rsicd", "rsitmd", "ucm", "sydney")  # as their files name them
 SPLIT_ALIASES = {"restval": "train", "valid": "val", "validation": "val", "dev": "val"}
 LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
@@ -100,18 +103,82 @@ class Record:
     path: str = ""  # where the picture was found
 
 
-@dataclass
-class Skipped:
-    """Rows that were left out, with reasons."""
+def count(number: int, thing: str) -> str:
+    """`1 box`, `2 boxes`, `3,000 pictures`; without a thing just the number."""
+    return (
+        f"{number:,} {thing}{'' if number == 1 else 'es' if thing.endswith('x') else 's'}" if thing else f"{number:,}"
+    )
 
-    reasons: list[str] = field(default_factory=list)
 
-    def add(self, place: str, reason: str) -> None:
-        self.reasons.append(f"{place}: {reason}")
+class Findings:
+    """What was left out, dropped, mended or is odd: counts by reason, with the first examples.
+
+    Args:
+        row: what a row of the set is, for messages.
+    """
+
+    EXAMPLES, REASONS = 3, 6  # told of each reason, and of each fate
+
+    def __init__(self, row: str = "picture") -> None:
+        self.row = row
+        self.counts: dict[str, Counter[str]] = {fate: Counter() for fate in ("left out", "dropped", "mended", "noted")}
+        self.places: dict[tuple[str, str], list[str]] = {}
+
+    def leave_out(self, reason: str, place: str) -> None:
+        """A row that is not in the set."""
+        self._add("left out", reason, place)
+
+    def drop(self, reason: str, place: str) -> None:
+        """A box that is not in the set; its picture is."""
+        self._add("dropped", reason, place)
+
+    def mend(self, reason: str, place: str) -> None:
+        """Something that is in the set, but not as the file has it."""
+        self._add("mended", reason, place)
+
+    def note(self, reason: str, place: str) -> None:
+        """Something that is in the set as the file has it, but worth a look."""
+        self._add("noted", reason, place)
+
+    def _add(self, fate: str, reason: str, place: str) -> None:
+        self.counts[fate][reason] += 1
+        examples = self.places.setdefault((fate, reason), [])
+        if len(examples) < self.EXAMPLES:
+            examples.append(place)
+
+    def number(self, fate: str) -> int:
+        return self.counts[fate].total()
+
+    def copy(self) -> Findings:
+        return deepcopy(self)
+
+    def listed(self) -> list[dict[str, Any]]:
+        """For programs: `fate`, `reason`, `count` and the first `examples` of each kind."""
+        return [
+            {"fate": fate, "reason": reason, "count": number, "examples": self.places[fate, reason]}
+            for fate, reasons in self.counts.items()
+            for reason, number in reasons.most_common()
+        ]
+
+    def __bool__(self) -> bool:
+        return any(self.counts.values())
 
     def __str__(self) -> str:
-        shown = "; ".join(self.reasons[:3])
-        return shown + (f"; and {len(self.reasons) - 3} more" if len(self.reasons) > 3 else "")
+        """`left out 2 pictures: 2 x no such file (images[0], a.jpg; images[1], b.jpg); dropped 1 box: ...`"""
+        things = {"left out": self.row, "dropped": "box"}
+        return "; ".join(
+            f"{fate} {count(reasons.total(), things.get(fate, ''))}: {self._told(fate)}"
+            for fate, reasons in self.counts.items()
+            if reasons
+        )
+
+    def _told(self, fate: str) -> str:
+        told = []
+        for reason, number in self.counts[fate].most_common(self.REASONS):
+            examples = [*self.places[fate, reason], "..."][:number]
+            told.append(f"{number:,} x {reason} ({'; '.join(examples)})")
+        rest = len(self.counts[fate]) - len(told)
+        return ", ".join(told) + (f", and {rest} more reasons" if rest else "")
 
 
 @dataclass
@@ -134,12 +201,17 @@ class CaptionedImagesConfig(datasets.BuilderConfig):
 class CaptionedImages(datasets.GeneratorBasedBuilder):
     """Base of the builders; a subclass says which set it is.
 
+    Attributes:
+        findings: what was amiss in the folder, once it was prepared or a stream of it was made.
+
     Raises:
         DataFolderError: at construction, when the folder does not hold the set.
     """
 
     VERSION = datasets.Version("1.0.0")  # part of the cache's path: raise it whenever the rows made of a folder change
     BUILDER_CONFIG_CLASS = CaptionedImagesConfig
+
+    findings: Findings
 
     TITLE: str  # as the paper writes it
     SHORT: str  # as the file names have it: dataset_<SHORT>.json, <SHORT>_train.json
@@ -150,9 +222,9 @@ class CaptionedImages(datasets.GeneratorBasedBuilder):
     CITATION: str
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        self._skipped = Skipped()
+        self._findings = Findings()
         self._records = self._read_folder(options.get("data_dir"), options.get("image_dir"))
-        rows = repr([self._records, self._skipped]).encode()
+        rows = repr([self._records, str(self._findings)]).encode()
         super().__init__(*args, **{**options, "contents": sha256(rows).hexdigest()[:16]})
 
     def _info(self) -> datasets.DatasetInfo:
@@ -165,11 +237,10 @@ class CaptionedImages(datasets.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
-        skipped = Skipped([*self._skipped.reasons])
-        records = [record for record in self._records if is_picture(record, skipped)]
-        if skipped.reasons:
-            total = len(records) + len(skipped.reasons)
-            message = f"{self.TITLE}: skipped {len(skipped.reasons)} of {total} rows. {skipped}"
+        self.findings = findings = self._findings.copy()
+        records = [record for record in self._records if is_picture(record, findings)]
+        if findings:
+            message = f"{self.TITLE}: {count(len(records), 'picture')}; {findings}"
             if not records:
                 raise DataFolderError(f"{message}. Nothing is left to load. {self._how_to_get()}")
             warnings.warn(message, stacklevel=2)
@@ -213,8 +284,22 @@ class CaptionedImages(datasets.GeneratorBasedBuilder):
         """
         if isinstance(record.label, int):
             return record.label if 0 <= record.label < len(self.CLASSES) else -1
-        name = re.sub(r"[^a-z]", "", str(record.label or self.class_of(record.filename)).lower())
+        name = self._class_name(record)
         return self.CLASSES.index(name) if name in self.CLASSES else -1
+
+    def _class_name(self, record: Record) -> str:
+        return re.sub(r"[^a-z]", "", str(record.label or self.class_of(record.filename)).lower())
+
+    def _note_foreign_classes(self, records: Sequence[Record]) -> None:
+        """Say so when half of the classes are none of this set's: the folder is then hardly this set."""
+        named = [name for r in records if not isinstance(r.label, int) and (name := self._class_name(r))]
+        foreign = Counter(name for name in named if name not in self.CLASSES)
+        if foreign and foreign.total() >= len(named) / 2:
+            shown = ", ".join(name for name, _ in foreign.most_common(3))
+            self._findings.note(
+                f"classes that {self.TITLE} does not have: labels unknown (is it this set?)",
+                f"{foreign.total():,} of {len(named):,} pictures: {shown}",
+            )
 
     def class_of(self, filename: str) -> str:
         """The class that a file name tells: `airport` for `airport_12.jpg`; empty when it tells none."""
@@ -230,19 +315,20 @@ class CaptionedImages(datasets.GeneratorBasedBuilder):
         if not folder.is_dir():
             raise DataFolderError(f"{self.TITLE}: no folder {folder}. {self._how_to_get()}")
         read = list(self._read_annotations(folder))
+        self._note_foreign_classes(read)
         pictures = Pictures(folder, Path(image_dir).expanduser().absolute() if image_dir else None)
         records = []
         for record in read:
             path = pictures.find(record)
             if path is None:
-                self._skipped.add(record.place, f"no picture {record.filename}")
+                self._findings.leave_out("no such picture", f"{record.place}, {record.filename}")
             elif not record.captions:
-                self._skipped.add(record.place, f"no caption for {record.filename}")
+                self._findings.leave_out("no caption", f"{record.place}, {record.filename}")
             else:
                 record.path = str(path)
                 records.append(record)
         if not records:
-            reasons = self._skipped if self._skipped.reasons else "the annotations are empty"
+            reasons = self._findings if self._findings else "the annotations are empty"
             raise DataFolderError(
                 f"{self.TITLE}: no usable row in {folder} ({reasons}). Pictures were looked for in "
                 f"{pictures.looked_in()}; give image_dir if they are elsewhere. {self._how_to_get()}"
@@ -252,11 +338,11 @@ class CaptionedImages(datasets.GeneratorBasedBuilder):
     def _read_annotations(self, folder: Path) -> Iterator[Record]:
         for stem in (f"dataset_{self.SHORT}", f"dataset_{self.SHORT.upper()}", "dataset"):
             if (file := folder / f"{stem}.json").is_file():
-                return read_karpathy(file, self._skipped)
+                return read_karpathy(file, self.SHORT, self._findings)
         places = [folder, folder / "finetune", folder / f"{self.SHORT}_precomp"]
         fisvl = {split: find_fisvl_file(places, self.SHORT, split) for split in SPLITS}
         if any(fisvl.values()):
-            return (r for split, file in fisvl.items() if file for r in read_fisvl(file, split, self._skipped))
+            return (r for split, file in fisvl.items() if file for r in read_fisvl(file, split, self._findings))
         precomp = [(place, split) for place in places for split in SPLITS if (place / f"{split}_caps.txt").is_file()]
         if precomp:
             return (r for place, split in precomp for r in read_precomp(place, split))
@@ -305,22 +391,25 @@ class Pictures:
         return self._listings[folder]
 
 
-def is_picture(record: Record, skipped: Skipped) -> bool:
+def is_picture(record: Record, findings: Findings) -> bool:
     """Whether the file's header (all that is read here) is that of a picture."""
     try:
         with PIL.Image.open(record.path):
             return True
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
-        skipped.add(record.place, f"cannot read {record.path} ({error})")
+        findings.leave_out("unreadable", f"{record.place}, {record.path} ({type(error).__name__}: {error})")
         return False
 
 
-def read_karpathy(file: Path, skipped: Skipped) -> Iterator[Record]:
-    """Rows of `{"images": [...]}`."""
+def read_karpathy(file: Path, short: str, findings: Findings) -> Iterator[Record]:
+    """Rows of `{"images": [...]}`; says so when the file calls itself by the name of another published set."""
     content = read_json(file)
     items = content.get("images") if isinstance(content, dict) else None
     if not isinstance(items, list):
         raise DataFolderError(f'{file}: expected {{"images": [...]}}, the layout of dataset_rsicd.json')
+    called = str(content.get("dataset") or "").lower()
+    if short not in called and any(name in called for name in PUBLISHED):
+        findings.note(f"a file of another set than {short} (take the data set of its name)", f"{file.name}, {called}")
     for index, item in enumerate(items):
         place = f"{file.name}, images[{index}]"
         try:
@@ -334,7 +423,7 @@ def read_karpathy(file: Path, skipped: Skipped) -> Iterator[Record]:
                 folder=str(item["filepath"]) if item.get("filepath") else None,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            skipped.add(place, f"malformed ({type(error).__name__}: {error})")
+            findings.leave_out("malformed", f"{place} ({type(error).__name__}: {error})")
 
 
 def find_fisvl_file(places: Sequence[Path], short: str, split: str) -> Path | None:
@@ -343,7 +432,7 @@ def find_fisvl_file(places: Sequence[Path], short: str, split: str) -> Path | No
     return max(files, key=lambda file: "length" in file.name, default=None)
 
 
-def read_fisvl(file: Path, split: str, skipped: Skipped) -> Iterator[Record]:
+def read_fisvl(file: Path, split: str, findings: Findings) -> Iterator[Record]:
     """Rows of a list of `{image, caption, image_id, label, length}`, records of one picture joined."""
     items = read_json(file)
     if not isinstance(items, list):
@@ -359,7 +448,7 @@ def read_fisvl(file: Path, split: str, skipped: Skipped) -> Iterator[Record]:
             pairs = [(c.strip(), w) for c, w in zip(captions, weights, strict=True) if c.strip()]
             new = Record(place, split, filename, [], [], label=item.get("label"), image_id=item.get("image_id"))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            skipped.add(place, f"malformed ({type(error).__name__}: {error})")
+            findings.leave_out("malformed", f"{place} ({type(error).__name__}: {error})")
             continue
         record = records.setdefault(filename, new)
         record.captions += [caption for caption, _ in pairs]

@@ -29,14 +29,13 @@ from .boxed_images import (
     Box,
     BoxedImages,
     BoxedImagesConfig,
-    Findings,
     Record,
     category_ids,
     category_label,
     contents_of,
     find_picture,
 )
-from .captioned_images import SPLIT_ALIASES, SPLITS, DataFolderError, read_json
+from .captioned_images import SPLIT_ALIASES, SPLITS, DataFolderError, Findings, read_json
 
 PATTERNS = (
     "annotations/instances_*.json",

@@ -32,7 +32,7 @@ import datasets
 import PIL.Image
 from datasets.utils import tqdm
 
-from .captioned_images import SPLIT_ALIASES, SPLITS, DataFolderError
+from .captioned_images import SPLIT_ALIASES, SPLITS, DataFolderError, Findings, count
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff")  # likeliest first
 MOST_LINES = 50  # of one quoted cell; a quotation mark without its other half must not swallow the file
@@ -61,58 +61,6 @@ class Post:
     group: int = -1
     path: str = ""
     stamp: tuple[int, int] = (0, 0)
-
-
-class Remarks:
-    """What was left out or amiss: counts by reason, with the first examples."""
-
-    EXAMPLES, REASONS = 3, 6
-
-    def __init__(self) -> None:
-        self.skipped: Counter[str] = Counter()
-        self.amiss: Counter[str] = Counter()
-        self.places: dict[str, list[str]] = {}
-
-    def skip(self, reason: str, place: str) -> None:
-        """A row that is not in the set."""
-        self.skipped[reason] += 1
-        self._note(reason, place)
-
-    def note(self, reason: str, place: str) -> None:
-        """Something amiss with a row that is in the set."""
-        self.amiss[reason] += 1
-        self._note(reason, place)
-
-    def _note(self, reason: str, place: str) -> None:
-        examples = self.places.setdefault(reason, [])
-        if len(examples) < self.EXAMPLES:
-            examples.append(place)
-
-    def copy(self) -> Remarks:
-        other = Remarks()
-        other.skipped, other.amiss = self.skipped.copy(), self.amiss.copy()
-        other.places = {reason: [*places] for reason, places in self.places.items()}
-        return other
-
-    def __bool__(self) -> bool:
-        return bool(self.skipped or self.amiss)
-
-    def __str__(self) -> str:
-        """`skipped 2 rows (2 x not JSON: train.jsonl, line 3; train.jsonl, line 8), 1 x picture not found ...`"""
-        parts = []
-        if number := self.skipped.total():
-            parts.append(f"skipped {number:,} row{'s' * (number > 1)} ({self._list(self.skipped)})")
-        if self.amiss:
-            parts.append(self._list(self.amiss))
-        return ", ".join(parts)
-
-    def _list(self, reasons: Counter[str]) -> str:
-        listed = [
-            f"{count:,} x {reason}: {'; '.join(self.places[reason])}" + "; ..." * (count > len(self.places[reason]))
-            for reason, count in reasons.most_common(self.REASONS)
-        ]
-        rest = len(reasons) - len(listed)
-        return ", ".join(listed) + (f", and {rest} more reasons" if rest else "")
 
 
 def row_features(labels: Sequence[str]) -> datasets.Features:
@@ -184,12 +132,17 @@ class EventSplitConfig(PostFilesConfig):
 class PostFiles(datasets.GeneratorBasedBuilder):
     """Base of the builders; a subclass says which set it is.
 
+    Attributes:
+        findings: what was amiss in the folder, once it was prepared or a stream of it was made.
+
     Raises:
         DataFolderError: at construction, when the folder does not hold the set.
     """
 
     VERSION = datasets.Version("1.0.0")  # part of the cache's path: raise it whenever the rows made of a folder change
     BUILDER_CONFIG_CLASS = PostFilesConfig
+
+    findings: Findings
 
     TITLE: str  # in messages
     LABELS: tuple[str, ...]  # in their order, which must not depend on the order of the rows
@@ -200,11 +153,11 @@ class PostFiles(datasets.GeneratorBasedBuilder):
     CITATION = ""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        self._remarks = Remarks()
+        self._findings = Findings("row")
         known = {option.name for option in fields(self.BUILDER_CONFIG_CLASS)}
         self._settings: Any = self.BUILDER_CONFIG_CLASS(**{name: options[name] for name in known & set(options)})
         self._posts = self._read_folder()
-        digest = sha256(repr([self._labels(), str(self._remarks)]).encode())
+        digest = sha256(repr([self._labels(), str(self._findings)]).encode())
         for post in self._posts:
             digest.update(repr(post).encode())
         super().__init__(*args, **{**options, "contents": digest.hexdigest()[:16]})
@@ -252,7 +205,7 @@ class PostFiles(datasets.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
-        remarks = self._remarks.copy()
+        self.findings = findings = self._findings.copy()
         posts = self._arrange(self._posts)
         paths = list(dict.fromkeys(post.path for post in posts if post.path))
         shown = {
@@ -262,9 +215,9 @@ class PostFiles(datasets.GeneratorBasedBuilder):
         label_of = {"": -1, **{name: index for index, name in enumerate(self._labels())}}
         for post in posts:
             if problem := shown.get(post.path):
-                remarks.note(f"picture {problem}", f"{post.place}, {post.path}")
-        if remarks:
-            warnings.warn(f"{self.TITLE}: {len(posts):,} posts; {remarks}", stacklevel=2)
+                findings.note(f"picture {problem}", f"{post.place}, {post.path}")
+        if findings:
+            warnings.warn(f"{self.TITLE}: {count(len(posts), 'post')}; {findings}", stacklevel=2)
         generators = []
         for split in SPLITS:
             rows = [
@@ -306,10 +259,10 @@ class PostFiles(datasets.GeneratorBasedBuilder):
                 try:
                     post, group = self._post(split, place, row, pictures)
                 except BadRow as error:
-                    self._remarks.skip(str(error), place)
+                    self._findings.leave_out(str(error), place)
                     continue
                 if (given := post.post_id) in ids:
-                    self._remarks.note("id seen before, made unique", f"{place}, {given}")
+                    self._findings.note("id seen before, made unique", f"{place}, {given}")
                     while post.post_id in ids:
                         ids[given] += 1
                         post.post_id = f"{given}#{ids[given]}"
@@ -324,7 +277,7 @@ class PostFiles(datasets.GeneratorBasedBuilder):
         for post, number in zip(posts, number_groups(groups), strict=True):
             post.group = number
         if not posts:
-            why = self._remarks if self._remarks else "the files are empty"
+            why = self._findings if self._findings else "the files are empty"
             files = ", ".join(file.name for file, _ in found)
             raise DataFolderError(f"{self.TITLE}: no usable row in {files} of {folder}: {why}.")
         return posts
@@ -345,14 +298,14 @@ class PostFiles(datasets.GeneratorBasedBuilder):
         group = as_text(pick(row, columns.group)).strip()
         post = Post(place, split, post_id, text, label, image)
         if image and path is None:
-            self._remarks.note("picture not found (image_dir says where to look)", f"{place}, {image}")
+            self._findings.note("picture not found (image_dir says where to look)", f"{place}, {image}")
         elif path is not None:
             found = path.stat()
             post.path, post.stamp = str(path), (found.st_size, found.st_mtime_ns)
         return post, group
 
     def _read_rows(self, file: Path) -> Iterator[tuple[str, Row]]:
-        return read_rows(file, self._remarks)
+        return read_rows(file, self._findings)
 
     def _find_files(self) -> tuple[Path, list[tuple[Path, str]]]:
         """The set's folder, and its files with their splits."""
@@ -496,19 +449,19 @@ def split_of(filename: str) -> str | None:
     return next((split for word in words if (split := split_named(word))), None)
 
 
-def read_rows(file: Path, remarks: Remarks, encoding: str = "utf-8") -> Iterator[tuple[str, Row]]:
+def read_rows(file: Path, findings: Findings, encoding: str = "utf-8") -> Iterator[tuple[str, Row]]:
     """Rows of a JSONL, JSON, CSV or TSV file, each with its place; what cannot be read is noted."""
     try:
-        lines = read_lines(file, remarks, encoding)
+        lines = read_lines(file, findings, encoding)
         if file.suffix.lower() in (".csv", ".tsv"):
-            yield from read_table(file, lines, remarks)
+            yield from read_table(file, lines, findings)
         else:
-            yield from read_json_rows(file, lines, remarks)
+            yield from read_json_rows(file, lines, findings)
     except (OSError, UnicodeError, LookupError) as error:
         raise DataFolderError(f"{file}: cannot be read as {encoding} ({error})") from None
 
 
-def read_lines(file: Path, remarks: Remarks, encoding: str) -> Iterator[tuple[int, str]]:
+def read_lines(file: Path, findings: Findings, encoding: str) -> Iterator[tuple[int, str]]:
     """Lines with their numbers; bytes of another encoding are replaced and noted."""
     number = foreign = 0
     with file.open(encoding=encoding, errors="surrogateescape") as opened:
@@ -517,7 +470,7 @@ def read_lines(file: Path, remarks: Remarks, encoding: str) -> Iterator[tuple[in
                 line = line.removeprefix("\ufeff")
             if not line.isascii() and any("\udc80" <= character <= "\udcff" for character in line):
                 line = line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-                remarks.note(f"bytes that are not {encoding}, replaced", f"{file.name}, line {number}")
+                findings.note(f"bytes that are not {encoding}, replaced", f"{file.name}, line {number}")
                 foreign += 1
             yield number, line
     if foreign > max(number / 2, 3):
@@ -527,7 +480,7 @@ def read_lines(file: Path, remarks: Remarks, encoding: str) -> Iterator[tuple[in
         )
 
 
-def read_json_rows(file: Path, lines: Iterator[tuple[int, str]], remarks: Remarks) -> Iterator[tuple[str, Row]]:
+def read_json_rows(file: Path, lines: Iterator[tuple[int, str]], findings: Findings) -> Iterator[tuple[str, Row]]:
     """Objects, one a line; or the items of one list."""
     for number, line in lines:
         if not line.strip():
@@ -542,20 +495,20 @@ def read_json_rows(file: Path, lines: Iterator[tuple[int, str]], remarks: Remark
                 if isinstance(item, dict):
                     yield f"{file.name}, item {index}", item
                 else:
-                    remarks.skip("not an object", f"{file.name}, item {index}")
+                    findings.leave_out("not an object", f"{file.name}, item {index}")
             return
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):
-            remarks.skip("not JSON", place)
+            findings.leave_out("not JSON", place)
             continue
         if isinstance(row, dict):
             yield place, row
         else:
-            remarks.skip("not an object", place)
+            findings.leave_out("not an object", place)
 
 
-def read_table(file: Path, lines: Iterator[tuple[int, str]], remarks: Remarks) -> Iterator[tuple[str, Row]]:
+def read_table(file: Path, lines: Iterator[tuple[int, str]], findings: Findings) -> Iterator[tuple[str, Row]]:
     """Rows of a table whose first line names the columns. A row of another number of cells is left out."""
     records = read_records(lines, "\t" if file.suffix.lower() == ".tsv" else None)
     _, names = next(records, (0, []))
@@ -567,7 +520,7 @@ def read_table(file: Path, lines: Iterator[tuple[int, str]], remarks: Remarks) -
         if len(cells) == len(names):
             yield place, dict(zip(names, cells, strict=True))
         else:
-            remarks.skip(f"{len(cells)} cells instead of {len(names)}", place)
+            findings.leave_out(f"{len(cells)} cells instead of {len(names)}", place)
 
 
 def read_records(lines: Iterator[tuple[int, str]], delimiter: str | None) -> Iterator[tuple[int, list[str]]]:

@@ -71,7 +71,7 @@ class Posts(PostFiles):
         return [columns.text, columns.label, *([columns.image] if self._settings.image_column else [])]
 
     def _read_rows(self, file: Path) -> Iterator[tuple[str, Row]]:
-        return read_rows(file, self._remarks, self._settings.encoding)
+        return read_rows(file, self._findings, self._settings.encoding)
 
     def _labels(self) -> list[str]:
         if self._settings.labels is not None:

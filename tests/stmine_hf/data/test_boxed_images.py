@@ -13,7 +13,6 @@ from stmine_hf.data import load_dataset, toy_camouflage
 from stmine_hf.data.boxed_images import (
     ORIENTATION,
     Box,
-    Findings,
     Record,
     category_ids,
     category_label,
@@ -22,6 +21,7 @@ from stmine_hf.data.boxed_images import (
     place_boxes,
     row_features,
 )
+from stmine_hf.data.captioned_images import Findings
 from stmine_hf.data.coco_json import to_coco
 
 

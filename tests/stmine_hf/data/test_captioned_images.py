@@ -35,10 +35,10 @@ def record(filename: str, split: str = "train", captions=FIVE, **extra) -> dict:
 
 
 def write_karpathy(
-    folder: Path, records: list, name: str = "dataset_rsicd.json", images: str = "RSICD_images"
+    folder: Path, records: list, name: str = "dataset_rsicd.json", images: str = "RSICD_images", dataset: str = "rsicd"
 ) -> Path:
     draw(folder / images, *(r["filename"] for r in records if isinstance(r, dict) and "filename" in r))
-    (folder / name).write_text(json.dumps({"images": records, "dataset": "rsicd"}))
+    (folder / name).write_text(json.dumps({"images": records, "dataset": dataset}))
     return folder
 
 
@@ -77,6 +77,7 @@ def test_labels_and_folders_named_in_the_annotation(tmp_path, load):
         ],
         name="dataset.json",
         images="pictures",
+        dataset="RSITMD",
     )
     (folder / "images").mkdir()
     (folder / "pictures/b.jpg").rename(folder / "images/b.jpg")
@@ -120,7 +121,11 @@ def test_precomp_layout(tmp_path, load, repeat):
 
 def test_ucm_labels_follow_the_numbers(tmp_path, load):
     folder = write_karpathy(
-        tmp_path / "ucm", [record(f"{n}.tif") for n in (1, 100, 101, 2100)], name="dataset.json", images="imgs"
+        tmp_path / "ucm",
+        [record(f"{n}.tif") for n in (1, 100, 101, 2100)],
+        name="dataset.json",
+        images="imgs",
+        dataset="",
     )
     rows = load("ucm_captions", data_dir=folder, split="train")
     names = [rows.features["label"].int2str(label) for label in rows["label"]]
@@ -162,7 +167,7 @@ def test_the_cache_follows_the_folder(tmp_path, load):
     write_karpathy(folder, [*AUTHORS, record("pond_5.jpg", imgid=14)])
     assert len(load("rsicd", data_dir=folder, split="train")) == 4
     (folder / "RSICD_images/pond_5.jpg").unlink()
-    with pytest.warns(UserWarning, match=r"skipped 1 of 6 rows.*images\[5\]: no picture pond_5.jpg"):
+    with pytest.warns(UserWarning, match=r"left out 1 picture: 1 x no such picture \(.*images\[5\], pond_5.jpg\)"):
         assert len(load("rsicd", data_dir=folder, split="train")) == 3
     heavier = load(
         "rsicd", data_dir=write_karpathy(tmp_path / "b", AUTHORS), split="train", weight_average=9, weight_low=0.1
@@ -185,26 +190,42 @@ def test_bad_rows_are_skipped_and_counted(tmp_path, load):
     folder = write_karpathy(tmp_path / "rsicd", rows)
     (folder / "RSICD_images/c.jpg").write_bytes(b"no picture")
     (folder / "RSICD_images/e.jpg").write_bytes(b"")
-    with pytest.warns(UserWarning, match="skipped 6 of 7 rows") as caught:
+    with pytest.warns(UserWarning, match="RSICD: 1 picture; left out 6 pictures: ") as caught:
         loaded = load("rsicd", data_dir=folder, split="train")
     assert loaded["filename"][:] == ["good.jpg"]
     assert loaded[0]["captions"] == ["a .", "."], 'a caption of "." is kept'
-    assert "images[3]: malformed (KeyError: 'split')" not in str(
-        caught[0].message
-    )  # `split` is there, `filename` is not
-    assert "images[3]: malformed (KeyError: 'filename')" in str(caught[0].message)
+    (message,) = [str(one.message) for one in caught]
+    assert "3 x malformed (dataset_rsicd.json, images[3] (KeyError: 'filename'); " in message, "`split` is there"
+    assert "2 x unreadable (dataset_rsicd.json, images[2], " in message
+    assert "1 x no caption (dataset_rsicd.json, images[1], b.jpg)" in message
 
 
 def test_nothing_left_is_an_error_that_names_rows(tmp_path, load):
     folder = write_karpathy(tmp_path / "rsicd", [record("a.jpg"), record("b.jpg")])
     for picture in (folder / "RSICD_images").iterdir():
         picture.write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"images\[0\]: cannot read .*a.jpg.*Nothing is left"):
+    with pytest.raises(DataError, match=r"2 x unreadable \(.*images\[0\], .*a.jpg.*Nothing is left"):
         load("rsicd", data_dir=folder)
     for picture in (folder / "RSICD_images").iterdir():
         picture.unlink()
-    with pytest.raises(DataError, match=r"images\[0\]: no picture a.jpg.*RSICD_images.*give image_dir"):
+    with pytest.raises(DataError, match=r"2 x no such picture \(.*images\[0\], a.jpg.*RSICD_images.*give image_dir"):
         load("rsicd", data_dir=folder)
+
+
+def test_a_folder_of_another_set_is_told(tmp_path, load, recwarn):
+    pictures = [record(f"{name}_1.jpg") for name in ("airport", "port", "river", "beach")]
+    folder = write_karpathy(tmp_path / "rsicd", pictures, name="dataset.json", images="images")
+    load("rsicd", data_dir=folder)
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match="UCM-Captions: 4 pictures; noted 2: ") as caught:
+        load("ucm_captions", data_dir=folder)
+    (message,) = [str(one.message) for one in caught if "noted" in str(one.message)]
+    assert "1 x a file of another set than ucm (take the data set of its name) (dataset.json, rsicd)" in message
+    assert "classes that UCM-Captions does not have" in message and "2 of 4 pictures: airport, port" in message
+    (folder / "dataset.json").rename(folder / "dataset_ucm.json")
+    (folder / "dataset_ucm.json").write_text(json.dumps({"images": pictures[:2], "dataset": "my own"}))
+    with pytest.warns(UserWarning, match=r"noted 1: 1 x classes that UCM-Captions does not have.*is it this set"):
+        load("ucm_captions", data_dir=folder)
 
 
 def test_missing_folder_and_files_tell_what_to_get(tmp_path, load):
@@ -295,5 +316,5 @@ def test_real_small_sets(shared_data, load, name, folder, sizes):
 
 
 def test_real_captions_without_pictures(shared_data, load):
-    with pytest.raises(DataError, match=r"no usable row.*no picture baseballfield_452.tif; .*and 471. more"):
+    with pytest.raises(DataError, match=r"no usable row.*4,713 x no such picture \(.*line 1, baseballfield_452.tif; "):
         load("rsitmd", data_dir=shared_data / "remote_sensing/rsitmd_text")

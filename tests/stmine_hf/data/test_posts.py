@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from stmine_hf.data import DataError, load_dataset
-from stmine_hf.data.post_files import MOST_LINES, Remarks, number_groups, read_rows
+from stmine_hf.data.captioned_images import Findings
+from stmine_hf.data.post_files import MOST_LINES, number_groups, read_rows
 from stmine_hf.data.posts import Posts
 from stmine_hf.errors import StmineError
 
@@ -96,7 +97,7 @@ def test_splits_by_file_name_and_by_column(tmp_path, load):
     for name in ("my_train.jsonl", "dev.jsonl", "test-2.jsonl", "notes.jsonl"):
         write(tmp_path / "files", ROWS[:2], name)
     pictures = paint(tmp_path / "elsewhere", "shark.jpg", "bridge.jpg")
-    with pytest.warns(UserWarning, match=r"6 posts; 4 x id seen before, made unique: dev.jsonl, line 1, p1; "):
+    with pytest.warns(UserWarning, match=r"6 posts; noted 4: .*made unique \(dev.jsonl, line 1, p1; "):
         sets = load(data_dir=tmp_path / "files", image_dir=pictures)
     assert {split: rows["post_id"][:] for split, rows in sets.items()} == {
         "train": ["p1", "p2"],
@@ -105,7 +106,7 @@ def test_splits_by_file_name_and_by_column(tmp_path, load):
     }
     assert sets["test"][1]["image"].size == (9, 8), "found although its suffix is another"
     rows = [{"text": "x", "label": "a", "split": split} for split in ("train", "validation", "Test", "", "holdout")]
-    with pytest.warns(UserWarning, match=r"skipped 1 row \(1 x unknown split 'holdout', expected train, val, test"):
+    with pytest.warns(UserWarning, match=r"left out 1 row: 1 x unknown split 'holdout', expected train, val, test"):
         sets = load(data_dir=write(tmp_path / "column", rows))
     assert {split: rows["post_id"][:] for split, rows in sets.items()} == {
         "train": ["posts.jsonl-1", "posts.jsonl-4"],
@@ -139,7 +140,7 @@ def test_labels_follow_names_not_rows(tmp_path, load):
     loaded = load(data_dir=write(tmp_path, rows), split="train")
     assert loaded.features["label"].names == ["false", "rumour", "true"]
     assert loaded["label"][:] == [1, 0, 2, -1, -1, 0]
-    with pytest.warns(UserWarning, match=r"5 posts; .*1 x unknown label 'rumour', expected true or false: .*line 1"):
+    with pytest.warns(UserWarning, match=r"5 posts; .*1 x unknown label 'rumour', expected true or false \(.*line 1"):
         loaded = load(data_dir=tmp_path, split="train", labels=["true", "false"])
     assert loaded["label"][:] == [1, 0, -1, -1, 1]
     with pytest.raises(DataError, match=r"no usable row in posts.jsonl of .*unknown label 'rumour'"):
@@ -182,12 +183,12 @@ def test_bad_rows_are_skipped_and_counted(tmp_path, load):
         rows = load(data_dir=write(tmp_path, lines), split="train")
     assert rows["post_id"][:] == ["posts.jsonl-2", "posts.jsonl-5", "posts.jsonl-11"]
     (message,) = [str(one.message) for one in caught]
-    assert message.startswith("posts: 3 posts; skipped 7 rows (")
-    assert "x not JSON: posts.jsonl, line 1; posts.jsonl, line 4; " in message
-    assert "1 x a list where a text was expected: posts.jsonl, line 6" in message
-    assert "1 x no text (there is: label): posts.jsonl, line 7" in message
+    assert message.startswith("posts: 3 posts; left out 7 rows: ")
+    assert "x not JSON (posts.jsonl, line 1; posts.jsonl, line 4; " in message
+    assert "1 x a list where a text was expected (posts.jsonl, line 6)" in message
+    assert "1 x no text (there is: label) (posts.jsonl, line 7)" in message
     with pytest.raises(
-        DataError, match=r"no usable row in posts.jsonl of .*skipped 2 rows \(2 x not JSON: .*line 3\)"
+        DataError, match=r"no usable row in posts.jsonl of .*left out 2 rows: 2 x not JSON \(.*line 3\)"
     ):
         load(data_dir=write(tmp_path, ["{", "", "}"]))
     with pytest.raises(DataError, match="the files are empty"):
@@ -196,7 +197,7 @@ def test_bad_rows_are_skipped_and_counted(tmp_path, load):
 
 def test_a_long_file_outlives_its_bad_lines(tmp_path, load):
     lines = [{"text": f"post {i}", "label": "ab"[i % 2]} if i % 100 else "{broken" for i in range(10_000)]
-    with pytest.warns(UserWarning, match=r"9,900 posts; skipped 100 rows \(100 x not JSON: .*line 1; .*; \.\.\.\)"):
+    with pytest.warns(UserWarning, match=r"9,900 posts; left out 100 rows: 100 x not JSON \(.*line 1; .*; \.\.\.\)"):
         rows = load(data_dir=write(tmp_path, lines), split="train")
     assert len(rows) == 9900 and rows[-1]["text"] == "post 9999"
 
@@ -218,11 +219,11 @@ def test_missing_and_broken_pictures_leave_the_post(folder, load):
         "cut.png",
     ]
     write(folder, [{"text": "x", "label": "a", "image": name} for name in names])
-    with pytest.warns(UserWarning, match=r"^posts: 8 posts; (?!skipped)") as caught:
+    with pytest.warns(UserWarning, match=r"^posts: 8 posts; (?!left out)") as caught:
         rows = load(data_dir=folder, split="train")
     message = str(caught[0].message)
-    assert "5 x picture not found (image_dir says where to look): posts.jsonl, line 1, gone.jpg; " in message
-    assert f"2 x picture unreadable (no known format): posts.jsonl, line 2, {folder}/images/empty.jpg; " in message
+    assert "5 x picture not found (image_dir says where to look) (posts.jsonl, line 1, gone.jpg; " in message
+    assert f"2 x picture unreadable (no known format) (posts.jsonl, line 2, {folder}/images/empty.jpg; " in message
     undecoded = rows.cast_column("image", datasets.Image(decode=False))
     assert [row["image"] is None for row in undecoded] == [True] * 7 + [False], "a cut file is only found out later"
     assert rows["filename"][0] == "gone.jpg", "the name is kept"
@@ -273,7 +274,7 @@ def test_the_cache_follows_files_and_options(folder, load):
 
 def test_twins_keep_their_rows_under_new_ids(tmp_path, load):
     rows = [{"id": i, "text": f"text {n}", "label": "a"} for n, i in enumerate((1, 1, "1", "1#4", 1))]
-    with pytest.warns(UserWarning, match=r"5 posts; 3 x id seen before, made unique: posts.jsonl, line 2, 1; "):
+    with pytest.warns(UserWarning, match=r"5 posts; noted 3: .*made unique \(posts.jsonl, line 2, 1; "):
         loaded = load(data_dir=write(tmp_path, rows), split="train")
     assert loaded["post_id"][:] == ["1", "1#2", "1#3", "1#4", "1#5"]
 
@@ -338,7 +339,7 @@ def test_missing_folder_and_files_tell_what_to_do(tmp_path, load):
         ("posts.json", '[{"text": "a", ', r"posts.json is not JSON.*cut short"),
         ("posts.csv", "text,verdict\na,b\n", r"posts.csv has no column label, but text, verdict"),
         ("posts.csv", "text,label,text\na,b,c\n", r"posts.csv, line 1: column 'text' occurs twice"),
-        ("posts.tsv", "text\tlabel\nalone\n", r"1 x 1 cells instead of 2: posts.tsv, line 2"),
+        ("posts.tsv", "text\tlabel\nalone\n", r"1 x 1 cells instead of 2 \(posts.tsv, line 2"),
     ],
 )
 def test_broken_files(tmp_path, load, name, content, message):
@@ -356,7 +357,7 @@ def test_other_encodings(tmp_path, load):
     with pytest.raises(DataError, match=r"posts.csv: cannot be read as latin-99"):
         load(data_dir=tmp_path, encoding="latin-99")
     (tmp_path / "posts.csv").write_bytes(rows.encode() + "déjà vu,x\n".encode("latin-1"))
-    with pytest.warns(UserWarning, match=r"10 posts; 1 x bytes that are not utf-8, replaced: posts.csv, line 11"):
+    with pytest.warns(UserWarning, match=r"10 posts; .*1 x bytes that are not utf-8, replaced \(posts.csv, line 11"):
         assert load(data_dir=tmp_path, split="train")["text"][9] == "d\ufffdj\ufffd vu"
 
 
@@ -373,17 +374,17 @@ def test_quoted_cells_and_lone_quotation_marks(tmp_path):
         'mid "q" dle\td',
     ]
     table.write_text("\n".join(lines) + "\n")
-    remarks = Remarks()
-    rows = [row for _, row in read_rows(table, remarks)]
-    assert not remarks
+    findings = Findings("row")
+    rows = [row for _, row in read_rows(table, findings)]
+    assert not findings
     assert rows[0] == {"text": 'two\nlines and a "word"', "label": "a"}
     assert rows[1] == {"text": '"an open quote', "label": "a"}
     assert [row["text"] for row in rows[2:-2]] == [f"row {i}" for i in range(2 * MOST_LINES)]
     assert rows[-2:] == [{"text": '"x" and y', "label": "c"}, {"text": 'mid "q" dle', "label": "d"}]
-    places = [place for place, _ in read_rows(table, remarks)]
+    places = [place for place, _ in read_rows(table, findings)]
     assert places[:3] == ["posts.tsv, line 2", "posts.tsv, line 4", "posts.tsv, line 5"]
     table.write_text("text\tlabel\n" + "w" * 300_000 + "\ta\n")
-    assert len(next(read_rows(table, remarks))[1]["text"]) == 300_000
+    assert len(next(read_rows(table, findings))[1]["text"]) == 300_000
 
 
 def test_group_numbers():
@@ -392,13 +393,15 @@ def test_group_numbers():
     assert number_groups([]) == []
 
 
-def test_remarks_stay_short():
-    remarks = Remarks()
+def test_findings_stay_short():
+    findings = Findings("row")
     for i in range(20):
         for j in range(i + 1):
-            remarks.skip(f"reason {i}", f"line {j}")
-    assert str(remarks).startswith("skipped 210 rows (20 x reason 19: line 0; line 1; line 2; ..., 19 x reason 18")
-    assert str(remarks).endswith(", and 14 more reasons)")
+            findings.leave_out(f"reason {i}", f"line {j}")
+    assert str(findings).startswith(
+        "left out 210 rows: 20 x reason 19 (line 0; line 1; line 2; ...), 19 x reason 18 ("
+    )
+    assert str(findings).endswith("), and 14 more reasons")
 
 
 def test_real_tweets_on_pictures(shared_data, load):

@@ -44,7 +44,7 @@ def folder(tmp_path):
 
 def test_authors_files(folder, load):
     with pytest.warns(
-        UserWarning, match=r"weibo: 5 posts; 1 x picture not found .*: dev.jsonl, line 2, images/4.jpg$"
+        UserWarning, match=r"weibo: 5 posts; noted 1: 1 x picture not found .* \(dev.jsonl, line 2, images/4.jpg\)$"
     ):
         sets = load(data_dir=folder)
     assert {split: rows["post_id"][:] for split, rows in sets.items()} == {
@@ -107,7 +107,7 @@ def test_what_is_expected_and_where_to_get_it(tmp_path, load):
         load(data_dir=tmp_path)
     write(tmp_path / "train.jsonl", [row(1, "rumour", "x"), row(2, "", "y")])
     with pytest.raises(
-        DataError, match=r"1 x unknown label 'rumour', expected fake or real: train.jsonl, line 1, 1 x no label: "
+        DataError, match=r"1 x unknown label 'rumour', expected fake or real \(train.jsonl, line 1\), 1 x no label \("
     ):
         load(data_dir=tmp_path)
 

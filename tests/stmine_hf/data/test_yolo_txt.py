@@ -132,8 +132,9 @@ def test_bad_lines_are_dropped_and_counted(tmp_path, load):
     message = str(caught[0].message)
     for part in (
         "yolo_txt: 1 picture with 3 boxes; left out 1 picture: 1 x unreadable (broken.txt",
-        "dropped 11 boxes: 1 x listed twice (a.txt, line 2), "
-        "2 x of an unknown category (a.txt, line 3, class 1; a.txt, line 4, class -1), 5 x malformed (a.txt, line 5",
+        "dropped 11 boxes: 5 x malformed (a.txt, line 5",
+        "2 x of an unknown category (a.txt, line 3, class 1; a.txt, line 4, class -1), "
+        "1 x listed twice (a.txt, line 2)",
         "1 x not finite",
         "1 x of no area",
         "1 x outside its picture (a.txt, line 12, [600, 300, 400, 300] in 40 x 30)",
