@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from .boxed_images import row_features
 from .camouflage_drawing import ANIMALS, BRIGHT, Ground, blurred, clouds, field, make_ground, paint, rotation, stamp
 from .captioned_images import SPLITS, DataFolderError
 from .coco_json import to_coco
+from .drawn_set import DrawnSet, share
 
 # for camouflage_drawing: of a script, datasets 3.x finds only the files that the script itself imports
 from .overhead_drawing import Canvas as Canvas
@@ -162,7 +163,7 @@ def lay_animal(
 
 @dataclass(frozen=True)
 class Plan:
-    """Which pictures make up a set: a sixth of them is val and another is test."""
+    """Which pictures make up a set."""
 
     count: int
     seed: int
@@ -175,15 +176,6 @@ class Plan:
                 "toy_camouflage: needs count >= 1, size >= 64 and difficulty between 0 and 1, got count "
                 f"{self.count}, size {self.size} and difficulty {self.difficulty}"
             )
-
-    def numbers(self, split: str) -> range:
-        held_out = self.count // 6
-        train = self.count - 2 * held_out
-        return {
-            "train": range(train),
-            "val": range(train, train + held_out),
-            "test": range(train + held_out, self.count),
-        }[split]
 
     def row(self, number: int) -> dict[str, Any]:
         """Row `number`, with the JPEG file in `image`."""
@@ -228,7 +220,7 @@ def write_camouflage(out: str | Path, *, count: int, seed: int = 0, difficulty: 
     features = row_features(KINDS, range(1, len(KINDS) + 1))
     for split in SPLITS:
         rows = []
-        for number in plan.numbers(split):
+        for number in share(count, split):
             row = plan.row(number)
             (images / row["filename"]).write_bytes(row.pop("image")["bytes"])
             rows.append(row)
@@ -248,32 +240,22 @@ class ToyCamouflageConfig(datasets.BuilderConfig):
     size: int = 320
 
 
-class ToyCamouflage(datasets.GeneratorBasedBuilder):
-    """The pictures as a data set: drawn, so there is nothing to download."""
+class ToyCamouflage(DrawnSet):
+    """The pictures as a data set."""
 
-    VERSION = datasets.Version("1.0.0")  # part of the cache's path: raise it whenever a picture changes
     BUILDER_CONFIG_CLASS = ToyCamouflageConfig
+
+    TITLE = "toy_camouflage"
+    WRITTEN_BY = "write_camouflage"
+    LOADS_AS = "coco_json"
 
     def _info(self) -> datasets.DatasetInfo:
         features = row_features(KINDS, range(1, len(KINDS) + 1))
         return datasets.DatasetInfo(description="Drawn animals that are hard to see, with boxes.", features=features)
 
-    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
-        if self.config.data_dir is not None:
-            raise DataFolderError(
-                "toy_camouflage is drawn, not read: leave data_dir out. A folder that write_camouflage wrote loads as "
-                "coco_json"
-            )
+    def _numbers(self) -> int:
         self._plan = Plan(self.config.count, self.config.seed, self.config.difficulty, self.config.size)
-        # A list is a list of shards to `datasets`: a stream can then be shuffled and shared out picture by picture.
-        form = list if dl_manager.is_streaming else tuple
-        numbers = {split: form(self._plan.numbers(split)) for split in SPLITS}
-        return [
-            datasets.SplitGenerator(name=split, gen_kwargs={"numbers": some})
-            for split, some in numbers.items()
-            if some
-        ]
+        return self._plan.count
 
-    def _generate_examples(self, numbers: Iterable[int]) -> Iterator[tuple[int, dict[str, Any]]]:
-        for number in numbers:
-            yield number, self._plan.row(number)
+    def _rows(self, number: int) -> Iterator[tuple[int, dict[str, Any]]]:
+        yield number, self._plan.row(number)

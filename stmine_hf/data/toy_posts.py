@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from .captioned_images import SPLITS, DataFolderError
+from .drawn_set import DrawnSet, share
 from .post_files import row_features
 
 LABELS = ("fake", "real")
@@ -109,7 +110,7 @@ class ToyPost(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """Which posts make up a set: groups of four, a sixth of them for val and another for test."""
+    """Which posts make up a set: groups of four."""
 
     count: int
     seed: int
@@ -121,16 +122,6 @@ class Plan:
                 f"toy_posts: count has to be a multiple of 4 (posts come in fours) and size at least 16, got count "
                 f"{self.count} and size {self.size}"
             )
-
-    def groups(self, split: str) -> range:
-        groups = self.count // 4
-        held_out = groups // 6
-        train = groups - 2 * held_out
-        return {
-            "train": range(train),
-            "val": range(train, train + held_out),
-            "test": range(train + held_out, groups),
-        }[split]
 
     def posts(self, group: int) -> Iterator[ToyPost]:
         """The four posts of a group, in random order. Its two scenes differ in colour, shape and number."""
@@ -164,7 +155,7 @@ def write_posts(out: str | Path, *, count: int, seed: int = 0, size: int = 64) -
     images.mkdir(parents=True, exist_ok=True)
     lines = []
     for split in SPLITS:
-        for group in plan.groups(split):
+        for group in share(count // 4, split):
             for post in plan.posts(group):
                 post.picture.save(images / post.filename)
                 row = {"id": post.post_id, "text": post.text, "image": f"images/{post.filename}", "label": post.label}
@@ -183,11 +174,14 @@ class ToyPostsConfig(datasets.BuilderConfig):
     size: int = 64
 
 
-class ToyPosts(datasets.GeneratorBasedBuilder):
-    """The posts as a data set: drawn, so there is nothing to download. The `group` of a post is its four."""
+class ToyPosts(DrawnSet):
+    """The posts as a data set. The `group` of a post is its four; what is numbered are these groups."""
 
-    VERSION = datasets.Version("1.0.0")  # part of the cache's path: raise it whenever a post changes
     BUILDER_CONFIG_CLASS = ToyPostsConfig
+
+    TITLE = "toy_posts"
+    WRITTEN_BY = "write_posts"
+    LOADS_AS = "posts"
 
     def _info(self) -> datasets.DatasetInfo:
         return datasets.DatasetInfo(
@@ -195,32 +189,22 @@ class ToyPosts(datasets.GeneratorBasedBuilder):
             features=row_features(LABELS),
         )
 
-    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
-        if self.config.data_dir is not None:
-            raise DataFolderError(
-                "toy_posts are drawn, not read: leave data_dir out. A folder that write_posts wrote loads as posts"
-            )
+    def _numbers(self) -> int:
         self._plan = Plan(self.config.count, self.config.seed, self.config.size)
-        # A list is a list of shards to `datasets`: a stream can then be shuffled and shared out group by group.
-        form = list if dl_manager.is_streaming else tuple
-        groups = {split: form(self._plan.groups(split)) for split in SPLITS}
-        return [
-            datasets.SplitGenerator(name=split, gen_kwargs={"groups": some}) for split, some in groups.items() if some
-        ]
+        return self._plan.count // 4
 
-    def _generate_examples(self, groups: Iterable[int]) -> Iterator[tuple[str, dict[str, Any]]]:
-        for group in groups:
-            for post in self._plan.posts(group):
-                file = io.BytesIO()
-                post.picture.save(file, "PNG")
-                yield (
-                    post.post_id,
-                    {
-                        "post_id": post.post_id,
-                        "text": post.text,
-                        "image": {"path": post.filename, "bytes": file.getvalue()},
-                        "label": post.label,
-                        "filename": post.filename,
-                        "group": group,
-                    },
-                )
+    def _rows(self, number: int) -> Iterator[tuple[str, dict[str, Any]]]:
+        for post in self._plan.posts(number):
+            file = io.BytesIO()
+            post.picture.save(file, "PNG")
+            yield (
+                post.post_id,
+                {
+                    "post_id": post.post_id,
+                    "text": post.text,
+                    "image": {"path": post.filename, "bytes": file.getvalue()},
+                    "label": post.label,
+                    "filename": post.filename,
+                    "group": number,
+                },
+            )

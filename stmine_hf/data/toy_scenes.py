@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from .captioned_images import SPLITS, DataFolderError, caption_weights, row_features
+from .drawn_set import DrawnSet, share
 from .overhead_drawing import Canvas
 from .scene_kinds import SCENES
 
@@ -52,7 +53,7 @@ def draw_scene(kind: str, seed: int, size: int = 224) -> tuple[Image.Image, list
 
 @dataclass(frozen=True)
 class Plan:
-    """Which scenes make up a set: the kinds in turn, a sixth of them for val and another for test."""
+    """Which scenes make up a set: the kinds in turn."""
 
     count: int
     seed: int
@@ -63,15 +64,6 @@ class Plan:
             raise DataFolderError(
                 f"toy_scenes: needs count >= 1 and size >= 32, got count {self.count} and size {self.size}"
             )
-
-    def numbers(self, split: str) -> range:
-        held_out = self.count // 6
-        train = self.count - 2 * held_out
-        return {
-            "train": range(train),
-            "val": range(train, train + held_out),
-            "test": range(train + held_out, self.count),
-        }[split]
 
     def scene(self, number: int) -> tuple[str, str, bytes, list[str]]:
         """Kind, file name, JPEG file and captions of scene `number`."""
@@ -97,7 +89,7 @@ def write_scenes(out: str | Path, *, count: int, seed: int = 0, size: int = 224)
     plan, images, records = Plan(count, seed, size), Path(out) / "images", []
     images.mkdir(parents=True, exist_ok=True)
     for split in SPLITS:
-        for number in plan.numbers(split):
+        for number in share(count, split):
             kind, filename, file, captions = plan.scene(number)
             (images / filename).write_bytes(file)
             sentences = [
@@ -120,41 +112,32 @@ class ToyScenesConfig(datasets.BuilderConfig):
     size: int = 224
 
 
-class ToyScenes(datasets.GeneratorBasedBuilder):
-    """The scenes as a data set: drawn, so there is nothing to download."""
+class ToyScenes(DrawnSet):
+    """The scenes as a data set."""
 
-    VERSION = datasets.Version("1.0.0")  # part of the cache's path: raise it whenever a scene changes
     BUILDER_CONFIG_CLASS = ToyScenesConfig
+
+    TITLE = "toy_scenes"
+    WRITTEN_BY = "`stmine toy`"
+    LOADS_AS = "rsicd"
 
     def _info(self) -> datasets.DatasetInfo:
         return datasets.DatasetInfo(description="Drawn overhead scenes with captions.", features=row_features(KINDS))
 
-    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
-        if self.config.data_dir is not None:
-            raise DataFolderError(
-                "toy_scenes are drawn, not read: leave data_dir out. A folder that `stmine toy` wrote loads as rsicd"
-            )
+    def _numbers(self) -> int:
         self._plan = Plan(self.config.count, self.config.seed, self.config.size)
-        # A list is a list of shards to `datasets`: a stream can then be shuffled and shared out scene by scene.
-        form = list if dl_manager.is_streaming else tuple
-        numbers = {split: form(self._plan.numbers(split)) for split in SPLITS}
-        return [
-            datasets.SplitGenerator(name=split, gen_kwargs={"numbers": some})
-            for split, some in numbers.items()
-            if some
-        ]
+        return self._plan.count
 
-    def _generate_examples(self, numbers: Iterable[int]) -> Iterator[tuple[int, dict[str, Any]]]:
-        for number in numbers:
-            kind, filename, file, captions = self._plan.scene(number)
-            yield (
-                number,
-                {
-                    "image": {"path": filename, "bytes": file},
-                    "captions": captions,
-                    "caption_weights": caption_weights(captions, MEAN_WORDS),
-                    "label": kind,
-                    "image_id": number,
-                    "filename": filename,
-                },
-            )
+    def _rows(self, number: int) -> Iterator[tuple[int, dict[str, Any]]]:
+        kind, filename, file, captions = self._plan.scene(number)
+        yield (
+            number,
+            {
+                "image": {"path": filename, "bytes": file},
+                "captions": captions,
+                "caption_weights": caption_weights(captions, MEAN_WORDS),
+                "label": kind,
+                "image_id": number,
+                "filename": filename,
+            },
+        )

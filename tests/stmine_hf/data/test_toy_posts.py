@@ -9,6 +9,7 @@ from PIL import Image
 
 from stmine_hf.data import DataError, load_dataset
 from stmine_hf.data.captioned_images import SPLITS
+from stmine_hf.data.drawn_set import share
 from stmine_hf.data.toy_posts import COLOURS, SCENES, Plan, Scene, describe, draw, write_posts
 
 PLAN = Plan(count=240, seed=0, size=32)
@@ -16,7 +17,7 @@ PLAN = Plan(count=240, seed=0, size=32)
 
 @pytest.fixture(scope="module")
 def posts():
-    return {split: [post for group in PLAN.groups(split) for post in PLAN.posts(group)] for split in SPLITS}
+    return {split: [post for group in share(PLAN.count // 4, split) for post in PLAN.posts(group)] for split in SPLITS}
 
 
 @pytest.mark.parametrize("seen", ["text", "told", "picture", "shown"])
@@ -48,7 +49,7 @@ def test_posts_come_in_fours_within_one_split(posts):
     groups = [{post.group for post in some} for some in posts.values()]
     assert not set.intersection(*groups)
     assert [len(some) for some in posts.values()] == [160, 40, 40]
-    for group, own in ((group, list(PLAN.posts(group))) for group in PLAN.groups("val")):
+    for group, own in ((group, list(PLAN.posts(group))) for group in share(PLAN.count // 4, "val")):
         assert len({post.text for post in own}) == len({post.filename for post in own}) == 2
         assert {post.group for post in own} == {group} and len({post.post_id for post in own}) == 4
 
