@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy import fft  # as a name of its own: datasets 3.x replaces np in a script by a copy that lacks lazy parts
 from PIL import Image, ImageDraw, ImageFilter
 
 from .overhead_drawing import curve, oval
@@ -56,10 +57,10 @@ def paint(place: Array, palette: Array) -> Array:
 def field(rng: np.random.Generator, shape: tuple[int, int], spectrum: Callable[[Array, Array], Array]) -> Array:
     """Gaussian noise of that spectrum (a function of the frequencies across and down), mean 0 and deviation 1."""
     side = max(shape)
-    down, across = np.fft.fftfreq(shape[0])[:, None] * side, np.fft.rfftfreq(shape[1])[None, :] * side
-    wave = np.fft.rfft2(rng.standard_normal(shape)) * spectrum(across, down)
+    down, across = fft.fftfreq(shape[0])[:, None] * side, fft.rfftfreq(shape[1])[None, :] * side
+    wave = fft.rfft2(rng.standard_normal(shape)) * spectrum(across, down)
     wave[0, 0] = 0
-    values = np.fft.irfft2(wave, shape)
+    values = fft.irfft2(wave, shape)
     return values / max(float(values.std()), 1e-9)
 
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from ..metrics.retrieval import (
@@ -26,9 +25,9 @@ from ..metrics.retrieval import (
     retrieval_ranks,
     same_text_answers,
 )
-from ..pictures import PictureError, Skip, picture_errors
+from ..pictures import PictureError, Skip
 from ..search.embedding import embed_images, embed_texts
-from .reports import EvaluationError, dataset_names, decode_image, model_name, save_report, undecoded, versions
+from .reports import EvaluationError, dataset_names, model_name, readable, save_report, versions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -166,25 +165,19 @@ def evaluate_retrieval(
     captions: list[list[str]] = []
     skipped: list[Skip] = []
 
-    def readable_images() -> Iterator[Image.Image]:
-        rows = undecoded(dataset)
-        total = len(rows) if hasattr(rows, "__len__") else None
-        console = Console(stderr=True)
-        bar = track(rows, "Embedding images", total, console=console, transient=True, disable=not progress)
-        for number, row in enumerate(bar):
-            try:
-                with picture_errors():
-                    image = decode_image(row["image"])
-                if not row["captions"]:
-                    raise PictureError("it has no caption")
-            except PictureError as error:
-                skipped.append(Skip(str(row.get("filename") or f"row {number}"), str(error)))
-                continue
-            captions.append(list(row["captions"]))
-            yield image
+    def load(row: Mapping[str, Any], image: Image.Image, number: int) -> tuple[Image.Image, list[str]]:
+        if not row["captions"]:
+            raise PictureError("it has no caption")
+        return image, list(row["captions"])
+
+    def images() -> Iterator[Image.Image]:
+        with closing(readable(dataset, load, skipped, doing="Embedding images", progress=progress)) as pictures:
+            for image, own in pictures:
+                captions.append(own)
+                yield image
 
     try:
-        image_embeds = embed_images(model, processor, readable_images(), batch_size=batch_size, device=device)
+        image_embeds = embed_images(model, processor, images(), batch_size=batch_size, device=device)
         if not captions:
             found = f"; the first: {skipped[0].path}, {skipped[0].reason}" if skipped else ""
             raise EvaluationError(

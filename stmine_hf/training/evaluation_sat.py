@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from PIL import Image
-from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor
 from torchvision.ops import box_convert
@@ -29,9 +27,9 @@ from ..data.boxed_images import category_ids, category_label, row_features
 from ..data.coco_json import to_coco
 from ..detect.detector import Prepared, detect_batch, prepare
 from ..metrics.detection import DetectionScores, detection_scores
-from ..pictures import PictureError, Skip, picture_errors
-from ..streams import batched, read_ahead
-from .reports import EvaluationError, dataset_names, decode_image, model_name, save_report, undecoded, versions
+from ..pictures import PictureError, Skip
+from ..streams import batched
+from .reports import EvaluationError, dataset_names, model_name, readable, row_name, save_report, versions
 from .worst_misses import Found, Miss, WorstMisses, misses_sheet
 
 if TYPE_CHECKING:
@@ -250,13 +248,19 @@ def evaluate_detection(
     skipped: list[Skip] = []
     worst = WorstMisses()
 
+    def load(row: Mapping[str, Any], image: Image.Image, number: int) -> tuple[dict[str, Any], Image.Image, Prepared]:
+        said = (row.get("width") or image.width, row.get("height") or image.height)
+        if image.size != said:
+            width, height = image.size
+            raise PictureError(f"its boxes are for {said[0]} x {said[1]} px, it has {width} x {height}")
+        return _complete(row, number, image), image, prepare(processor, image)
+
     model.eval()
     if device is not None:
         model.to(device)
     try:
-        readable = _readable(processor, rows, skipped, progress=progress)
-        with closing(readable):
-            for batch in batched(readable, batch_size):
+        with closing(readable(rows, load, skipped, doing="Detecting", progress=progress)) as pictures:
+            for batch in batched(pictures, batch_size):
                 results = detect_batch(
                     model, processor, [prepared for *_, prepared in batch], threshold=score_threshold
                 )
@@ -299,39 +303,7 @@ def evaluate_detection(
     )
 
 
-def _readable(
-    processor: Any, rows: Any, skipped: list[Skip], *, progress: bool
-) -> Generator[tuple[dict[str, Any], Image.Image, Prepared], None, None]:
-    """Rows whose pictures can be read, in order, with the picture and what the network takes; read in threads."""
-
-    def load(item: tuple[int, Mapping[str, Any]]) -> tuple[dict[str, Any], Image.Image, Prepared] | Skip:
-        number, row = item
-        name = str(row.get("filename") or f"row {number}")
-        try:
-            with picture_errors():
-                image = decode_image(row["image"])
-                found, said = image.size, (row.get("width") or image.width, row.get("height") or image.height)
-                if found != said:
-                    raise PictureError(f"its boxes are for {said[0]} x {said[1]} px, it has {found[0]} x {found[1]}")
-                prepared = prepare(processor, image)
-        except PictureError as error:
-            return Skip(name, str(error))
-        return _complete(row, number, name, image), image, prepared
-
-    encoded = undecoded(rows)
-    total = len(encoded) if hasattr(encoded, "__len__") else None
-    with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
-        task = bar.add_task("Detecting", total=total)
-        with closing(read_ahead(load, enumerate(encoded), workers=2, ahead=16)) as loaded:
-            for one in loaded:
-                bar.advance(task)
-                if isinstance(one, Skip):
-                    skipped.append(one)
-                else:
-                    yield one
-
-
-def _complete(row: Mapping[str, Any], number: int, name: str, image: Image.Image) -> dict[str, Any]:
+def _complete(row: Mapping[str, Any], number: int, image: Image.Image) -> dict[str, Any]:
     """The row without its picture, and with all that `to_coco` reads."""
     objects = dict(row["objects"])
     count = len(objects["bbox"])
@@ -341,7 +313,7 @@ def _complete(row: Mapping[str, Any], number: int, name: str, image: Image.Image
     image_id = row.get("image_id")
     return {
         "image_id": number if image_id is None else image_id,
-        "filename": name,
+        "filename": row_name(row, number),
         "width": image.width,
         "height": image.height,
         "objects": objects,

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import datasets
 from PIL import Image
+from rich.console import Console
+from rich.progress import Progress
 
 from ..errors import StmineError
+from ..pictures import PictureError, Skip, picture_errors
+from ..streams import read_ahead
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+R = TypeVar("R")
 _PACKAGES = ("stmine-hf", "torch", "transformers", "datasets", "numpy", "pillow")
 
 
@@ -37,6 +43,50 @@ def decode_image(image: Any) -> Image.Image:
         image = datasets.Image().decode_example(dict(image))
     image.load()
     return image
+
+
+def readable(
+    rows: Any,
+    load: Callable[[Mapping[str, Any], Image.Image, int], R],
+    skipped: list[Skip],
+    *,
+    doing: str,
+    progress: bool,
+) -> Generator[R, None, None]:
+    """What `load` makes of each row, in their order; pictures are read ahead in threads.
+
+    Args:
+        rows: with `image`: a `datasets.Dataset`, a stream, or any iterable.
+        load: gets a row, its picture (PIL) and its number; a PictureError skips the row, as bad pictures do.
+        skipped: is told of the rows left out, by `filename` or number, and why.
+        doing: beside the bar.
+        progress: show a bar on stderr.
+    """
+
+    def attempt(item: tuple[int, Mapping[str, Any]]) -> R | Skip:
+        number, row = item
+        try:
+            with picture_errors():
+                return load(row, decode_image(row["image"]), number)
+        except PictureError as error:
+            return Skip(row_name(row, number), str(error))
+
+    encoded = undecoded(rows)
+    total = len(encoded) if hasattr(encoded, "__len__") else None
+    with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
+        task = bar.add_task(doing, total=total)
+        with closing(read_ahead(attempt, enumerate(encoded), workers=2, ahead=16)) as loaded:
+            for one in loaded:
+                bar.advance(task)
+                if isinstance(one, Skip):
+                    skipped.append(one)
+                else:
+                    yield one
+
+
+def row_name(row: Mapping[str, Any], number: int) -> str:
+    """The picture's file name, for messages."""
+    return str(row.get("filename") or f"row {number}")
 
 
 def dataset_names(dataset: Any) -> tuple[str | None, str | None]:

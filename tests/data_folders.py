@@ -1,0 +1,107 @@
+"""A tiny folder for every data set builder, drawn by the toy sets: what each has to read, in its own layout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from stmine_hf.data.toy_camouflage import write_camouflage
+from stmine_hf.data.toy_posts import write_posts
+from stmine_hf.data.toy_scenes import write_scenes
+
+COUNT = 24  # posts come in fours, and a sixth of the fours is val
+CAPTIONED = {"rsicd": "rsicd", "rsitmd": "RSITMD", "ucm_captions": "ucm", "sydney_captions": "sydney"}
+DRAWN = {"toy_scenes": {"size": 32}, "toy_posts": {"size": 32}, "toy_camouflage": {"size": 64}}
+NAMES = (*CAPTIONED, "weibo", "fakeddit", "posts", "coco_json", "voc_xml", "yolo_txt", "indiscernible", *DRAWN)
+
+
+def source(name: str, folder: Path) -> dict[str, Any]:
+    """Options of `stmine_hf.load_dataset` for a set of a dozen rows; writes what it reads into `folder`."""
+    if name in DRAWN:
+        return {"count": COUNT, **DRAWN[name]}
+    if name in CAPTIONED:
+        write_scenes(folder, count=COUNT, size=32)
+        content = json.loads((folder / "dataset.json").read_text())
+        (folder / "dataset.json").unlink()
+        content["dataset"] = CAPTIONED[name]
+        (folder / f"dataset_{CAPTIONED[name]}.json").write_text(json.dumps(content))
+    elif name in ("weibo", "fakeddit", "posts"):
+        write_posts(folder, count=COUNT, size=32)
+        if name != "posts":
+            _rewrite_posts(name, folder)
+    else:
+        write_camouflage(folder, count=COUNT, size=64, difficulty=0.0)
+        if name != "coco_json":
+            _rewrite_boxes(name, folder)
+    return {"data_dir": str(folder)}
+
+
+def _rewrite_posts(name: str, folder: Path) -> None:
+    file = folder / "posts.jsonl"
+    posts = [json.loads(line) for line in file.read_text().splitlines()]
+    posts[0]["image"] = ""  # a post without a picture
+    file.unlink()
+    for split, weibo, fakeddit in (("train", "train", "train"), ("val", "dev", "validate"), ("test", "test", "test")):
+        own = [post for post in posts if post["split"] == split]
+        if name == "weibo":
+            lines = [
+                json.dumps({"id": p["id"], "label": p["label"], "text": p["text"], "img": p["image"]}) for p in own
+            ]
+            (folder / f"{weibo}.jsonl").write_text("\n".join(lines) + "\n")
+        else:
+            lines = ["id\tclean_title\thasImage\t2_way_label"]
+            for post in own:
+                if post["image"]:
+                    (folder / f"images/{post['id']}.png").write_bytes((folder / post["image"]).read_bytes())
+                label = int(post["label"] == "real")
+                lines.append(f"{post['id']}\t{post['text']}\t{bool(post['image'])}\t{label}")
+            (folder / f"multimodal_{fakeddit}.tsv").write_text("\n".join(lines) + "\n")
+
+
+def _rewrite_boxes(name: str, folder: Path) -> None:
+    for file in sorted((folder / "annotations").glob("*.json")):
+        split, content = file.stem.removeprefix("instances_"), json.loads(file.read_text())
+        if name == "indiscernible":
+            for number, image in enumerate(content["images"]):
+                image["source"] = ("CAMO", "SIRST")[number % 2]
+            file.write_text(json.dumps(content))
+            continue
+        names = {category["id"]: category["name"] for category in content["categories"]}
+        (folder / "classes.txt").write_text("\n".join(names.values()) + "\n")
+        for image in content["images"]:
+            boxes = [a for a in content["annotations"] if a["image_id"] == image["id"]]
+            path = folder / "images" / image["file_name"]
+            (_to_voc if name == "voc_xml" else _to_yolo)(folder, split, path, boxes, names)
+
+
+def _to_voc(folder: Path, split: str, path: Path, boxes: list, names: dict[int, str]) -> None:
+    with Image.open(path) as picture:
+        width, height = picture.size
+    tags = [f"<filename>{path.name}</filename><size><width>{width}</width><height>{height}</height></size>"]
+    for x, y, w, h, category in ((*box["bbox"], box["category_id"]) for box in boxes):
+        corners = {"xmin": x + 1, "ymin": y + 1, "xmax": x + w, "ymax": y + h}
+        tags.append(f"<object><name>{names[category]}</name><bndbox>")
+        tags += [f"<{corner}>{value}</{corner}>" for corner, value in corners.items()]
+        tags.append("</bndbox></object>")
+    for place in ("Annotations", "ImageSets/Main"):
+        (folder / place).mkdir(parents=True, exist_ok=True)
+    (folder / f"Annotations/{path.stem}.xml").write_text(f"<annotation>{''.join(tags)}</annotation>")
+    with (folder / f"ImageSets/Main/{split}.txt").open("a") as names_of_split:
+        names_of_split.write(path.stem + "\n")
+
+
+def _to_yolo(folder: Path, split: str, path: Path, boxes: list, names: dict[int, str]) -> None:
+    with Image.open(path) as picture:
+        width, height = picture.size
+    place = {category: number for number, category in enumerate(names)}
+    lines = []
+    for x, y, w, h, category in ((*box["bbox"], box["category_id"]) for box in boxes):
+        numbers = ((x + w / 2) / width, (y + h / 2) / height, w / width, h / height)
+        lines.append(" ".join(map(str, (place[category], *numbers))))
+    for kind in ("images", "labels"):
+        (folder / kind / split).mkdir(parents=True, exist_ok=True)
+    path.rename(folder / "images" / split / path.name)
+    (folder / f"labels/{split}/{path.stem}.txt").write_text("\n".join(lines))
