@@ -4,7 +4,7 @@
     python examples/compare_sat_networks.py --parent outputs/nanodet-m-coco \\
         --indiscernible data/indiscernible --coco_small data/coco_small --out outputs/sat-networks
 
-* The start is the same for all: NanoDet-m's COCO weights. The designs of SAT get them through one trimming
+* The start is the same for all: NanoDet-m's COCO weights. The designs of SAT get them through trimming
   (`training/trimming_sat.py`, no labels, no distillation); their attention starts as the identity.
 * Data, order of pictures, schedule and evaluation are the same too: examples/configs/sat_networks.yaml. Validation is
   measured once, at the end of a run, on the mean weights: nothing is picked by it.
@@ -35,16 +35,20 @@ from stmine_hf.training.budget_sat import budget
 from stmine_hf.training.collator_sat import BoxedPictures, SatCollator, first_batches
 from stmine_hf.training.reports import versions
 from stmine_hf.training.transforms_sat import SatTransform, build_recipe
-from stmine_hf.training.trimming_sat import trim, unfuse
+from stmine_hf.training.trimming_sat import TRIMMED, trim, unfuse
 
 HERE = Path(__file__).parent
-# Fields beside those of NanoDet-m. SAT: thinner stem and blocks, within 0.84 M parameters and 308.9 M multiply-adds.
-TRIMMED = {"stem_channels": 16, "middle_channels": [48, 112, 176]}
-DESIGNS: dict[str, dict[str, Any]] = {
-    "nanodet-m": {},
-    "sat, no attention": {**TRIMMED, "attention": "none"},
-    "sat, eca": {**TRIMMED, "attention": "eca"},
-    "sat, coordinate": {**TRIMMED, "attention": "coordinate", "attention_reduction": 12},
+# Preset, and what differs from it. SAT keeps within 0.84 M parameters and 308.9 M multiply-adds: the coordinate
+# attention's 7,000 parameters are taken from one block.
+NARROWER = ((48, 64, 64, 64), (96, 112, 112, 112, 112, 112, 112, 112), (176, 176, 176, 192))
+DESIGNS: dict[str, tuple[str, dict[str, Any]]] = {
+    "nanodet-m": ("nanodet-m", {"skip_batches_without_boxes": False}),
+    "sat, no attention": ("sat", {}),
+    "sat, eca": ("sat", {"attention": "eca"}),
+    "sat, coordinate": (
+        "sat",
+        {"attention": "coordinate", "attention_reduction": 12, "middle_channels": NARROWER},
+    ),
 }
 FITTED_ON, SIDE = 48, 256  # pictures that the trimmed layers are refitted on, and their side in pixels
 
@@ -61,9 +65,11 @@ def main() -> None:
     args, more = parser.parse_known_args()
 
     # 1. The starts: the parent itself, and the parent trimmed.
-    starts = {"nanodet-m": args.parent, "sat": args.out / "trimmed"}
-    if not (starts["sat"] / "model.safetensors").is_file():
-        trim_parent(args.parent, args.coco_small, starts["sat"])
+    starts = {"nanodet-m": args.parent}
+    for design in set(args.designs) - set(starts):
+        starts[design] = args.out / f"{slug(design)}-start"
+        if not (starts[design] / "model.safetensors").is_file():
+            trim_parent(args.parent, args.coco_small, design_config(design, attention="none"), starts[design])
 
     # 2. The runs, seed by seed: stopped early, there is a whole comparison already.
     sets = {"indiscernible": ("indiscernible", args.indiscernible), "coco_small": ("coco_json", args.coco_small)}
@@ -71,11 +77,12 @@ def main() -> None:
     for seed in args.seeds:
         for data, (builder, folder) in sets.items():
             for design in args.designs:
-                out = args.out / f"{data}-{design.replace(', ', '-').replace(' ', '-')}-{seed}"
+                out = args.out / f"{data}-{slug(design)}-{seed}"
+                preset, fields = DESIGNS[design]
                 options: dict[str, Any] = {
-                    "preset": "nanodet-m",
-                    "model_config": json.dumps({**DESIGNS[design], "skip_batches_without_boxes": False}),
-                    "init_from": starts[design.split(",")[0]],
+                    "preset": preset,
+                    "model_config": json.dumps(fields),
+                    "init_from": starts[design],
                     "dataset": builder,
                     "data_dir": folder,
                     "seed": seed,
@@ -97,16 +104,26 @@ def main() -> None:
     print(f"Written: {args.results}")
 
 
+def slug(design: str) -> str:
+    return design.replace(", ", "-").replace(" ", "-")
+
+
+def design_config(design: str, **overrides: Any) -> SatConfig:
+    preset, fields = DESIGNS[design]
+    return SatConfig.preset(preset, **{**fields, **overrides})
+
+
 @torch.no_grad()
-def trim_parent(parent: Path, data: Path, out: Path) -> None:
-    """The parent cut down to SAT's channels, with batch norms again."""
+def trim_parent(parent: Path, data: Path, config: SatConfig, out: Path) -> None:
+    """The parent cut down to the channels of `config`, with batch norms again."""
     model, processor = load_sat(parent, device="cpu")
     rows = load_dataset("coco_json", data_dir=data, split="train")
     samples = BoxedPictures(rows, category_label(rows.features).names, model.config.label2id)
     collator = SatCollator(SatTransform(build_recipe("mild"), processor, SIDE))
     pictures = torch.cat(list(first_batches(samples, collator, 1, FITTED_ON)))
     model.eval().fuse()
-    trimmed = unfuse(trim(model, SatConfig.from_dict({**model.config.to_dict(), **TRIMMED}), pictures))
+    channels = {name: getattr(config, name) for name in TRIMMED}
+    trimmed = unfuse(trim(model, SatConfig.from_dict({**model.config.to_dict(), **channels}), pictures))
     trimmed.save_pretrained(out)
     processor.save_pretrained(out)
 
@@ -135,8 +152,7 @@ def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """For each design its size and, on each data set, the mean AP over seeds."""
     rows = []
     for design in dict.fromkeys(run["design"] for run in runs):
-        config = SatConfig.preset("nanodet-m", **DESIGNS[design])
-        row: dict[str, Any] = {"design": design, **budget(config)._asdict()}
+        row: dict[str, Any] = {"design": design, **budget(design_config(design))._asdict()}
         for data in dict.fromkeys(run["data"] for run in runs):
             each = [run["metrics"]["ap"] for run in runs if (run["design"], run["data"]) == (design, data)]
             if each:
@@ -152,7 +168,7 @@ def write(path: Path, runs: list[dict[str, Any]], more: list[str]) -> None:
         f"data/indiscernible --coco_small data/coco_small --out outputs/sat-networks {shlex.join(more)}".strip(),
         "schedule": "examples/configs/sat_networks.yaml",
         "measured": "validation split, once, at the end of each run, on the mean weights",
-        "designs": {design: {"preset": "nanodet-m", **fields} for design, fields in DESIGNS.items()},
+        "designs": {design: {"preset": preset, **fields} for design, (preset, fields) in DESIGNS.items()},
         "summary": summary(runs),
         "runs": runs,
         "versions": versions("pycocotools", "torchvision"),

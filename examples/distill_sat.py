@@ -7,8 +7,9 @@
         --more data/indiscernible --pictures data/fake_news --student outputs/sat-coco-small-first/best \\
         --steps 1500 --learning_rate 4e-4 --warmup_steps 50 --seed 1 --out outputs/sat-coco-small
 
-1. *Trim*: 24 -> 16 filters in the stem, 58 -> 48, 116 -> 112, 232 -> 176 channels inside the blocks. The most
-   replaceable channels go, the layers behind them are refitted by least squares (`training/trimming_sat.py`).
+1. *Trim*: 24 -> 16 filters in the stem, fewer channels inside most blocks (58, 116 and 232 there) and in the head
+   (96 -> 80). The most replaceable ones go, the layers behind them are refitted by least squares
+   (`training/trimming_sat.py`).
 2. *Distil*: the trimmed model learns to predict what its parent predicts of random views of any pictures: class
    probabilities, distances, maps (`training/distillation_sat.py`). 3,000 steps of about a second on one CPU core; a
    further round (`--student`) starts from the model of an earlier one.
@@ -40,11 +41,10 @@ from stmine_hf.training.ema import WeightEma
 from stmine_hf.training.evaluation_sat import evaluate_detection
 from stmine_hf.training.reports import decode_image, undecoded, write_json
 from stmine_hf.training.trainer import BEST_FOLDER
-from stmine_hf.training.trimming_sat import trim, unfuse
+from stmine_hf.training.trimming_sat import TRIMMED, trim, unfuse
 from stmine_hf.training.warm_start import recalibrate_batchnorm
 
-# All multiples of 16: what runtimes handle at once. Narrower inside the blocks, every block stays.
-DESIGN = {"stem_channels": 16, "middle_channels": (48, 112, 176)}
+MAPS_WEIGHT = 5.0  # of the maps' loss, which is a share of variance and so the smallest of the three
 SIDES = (224, 256, 320)  # of the views; a batch has as many as fill PIXELS
 PIXELS = 2**20
 OWN_SHARE = 0.45  # of the views: from --data_dir; the rest from all other pictures alike
@@ -70,13 +70,14 @@ def main() -> None:
     args = parser.parse_args()
     set_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
-    settings = {"dataset": "coco_json", **{name: plain(value) for name, value in vars(args).items()}, **plain(DESIGN)}
+    settings = {"dataset": "coco_json", **{name: plain(value) for name, value in vars(args).items()}, "maps_weight": MAPS_WEIGHT}
     (args.out / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
 
     # 1. The parent, its batch norms folded into the convolutions: nothing to keep statistics of, and a third faster.
     parent, processor = load_sat(args.parent, device="cpu")
     parent.eval().fuse().to(memory_format=torch.channels_last)
-    config = SatConfig.from_dict({**parent.config.to_dict(), **DESIGN})
+    channels = {name: getattr(SatConfig.preset("sat"), name) for name in TRIMMED}
+    config = SatConfig.from_dict({**parent.config.to_dict(), **channels})
     print(f"parent: {budget(parent.config)}\ntrimmed: {budget(config)}")
 
     # 2. Pictures. Labels are not read.
@@ -126,7 +127,7 @@ def main() -> None:
         side = SIDES[int(torch.randint(len(SIDES), (), generator=generator))]
         pixel_values = views.batch(PIXELS // side**2, side, seed=args.seed + 7919 * step)
         losses = distillation_losses(model, pixel_values, teach(parent, pixel_values))
-        loss = torch.stack(list(losses.values())).sum()
+        loss = losses["classes"] + losses["distances"] + MAPS_WEIGHT * losses["maps"]
         if not torch.isfinite(loss):
             raise StmineError(f"Step {step}: { ({name: term.item() for name, term in losses.items()}) }; stopped.")
         optimizer.zero_grad()

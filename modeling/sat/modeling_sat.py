@@ -156,10 +156,9 @@ class SatBackbone(nn.Module):
         self.pool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
         self.stages = nn.ModuleList()
         before = config.stem_channels
-        middles = config.middle_channels or [width // 2 for width in config.stage_channels]
-        for width, middle, blocks in zip(config.stage_channels, middles, config.stage_blocks, strict=True):
-            first = SatShuffleBlock(config, before, middle, width, stride=2)
-            others = [SatShuffleBlock(config, width, middle, width, stride=1) for _ in range(blocks - 1)]
+        for width, middles in zip(config.stage_channels, config.block_channels, strict=True):
+            first = SatShuffleBlock(config, before, middles[0], width, stride=2)
+            others = [SatShuffleBlock(config, width, middle, width, stride=1) for middle in middles[1:]]
             self.stages.append(nn.Sequential(first, *others))
             before = width
 
@@ -241,7 +240,7 @@ class SatHeadLevel(nn.Module):
 
     def __init__(self, config: SatConfig):
         super().__init__()
-        widths = [config.neck_channels] + [config.head_channels] * config.head_layers
+        widths = [config.neck_channels, *config.head_widths]
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
             layers += [

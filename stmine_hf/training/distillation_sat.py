@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,13 +25,17 @@ class Views:
     """Pictures kept in memory, of which batches of random views are made.
 
     A view: scaled (1 fits the picture into the model's input), mirrored, coloured, normalised, a square cut out of it
-    or, where the picture is smaller, padded with 0 around it as the image processor pads.
+    or, where the picture is smaller, padded with 0 around it as the image processor pads. A third of the views is
+    blended with another one, a third has a rectangle of another one pasted in: a teacher knows what to say of any
+    picture, and a few hundred pictures have to last for long (Beyer et al., "Knowledge distillation: A good teacher
+    is patient and consistent", CVPR 2022).
 
     Args:
         groups: kinds of pictures, RGB.
         shares: how often each kind is drawn.
         image_processor: the model's.
         scale: range of the scale.
+        mix: share of the views that are blended or pasted into.
     """
 
     def __init__(
@@ -38,8 +43,10 @@ class Views:
         groups: Sequence[Sequence[Image.Image]],
         shares: Sequence[float],
         image_processor: SatImageProcessor,
-        scale: tuple[float, float] = (0.6, 1.3),
+        scale: tuple[float, float] = (0.5, 1.4),
+        mix: float = 2 / 3,
     ):
+        self.mix = mix
         size = (image_processor.size["height"], image_processor.size["width"])
         self.groups = [[v2.functional.pil_to_tensor(shrink(picture, max(size))) for picture in g] for g in groups]
         self.shares = torch.tensor(shares, dtype=torch.float32)
@@ -50,6 +57,7 @@ class Views:
                 v2.ScaleJitter(size, scale, antialias=False),  # without antialiasing, as the image processor
                 v2.RandomHorizontalFlip(),
                 v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.5),
+                v2.RandomGrayscale(0.1),
                 v2.Normalize(list(image_processor.image_mean), list(image_processor.image_std)),
             ]
         )
@@ -65,13 +73,29 @@ class Views:
                 group = self.groups[kind]
                 picture = group[int(torch.randint(len(group), ()))]
                 views.append(cut(self.change(picture)))
+            views = [self._mixed(view, other) for view, other in zip(views, views[1:] + views[:1], strict=True)]
         return torch.stack(views).contiguous(memory_format=torch.channels_last)
+
+    def _mixed(self, view: Tensor, other: Tensor) -> Tensor:
+        """The view, perhaps blended with another one or with a rectangle of it pasted in."""
+        chance = torch.rand(()).item()
+        if chance > self.mix:
+            return view
+        if chance < self.mix / 2:
+            return torch.lerp(view, other, torch.rand(()).item() / 2)
+        side = view.shape[-1]
+        height, width = (int(side * (0.25 + 0.5 * torch.rand(()).item())) for _ in range(2))
+        top, left = (int(torch.randint(side - length + 1, ())) for length in (height, width))
+        pasted = view.clone()
+        window = (slice(None), slice(top, top + height), slice(left, left + width))
+        pasted[window] = other[window]
+        return pasted
 
 
 def shrink(picture: Image.Image, side: int) -> Image.Image:
-    """The picture, its longer side at most 1.3 `side`, which no view surpasses."""
+    """The picture, its longer side at most 1.4 `side`, which no view surpasses."""
     picture = picture.copy()
-    picture.thumbnail((round(1.3 * side), round(1.3 * side)), Image.Resampling.BILINEAR)
+    picture.thumbnail((round(1.4 * side), round(1.4 * side)), Image.Resampling.BILINEAR)
     return picture
 
 
@@ -82,7 +106,7 @@ class Lesson:
     Attributes:
         probabilities (B, N, C): of the classes.
         distributions (B, N, 4, R): of the distances to the four sides.
-        maps: backbone's and neck's, six in all.
+        maps: of every block of the backbone and of the neck.
     """
 
     probabilities: Tensor
@@ -118,14 +142,23 @@ def teach(teacher: SatForObjectDetection, pixel_values: Tensor, dtype: torch.dty
 
 
 def predict(model: SatForObjectDetection, pixel_values: Tensor) -> tuple[list[Tensor], tuple[Tensor, ...]]:
-    """The head's outputs (B, C + 4 R, h, w) of each level, and the six maps of backbone and neck."""
-    features = model.sat(pixel_values)
-    levels = [level.predictor(level.tower(x)) for level, x in zip(model.head, features.feature_maps, strict=True)]
-    return levels, (*features.backbone_maps, *features.feature_maps)
+    """The head's outputs (B, C + 4 R, h, w) of each level, and the maps of every block and of the neck."""
+    backbone: Any = model.sat.backbone
+    x = backbone.pool(backbone.stem(pixel_values))
+    maps, ends = [], []
+    for stage in backbone.stages:
+        for block in stage:
+            x = block(x)
+            maps.append(x)
+        ends.append(x)
+    features = model.sat.neck(tuple(ends))
+    heads: Any = model.head
+    levels = [level.predictor(level.tower(x)) for level, x in zip(heads, features, strict=True)]
+    return levels, (*maps, *features)
 
 
 def distillation_losses(model: SatForObjectDetection, pixel_values: Tensor, lesson: Lesson) -> dict[str, Tensor]:
-    """The three losses of a batch: `classes`, `distances`, `maps`. Their sum is what is trained on.
+    """The three losses of a batch, unweighted: `classes`, `distances`, `maps`.
 
     Args:
         model: the pupil.

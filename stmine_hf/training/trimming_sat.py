@@ -1,8 +1,9 @@
 """Cut a trained SAT model down to a smaller configuration so that it keeps most of its skill before any training.
 
-Two things are cut: the stem's filters, and the channels inside the backbone's blocks (`SatConfig.stem_channels` and
-`middle_channels`). Both are read by 1x1 convolutions only, which is what makes the cut mild: a channel that goes is
-replaced, as well as a linear map can, by those that stay.
+What is cut: the stem's filters, the channels inside the backbone's blocks and those of the head's layers
+(`SatConfig.stem_channels`, `middle_channels`, `head_channels`). In the end 1x1 convolutions alone read them, which
+is what makes the cut mild: a channel that goes is replaced, as well as a linear map can, by those that stay. A block
+may also become wider inside, to a width that runs faster: its new channels start at random, and unheard.
 
 For a 1x1 convolution with inputs x (1 appended, for the bias) and outputs y, everything needed is in two matrices of
 second moments over real pictures, `G = E[x xᵀ]` and `C = E[x yᵀ]`:
@@ -33,7 +34,7 @@ from .warm_start import unfused_tensors
 
 RIDGE = 1e-3  # of the mean power of the inputs: holds back what the pictures do not determine
 # Fields in which the two configurations may differ.
-TRIMMED = ("stem_channels", "middle_channels")
+TRIMMED = ("stem_channels", "middle_channels", "head_channels")
 _BATCH = 16
 
 
@@ -42,7 +43,7 @@ def trim(parent: SatForObjectDetection, config: SatConfig, pixel_values: Tensor)
 
     Args:
         parent: fused and in evaluation mode (`parent.eval().fuse()`).
-        config: `fused`, and like the parent's in all but `stem_channels` and `middle_channels`, which are smaller.
+        config: `fused`, and like the parent's in all but `stem_channels`, `middle_channels` and `head_channels`.
         pixel_values (`Tensor` of shape `(n, 3, H, W)`): pictures as the model sees them; 48 of 256 x 256 will do.
 
     Returns:
@@ -67,7 +68,7 @@ def trim(parent: SatForObjectDetection, config: SatConfig, pixel_values: Tensor)
             _take(old.shortcut[0], new.shortcut[0], outputs=inputs)
             _take(old.shortcut[1], new.shortcut[1], inputs=inputs)
             cut.refit(old.shortcut[1].convolution, new.shortcut[1].convolution)
-        kept = eliminate([cut.moments(old.branch[2].convolution)], new.branch[1].convolution.out_channels)
+        kept = cut.best_inputs(old.branch[2].convolution, new.branch[2].convolution.in_channels)
         _take(old.branch[0], new.branch[0], outputs=kept, inputs=inputs)
         _take(old.branch[1], new.branch[1], outputs=kept)
         _take(old.branch[2], new.branch[2], inputs=kept)
@@ -76,7 +77,22 @@ def trim(parent: SatForObjectDetection, config: SatConfig, pixel_values: Tensor)
     trimmed.sat.neck.load_state_dict(parent.sat.neck.state_dict())
     for old, new in zip(parent.sat.neck.laterals, trimmed.sat.neck.laterals, strict=True):
         cut.refit(old, new)
-    trimmed.head.load_state_dict(parent.head.state_dict())
+    for old_level, new_level in zip(parent.head, trimmed.head, strict=True):
+        inputs = None
+        for number in range(0, len(old_level.tower), 2):  # depthwise, then 1x1
+            depthwise, pointwise = number, number + 1
+            last = pointwise + 1 == len(old_level.tower)
+            reader = old_level.predictor if last else old_level.tower[pointwise + 2].convolution
+            kept = cut.best_inputs(reader, new_level.tower[pointwise].convolution.out_channels)
+            _take(old_level.tower[depthwise], new_level.tower[depthwise], outputs=inputs)
+            _take(old_level.tower[pointwise], new_level.tower[pointwise], outputs=kept, inputs=inputs)
+            old_layer, new_layer = (x.tower[pointwise].convolution for x in (old_level, new_level))
+            cut.refit(old_layer, new_layer, outputs=kept)
+            inputs = kept
+        new_level.predictor.load_state_dict(
+            {"weight": old_level.predictor.weight[:, inputs], "bias": old_level.predictor.bias}
+        )
+        cut.refit(old_level.predictor, new_level.predictor)
     return trimmed
 
 
@@ -168,6 +184,10 @@ class _Cut:
     def __init__(self, parent: SatForObjectDetection, trimmed: SatForObjectDetection, pixel_values: Tensor):
         self.parent, self.trimmed, self.pixel_values = parent, trimmed, pixel_values
 
+    def best_inputs(self, layer: nn.Conv2d, count: int) -> list[int]:
+        """Numbers of the parent's `layer`'s inputs to keep; all, if there are no more than `count`."""
+        return eliminate([self.moments(layer)], count)
+
     def moments(self, layer: nn.Conv2d) -> tuple[Tensor, Tensor]:
         """Of a layer of the parent."""
         return second_moments(*self._observe(self.parent, layer))
@@ -178,13 +198,15 @@ class _Cut:
         _, wanted = self._observe(self.parent, old)
         found, _ = self._observe(self.trimmed, new)
         gram, cross = second_moments(found, wanted if outputs is None else wanted[:, list(outputs)])
-        weight, bias = least_squares(gram, cross, range(new.in_channels), prior=new.weight.flatten(1))
-        new.weight.copy_(weight.reshape(new.weight.shape))
-        _bias(new).copy_(bias)
+        count = cross.shape[1]  # a widened layer has more outputs than the parent gives examples of
+        prior = new.weight[:count].flatten(1)
+        weight, bias = least_squares(gram, cross, range(new.in_channels), prior=prior)
+        new.weight[:count] = weight.reshape(new.weight[:count].shape).to(new.weight)
+        _bias(new)[:count] = bias.to(new.weight)
 
     @torch.no_grad()
     def _observe(self, model: SatForObjectDetection, layer: nn.Conv2d) -> tuple[Tensor, Tensor]:
-        """What goes into a layer of backbone or neck and what comes out of it, for all pictures."""
+        """What goes into a layer and what comes out of it, for all pictures."""
         inputs, outputs = [], []
 
         def keep(module: nn.Module, given: tuple[Tensor, ...], result: Tensor) -> None:
@@ -196,7 +218,7 @@ class _Cut:
         try:
             for batch in self.pixel_values.split(_BATCH):
                 with suppress(_Reached):
-                    model.sat(batch)
+                    model(batch)
         finally:
             handle.remove()
         return torch.cat(inputs), torch.cat(outputs)
@@ -208,10 +230,9 @@ def _check(parent: SatConfig, config: SatConfig) -> None:
     names = [name for name in parent.to_dict() if name not in TRIMMED and hasattr(config, name)]
     if other := [name for name in names if getattr(parent, name) != getattr(config, name)]:
         raise StmineError(f"trim: only {' and '.join(TRIMMED)} can be cut; {', '.join(other)} differ too.")
-    halves = [width // 2 for width in parent.stage_channels]
-    old, new = ([c.stem_channels, *(c.middle_channels or halves)] for c in (parent, config))
+    old, new = ([c.stem_channels, *c.head_widths] for c in (parent, config))
     if any(after > before for before, after in zip(old, new, strict=True)):
-        raise StmineError(f"trim: expected at most {old} channels (stem, then stages 2 to 4), found {new}.")
+        raise StmineError(f"trim: expected at most {old} channels (stem, then the head's layers), found {new}.")
 
 
 def _blocks(backbone: SatBackbone) -> Iterator[SatShuffleBlock]:
@@ -229,12 +250,16 @@ def _bias(layer: nn.Conv2d) -> Tensor:
 def _take(
     old: SatConvLayer, new: SatConvLayer, outputs: Sequence[int] | None = None, inputs: Sequence[int] | None = None
 ) -> None:
-    """Copy the weights of the given outputs and inputs; of all, where none are given."""
+    """Copy the weights of the given outputs and inputs; of all, where none are given. What is more stays as it is."""
     weight, bias = old.convolution.weight, _bias(old.convolution)
     if outputs is not None:
         weight, bias = weight[list(outputs)], bias[list(outputs)]
-    new.convolution.weight.copy_(weight if inputs is None else weight[:, list(inputs)])
-    _bias(new.convolution).copy_(bias)
+    if inputs is not None:
+        weight = weight[:, list(inputs)]
+    count, heard = weight.shape[:2]
+    new.convolution.weight[:count, :heard] = weight
+    new.convolution.weight[:count, heard:] = 0.0
+    _bias(new.convolution)[:count] = bias
 
 
 def _system(gram: Tensor, kept: Sequence[int], ridge: float) -> tuple[Tensor, Tensor, Tensor]:
