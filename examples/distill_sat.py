@@ -70,8 +70,12 @@ def main() -> None:
     args = parser.parse_args()
     set_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
-    settings = {"dataset": "coco_json", **{name: plain(value) for name, value in vars(args).items()}, "maps_weight": MAPS_WEIGHT}
-    (args.out / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+    settings = {
+        "dataset": "coco_json",
+        **{name: plain(value) for name, value in vars(args).items()},
+        "maps_weight": MAPS_WEIGHT,
+    }
+    (args.out / "config.yaml").write_text(yaml.safe_dump(plain(settings), sort_keys=False), encoding="utf-8")
 
     # 1. The parent, its batch norms folded into the convolutions: nothing to keep statistics of, and a third faster.
     parent, processor = load_sat(args.parent, device="cpu")

@@ -17,6 +17,7 @@ def tiny_sat_config(**overrides) -> SatConfig:
         "stage_channels": (8, 16, 24),
         "stage_blocks": (1, 2, 1),
         "neck_channels": 16,
+        "attention": "coordinate",
         "head_channels": 16,
         "head_layers": 1,
         "id2label": {0: "deer", 1: "ebike", 2: "person", 3: "target"},

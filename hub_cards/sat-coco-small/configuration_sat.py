@@ -1,24 +1,26 @@
 """Configuration of SAT: every size, loss weight and assignment number; NanoDet-m is one preset of it."""
 
+from collections.abc import Sequence
 from difflib import get_close_matches
+from inspect import signature
 from typing import Any
 
 from transformers import PreTrainedConfig
 
 ATTENTIONS = ("none", "eca", "coordinate")
 CHANNEL_ORDERS = ("bgr", "rgb")
-_SIZES = ("stem_channels", "neck_channels", "attention_reduction", "attention_kernel_size", "head_channels", "reg_max")
+_SIZES = ("stem_channels", "neck_channels", "attention_reduction", "attention_kernel_size", "reg_max")
 LEAST = dict.fromkeys(_SIZES, 1) | {"head_layers": 0, "assigner_topk": 1}
 
-# What each preset changes of the defaults, which are those of "sat".
+# What each preset changes of the defaults, which are the network of NanoDet-m.
 PRESETS: dict[str, dict[str, Any]] = {
-    "sat": {},
-    "nanodet-m": {
-        "stem_channels": 24,
-        "stage_blocks": (4, 8, 4),
-        "attention": "none",
-        "skip_batches_without_boxes": True,
+    "sat": {
+        "stem_channels": 16,
+        # Multiples of 16, which runtimes handle at once: near NanoDet-m's 58, 116 and 232, as far as the budget goes.
+        "middle_channels": ((48, 64, 64, 64), (96, 112, 112, 112, 112, 112, 112, 112), (176, 192, 176, 192)),
+        "head_channels": (96, 80),
     },
+    "nanodet-m": {"skip_batches_without_boxes": True},  # as released
 }
 
 # The 80 classes of COCO in the order of their (sparse) category ids.
@@ -35,8 +37,8 @@ vase,scissors,teddy bear,hair drier,toothbrush""".replace("\n", "").split(",")
 class SatConfig(PreTrainedConfig):
     """Configuration of [`SatModel`] and [`SatForObjectDetection`].
 
-    The defaults are the preset `sat`: 0.812 M parameters and 299.4 M multiply-adds at 320 x 320 with 80 classes.
-    `SatConfig.preset("nanodet-m")` is its parent: 0.950 M and 342.2 M.
+    The defaults are the network of NanoDet-m: 0.950 M parameters, 342.2 M multiply-adds at 320 x 320 with 80 classes.
+    `SatConfig.preset("sat")` is SAT at its published budget: 0.837 M and 307.0 M, the same blocks with fewer channels.
 
     Args:
         channel_order: order of the colour channels of `pixel_values`, "bgr" (as the released NanoDet) or "rgb". The
@@ -44,14 +46,14 @@ class SatConfig(PreTrainedConfig):
         stem_channels: channels of the first convolution.
         stage_channels: channels of the three backbone stages, at strides 8, 16 and 32; even numbers.
         stage_blocks: blocks of each stage, the first of which halves the resolution.
-        middle_channels: channels inside the blocks of each stage, between their two 1x1 convolutions; None: half of
-            stage_channels, as ShuffleNetV2. Multiples of 16 run fastest.
+        middle_channels: channels inside the blocks, between their two 1x1 convolutions: for each stage one number, or
+            one for each block; None: half of stage_channels, as ShuffleNetV2. Multiples of 16 run fastest.
         neck_channels: channels of the three maps that the neck gives to the head.
         attention: "none", "eca" (one weight for each channel) or "coordinate" (one for each channel and row, one for
             each channel and column), on the neck's maps.
         attention_reduction: the coordinate attention works on neck_channels // attention_reduction channels.
         attention_kernel_size: neighbouring channels that the ECA attention looks at; odd.
-        head_channels: channels inside the head.
+        head_channels: channels inside the head: one number, or one for each of its head_layers.
         head_layers: depthwise-separable convolutions of the head, for each level its own.
         reg_max: a side of a box is predicted as a distribution over 0 .. reg_max strides.
         leaky_relu_slope: slope of every activation for negative inputs.
@@ -78,15 +80,15 @@ class SatConfig(PreTrainedConfig):
     def __init__(
         self,
         channel_order: str = "bgr",
-        stem_channels: int = 16,
+        stem_channels: int = 24,
         stage_channels: tuple[int, ...] = (116, 232, 464),
-        stage_blocks: tuple[int, ...] = (3, 7, 3),
-        middle_channels: tuple[int, ...] | None = None,
+        stage_blocks: tuple[int, ...] = (4, 8, 4),
+        middle_channels: Sequence[int | Sequence[int]] | None = None,
         neck_channels: int = 96,
-        attention: str = "coordinate",
+        attention: str = "none",
         attention_reduction: int = 8,
         attention_kernel_size: int = 5,
-        head_channels: int = 96,
+        head_channels: int | Sequence[int] = 96,
         head_layers: int = 2,
         reg_max: int = 7,
         leaky_relu_slope: float = 0.1,
@@ -108,12 +110,12 @@ class SatConfig(PreTrainedConfig):
         self.stem_channels = stem_channels
         self.stage_channels = list(stage_channels)  # as JSON gives them back
         self.stage_blocks = list(stage_blocks)
-        self.middle_channels = None if middle_channels is None else list(middle_channels)
+        self.middle_channels = None if middle_channels is None else [_plain(stage) for stage in middle_channels]
         self.neck_channels = neck_channels
         self.attention = attention
         self.attention_reduction = attention_reduction
         self.attention_kernel_size = attention_kernel_size
-        self.head_channels = head_channels
+        self.head_channels = _plain(head_channels)
         self.head_layers = head_layers
         self.reg_max = reg_max
         self.leaky_relu_slope = leaky_relu_slope
@@ -149,11 +151,6 @@ class SatConfig(PreTrainedConfig):
                 "SatConfig: stage_channels and stage_blocks must name three stages (strides 8, 16, 32), found "
                 f"{self.stage_channels} and {self.stage_blocks}."
             )
-        if self.middle_channels is not None and (len(self.middle_channels) != 3 or min(self.middle_channels) < 1):
-            raise ValueError(
-                "SatConfig: middle_channels must name three stages as stage_channels does, or be None, found "
-                f"{self.middle_channels}."
-            )
         for name, least in LEAST.items():
             if getattr(self, name) < least:
                 raise ValueError(f"SatConfig: {name} must be at least {least}, found {getattr(self, name)}.")
@@ -164,6 +161,17 @@ class SatConfig(PreTrainedConfig):
             )
         if min(self.stage_blocks) < 1:
             raise ValueError(f"SatConfig: stage_blocks must be at least 1, found {self.stage_blocks}.")
+        blocks = [len(stage) for stage in self.block_channels] if self._names_three_stages() else None
+        if blocks != self.stage_blocks or min(map(min, self.block_channels)) < 1:
+            raise ValueError(
+                "SatConfig: middle_channels must name three stages, each by a number or by one for each of its "
+                f"stage_blocks ({self.stage_blocks}), or be None; found {self.middle_channels}."
+            )
+        if len(self.head_widths) != self.head_layers or min(self.head_widths, default=1) < 1:
+            raise ValueError(
+                f"SatConfig: head_channels must be a number or one for each of the head_layers ({self.head_layers}), "
+                f"found {self.head_channels}."
+            )
         if self.attention == "coordinate" and self.neck_channels < self.attention_reduction:
             raise ValueError(
                 f"SatConfig: attention_reduction ({self.attention_reduction}) leaves nothing of neck_channels "
@@ -178,8 +186,30 @@ class SatConfig(PreTrainedConfig):
             raise ValueError(f"SatConfig: class_prior must lie in (0, 1), found {self.class_prior}.")
 
     def to_diff_dict(self) -> dict[str, Any]:
-        """What is saved: the class names too where transformers would leave them out, being its own two defaults."""
-        return {**super().to_diff_dict(), "id2label": self.id2label, "label2id": self.label2id}
+        """What is saved: every field of ours, so that a saved model outlives a change of the defaults.
+
+        The class names too, where transformers would leave them out, being its own two defaults.
+        """
+        own = [name for name in signature(SatConfig).parameters if name != "kwargs"]
+        return {**super().to_diff_dict(), **{name: getattr(self, name) for name in (*own, "id2label", "label2id")}}
+
+    def _names_three_stages(self) -> bool:
+        return self.middle_channels is None or len(self.middle_channels) == 3
+
+    @property
+    def block_channels(self) -> list[list[int]]:
+        """Channels inside every block of each stage."""
+        stages = self.middle_channels or [width // 2 for width in self.stage_channels]
+        return [
+            [stage] * blocks if isinstance(stage, int) else stage
+            for stage, blocks in zip(stages, self.stage_blocks, strict=True)
+        ]
+
+    @property
+    def head_widths(self) -> list[int]:
+        """Channels of every layer of the head."""
+        widths = self.head_channels
+        return [widths] * self.head_layers if isinstance(widths, int) else widths
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -188,7 +218,7 @@ class SatConfig(PreTrainedConfig):
 
     @classmethod
     def preset(cls, name: str, **overrides) -> "SatConfig":
-        """A named design: "sat" (the defaults) or "nanodet-m".
+        """A named design: "sat" or "nanodet-m".
 
         Raises:
             ValueError: there is no such preset.
@@ -196,6 +226,11 @@ class SatConfig(PreTrainedConfig):
         if name not in PRESETS:
             raise ValueError(f"SatConfig: expected a preset among {tuple(PRESETS)}, found {name!r}.")
         return cls(**{**PRESETS[name], **overrides})
+
+
+def _plain(value: int | Sequence[int]) -> int | list[int]:
+    """As JSON gives it back."""
+    return value if isinstance(value, int) else list(value)
 
 
 __all__ = ["COCO_CLASSES", "SatConfig"]

@@ -3,13 +3,14 @@
 Zhang et al., "An Enhanced Light Object Detection for Indiscernible Object in the Special Scene", Journal of
 Engineering Research 2022; https://github.com/zhangquanyou/SAT; NanoDet: https://github.com/RangiLyu/nanodet.
 
-Picture -> ShuffleNetV2 -> maps at strides 8, 16, 32 -> light path aggregation (1x1 convolutions and sums) -> attention
--> one light head per level -> class scores and, for each side of a box, a distribution over distances.
+Picture -> ShuffleNetV2 -> maps at strides 8, 16, 32 -> light path aggregation (1x1 convolutions and sums) [->
+attention] -> one light head per level -> class scores and, for each side of a box, a distribution over distances.
 
 Equal to the official NanoDet-m after conversion (see tests/modeling/sat). SAT itself was published without its
 network: its authors say "a small trimming of NanoDet" with 0.84 M parameters and 0.65 B operations at 320 x 320. The
-preset `sat` is a *reconstruction* within that budget: thinner stem, fewer blocks, coordinate attention (Hou et al.,
-CVPR 2021) on the neck's maps. 812,426 parameters; `nanodet-m` has 950,036.
+preset `sat` is a *reconstruction* within that budget: all of NanoDet-m's blocks, narrower inside, and a thinner stem.
+836,816 parameters; `nanodet-m` has 950,036. Attention on the neck's maps (ECA, or coordinate attention of Hou et al.,
+CVPR 2021) is one field away; on two data sets it did not pay reliably (examples/compare_sat_networks.py).
 """
 
 import copy
@@ -156,10 +157,9 @@ class SatBackbone(nn.Module):
         self.pool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
         self.stages = nn.ModuleList()
         before = config.stem_channels
-        middles = config.middle_channels or [width // 2 for width in config.stage_channels]
-        for width, middle, blocks in zip(config.stage_channels, middles, config.stage_blocks, strict=True):
-            first = SatShuffleBlock(config, before, middle, width, stride=2)
-            others = [SatShuffleBlock(config, width, middle, width, stride=1) for _ in range(blocks - 1)]
+        for width, middles in zip(config.stage_channels, config.block_channels, strict=True):
+            first = SatShuffleBlock(config, before, middles[0], width, stride=2)
+            others = [SatShuffleBlock(config, width, middle, width, stride=1) for middle in middles[1:]]
             self.stages.append(nn.Sequential(first, *others))
             before = width
 
@@ -241,7 +241,7 @@ class SatHeadLevel(nn.Module):
 
     def __init__(self, config: SatConfig):
         super().__init__()
-        widths = [config.neck_channels] + [config.head_channels] * config.head_layers
+        widths = [config.neck_channels, *config.head_widths]
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
             layers += [

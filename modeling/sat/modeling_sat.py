@@ -3,13 +3,14 @@
 Zhang et al., "An Enhanced Light Object Detection for Indiscernible Object in the Special Scene", Journal of
 Engineering Research 2022; https://github.com/zhangquanyou/SAT; NanoDet: https://github.com/RangiLyu/nanodet.
 
-Picture -> ShuffleNetV2 -> maps at strides 8, 16, 32 -> light path aggregation (1x1 convolutions and sums) -> attention
--> one light head per level -> class scores and, for each side of a box, a distribution over distances.
+Picture -> ShuffleNetV2 -> maps at strides 8, 16, 32 -> light path aggregation (1x1 convolutions and sums) [->
+attention] -> one light head per level -> class scores and, for each side of a box, a distribution over distances.
 
 Equal to the official NanoDet-m after conversion (see tests/modeling/sat). SAT itself was published without its
 network: its authors say "a small trimming of NanoDet" with 0.84 M parameters and 0.65 B operations at 320 x 320. The
-preset `sat` is a *reconstruction* within that budget: thinner stem, fewer blocks, coordinate attention (Hou et al.,
-CVPR 2021) on the neck's maps. 812,426 parameters; `nanodet-m` has 950,036.
+preset `sat` is a *reconstruction* within that budget: all of NanoDet-m's blocks, narrower inside, and a thinner stem.
+836,816 parameters; `nanodet-m` has 950,036. Attention on the neck's maps (ECA, or coordinate attention of Hou et al.,
+CVPR 2021) is one field away; on two data sets it did not pay reliably (examples/compare_sat_networks.py).
 """
 
 import copy

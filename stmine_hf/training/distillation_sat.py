@@ -115,7 +115,7 @@ class Lesson:
 
 
 @torch.no_grad()
-def teach(teacher: SatForObjectDetection, pixel_values: Tensor, dtype: torch.dtype = torch.bfloat16) -> Lesson:
+def teach(teacher: SatForObjectDetection, pixel_values: Tensor) -> Lesson:
     """The teacher's opinion of pictures, the mean of what it says of each and of its mirror image.
 
     The mean of the two is a better detector than either. The maps are those of the pictures themselves.
@@ -123,22 +123,20 @@ def teach(teacher: SatForObjectDetection, pixel_values: Tensor, dtype: torch.dty
     Args:
         teacher: in evaluation mode.
         pixel_values (`Tensor` of shape `(B, 3, H, W)`).
-        dtype: it computes in.
     """
-    with torch.autocast(pixel_values.device.type, dtype=dtype, enabled=dtype != torch.float32):
-        levels, maps = predict(teacher, pixel_values)
-        mirrored, _ = predict(teacher, pixel_values.flip(-1))
+    levels, maps = predict(teacher, pixel_values)
+    mirrored, _ = predict(teacher, pixel_values.flip(-1))
     classes = teacher.config.num_labels
     probabilities, distributions = [], []
     for straight, mirror in zip(levels, mirrored, strict=True):  # (B, C + 4 R, h, w)
         (scores, sides), (m_scores, m_sides) = (
-            (x[:, :classes].float().sigmoid(), x[:, classes:].float().unflatten(1, (4, -1)).softmax(dim=2))
+            (x[:, :classes].sigmoid(), x[:, classes:].unflatten(1, (4, -1)).softmax(dim=2))
             for x in (straight, mirror.flip(-1))
         )
         m_sides = m_sides[:, [2, 1, 0, 3]]  # left is right
         probabilities.append(((scores + m_scores) / 2).flatten(2).permute(0, 2, 1))
         distributions.append(((sides + m_sides) / 2).flatten(3).permute(0, 3, 1, 2))
-    return Lesson(torch.cat(probabilities, dim=1), torch.cat(distributions, dim=1), tuple(x.float() for x in maps))
+    return Lesson(torch.cat(probabilities, dim=1), torch.cat(distributions, dim=1), maps)
 
 
 def predict(model: SatForObjectDetection, pixel_values: Tensor) -> tuple[list[Tensor], tuple[Tensor, ...]]:

@@ -229,7 +229,7 @@ def _check(parent: SatConfig, config: SatConfig) -> None:
         raise StmineError("trim: both configurations have to be fused; call parent.eval().fuse() first.")
     names = [name for name in parent.to_dict() if name not in TRIMMED and hasattr(config, name)]
     if other := [name for name in names if getattr(parent, name) != getattr(config, name)]:
-        raise StmineError(f"trim: only {' and '.join(TRIMMED)} can be cut; {', '.join(other)} differ too.")
+        raise StmineError(f"trim: only {', '.join(TRIMMED)} can be cut; {', '.join(other)} differ too.")
     old, new = ([c.stem_channels, *c.head_widths] for c in (parent, config))
     if any(after > before for before, after in zip(old, new, strict=True)):
         raise StmineError(f"trim: expected at most {old} channels (stem, then the head's layers), found {new}.")

@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision.ops import box_convert, box_iou
 from transformers import AutoImageProcessor, AutoModelForObjectDetection, pipeline
 
-from stmine_hf import SatForObjectDetection, SatImageProcessor
+from stmine_hf import SatConfig, SatForObjectDetection, SatImageProcessor
 from stmine_hf.cli import main
 from stmine_hf.conversion.sat import convert_checkpoint, convert_name, convert_state_dict, official_config
 from stmine_hf.errors import StmineError
@@ -65,7 +65,7 @@ def test_what_does_not_fit_is_named():
     with pytest.raises(StmineError, match=r"expected shape \(24, 3, 3, 3\), found \(24, 3, 5, 5\)"):
         convert_state_dict({**official, "backbone.conv1.0.weight": torch.zeros(24, 3, 5, 5)}, config)
     with pytest.raises(StmineError, match=r"the checkpoint does not fit the config: .* have no place"):
-        convert_state_dict(official, official_config("sat"))
+        convert_state_dict(official, SatConfig(stage_blocks=(3, 7, 3)))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

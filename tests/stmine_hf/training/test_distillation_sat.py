@@ -6,6 +6,7 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from stmine_hf.training.distillation_sat import (
     teach,
 )
 
+RANDOM = ("ColorJitter", "RandomGrayscale")
 ROOT = Path(__file__).parents[3]
 
 
@@ -41,7 +43,14 @@ def pictures(count: int, width: int = 80, height: int = 60) -> list[Image.Image]
 def test_predictions_are_the_models(pixels):
     model, _ = tiny_sat()
     levels, maps = predict(model, pixels)
-    assert [tuple(x.shape[-2:]) for x in levels] == [(8, 12), (4, 6), (2, 3)] and len(maps) == 6
+    assert [tuple(x.shape[-2:]) for x in levels] == [(8, 12), (4, 6), (2, 3)]
+    features = model.sat(pixels)
+    blocks = sum(model.config.stage_blocks)
+    assert len(maps) == blocks + 3
+    ends = [sum(model.config.stage_blocks[: stage + 1]) - 1 for stage in range(3)]
+    expected = (*features.backbone_maps, *features.feature_maps)
+    for ours, theirs in zip([*(maps[end] for end in ends), *maps[blocks:]], expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
     outputs = torch.cat([x.flatten(2) for x in levels], dim=2).transpose(1, 2)
     expected = model(pixels)
     torch.testing.assert_close(outputs, torch.cat([expected.logits, expected.distance_logits], dim=-1))
@@ -49,10 +58,10 @@ def test_predictions_are_the_models(pixels):
 
 def test_lesson_is_the_mean_of_picture_and_mirror_image(pixels):
     model, _ = tiny_sat()
-    lesson = teach(model, pixels, torch.float32)
+    lesson = teach(model, pixels)
     assert lesson.probabilities.shape == (2, 126, 4) and lesson.distributions.shape == (2, 126, 4, 8)
     torch.testing.assert_close(lesson.distributions.sum(-1), torch.ones(2, 126, 4))
-    mirrored = teach(model, pixels.flip(-1), torch.float32)
+    mirrored = teach(model, pixels.flip(-1))
     for level, (start, height, width) in enumerate([(0, 8, 12), (96, 4, 6), (120, 2, 3)]):
         points = slice(start, start + height * width)
         for ours, theirs, sides in (
@@ -71,7 +80,7 @@ def test_lesson_is_the_mean_of_picture_and_mirror_image(pixels):
 def test_losses_vanish_where_both_agree_and_only_there(pixels):
     model, _ = tiny_sat(head_init_std=0.3)
     symmetric = torch.cat([pixels, pixels.flip(-1)])[:, :, :, :64]
-    lesson = teach(model, symmetric, torch.float32)
+    lesson = teach(model, symmetric)
     levels, _ = predict(model, symmetric)
     outputs = torch.cat([x.flatten(2) for x in levels], dim=2).transpose(1, 2)
     lesson.probabilities = outputs[..., :4].sigmoid().detach()
@@ -110,7 +119,7 @@ def test_formulas():
 
 def test_views_follow_from_their_seed_and_are_padded_with_zero():
     processor = SatImageProcessor(size={"height": 64, "width": 64})
-    views = Views([pictures(2), pictures(1, 16, 64)], [0.5, 0.5], processor, scale=(0.5, 0.5))
+    views = Views([pictures(2), pictures(1, 16, 64)], [0.5, 0.5], processor, scale=(0.5, 0.5), mix=0)
     first = views.batch(6, 96, seed=1)
     assert first.shape == (6, 3, 96, 96) and first.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(first, views.batch(6, 96, seed=1)) and not torch.equal(first, views.batch(6, 96, seed=2))
@@ -121,12 +130,27 @@ def test_views_follow_from_their_seed_and_are_padded_with_zero():
     assert torch.equal(state, torch.get_rng_state())
 
 
+def test_views_are_blended_or_pasted_into_as_often_as_asked():
+    processor = SatImageProcessor(size={"height": 32, "width": 32})
+    flat = [[Image.new("RGB", (32, 32), (shade, shade, shade))] for shade in (40, 120, 200)]
+    views = Views(flat, [1.0, 1.0, 1.0], processor, scale=(1.0, 1.0))
+    views.change.transforms = [t for t in views.change.transforms if type(t).__name__ != "ColorJitter"]
+    pure = torch.stack([processor(group[0], return_tensors="pt")["pixel_values"][0, :, 0, 0] for group in flat])
+    batch = views.batch(300, 32, seed=0)
+    known = (batch[:, None] - pure[None, :, :, None, None]).abs().amax(dim=2) < 1e-3  # (300, 3, 32, 32)
+    whole = known.all(dim=(2, 3)).any(dim=1)  # one shade: left alone, or mixed with its like
+    pasted = known.any(dim=1).all(dim=(1, 2)) & ~whole  # two shades, each pixel one of them
+    blended = ~whole & ~pasted
+    assert 0.4 < whole.float().mean() < 0.7  # 1/3, and a third of the rest
+    assert 0.1 < pasted.float().mean() < 0.35 and 0.1 < blended.float().mean() < 0.35
+
+
 def test_views_are_what_the_image_processor_makes():
     """Channels, mean and deviation: a grey-free picture, no colour change, no mirror, scale 1."""
     processor = SatImageProcessor(size={"height": 64, "width": 64})
     red = [Image.new("RGB", (64, 64), (250, 20, 90))]
-    views = Views([red], [1.0], processor, scale=(1.0, 1.0))
-    views.change.transforms = [t for t in views.change.transforms if type(t).__name__ != "ColorJitter"]
+    views = Views([red], [1.0], processor, scale=(1.0, 1.0), mix=0)
+    views.change.transforms = [t for t in views.change.transforms if type(t).__name__ not in RANDOM]
     expected = processor(red[0], return_tensors="pt")["pixel_values"]
     torch.testing.assert_close(views.batch(1, 64, seed=0), expected, rtol=1e-4, atol=1e-4)
 
@@ -158,11 +182,12 @@ def test_script_trims_distils_and_goes_on_where_it_stopped(tmp_path, monkeypatch
     (tmp_path / "more").mkdir()
     pictures(1)[0].save(tmp_path / "more" / "a.png")
     (tmp_path / "more" / "b.jpg").write_bytes(b"no picture")
-    design = {"stem_channels": 8, "stage_channels": (8, 16, 24), "attention": "none"}
-    parent = save_tiny_sat(tmp_path / "parent", **design)
+    parent_design = {"stem_channels": 8, "stage_channels": (8, 16, 24), "attention": "none"}
+    parent = save_tiny_sat(tmp_path / "parent", **parent_design)
 
     script = load_script()
-    monkeypatch.setattr(script, "DESIGN", {"stem_channels": 6, "middle_channels": (3, 6, 8)})
+    small = {"stem_channels": 6, "middle_channels": (3, 6, 8), "head_channels": (12,)}
+    monkeypatch.setattr(script.SatConfig, "preset", lambda name: SimpleNamespace(**small))
     monkeypatch.setattr(script, "SIDES", (32, 64))
     monkeypatch.setattr(script, "PIXELS", 64 * 64 * 2)
     monkeypatch.setattr(script, "CALIBRATION", 8)
@@ -177,7 +202,7 @@ def test_script_trims_distils_and_goes_on_where_it_stopped(tmp_path, monkeypatch
         p.numel() for p in SatForObjectDetection.from_pretrained(tmp_path / "whole" / "best").parameters()
     )
     settings = yaml.safe_load((tmp_path / "whole" / "config.yaml").read_text())
-    assert (settings["steps"], settings["middle_channels"], settings["data_dir"]) == (6, [3, 6, 8], str(data))
+    assert (settings["steps"], settings["maps_weight"], settings["data_dir"]) == (6, 5.0, str(data))
 
     out = tmp_path / "halves"
     monkeypatch.setattr(sys, "argv", [*arguments, "--out", str(out)])

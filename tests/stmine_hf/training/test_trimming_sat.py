@@ -131,9 +131,12 @@ def test_unfused_copy_computes_the_same_and_can_be_calibrated(parent, pictures):
     "change, message",
     [
         ({"fused": False}, "both configurations have to be fused"),
-        ({"stage_blocks": (1, 1, 1)}, r"only stem_channels and middle_channels can be cut; stage_blocks differ"),
-        ({"middle_channels": (6, 13, 12)}, r"at most \[8, 8, 12, 16\] channels .* found \[6, 6, 13, 12\]"),
-        ({"stem_channels": 9}, r"found \[9, 6, 9, 12\]"),
+        (
+            {"stage_blocks": (1, 1, 1)},
+            "only stem_channels, middle_channels, head_channels can be cut; stage_blocks",
+        ),
+        ({"head_channels": 17}, r"at most \[8, 16\] channels .* found \[6, 17\]"),
+        ({"stem_channels": 9}, r"found \[9, 16\]"),
     ],
 )
 def test_what_cannot_be_trimmed_is_refused(parent, pictures, change, message):
