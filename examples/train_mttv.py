@@ -4,7 +4,12 @@
     accelerate launch examples/train_mttv.py --config examples/configs/official_weibo.yaml --data_dir data/weibo
     accelerate launch examples/train_mttv.py --config RUN/config.yaml --resume_from_checkpoint auto
 
-Several processes on CPUs: `torchrun --nproc_per_node 2 examples/train_mttv.py --ddp_backend gloo ...`.
+`examples/accelerate/` has settings for one CPU, two processes on it, several GPUs, FSDP, DeepSpeed and several nodes:
+`accelerate launch --config_file examples/accelerate/gpus.yaml ...`. The order of the data, augmentation and dropout
+follow from `seed`; the joint batch of all processes has the same samples as the batch of one process of that size.
+
+A run may be killed at any time and goes on with `--resume_from_checkpoint auto`, to the same weights; SIGTERM and
+Ctrl-C save a checkpoint first.
 
 Any field of the YAML file can be given on the command line too, which wins; `--help` lists them all. `output_dir` gets
 `best/` (the model with the best validation metric, ready for `stmine classify --model`), checkpoints to resume from,
@@ -18,7 +23,6 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from transformers import AutoTokenizer, set_seed
-from transformers.utils import logging as transformers_logging
 
 from stmine_hf import MttvConfig, MttvForSequenceClassification, MttvProcessor, load_dataset
 from stmine_hf.errors import StmineError
@@ -26,9 +30,11 @@ from stmine_hf.modeling.mttv.processing_mttv import MttvImageProcessor
 from stmine_hf.posts.detectors import load_detector
 from stmine_hf.training.arguments import parse_arguments, save_arguments
 from stmine_hf.training.arguments_mttv import MttvDataArguments, MttvModelArguments, MttvTrainingArguments
+from stmine_hf.training.checkpoints import resume_point
 from stmine_hf.training.collator_mttv import MttvCollator, Posts, keep_modalities, kept_features
+from stmine_hf.training.script import run_script
 from stmine_hf.training.toy_model_mttv import build_toy_mttv
-from stmine_hf.training.trainer import BEST_FOLDER, resume_point, take_rows
+from stmine_hf.training.trainer import BEST_FOLDER, take_rows
 from stmine_hf.training.trainer_mttv import MttvTrainer
 from stmine_hf.training.transforms_mttv import build_picture_transform
 from stmine_hf.training.write_up import best_evaluation, plot_curves, write_results
@@ -147,8 +153,4 @@ def print_summary(best: dict | None, scaled: dict | None, output_dir: Path) -> N
 
 
 if __name__ == "__main__":
-    transformers_logging.disable_progress_bar()  # of reading and writing weights, not of training
-    try:
-        main()
-    except StmineError as error:
-        raise SystemExit(f"error: {error}") from None
+    run_script(main)

@@ -4,7 +4,12 @@
     accelerate launch examples/train_sat.py --config examples/configs/sat_coco_small.yaml --data_dir data/coco_small
     accelerate launch examples/train_sat.py --config RUN/config.yaml --resume_from_checkpoint auto
 
-Several processes on CPUs: `torchrun --nproc_per_node 2 examples/train_sat.py --ddp_backend gloo ...`.
+`examples/accelerate/` has settings for one CPU, two processes on it, several GPUs, FSDP, DeepSpeed and several nodes:
+`accelerate launch --config_file examples/accelerate/gpus.yaml ...`. The order of the data, augmentation and dropout
+follow from `seed`; the joint batch of all processes has the same samples as the batch of one process of that size.
+
+A run may be killed at any time and goes on with `--resume_from_checkpoint auto`, to the same weights; SIGTERM and
+Ctrl-C save a checkpoint first.
 
 Any field of the YAML file can be given on the command line too, which wins; `--help` lists them all. `output_dir` gets
 `best/` (the model with the highest validation AP, ready for `stmine detect --model`), checkpoints to resume from,
@@ -18,16 +23,17 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from transformers import AutoConfig, set_seed
-from transformers.utils import logging as transformers_logging
 
 from stmine_hf import SatConfig, SatForObjectDetection, SatImageProcessor, load_dataset
 from stmine_hf.data.boxed_images import category_label
 from stmine_hf.errors import StmineError
 from stmine_hf.training.arguments import parse_arguments, save_arguments
 from stmine_hf.training.arguments_sat import SatDataArguments, SatModelArguments, SatTrainingArguments
+from stmine_hf.training.checkpoints import resume_point
 from stmine_hf.training.collator_sat import BoxedPictures, SatCollator, first_batches
+from stmine_hf.training.script import run_script
 from stmine_hf.training.toy_model_sat import build_toy_sat
-from stmine_hf.training.trainer import BEST_FOLDER, resume_point, take_rows
+from stmine_hf.training.trainer import BEST_FOLDER, take_rows
 from stmine_hf.training.trainer_sat import SatTrainer
 from stmine_hf.training.transforms_sat import SatTransform, build_recipe
 from stmine_hf.training.warm_start import carry_weights, recalibrate_batchnorm
@@ -140,8 +146,4 @@ def print_summary(best: dict | None, output_dir: Path) -> None:
 
 
 if __name__ == "__main__":
-    transformers_logging.disable_progress_bar()  # of reading and writing weights, not of training
-    try:
-        main()
-    except StmineError as error:
-        raise SystemExit(f"error: {error}") from None
+    run_script(main)

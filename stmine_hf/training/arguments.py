@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass
@@ -49,12 +50,23 @@ class ZooTrainingArguments(TrainingArguments):
         default=0.0,
         metadata={"help": "Evaluate and keep an exponential mean of the weights with this decay (0: off)."},
     )
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "Stop after N evaluations in a row without a better metric."}
+    )
 
     def __post_init__(self) -> None:
         if self.bf16 and self.use_cpu and not cpu_has_bfloat16():
             logger.warning("bf16: this CPU has no bfloat16 instructions and is slow without; computing in float32.")
             self.bf16: bool = False
+        if not torch.accelerator.is_available():
+            os.environ["ACCELERATE_USE_CPU"] = "true"  # or each of several processes would think it is alone
         super().__post_init__()
+        if self.fp16 and self.device.type == "cpu":
+            raise StmineError("fp16 needs a GPU, this run is on the CPU: use bf16, or neither.")
+        if self.load_best_model_at_end:
+            raise StmineError("load_best_model_at_end is not for here: output_dir/best holds the best model anyway.")
+        if self.early_stopping_patience is not None and self.eval_strategy == "no":
+            raise StmineError("early_stopping_patience needs validation, but eval_strategy is no.")
         if not 0.0 <= self.ema_decay < 1.0:
             raise StmineError(f"ema_decay must lie in [0, 1), got {self.ema_decay}; 0.999 is a usual value.")
         for item in fields(self):

@@ -129,9 +129,6 @@ class MttvTrainingArguments(ZooTrainingArguments):
         metadata={"help": "Lower the rate after more than N evaluations in a row without a better metric."},
     )
     plateau_factor: float = field(default=0.5, metadata={"help": "What a plateau multiplies the rate by."})
-    early_stopping_patience: int | None = field(
-        default=None, metadata={"help": "Stop after N evaluations in a row without a better metric."}
-    )
     class_balance: float = field(
         default=0.0,
         metadata={"help": "b in [0, 1]: draw posts of a class of n with weight n ** -b; 1: all alike often."},
@@ -162,8 +159,5 @@ class MttvTrainingArguments(ZooTrainingArguments):
             raise StmineError(
                 f"train_sampling_strategy must be random or group_by_length, got {self.train_sampling_strategy!r}."
             )
-        waits = self.plateau_patience is not None or self.early_stopping_patience is not None or self.scaling_tau
-        if waits and self.eval_strategy == "no":
-            raise StmineError(
-                "plateau_patience, early_stopping_patience and scaling_tau need validation, but eval_strategy is no."
-            )
+        if (self.plateau_patience is not None or self.scaling_tau) and self.eval_strategy == "no":
+            raise StmineError("plateau_patience and scaling_tau need validation, but eval_strategy is no.")

@@ -25,9 +25,9 @@ class CaptionedPictures(torch.utils.data.Dataset):
     """The samples of an epoch: one a caption (`captions_per_step="all"`) or one a picture (`"one"` or a number).
 
     An item is a mapping: `image` (RGB PIL), `captions` (list of str, cleaned), `caption_weights` (list of float),
-    `image_id` and `label` (int), `seed` (int). Everything random about it follows from `(seed, epoch, index)`, so that
-    neither the number of workers nor an interruption changes a run. A picture that cannot be read is replaced by the
-    next one that can, counted in `unreadable` and named once in the log.
+    `image_id` and `label` (int), `row` (int, in `rows`), `seed` (int). Everything random about it follows from
+    `(seed, epoch, index)`, so that neither the number of workers nor an interruption changes a run. A picture that
+    cannot be read is replaced by the next one that can, counted in `unreadable` and named once in the log.
 
     Args:
         rows: A `datasets.Dataset` of `stmine_hf.load_dataset`.
@@ -88,6 +88,7 @@ class CaptionedPictures(torch.utils.data.Dataset):
             "image_id": record["image_id"],
             # A picture of unknown scene is a scene of its own: -1 would make one scene of all of them.
             "label": record["label"] if record["label"] >= 0 else -1 - record["image_id"],
+            "row": row,
             "seed": seed,
         }
 

@@ -36,10 +36,10 @@ class Posts(torch.utils.data.Dataset):
     """The samples of an epoch: one a post.
 
     An item is a mapping: `text` (str), `image` (RGB PIL or None), `features` (a mapping or None), `label` (int, of the
-    model), `seed` (int). Everything random about it follows from `(seed, epoch, index)`, so that neither the number of
-    workers nor an interruption changes a run. A post whose picture cannot be read is a post without picture; such
-    pictures are counted in `unreadable` and named once in the log. Posts of unknown label, and those with neither text
-    nor picture, are left out.
+    model), `row` (int, in `rows`), `seed` (int). Everything random about it follows from `(seed, epoch, index)`, so
+    that neither the number of workers nor an interruption changes a run. A post whose picture cannot be read is a post
+    without picture; such pictures are counted in `unreadable` and named once in the log. Posts of unknown label, and
+    those with neither text nor picture, are left out.
 
     Args:
         rows: a `datasets.Dataset` of `stmine_hf.load_dataset`.
@@ -113,6 +113,7 @@ class Posts(torch.utils.data.Dataset):
             "image": self._picture(row) if shown and self.features is None else None,
             "features": features,
             "label": int(self.labels[index]),
+            "row": row,
             "seed": seed,
         }
 

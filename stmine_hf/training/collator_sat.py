@@ -27,10 +27,10 @@ class BoxedPictures(torch.utils.data.Dataset):
     """The samples of an epoch: one a picture, pictures without boxes among them.
 
     An item is a mapping: `image` (RGB PIL), `boxes` (float `(n, 4)`, xyxy in its pixels), `class_labels` (`(n,)`, of
-    the model), `image_id` and `seed` (int). Everything random about it follows from `(seed, epoch, index)`, so that
-    neither the number of workers nor an interruption changes a run. Crowd regions are left out: nobody knows how many
-    objects they are. A picture that cannot be read is replaced by the next one that can, counted in `unreadable` and
-    named once in the log.
+    the model), `image_id`, `row` (in `rows`) and `seed` (int). Everything random about it follows from
+    `(seed, epoch, index)`, so that neither the number of workers nor an interruption changes a run. Crowd regions are
+    left out: nobody knows how many objects they are. A picture that cannot be read is replaced by the next one that
+    can, counted in `unreadable` and named once in the log.
 
     Args:
         rows: A `datasets.Dataset` of `stmine_hf.load_dataset`.
@@ -89,6 +89,7 @@ class BoxedPictures(torch.utils.data.Dataset):
             "boxes": self.boxes[row],
             "class_labels": self.class_labels[row],
             "image_id": self.rows[row]["image_id"],
+            "row": row,
             "seed": hash((self.seed, int(self._epoch), index)) % 2**63,
         }
 

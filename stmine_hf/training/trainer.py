@@ -8,18 +8,23 @@ from __future__ import annotations
 import logging
 import math
 import shutil
+import signal
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor, nn
 from transformers import PreTrainedModel, Trainer, TrainerCallback
 
 from ..errors import StmineError
 from .arguments import ZooTrainingArguments
+from .batch_rows import ROWS, WithRows, is_broken, report_batch
+from .checkpoints import UNFINISHED, free_space, is_write_failure, last_checkpoint, mend, put_in_place, remove_oldest
 from .ema import WeightEma
+from .interruption import Interrupted, StopSignals, leaving_signals_to_parent
 from .parameters import freeze_batchnorm, freeze_by_name, parameter_groups
 
 logger = logging.getLogger(__name__)
@@ -48,6 +53,9 @@ class ZooTrainer(Trainer):
       model goes to `<output_dir>/best`: a run cut short leaves its best model behind.
     * With `ema_decay` the mean weights are what is evaluated and kept there. Checkpoints hold both kinds.
     * A training set that has `set_epoch` is told each epoch, counted from 0.
+    * SIGTERM and Ctrl-C end the run after the present step, with a checkpoint.
+    * A checkpoint appears in its place only when it is whole. One that cannot be written is left out with a warning,
+      and the run goes on.
 
     Args:
         model: Its outputs have `loss` and, if that has several terms, `loss_dict`.
@@ -58,12 +66,15 @@ class ZooTrainer(Trainer):
         processing_class: The processor, saved beside the model.
 
     Raises:
-        StmineError: From `train()`, when the loss is no longer a number; the message names the term.
+        StmineError: From `train()`, when the loss is no longer a number (the message names the term and the rows), or
+            when the best model cannot be written.
+        Interrupted: From `train()`, after SIGTERM or Ctrl-C; the message says how to go on.
     """
 
     args: ZooTrainingArguments
     optimizer: Any
     control: Any
+    data_collator: Any
 
     def __init__(self, model: nn.Module, args: ZooTrainingArguments, train_dataset: Any, **kwargs: Any):
         self._frozen_norms = self.freeze(model, args)
@@ -72,6 +83,9 @@ class ZooTrainer(Trainer):
         self.ema = WeightEma(model, args.ema_decay) if args.ema_decay else None
         self._terms: dict[str, Tensor] = {}
         self._terms_steps = 0
+        self._folder: str | None = None  # of checkpoints, while one is being written
+        self._signals = StopSignals()
+        self._stopping: int | None = None  # the signal that the run is being left for
         self.add_callback(_EachStep(self))
 
     # ---- what a method says ----
@@ -93,6 +107,51 @@ class ZooTrainer(Trainer):
         freeze_by_name(model, args.freeze)
         return freeze_batchnorm(model) if args.freeze_batchnorm else []
 
+    # ---- beginning and end ----
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        if self.args.should_save:
+            mend(self.args.output_dir or ".")
+        say = "Stopping after this step, with a checkpoint." if self.is_world_process_zero() else ""
+        with StopSignals(say) as self._signals:
+            self._stopping = None
+            output = super().train(*args, **kwargs)
+        if self._stopping is not None:
+            raise Interrupted(self._farewell(), self._stopping)
+        return output
+
+    def asked_to_stop(self) -> int | None:
+        """The signal that any of the processes has received; the same answer in all of them."""
+        number = self._signals.received or 0
+        if self.args.world_size > 1:
+            signals = torch.tensor(number, device=self.args.device)
+            torch.distributed.all_reduce(signals, torch.distributed.ReduceOp.MAX)
+            number = int(signals)
+        return number or None
+
+    def _farewell(self) -> str:
+        assert self._stopping is not None
+        state, output_dir = self.state, Path(self.args.output_dir or ".")
+        kept = last_checkpoint(output_dir)
+        where = f"its last checkpoint is {kept}" if kept else "no checkpoint could be written"
+        return (
+            f"stopped by {signal.Signals(self._stopping).name} after step {state.global_step} of {state.max_steps}; "
+            f"{where}. Go on with:\n  accelerate launch {sys.argv[0]} --config {output_dir / 'config.yaml'} "
+            "--resume_from_checkpoint auto"
+        )
+
+    # ---- the batches ----
+
+    def get_train_dataloader(self) -> Any:
+        collator, self.data_collator = self.data_collator, WithRows(self.data_collator)
+        try:
+            loader = super().get_train_dataloader()
+        finally:
+            self.data_collator = collator
+        if loader.num_workers:
+            loader.worker_init_fn = leaving_signals_to_parent(loader.worker_init_fn)
+        return loader
+
     # ---- the step ----
 
     def compute_loss(
@@ -104,36 +163,54 @@ class ZooTrainer(Trainer):
     ) -> Any:
         for norm in self._frozen_norms:  # `training_step` has just set the whole model to train mode
             norm.eval()
+        rows = inputs.pop(ROWS, None)
         outputs = model(**inputs, **self.model_inputs())
+        self.note_terms(outputs, inputs, rows)
+        return (outputs.loss, outputs) if return_outputs else outputs.loss
+
+    def note_terms(self, outputs: Any, inputs: dict[str, Any], rows: Tensor | None) -> None:
+        """Add the terms of the loss to what is logged.
+
+        Args:
+            outputs: of the model.
+            inputs: the batch.
+            rows: of the training split that the batch consists of.
+
+        Raises:
+            StmineError: the loss is not a number.
+        """
         if not torch.isfinite(outputs.loss):
-            raise StmineError(self._not_a_number(outputs))
+            raise StmineError(self._not_a_number(outputs, inputs, rows))
         for name, value in (getattr(outputs, "loss_dict", None) or {}).items():
             self._terms[name] = self._terms.get(name, 0.0) + value.detach().float()
         self._terms_steps += 1
-        return (outputs.loss, outputs) if return_outputs else outputs.loss
 
     @property
     def current_epoch(self) -> int:
         """Epochs completed, an integer from 0."""
         return int((self.state.epoch or 0.0) + 1e-6)  # the state's fraction is a quotient of integers
 
-    def _not_a_number(self, outputs: Any) -> str:
+    def _not_a_number(self, outputs: Any, inputs: dict[str, Any], rows: Tensor | None) -> str:
         terms = {name: value.item() for name, value in (getattr(outputs, "loss_dict", None) or {}).items()}
         guilty = [name for name, value in terms.items() if not math.isfinite(value)]
         because = f" because of {', '.join(guilty or ['the sum of the terms'])}" if terms else ""
-        upstream = [
-            name
-            for name, value in outputs.items()
-            if name != "loss" and isinstance(value, Tensor) and not torch.isfinite(value).all()
-        ]
+        upstream = [name for name, value in outputs.items() if name != "loss" and is_broken(value)]
         origin = f" ({' and '.join(upstream)} are not finite already)" if upstream else ""
         values = "; all terms: " + ", ".join(f"{name} {value:.4g}" for name, value in terms.items()) if terms else ""
         return (
             f"The loss is {outputs.loss.item()} at step {self.state.global_step} (epoch {self.current_epoch})"
-            f"{because}{origin}{values}. Lower learning_rate (now {self.args.learning_rate:.2g}) or max_grad_norm "
-            f"(now {self.args.max_grad_norm:g}), and go on from the last checkpoint with --resume_from_checkpoint "
-            "auto."
+            f"{because}{origin}{values}.{self._guilty_rows(inputs, rows, terms)} Lower learning_rate (now "
+            f"{self.args.learning_rate:.2g}) or max_grad_norm (now {self.args.max_grad_norm:g}), and go on from the "
+            "last checkpoint with --resume_from_checkpoint auto."
         )
+
+    def _guilty_rows(self, inputs: dict[str, Any], rows: Tensor | None, terms: dict[str, float]) -> str:
+        if rows is None:
+            return ""
+        rank = f"-{self.args.process_index}" if self.args.world_size > 1 else ""
+        file = Path(self.args.output_dir or ".") / f"failed_batch{rank}.json"
+        facts = {"step": self.state.global_step, "epoch": self.current_epoch, "terms": terms}
+        return " " + report_batch(file, facts, inputs, rows.tolist(), self.samples.rows)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs and self._terms:
@@ -165,12 +242,30 @@ class ZooTrainer(Trainer):
         rows = self.eval_dataset if eval_dataset is None else eval_dataset
         shared: list[Any] = [None]
         if self.is_world_process_zero():  # the others wait: a validation set takes seconds
-            with self.ema.applied() if self.ema else nullcontext():
-                shared[0] = self._measure_and_keep(rows, metric_key_prefix)
+            try:
+                with self.ema.applied() if self.ema else nullcontext():
+                    shared[0] = self._measure_and_keep(rows, metric_key_prefix)
+            except StmineError as error:
+                shared[0] = error
         metrics = broadcast_object_list(shared)[0]
+        if isinstance(metrics, StmineError):
+            raise metrics
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        if self.is_in_train and self._patience_is_over():
+            self.control.should_training_stop = True
         return metrics
+
+    def _patience_is_over(self) -> bool:
+        patience, name = self.args.early_stopping_patience, self.args.metric_for_best_model
+        if patience is None:
+            return False
+        sign = 1 if self.args.greater_is_better else -1
+        scores = [sign * entry[f"eval_{name}"] for entry in self.state.log_history if f"eval_{name}" in entry]
+        over = len(scores) - 1 - scores.index(max(scores)) >= patience
+        if over:
+            logger.info("No better %s in %d evaluations: stopping.", name, patience)
+        return over
 
     def _measure_and_keep(self, rows: Any, prefix: str) -> dict[str, float]:
         report = self.measure(rows)
@@ -190,19 +285,62 @@ class ZooTrainer(Trainer):
             self._keep_best()
 
     def _keep_best(self, report: Report | None = None) -> None:
-        """Write model, processor and scores beside `best`, then take its place: never half a model there."""
-        best = Path(self.args.output_dir or ".") / BEST_FOLDER
-        new = best.with_name(BEST_FOLDER + ".new")
+        """Write model, processor and scores, then let them take the place of the best so far."""
+        output_dir = Path(self.args.output_dir or ".")
+        new = output_dir / UNFINISHED / BEST_FOLDER
         shutil.rmtree(new, ignore_errors=True)
         part: Any
-        for part in (self.network, self.processor):
-            part.save_pretrained(new)
-        if report is not None:
-            report.save(new)
-        shutil.rmtree(best, ignore_errors=True)
-        new.rename(best)
+        try:
+            for part in (self.network, self.processor):
+                part.save_pretrained(new)
+            if report is not None:
+                report.save(new)
+            put_in_place(output_dir, BEST_FOLDER)
+        except Exception as error:
+            if not is_write_failure(error):
+                raise
+            mend(output_dir)
+            kept = last_checkpoint(output_dir) or "the start: there is no checkpoint yet"
+            raise StmineError(
+                f"Cannot write the best model to {output_dir} ({free_space(output_dir)}): {error}. Make room and go "
+                f"on with --resume_from_checkpoint auto, from {kept}."
+            ) from error
 
     # ---- checkpoints ----
+
+    def _get_output_dir(self, trial: Any = None) -> str:
+        return self._folder or super()._get_output_dir(trial)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any = None) -> None:
+        """Write a checkpoint aside and move it to its place when all processes have written their parts."""
+        output_dir, name = Path(self.args.output_dir or "."), f"checkpoint-{self.state.global_step}"
+        if not all(torch.isfinite(parameter).all() for parameter in self.network.parameters()):
+            raise StmineError(
+                f"The weights are no longer numbers after step {self.state.global_step}: this checkpoint is left out. "
+                f"Lower learning_rate (now {self.args.learning_rate:.2g}) and go on from the last one with "
+                "--resume_from_checkpoint auto."
+            )
+        self.state.best_global_step = None  # the best model is not in a checkpoint, so none is kept for it
+        self._folder = str(output_dir / UNFINISHED)
+        failure = None
+        try:
+            super()._save_checkpoint(model, trial)
+        except Exception as error:
+            if not is_write_failure(error):
+                raise
+            failure = str(error)
+        finally:
+            self._folder = None
+        failures = [text for text in gather_object([failure]) if text]  # waits for all processes, too
+        if self.args.should_save and not failures:
+            put_in_place(output_dir, name)
+            remove_oldest(output_dir, self.args.save_total_limit)
+        elif self.args.should_save:
+            mend(output_dir)
+            logger.warning(
+                "Cannot write %s to %s (%s): %s. The run goes on; make room for the next one. The last complete one: "
+                "%s.", name, output_dir, free_space(output_dir), failures[0], last_checkpoint(output_dir)
+            )  # fmt: skip
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         # transformers saves some encoders (Swin) under older names and maps them back in `from_pretrained` alone: the
@@ -240,21 +378,18 @@ class _EachStep(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.trainer.ema:
             self.trainer.ema.update()
+        if (number := self.trainer.asked_to_stop()) and state.global_step < state.max_steps:
+            self.trainer._stopping = number
+            control.should_training_stop = True
 
-
-def last_checkpoint(output_dir: str | Path) -> str | None:
-    """The newest complete checkpoint in a folder: one whose last file to be written is there."""
-    folders = [path.parent for path in Path(output_dir).glob("checkpoint-*/trainer_state.json")]
-    return str(max(folders, key=lambda path: int(path.name.split("-")[-1]))) if folders else None
-
-
-def resume_point(args: ZooTrainingArguments) -> str | None:
-    """The checkpoint to go on from: `--resume_from_checkpoint auto` takes the newest of the output folder, if any."""
-    if args.resume_from_checkpoint != "auto":
-        return args.resume_from_checkpoint
-    found = last_checkpoint(args.output_dir or ".")
-    logger.info("Going on from %s" if found else "No checkpoint in %s: starting anew.", found or args.output_dir)
-    return found
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.trainer._stopping is None:
+            return
+        # The end of an epoch for the Trainer alone: what it does then would come in the middle of one. At a true end
+        # it evaluates as usual, because the resumed run begins after that.
+        if abs(state.epoch - round(state.epoch)) > 1e-6:
+            control.should_evaluate = control.should_log = False
+        control.should_save = True
 
 
 def take_rows(splits: Any, split: str, count: int | None) -> Any:

@@ -119,15 +119,10 @@ class MttvTrainer(ZooTrainer):
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
         metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
-        if self.is_in_train:
+        if self.is_in_train and self.args.plateau_patience is not None:
             name, sign = f"eval_{self.args.metric_for_best_model}", 1 if self.args.greater_is_better else -1
             scores = [sign * entry[name] for entry in self.state.log_history if name in entry]
-            if self.args.plateau_patience is not None:
-                self._set_base_rate(plateau_factor(scores, self.args.plateau_patience, self.args.plateau_factor))
-            patience = self.args.early_stopping_patience
-            if patience is not None and len(scores) - 1 - scores.index(max(scores)) >= patience:
-                logger.info("No better %s in %d evaluations: stopping.", self.args.metric_for_best_model, patience)
-                self.control.should_training_stop = True
+            self._set_base_rate(plateau_factor(scores, self.args.plateau_patience, self.args.plateau_factor))
         return metrics
 
     def _set_base_rate(self, factor: float) -> None:

@@ -1,61 +1,17 @@
 """The trainer on a tiny model: it learns, resumes exactly, keeps the best, and stops on a loss that is no number."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-from helpers import tiny_fisvl
-from safetensors import safe_open
 from safetensors.torch import load_file
 from toy_rows import toy_rows
+from trainers import assert_equal, weights
+from trainers import fisvl_trainer as trainer
 from transformers import AutoModel, AutoProcessor
 
 from stmine_hf.errors import StmineError
-from stmine_hf.training.arguments_fisvl import FisvlTrainingArguments
-from stmine_hf.training.collator_fisvl import CaptionedPictures, FisvlCollator
 from stmine_hf.training.evaluation_fisvl import evaluate_retrieval
-from stmine_hf.training.trainer import last_checkpoint
-from stmine_hf.training.trainer_fisvl import FisvlTrainer
-from stmine_hf.training.transforms_fisvl import build_transform
-
-ROOT = Path(__file__).parents[3]
-
-
-def trainer(folder: Path, captions_per_step: str = "one", augmentation: str = "lite", **fields) -> FisvlTrainer:
-    model, processor = tiny_fisvl()
-    settings = {
-        "num_train_epochs": 2,
-        "per_device_train_batch_size": 4,
-        "learning_rate": 1e-3,
-        "save_strategy": "no",
-        "eval_strategy": "no",
-        "logging_steps": 1,
-        "disable_tqdm": True,
-        "use_cpu": True,
-        **fields,
-    }
-    return FisvlTrainer(
-        model=model.train(),
-        args=FisvlTrainingArguments(output_dir=str(folder), **settings),
-        train_dataset=CaptionedPictures(toy_rows(16), captions_per_step, seed=0),
-        eval_dataset=toy_rows(8),
-        data_collator=FisvlCollator(processor, build_transform(augmentation, processor.image_processor), 0.05),
-        processing_class=processor,
-    )
-
-
-def weights(of: FisvlTrainer) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in of.network.state_dict().items()}
-
-
-def assert_equal(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
-    assert left.keys() == right.keys()
-    unequal = [name for name in left if not torch.equal(left[name], right[name])]
-    assert not unequal
 
 
 @pytest.mark.parametrize("captions_per_step", ["all", "2"])
@@ -106,15 +62,6 @@ def test_a_checkpoint_without_the_mean_starts_it_anew(tmp_path, caplog):
     run = trainer(tmp_path, save_strategy="epoch", num_train_epochs=3, ema_decay=0.9)
     run.train(resume_from_checkpoint=str(tmp_path / "checkpoint-8"))
     assert run.ema.updates == 4 and "no ema.safetensors" in caplog.text
-
-
-def test_auto_resumes_from_the_last_complete_checkpoint(tmp_path):
-    assert last_checkpoint(tmp_path) is None
-    for step in (9, 10, 11):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-    for step in (9, 10):
-        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
-    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")  # a kill cut 11 short
 
 
 def test_best_holds_the_mean_weights_of_the_best_evaluation(tmp_path):
@@ -189,65 +136,3 @@ def test_bfloat16_trains_on_a_cpu(tmp_path):
     run.train()
     assert all(torch.isfinite(tensor).all() for tensor in run.network.parameters())
     assert run.network.dtype == torch.float32
-
-
-def still_trainer(folder: Path, **fields) -> FisvlTrainer:
-    """Nothing random, nothing that sees only its own rows, and SGD: AdamW blows the rounding of small gradients up."""
-    run = trainer(
-        folder,
-        augmentation="none",
-        eval_strategy="epoch",
-        optim="sgd",
-        learning_rate=0.01,
-        freeze_batchnorm=True,
-        **fields,
-    )
-    for module in run.network.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-        if hasattr(module, "drop_prob"):
-            module.drop_prob = 0.0
-    run.network.sensing.attention.dropout = 0.0
-    norms = [module for module in run.network.sensing.modules() if isinstance(module, torch.nn.BatchNorm2d)]
-    run._frozen_norms += norms
-    return run
-
-
-WORKER = """
-import sys
-from pathlib import Path
-from safetensors.torch import save_file
-sys.path.append({here!r})
-from test_trainer_fisvl import still_trainer
-out = Path({out!r})
-run = still_trainer(out, per_device_train_batch_size=4, ddp_backend="gloo")
-run.train()
-metrics = {{name: str(value) for name, value in run.evaluate().items()}}
-weights = {{name: tensor.clone() for name, tensor in run.network.state_dict().items()}}
-save_file(weights, out / f"rank{{run.args.process_index}}.safetensors", metrics)
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_train_and_evaluate_as_one(tmp_path):
-    """The same joint batches: two processes of 4 pictures, one of 8."""
-    (tmp_path / "worker.py").write_text(WORKER.format(here=str(Path(__file__).parent), out=str(tmp_path)))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    done = subprocess.run(
-        [*launch, str(tmp_path / "worker.py")],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-
-    one = still_trainer(tmp_path / "one", per_device_train_batch_size=8)
-    one.train()
-    expected = one.evaluate()
-    for rank in range(2):
-        with safe_open(tmp_path / f"rank{rank}.safetensors", framework="pt") as saved:
-            metrics = {name: float(value) for name, value in saved.metadata().items()}
-            for name, tensor in one.network.state_dict().items():
-                torch.testing.assert_close(saved.get_tensor(name), tensor, atol=1e-5, rtol=1e-4, msg=name)
-        assert metrics["eval_r_mean"] == pytest.approx(expected["eval_r_mean"])

@@ -2,67 +2,22 @@
 
 import json
 import logging
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from helpers_mttv import tiny_mttv
 from post_rows import post_rows
-from safetensors import safe_open
+from trainers import assert_equal, weights
+from trainers import mttv_trainer as trainer
 from transformers import AutoModelForSequenceClassification, AutoProcessor
 
 from stmine_hf.errors import StmineError
-from stmine_hf.training.arguments_mttv import MttvTrainingArguments
 from stmine_hf.training.bert_adam import BertAdam, released_optimizer, released_total_steps
-from stmine_hf.training.collator_mttv import MttvCollator, Posts
 from stmine_hf.training.evaluation_mttv import evaluate_posts
 from stmine_hf.training.trainer_mttv import MttvTrainer, plateau_factor
-from stmine_hf.training.transforms_mttv import build_picture_transform
 
 ROOT = Path(__file__).parents[3]
 PLATEAU = json.loads((ROOT / "tests" / "fixtures" / "mttv" / "training.json").read_text())["plateau"]
-LABELS = {"fake": 0, "real": 1}
-
-
-def trainer(
-    folder: Path, augmentation: str = "colour", features=None, model_fields: dict | None = None, **fields
-) -> MttvTrainer:
-    model, processor = tiny_mttv(**{"train_vision": True, "attend_missing": False, **(model_fields or {})})
-    settings = {
-        "num_train_epochs": 2,
-        "per_device_train_batch_size": 4,
-        "learning_rate": 1e-3,
-        "save_strategy": "no",
-        "eval_strategy": "no",
-        "logging_steps": 1,
-        "disable_tqdm": True,
-        "use_cpu": True,
-        **fields,
-    }
-    rows = post_rows(16, bare=(3,))
-    return MttvTrainer(
-        model=model.train(),
-        args=MttvTrainingArguments(output_dir=str(folder), **settings),
-        train_dataset=Posts(rows, LABELS, seed=0, picture_dropping=0.1, features=features),
-        eval_dataset=post_rows(12),
-        data_collator=MttvCollator(processor, build_picture_transform(augmentation), token_dropping=0.1),
-        processing_class=processor,
-        features=features,
-    )
-
-
-def weights(of: MttvTrainer) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in of.network.state_dict().items()}
-
-
-def assert_equal(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
-    assert left.keys() == right.keys()
-    assert not [name for name in left if not torch.equal(left[name], right[name])]
-
-
 WEIGHTED = {"ema_decay": 0.9, "class_balance": 0.5, "group_balance": 0.5}
 RELEASED = {"train_sampling_strategy": "group_by_length", "released_optimizer": True, "max_grad_norm": 0.0}
 
@@ -261,58 +216,3 @@ def test_features_train_a_model_that_never_sees_a_picture(tmp_path):
     run = trainer(tmp_path, "none", store, model_fields={"vision_config": None}, eval_strategy="epoch")
     run.train()
     assert run.state.global_step == 8 and run.samples.unreadable == 0
-
-
-def still_trainer(folder: Path, **fields) -> MttvTrainer:
-    """Nothing random, and SGD: AdamW blows the rounding of small gradients up."""
-    run = trainer(
-        folder, "none", model_fields={"dropout": 0.0}, eval_strategy="epoch", save_strategy="epoch", optim="sgd",
-        learning_rate=0.01, freeze_batchnorm=True, group_balance=0.5, early_stopping_patience=1, **fields,
-    )  # fmt: skip
-    run.data_collator.token_dropping = 0.0
-    return run
-
-
-WORKER = """
-import sys
-from pathlib import Path
-from safetensors.torch import save_file
-sys.path.append({here!r})
-from test_trainer_mttv import still_trainer
-out = Path({out!r})
-run = still_trainer(out, per_device_train_batch_size=4, ddp_backend="gloo")
-kept = []
-keep = run._keep_best
-run._keep_best = lambda report: (kept.append(report), keep(report))
-run.train()
-metrics = {{name: str(value) for name, value in run.evaluate().items()}} | {{"kept": str(len(kept))}}
-weights = {{name: tensor.clone() for name, tensor in run.network.state_dict().items()}}
-save_file(weights, out / f"rank{{run.args.process_index}}.safetensors", metrics)
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_train_and_evaluate_as_one(tmp_path):
-    """The same joint batches: two processes of 4 posts, one of 8. Only the first process writes."""
-    (tmp_path / "worker.py").write_text(WORKER.format(here=str(Path(__file__).parent), out=str(tmp_path)))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    done = subprocess.run(
-        [*launch, str(tmp_path / "worker.py")],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-
-    one = still_trainer(tmp_path / "one", per_device_train_batch_size=8)
-    one.train()
-    expected = one.evaluate()
-    for rank in range(2):
-        with safe_open(tmp_path / f"rank{rank}.safetensors", framework="pt") as saved:
-            metrics = {name: float(value) for name, value in saved.metadata().items()}
-            for name, tensor in one.network.state_dict().items():
-                torch.testing.assert_close(saved.get_tensor(name), tensor, atol=1e-5, rtol=1e-4, msg=name)
-        assert (metrics["kept"] > 0) == (rank == 0)
-        assert metrics["eval_macro_f1"] == pytest.approx(expected["eval_macro_f1"])
-        assert metrics["eval_loss"] == pytest.approx(expected["eval_loss"], rel=1e-4)

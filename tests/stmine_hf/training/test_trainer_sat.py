@@ -1,59 +1,21 @@
 """The trainer on a tiny detector: it learns, resumes exactly, follows the released schedule, keeps the best."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from boxed_rows import NAMES, boxed_rows
 from helpers_sat import tiny_sat
-from safetensors import safe_open
+from trainers import assert_equal, weights
+from trainers import sat_trainer as trainer
 from transformers import AutoImageProcessor, AutoModelForObjectDetection
 
 from stmine_hf.errors import StmineError
-from stmine_hf.training.arguments_sat import SatTrainingArguments
 from stmine_hf.training.collator_sat import BoxedPictures, SatCollator, first_batches
 from stmine_hf.training.evaluation_sat import evaluate_detection
 from stmine_hf.training.toy_model_sat import build_toy_sat
-from stmine_hf.training.trainer_sat import SatTrainer, multistep_factor
+from stmine_hf.training.trainer_sat import multistep_factor
 from stmine_hf.training.transforms_sat import SatTransform, build_recipe
-
-ROOT = Path(__file__).parents[3]
-
-
-def trainer(folder: Path, augmentation: str = "mild", rows=None, eval_rows=None, **fields) -> SatTrainer:
-    model, processor = tiny_sat()
-    settings = {
-        "num_train_epochs": 2,
-        "per_device_train_batch_size": 4,
-        "learning_rate": 3e-3,
-        "save_strategy": "no",
-        "eval_strategy": "no",
-        "logging_steps": 1,
-        "disable_tqdm": True,
-        "use_cpu": True,
-        **fields,
-    }
-    return SatTrainer(
-        model=model.train(),
-        args=SatTrainingArguments(output_dir=str(folder), **settings),
-        train_dataset=BoxedPictures(rows or boxed_rows(16), NAMES, model.config.label2id),
-        eval_dataset=eval_rows or boxed_rows(8),
-        data_collator=SatCollator(SatTransform(build_recipe(augmentation), processor)),
-        processing_class=processor,
-    )
-
-
-def weights(of: SatTrainer) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in of.network.state_dict().items()}
-
-
-def assert_equal(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
-    assert left.keys() == right.keys()
-    assert not [name for name in left if not torch.equal(left[name], right[name])]
 
 
 def test_the_loss_falls_and_its_terms_are_logged(tmp_path):
@@ -202,57 +164,3 @@ def test_the_toy_model_is_small_and_for_the_given_classes():
     model = build_toy_sat(["thing"], attention="eca")
     assert model.training and model.config.id2label == {0: "thing"} and model.config.attention == "eca"
     assert model.num_parameters() < 60_000
-
-
-def still_trainer(folder: Path, **fields) -> SatTrainer:
-    """Nothing random, nothing that sees only its own rows, and SGD: AdamW blows the rounding of small gradients up."""
-    return trainer(
-        folder,
-        "none",
-        eval_strategy="epoch",
-        optim="sgd",
-        learning_rate=0.05,
-        max_grad_norm=1,
-        freeze_batchnorm=True,
-        **fields,
-    )
-
-
-WORKER = """
-import sys
-from pathlib import Path
-from safetensors.torch import save_file
-sys.path.append({here!r})
-from test_trainer_sat import still_trainer
-out = Path({out!r})
-run = still_trainer(out, per_device_train_batch_size=4, ddp_backend="gloo")
-run.train()
-metrics = {{name: str(value) for name, value in run.evaluate().items()}}
-weights = {{name: tensor.clone() for name, tensor in run.network.state_dict().items()}}
-save_file(weights, out / f"rank{{run.args.process_index}}.safetensors", metrics)
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_train_and_evaluate_as_one(tmp_path):
-    """The same joint batches: two processes of 4 pictures, one of 8."""
-    (tmp_path / "worker.py").write_text(WORKER.format(here=str(Path(__file__).parent), out=str(tmp_path)))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    done = subprocess.run(
-        [*launch, str(tmp_path / "worker.py")],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-
-    one = still_trainer(tmp_path / "one", per_device_train_batch_size=8)
-    one.train()
-    expected = one.evaluate()
-    for rank in range(2):
-        with safe_open(tmp_path / f"rank{rank}.safetensors", framework="pt") as saved:
-            metrics = {name: float(value) for name, value in saved.metadata().items()}
-            for name, tensor in one.network.state_dict().items():
-                torch.testing.assert_close(saved.get_tensor(name), tensor, atol=1e-5, rtol=1e-4, msg=name)
-        assert metrics["eval_ap"] == pytest.approx(expected["eval_ap"], abs=1e-6)

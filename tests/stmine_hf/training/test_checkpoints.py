@@ -1,0 +1,128 @@
+"""What is there is whole: moves cut in two, disks that are full, weights that are no numbers."""
+
+import logging
+import os
+import resource
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import pytest
+import torch
+from trainers import fisvl_trainer as trainer
+from trainers import weights
+
+from stmine_hf.errors import StmineError
+from stmine_hf.training.checkpoints import UNFINISHED, last_checkpoint, mend, put_in_place, remove_oldest, resume_point
+
+
+def write(folder, text):
+    folder.mkdir(parents=True)
+    (folder / "trainer_state.json").write_text(text)
+
+
+def test_auto_resumes_from_the_last_complete_checkpoint(tmp_path):
+    assert last_checkpoint(tmp_path) is None
+    (tmp_path / "checkpoint-11").mkdir()
+    for step in (9, 10):
+        write(tmp_path / f"checkpoint-{step}", "{}")
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
+    args = SimpleNamespace(resume_from_checkpoint="auto", output_dir=str(tmp_path))
+    assert resume_point(args) == str(tmp_path / "checkpoint-10")
+    assert resume_point(SimpleNamespace(resume_from_checkpoint=None)) is None
+
+
+@pytest.mark.parametrize("cut", [None, "written", "old moved", "new moved"])
+def test_a_move_cut_anywhere_leaves_one_of_the_two(tmp_path, cut):
+    write(tmp_path / "best", "old")
+    workshop = tmp_path / UNFINISHED
+    write(workshop / "best", "new")
+    if cut is None:
+        put_in_place(tmp_path, "best")
+    elif cut != "written":
+        (tmp_path / "best").rename(workshop / "old-best")
+        if cut == "new moved":
+            (workshop / "best").rename(tmp_path / "best")
+    mend(tmp_path)
+    assert (tmp_path / "best" / "trainer_state.json").read_text() == ("old" if cut == "written" else "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
+def test_the_oldest_written_goes_first(tmp_path):
+    for age, step in enumerate((8, 12, 4)):  # gone on from 4 after 12
+        write(tmp_path / f"checkpoint-{step}", "{}")
+        os.utime(tmp_path / f"checkpoint-{step}" / "trainer_state.json", (age, age))
+    remove_oldest(tmp_path, None)
+    assert len(list(tmp_path.iterdir())) == 3
+    remove_oldest(tmp_path, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-12", "checkpoint-4"]
+
+
+@contextmanager
+def files_of_at_most(size):
+    """As a full disk: a file cannot grow beyond `size` bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("size", [100_000, 600_000])  # no room for the weights; room for them but not the optimizer
+def test_a_checkpoint_that_cannot_be_written_is_left_out(tmp_path, caplog, size):
+    run = trainer(tmp_path, save_strategy="steps", save_steps=2)
+    save, at_most = run._save_checkpoint, {2: None, 4: size, 6: size, 8: None}
+
+    def save_with_little_room(*args):
+        if (limit := at_most[run.state.global_step]) is None:
+            return save(*args)
+        with files_of_at_most(limit):
+            return save(*args)
+
+    run._save_checkpoint = save_with_little_room
+    with caplog.at_level(logging.WARNING):
+        run.train()
+    told = [record.getMessage() for record in caplog.records if "Cannot write checkpoint-" in record.getMessage()]
+    assert len(told) == 2 and "MiB free" in told[0] and told[0].endswith(f"{tmp_path}/checkpoint-2.")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-2", "checkpoint-8"]
+    resumed = trainer(tmp_path)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert all(
+        torch.equal(left, right) for left, right in zip(weights(run).values(), weights(resumed).values(), strict=True)
+    )
+
+
+def test_a_best_model_that_cannot_be_written_stops_the_run_and_leaves_the_one_before(tmp_path):
+    run = trainer(tmp_path, eval_strategy="steps", eval_steps=1, save_strategy="steps", save_steps=1)
+    run._is_best = lambda metrics: True
+    keep, kept = run._keep_best, []
+
+    def keep_with_less_and_less_room(report):
+        if kept:
+            with files_of_at_most(1000):
+                keep(report)
+        keep(report)
+        kept.append((tmp_path / "best" / "model.safetensors").read_bytes())
+
+    run._keep_best = keep_with_less_and_less_room
+    with pytest.raises(StmineError, match=r"Cannot write the best model to .* MiB free.*auto, from .*checkpoint-1\.$"):
+        run.train()
+    assert (tmp_path / "best" / "model.safetensors").read_bytes() == kept[0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "checkpoint-1"]
+
+
+def test_weights_that_are_no_numbers_never_reach_a_checkpoint(tmp_path):
+    run = trainer(tmp_path, save_strategy="steps", save_steps=2)
+    step = run.training_step
+
+    def spoil(*args):
+        loss = step(*args)
+        if run.state.global_step == 3:  # the loss of step 4 is still a number, its weights are not
+            run.network.text_proj.bias.grad.fill_(float("inf"))
+            run.args.max_grad_norm = 0.0
+        return loss
+
+    run.training_step = spoil
+    with pytest.raises(StmineError, match="no longer numbers after step 4: this checkpoint is left out"):
+        run.train()
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
