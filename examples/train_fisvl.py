@@ -27,6 +27,7 @@ from transformers import AutoTokenizer, set_seed
 from stmine_hf import FisvlConfig, FisvlModel, FisvlProcessor, load_dataset
 from stmine_hf.errors import StmineError
 from stmine_hf.modeling.fisvl.processing_fisvl import FisvlImageProcessor
+from stmine_hf.training.adapters import add_adapter
 from stmine_hf.training.arguments import parse_arguments, save_arguments
 from stmine_hf.training.arguments_fisvl import FisvlDataArguments, FisvlModelArguments, FisvlTrainingArguments
 from stmine_hf.training.checkpoints import resume_point
@@ -65,6 +66,9 @@ def main() -> None:
         model, processor = build_model(model_args, train_rows)
     except (OSError, ValueError) as error:  # nothing there; settings that contradict each other
         raise StmineError(f"Cannot make the model: {' '.join(str(error).split())}") from error
+    resume = resume_point(args)
+    if args.peft:
+        model = add_adapter(model, processor, args, model_args.model_name_or_path, resuming=resume is not None)
     model.to(memory_format=torch.channels_last)  # convolutions run up to three times as fast on a CPU
 
     # 4. Training samples: which captions, word dropping, augmentation, tokens.
@@ -82,7 +86,7 @@ def main() -> None:
         data_collator=collator,
         processing_class=processor,
     )
-    trainer.train(resume_from_checkpoint=resume_point(args))
+    trainer.train(resume_from_checkpoint=resume)
 
     # 6. Write up.
     if trainer.is_world_process_zero():

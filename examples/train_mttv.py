@@ -28,6 +28,7 @@ from stmine_hf import MttvConfig, MttvForSequenceClassification, MttvProcessor, 
 from stmine_hf.errors import StmineError
 from stmine_hf.modeling.mttv.processing_mttv import MttvImageProcessor
 from stmine_hf.posts.detectors import load_detector
+from stmine_hf.training.adapters import add_adapter
 from stmine_hf.training.arguments import parse_arguments, save_arguments
 from stmine_hf.training.arguments_mttv import MttvDataArguments, MttvModelArguments, MttvTrainingArguments
 from stmine_hf.training.checkpoints import resume_point
@@ -66,6 +67,9 @@ def main() -> None:
         raise StmineError(f"Cannot make the model: {' '.join(str(error).split())}") from error
     if model_args.attn_implementation:
         model.set_attn_implementation(model_args.attn_implementation)
+    resume = resume_point(args)
+    if args.peft:
+        model = add_adapter(model, processor, args, model_args.model_name_or_path, resuming=resume is not None)
     model.to(memory_format=torch.channels_last)  # convolutions run up to three times as fast on a CPU
 
     # 4. Training samples: what of a post is shown, augmentation, regions, tokens.
@@ -95,7 +99,7 @@ def main() -> None:
         detector=detector,
         features=features,
     )
-    trainer.train(resume_from_checkpoint=resume_point(args))
+    trainer.train(resume_from_checkpoint=resume)
 
     # 6. Scale the classes by their validation recalls, if asked for, and write up.
     if trainer.is_world_process_zero():

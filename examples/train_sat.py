@@ -27,6 +27,7 @@ from transformers import AutoConfig, set_seed
 from stmine_hf import SatConfig, SatForObjectDetection, SatImageProcessor, load_dataset
 from stmine_hf.data.boxed_images import category_label
 from stmine_hf.errors import StmineError
+from stmine_hf.training.adapters import add_adapter
 from stmine_hf.training.arguments import parse_arguments, save_arguments
 from stmine_hf.training.arguments_sat import SatDataArguments, SatModelArguments, SatTrainingArguments
 from stmine_hf.training.checkpoints import resume_point
@@ -68,6 +69,9 @@ def main() -> None:
         processor = build_processor(model_args, model, data_args.image_size)
     except (OSError, ValueError) as error:  # nothing there; settings that contradict each other
         raise StmineError(f"Cannot make the model: {' '.join(str(error).split())}") from error
+    resume = resume_point(args)
+    if args.peft:
+        model = add_adapter(model, processor, args, model_args.model_name_or_path, resuming=resume is not None)
     model.to(memory_format=torch.channels_last)  # convolutions run up to twice as fast on a CPU
 
     # 4. Training samples: augmentation of pictures and boxes.
@@ -75,8 +79,7 @@ def main() -> None:
     recipe = build_recipe(data_args.augmentation, data_args.augmentation_options)
     collator = SatCollator(SatTransform(recipe, processor, data_args.train_image_size))
 
-    resume = resume_point(args)
-    if model_args.recalibrate_batchnorm and not resume:
+    if model_args.recalibrate_batchnorm and not resume and not args.peft:  # adapters train on batch norms at rest
         few = first_batches(samples, collator, model_args.recalibrate_batchnorm, args.per_device_train_batch_size)
         count = recalibrate_batchnorm(model, few)
         logging.info(f"{count} batch norms have the statistics of {model_args.recalibrate_batchnorm} batches.")

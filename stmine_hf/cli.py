@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from .commands import classify, convert, detect, evaluate, export, features, pictures, publish, toy, version
+from .commands import classify, convert, detect, evaluate, export, features, merge, pictures, publish, toy, version
 from .errors import StmineError
 
 app = typer.Typer(
@@ -57,6 +57,7 @@ app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(features.app, name="features")
 app.add_typer(export.app, name="export")
 app.add_typer(convert.app, name="convert")
+app.add_typer(merge.app)
 app.add_typer(publish.app, name="publish")
 app.add_typer(version.app)
 

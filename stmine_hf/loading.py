@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from .modeling.mttv.processing_mttv import MttvProcessor
     from .modeling.sat.image_processing_sat import SatImageProcessor
     from .modeling.sat.modeling_sat import SatForObjectDetection
+
+logger = logging.getLogger(__name__)
 
 _CARDS = Path(__file__).resolve().parents[1] / "hub_cards"
 
@@ -39,7 +43,8 @@ def load_fisvl(
     The code is this package's own: nothing from the folder is run.
 
     Args:
-        model: folder or Hub id; None is the small model that ships with the project.
+        model: folder or Hub id; None is the small model that ships with the project. An adapter opens too: its base is
+            loaded as it was when the adapter was trained (at that revision), and the adapter merged into it.
         device: "cpu", "cuda", "mps", ...; None takes CUDA where there is one, else the CPU.
 
     Returns:
@@ -93,17 +98,22 @@ def _load(method: str, model_class: Any, processor_class: Any, name: str, device
         torch.empty(1, device=device)
     except Exception as error:
         raise StmineError(f"device {str(device)!r}: not usable here ({_first_line(error)}).") from error
+    adapter = adapter_base(name)
+    base, revision = adapter or (name, None)
     try:
-        model_type = AutoConfig.from_pretrained(name).model_type
+        model_type = AutoConfig.from_pretrained(base, revision=revision).model_type
     except Exception as error:
+        wanted = f"{name} is an adapter of {base}" + (f" at {revision}" if revision else "") if adapter else name
         raise StmineError(
-            f"{name}: no model found. Expected a folder with config.json and model.safetensors, or the id of a Hub "
-            f"repository that can be reached ({_first_line(error)})."
+            f"{wanted}: no model found{' there' if adapter else ''}. Expected a folder with config.json and "
+            f"model.safetensors, or the id of a Hub repository that can be reached ({_first_line(error)})."
         ) from error
     if model_type != model_class.config_class.model_type:
         raise StmineError(f"{name}: expected a {method} model, found one of type {model_type!r}.")
     try:
-        loaded, report = model_class.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
+        loaded, report = model_class.from_pretrained(
+            base, revision=revision, dtype=torch.float32, output_loading_info=True
+        )
         processor = processor_class.from_pretrained(name)
     except Exception as error:
         raise StmineError(
@@ -111,12 +121,70 @@ def _load(method: str, model_class: Any, processor_class: Any, name: str, device
         ) from error
     if missing := sorted(report["missing_keys"]):  # they would start at random
         raise StmineError(
-            f"{name}: {len(missing)} tensors are missing in model.safetensors ({', '.join(missing[:3])}). Download or "
+            f"{base}: {len(missing)} tensors are missing in model.safetensors ({', '.join(missing[:3])}). Download or "
             "train it again."
         )
+    if adapter is not None:
+        loaded = _with_adapter(loaded, name)
+        loaded.name_or_path = loaded.config.name_or_path = name
     # Convolutions on a CPU are two to three times as fast on channels-last weights; results agree to rounding.
     loaded = loaded.to(device, memory_format=torch.channels_last)
     return loaded.eval(), processor
+
+
+def adapter_base(name: str) -> tuple[str, str | None] | None:
+    """The model that an adapter belongs to and its revision (None: the newest); None of what is no adapter.
+
+    Args:
+        name: folder or Hub id.
+
+    Raises:
+        StmineError: an adapter that names no base.
+    """
+    from transformers.utils import find_adapter_config_file
+
+    try:
+        file = find_adapter_config_file(name)
+        settings = json.loads(Path(file).read_text(encoding="utf-8")) if file else None
+    except (OSError, ValueError):  # whatever it is, opening it as a model will tell
+        return None
+    if settings is None:
+        return None
+    base = settings.get("base_model_name_or_path")
+    if not base:
+        raise StmineError(f"{name}: adapter_config.json names no base_model_name_or_path; write the model's id there.")
+    beside = Path(name).resolve().parent / Path(base).name
+    if Path(base).is_absolute() and not Path(base).is_dir() and beside.is_dir():
+        return str(beside), None  # a run's folder that was moved with its base
+    return base, settings.get("revision")
+
+
+def _with_adapter(model: Any, name: str) -> Any:
+    """The model with an adapter merged into its weights, or beside them where its layers cannot be merged."""
+    try:
+        from peft import PeftConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+        from peft.utils import load_peft_weights
+    except ImportError as error:
+        raise StmineError(f'{name} is an adapter, which needs PEFT: pip install "stmine-hf[train]".') from error
+    try:
+        config = PeftConfig.from_pretrained(name)
+        config.base_model_name_or_path = model.name_or_path  # a base that was moved is no surprise
+        weights = load_peft_weights(name, device="cpu")
+        adapted = get_peft_model(model, config)
+        expected = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+        if missing := sorted(set(expected) - set(weights)):
+            raise StmineError(f"{len(missing)} tensors are missing in its file ({', '.join(missing[:3])})")
+        outcome: Any = set_peft_model_state_dict(adapted, weights)
+        if foreign := outcome.unexpected_keys:
+            raise StmineError(f"it has tensors for which the base has no place ({', '.join(foreign[:3])})")
+    except Exception as error:
+        raise StmineError(f"{name}: the adapter does not fit its base: {_first_line(error)}.") from error
+    adapted.requires_grad_(False)
+    try:
+        return adapted.merge_and_unload()
+    except (AttributeError, NotImplementedError) as error:
+        logger.info("%s: cannot be merged (%s); it is used beside its base.", name, _first_line(error))
+        return adapted.get_base_model()
 
 
 def _first_line(error: Exception) -> str:

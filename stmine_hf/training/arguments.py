@@ -46,12 +46,37 @@ class ZooTrainingArguments(TrainingArguments):
     freeze: list[str] = field(
         default_factory=list, metadata={"help": "Regular expressions; parameters whose name one finds are frozen."}
     )
+    train_only: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Train these parts and freeze the rest, batch norm statistics included: head, and of FISVL and "
+            "MTTV vision and text, of SAT backbone and neck."
+        },
+    )
+    layer_lr_decay: float = field(
+        default=1.0, metadata={"help": "Each layer of an encoder has this share of the rate of the one above it."}
+    )
     ema_decay: float = field(
         default=0.0,
         metadata={"help": "Evaluate and keep an exponential mean of the weights with this decay (0: off)."},
     )
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "Stop after N evaluations in a row without a better metric."}
+    )
+    peft: str | None = field(
+        default=None,
+        metadata={
+            "help": "Train an adapter instead of the model: lora, or a JSON or YAML file with a PEFT configuration. "
+            "Learning rates five to ten times as high as usual suit low-rank factors."
+        },
+    )
+    lora_rank: int | None = field(default=None, metadata={"help": "Rank of the factors; None: the method's."})
+    lora_alpha: int | None = field(
+        default=None, metadata={"help": "The factors count alpha / rank times; None: twice the rank."}
+    )
+    lora_targets: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Names, or ends of names, of the layers that get factors; none: the method's."},
     )
 
     def __post_init__(self) -> None:
@@ -69,6 +94,14 @@ class ZooTrainingArguments(TrainingArguments):
             raise StmineError("early_stopping_patience needs validation, but eval_strategy is no.")
         if not 0.0 <= self.ema_decay < 1.0:
             raise StmineError(f"ema_decay must lie in [0, 1), got {self.ema_decay}; 0.999 is a usual value.")
+        if not 0.0 < self.layer_lr_decay <= 1.0:
+            raise StmineError(f"layer_lr_decay must lie in (0, 1], got {self.layer_lr_decay}.")
+        if self.peft and self.train_only:
+            raise StmineError("peft and train_only both say what trains: take one of them.")
+        if self.peft is None and (self.lora_rank or self.lora_alpha or self.lora_targets):
+            raise StmineError("lora_rank, lora_alpha and lora_targets say how an adapter is: add peft: lora.")
+        if self.lora_rank is not None and self.lora_rank < 1:
+            raise StmineError(f"lora_rank must be at least 1, got {self.lora_rank}.")
         for item in fields(self):
             if item.name.endswith("_lr_mult") and getattr(self, item.name) < 0:
                 raise StmineError(f"{item.name} must not be negative, got {getattr(self, item.name)}.")

@@ -118,9 +118,6 @@ class MttvTrainingArguments(ZooTrainingArguments):
     text_lr_mult: float = field(default=1.0, metadata={"help": "learning_rate multiplier of the transformer."})
     vision_lr_mult: float = field(default=1.0, metadata={"help": "learning_rate multiplier of the visual encoder."})
     head_lr_mult: float = field(default=1.0, metadata={"help": "learning_rate multiplier of everything else."})
-    layer_lr_decay: float = field(
-        default=1.0, metadata={"help": "Each layer of the transformer has this share of the rate of the one above it."}
-    )
     released_optimizer: bool = field(
         default=False, metadata={"help": "BertAdam with its linear schedule of fractional length, as released."}
     )
@@ -143,11 +140,13 @@ class MttvTrainingArguments(ZooTrainingArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0.0 < self.layer_lr_decay <= 1.0:
-            raise StmineError(f"layer_lr_decay must lie in (0, 1], got {self.layer_lr_decay}.")
         for name in ("class_balance", "group_balance"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise StmineError(f"{name} must lie in [0, 1], got {getattr(self, name)}.")
+        if self.scaling_tau and self.peft:
+            raise StmineError(
+                "scaling_tau fits factors that are no part of an adapter: leave it out, or train without peft."
+            )
         if self.scaling_tau < 0:
             raise StmineError(f"scaling_tau must not be negative, got {self.scaling_tau}.")
         if self.released_optimizer and self.max_grad_norm:

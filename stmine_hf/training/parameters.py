@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
 from ..errors import StmineError
+
+# A transformer's layer, or a stage and a block in it, as transformers, timm and SAT name them.
+_LAYER = re.compile(
+    r"(?:\w+\.)*?(?:layers|layer|stages|blocks)\.\d+(?P<block>\.(?:(?:layers|layer|blocks)\.)?\d+)?(?=\.)"
+)
 
 
 def freeze_by_name(model: nn.Module, patterns: Iterable[str]) -> int:
@@ -41,6 +46,66 @@ def freeze_batchnorm(model: nn.Module) -> list[nn.Module]:
     for norm in norms:
         norm.requires_grad_(False)
     return norms
+
+
+def train_only(model: nn.Module, parts: Mapping[str, Sequence[str]], wanted: Iterable[str]) -> list[nn.Module]:
+    """Stop training everything outside the wanted parts.
+
+    Args:
+        parts: Name of a part to the prefixes of its parameters; "head" is what no part has.
+        wanted: Names of parts.
+
+    Returns:
+        The batch norms outside; the caller keeps them in eval mode, so that what is frozen stays as it is.
+
+    Raises:
+        StmineError: There is no such part, or nothing in those wanted can train.
+    """
+    known, wanted = [*parts, "head"], list(wanted)
+    if unknown := [name for name in wanted if name not in known]:
+        raise StmineError(f"train_only: this model has no part {unknown[0]!r}; its parts are {', '.join(known)}.")
+
+    def part_of(name: str) -> str:
+        return next((part for part, prefixes in parts.items() if name.startswith(tuple(prefixes))), "head")
+
+    for name, parameter in model.named_parameters():
+        if part_of(name) not in wanted:
+            parameter.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise StmineError(f"train_only: nothing in {', '.join(wanted)} can train; other settings freeze it, too.")
+    return [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and part_of(name) not in wanted
+    ]
+
+
+def layer_multipliers(model: nn.Module, part: str, decay: float, top: float = 1.0) -> dict[str, float]:
+    """Learning rates that fall from an encoder's last layer to its first, as multipliers for `parameter_groups`.
+
+    A layer is a block of a stage where there are stages (Swin, ResNet, ShuffleNet), else a layer of the transformer.
+    What comes before the first layer (embeddings, a stem) counts as a layer below it; what follows the last has its
+    rate; what lies between two blocks has the rate of the one before.
+
+    Args:
+        part: Prefix of the encoder's parameters; one that nothing has gives an empty mapping.
+        decay: Each layer has this share of the rate of the one above it.
+        top: Multiplier of the last layer.
+
+    Returns:
+        Name of a parameter to multiplier.
+
+    Example: of two layers with a decay of 0.5 the upper has 1 and the lower 0.5, the embeddings below them 0.25.
+    """
+    names = [name for name, _ in model.named_parameters() if name.startswith(part)]
+    matches = [_LAYER.match(name, len(part)) for name in names]
+    staged = any(match and match["block"] for match in matches)
+    level, levels, layers = 0, {}, dict[str, int]()
+    for name, match in zip(names, matches, strict=True):
+        if match and (match["block"] or not staged):
+            level = layers.setdefault(match[0], len(layers) + 1)
+        levels[name] = level
+    return {name: top * decay ** (len(layers) - level) for name, level in levels.items()}
 
 
 def undecayed_names(model: nn.Module) -> set[str]:

@@ -10,8 +10,10 @@ import math
 import shutil
 import signal
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -20,12 +22,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, Trainer, TrainerCallback
 
 from ..errors import StmineError
+from .adapters import has_adapter, held_norms, load_adapter_weights, save_adapter
 from .arguments import ZooTrainingArguments
 from .batch_rows import ROWS, WithRows, is_broken, report_batch
 from .checkpoints import UNFINISHED, free_space, is_write_failure, last_checkpoint, mend, put_in_place, remove_oldest
 from .ema import WeightEma
 from .interruption import Interrupted, StopSignals, leaving_signals_to_parent
-from .parameters import freeze_batchnorm, freeze_by_name, parameter_groups
+from .parameters import freeze_batchnorm, freeze_by_name, parameter_groups, train_only
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +59,7 @@ class ZooTrainer(Trainer):
     * SIGTERM and Ctrl-C end the run after the present step, with a checkpoint.
     * A checkpoint appears in its place only when it is whole. One that cannot be written is left out with a warning,
       and the run goes on.
+    * Of a model with an adapter (`adapters.add_adapter`) the adapter alone is trained, kept and resumed.
 
     Args:
         model: Its outputs have `loss` and, if that has several terms, `loss_dict`.
@@ -72,12 +76,17 @@ class ZooTrainer(Trainer):
     """
 
     args: ZooTrainingArguments
+    parts: Mapping[str, Sequence[str]] = MappingProxyType({})  # name to prefixes of parameters; "head" is the rest
     optimizer: Any
     control: Any
     data_collator: Any
 
     def __init__(self, model: nn.Module, args: ZooTrainingArguments, train_dataset: Any, **kwargs: Any):
         self._frozen_norms = self.freeze(model, args)
+        if args.train_only:
+            self._frozen_norms += train_only(model, self.parts, args.train_only)
+        if has_adapter(model):
+            self._frozen_norms = held_norms(model)
         super().__init__(model=model, args=args, train_dataset=train_dataset, **kwargs)
         self.samples, self.network, self.processor = train_dataset, model, self.processing_class
         self.ema = WeightEma(model, args.ema_decay) if args.ema_decay else None
@@ -291,8 +300,11 @@ class ZooTrainer(Trainer):
         shutil.rmtree(new, ignore_errors=True)
         part: Any
         try:
-            for part in (self.network, self.processor):
-                part.save_pretrained(new)
+            if has_adapter(self.network):
+                save_adapter(self.network, self.processor, new)
+            else:
+                for part in (self.network, self.processor):
+                    part.save_pretrained(new)
             if report is not None:
                 report.save(new)
             put_in_place(output_dir, BEST_FOLDER)
@@ -342,7 +354,14 @@ class ZooTrainer(Trainer):
                 "%s.", name, output_dir, free_space(output_dir), failures[0], last_checkpoint(output_dir)
             )  # fmt: skip
 
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        if not has_adapter(self.network):
+            return super()._save(output_dir, state_dict)
+        save_adapter(self.network, self.processor, output_dir or self.args.output_dir or ".", state_dict)
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if has_adapter(self.network):
+            return load_adapter_weights(self.network, resume_from_checkpoint)
         # transformers saves some encoders (Swin) under older names and maps them back in `from_pretrained` alone: the
         # Trainer's plain `load_state_dict(..., strict=False)` would leave those parameters as they are.
         if not isinstance(self.network, PreTrainedModel):

@@ -13,7 +13,7 @@ from ..errors import StmineError
 from .arguments import ZooTrainingArguments
 from .arguments_fisvl import FisvlTrainingArguments
 from .evaluation_fisvl import RetrievalReport, evaluate_retrieval
-from .parameters import freeze_batchnorm, freeze_by_name
+from .parameters import freeze_batchnorm, freeze_by_name, layer_multipliers
 from .trainer import ZooTrainer
 
 
@@ -25,6 +25,7 @@ class FisvlTrainer(ZooTrainer):
     """
 
     args: FisvlTrainingArguments
+    parts = {"vision": ["vision_encoder.", "conv_encoder."], "text": ["text_encoder."]}  # noqa: RUF012
 
     def measure(self, rows: Any) -> RetrievalReport:
         return evaluate_retrieval(
@@ -39,12 +40,12 @@ class FisvlTrainer(ZooTrainer):
         return {"epoch": self.current_epoch, "return_loss": True}
 
     def lr_multipliers(self) -> dict[str, float]:
-        return {
-            "": self.args.head_lr_mult,
-            "vision_encoder.": self.args.vision_lr_mult,
-            "conv_encoder.": self.args.vision_lr_mult,
-            "text_encoder.": self.args.text_lr_mult,
-        }
+        args, network = self.args, self.network
+        multipliers = {"": args.head_lr_mult}
+        for part, top in (("vision", args.vision_lr_mult), ("text", args.text_lr_mult)):
+            for prefix in self.parts[part]:
+                multipliers |= layer_multipliers(network, prefix, args.layer_lr_decay, top)
+        return multipliers
 
     def freeze(self, model: nn.Module, args: ZooTrainingArguments) -> list[nn.Module]:
         assert isinstance(args, FisvlTrainingArguments)

@@ -16,7 +16,7 @@ from .arguments_mttv import MttvTrainingArguments
 from .bert_adam import BertAdam, released_total_steps, warmup_linear
 from .collator_mttv import Posts, PostSampler, sample_weights
 from .evaluation_mttv import ClassificationReport, Features, evaluate_posts
-from .parameters import parameter_groups
+from .parameters import layer_multipliers, parameter_groups
 from .trainer import BEST_FOLDER, ZooTrainer
 
 logger = logging.getLogger(__name__)
@@ -33,6 +33,7 @@ class MttvTrainer(ZooTrainer):
     """
 
     args: MttvTrainingArguments
+    parts = {"vision": ["mttv.vision_encoder."], "text": ["mttv.encoder."]}  # noqa: RUF012
     samples: Posts
     network: Any
     lr_scheduler: Any
@@ -62,17 +63,12 @@ class MttvTrainer(ZooTrainer):
         )
 
     def lr_multipliers(self) -> dict[str, float]:
-        args, layers = self.args, self.network.config.num_encoder_layers
-        multipliers = {
+        args, network = self.args, self.network
+        return {
             "": args.head_lr_mult,
-            "mttv.vision_encoder.": args.vision_lr_mult,
-            "mttv.encoder.": args.text_lr_mult,
-            "mttv.encoder.embeddings.": args.text_lr_mult * args.layer_lr_decay**layers,
+            **layer_multipliers(network, "mttv.vision_encoder.", args.layer_lr_decay, args.vision_lr_mult),
+            **layer_multipliers(network, "mttv.encoder.", args.layer_lr_decay, args.text_lr_mult),
         }
-        for layer in range(layers):
-            name = f"mttv.encoder.encoder.layer.{layer}."
-            multipliers[name] = args.text_lr_mult * args.layer_lr_decay ** (layers - 1 - layer)
-        return multipliers
 
     def compute_loss(
         self,

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from ..errors import StmineError
 from .arguments_sat import SatTrainingArguments
 from .evaluation_sat import DetectionReport, evaluate_detection
-from .parameters import freeze_by_name
+from .parameters import freeze_by_name, layer_multipliers
 from .trainer import ZooTrainer
 
 
@@ -23,6 +23,7 @@ class SatTrainer(ZooTrainer):
     """
 
     args: SatTrainingArguments
+    parts = {"backbone": ["sat.backbone."], "neck": ["sat.neck."]}  # noqa: RUF012
     lr_scheduler: Any
 
     def measure(self, rows: Any) -> DetectionReport:
@@ -35,7 +36,11 @@ class SatTrainer(ZooTrainer):
         )
 
     def lr_multipliers(self) -> dict[str, float]:
-        return {"": 1.0, "sat.backbone.": self.args.backbone_lr_mult}
+        args = self.args
+        return {
+            "": 1.0,
+            **layer_multipliers(self.network, "sat.backbone.", args.layer_lr_decay, args.backbone_lr_mult),
+        }
 
     def freeze(self, model: nn.Module, args: Any) -> list[nn.Module]:
         """Freeze what `args` says; returns the batch norms to keep in eval mode.

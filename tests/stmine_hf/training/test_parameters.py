@@ -7,6 +7,8 @@ import pytest
 import torch
 from deterministic import named_tensor
 from helpers import tiny_fisvl
+from helpers_mttv import tiny_mttv
+from helpers_sat import tiny_sat
 from torch import nn
 from transformers import get_scheduler
 
@@ -14,8 +16,17 @@ from stmine_hf.conversion.fisvl import convert_state_dict, official_config
 from stmine_hf.errors import StmineError
 from stmine_hf.modeling.fisvl.modeling_fisvl import FisvlModel
 from stmine_hf.training.arguments_fisvl import FisvlTrainingArguments
-from stmine_hf.training.parameters import freeze_batchnorm, freeze_by_name, parameter_groups, undecayed_names
-from stmine_hf.training.trainer_fisvl import apply_freezing
+from stmine_hf.training.parameters import (
+    freeze_batchnorm,
+    freeze_by_name,
+    layer_multipliers,
+    parameter_groups,
+    train_only,
+    undecayed_names,
+)
+from stmine_hf.training.trainer_fisvl import FisvlTrainer, apply_freezing
+from stmine_hf.training.trainer_mttv import MttvTrainer
+from stmine_hf.training.trainer_sat import SatTrainer
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "fisvl"
 
@@ -132,6 +143,92 @@ def test_freezing_by_name_and_by_stage():
     assert frozen(freeze=["word_embeddings"]) == {"text_encoder.embeddings.word_embeddings.weight"}
     with pytest.raises(StmineError, match=r"freeze_vision_stages is 9.*has 3"):
         frozen(freeze_vision_stages=9)
+
+
+BERT = "text_encoder.encoder.layer.{}.attention.self.query.weight"
+SWIN = "vision_encoder.encoder.encoder.layers.{}.blocks.{}.layernorm_before.weight"
+RESNET = "conv_encoder.encoder.encoder.stages.{}.layers.{}.layer.0.convolution.weight"
+
+
+def test_rates_fall_from_layer_to_layer(released):
+    """Twelve layers of BERT, 2 + 2 + 6 + 2 blocks of Swin, 3 + 4 + 6 + 3 of ResNet-50, counted from above by hand."""
+    rates = {
+        name: rate
+        for part, top in (("text_encoder.", 0.5), ("vision_encoder.", 1.0), ("conv_encoder.", 2.0))
+        for name, rate in layer_multipliers(released, part, 0.9, top).items()
+    }
+    encoders = {name for name, _ in released.named_parameters() if name.split(".")[0].endswith("_encoder")}
+    assert set(rates) == encoders
+    expected = {
+        BERT.format(11): 0.5,
+        BERT.format(10): 0.5 * 0.9,
+        BERT.format(0): 0.5 * 0.9**11,
+        "text_encoder.embeddings.word_embeddings.weight": 0.5 * 0.9**12,
+        "vision_encoder.encoder.layernorm.weight": 1.0,
+        SWIN.format(3, 1): 1.0,
+        SWIN.format(3, 0): 0.9,
+        "vision_encoder.encoder.encoder.layers.2.downsample.reduction.weight": 0.9**2,  # after the stage's last block
+        SWIN.format(2, 5): 0.9**2,
+        SWIN.format(2, 0): 0.9**7,
+        SWIN.format(0, 0): 0.9**11,
+        "vision_encoder.encoder.embeddings.patch_embeddings.projection.weight": 0.9**12,
+        RESNET.format(3, 2): 2.0,
+        RESNET.format(2, 5): 2.0 * 0.9**3,
+        RESNET.format(0, 0): 2.0 * 0.9**15,
+        "conv_encoder.encoder.embedder.embedder.convolution.weight": 2.0 * 0.9**16,
+    }
+    assert {name: rates[name] for name in expected} == pytest.approx(expected)
+
+
+def test_rates_of_a_detector_and_of_timm_fall_from_block_to_block():
+    detector = tiny_sat(stage_blocks=(1, 2, 1))[0]
+    rates = layer_multipliers(detector, "sat.backbone.", 0.5)
+    expected = {
+        "stages.2.0.branch.0.convolution.weight": 1.0,
+        "stages.1.1.branch.2.normalization.bias": 0.5,
+        "stages.1.0.shortcut.0.convolution.weight": 0.25,
+        "stages.0.0.branch.0.convolution.weight": 0.125,
+        "stem.convolution.weight": 0.0625,
+    }
+    assert {name: rates[f"sat.backbone.{name}"] for name in expected} == expected
+    assert len(rates) == sum(name.startswith("sat.backbone.") for name, _ in detector.named_parameters())
+
+    module = nn.Module()
+    module.conv_stem = nn.Conv2d(3, 4, 1, bias=False)
+    module.blocks = nn.Sequential(
+        nn.Sequential(nn.Linear(1, 1, bias=False)), nn.Sequential(nn.Linear(1, 1, bias=False))
+    )
+    module.conv_head = nn.Conv2d(4, 4, 1, bias=False)
+    of = layer_multipliers(module, "", 0.5, 8.0)
+    assert of == {
+        "conv_stem.weight": 2.0,
+        "blocks.0.0.weight": 4.0,
+        "blocks.1.0.weight": 8.0,
+        "conv_head.weight": 8.0,
+    }
+
+
+def test_only_the_wanted_parts_train():
+    model, _ = tiny_fisvl()
+    held = train_only(model, FisvlTrainer.parts, ["head"])
+    trained = {name.split(".")[0] for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained == {
+        *("vision_proj", "text_proj", "conv_proj", "sensing", "graph", "head_img"),
+        *("temperature", "center_temperature"),
+    }
+    assert set(held) == {m for m in model.conv_encoder.modules() if isinstance(m, nn.BatchNorm2d)}
+
+    detector = tiny_sat()[0]
+    held = train_only(detector, SatTrainer.parts, ["neck", "head"])
+    trained = {name.split(".")[1] for name, p in detector.named_parameters() if p.requires_grad and "sat." in name}
+    assert trained == {"neck"} and detector.head[0].predictor.weight.requires_grad
+    assert set(held) == {m for m in detector.sat.backbone.modules() if isinstance(m, nn.BatchNorm2d)}
+
+    posts = tiny_mttv()[0]
+    with pytest.raises(StmineError, match="no part 'backbone'; its parts are vision, text, head"):
+        train_only(posts, MttvTrainer.parts, ["backbone"])
+    with pytest.raises(StmineError, match="nothing in vision can train"):
+        train_only(posts, MttvTrainer.parts, ["vision"])
 
 
 def test_a_pattern_that_finds_nothing_is_refused():

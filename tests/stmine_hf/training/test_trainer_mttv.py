@@ -93,7 +93,8 @@ def test_each_part_and_layer_has_its_rate(tmp_path):
         expected = {
             "classifier.weight": 2.0,
             "mttv.global_proj.bias": 2.0,
-            "mttv.vision_encoder.encoder.embedder.embedder.convolution.weight": 0.1,
+            "mttv.vision_encoder.encoder.encoder.stages.1.layers.0.layer.0.convolution.weight": 0.1,
+            "mttv.vision_encoder.encoder.embedder.embedder.convolution.weight": 0.1 * 0.8**2,
             "mttv.encoder.pooler.dense.weight": 0.5,
             layer.format(1): 0.5,
             layer.format(0): 0.5 * 0.8,

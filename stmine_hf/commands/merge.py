@@ -1,0 +1,36 @@
+"""`stmine merge`: an adapter and its base become one model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .terminal import JsonOption, print_json, prints_only_json, require_folder
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog="""[bold]Examples[/bold]
+
+  stmine merge outputs/fisvl-lora/best --out my-fisvl
+
+  stmine merge someone/sat-adapter --out my-detector"""
+)
+def merge(
+    adapter: Annotated[str, typer.Argument(metavar="ADAPTER", help="Adapter folder or Hub id, of any method.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write: safetensors, config, processor, code, card.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Make a whole model of an adapter and its base, which gives the same answers and needs no PEFT."""
+    from ..hub.merging import merge_adapter
+
+    require_folder(out)
+    with prints_only_json(as_json):
+        merged = merge_adapter(adapter, out)
+    if as_json:
+        print_json({"adapter": adapter, "out": str(out), **merged})
+    else:
+        print(f"Written: {out} ({merged['method']}, {merged['parameters']:,} parameters, base {merged['base']})")

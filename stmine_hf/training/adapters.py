@@ -1,0 +1,447 @@
+"""Adapters: a few per cent of new weights beside a model that stays as it is (PEFT), made, kept and resumed.
+
+The model keeps its class and its parts their names: PEFT's layers take their places inside it. What is left of a run
+is an adapter folder: the new weights, `adapter_config.json` with the base and its revision, the processor, a card.
+`stmine_hf.loading` and the Auto classes open it, `stmine merge` makes a whole model of it.
+
+Batch norms stay in evaluation mode while adapters train: their running statistics are buffers of the base, which an
+adapter does not hold, and moved ones would be lost with the run. Those inside heads that are saved whole are kept
+there with their statistics, and train as always.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers.utils import cached_file
+
+from ..errors import StmineError
+from .arguments import ZooTrainingArguments
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+logger = logging.getLogger(__name__)
+
+WEIGHTS, SETTINGS, CARD = "adapter_model.safetensors", "adapter_config.json", "README.md"
+BASE_FOLDER = "base"  # of a run whose start is no published model
+LARGEST_SHARE = 0.05  # of the base's parameters, up to which heads are saved whole
+_ADAPTER = "default"  # PEFT's name of the only adapter
+_PREFIX = "base_model.model."  # of every tensor in an adapter's file
+_ATTENTION = re.compile(r"\.(?:attention|attn|self_attn)\.(?:.+\.)?(?:query|key|value|dense|qkv|proj|[qkvo]_proj)$")
+# Fields that change what is learned, not what a model with given weights answers.
+_LEARNING_ONLY = re.compile(
+    r".*dropout.*|objective|(affiliation|scene|triplet|assigner|quality_focal|giou|distribution_focal)_.*"
+    r"|weighted_contrastive_from_epoch|one_centre_per_scene|(center_)?temperature_init|train_vision"
+    r"|skip_batches_without_boxes|class_prior|head_init_std|batch_norm_momentum"
+)
+_BOOKKEEPING = {"_name_or_path", "architectures", "auto_map", "custom_pipelines", "dtype", "transformers_version"}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What adapts a method's model.
+
+    Attributes:
+        encoders: parts whose attention projections get low-rank factors, or their pointwise convolutions where there
+            is no attention.
+        heads: groups of modules that are trained whole and saved in the adapter, if they are new (their weights start
+            at random) or if they fit: the adapter as a whole is to hold `LARGEST_SHARE` of the model at most. Of a
+            group that does not fit the linear layers get factors, as the encoders'.
+        rank: of the factors.
+    """
+
+    encoders: tuple[str, ...]
+    heads: tuple[tuple[str, ...], ...]
+    rank: int
+
+
+RECIPES = {
+    "fisvl": Recipe(
+        encoders=("vision_encoder", "text_encoder"),
+        heads=(("vision_proj", "text_proj", "conv_proj", "sensing", "graph", "head_img"),),
+        rank=8,
+    ),
+    "mttv": Recipe(
+        encoders=("mttv.encoder", "mttv.vision_encoder"),
+        heads=(("classifier",), ("mttv.global_proj", "mttv.region_proj")),
+        rank=8,
+    ),
+    "sat": Recipe(
+        encoders=("sat.backbone", "sat.neck", "head"),
+        heads=(("head.0.predictor", "head.1.predictor", "head.2.predictor"),),
+        rank=2,
+    ),
+}
+
+
+def has_adapter(model: Any) -> bool:
+    return bool(getattr(model, "_hf_peft_config_loaded", False))
+
+
+def add_adapter(
+    model: PreTrainedModel,
+    processor: Any,
+    args: ZooTrainingArguments,
+    source: str | None,
+    *,
+    resuming: bool = False,
+) -> PreTrainedModel:
+    """Put the adapter that `args.peft` asks for into a model; nothing else of it trains afterwards.
+
+    The base of the adapter is `source`, if the model is what lies there. Otherwise (fresh backbones, other classes,
+    another config, a toy) it is written to `<output_dir>/base`; a resumed run goes on from that.
+
+    Args:
+        model: as it is to be adapted.
+        processor: of the model, written beside a base.
+        args: `peft` and the `lora_` fields.
+        source: folder or Hub id that the model came from, if from one.
+        resuming: the run goes on from a checkpoint.
+
+    Returns:
+        The model, in training mode.
+
+    Raises:
+        StmineError: PEFT is missing, the settings do not fit it or the model.
+    """
+    known = AutoConfig.from_pretrained(source) if source else None
+    fresh = known is None or known.label2id != model.config.label2id
+    base, revision = source, _commit(source) if source else None
+    if known is None or _design(known) != _design(model.config):
+        folder, revision = Path(args.output_dir or ".").resolve() / BASE_FOLDER, None
+        base = str(folder)
+        with args.main_process_first(desc="writing the adapter's base"):
+            if resuming and (folder / "config.json").is_file():
+                model.load_state_dict(type(model).from_pretrained(folder).state_dict())
+            elif args.should_save:
+                model.save_pretrained(folder)
+                processor.save_pretrained(folder)
+    config = build_config(model, args, fresh=fresh)
+    size = sum(parameter.numel() for parameter in model.parameters())
+    try:
+        model.add_adapter(config)
+    except Exception as error:
+        raise StmineError(f"peft {args.peft}: {' '.join(str(error).split())[:400]}") from error
+    config.base_model_name_or_path, config.revision = base, revision
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise StmineError(f"peft {args.peft}: nothing of the model trains with it.")
+    kept = sum(tensor.numel() for tensor in adapter_weights(model).values())
+    logger.info(
+        "Adapter (%s) on %s: %s of %s values train and are saved, %.1f %%.",
+        *(_kind(config), base, f"{kept:,}", f"{size:,}", 100 * kept / size),
+    )
+    return model.train()
+
+
+def build_config(model: PreTrainedModel, args: ZooTrainingArguments, *, fresh: bool = False) -> PeftConfig:
+    """The PEFT configuration that `args` asks for; what it leaves open follows from the model's `Recipe`.
+
+    Args:
+        model: without an adapter.
+        args: `peft` and the `lora_` fields.
+        fresh: the heads' weights start at random.
+
+    Raises:
+        StmineError: PEFT is missing, or an unreadable, unknown or unsuitable configuration.
+    """
+    try:
+        from peft import PEFT_TYPE_TO_CONFIG_MAPPING
+    except ImportError as error:
+        raise StmineError('--peft needs PEFT: pip install "stmine-hf[train]".') from error
+
+    given: dict[str, Any] = {} if args.peft == "lora" else _read_settings(Path(str(args.peft)))
+    kind = str(given.pop("peft_type", "LORA")).upper()
+    kinds: dict[str, Any] = {
+        str(getattr(name, "value", name)): config for name, config in PEFT_TYPE_TO_CONFIG_MAPPING.items()
+    }
+    if kind not in kinds:
+        raise StmineError(f"{args.peft}: no PEFT method is named {kind!r}; there are {', '.join(sorted(kinds))}.")
+    fields = {item.name for item in dataclasses.fields(kinds[kind]) if item.init}
+    if unknown := sorted(set(given) - fields):
+        raise StmineError(f"{args.peft}: {kind} has no field {', '.join(unknown)}.")
+    if "target_modules" not in fields:
+        raise StmineError(f"{args.peft}: {kind} changes no layers of a model, so it does not fit these models.")
+    recipe = RECIPES[model.config.model_type]
+    if kind == "LORA":
+        given["r"] = args.lora_rank or given.get("r") or recipe.rank
+        given["lora_alpha"] = args.lora_alpha or given.get("lora_alpha") or 2 * given["r"]
+    rank = given.get("r") or recipe.rank
+    if args.lora_targets:
+        given["target_modules"] = list(args.lora_targets)
+    targets, whole = choose_modules(model, recipe, rank, fresh=fresh, targets=given.get("target_modules"))
+    if given.get("target_modules") is None:
+        given["target_modules"] = targets
+    if "modules_to_save" in fields:
+        given.setdefault("modules_to_save", whole or None)
+    try:
+        return kinds[kind](**given)
+    except (TypeError, ValueError) as error:
+        raise StmineError(f"{args.peft}: {' '.join(str(error).split())}") from error
+
+
+def choose_modules(
+    model: nn.Module,
+    recipe: Recipe,
+    rank: int,
+    *,
+    fresh: bool = False,
+    targets: Sequence[str] | str | None = None,
+) -> tuple[list[str], list[str]]:
+    """Which layers get factors, and which modules are trained whole; see `Recipe`.
+
+    Args:
+        rank: of the factors.
+        fresh: the heads are new.
+        targets: layers chosen otherwise, whose factors are not counted.
+
+    Returns:
+        Names of layers, names of modules; no layer lies in a module.
+    """
+    modules = dict(model.named_modules())
+    trained_apart = getattr(model.config, "train_vision", True)  # MTTV's visual encoder is frozen for good without it
+    encoders = [part for part in recipe.encoders if trained_apart or not part.endswith("vision_encoder")]
+    chosen = [name for part in encoders if modules.get(part) is not None for name in _projections(modules, part)]
+    groups = [_single(modules, group) for group in recipe.heads]
+    chosen = [name for name in chosen if not _within(name, [head for group in groups for head in group])]
+    chosen += [name for group in groups for name in _layers(modules, group)]
+
+    def cost(layers: Iterable[str], heads: Iterable[str]) -> int:
+        factors = 0 if targets else sum(rank * sum(modules[name].weight.shape[:2]) for name in layers)
+        return factors + sum(tensor.numel() for name in heads for tensor in modules[name].state_dict().values())
+
+    most = LARGEST_SHARE * sum(parameter.numel() for parameter in model.parameters())
+    whole: list[str] = []
+    for group in groups:
+        rest = [name for name in chosen if not _within(name, group)]
+        if fresh or cost(rest, [*whole, *group]) <= most:
+            chosen, whole = rest, [*whole, *group]
+    return chosen, whole
+
+
+def held_norms(model: nn.Module) -> list[nn.Module]:
+    """The batch norms to keep in evaluation mode: all but those of modules that the adapter saves whole."""
+    return [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and ".modules_to_save." not in name
+    ]
+
+
+def adapter_weights(model: PreTrainedModel, state_dict: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What an adapter folder holds of a model (or of its given state), by the model's names."""
+    from peft import get_peft_model_state_dict
+
+    # The embeddings are those of the base; to ask whether they were resized, PEFT would call the Hub.
+    return get_peft_model_state_dict(model, state_dict=state_dict, save_embedding_layers=False)
+
+
+def save_adapter(
+    model: PreTrainedModel, processor: Any, folder: str | Path, state_dict: dict[str, Any] | None = None
+) -> None:
+    """Write an adapter folder: weights, PEFT's settings, the processor, a card.
+
+    Args:
+        model: with an adapter (`add_adapter`).
+        processor: the model's; None leaves it out.
+        folder: made if need be.
+        state_dict: the model's, where it had to be gathered from several processes.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = adapter_weights(model, state_dict)
+    save_file({_PREFIX + name: tensor.contiguous() for name, tensor in weights.items()}, folder / WEIGHTS)
+    config = model.peft_config[_ADAPTER]
+    config.save_pretrained(str(folder))
+    if processor is not None:
+        processor.save_pretrained(folder)
+    (folder / CARD).write_text(adapter_card(model), encoding="utf-8")
+
+
+def load_adapter_weights(model: PreTrainedModel, folder: str | Path) -> None:
+    """Give the adapter in a model the weights of an adapter folder, exactly.
+
+    Raises:
+        StmineError: no adapter there, or one of other layers.
+    """
+    from peft import set_peft_model_state_dict
+
+    file = Path(folder) / WEIGHTS
+    if not file.is_file():
+        raise StmineError(f"{folder}: no {WEIGHTS} to go on from; was this run started without --peft?")
+    weights = {name.removeprefix(_PREFIX): tensor for name, tensor in load_file(file).items()}
+    own = adapter_weights(model)
+    differing = sorted({name for name in {*weights, *own} if _shape(weights, name) != _shape(own, name)})
+    if differing:
+        raise StmineError(
+            f"{folder}: its adapter is another one than the settings make: {len(differing)} tensors differ "
+            f"({', '.join(differing[:2])}). Resume with the settings of the run (config.yaml)."
+        )
+    set_peft_model_state_dict(model, weights)
+
+
+def adapter_card(model: PreTrainedModel) -> str:
+    """The README.md of an adapter folder: base and revision, how to load it, how to make a whole model of it."""
+    config = model.peft_config[_ADAPTER]
+    base, revision = str(config.base_model_name_or_path), config.revision
+    kind, method = _kind(config), model.config.model_type
+    kept = sum(tensor.numel() for tensor in adapter_weights(model).values())
+    size = sum(p.numel() for name, p in model.named_parameters() if not _added(name))
+    auto, task, command = _DOORS[method]
+    local = Path(base).is_dir()
+    header = {
+        **({} if local else {"base_model": base, "base_model_relation": "adapter"}),
+        "library_name": "peft",
+        "pipeline_tag": task,
+        "tags": ["custom_code", kind.lower(), method],
+    }
+    pinned = f', revision="{revision}"' if revision else ""
+    if local:
+        where = (
+            "the folder `base` of the run that made this adapter. It is no published model: publish it and write its "
+            f"id into `{SETTINGS}` (`base_model_name_or_path`), or publish the merged model instead"
+        )
+        base = "BASE"
+    else:
+        where = f"`{base}`" + (f" at revision `{revision}`" if revision else "")
+    return f"""---
+{yaml.safe_dump(header, sort_keys=False).strip()}
+---
+
+# {kind} adapter of a {method.upper()} model
+
+{kept:,} values beside the {size:,} parameters of the base ({100 * kept / size:.1f} %). The base is {where}.
+
+```python
+from transformers import {auto}
+
+model = {auto}.from_pretrained("ADAPTER", trust_remote_code=True)
+```
+
+`ADAPTER` is this folder or its id on the Hub. This reads the base as it is today; with the base as it was in training:
+
+```python
+from peft import PeftModel
+from transformers import {auto}
+
+base = {auto}.from_pretrained("{base}", trust_remote_code=True{pinned})
+model = PeftModel.from_pretrained(base, "ADAPTER")
+```
+
+The `stmine` command takes the folder wherever it takes a model, on the base as it was, and makes a whole model of it:
+
+```bash
+{command}
+stmine merge ADAPTER --out MERGED
+```
+"""
+
+
+_DOORS = {
+    "fisvl": ("AutoModel", "zero-shot-image-classification", "stmine index PICTURES --model ADAPTER --out my.index"),
+    "mttv": (
+        "AutoModelForSequenceClassification",
+        "text-classification",
+        'stmine classify --text "..." --image photo.jpg --model ADAPTER',
+    ),
+    "sat": ("AutoModelForObjectDetection", "object-detection", "stmine detect PICTURES --model ADAPTER --out found"),
+}
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    """A PEFT configuration from a JSON or YAML file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except OSError as error:
+        raise StmineError(
+            f"peft must be lora, or a JSON or YAML file with a PEFT configuration; {path}: {error.strerror}."
+        ) from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise StmineError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise StmineError(f"{path} must hold the fields of a PEFT configuration, found {type(content).__name__}.")
+    of_a_run = {"base_model_name_or_path", "revision", "auto_mapping", "inference_mode", "peft_version"}
+    return {name: value for name, value in content.items() if name not in of_a_run}
+
+
+def _projections(modules: dict[str, nn.Module], part: str) -> list[str]:
+    """The attention projections of a part, or its pointwise convolutions if it has no attention."""
+    inside = [name for name in modules if name.startswith(f"{part}.")]
+    attention = [name for name in inside if isinstance(modules[name], nn.Linear) and _ATTENTION.search(name)]
+    return attention or [name for name in inside if _pointwise(modules[name])]
+
+
+def _layers(modules: dict[str, nn.Module], heads: Iterable[str]) -> list[str]:
+    """The linear layers of heads, pointwise convolutions included."""
+    return [
+        name
+        for name in modules
+        if _within(name, heads) and (isinstance(modules[name], nn.Linear) or _pointwise(modules[name]))
+    ]
+
+
+def _pointwise(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.groups == 1
+
+
+def _single(modules: dict[str, nn.Module], names: Iterable[str]) -> list[str]:
+    """The modules of these names that are there; lists, which cannot be wrapped, by their entries."""
+    found: list[str] = []
+    for name in names:
+        module = modules.get(name)
+        if isinstance(module, nn.ModuleList):
+            found += [f"{name}.{index}" for index in range(len(module))]
+        elif module is not None:
+            found.append(name)
+    return found
+
+
+def _within(name: str, parts: Iterable[str]) -> bool:
+    return any(name == part or name.startswith(f"{part}.") for part in parts)
+
+
+def _kind(config: PeftConfig) -> str:
+    """`LORA`, `IA3` ..."""
+    return str(getattr(config.peft_type, "value", config.peft_type))
+
+
+def _added(name: str) -> bool:
+    """Whether a parameter was put there by PEFT."""
+    return f".{_ADAPTER}" in name
+
+
+def _shape(tensors: dict[str, Any], name: str) -> Any:
+    return tensors[name].shape if name in tensors else None
+
+
+def _design(config: PreTrainedConfig) -> dict[str, Any]:
+    """What of a config the answers of a model with given weights depend on."""
+
+    def plain(fields: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: plain(value) if isinstance(value, dict) else value
+            for name, value in fields.items()
+            if name not in _BOOKKEEPING and not _LEARNING_ONLY.fullmatch(str(name))
+        }
+
+    return json.loads(json.dumps(plain(config.to_dict()), default=str))
+
+
+def _commit(source: str) -> str | None:
+    """The commit of a Hub repository that is used here; None for a folder."""
+    if Path(source).is_dir():
+        return None
+    file = Path(cached_file(source, "config.json"))
+    return file.parent.name if file.parent.parent.name == "snapshots" else None
