@@ -41,7 +41,7 @@ SHIPPED = [
         ("--toy_model true --scaling_tau -1", "scaling_tau must not be negative"),
         ("--toy_model true --released_optimizer true", "max_grad_norm is 1.0: set max_grad_norm: 0"),
         ("--toy_model true --train_sampling_strategy batch_rebalance", "must be random or group_by_length"),
-        ("--toy_model true --eval_strategy no --early_stopping_patience 3", "need validation, but eval_strategy"),
+        ("--toy_model true --eval_strategy no --early_stopping_patience 3", "needs validation, but eval_strategy"),
     ],
 )
 def test_mistakes_are_explained(options, message):
