@@ -30,8 +30,10 @@ from stmine_hf.modeling.fisvl.processing_fisvl import FisvlImageProcessor
 from stmine_hf.training.adapters import add_adapter
 from stmine_hf.training.arguments import parse_arguments, save_arguments
 from stmine_hf.training.arguments_fisvl import FisvlDataArguments, FisvlModelArguments, FisvlTrainingArguments
+from stmine_hf.training.card import RunCard
 from stmine_hf.training.checkpoints import resume_point
 from stmine_hf.training.collator_fisvl import CaptionedPictures, FisvlCollator
+from stmine_hf.training.publishing import publish_best
 from stmine_hf.training.script import run_script
 from stmine_hf.training.toy_model_fisvl import build_toy_fisvl
 from stmine_hf.training.trainer import BEST_FOLDER, take_rows
@@ -86,6 +88,7 @@ def main() -> None:
         data_collator=collator,
         processing_class=processor,
     )
+    trainer.card = RunCard("fisvl", model_args, data_args, args)
     trainer.train(resume_from_checkpoint=resume)
 
     # 6. Write up.
@@ -99,6 +102,7 @@ def main() -> None:
         )
         plot_curves(output_dir / "curves.png", history, METRICS, "validation recall, %")
         print_summary(best_evaluation(history, METRICS[0]), output_dir)
+        publish_best(output_dir / BEST_FOLDER, args)
 
 
 def build_model(args: FisvlModelArguments, train_rows) -> tuple[FisvlModel, FisvlProcessor]:

@@ -31,8 +31,10 @@ from stmine_hf.posts.detectors import load_detector
 from stmine_hf.training.adapters import add_adapter
 from stmine_hf.training.arguments import parse_arguments, save_arguments
 from stmine_hf.training.arguments_mttv import MttvDataArguments, MttvModelArguments, MttvTrainingArguments
+from stmine_hf.training.card import RunCard
 from stmine_hf.training.checkpoints import resume_point
 from stmine_hf.training.collator_mttv import MttvCollator, Posts, keep_modalities, kept_features
+from stmine_hf.training.publishing import publish_best
 from stmine_hf.training.script import run_script
 from stmine_hf.training.toy_model_mttv import build_toy_mttv
 from stmine_hf.training.trainer import BEST_FOLDER, take_rows
@@ -99,6 +101,7 @@ def main() -> None:
         detector=detector,
         features=features,
     )
+    trainer.card = RunCard("mttv", model_args, data_args, args)
     trainer.train(resume_from_checkpoint=resume)
 
     # 6. Scale the classes by their validation recalls, if asked for, and write up.
@@ -114,6 +117,7 @@ def main() -> None:
             output_dir / "curves.png", history, list(dict.fromkeys([metric, "accuracy", "macro_f1"])), "validation"
         )
         print_summary(best_evaluation(history, metric), scaled, output_dir)
+        publish_best(output_dir / BEST_FOLDER, args)
 
 
 def build_model(args: MttvModelArguments, train_rows) -> tuple[MttvForSequenceClassification, MttvProcessor]:

@@ -30,8 +30,10 @@ from stmine_hf.errors import StmineError
 from stmine_hf.training.adapters import add_adapter
 from stmine_hf.training.arguments import parse_arguments, save_arguments
 from stmine_hf.training.arguments_sat import SatDataArguments, SatModelArguments, SatTrainingArguments
+from stmine_hf.training.card import RunCard
 from stmine_hf.training.checkpoints import resume_point
 from stmine_hf.training.collator_sat import BoxedPictures, SatCollator, first_batches
+from stmine_hf.training.publishing import publish_best
 from stmine_hf.training.script import run_script
 from stmine_hf.training.toy_model_sat import build_toy_sat
 from stmine_hf.training.trainer import BEST_FOLDER, take_rows
@@ -93,6 +95,7 @@ def main() -> None:
         data_collator=collator,
         processing_class=processor,
     )
+    trainer.card = RunCard("sat", model_args, data_args, args)
     trainer.train(resume_from_checkpoint=resume)
 
     # 6. Write up.
@@ -108,6 +111,7 @@ def main() -> None:
         write_results(output_dir / "results.json", history, METRICS[0], **facts)
         plot_curves(output_dir / "curves.png", history, METRICS, "validation average precision")
         print_summary(best_evaluation(history, METRICS[0]), output_dir)
+        publish_best(output_dir / BEST_FOLDER, args)
 
 
 def build_model(args: SatModelArguments, names: list[str]) -> SatForObjectDetection:

@@ -353,7 +353,7 @@ class FisvlModel(FisvlPreTrainedModel):
             if image_embeds is None or text_embeds is None:
                 raise ValueError("FisvlModel: the loss needs pixel_values and input_ids; one of them is missing.")
             pairs = image_embeds if image_index is None else image_embeds[image_index]  # (T, D)
-            loss, loss_dict = self._loss(pairs, text_embeds, image_ids, scene_labels, caption_weights, epoch)
+            loss, loss_dict = self.loss_on_embeds(pairs, text_embeds, image_ids, scene_labels, caption_weights, epoch)
         outputs = FisvlOutput(
             loss=loss,
             loss_dict=loss_dict,
@@ -364,16 +364,24 @@ class FisvlModel(FisvlPreTrainedModel):
         )
         return outputs.to_tuple() if return_dict is False else outputs
 
-    def _loss(
+    def loss_on_embeds(
         self,
         image_embeds: Tensor,
         text_embeds: Tensor,
-        image_ids: Tensor | None,
-        scene_labels: Tensor | None,
-        caption_weights: Tensor | None,
-        epoch: int,
+        image_ids: Tensor | None = None,
+        scene_labels: Tensor | None = None,
+        caption_weights: Tensor | None = None,
+        epoch: int = 0,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The objective on the joint batch of all processes: its value and each term, unweighted."""
+        """The objective on the joint batch of all processes.
+
+        Args:
+            image_embeds (`Tensor` of shape `(T, D)`): of the picture of each sentence, of unit length.
+            text_embeds (`Tensor` of shape `(T, D)`): likewise; the other arguments are those of `forward`.
+
+        Returns:
+            Its value, and each term, unweighted.
+        """
         if len(image_embeds) != len(text_embeds):
             raise ValueError(
                 f"FisvlModel: the loss needs as many pictures as sentences (row i belongs to row i), found "

@@ -62,6 +62,18 @@ class Pushed:
     tag: str | None
 
 
+def require_login(repo: str) -> None:
+    """Ask the Hub who is logged in, before the work that is to be pushed to `repo`.
+
+    Raises:
+        PublishError: nobody, a token that is not valid, or no connection.
+    """
+    from huggingface_hub import HfApi
+
+    with _told(repo):
+        HfApi().whoami()
+
+
 def plan(folder: str | Path, repo: str, kind: Kind, *, revision: str = "main") -> Plan:
     """Compare a folder with a branch of a repository; nothing is sent but questions.
 

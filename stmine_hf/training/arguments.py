@@ -60,6 +60,9 @@ class ZooTrainingArguments(TrainingArguments):
         default=0.0,
         metadata={"help": "Evaluate and keep an exponential mean of the weights with this decay (0: off)."},
     )
+    push_dry_run: bool = field(
+        default=False, metadata={"help": "At the end, list what push_to_hub would send, and send nothing."}
+    )
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "Stop after N evaluations in a row without a better metric."}
     )
@@ -88,6 +91,8 @@ class ZooTrainingArguments(TrainingArguments):
         super().__post_init__()
         if self.fp16 and self.device.type == "cpu":
             raise StmineError("fp16 needs a GPU, this run is on the CPU: use bf16, or neither.")
+        if (self.push_to_hub or self.push_dry_run) and not (self.hub_model_id and "/" in self.hub_model_id):
+            raise StmineError(f"push_to_hub needs hub_model_id: organisation/name, got {self.hub_model_id!r}.")
         if self.load_best_model_at_end:
             raise StmineError("load_best_model_at_end is not for here: output_dir/best holds the best model anyway.")
         if self.early_stopping_patience is not None and self.eval_strategy == "no":
@@ -143,14 +148,20 @@ def parse_arguments(dataclasses: Sequence[Any], argv: Sequence[str] | None = Non
 
 
 def save_arguments(path: str | Path, *arguments: Any) -> None:
-    """Write the resolved settings as a YAML file that `--config` reads back; fields at their default are left out."""
+    """Write the resolved settings as a YAML file that `--config` reads back."""
+    text = yaml.safe_dump(resolved_arguments(*arguments), sort_keys=False)
+    Path(path).write_text(text, encoding="utf-8")
+
+
+def resolved_arguments(*arguments: Any) -> dict[str, Any]:
+    """The settings by name, without fields at their default and without the token."""
     resolved: dict[str, Any] = {}
     for group in arguments:
         for item in fields(group):
             value = getattr(group, item.name)
-            if item.init and not _is_default(item, value):
+            if item.init and item.name != "hub_token" and not _is_default(item, value):
                 resolved[item.name] = _plain(value)
-    Path(path).write_text(yaml.safe_dump(resolved, sort_keys=False), encoding="utf-8")
+    return resolved
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

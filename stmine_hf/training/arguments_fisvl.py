@@ -112,9 +112,21 @@ class FisvlTrainingArguments(ZooTrainingArguments):
         default=False,
         metadata={"help": "Schedule over ceil(samples / batch) steps an epoch although the last batch is dropped."},
     )
+    gradient_cache_chunk: int = field(
+        default=0,
+        metadata={
+            "help": "Encode a batch N samples at a time: the loss of the whole batch in the memory of N samples, for "
+            "a third more work (0: off). Batch norms that train measure on N samples."
+        },
+    )
     freeze_conv: bool = field(
         default=False, metadata={"help": "Freeze the convolutional encoder and its sensing module (as released)."}
     )
     freeze_vision_stages: int = field(
         default=0, metadata={"help": "Freeze the image encoder's embedding and its first N - 1 stages (0: none)."}
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.gradient_cache_chunk < 0:
+            raise StmineError(f"gradient_cache_chunk must not be negative, got {self.gradient_cache_chunk}.")

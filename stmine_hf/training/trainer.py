@@ -25,6 +25,7 @@ from ..errors import StmineError
 from .adapters import has_adapter, held_norms, load_adapter_weights, save_adapter
 from .arguments import ZooTrainingArguments
 from .batch_rows import ROWS, WithRows, is_broken, report_batch
+from .card import RunCard
 from .checkpoints import UNFINISHED, free_space, is_write_failure, last_checkpoint, mend, put_in_place, remove_oldest
 from .ema import WeightEma
 from .interruption import Interrupted, StopSignals, leaving_signals_to_parent
@@ -92,6 +93,7 @@ class ZooTrainer(Trainer):
         self.ema = WeightEma(model, args.ema_decay) if args.ema_decay else None
         self._terms: dict[str, Tensor] = {}
         self._terms_steps = 0
+        self.card: RunCard | None = None  # written beside the best weights
         self._folder: str | None = None  # of checkpoints, while one is being written
         self._signals = StopSignals()
         self._stopping: int | None = None  # the signal that the run is being left for
@@ -170,12 +172,16 @@ class ZooTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        for norm in self._frozen_norms:  # `training_step` has just set the whole model to train mode
-            norm.eval()
+        self.hold_norms()
         rows = inputs.pop(ROWS, None)
         outputs = model(**inputs, **self.model_inputs())
         self.note_terms(outputs, inputs, rows)
         return (outputs.loss, outputs) if return_outputs else outputs.loss
+
+    def hold_norms(self) -> None:
+        """Frozen batch norms back to eval mode: a step has just set the whole model to train mode."""
+        for norm in self._frozen_norms:
+            norm.eval()
 
     def note_terms(self, outputs: Any, inputs: dict[str, Any], rows: Tensor | None) -> None:
         """Add the terms of the loss to what is logged.
@@ -243,6 +249,17 @@ class ZooTrainer(Trainer):
             self.optimizer = kind(groups, **options)
         return self.optimizer
 
+    # ---- the Hub: nothing goes there before the end ----
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        from ..hub.push import require_login
+
+        if self.is_world_process_zero():
+            require_login(self.args.hub_model_id or "")  # hours before it is needed
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        pass
+
     # ---- evaluation and the best model ----
 
     def evaluate(
@@ -307,6 +324,9 @@ class ZooTrainer(Trainer):
                     part.save_pretrained(new)
             if report is not None:
                 report.save(new)
+            if self.card is not None:
+                metrics = None if report is None else report.metrics
+                self.card.write(new, self.network, metrics, self.state.global_step, self.state.max_steps)
             put_in_place(output_dir, BEST_FOLDER)
         except Exception as error:
             if not is_write_failure(error):

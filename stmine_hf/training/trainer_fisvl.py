@@ -7,12 +7,15 @@ import re
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import StmineError
+from ..modeling.fisvl.modeling_fisvl import FisvlOutput
 from .arguments import ZooTrainingArguments
 from .arguments_fisvl import FisvlTrainingArguments
+from .batch_rows import ROWS
 from .evaluation_fisvl import RetrievalReport, evaluate_retrieval
+from .gradient_cache import average_gradients, cached_step, split_batch
 from .parameters import freeze_batchnorm, freeze_by_name, layer_multipliers
 from .trainer import ZooTrainer
 
@@ -25,6 +28,7 @@ class FisvlTrainer(ZooTrainer):
     """
 
     args: FisvlTrainingArguments
+    network: Any
     parts = {"vision": ["vision_encoder.", "conv_encoder."], "text": ["text_encoder."]}  # noqa: RUF012
 
     def measure(self, rows: Any) -> RetrievalReport:
@@ -38,6 +42,39 @@ class FisvlTrainer(ZooTrainer):
 
     def model_inputs(self) -> dict[str, Any]:
         return {"epoch": self.current_epoch, "return_loss": True}
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        chunk = self.args.gradient_cache_chunk
+        if not chunk:
+            return super().training_step(model, inputs, num_items_in_batch)
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise StmineError("gradient_cache_chunk works on one process or with DDP, not with FSDP or DeepSpeed.")
+        model.train()
+        self.hold_norms()
+        inputs = self._prepare_inputs(inputs)
+        rows, pictures = inputs.pop(ROWS, None), inputs.get("image_index")
+        labels = [inputs.get(name) for name in ("image_ids", "scene_labels", "caption_weights")]
+        share = self.current_gradient_accumulation_steps
+
+        def loss_of(image_embeds: Tensor, text_embeds: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+            pairs = image_embeds if pictures is None else image_embeds[pictures]
+            return self.network.loss_on_embeds(pairs, text_embeds, *labels, epoch=self.current_epoch)
+
+        with self.accelerator.no_sync(model):
+            loss, terms, image_embeds, text_embeds = cached_step(
+                model,
+                self.network,
+                list(split_batch(inputs, chunk)),
+                loss_of,
+                lambda carried: self.accelerator.backward(carried / share),
+            )
+        found = FisvlOutput(loss=loss, loss_dict=terms, image_embeds=image_embeds, text_embeds=text_embeds)
+        self.note_terms(found, inputs, rows)
+        if self.args.world_size > 1 and self.accelerator.sync_gradients:
+            average_gradients(self.network)
+        return loss / share
 
     def lr_multipliers(self) -> dict[str, float]:
         args, network = self.args, self.network

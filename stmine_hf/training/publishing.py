@@ -1,0 +1,36 @@
+"""The end of a run with `--push_to_hub`: its best weights become a repository, or what would is shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .arguments import ZooTrainingArguments
+
+
+def publish_best(folder: str | Path, args: ZooTrainingArguments) -> None:
+    """Push a folder of weights, code, processor, scores and card as `args` say, or list its files.
+
+    Args:
+        folder: complete, as a trainer leaves `best/`.
+        args: with `push_to_hub` or `push_dry_run`; without either nothing happens.
+
+    Raises:
+        PublishError: the Hub refuses; the message says why.
+    """
+    from ..hub.push import push
+    from ..hub.repository import PublishError, files_in
+
+    folder, repo = Path(folder), args.hub_model_id or ""
+    if args.push_dry_run:
+        names = files_in(folder)
+        total = sum((folder / name).stat().st_size for name in names)
+        print(f"--push_to_hub would make {repo} of these {len(names)} files, {total / 1e6:.1f} MB:")
+        for name in names:
+            print(f"  {(folder / name).stat().st_size:>12,}  {name}")
+    elif args.push_to_hub:
+        try:
+            pushed = push(folder, repo, "model", private=bool(args.hub_private_repo))
+        except PublishError as error:
+            again = f"The weights are in {folder}; try again with: stmine publish push {folder} --repo {repo}"
+            raise PublishError(f"{error} {again}") from error
+        print(f"Pushed {len(pushed.plan.changes)} files: {pushed.url}")

@@ -1,0 +1,122 @@
+"""The card beside the best weights says what it must, its code runs, and what is pushed is complete."""
+
+import json
+import subprocess
+
+import pytest
+from huggingface_hub import ModelCard
+from PIL import Image
+from trainers import ROOT, TRAINERS, accelerate_launch, environment
+from transformers import AutoModel
+
+from stmine_hf.errors import StmineError
+from stmine_hf.training.arguments_fisvl import FisvlDataArguments, FisvlModelArguments
+from stmine_hf.training.arguments_mttv import MttvDataArguments, MttvModelArguments
+from stmine_hf.training.arguments_sat import SatDataArguments, SatModelArguments, SatTrainingArguments
+from stmine_hf.training.card import METHODS, RunCard
+from stmine_hf.training.publishing import publish_best
+
+ARGUMENTS = {
+    "fisvl": (FisvlModelArguments, FisvlDataArguments, "rsicd"),
+    "mttv": (MttvModelArguments, MttvDataArguments, "weibo"),
+    "sat": (SatModelArguments, SatDataArguments, "someone/boxes"),
+}
+
+
+@pytest.mark.parametrize("method", ARGUMENTS)
+def test_a_card_has_the_facts_of_the_run_and_code_that_runs(tmp_path, monkeypatch, method, capsys):
+    (tmp_path / "start").mkdir()
+    model, data, dataset = ARGUMENTS[method]
+    run = TRAINERS[method](tmp_path / "my-run", eval_strategy="epoch", num_train_epochs=1, seed=7)
+    run.card = RunCard(
+        method,
+        model(model_name_or_path=str(tmp_path / "start")),
+        data(dataset=dataset, data_dir=str(tmp_path / "data")),
+        run.args,
+        script=f"examples/train_{method}.py",
+    )
+    run.train()
+    best = tmp_path / "my-run" / "best"
+    card = ModelCard.load(best / "README.md")
+    assert (card.data.library_name, card.data.pipeline_tag) == ("transformers", METHODS[method].task)
+    assert card.data.datasets == (["someone/boxes"] if method == "sat" else None)
+    assert {"custom_code", method} <= set(card.data.tags)
+    scores = json.loads((best / "results.json").read_text())["metrics"]
+    for result in card.data.eval_results:
+        assert result.metric_value == pytest.approx(scores[result.metric_type], abs=1e-4)
+        assert f"| `{result.metric_type}` | {scores[result.metric_type]:.4f} |" in card.text
+    assert len(card.data.eval_results) == len(METHODS[method].metrics)
+    for fact in ("# my-run", "from `start` on", f"accelerate launch examples/train_{method}.py --config config.yaml"):
+        assert fact in card.text
+    for fact in ("seed: 7", "learning_rate: ", "num_train_epochs: 1", "transformers ", "(4 of 4)"):
+        assert fact in card.text
+    assert str(tmp_path) not in card.text  # nobody's folders
+
+    # Its code, with the folder in the place of the id.
+    code = card.text.split("```python\n")[1].split("```")[0]
+    assert len([line for line in code.splitlines() if line]) <= 6
+    Image.new("RGB", (64, 48), "green").save(tmp_path / "picture.jpg")
+    monkeypatch.chdir(tmp_path)
+    exec(code.replace('"my-run"', repr(str(best))), {})
+    assert capsys.readouterr().out
+
+
+def test_a_card_names_hub_models_as_its_base_and_a_run_without_scores(tmp_path):
+    args = SatTrainingArguments(output_dir=str(tmp_path), use_cpu=True, hub_model_id="me/mine")
+    data = SatDataArguments(dataset="coco_json", data_dir="data/coco")
+    card = RunCard("sat", SatModelArguments(model_name_or_path="stmine-hf/sat-coco-small"), data, args)
+    card.write(tmp_path, TRAINERS["sat"](tmp_path).network, None, 10, 20)
+    written = ModelCard.load(tmp_path / "README.md")
+    assert written.data.base_model == ["stmine-hf/sat-coco-small"] and written.data.eval_results is None
+    assert "# mine" in written.text and 'model="me/mine"' in written.text
+    assert "None: the run was not evaluated. These are the weights after step 10 of 20." in written.text
+
+
+def test_a_dry_run_lists_and_a_missing_name_is_told(tmp_path, capsys):
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / "README.md").write_text("card")
+    args = SatTrainingArguments(
+        output_dir=str(tmp_path), use_cpu=True, push_dry_run=True, push_to_hub=True, hub_model_id="me/mine"
+    )
+    publish_best(tmp_path / "best", args)
+    out = capsys.readouterr().out
+    assert "would make me/mine of these 1 files" in out and out.endswith("           4  README.md\n")
+    for name in (None, "mine"):
+        with pytest.raises(StmineError, match="push_to_hub needs hub_model_id: organisation/name"):
+            SatTrainingArguments(output_dir=str(tmp_path), use_cpu=True, push_to_hub=True, hub_model_id=name)
+
+
+@pytest.mark.slow
+def test_a_script_pushes_its_best_weights_whole(tmp_path, hub):
+    """To a Hub on this machine; before that, one who is not logged in hears of it before the training."""
+    options = {
+        "config": ROOT / "examples" / "configs" / "sat_toy.yaml",
+        "output_dir": tmp_path / "run",
+        "dataset_options": '{"count": 40, "size": 64}',
+        "num_train_epochs": 1,
+        "disable_tqdm": "true",
+        "push_to_hub": "true",
+        "hub_model_id": "stmine-hf/pushed",
+        "hub_token": "hf_secret",
+    }
+    command = [*accelerate_launch(), str(ROOT / "examples" / "train_sat.py")]
+    command += [str(part) for key, value in options.items() for part in (f"--{key}", value)]
+
+    def launch(**more):
+        env = {**environment(), **hub.environment(tmp_path / "home", **more)}
+        return subprocess.run(command, env=env, capture_output=True, text=True, cwd=tmp_path, timeout=600)
+
+    refused = launch(token=None)
+    assert refused.returncode != 0 and "error: Nobody is logged in" in refused.stderr, refused.stderr[-3000:]
+    assert not (tmp_path / "run" / "best").exists()
+    done = launch()
+    assert done.returncode == 0, done.stderr[-3000:]
+    best = tmp_path / "run" / "best"
+    assert f"Pushed {len(list(best.iterdir()))} files: {hub.url}/stmine-hf/pushed" in done.stdout
+    pushed = hub.files("stmine-hf/pushed")
+    assert pushed == {file.name: file.read_bytes() for file in best.iterdir()}
+    assert {"README.md", "config.json", "model.safetensors", "modeling_sat.py", "preprocessor_config.json"} <= set(
+        pushed
+    )
+    assert "hf_secret" not in (tmp_path / "run" / "config.yaml").read_text()
+    AutoModel.from_pretrained(best, trust_remote_code=True)
