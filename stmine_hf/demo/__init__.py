@@ -1,0 +1,26 @@
+"""What a visitor tries: search, post checker, detector, and the three at work on one event; no user interface.
+
+Every door takes texts, PIL pictures or files of them, and raises `StmineError` with words for the visitor.
+"""
+
+from __future__ import annotations
+
+from .event import Event, EventDesk
+from .objects import FoundInVideo, FoundObjects, ObjectFinder
+from .posts import MovedRegion, MovedWord, PostCheck, PostChecker, WhatIf
+from .searching import Match, PictureSearch
+
+__all__ = [
+    "Event",
+    "EventDesk",
+    "FoundInVideo",
+    "FoundObjects",
+    "Match",
+    "MovedRegion",
+    "MovedWord",
+    "ObjectFinder",
+    "PictureSearch",
+    "PostCheck",
+    "PostChecker",
+    "WhatIf",
+]

@@ -1,0 +1,53 @@
+"""From a post to the ground: the three models at work on one event."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from PIL import Image
+
+from . import limits
+from .objects import THRESHOLD, FoundObjects, ObjectFinder
+from .posts import PostCheck, PostChecker
+from .searching import Match, PictureSearch
+
+
+@dataclass(frozen=True)
+class Event:
+    """What three models say of one post.
+
+    Attributes:
+        check: whether it reads like a fake, and why.
+        objects: what its picture shows; None without a picture.
+        sentence: what was searched for among the satellite pictures.
+        matches: the best of these.
+        heat_maps: where the words match, one for each of `matches`.
+    """
+
+    check: PostCheck
+    objects: FoundObjects | None
+    sentence: str
+    matches: list[Match]
+    heat_maps: list[Image.Image]
+
+
+class EventDesk:
+    """Three models at one table."""
+
+    def __init__(self, search: PictureSearch, posts: PostChecker, objects: ObjectFinder):
+        self.search, self.posts, self.objects = search, posts, objects
+
+    def look(
+        self, text: str, picture: limits.Picture | None = None, *, threshold: float = THRESHOLD, top: int = 3
+    ) -> Event:
+        """Judge a post, find objects in its picture, and satellite pictures of the place that it tells of.
+
+        Raises:
+            StmineError: no text, or something that one of the three models cannot use.
+        """
+        image = None if picture is None else limits.checked_picture(picture)
+        check = self.posts.check(text, image)
+        objects = None if image is None else self.objects.find(image, threshold)
+        matches = self.search.search(check.text[: limits.MAX_SENTENCE], top)
+        heat_maps = [self.search.heat_map(match, check.text[: limits.MAX_SENTENCE]) for match in matches]
+        return Event(check, objects, check.text, matches, heat_maps)

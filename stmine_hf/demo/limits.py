@@ -1,0 +1,127 @@
+"""What a visitor may send: sizes, and the folders that may be read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from PIL import Image
+
+from ..errors import StmineError
+from ..modeling.fisvl.processing_fisvl import to_rgb
+from ..pictures import PictureError, find_pictures, open_picture, picture_errors
+from ..posts.reading import whole_text
+
+MAX_FILE_BYTES = 20 * 2**20  # of a picture
+MAX_PIXELS = 40_000_000  # of a picture
+MAX_SENTENCE = 300  # characters to search for
+MAX_POST = 2000  # characters of a post
+MAX_PICTURES = 200  # uploaded at a time, to be searched
+MAX_FOLDER = 20_000  # pictures in a folder to be searched
+MAX_VIDEO_BYTES = 50 * 2**20
+MAX_VIDEO_FRAMES = 300  # in which objects are looked for; what comes later is left out
+SIDE = 1600  # pixels of the longer side of what is kept of a picture: more than any model here reads or page shows
+
+Picture = Image.Image | str | os.PathLike[str]
+
+
+def checked_text(text: str | None, limit: int) -> str:
+    """The text without blanks around it and without what no tokenizer reads.
+
+    Raises:
+        StmineError: it is longer than `limit` characters.
+    """
+    text = whole_text((text or "").replace("\0", " ")).strip()
+    if len(text) > limit:
+        raise StmineError(f"The text has {len(text)} characters; {limit} are allowed. Shorten it.")
+    return text
+
+
+def checked_picture(picture: Picture) -> Image.Image:
+    """The picture, upright RGB, at most `SIDE` pixels a side.
+
+    Args:
+        picture: a PIL picture, or the path of a file.
+
+    Raises:
+        StmineError: the file is too large, has too many pixels, or cannot be read.
+    """
+    try:
+        if not isinstance(picture, Image.Image):
+            picture = _opened(Path(picture))
+        require_pixels(picture)
+        with picture_errors():
+            image = to_rgb(picture)
+            image.load()
+    except PictureError as error:
+        raise StmineError(f"The picture cannot be used: {error}.") from None
+    if max(image.size) > SIDE:
+        image = image.copy()
+        image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return image
+
+
+def require_pixels(picture: Image.Image) -> None:
+    """
+    Raises:
+        StmineError: more pixels than are allowed.
+    """
+    if picture.width * picture.height > MAX_PIXELS:
+        raise StmineError(
+            f"The picture has {picture.width} x {picture.height} pixels; {MAX_PIXELS // 10**6} megapixels are "
+            "allowed. Shrink it or cut a part out."
+        )
+
+
+def require_file_size(path: Path, limit: int) -> None:
+    """
+    Raises:
+        StmineError: no such file, or larger than `limit` bytes.
+    """
+    if not path.is_file():
+        raise StmineError(f"{path.name}: expected a file, found none.")
+    if (size := path.stat().st_size) > limit:
+        raise StmineError(
+            f"{path.name} has {size / 2**20:.1f} MB; {limit // 2**20} MB are allowed. Send a smaller one."
+        )
+
+
+def inside(root: str | Path, path: str | Path) -> Path:
+    """`path`, absolute or from `root`, links followed.
+
+    Raises:
+        StmineError: it leads out of `root`, or there is nothing.
+    """
+    try:
+        top, found = Path(root).resolve(), (Path(root) / path).resolve()
+    except (OSError, ValueError, RuntimeError):  # a NUL in it, links in a circle
+        raise StmineError("This is no path of a folder; write it as my_pictures/harbour.") from None
+    if found != top and top not in found.parents:
+        raise StmineError("This folder lies outside of the one that may be searched; name one inside of it.")
+    if not found.exists():
+        raise StmineError(f"{path}: expected a folder, found nothing.")
+    return found
+
+
+def require_folder_size(folder: Path) -> None:
+    """
+    Raises:
+        StmineError: more pictures than a demo should embed while someone waits.
+    """
+    if _more_than(MAX_FOLDER, find_pictures(folder)):
+        raise StmineError(
+            f"{folder.name} has more than {MAX_FOLDER} pictures. Embed it once by `stmine index {folder.name} --out "
+            "my.index`, then open my.index here."
+        )
+
+
+def _opened(path: Path) -> Image.Image:
+    require_file_size(path, MAX_FILE_BYTES)
+    with picture_errors(), Image.open(path) as header:
+        require_pixels(header)
+    return open_picture(path, SIDE)
+
+
+def _more_than(limit: int, items: Iterable[object]) -> bool:
+    return any(number > limit for number, _ in enumerate(items, start=1))

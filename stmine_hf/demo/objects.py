@@ -1,0 +1,108 @@
+"""Detector: boxes in a picture or a video."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ..detect import Detection, Detector, detect_video, draw_detections
+from ..errors import StmineError
+from . import limits
+
+THRESHOLD = 0.4
+
+
+@dataclass(frozen=True)
+class FoundObjects:
+    """What is in a picture: boxes in its pixels, best first, and a copy of it with them drawn."""
+
+    boxes: list[Detection]
+    picture: Image.Image
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Objects of each class, the most frequent first."""
+        return dict(Counter(box.name for box in self.boxes).most_common())
+
+
+@dataclass(frozen=True)
+class FoundInVideo:
+    """What is in a video.
+
+    Attributes:
+        video: the annotated copy (MP4).
+        frames: in which objects were looked for.
+        cut: the video is longer than that.
+        counts: boxes of each class in all frames together, the most frequent first.
+    """
+
+    video: Path
+    frames: int
+    cut: bool
+    counts: dict[str, int]
+
+
+class ObjectFinder:
+    """Finds objects.
+
+    Args:
+        model: folder or Hub id of a SAT model, a loaded `(model, processor)`, or None for the small one of COCO's
+            classes.
+    """
+
+    def __init__(self, model: str | Path | tuple[Any, Any] | None = None, *, device: str | None = None):
+        self._detector = Detector(*model) if isinstance(model, tuple) else Detector.load(model, device=device)
+
+    @property
+    def names(self) -> list[str]:
+        """The classes that the model knows."""
+        return list(self._detector.names.values())
+
+    def find(self, picture: limits.Picture, threshold: float = THRESHOLD) -> FoundObjects:
+        """Objects in a picture.
+
+        Raises:
+            StmineError: a picture that cannot be used, or a threshold outside 0 to 1.
+        """
+        image = limits.checked_picture(picture)
+        boxes = self._at(threshold)([image])[0]
+        return FoundObjects(boxes, draw_detections(image, boxes))
+
+    def find_in_video(
+        self,
+        path: str | Path,
+        threshold: float = THRESHOLD,
+        *,
+        out: str | Path | None = None,
+        progress: bool = False,
+    ) -> FoundInVideo:
+        """Objects in every frame of a video.
+
+        Args:
+            out: folder for the annotated copy; by default a new one among the system's temporary files, which is the
+                caller's to delete.
+
+        Raises:
+            StmineError: too large a file, or not a video that can be read.
+        """
+        path = Path(path)
+        limits.require_file_size(path, limits.MAX_VIDEO_BYTES)
+        folder = Path(out) if out else Path(tempfile.mkdtemp(prefix="stmine-demo-"))
+        report = detect_video(self._at(threshold), path, folder, limit=limits.MAX_VIDEO_FRAMES, progress=progress)
+        return FoundInVideo(
+            folder / report.video, report.frames, report.frames == limits.MAX_VIDEO_FRAMES, report.classes
+        )
+
+    def _at(self, threshold: float) -> Detector:
+        """The same detector at another threshold; visitors share the model, and not the slider."""
+        if not 0 <= threshold < 1:
+            raise StmineError(f"threshold: expected a score from 0 to below 1, found {threshold}.")
+        detector = copy.copy(self._detector)
+        detector.threshold = float(threshold)
+        return detector

@@ -1,0 +1,127 @@
+"""Search: a sentence or a picture in, ranked pictures out, and a map of where the words match."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from ..errors import StmineError
+from ..loading import load_fisvl
+from ..search import ImageIndex
+from ..search.store import FINISHED
+from . import limits
+from .heat import heat_of, overlay
+from .samples import cache
+
+
+class Match(NamedTuple):
+    """One picture found. `rank` counts from 1; `score` is the cosine similarity in [-1, 1]; `picture` is RGB."""
+
+    rank: int
+    score: float
+    path: Path
+    picture: Image.Image
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+
+class PictureSearch:
+    """Pictures, searchable by a sentence or by a picture.
+
+    Args:
+        model: folder or Hub id of a FISVL model, a loaded `(model, processor)`, or None for the small one.
+        pictures: a folder of pictures (embedded at first, then kept in the cache), an index that `stmine index` made,
+            or a list of files that someone uploaded.
+        within: the only folder below which `pictures` may lie; None: anywhere.
+
+    Raises:
+        StmineError: no such folder, none or too many pictures, a folder outside `within`.
+
+    Example:
+        >>> search = PictureSearch(pictures="my_pictures")  # doctest: +SKIP
+        >>> best = search.search("many planes near a terminal", top=3)[0]  # doctest: +SKIP
+        >>> search.heat_map(best, "many planes near a terminal").save("why.png")  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: str | Path | tuple[Any, Any] | None = None,
+        pictures: str | Path | Sequence[str | Path] = (),
+        *,
+        within: str | Path | None = None,
+        device: str | None = None,
+        progress: bool = False,
+    ):
+        self.loaded: tuple[Any, Any] = model if isinstance(model, tuple) else load_fisvl(model, device=device)
+        self._uploads: tempfile.TemporaryDirectory | None = None
+        if not isinstance(pictures, (str, Path)):
+            folder = self._kept(list(pictures))
+        else:
+            folder = Path(pictures).absolute() if within is None else limits.inside(within, pictures)
+        if (folder / FINISHED).is_file():
+            self._index = ImageIndex.open(folder, model=self.loaded)
+        else:
+            if folder.is_dir():
+                limits.require_folder_size(folder)
+            place = Path(self._uploads.name) / "index" if self._uploads else _index_folder(folder, self.loaded[0])
+            self._index = ImageIndex.build(folder, place, model=self.loaded, progress=progress)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def search(self, query: str | Image.Image, top: int = 6) -> list[Match]:
+        """The best pictures, best first. Pictures that are gone or cannot be read any more are left out.
+
+        Raises:
+            StmineError: nothing to search for, too long a sentence, or a picture that cannot be used.
+        """
+        if isinstance(query, str):
+            query = limits.checked_text(query, limits.MAX_SENTENCE)
+            if not any(character.isalnum() for character in query):
+                raise StmineError("Nothing to search for: write at least one word, or give a picture.")
+        else:
+            query = limits.checked_picture(query)
+        matches = []
+        for hit in self._index.query(query, k=max(1, top)):
+            try:
+                matches.append(Match(hit.rank, hit.score, hit.path, limits.checked_picture(hit.path)))
+            except StmineError:
+                continue
+        return matches
+
+    def heat_map(self, match: Match, sentence: str) -> Image.Image:
+        """The picture of a match with warm colours where its parts resemble the sentence, darker where they do not.
+
+        Raises:
+            StmineError: nothing to compare with, or too long a sentence.
+        """
+        sentence = limits.checked_text(sentence, limits.MAX_SENTENCE)
+        return overlay(match.picture, heat_of(*self.loaded, match.picture, sentence))
+
+    def _kept(self, files: list[str | Path]) -> Path:
+        """A folder of our own with the pictures that someone uploaded, checked; it goes when this object does."""
+        if not files:
+            raise StmineError("No pictures to search: name a folder, or upload some.")
+        if len(files) > limits.MAX_PICTURES:
+            raise StmineError(f"{len(files)} pictures; at most {limits.MAX_PICTURES} are allowed at a time.")
+        self._uploads = tempfile.TemporaryDirectory(prefix="stmine-demo-")
+        folder = Path(self._uploads.name) / "pictures"
+        folder.mkdir()
+        for number, file in enumerate(files):
+            limits.require_file_size(Path(file), limits.MAX_FILE_BYTES)
+            shutil.copyfile(file, folder / f"{number:03d}-{Path(file).name}")
+        return folder
+
+
+def _index_folder(pictures: Path, model: Any) -> Path:
+    """Where the index of a folder is kept from visit to visit: one for each folder and model."""
+    name = f"{pictures} {model.name_or_path} {sum(p.numel() for p in model.parameters())}"
+    return cache("indexes") / f"{pictures.name}-{blake2b(name.encode(), digest_size=6).hexdigest()}"
