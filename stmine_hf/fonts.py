@@ -1,12 +1,21 @@
-"""Fonts for what is drawn onto pictures: Pillow's own, and where a text needs more than Latin, one of the system's."""
+"""Fonts for what is drawn: Pillow's own, and where a text needs more than Latin, one of the system's that has it."""
 
 from __future__ import annotations
 
-from functools import lru_cache
+import logging
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import TYPE_CHECKING, ParamSpec
 
 from PIL import ImageFont
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+logger = logging.getLogger(__name__)
+
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+P = ParamSpec("P")
 
 # Pillow's own font is Latin. These are looked for in the system's font folders when a text has more than that.
 _WIDE_FONTS = (
@@ -15,22 +24,86 @@ _WIDE_FONTS = (
     "wqy-zenhei.ttc",
     "DroidSansFallbackFull.ttf",
     "PingFang.ttc",
+    "Hiragino Sans GB.ttc",
     "msyh.ttc",
+    "simhei.ttf",
     "Arial Unicode.ttf",
     "DejaVuSans.ttf",
 )
+_LAST_LATIN = "\u024f"  # of Latin Extended-B
+_NO_LETTER = "\U0010ffff"  # drawn as whatever a font draws for what it lacks
+_told: list[str] = []  # the letter that the user was told of, once
 
 
 def font_for(size: int, text: str = "") -> Font:
-    """A font of this size, in pixels, that has the letters of the text as far as this system has any."""
-    return _load_font(size, max(text, default="") > "\u024f")  # the last of Latin Extended-B
+    """A font of this size, in pixels, that has the letters of the text as far as this system has any.
+
+    Letters that no font here has come out as boxes; the first text that this happens to is logged with the remedy.
+    """
+    file = font_file(text)
+    return ImageFont.load_default(size) if file is None else _opened(file, size)
+
+
+def font_file(text: str) -> str | None:
+    """The file of a font with the letters of the text; None: they are Latin, or nothing here has more."""
+    letters = frozenset(letter for letter in text if letter > _LAST_LATIN and not letter.isspace())
+    return _best_file(letters) if letters else None
+
+
+def in_every_script(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Makes what a function draws with matplotlib show Chinese, too, if this system has a font for it."""
+
+    @wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        import matplotlib
+        from matplotlib import font_manager
+
+        families = list(matplotlib.rcParams["font.family"])
+        for file in filter(None, (_path(name) for name in _WIDE_FONTS)):
+            font_manager.fontManager.addfont(file)
+            families.append(font_manager.FontProperties(fname=file).get_name())
+        with matplotlib.rc_context({"font.family": families}):
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+@lru_cache(maxsize=1024)
+def _best_file(letters: frozenset[str]) -> str | None:
+    """The first font that has all the letters, else the one that has most of them."""
+    lacking = {file: _lacking(file, letters) for file in filter(None, (_path(name) for name in _WIDE_FONTS))}
+    best = min(lacking, key=lambda file: len(lacking[file]), default=None)
+    lacks = letters if best is None else lacking[best]
+    if lacks and not _told:
+        _told.append(min(lacks))
+        logger.warning(
+            "No font here has letters such as %s (U+%04X): pictures show boxes in their place. Install one that has "
+            "them, for Chinese Noto Sans CJK (Debian and Ubuntu: apt install fonts-noto-cjk).",
+            _told[0],
+            ord(_told[0]),
+        )
+    return best
+
+
+def _lacking(file: str, letters: frozenset[str]) -> frozenset[str]:
+    font = _opened(file, 16)
+    nothing = font.getmask(_NO_LETTER)
+    return frozenset(
+        letter
+        for letter in letters
+        if (mask := font.getmask(letter)).size == nothing.size and bytes(mask) == bytes(nothing)
+    )
 
 
 @lru_cache
-def _load_font(size: int, wide: bool) -> Font:
-    for name in _WIDE_FONTS if wide else ():
-        try:
-            return ImageFont.truetype(name, size)
-        except OSError:
-            continue
-    return ImageFont.load_default(size)
+def _path(name: str) -> str | None:
+    """Where the system keeps a font, if it has it."""
+    try:
+        return str(ImageFont.truetype(name, 16).path)
+    except OSError:
+        return None
+
+
+@lru_cache
+def _opened(file: str, size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(file, size)

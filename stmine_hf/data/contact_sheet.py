@@ -41,6 +41,7 @@ def contact_sheet(
     from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
     from torchvision.utils import draw_bounding_boxes
 
+    from ..fonts import font_file
     from .boxed_images import category_label
 
     features = features or getattr(rows, "features", None)
@@ -49,6 +50,7 @@ def contact_sheet(
     if min(count, columns, side) < 1:
         raise ValueError(f"contact_sheet: count, columns and side have to be at least 1: {count}, {columns}, {side}")
     names = category_label(features).names
+    font = font_file("".join(names))
     tiles = []
     for row in islice(rows, count):
         picture = row["image"].convert("RGB")
@@ -69,6 +71,7 @@ def contact_sheet(
                     labels=None if crowd else [names[label] for label in labels],
                     colors=[category_colour(label) for label in labels],
                     width=1 if crowd else 2,
+                    font=font,
                 )
         tiles.append(to_pil_image(canvas))
     columns = max(1, min(columns, len(tiles)))

@@ -6,7 +6,6 @@ import copy
 import json
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from ..errors import StmineError
 from ..loading import load_sat
+from ..model_identity import weights_digest
 
 THRESHOLD = 0.4  # least score of what is shown, as in the released demo
 
@@ -163,13 +163,8 @@ def _name(model: Any) -> str:
 
 def _identity(model: Any, processor: Any) -> str:
     """Tells apart models, and processors where they place or colour pictures differently."""
-    digest = blake2b(digest_size=8)
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)}".encode())
-        digest.update((tensor.float() if tensor.is_floating_point() else tensor).contiguous().cpu().numpy().tobytes())
     settings = [
         getattr(processor, name) for name in ("fit", "channel_order", "size_divisor", "image_mean", "image_std")
     ]
     settings += [processor.size["height"], processor.size["width"], sorted(model.config.id2label.items())]
-    digest.update(json.dumps(settings).encode())
-    return digest.hexdigest()
+    return weights_digest(model, size=8, also=json.dumps(settings).encode())

@@ -24,8 +24,8 @@ import torch
 
 from ..errors import StmineError
 from ..metrics.classification import softmax
+from ..model_identity import model_tag
 from ..writing import write_atomically
-from .identity import model_tag
 from .judging import Judged, Post, judge, progress_bar
 from .reading import count_posts, read_posts
 

@@ -29,10 +29,10 @@ from torch import Tensor
 
 from ..errors import StmineError
 from ..loading import place
+from ..model_identity import weights_digest
 from ..pictures import Skip
 from ..streams import batched, read_ahead
 from ..writing import only_writer, write_atomically, write_json
-from .identity import weights_digest
 from .judging import Encoded, Encoder, Post, progress_bar
 
 FORMAT_VERSION = 1

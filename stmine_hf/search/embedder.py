@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from PIL import Image
 
 from ..errors import StmineError
 from ..loading import place
+from ..model_identity import weights_digest
 from .embedding import embed_images, embed_texts, image_features, preprocess
 
 # Cosine between what a model makes of the probe now and what it made of it when the index was built. Another device or
@@ -90,11 +90,6 @@ class Embedder:
         picture and one fixed sentence, as hexadecimal float16.
         """
         model = self._loaded[0]
-        digest = blake2b(digest_size=16)
-        for name, tensor in sorted(model.state_dict().items()):
-            values = (tensor.float() if tensor.is_floating_point() else tensor).contiguous().cpu()
-            digest.update(f"{name} {tuple(values.shape)}".encode())
-            digest.update(values.numpy().tobytes())
         probe = {"image": self.image(_probe_picture()), "text": self.text(_PROBE_SENTENCE)}
         if not all(np.isfinite(vector).all() for vector in probe.values()):
             raise StmineError(
@@ -103,7 +98,7 @@ class Embedder:
         return {
             "source": self.source,
             "class": type(model).__name__,
-            "weights": digest.hexdigest(),
+            "weights": weights_digest(model),
             "dimension": probe["image"].shape[1],
             "probe": {key: vector[0].astype("<f2").tobytes().hex() for key, vector in probe.items()},
         }

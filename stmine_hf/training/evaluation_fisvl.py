@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from rich.table import Table
 
+from ..fonts import in_every_script
 from ..metrics.retrieval import (
     KS,
     RetrievalRanks,
@@ -106,6 +107,7 @@ class RetrievalReport:
         """Write `results.json` and `recall_curve.png` (needs matplotlib) into `folder`, which is made if need be."""
         save_report(folder, self.to_dict(), {"recall_curve.png": self.draw})
 
+    @in_every_script
     def draw(self) -> Figure:
         """Recall over the number of answers one is willing to look at, for both directions and protocols."""
         from matplotlib.figure import Figure

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from rich.table import Table
 
+from ..fonts import in_every_script
 from ..metrics.classification import (
     BINS,
     class_scores,
@@ -165,6 +166,7 @@ class ClassificationReport:
         drawings = {"confusion_matrix.png": self.draw_confusion, "reliability.png": self.draw_reliability}
         save_report(folder, self.to_dict(), drawings)
 
+    @in_every_script
     def draw_confusion(self) -> Figure:
         """What was taken for what: posts, and their share of the row's label."""
         from matplotlib.figure import Figure
@@ -186,6 +188,7 @@ class ClassificationReport:
         axes.set_title(f"{self._what()}: accuracy {self.metrics['accuracy']:.3f}", fontsize="medium", loc="left")
         return figure
 
+    @in_every_script
     def draw_reliability(self) -> Figure:
         """How often verdicts of each certainty are right; on the diagonal the probabilities say what they mean."""
         from matplotlib.figure import Figure

@@ -26,6 +26,7 @@ from torchvision.ops import box_convert
 from ..data.boxed_images import category_ids, category_label, row_features
 from ..data.coco_json import to_coco
 from ..detect.detector import Prepared, detect_batch, prepare
+from ..fonts import in_every_script
 from ..metrics.detection import DetectionScores, detection_scores
 from ..pictures import PictureError, Skip
 from ..streams import batched
@@ -165,6 +166,7 @@ class DetectionReport:
             misses_sheet(self.worst, title=f"{self.model}: worst misses").save(folder / "worst_misses.png")
         save_report(folder, self.to_dict(), {"pr_curve.png": self.draw})
 
+    @in_every_script
     def draw(self) -> Figure:
         """Precision over recall at three thresholds of IoU and, of few classes, of each class at 0.5."""
         from matplotlib.figure import Figure

@@ -7,13 +7,23 @@ from pathlib import Path
 from typing import Any
 
 
-def weights_digest(module: Any) -> str:
-    """32 hexadecimal digits that follow from the names and values of all weights."""
-    digest = blake2b(digest_size=16)
+def weights_digest(module: Any, *, size: int = 16, also: bytes = b"") -> str:
+    """Hexadecimal digits that follow from the names and values of all weights.
+
+    They are kept in indexes, feature files and lists of results, so they never change: floating-point weights count as
+    float32, whatever they are stored as.
+
+    Args:
+        module: a model, or a part of one.
+        size: bytes, each of which gives two digits. Shorter digests are no beginnings of longer ones.
+        also: what else they follow from.
+    """
+    digest = blake2b(digest_size=size)
     for name, tensor in sorted(module.state_dict().items()):
         values = (tensor.float() if tensor.is_floating_point() else tensor).contiguous().cpu()
         digest.update(f"{name} {tuple(values.shape)}".encode())
         digest.update(values.numpy().tobytes())
+    digest.update(also)
     return digest.hexdigest()
 
 

@@ -1,0 +1,95 @@
+"""What is drawn can be read in Chinese, too; where no font has its letters, that is said once."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from stmine_hf import fonts
+from stmine_hf.data.contact_sheet import contact_sheet
+from stmine_hf.fonts import font_file, font_for, in_every_script
+
+CHINESE = "谣言"
+
+
+@pytest.fixture
+def fresh(monkeypatch):
+    """Nothing looked up yet, nothing told."""
+    for cached in (fonts._best_file, fonts._path, fonts._opened):
+        cached.cache_clear()
+    monkeypatch.setattr(fonts, "_told", [])
+    yield
+    fonts._best_file.cache_clear()
+    fonts._path.cache_clear()
+
+
+@pytest.fixture
+def chinese_font() -> str:
+    file = font_file(CHINESE)
+    if file is None or fonts._lacking(file, frozenset(CHINESE)):
+        pytest.skip("no font with Chinese letters on this system")
+    return file
+
+
+def drawn(text: str) -> bytes:
+    picture = Image.new("L", (60, 60))
+    ImageDraw.Draw(picture).text((5, 5), text, fill=255, font=font_for(40, text))
+    return picture.tobytes()
+
+
+def test_latin_needs_no_font_of_the_system(monkeypatch, fresh):
+    monkeypatch.setattr(fonts, "_WIDE_FONTS", ())
+    for text in ("", "planes near a terminal", "É þ", "two\nlines"):
+        assert font_file(text) is None and font_for(20, text).getlength("abc") > 0
+    assert not fonts._told
+
+
+def test_chinese_letters_differ_from_each_other(chinese_font):
+    assert len({drawn(letter) for letter in "谣言卫星"}) == 4
+
+
+def test_the_font_with_the_letters_is_taken(chinese_font, fresh, monkeypatch):
+    monkeypatch.setattr(fonts, "_WIDE_FONTS", ("DejaVuSans.ttf", chinese_font))
+    assert font_file(f"{CHINESE} →") == chinese_font
+    if (narrow := fonts._path("DejaVuSans.ttf")) is not None:
+        assert font_file("Ж") == narrow
+
+
+def test_letters_that_no_font_has_are_told_once(fresh, monkeypatch, caplog):
+    monkeypatch.setattr(fonts, "_WIDE_FONTS", ("no such font.ttf",))
+    with caplog.at_level(logging.WARNING):
+        for text in (CHINESE, "卫星", CHINESE):
+            assert font_for(20, text).getlength(text) > 0  # boxes, but a drawing
+    (record,) = caplog.records
+    assert "言" in record.getMessage() and "apt install fonts-noto-cjk" in record.getMessage()
+
+
+def test_names_of_categories_on_a_contact_sheet(chinese_font):
+    import datasets
+
+    def sheet(name: str) -> np.ndarray:
+        categories = datasets.Features({"category": datasets.ClassLabel(names=[name])})
+        objects = {"bbox": [[5.0, 5.0, 80.0, 80.0]], "category": [0], "iscrowd": [False]}
+        row = {"image": Image.new("RGB", (100, 100)), "objects": objects}
+        features = datasets.Features({"objects": {"category": datasets.List(categories["category"])}})
+        return np.asarray(contact_sheet([row], features, side=100))
+
+    assert (sheet("谣") != sheet("卫")).any()
+
+
+def test_diagrams_show_chinese(chinese_font):
+    figures = pytest.importorskip("matplotlib.figure")
+
+    @in_every_script
+    def draw():
+        figure = figures.Figure()
+        figure.subplots().set_title(CHINESE)
+        return figure
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib warns of each letter that no font has
+        draw().canvas.draw()
