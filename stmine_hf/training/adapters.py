@@ -12,6 +12,7 @@ there with their statistics, and train as always.
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import logging
 import re
@@ -114,12 +115,21 @@ def add_adapter(
         The model, in training mode.
 
     Raises:
-        StmineError: PEFT is missing, the settings do not fit it or the model.
+        StmineError: PEFT is missing, the settings do not fit it or the model; or the adapter is to be pushed, and its
+            base is not on the Hub.
     """
     known = AutoConfig.from_pretrained(source) if source else None
     fresh = known is None or known.label2id != model.config.label2id
     base, revision = source, _commit(source) if source else None
-    if known is None or _design(known) != _design(model.config):
+    changed = known is None or _design(known) != _design(model.config)
+    if (args.push_to_hub or args.push_dry_run) and (changed or Path(str(source)).is_dir()):
+        raise StmineError(
+            "push_to_hub would send an adapter whose base nobody can load: "
+            f"{'a model made by this run' if changed else source} is not on the Hub. Publish the base first (stmine "
+            "publish push) and start from its id; or leave push_to_hub out and publish the whole model that stmine "
+            "merge makes of the adapter."
+        )
+    if changed:
         folder, revision = Path(args.output_dir or ".").resolve() / BASE_FOLDER, None
         base = str(folder)
         with args.main_process_first(desc="writing the adapter's base"):
@@ -128,8 +138,10 @@ def add_adapter(
             elif args.should_save:
                 model.save_pretrained(folder)
                 processor.save_pretrained(folder)
-    config = build_config(model, args, fresh=fresh)
     size = sum(parameter.numel() for parameter in model.parameters())
+    config = build_config(model, args, fresh=fresh)
+    if args.quantize_base:
+        model = quantized(model, str(base), revision, args.quantize_base)
     try:
         model.add_adapter(config)
     except Exception as error:
@@ -230,6 +242,45 @@ def choose_modules(
     return chosen, whole
 
 
+def quantized(model: PreTrainedModel, base: str, revision: str | None, bits: str) -> PreTrainedModel:
+    """The same model with the linear layers of its encoders in few bits; heads and convolutions stay as they are.
+
+    Args:
+        model: as it lies in `base`, whose weights are read again.
+        base: folder or Hub id.
+        revision: of a Hub id.
+        bits: `8bit` (LLM.int8) or `4bit` (NF4).
+
+    Raises:
+        StmineError: bitsandbytes is missing or refuses this machine, or there is no such layer.
+    """
+    recipe, modules = RECIPES[model.config.model_type], dict(model.named_modules())
+    heads = [name for group in recipe.heads for name in _single(modules, group)]
+    layers = [name for name, module in modules.items() if isinstance(module, nn.Linear) and not _within(name, heads)]
+    if not any(_within(name, recipe.encoders) for name in layers):
+        raise StmineError(
+            f"quantize_base: the encoders of {model.config.model_type.upper()} have no linear layers, and "
+            "convolutions cannot be quantized for training. Leave it out."
+        )
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise StmineError('quantize_base needs bitsandbytes: pip install "stmine-hf[quantized]".')
+    from transformers import BitsAndBytesConfig
+
+    few = {"load_in_8bit": True} if bits == "8bit" else {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
+    try:
+        return type(model).from_pretrained(
+            base,
+            revision=revision,
+            config=model.config,
+            quantization_config=BitsAndBytesConfig(**few, llm_int8_skip_modules=heads),
+        )
+    except (ImportError, RuntimeError, ValueError) as error:
+        raise StmineError(
+            f"quantize_base: bitsandbytes cannot hold {base} in {bits} on this machine ({' '.join(str(error).split())}"
+            "). Leave it out, or train where bitsandbytes supports the hardware."
+        ) from error
+
+
 def held_norms(model: nn.Module) -> list[nn.Module]:
     """The batch norms to keep in evaluation mode: all but those of modules that the adapter saves whole."""
     return [
@@ -293,35 +344,41 @@ def load_adapter_weights(model: PreTrainedModel, folder: str | Path) -> None:
 
 def adapter_card(model: PreTrainedModel) -> str:
     """The README.md of an adapter folder: base and revision, how to load it, how to make a whole model of it."""
+    header = yaml.safe_dump(adapter_header(model), sort_keys=False).strip()
+    title = f"# {_kind(model.peft_config[_ADAPTER])} adapter of a {model.config.model_type.upper()} model"
+    return f"---\n{header}\n---\n\n{title}\n\n{adapter_use(model)}"
+
+
+def adapter_header(model: PreTrainedModel) -> dict[str, Any]:
+    """What the Hub reads of an adapter's card: the base, unless it is a folder, library, task and tags."""
+    config, method = model.peft_config[_ADAPTER], model.config.model_type
+    base = str(config.base_model_name_or_path)
+    return {
+        **({} if Path(base).is_dir() else {"base_model": base, "base_model_relation": "adapter"}),
+        "library_name": "peft",
+        "pipeline_tag": _DOORS[method][1],
+        "tags": ["custom_code", _kind(config).lower(), method],
+    }
+
+
+def adapter_use(model: PreTrainedModel) -> str:
+    """The part of an adapter's card that names base and revision and says how to load and to merge it."""
     config = model.peft_config[_ADAPTER]
     base, revision = str(config.base_model_name_or_path), config.revision
-    kind, method = _kind(config), model.config.model_type
     kept = sum(tensor.numel() for tensor in adapter_weights(model).values())
     size = sum(p.numel() for name, p in model.named_parameters() if not _added(name))
-    auto, task, command = _DOORS[method]
-    local = Path(base).is_dir()
-    header = {
-        **({} if local else {"base_model": base, "base_model_relation": "adapter"}),
-        "library_name": "peft",
-        "pipeline_tag": task,
-        "tags": ["custom_code", kind.lower(), method],
-    }
+    auto, _, command = _DOORS[model.config.model_type]
     pinned = f', revision="{revision}"' if revision else ""
-    if local:
+    if Path(base).is_dir():
         where = (
-            "the folder `base` of the run that made this adapter. It is no published model: publish it and write its "
-            f"id into `{SETTINGS}` (`base_model_name_or_path`), or publish the merged model instead"
+            f"a folder, `{Path(base).name}`, and no published model: publish it and write its id into `{SETTINGS}` "
+            "(`base_model_name_or_path`), or publish the merged model instead"
         )
         base = "BASE"
     else:
         where = f"`{base}`" + (f" at revision `{revision}`" if revision else "")
-    return f"""---
-{yaml.safe_dump(header, sort_keys=False).strip()}
----
-
-# {kind} adapter of a {method.upper()} model
-
-{kept:,} values beside the {size:,} parameters of the base ({100 * kept / size:.1f} %). The base is {where}.
+    share = f"{100 * kept / size:.1f} %"
+    return f"""{kept:,} values beside the {size:,} parameters of the base ({share}). The base is {where}.
 
 ```python
 from transformers import {auto}

@@ -81,6 +81,13 @@ class ZooTrainingArguments(TrainingArguments):
         default_factory=list,
         metadata={"help": "Names, or ends of names, of the layers that get factors; none: the method's."},
     )
+    quantize_base: str | None = field(
+        default=None,
+        metadata={
+            "help": "With peft: hold the encoders' linear layers in 8bit or 4bit (bitsandbytes), which saves memory "
+            "and costs time and some accuracy. The adapter fits the base at full precision."
+        },
+    )
 
     def __post_init__(self) -> None:
         if self.bf16 and self.use_cpu and not cpu_has_bfloat16():
@@ -105,6 +112,10 @@ class ZooTrainingArguments(TrainingArguments):
             raise StmineError("peft and train_only both say what trains: take one of them.")
         if self.peft is None and (self.lora_rank or self.lora_alpha or self.lora_targets):
             raise StmineError("lora_rank, lora_alpha and lora_targets say how an adapter is: add peft: lora.")
+        if self.quantize_base not in (None, "8bit", "4bit"):
+            raise StmineError(f"quantize_base must be 8bit or 4bit, got {self.quantize_base!r}.")
+        if self.quantize_base and not self.peft:
+            raise StmineError("quantize_base is for adapters, quantized weights cannot be trained: add peft: lora.")
         if self.lora_rank is not None and self.lora_rank < 1:
             raise StmineError(f"lora_rank must be at least 1, got {self.lora_rank}.")
         for item in fields(self):

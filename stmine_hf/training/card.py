@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from .adapters import adapter_header, adapter_use, has_adapter
 from .arguments import ZooTrainingArguments, resolved_arguments
 from .reports import versions
 
@@ -89,7 +90,7 @@ class RunCard:
 
         Args:
             folder: of model and processor.
-            network: the model, whose parameters are counted.
+            network: the model, whose parameters are counted; with an adapter the card is that of the adapter.
             metrics: of the evaluation that picked these weights, if any.
             step: after which.
             steps: of the whole run.
@@ -104,13 +105,14 @@ class RunCard:
         name = args.hub_model_id or Path(args.output_dir or ".").absolute().name
         text = render(
             "run.md",
-            self._header(name, metrics),
+            self._header(name, metrics, network),
             name=name.rpartition("/")[2],
             what=method.what,
             start=[f"`{start}`" for start in starts],
             dataset=self.data.dataset,
             split=self.data.eval_split,
             parameters=sum(parameter.numel() for parameter in network.parameters()),
+            adapter=adapter_use(network) if has_adapter(network) else None,
             snippet=method.snippet.format(repo=name),
             metrics=metrics,
             step=step,
@@ -127,7 +129,7 @@ class RunCard:
     def _starts(self) -> list[str]:
         return [value for name in _STARTS if (value := getattr(self.model, name, None))]
 
-    def _header(self, name: str, metrics: Mapping[str, Any] | None) -> Any:
+    def _header(self, name: str, metrics: Mapping[str, Any] | None, network: Any) -> Any:
         from huggingface_hub import EvalResult, ModelCardData
 
         method, dataset = METHODS[self.method], self.data.dataset
@@ -144,12 +146,17 @@ class RunCard:
             for metric, title in method.metrics.items()
             if metrics and metrics.get(metric) is not None
         ]
+        own: dict[str, Any]
+        if has_adapter(network):
+            own = adapter_header(network)
+        else:
+            starts = [start for start in self._starts() if not Path(start).exists()]
+            own = {"library_name": "transformers", "pipeline_tag": method.task, "base_model": starts or None}
+            own["tags"] = ["custom_code", self.method]
+        own["tags"].append("stmine-hf")
         return ModelCardData(
-            library_name="transformers",
-            pipeline_tag=method.task,
-            base_model=[start for start in self._starts() if not Path(start).exists()] or None,
+            **own,
             datasets=[dataset] if "/" in dataset else None,
-            tags=["custom_code", self.method, "stmine-hf"],
             model_name=name.rpartition("/")[2],
             eval_results=scores or None,
         )

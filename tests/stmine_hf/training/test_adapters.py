@@ -1,5 +1,6 @@
 """Adapters: few values, the same answers by every door, exact resuming, refusals that say what to do."""
 
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -323,3 +324,36 @@ def test_options_of_the_factors(tmp_path):
     other = adapter_trainer("fisvl", base, tmp_path / "other", lora_rank=2)
     with pytest.raises(StmineError, match="another one than the settings make"):
         other._load_from_checkpoint(str(tmp_path / "best"))
+
+
+# ---- a base in few bits ----
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
+@pytest.mark.parametrize("method", ["fisvl", "mttv"])
+@pytest.mark.parametrize("bits, kind", [("8bit", "Linear8bitLt"), ("4bit", "Linear4bit")])
+def test_an_adapter_on_a_quantized_base_fits_the_whole_one(method, bits, kind, tmp_path):
+    run, base, expected = train(method, tmp_path, quantize_base=bits)
+    kinds = {name: type(module).__name__ for name, module in run.network.named_modules()}
+    assert sum(found == kind for found in kinds.values()) >= 8
+    assert not [name for name, found in kinds.items() if found == kind and "proj" in name.split(".")[0]]
+    assert all(p.dtype == torch.float32 for p in run.network.parameters() if p.requires_grad)
+    model, processor = LOADERS[method](tmp_path / "run" / "best")  # on the base at full precision
+    near = torch.nn.functional.cosine_similarity(answers(model, processor), expected)
+    assert near.min() > 0.98 and LOADERS[method](base)[0].dtype == torch.float32
+
+
+def test_a_base_that_cannot_be_quantized_is_told(tmp_path, monkeypatch):
+    for fields, message in (
+        ({"peft": None, "quantize_base": "8bit"}, "add peft: lora"),
+        ({"quantize_base": "2bit"}, "quantize_base must be 8bit or 4bit, got '2bit'"),
+    ):
+        with pytest.raises(StmineError, match=message):
+            arguments("sat", tmp_path, **fields)
+    with pytest.raises(StmineError, match="the encoders of SAT have no linear layers"):
+        adapter_trainer("sat", save_base("sat", tmp_path / "sat"), tmp_path / "run", quantize_base="8bit")
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else find(name))
+    with pytest.raises(StmineError, match=r'pip install "stmine-hf\[quantized\]"'):
+        adapter_trainer("mttv", save_base("mttv", tmp_path / "mttv"), tmp_path / "run", quantize_base="4bit")

@@ -4,6 +4,7 @@ import json
 import subprocess
 
 import pytest
+from helpers_adapters import adapter_trainer, save_base
 from huggingface_hub import ModelCard
 from PIL import Image
 from trainers import ROOT, TRAINERS, accelerate_launch, environment
@@ -70,6 +71,33 @@ def test_a_card_names_hub_models_as_its_base_and_a_run_without_scores(tmp_path):
     assert written.data.base_model == ["stmine-hf/sat-coco-small"] and written.data.eval_results is None
     assert "# mine" in written.text and 'model="me/mine"' in written.text
     assert "None: the run was not evaluated. These are the weights after step 10 of 20." in written.text
+
+
+def test_the_card_of_an_adapter_names_its_base_and_revision(tmp_path):
+    base = save_base("sat", tmp_path / "model")
+    run = adapter_trainer("sat", base, tmp_path / "run", eval_strategy="epoch")
+    published = {"base_model_name_or_path": "stmine-hf/sat-coco-small", "revision": "4f3c" * 10}
+    for name, value in published.items():
+        setattr(run.network.peft_config["default"], name, value)
+    run.card = RunCard(
+        "sat",
+        SatModelArguments(model_name_or_path="stmine-hf/sat-coco-small"),
+        SatDataArguments(dataset="coco_json", data_dir="data/coco"),
+        run.args,
+    )
+    run.train()
+    card = ModelCard.load(tmp_path / "run" / "best" / "README.md")
+    assert (card.data.library_name, card.data.base_model) == ("peft", "stmine-hf/sat-coco-small")
+    assert card.data.base_model_relation == "adapter" and {"lora", "sat", "custom_code"} <= set(card.data.tags)
+    assert card.data.eval_results and "| `ap` |" in card.text and "peft: lora" in card.text
+    assert f"`stmine-hf/sat-coco-small` at revision `{published['revision']}`" in card.text
+    assert f'revision="{published["revision"]}"' in card.text and "AutoModelForObjectDetection" in card.text
+
+
+def test_an_adapter_without_a_published_base_is_not_pushed(tmp_path):
+    base = save_base("sat", tmp_path / "model")
+    with pytest.raises(StmineError, match=r"model is not on the Hub. Publish the base first .* stmine merge"):
+        adapter_trainer("sat", base, tmp_path / "run", push_dry_run=True, hub_model_id="me/mine")
 
 
 def test_a_dry_run_lists_and_a_missing_name_is_told(tmp_path, capsys):
