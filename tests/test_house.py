@@ -137,7 +137,16 @@ def test_help_shows_examples_for_every_command():
     shown = " ".join(help_examples())
     alone = ("index", "search", "demo", "classify", "detect", "toy")
     grouped = [f"{group} {method}" for group in ("evaluate", "convert") for method in ("fisvl", "mttv", "sat")]
-    for name in (*alone, *grouped, "features mttv", "export sat", "publish build"):
+    for name in (
+        *alone,
+        *grouped,
+        "features mttv",
+        "export sat",
+        "publish build",
+        "publish check",
+        "publish diff",
+        "publish push",
+    ):
         assert f"stmine {name}" in shown
 
 

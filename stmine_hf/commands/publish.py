@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..errors import StmineError
 from .terminal import JsonOption, from_here, print_json, prints_only_json, stmine_command
 
 if TYPE_CHECKING:
+    from ..hub.check import CheckReport
     from ..hub.push import Plan
 
 app = typer.Typer(no_args_is_help=True, help="Make, check and upload repositories for the Hugging Face Hub.")
@@ -80,6 +82,69 @@ def _pairs(given: list[str] | None) -> dict[str, str]:
 
 
 @app.command(
+    "check",
+    epilog="""[bold]Examples[/bold]
+
+  stmine publish check hub_cards/sat-coco-small
+
+  stmine publish check my-detector --json""",
+)
+def check_repository(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the repository.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Tell whether a folder is fit to be published; exit code 1 if not.
+
+    Files against their list, no pickles, what the code imports, the card's header and links; a model is loaded,
+    offline, by a process that cannot import this package, and has to answer as the library does.
+    """
+    from ..hub.check import check
+
+    with prints_only_json(as_json):
+        report = check(folder)
+    _show(report, as_json)
+    if not report.passed:
+        raise typer.Exit(1)
+
+
+@app.command(
+    "diff",
+    epilog="""[bold]Examples[/bold]
+
+  stmine publish diff stmine-hf/sat-coco-small --revision v1
+
+  stmine publish diff hub_cards/sat-coco-small""",
+)
+def compare_code(
+    repository: Annotated[
+        str, typer.Argument(metavar="REPO", help="Folder, name in hub_cards/, or id on the Hub, as organisation/name.")
+    ],
+    revision: Annotated[str, typer.Option(help="Branch, tag or commit on the Hub.")] = "main",
+    as_json: JsonOption = False,
+) -> None:
+    """Show where a published model's code differs from today's; exit code 1 if it does.
+
+    `publish build` brings a folder up to date; then push it.
+    """
+    from ..hub.diff import diff
+
+    with prints_only_json(as_json):
+        found = diff(repository, revision=revision)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        for file in found.different:
+            print("\n".join(file.lines) + "\n")
+        for file in found.different:
+            print(f"{file.state}: {file.path}")
+        print(
+            f"{len(found.same)} of {len(found.same) + len(found.different)} code files of {found.where} are today's."
+        )
+    if found.different:
+        raise typer.Exit(1)
+
+
+@app.command(
     "push",
     epilog="""[bold]Examples[/bold]
 
@@ -104,10 +169,17 @@ def push_repository(
     """
     from dataclasses import asdict
 
+    from ..hub.check import check
     from ..hub.kinds import kind_of
     from ..hub.push import plan, push
 
     kind = kind_of(folder)
+    if not no_check:
+        with prints_only_json(as_json):
+            report = check(folder)
+        if not report.passed:
+            _show(report, as_json)
+            raise StmineError(f"{folder}: not fit to be published. Mend what failed, or add --no-check.")
     if dry_run:
         planned, document = plan(folder, repo, kind, revision=revision), {}
     else:
@@ -124,6 +196,17 @@ def push_repository(
         print(f"Sent: {pushed.url}" if planned.changes else f"Nothing new, no commit made: {pushed.url}")
         tagged = f", revision={tag!r}" if tag else f", revision={pushed.commit!r}"
         print(f"Loads as: {repo!r}{tagged}")
+
+
+def _show(report: CheckReport, as_json: bool) -> None:
+    from rich.console import Console
+
+    if as_json:
+        print_json(report.to_dict())
+        return
+    Console().print(report.table())
+    failed = [finding.check for finding in report.findings if finding.verdict == "failed"]
+    print(f"Failed: {', '.join(failed)}." if failed else f"Fit to be published. Checked in {report.seconds:.0f} s.")
 
 
 def _print_plan(planned: Plan) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..loading import published
+from .model_files import method_of
 from .model_repository import ModelRepository
-from .repository import MANIFEST, PublishError, files_in, read_json, read_manifest
+from .repository import MANIFEST, PublishError, files_in, read_manifest
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -77,16 +78,8 @@ def repository_at(model: Path, folder: Path | None = None) -> ModelRepository:
     from .mttv_repository import MttvRepository
     from .sat_repository import SatRepository
 
-    kinds: dict[str, type[ModelRepository]] = {
-        kind.method: kind for kind in (FisvlRepository, MttvRepository, SatRepository)
-    }
-    try:
-        model_type = read_json(model / "config.json")["model_type"]
-    except (OSError, ValueError, KeyError) as error:
-        raise PublishError(f"{model}: expected a folder with the config.json of a model ({error}).") from error
-    if model_type not in kinds:
-        raise PublishError(f"{model}: expected a model of type {', '.join(kinds)}, found {model_type!r}.")
-    return kinds[model_type](folder or model)
+    kinds = {kind.method: kind for kind in (FisvlRepository, MttvRepository, SatRepository)}
+    return kinds[method_of(model)](folder or model)
 
 
 def _find(source: str | Path) -> Path:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from safetensors import safe_open
 
-from .repository import PublishError
+from .repository import PublishError, read_json
 
 if TYPE_CHECKING:
     from transformers import BaseImageProcessor, PreTrainedModel, ProcessorMixin
 
 WEIGHTS = "model.safetensors"
+METHODS = ("fisvl", "mttv", "sat")
 _DISTRIBUTION = "stmine-hf"
 _CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -62,6 +63,21 @@ def is_halved(folder: Path) -> bool:
     with safe_open(folder / WEIGHTS, framework="pt") as weights:
         names = weights.keys()
         return any(weights.get_slice(name).get_dtype() == "F16" for name in names)
+
+
+def method_of(folder: Path) -> str:
+    """The method whose model a folder holds.
+
+    Raises:
+        PublishError: no model of this project's methods.
+    """
+    try:
+        model_type = read_json(folder / "config.json")["model_type"]
+    except (OSError, KeyError) as error:
+        raise PublishError(f"{folder}: expected a folder with the config.json of a model ({error}).") from error
+    if model_type not in METHODS:
+        raise PublishError(f"{folder}: expected a model of type {', '.join(METHODS)}, found {model_type!r}.")
+    return model_type
 
 
 def code_files(method: str) -> dict[str, Path]:

@@ -70,7 +70,7 @@ def require_login(repo: str) -> None:
     """
     from huggingface_hub import HfApi
 
-    with _told(repo):
+    with told(repo):
         HfApi().whoami()
 
 
@@ -84,7 +84,7 @@ def plan(folder: str | Path, repo: str, kind: Kind, *, revision: str = "main") -
     """
     from huggingface_hub import HfApi
 
-    with _told(repo):
+    with told(repo):
         return _plan(HfApi(), Path(folder), repo, kind, revision)
 
 
@@ -117,7 +117,7 @@ def push(
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
     folder, api = Path(folder), HfApi()
-    with _told(repo):
+    with told(repo):
         api.whoami()
         planned = _plan(api, folder, repo, kind, revision)
         _require_private(api, planned, private)
@@ -212,7 +212,7 @@ def _require_free(api: HfApi, planned: Plan, tag: str | None) -> None:
 
 
 @contextmanager
-def _told(repo: str) -> Iterator[None]:
+def told(repo: str) -> Iterator[None]:
     """What goes wrong between here and the Hub, in the words of a user."""
     from huggingface_hub.errors import (
         HfHubHTTPError,
@@ -236,6 +236,7 @@ def _told(repo: str) -> Iterator[None]:
         status = error.response.status_code if error.response is not None else None
         reasons = {
             401: "the token is not valid, or this is no repository that it may see. Run `hf auth login`",
+            404: "no such repository or revision on the Hub",
             403: f"no right to write there: {_first_line(error)}. Take a token with the role `write`",
             409: "somebody else works on it at this moment. Run the same command again",
             412: "somebody else has committed in between. Run the same command again",

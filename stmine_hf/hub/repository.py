@@ -55,12 +55,9 @@ def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
     """
     if not (folder / MANIFEST).is_file():
         return {}
-    try:
-        listed = read_json(folder / MANIFEST)
-        if not all({"bytes", "sha256"} <= entry.keys() for entry in listed.values()):
-            raise ValueError("an entry without bytes or sha256")
-    except (ValueError, AttributeError) as error:
-        raise PublishError(f"{folder / MANIFEST}: expected files with bytes and sha256 ({error}).") from error
+    listed = read_json(folder / MANIFEST)
+    if not all(isinstance(entry, dict) and {"bytes", "sha256"} <= entry.keys() for entry in listed.values()):
+        raise PublishError(f"{folder / MANIFEST}: expected bytes and sha256 of each file.")
     return listed
 
 
@@ -72,4 +69,15 @@ def sha256_of(file: Any) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
+    """The document in a file.
+
+    Raises:
+        PublishError: it is no JSON object.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise PublishError(f"{path}: no JSON ({error}).") from error
+    if not isinstance(document, dict):
+        raise PublishError(f"{path}: expected a JSON object, found {type(document).__name__}.")
+    return document

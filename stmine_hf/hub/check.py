@@ -1,0 +1,110 @@
+"""`stmine publish check`: is a folder fit to be published?"""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .checks.card import check_eval_results, check_header, check_text
+from .checks.code import check_app_code, check_model_code, normalised
+from .checks.files import check_licence, check_manifest, check_paths, check_pickles, check_sizes
+from .checks.findings import Finding
+from .checks.loading import check_loading, is_loadable
+from .kinds import Kind, header_of, kind_of
+from .repository import files_in
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_SIGNS = {"ok": "[green]ok[/green]", "warning": "[yellow]warning[/yellow]", "failed": "[red]failed[/red]"}
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What a check found.
+
+    Attributes:
+        folder: the folder's name.
+        kind: what it is.
+        bytes: size of all files.
+        findings: line by line.
+        measured: of a model: seconds to import and load, parameters, greatest difference from the library.
+        seconds: that the check took.
+    """
+
+    folder: str
+    kind: Kind
+    bytes: int
+    findings: list[Finding]
+    measured: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def passed(self) -> bool:
+        return not any(finding.verdict == "failed" for finding in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"passed": self.passed, **asdict(self)}
+
+    def table(self) -> Table:
+        from rich.markup import escape
+        from rich.table import Table
+
+        title = f"{self.folder}: {self.kind}, {self.bytes:,} bytes"
+        if self.measured:
+            title += f", loads in {self.measured['load_seconds']:.1f} s"
+        table = Table("check", "", "found", title=title)
+        for finding in self.findings:
+            table.add_row(finding.check, _SIGNS[finding.verdict], escape(finding.detail))
+        return table
+
+
+def check(folder: str | Path, *, load: bool = True) -> CheckReport:
+    """Look at everything that can be looked at without a connection.
+
+    Args:
+        folder: of a repository of any kind.
+        load: open a model in a process of its own; False looks at files only.
+
+    Raises:
+        PublishError: no folder with a card that tells what it is.
+    """
+    start, folder = time.perf_counter(), Path(folder)
+    kind = kind_of(folder)
+    loadable = kind == "model" and is_loadable(folder)
+    findings = [
+        check_manifest(folder, required=loadable),
+        check_pickles(folder, kind),
+        check_sizes(folder),
+        check_paths(folder),
+    ]
+    if kind == "model":
+        findings.append(check_licence(folder))
+    if loadable:
+        findings.append(check_model_code(folder))
+    elif kind == "space":
+        findings.append(check_app_code(folder, _required(folder)))
+    findings += [*check_header(folder, kind, code=loadable), check_text(folder)]
+    findings += [results] if (results := check_eval_results(folder)) else []
+    measured: dict[str, Any] = {}
+    if loadable and load:
+        if any(finding.verdict == "failed" for finding in findings if finding.check in {"no pickles", "code"}):
+            findings.append(Finding("loads without stmine_hf", "failed", "not tried: see above what it might run"))
+        else:
+            loading, measured = check_loading(folder)
+            findings += loading
+    size = sum((folder / name).stat().st_size for name in files_in(folder))
+    seconds = round(time.perf_counter() - start, 2)
+    return CheckReport(folder.absolute().name, kind, size, findings, measured, seconds)
+
+
+def _required(folder: Path) -> set[str]:
+    """Packages that a Space has: those of its requirements, and Gradio with what it brings."""
+    lines = folder / "requirements.txt"
+    text = lines.read_text(encoding="utf-8") if lines.is_file() else ""
+    names = re.findall(r"^\s*([A-Za-z0-9][\w.-]*)", text, re.MULTILINE)
+    brought = {"gradio", "huggingface-hub"} if header_of(folder).get("sdk") == "gradio" else set()
+    return {normalised(name) for name in names} | brought

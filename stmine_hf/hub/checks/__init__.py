@@ -1,0 +1,1 @@
+"""What `stmine publish check` looks at: files, code, card, and whether a stranger can load it."""
