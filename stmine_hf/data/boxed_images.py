@@ -216,12 +216,6 @@ class BoxedImages(datasets.GeneratorBasedBuilder):
         yield from enumerate(rows)
 
 
-def contents_of(folder: Path) -> str:
-    """The first entries of a folder, for messages."""
-    entries = sorted(path.name + ("/" if path.is_dir() else "") for path in folder.iterdir())
-    return f"[{', '.join(entries[:6])}{', ...' if len(entries) > 6 else ''}]"
-
-
 def find_picture(name: str, roots: Iterable[Path]) -> tuple[str, tuple[int, int]] | None:
     """Path and stamp of the first `root / name` that is a file; after those, of the bare file name in a root."""
     name = name.replace("\\", "/")

@@ -20,7 +20,7 @@ import json
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from hashlib import sha256
@@ -346,11 +346,9 @@ class CaptionedImages(datasets.GeneratorBasedBuilder):
         precomp = [(place, split) for place in places for split in SPLITS if (place / f"{split}_caps.txt").is_file()]
         if precomp:
             return (r for place, split in precomp for r in read_precomp(place, split))
-        found = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
-        listed = ", ".join(found[:8]) + (f", and {len(found) - 8} more" if len(found) > 8 else "")
         raise DataFolderError(
             f"{self.TITLE}: expected dataset_{self.SHORT}.json, {self.SHORT}_train.json or train_caps.txt "
-            f"in {folder}, found [{listed}]. {self._how_to_get()}"
+            f"in {folder}, found {contents_of(folder)}. {self._how_to_get()}"
         )
 
     def _how_to_get(self) -> str:
@@ -483,6 +481,56 @@ def read_precomp(folder: Path, split: str) -> Iterator[Record]:
 def clean(captions: Iterable[str]) -> list[str]:
     """The captions that hold anything but white space; "." stays, since the processor copes with it."""
     return [caption.strip() for caption in captions if caption.strip()]
+
+
+def file_of_each_split(
+    title: str, folder: Path, matching: Iterable[Path], split_of: Callable[[Path], str | None]
+) -> dict[str, Path]:
+    """Files by the split that their names tell; a lone file whose name tells none is train.
+
+    Raises:
+        DataFolderError: two files for one split, or several files of unknown split.
+    """
+    files = list(matching)
+    if len(files) == 1:
+        return {split_of(files[0]) or "train": files[0]}
+    chosen: dict[str, Path] = {}
+    for split, file in ((split, file) for file in files if (split := split_of(file))):
+        if split in chosen:
+            raise DataFolderError(
+                f"{title}: {chosen[split].name} and {file.name} in {file.parent} are both for {split}: say which with "
+                f'the option files={{"{split}": ...}}'
+            )
+        chosen[split] = file
+    if files and not chosen:
+        raise DataFolderError(
+            f"{title}: the names {', '.join(file.name for file in files[:4])} in {folder} do not tell the split: say "
+            'it with the option files={"train": ...}'
+        )
+    return {split: chosen[split] for split in SPLITS if split in chosen}
+
+
+def named_files(title: str, folder: Path, files: Any, example: str) -> dict[str, Path]:
+    """The files that the option `files` names, by split.
+
+    Raises:
+        DataFolderError: it is no mapping of splits to files, or a file is not there.
+    """
+    if not isinstance(files, Mapping) or not files or set(files) - set(SPLITS):
+        raise DataFolderError(
+            f"{title}: files has to say the file of each split ({', '.join(SPLITS)}), such as "
+            f'{{"train": "{example}"}}; got {files!r}'
+        )
+    named = {split: folder / str(files[split]) for split in SPLITS if split in files}
+    if missing := [str(file) for file in named.values() if not file.is_file()]:
+        raise DataFolderError(f"{title}: no file {', '.join(missing)} (option files)")
+    return named
+
+
+def contents_of(folder: Path, most: int = 8) -> str:
+    """The first entries of a folder, for messages."""
+    found = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
+    return f"[{', '.join(found[:most])}" + (f", and {len(found) - most} more]" if len(found) > most else "]")
 
 
 def split_name(name: str) -> str:

@@ -32,10 +32,18 @@ from .boxed_images import (
     Record,
     category_ids,
     category_label,
-    contents_of,
     find_picture,
 )
-from .captioned_images import SPLIT_ALIASES, SPLITS, DataFolderError, Findings, read_json
+from .captioned_images import (
+    SPLIT_ALIASES,
+    SPLITS,
+    DataFolderError,
+    Findings,
+    contents_of,
+    file_of_each_split,
+    named_files,
+    read_json,
+)
 
 PATTERNS = (
     "annotations/instances_*.json",
@@ -149,36 +157,13 @@ class CocoJson(BoxedImages):
 
     def _find_files(self, folder: Path, files: Mapping[str, str] | None) -> dict[str, Path]:
         if files is not None:
-            if not isinstance(files, Mapping) or not files or set(files) - set(SPLITS):
-                raise DataFolderError(
-                    f"{self.TITLE}: files has to say the JSON of each split ({', '.join(SPLITS)}), such as "
-                    f'{{"train": "boxes.json"}}; got {files!r}'
-                )
-            named = {split: folder / str(files[split]) for split in SPLITS if split in files}
-            if missing := [str(file) for file in named.values() if not file.is_file()]:
-                raise DataFolderError(f"{self.TITLE}: no file {', '.join(missing)} (option files)")
-            return named
+            return named_files(self.TITLE, folder, files, "boxes.json")
         for pattern in PATTERNS:
             matching = sorted(folder.glob(pattern))
-            splits = [split_of(file.relative_to(folder).as_posix()) for file in matching]
-            if matching and not any(splits) and len(matching) == 1:
-                return {"train": matching[0]}
-            chosen: dict[str, Path] = {}
-            for split, file in zip(splits, matching, strict=True):
-                if split and split in chosen:
-                    raise DataFolderError(
-                        f"{self.TITLE}: {chosen[split].name} and {file.name} in {file.parent} are both for {split}: "
-                        f'say which with the option files={{"{split}": ...}}'
-                    )
-                if split:
-                    chosen[split] = file
-            if chosen:
-                return {split: chosen[split] for split in SPLITS if split in chosen}
-            if matching:
-                raise DataFolderError(
-                    f"{self.TITLE}: the names {', '.join(file.name for file in matching[:4])} in {folder} do not tell "
-                    'the split: say it with the option files={"train": ...}'
-                )
+            if chosen := file_of_each_split(
+                self.TITLE, folder, matching, lambda file: split_of(file.relative_to(folder).as_posix())
+            ):
+                return chosen
         raise DataFolderError(f"{self.TITLE}: expected {self.LAYOUT}. In {folder} found {contents_of(folder)}")
 
     def _number_categories(self, contents: Mapping[Path, dict[str, list]]) -> dict[int, int]:

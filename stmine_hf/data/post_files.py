@@ -22,7 +22,7 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from hashlib import sha256
 from pathlib import Path
@@ -32,9 +32,19 @@ import datasets
 import PIL.Image
 from datasets.utils import tqdm
 
-from .captioned_images import SPLIT_ALIASES, SPLITS, DataFolderError, Findings, count
+from .captioned_images import (
+    SPLIT_ALIASES,
+    SPLITS,
+    DataFolderError,
+    Findings,
+    contents_of,
+    count,
+    file_of_each_split,
+    named_files,
+)
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff")  # likeliest first
+TABLES = ("*.jsonl", "*.json", "*.csv", "*.tsv")
 MOST_LINES = 50  # of one quoted cell; a quotation mark without its other half must not swallow the file
 
 Row = dict[str, Any]
@@ -252,7 +262,7 @@ class PostFiles(datasets.GeneratorBasedBuilder):
         posts: list[Post] = []
         ids: dict[str, int] = {}  # how many rows came with each
         groups: list[str] = []
-        for file, split in found:
+        for split, file in found:
             seen: dict[str, None] = {}
             for place, row in self._read_rows(file):
                 seen.update(dict.fromkeys(row))
@@ -278,7 +288,7 @@ class PostFiles(datasets.GeneratorBasedBuilder):
             post.group = number
         if not posts:
             why = self._findings if self._findings else "the files are empty"
-            files = ", ".join(file.name for file, _ in found)
+            files = ", ".join(file.name for _, file in found)
             raise DataFolderError(f"{self.TITLE}: no usable row in {files} of {folder}: {why}.")
         return posts
 
@@ -307,53 +317,34 @@ class PostFiles(datasets.GeneratorBasedBuilder):
     def _read_rows(self, file: Path) -> Iterator[tuple[str, Row]]:
         return read_rows(file, self._findings)
 
-    def _find_files(self) -> tuple[Path, list[tuple[Path, str]]]:
+    def _find_files(self) -> tuple[Path, list[tuple[str, Path]]]:
         """The set's folder, and its files with their splits."""
         settings, get = self._settings, f" Get it from {self.SOURCE}." if self.SOURCE else ""
         if settings.data_dir is None:
             raise DataFolderError(f"{self.TITLE}: give its folder as data_dir. Expected there: {self.EXPECTED}.{get}")
         folder = Path(settings.data_dir).expanduser().absolute()
         if folder.is_file():
-            return folder.parent, [(folder, split_of(folder.name) or "train")]
+            return folder.parent, [(split_of(folder.name) or "train", folder)]
         if not folder.is_dir():
             raise DataFolderError(f"{self.TITLE}: no folder {folder}. Expected: {self.EXPECTED}.{get}")
         if settings.files is not None:
-            return folder, self._named_files(folder, settings.files)
-        for pattern in self.PATTERNS:
-            matching = sorted(file for file in folder.glob(pattern) if file.is_file())
-            if len(matching) == 1:
-                return folder, [(matching[0], split_of(matching[0].name) or "train")]
-            chosen: dict[str, Path] = {}
-            for file in matching:
-                split = split_of(file.name)
-                if split and split in chosen:
-                    raise DataFolderError(
-                        f"{self.TITLE}: {chosen[split].name} and {file.name} in {folder} are both for {split}: say "
-                        f'which with the option files={{"{split}": ...}}'
-                    )
-                if split:
-                    chosen[split] = file
-            if chosen:
-                return folder, [(chosen[split], split) for split in SPLITS if split in chosen]
-            if matching:
-                raise DataFolderError(
-                    f"{self.TITLE}: the names {', '.join(file.name for file in matching[:4])} in {folder} do not tell "
-                    'the split: say it with the option files={"train": ...}'
-                )
-        entries = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
-        listed = ", ".join(entries[:8]) + (f", and {len(entries) - 8} more" if len(entries) > 8 else "")
-        raise DataFolderError(f"{self.TITLE}: expected {self.EXPECTED} in {folder}, found [{listed}].{get}")
+            return folder, [*named_files(self.TITLE, folder, settings.files, "posts.jsonl").items()]
+        if chosen := find_tables(self.TITLE, folder, self.PATTERNS):
+            return folder, [*chosen.items()]
+        raise DataFolderError(f"{self.TITLE}: expected {self.EXPECTED} in {folder}, found {contents_of(folder)}.{get}")
 
-    def _named_files(self, folder: Path, files: Any) -> list[tuple[Path, str]]:
-        if not isinstance(files, Mapping) or not files or set(files) - set(SPLITS):
-            raise DataFolderError(
-                f"{self.TITLE}: files has to say the file of each split ({', '.join(SPLITS)}), such as "
-                f'{{"train": "posts.jsonl"}}; got {files!r}'
-            )
-        named = [(folder / str(files[split]), split) for split in SPLITS if split in files]
-        if missing := [str(file) for file, _ in named if not file.is_file()]:
-            raise DataFolderError(f"{self.TITLE}: no file {', '.join(missing)} (option files)")
-        return named
+
+def find_tables(title: str, folder: Path, patterns: Sequence[str] = TABLES) -> dict[str, Path]:
+    """The file of each split: of the first pattern that the folder has files of; {} where it has none.
+
+    Raises:
+        DataFolderError: names that do not tell the split, or tell it twice.
+    """
+    for pattern in patterns:
+        files = sorted(file for file in folder.glob(pattern) if file.is_file())
+        if chosen := file_of_each_split(title, folder, files, lambda file: split_of(file.name)):
+            return chosen
+    return {}
 
 
 class Pictures:
@@ -414,6 +405,11 @@ def number_groups(names: Sequence[str]) -> list[int]:
         return [int(name) if name else -1 for name in names]
     numbers = {name: number for number, name in enumerate(dict.fromkeys(name for name in names if name))}
     return [numbers.get(name, -1) for name in names]
+
+
+def sorted_names(names: Iterable[str]) -> list[str]:
+    """Names of labels in an order that does not depend on that of the rows: numbers by value, then the others."""
+    return sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
 
 
 def pick(row: Row, names: Sequence[str]) -> Any:

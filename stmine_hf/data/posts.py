@@ -9,7 +9,18 @@ from typing import Any
 
 from .captioned_images import DataFolderError
 from .event_clusters import split_by_event
-from .post_files import BadRow, Columns, EventSplitConfig, Post, PostFiles, Row, as_text, read_rows
+from .post_files import (
+    TABLES,
+    BadRow,
+    Columns,
+    EventSplitConfig,
+    Post,
+    PostFiles,
+    Row,
+    as_text,
+    read_rows,
+    sorted_names,
+)
 
 
 @dataclass
@@ -52,7 +63,7 @@ class Posts(PostFiles):
     BUILDER_CONFIG_CLASS = PostsConfig
 
     TITLE = "posts"
-    PATTERNS = ("*.jsonl", "*.json", "*.csv", "*.tsv")
+    PATTERNS = TABLES
     EXPECTED = "posts.jsonl, or train.jsonl, val.jsonl and test.jsonl (also .json, .csv, .tsv)"
 
     def _columns(self) -> Columns:
@@ -82,7 +93,7 @@ class Posts(PostFiles):
                 f"{self.TITLE}: no row has a label in the column {self._settings.label_column!r}. Give the right "
                 "label_column, or what the labels would be, as labels"
             )
-        return sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
+        return sorted_names(names)
 
     def _label(self, value: Any) -> str:
         name = as_text(value).strip()

@@ -48,13 +48,13 @@ class Weibo(PostFiles):
     def _columns(self) -> Columns:
         return Columns(image=("img",))
 
-    def _find_files(self) -> tuple[Path, list[tuple[Path, str]]]:
+    def _find_files(self) -> tuple[Path, list[tuple[str, Path]]]:
         folder, found = super()._find_files()
         if self._settings.extra is not None:
             extra = folder / self._settings.extra
             if not extra.is_file():
                 raise DataFolderError(f"{self.TITLE}: no file {extra} (option extra)")
-            found.append((extra, "train"))
+            found.append(("train", extra))
         return folder, found
 
     def _arrange(self, posts: list[Post]) -> list[Post]:

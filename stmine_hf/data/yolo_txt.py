@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .boxed_images import SUFFIXES, Box, BoxedImages, BoxedImagesConfig, Record, contents_of, find_picture
-from .captioned_images import SPLIT_ALIASES, SPLITS, DataFolderError, read_text
+from .boxed_images import SUFFIXES, Box, BoxedImages, BoxedImagesConfig, Record, find_picture
+from .captioned_images import SPLIT_ALIASES, SPLITS, DataFolderError, contents_of, read_text
 from .voc_xml import read_classes
 
 

@@ -122,7 +122,7 @@ def test_files_and_image_dir_by_option(tmp_path, load):
     with pytest.raises(DataError, match=r"no file .*three.json \(option files\)"):
         load(folder, files={"train": "three.json"})
     for files in ({"training": "one.json"}, {}, "one.json"):
-        with pytest.raises(DataError, match=r"files has to say the JSON of each split \(train, val, test\)"):
+        with pytest.raises(DataError, match=r"files has to say the file of each split \(train, val, test\)"):
             load(folder, files=files)
     with pytest.raises(DataError, match=r"no folder .*nowhere \(image_dir\)"):
         load(folder, files={"train": "one.json"}, image_dir=str(tmp_path / "nowhere"))
