@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoTokenizer, set_seed
 
-from stmine_hf import MttvConfig, MttvForSequenceClassification, MttvProcessor, load_dataset
+from stmine_hf import MttvConfig, MttvForSequenceClassification, MttvProcessor
 from stmine_hf.errors import StmineError
 from stmine_hf.modeling.mttv.processing_mttv import MttvImageProcessor
 from stmine_hf.posts.detectors import load_detector
@@ -35,9 +35,10 @@ from stmine_hf.training.card import RunCard
 from stmine_hf.training.checkpoints import resume_point
 from stmine_hf.training.collator_mttv import MttvCollator, Posts, keep_modalities, kept_features
 from stmine_hf.training.publishing import publish_best
+from stmine_hf.training.rows import load_rows
 from stmine_hf.training.script import run_script
 from stmine_hf.training.toy_model_mttv import build_toy_mttv
-from stmine_hf.training.trainer import BEST_FOLDER, take_rows
+from stmine_hf.training.trainer import BEST_FOLDER
 from stmine_hf.training.trainer_mttv import MttvTrainer
 from stmine_hf.training.transforms_mttv import build_picture_transform
 from stmine_hf.training.write_up import best_evaluation, plot_curves, write_results
@@ -53,14 +54,8 @@ def main() -> None:
         save_arguments(output_dir / "config.yaml", model_args, data_args, args)
     set_seed(args.seed)
 
-    # 2. Data. One process builds the table of rows, the others then find it in the cache.
-    with args.main_process_first(desc="reading the data set"):
-        options = data_args.dataset_options or {}
-        splits = load_dataset(data_args.dataset, data_dir=data_args.data_dir, **options)
-    train_rows = take_rows(splits, data_args.train_split, data_args.max_train_posts)
-    eval_rows = (
-        take_rows(splits, data_args.eval_split, data_args.max_eval_posts) if args.eval_strategy != "no" else None
-    )
+    # 2. Data.
+    train_rows, eval_rows = load_rows("posts", data_args, args, data_args.max_train_posts, data_args.max_eval_posts)
 
     # 3. Model and processor.
     try:

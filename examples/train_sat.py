@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoConfig, set_seed
 
-from stmine_hf import SatConfig, SatForObjectDetection, SatImageProcessor, load_dataset
+from stmine_hf import SatConfig, SatForObjectDetection, SatImageProcessor
 from stmine_hf.data.boxed_images import category_label
 from stmine_hf.errors import StmineError
 from stmine_hf.training.adapters import add_adapter
@@ -34,9 +34,10 @@ from stmine_hf.training.card import RunCard
 from stmine_hf.training.checkpoints import resume_point
 from stmine_hf.training.collator_sat import BoxedPictures, SatCollator, first_batches
 from stmine_hf.training.publishing import publish_best
+from stmine_hf.training.rows import load_rows
 from stmine_hf.training.script import run_script
 from stmine_hf.training.toy_model_sat import build_toy_sat
-from stmine_hf.training.trainer import BEST_FOLDER, take_rows
+from stmine_hf.training.trainer import BEST_FOLDER
 from stmine_hf.training.trainer_sat import SatTrainer
 from stmine_hf.training.transforms_sat import SatTransform, build_recipe
 from stmine_hf.training.warm_start import carry_weights, recalibrate_batchnorm
@@ -55,14 +56,8 @@ def main() -> None:
         save_arguments(output_dir / "config.yaml", model_args, data_args, args)
     set_seed(args.seed)
 
-    # 2. Data. One process builds the table of rows, the others then find it in the cache.
-    with args.main_process_first(desc="reading the data set"):
-        options = data_args.dataset_options or {}
-        splits = load_dataset(data_args.dataset, data_dir=data_args.data_dir, **options)
-    train_rows = take_rows(splits, data_args.train_split, data_args.max_train_images)
-    eval_rows = (
-        take_rows(splits, data_args.eval_split, data_args.max_eval_images) if args.eval_strategy != "no" else None
-    )
+    # 2. Data.
+    train_rows, eval_rows = load_rows("boxes", data_args, args, data_args.max_train_images, data_args.max_eval_images)
     names = category_label(train_rows.features).names
 
     # 3. Model and processor.

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from ..errors import StmineError
 from .terminal import (
     BuilderOption,
+    ColumnOption,
     DetectorOption,
     DeviceOption,
     FisvlOption,
@@ -18,10 +18,13 @@ from .terminal import (
     MttvOption,
     SatOption,
     builder_options,
+    column_mapping,
     print_json,
     prints_only_json,
     require_folder,
 )
+
+OWN = "Or your own: a CSV or JSONL file, a folder, a Hub id."
 
 app = typer.Typer(no_args_is_help=True, help="Score a model with its paper's protocol.")
 
@@ -32,14 +35,18 @@ app = typer.Typer(no_args_is_help=True, help="Score a model with its paper's pro
 
   stmine evaluate fisvl --dataset rsicd --data-dir data/rsicd --split val
 
-  stmine evaluate fisvl --model my_model --dataset rsitmd --data-dir data/rsitmd --split test --out results""",
+  stmine evaluate fisvl --model my_model --dataset rsitmd --data-dir data/rsitmd --split test --out results
+
+  stmine evaluate fisvl --dataset mine.csv --split train --column image=file --column captions=sentence""",
 )
 def evaluate_fisvl(
-    dataset: Annotated[str, typer.Option(help="rsicd, rsitmd, ucm_captions, sydney_captions or toy_scenes.")],
+    dataset: Annotated[str, typer.Option(help=f"rsicd, rsitmd, ucm_captions, sydney_captions or toy_scenes. {OWN}")],
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder with the data set's files (toy_scenes needs none).")
     ] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
+    option: BuilderOption = None,
+    column: ColumnOption = None,
     model: FisvlOption = None,
     out: Annotated[Path | None, typer.Option(help="Folder for results.json and recall_curve.png.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures embedded at a time.")] = 64,
@@ -51,13 +58,16 @@ def evaluate_fisvl(
 
     Beside it stands the honest variant: a caption whose text equals one of the picture's own counts as right.
     """
+    options, mapping = builder_options(option), column_mapping(column)
     from .. import load_dataset
     from ..loading import load_fisvl
     from ..training.evaluation_fisvl import evaluate_retrieval
 
     require_folder(out)
     with prints_only_json(as_json):
-        rows = load_dataset(dataset, data_dir=data_dir, split=split)
+        rows = load_dataset(
+            dataset, data_dir=data_dir, split=split, kind="captions", column_mapping=mapping, **options
+        )
         if limit is not None:
             rows = rows.select(range(min(limit, len(rows))))
         network, processor = load_fisvl(model, device=device)
@@ -85,12 +95,13 @@ def evaluate_fisvl(
 Choose among models by val; look at test once, at the end.""",
 )
 def evaluate_mttv(
-    dataset: Annotated[str, typer.Option(help="weibo, fakeddit, posts (your own) or toy_posts.")],
+    dataset: Annotated[str, typer.Option(help=f"weibo, fakeddit, posts or toy_posts. {OWN}")],
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder with the data set's files (toy_posts needs none).")
     ] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
     option: BuilderOption = None,
+    column: ColumnOption = None,
     model: MttvOption = None,
     detector: DetectorOption = None,
     features: Annotated[
@@ -114,7 +125,7 @@ def evaluate_mttv(
 
     A post whose picture cannot be read is judged by its text, and counted.
     """
-    options = builder_options(option)
+    options, mapping = builder_options(option), column_mapping(column)
     if predictions and out is None:
         raise typer.BadParameter("--predictions needs --out: where to write them")
     if features is not None and detector is not None:
@@ -127,9 +138,7 @@ def evaluate_mttv(
 
     require_folder(out)
     with prints_only_json(as_json):
-        rows = load_dataset(dataset, data_dir=data_dir, split=split, **options)
-        if "post_id" not in rows.column_names:
-            raise StmineError(f"{dataset} is no set of posts: expected weibo, fakeddit, posts or toy_posts.")
+        rows = load_dataset(dataset, data_dir=data_dir, split=split, kind="posts", column_mapping=mapping, **options)
         if limit is not None:
             rows = rows.select(range(min(limit, len(rows))))
         network, processor = load_mttv(model, device=device)
@@ -167,12 +176,15 @@ def evaluate_mttv(
   stmine evaluate sat --dataset indiscernible --data-dir data/indiscernible --option sources=CAMO --out results""",
 )
 def evaluate_sat(
-    dataset: Annotated[str, typer.Option(help="coco_json, voc_xml, yolo_txt, indiscernible or toy_camouflage.")],
+    dataset: Annotated[
+        str, typer.Option(help=f"coco_json, voc_xml, yolo_txt, indiscernible or toy_camouflage. {OWN}")
+    ],
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder with the data set's files (toy_camouflage needs none).")
     ] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
     option: BuilderOption = None,
+    column: ColumnOption = None,
     model: SatOption = None,
     fit: Annotated[
         str | None, typer.Option(help="pad, letterbox or stretch pictures to the input. Default: as the model says.")
@@ -190,6 +202,7 @@ def evaluate_sat(
 
     Pictures that cannot be read are skipped and counted; a class without boxes takes no part.
     """
+    options, mapping = builder_options(option), column_mapping(column)
     from .. import load_dataset
     from ..loading import load_sat
     from ..training.evaluation_sat import evaluate_detection
@@ -198,7 +211,7 @@ def evaluate_sat(
         raise typer.BadParameter(f"--fit: expected pad, letterbox or stretch, found {fit!r}")
     require_folder(out)
     with prints_only_json(as_json):
-        rows = load_dataset(dataset, data_dir=data_dir, split=split, **builder_options(option))
+        rows = load_dataset(dataset, data_dir=data_dir, split=split, kind="boxes", column_mapping=mapping, **options)
         if limit is not None:
             rows = rows.select(range(min(limit, len(rows))))
         network, processor = load_sat(model, device=device)

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import StmineError
 from .terminal import (
     BuilderOption,
+    ColumnOption,
     DetectorOption,
     DeviceOption,
     JsonOption,
     MttvOption,
     builder_options,
+    column_mapping,
     from_here,
     print_json,
     prints_only_json,
@@ -51,6 +52,7 @@ def features_mttv(
     data_dir: Annotated[Path | None, typer.Option(help="Folder with the data set's files.")] = None,
     split: Annotated[str | None, typer.Option(help="train, val or test. Default: all of them.")] = None,
     option: BuilderOption = None,
+    column: ColumnOption = None,
     file: Annotated[Path | None, typer.Option(help="Instead of a data set: posts as of `stmine classify`.")] = None,
     model: MttvOption = None,
     detector: DetectorOption = None,
@@ -65,7 +67,7 @@ def features_mttv(
     """
     if (dataset is None) == (file is None):
         raise typer.BadParameter("expected one of --dataset and --file")
-    options = builder_options(option)
+    options = {**builder_options(option), "column_mapping": column_mapping(column)}
     from ..loading import load_mttv
     from ..posts.detectors import load_detector
     from ..posts.features import precompute_features
@@ -122,10 +124,8 @@ def _of_dataset(
     from ..posts.judging import Post
     from ..training.reports import decode_image, undecoded
 
-    loaded = load_dataset(name, data_dir=data_dir, split=split, **options)
+    loaded = load_dataset(name, data_dir=data_dir, split=split, kind="posts", **options)
     splits = list(loaded.values()) if isinstance(loaded, dict) else [loaded]
-    if any("post_id" not in rows.column_names for rows in splits):
-        raise StmineError(f"{name} is no set of posts: expected weibo, fakeddit, posts or toy_posts.")
 
     def posts() -> Iterator[Post]:
         for rows in splits:

@@ -34,6 +34,14 @@ BuilderOption = Annotated[
     list[str] | None,
     typer.Option("--option", metavar="KEY=VALUE", help="An option of the data set; may be given several times."),
 ]
+ColumnOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        metavar="PART=COLUMN",
+        help="Of a data set of your own: which of its columns is what, such as image=img; may be given several times.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
 
@@ -74,6 +82,21 @@ def builder_options(given: list[str] | None) -> dict[str, Any]:
         except ValueError:
             options[key] = value
     return options
+
+
+def column_mapping(given: list[str] | None) -> dict[str, Any]:
+    """What `--column part=column` says.
+
+    Raises:
+        typer.BadParameter: no "=" in it.
+    """
+    from ..data.captioned_images import DataFolderError
+    from ..data.columns import parse_mapping
+
+    try:
+        return parse_mapping(given or [])
+    except DataFolderError as error:
+        raise typer.BadParameter(f"--column: {error}") from None
 
 
 def hush_libraries() -> None:

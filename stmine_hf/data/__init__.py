@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
@@ -13,6 +14,12 @@ from ..errors import StmineError
 if TYPE_CHECKING:
     import datasets
 
+# What rows are of: pictures with captions (FISVL), posts (MTTV), pictures with boxes (SAT).
+KINDS = {
+    "captions": ("rsicd", "rsitmd", "ucm_captions", "sydney_captions", "toy_scenes"),
+    "posts": ("weibo", "fakeddit", "posts", "toy_posts"),
+    "boxes": ("coco_json", "voc_xml", "yolo_txt", "indiscernible", "toy_camouflage"),
+}
 # name -> (script, builder class)
 BUILDERS = {
     "rsicd": ("rsicd", "RSICD"),
@@ -44,9 +51,11 @@ def load_dataset(
     split: str | None = None,
     streaming: bool = False,
     cache_dir: str | Path | None = None,
+    kind: str | None = None,
+    column_mapping: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> datasets.Dataset | datasets.DatasetDict | datasets.IterableDataset | datasets.IterableDatasetDict:
-    """Load a data set by name.
+    """Load a data set by name, or one of your own.
 
     Rows of the captioned sets: `image` (PIL, decoded when touched; the file itself stays where it is), `captions`
     (list of str), `caption_weights` (list of float, see `caption_weights` in `captioned_images`), `label` (ClassLabel,
@@ -65,17 +74,20 @@ def load_dataset(
     Args:
         name: captioned sets: rsicd, rsitmd, ucm_captions, sydney_captions, toy_scenes. Posts: weibo, fakeddit, posts
             (your own), toy_posts. With boxes: coco_json, voc_xml, yolo_txt (your own), indiscernible,
-            toy_camouflage.
+            toy_camouflage. Or a table (JSONL, CSV, ...), a folder or the id of a data set on the Hub, whose columns
+            are told by `column_mapping`: see `own_data`.
         data_dir: folder with the set's files in any of the layouts of `captioned_images` or of the set's own script;
             the toy sets have none.
         split: `train`, `val` or `test`, or a slice such as `train[:100]` (not when streaming); None gives all of them.
         streaming: yield rows without writing a cache.
         cache_dir: where the row tables are cached; default: that of the `datasets` library.
+        kind: captions, posts or boxes: what rows to make of a data set of your own; one by name has to be of it.
+        column_mapping: of a data set of your own, which of its columns are what: see `columns`.
         options: of the set's builder: `image_dir`, `weight_average`, `weight_low` of the captioned sets; `image_dir`,
             `files`, `validation` ("events" holds out whole events) and more of the posts, see `WeiboConfig`,
             `FakedditConfig`, `PostsConfig`; `image_dir`, `files`, `classes`, `one_based`, `sources` of those with
             boxes, see `CocoJsonConfig`, `VocXmlConfig`, `YoloTxtConfig`, `IndiscernibleConfig`; `count`, `seed`,
-            `size` of the toy sets, and `difficulty` (0 to 1) of toy_camouflage.
+            `size` of the toy sets, and `difficulty` (0 to 1) of toy_camouflage; of your own data, see `OwnOptions`.
 
     Raises:
         DataError: with what was expected, what was found and what to do.
@@ -84,22 +96,22 @@ def load_dataset(
         >>> rsicd = load_dataset("rsicd", data_dir="data/rsicd", split="val")  # doctest: +SKIP
         >>> rsicd[0]["captions"][0]  # doctest: +SKIP
         'many planes are parked next to a long building in an airport .'
+        >>> mapping = {"image": "img", "captions": "text"}
+        >>> mine = load_dataset("org/name", kind="captions", column_mapping=mapping)  # doctest: +SKIP
     """
     from .captioned_images import DataFolderError
 
-    if name not in BUILDERS:
-        raise DataError(f"unknown data set {name!r}: expected one of {', '.join(BUILDERS)}")
-    script, builder_class = BUILDERS[name]
-    make = getattr(import_module(f".{script}", __name__), builder_class)
-    known = [field.name for field in fields(make.BUILDER_CONFIG_CLASS) if field.name not in _BUILDER_CONFIG_FIELDS]
-    if unknown := sorted(set(options) - set(known)):
-        raise DataError(f"{name} has no option {', '.join(unknown)}; its options are: {', '.join(known)}")
+    if kind is not None and kind not in KINDS:
+        raise DataError(f"kind has to be one of {', '.join(KINDS)}, got {kind!r}")
+    cache = str(cache_dir) if cache_dir is not None else None
     try:
-        builder = make(
-            data_dir=str(Path(data_dir).expanduser().absolute()) if data_dir is not None else None,
-            cache_dir=str(cache_dir) if cache_dir is not None else None,
-            **options,
-        )
+        if name not in BUILDERS:
+            return _load_own(name, kind, data_dir, column_mapping, split, streaming, cache, options)
+        if kind is not None and name not in KINDS[kind]:
+            raise DataError(f"{name} has no rows of {kind}: expected {', '.join(KINDS[kind])} or a set of your own")
+        if column_mapping:
+            raise DataError(f"{name} knows its columns: column_mapping is for tables, folders and Hub ids of your own")
+        builder = make_builder(name, data_dir=data_dir, cache_dir=cache, **options)
         if streaming:
             splits = builder.as_streaming_dataset()
             if split is None or split in splits:
@@ -112,3 +124,81 @@ def load_dataset(
     except DataFolderError as error:
         raise DataError(str(error)) from None
     raise DataError(f"{name} has no split {split!r} here: there are {', '.join(splits)}")
+
+
+def make_builder(
+    name: str, *, data_dir: str | Path | None = None, cache_dir: str | None = None, **options: Any
+) -> datasets.GeneratorBasedBuilder:
+    """The builder of a data set by name; arguments as of `load_dataset`.
+
+    Raises:
+        DataError: an option that it does not have.
+        DataFolderError: a folder that does not hold the set.
+    """
+    script, builder_class = BUILDERS[name]
+    make = getattr(import_module(f".{script}", __name__), builder_class)
+    known = [field.name for field in fields(make.BUILDER_CONFIG_CLASS) if field.name not in _BUILDER_CONFIG_FIELDS]
+    if unknown := sorted(set(options) - set(known)):
+        raise DataError(f"{name} has no option {', '.join(unknown)}; its options are: {', '.join(known)}")
+    folder = str(Path(data_dir).expanduser().absolute()) if data_dir is not None else None
+    return make(data_dir=folder, cache_dir=cache_dir, **options)
+
+
+def select_rows(splits: Any, split: str) -> Any:
+    """The rows of a split, or of a slice of one such as `train[:80%]` (not of a stream).
+
+    Raises:
+        DataError: there is no such split, or it cannot be sliced so.
+    """
+    if split in splits:
+        return splits[split]
+    name = split.partition("[")[0]
+    if name not in splits:
+        hint = " A part of it can be one: train[:90%] and train[90%:]." if list(splits) == ["train"] else ""
+        raise DataError(f"The data set has no split {split!r}; it has {', '.join(splits)}.{hint}")
+    rows = splits[name]
+    if not hasattr(rows, "select"):
+        raise DataError(f"A stream has no slice {split!r}: name the split {name}, or leave streaming out.")
+    from datasets import ReadInstruction
+
+    try:
+        (part,) = ReadInstruction.from_spec(split).to_absolute({name: len(rows)})
+    except (ValueError, AssertionError) as error:
+        raise DataError(f"split {split!r} is no slice such as {name}[:100] or {name}[80%:] ({error})") from None
+    return rows.select(range(part.from_ or 0, len(rows) if part.to is None else part.to))
+
+
+def _load_own(
+    name: str,
+    kind: str | None,
+    data_dir: str | Path | None,
+    column_mapping: Mapping[str, Any] | None,
+    split: str | None,
+    streaming: bool,
+    cache_dir: str | None,
+    options: Mapping[str, Any],
+) -> Any:
+    from .captioned_images import DataFolderError
+    from .own_data import load_own
+
+    if not Path(name).expanduser().exists() and not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise DataError(
+            f"unknown data set {name!r}: expected one of {', '.join(BUILDERS)}, a table or folder that is there, or "
+            "the id of a data set on the Hub (org/name)"
+        )
+    if kind is None:
+        raise DataError(f"{name}: say what rows to make of it: kind={' or '.join(map(repr, KINDS))}")
+    if data_dir is not None:
+        raise DataError(f"{name} is read where it is: leave data_dir out (pictures elsewhere: image_dir)")
+    try:
+        splits = load_own(
+            name, kind, column_mapping=column_mapping, streaming=streaming, cache_dir=cache_dir, options=options
+        )
+    except DataFolderError as error:
+        if not Path(name).expanduser().is_dir():
+            raise
+        known = ", ".join(KINDS[kind])
+        raise DataError(
+            f"{error}. A folder in the layout of a known set is its data_dir, the data set {known}"
+        ) from None
+    return splits if split is None else select_rows(splits, split)

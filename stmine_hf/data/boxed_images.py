@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import datasets
 import PIL.Image
@@ -231,10 +231,16 @@ def find_picture(name: str, roots: Iterable[Path]) -> tuple[str, tuple[int, int]
     return None
 
 
-def place_boxes(record: Record, findings: Findings) -> Record | None:
-    """The record with its file's size and its boxes in pixels of that; None where the picture has to go."""
+def place_boxes(record: Record, findings: Findings, file: str | BinaryIO | None = None) -> Record | None:
+    """The record with its file's size and its boxes in pixels of that; None where the picture has to go.
+
+    Args:
+        record: as an annotation file describes it.
+        findings: is told what is amiss.
+        file: the picture, where it is not the file that the record names.
+    """
     try:
-        with PIL.Image.open(record.path) as picture:
+        with PIL.Image.open(file or record.path) as picture:
             stored = picture.size
             # not picture.getexif(): that of PNG decodes the whole picture to look behind it
             orientation = PIL.Image.Image.getexif(picture).get(ORIENTATION, 1)

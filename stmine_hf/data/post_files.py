@@ -26,7 +26,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import datasets
 import PIL.Image
@@ -385,13 +385,14 @@ class Pictures:
         return self._listings[folder]
 
 
-def problem_of_picture(path: str) -> str:
+def problem_of_picture(file: str | BinaryIO) -> str:
     """Why a file is no picture that can be opened, told from its header; "" where it can."""
     try:
-        path.encode()
+        if isinstance(file, str):
+            file.encode()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a large picture is none the worse
-            PIL.Image.open(path).close()
+            PIL.Image.open(file).close()
         return ""
     except PIL.UnidentifiedImageError:
         return "unreadable (no known format)"

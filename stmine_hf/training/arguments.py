@@ -7,6 +7,7 @@ Every value goes through `argparse`, from the file too, so that a type is checke
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import logging
 import os
@@ -123,6 +124,36 @@ class ZooTrainingArguments(TrainingArguments):
                 raise StmineError(f"{item.name} must not be negative, got {getattr(self, item.name)}.")
 
 
+@dataclass
+class ZooDataArguments:
+    """Where the rows come from, for all methods. `dataset` and the numbers of rows are each method's own."""
+
+    data_dir: str | None = field(default=None, metadata={"help": "Folder of the data set as its authors publish it."})
+    dataset_options: dict | str | None = field(
+        default=None, metadata={"help": "Further options of stmine_hf.load_dataset, as a mapping (JSON)."}
+    )
+    column_mapping: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Of a data set of your own, which of its columns are what: image=img captions=text (several: "
+            "captions=one,two; fields: bbox=objects.box)."
+        },
+    )
+    train_split: str = field(default="train", metadata={"help": "Split to train on, or a part: train[:90%%]."})
+    eval_split: str = field(
+        default="val",
+        metadata={"help": "Split that picks the best model, or a part: train[90%%:]; never the test split."},
+    )
+
+    def __post_init__(self) -> None:
+        self.dataset_options = mapping_field("dataset_options", self.dataset_options)
+        if self.eval_split.partition("[")[0] == "test":
+            raise StmineError(
+                "eval_split is 'test': the best model would be picked on the rows that measure it. Use 'val'; "
+                "measure on test once, at the end, with `stmine evaluate`."
+            )
+
+
 def cpu_has_bfloat16() -> bool:
     """Whether this CPU computes in bfloat16 itself. Where it is emulated, convolutions take several times as long."""
     return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
@@ -136,7 +167,8 @@ def parse_arguments(dataclasses: Sequence[Any], argv: Sequence[str] | None = Non
         argv: Command line without the program's name; `sys.argv[1:]` by default.
 
     Returns:
-        One instance a dataclass, in order. A value on the command line wins over the file's.
+        One instance a dataclass, in order. A value on the command line wins over the file's; a data set there brings
+        its own folder, options and columns.
 
     Raises:
         StmineError: Unreadable or malformed file, or an unknown key (the nearest valid one is named).
@@ -150,7 +182,8 @@ def parse_arguments(dataclasses: Sequence[Any], argv: Sequence[str] | None = Non
             raise StmineError("--config needs a YAML file after it.")
         config = Path(argv[at + 1])
         del argv[at : at + 2]
-    from_file = _yaml_to_argv(_read_yaml(config), _valid_names(dataclasses), config) if config else []
+    content = _for_data_set(_named(argv, "--dataset"), _read_yaml(config)) if config else {}
+    from_file = _yaml_to_argv(content, _valid_names(dataclasses), config)
     *parsed, unknown = parser.parse_args_into_dataclasses(from_file + argv, return_remaining_strings=True)
     if unknown:
         name = unknown[0].lstrip("-").split("=")[0]
@@ -187,7 +220,26 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def _yaml_to_argv(content: dict[str, Any], valid: set[str], path: Path) -> list[str]:
+def _named(argv: Sequence[str], option: str) -> str | None:
+    """The value of an option on the command line."""
+    for word, following in itertools.zip_longest(argv, argv[1:]):
+        if word == option:
+            return following
+        if word.startswith(f"{option}="):
+            return word.partition("=")[2]
+    return None
+
+
+def _for_data_set(name: str | None, content: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a file without what belongs to its data set alone, where another one is asked for."""
+    if name in (None, content.get("dataset")):
+        return content
+    return {
+        key: value for key, value in content.items() if key not in ("data_dir", "dataset_options", "column_mapping")
+    }
+
+
+def _yaml_to_argv(content: dict[str, Any], valid: set[str], path: Path | None) -> list[str]:
     argv: list[str] = []
     for key, value in content.items():
         if key not in valid:

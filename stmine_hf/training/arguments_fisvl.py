@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..errors import StmineError
-from .arguments import ZooTrainingArguments, mapping_field
+from .arguments import ZooDataArguments, ZooTrainingArguments, mapping_field
 
 
 @dataclass
@@ -43,18 +43,16 @@ class FisvlModelArguments:
 
 
 @dataclass
-class FisvlDataArguments:
+class FisvlDataArguments(ZooDataArguments):
     """Which pictures and captions, and what happens to them on the way to the model."""
 
     dataset: str = field(
-        default="rsicd", metadata={"help": "rsicd, rsitmd, ucm_captions, sydney_captions, toy_scenes."}
+        default="rsicd",
+        metadata={
+            "help": "rsicd, rsitmd, ucm_captions, sydney_captions, toy_scenes. Or your own: "
+            "a table (JSONL, CSV), a folder, or the id of a data set on the Hub."
+        },
     )
-    data_dir: str | None = field(default=None, metadata={"help": "Folder of the data set as its authors publish it."})
-    dataset_options: dict | str | None = field(
-        default=None, metadata={"help": "Further options of stmine_hf.load_dataset, as a mapping (JSON)."}
-    )
-    train_split: str = field(default="train", metadata={"help": "Split to train on."})
-    eval_split: str = field(default="val", metadata={"help": "Split that picks the best model; never the test split."})
     max_train_images: int | None = field(default=None, metadata={"help": "Only N training pictures, evenly spread."})
     max_eval_images: int | None = field(default=None, metadata={"help": "Only N validation pictures, evenly spread."})
     augmentation: str = field(
@@ -77,7 +75,7 @@ class FisvlDataArguments:
     deletion_rate: float = field(default=0.0, metadata={"help": "Chance that a training caption loses a given word."})
 
     def __post_init__(self) -> None:
-        self.dataset_options = mapping_field("dataset_options", self.dataset_options)
+        super().__post_init__()
         if self.captions_per_step not in ("all", "one") and not (
             self.captions_per_step.isdigit() and int(self.captions_per_step) > 0
         ):
@@ -88,11 +86,6 @@ class FisvlDataArguments:
             raise StmineError(f"train_image_size must be a number of pixels, got {self.train_image_size}.")
         if not 0.0 <= self.deletion_rate < 1.0:
             raise StmineError(f"deletion_rate must lie in [0, 1), got {self.deletion_rate}.")
-        if self.eval_split == "test":
-            raise StmineError(
-                "eval_split is 'test': the best model would be picked on the pictures that measure it. Use 'val'; "
-                "measure on test once, at the end, with `stmine evaluate`."
-            )
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..errors import StmineError
-from .arguments import ZooTrainingArguments, mapping_field
+from .arguments import ZooDataArguments, ZooTrainingArguments, mapping_field
 from .collator_mttv import MODALITIES
 
 
@@ -49,16 +49,16 @@ class MttvModelArguments:
 
 
 @dataclass
-class MttvDataArguments:
+class MttvDataArguments(ZooDataArguments):
     """Which posts, and what happens to them on the way to the model."""
 
-    dataset: str = field(default="weibo", metadata={"help": "weibo, fakeddit, posts, toy_posts."})
-    data_dir: str | None = field(default=None, metadata={"help": "Folder of the data set as its authors publish it."})
-    dataset_options: dict | str | None = field(
-        default=None, metadata={"help": "Further options of stmine_hf.load_dataset, as a mapping (JSON)."}
+    dataset: str = field(
+        default="weibo",
+        metadata={
+            "help": "weibo, fakeddit, posts, toy_posts. Or your own: "
+            "a table (JSONL, CSV), a folder, or the id of a data set on the Hub."
+        },
     )
-    train_split: str = field(default="train", metadata={"help": "Split to train on."})
-    eval_split: str = field(default="val", metadata={"help": "Split that picks the best model; never the test split."})
     max_train_posts: int | None = field(default=None, metadata={"help": "Only N training posts, evenly spread."})
     max_eval_posts: int | None = field(default=None, metadata={"help": "Only N validation posts, evenly spread."})
     modalities: str = field(
@@ -86,7 +86,7 @@ class MttvDataArguments:
     )
 
     def __post_init__(self) -> None:
-        self.dataset_options = mapping_field("dataset_options", self.dataset_options)
+        super().__post_init__()
         if self.modalities not in MODALITIES:
             raise StmineError(f"modalities must be one of {', '.join(MODALITIES)}, got {self.modalities!r}.")
         for name in ("token_dropping", "picture_dropping"):
@@ -96,11 +96,6 @@ class MttvDataArguments:
             raise StmineError(
                 f"picture_augmentation is {self.picture_augmentation!r}, but features are of the pictures as they "
                 "are: leave out the one or the other."
-            )
-        if self.eval_split == "test":
-            raise StmineError(
-                "eval_split is 'test': the best model would be picked on the posts that measure it. Use 'val'; "
-                "measure on test once, at the end, with `stmine evaluate`."
             )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..errors import StmineError
-from .arguments import ZooTrainingArguments, mapping_field
+from .arguments import ZooDataArguments, ZooTrainingArguments, mapping_field
 from .transforms_sat import RECIPES, Recipe, build_recipe
 
 
@@ -57,18 +57,16 @@ class SatModelArguments:
 
 
 @dataclass
-class SatDataArguments:
+class SatDataArguments(ZooDataArguments):
     """Which pictures and boxes, and what happens to them on the way to the model."""
 
     dataset: str = field(
-        default="coco_json", metadata={"help": "coco_json, voc_xml, yolo_txt, indiscernible, toy_camouflage."}
+        default="coco_json",
+        metadata={
+            "help": "coco_json, voc_xml, yolo_txt, indiscernible, toy_camouflage. Or your own: "
+            "a table (JSONL, CSV), a folder, or the id of a data set on the Hub."
+        },
     )
-    data_dir: str | None = field(default=None, metadata={"help": "Folder of the data set as its authors publish it."})
-    dataset_options: dict | str | None = field(
-        default=None, metadata={"help": "Further options of stmine_hf.load_dataset, as a mapping (JSON)."}
-    )
-    train_split: str = field(default="train", metadata={"help": "Split to train on."})
-    eval_split: str = field(default="val", metadata={"help": "Split that picks the best model; never the test split."})
     max_train_images: int | None = field(default=None, metadata={"help": "Only N training pictures, evenly spread."})
     max_eval_images: int | None = field(default=None, metadata={"help": "Only N validation pictures, evenly spread."})
     image_size: int | None = field(
@@ -85,18 +83,13 @@ class SatDataArguments:
     )
 
     def __post_init__(self) -> None:
-        self.dataset_options = mapping_field("dataset_options", self.dataset_options)
+        super().__post_init__()
         self.augmentation_options = mapping_field("augmentation_options", self.augmentation_options)
         build_recipe(self.augmentation, self.augmentation_options)  # complains
         for name in ("image_size", "train_image_size"):
             side = getattr(self, name)
             if side is not None and (side < 32 or side % 32):
                 raise StmineError(f"{name} must be a multiple of 32 pixels, got {side}.")
-        if self.eval_split == "test":
-            raise StmineError(
-                "eval_split is 'test': the best model would be picked on the pictures that measure it. Use 'val'; "
-                "measure on test once, at the end, with `stmine evaluate`."
-            )
 
 
 @dataclass

@@ -109,7 +109,7 @@ class RunCard:
             name=name.rpartition("/")[2],
             what=method.what,
             start=[f"`{start}`" for start in starts],
-            dataset=self.data.dataset,
+            dataset=self._dataset(),
             split=self.data.eval_split,
             parameters=sum(parameter.numel() for parameter in network.parameters()),
             adapter=adapter_use(network) if has_adapter(network) else None,
@@ -129,10 +129,15 @@ class RunCard:
     def _starts(self) -> list[str]:
         return [value for name in _STARTS if (value := getattr(self.model, name, None))]
 
+    def _dataset(self) -> str:
+        """The name or Hub id; of a file or folder its last part: where it lies is nobody else's business."""
+        dataset = self.data.dataset
+        return Path(dataset).name if Path(dataset).exists() else dataset
+
     def _header(self, name: str, metrics: Mapping[str, Any] | None, network: Any) -> Any:
         from huggingface_hub import EvalResult, ModelCardData
 
-        method, dataset = METHODS[self.method], self.data.dataset
+        method, dataset = METHODS[self.method], self._dataset()
         scores = [
             EvalResult(
                 task_type=method.task,

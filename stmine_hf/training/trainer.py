@@ -429,17 +429,3 @@ class _EachStep(TrainerCallback):
         if abs(state.epoch - round(state.epoch)) > 1e-6:
             control.should_evaluate = control.should_log = False
         control.should_save = True
-
-
-def take_rows(splits: Any, split: str, count: int | None) -> Any:
-    """The rows of a split, or `count` of them, evenly spread: files often list one class after the other.
-
-    Raises:
-        StmineError: the data set has no such split.
-    """
-    if split not in splits:
-        raise StmineError(f"The data set has no split {split!r}; it has {', '.join(splits)}.")
-    rows = splits[split]
-    if count is None or count >= len(rows):
-        return rows
-    return rows.select([place * len(rows) // count for place in range(count)])

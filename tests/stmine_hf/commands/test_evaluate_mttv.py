@@ -89,7 +89,7 @@ def test_mistakes_are_told(capsys, tmp_path, model, folder):
         (
             ["--dataset", "toy_scenes", "--option", "count=4", "--split", "train", "--model", model],
             1,
-            "no set of posts",
+            "toy_scenes has no rows of posts",
         ),
         (["--dataset", "nosuch", "--model", model], 1, "unknown data set 'nosuch'"),
         ([*words, "--features", tmp_path], 1, "stmine features mttv"),

@@ -61,6 +61,19 @@ def test_prints_saves_and_speaks_json(capsys, model, data, tmp_path):
     assert scored["fit"] == "stretch" and scored["pictures"] == 2 and "ap" in scored["metrics"]
 
 
+def test_a_table_of_ones_own(capsys, model, data, tmp_path):
+    table = tmp_path / "mine.csv"
+    table.write_text("photo,l,t,r,b,animal\n1.jpg,5,5,35,45,person\n1.jpg,0,0,9,9,deer\n2.jpg,10,5,40,45,deer\n")
+    words = ["--dataset", table, "--option", f"image_dir={data}/images", "--option", "bbox_format=xyxy"]
+    words += ["--split", "train", "--column", "image=photo", "--column", "bbox=l,t,r,b", "--model", model, "--json"]
+    assert run(*words, "--column", "category=animal") == 0
+    scored = json.loads(capsys.readouterr().out)
+    assert scored["pictures"] == 2 and scored["boxes"] == 3
+    assert run(*words) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "no column 'objects.category' (category), but photo, l, t, r, b, animal" in said
+
+
 @pytest.mark.parametrize(
     ("words", "code", "parts"),
     [
@@ -68,10 +81,11 @@ def test_prints_saves_and_speaks_json(capsys, model, data, tmp_path):
         (["--dataset", "coco_json", "--data-dir", "{data}", "--split", "test"], 1, ["no split 'test'"]),
         (["--dataset", "coco_json", "--data-dir", "{data}", "--option", "nosuch=1"], 1, ["no option nosuch"]),
         (["--dataset", "nosuch"], 1, ["unknown data set 'nosuch'"]),
-        (["--dataset", "toy_scenes", "--split", "train", "--option", "count=3"], 1, ["expected rows with objects"]),
+        (["--dataset", "toy_scenes", "--option", "count=3"], 1, ["toy_scenes has no rows of boxes"]),
+        (["--dataset", "{data}", "--column", "bbox"], 2, ["expected PART=COLUMN"]),
         (["--dataset", "coco_json", "--data-dir", "{data}", "--out", "{data}/images/1.jpg"], 1, ["found a file"]),
     ],
-    ids=["fit", "split", "option", "data set", "captions", "out"],
+    ids=["fit", "split", "option", "data set", "captions", "column", "out"],
 )
 def test_what_the_user_can_mend(capsys, model, data, words, code, parts):
     assert run(*(word.format(data=data) for word in words), "--model", model) == code

@@ -91,7 +91,7 @@ def test_mistakes_are_told(capsys, tmp_path, model, folder):
     for words, code, message in (
         (features, 2, "one of --dataset and --file"),
         ([*features, *posts, "--file", "a"], 2, "one of"),
-        ([*features, "--dataset", "toy_scenes", "--option", "count=4"], 1, "no set of posts"),
+        ([*features, "--dataset", "toy_scenes", "--option", "count=4"], 1, "toy_scenes has no rows of posts"),
         ([*features, "--file", tmp_path / "none.jsonl"], 1, "no such file"),
         ([*features, *posts, "--dtype", "int8"], 1, "float32 or float16"),
         ([*features[:-1], blind, *posts], 1, "no visual encoder"),

@@ -138,8 +138,8 @@ def test_builder_refusals(tmp_path):
     for options in ({"count": 0}, {"difficulty": 2.0}, {"size": 10}):
         with pytest.raises(DataError, match="needs count >= 1, size >= 64 and difficulty between 0 and 1"):
             load_dataset("toy_camouflage", cache_dir=tmp_path, **options)
-    with pytest.raises(DataError, match="no option kind; its options are: count, seed, difficulty, size"):
-        load_dataset("toy_camouflage", kind="fish", cache_dir=tmp_path)
+    with pytest.raises(DataError, match="no option animal; its options are: count, seed, difficulty, size"):
+        load_dataset("toy_camouflage", animal="fish", cache_dir=tmp_path)
 
 
 def test_a_written_folder_loads_as_coco_json(tmp_path, recwarn):

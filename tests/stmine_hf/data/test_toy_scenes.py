@@ -74,8 +74,8 @@ def test_builder_refusals(tmp_path):
         load_dataset("toy_scenes", count=0, cache_dir=tmp_path)
     with pytest.raises(DataError, match="no split 'val' here: there are train"):
         load_dataset("toy_scenes", count=1, size=32, split="val", cache_dir=tmp_path)
-    with pytest.raises(DataError, match="no option kind; its options are: count, seed, size"):
-        load_dataset("toy_scenes", kind="pond", cache_dir=tmp_path)
+    with pytest.raises(DataError, match="no option place; its options are: count, seed, size"):
+        load_dataset("toy_scenes", place="pond", cache_dir=tmp_path)
 
 
 def test_a_written_folder_loads_as_rsicd(tmp_path):

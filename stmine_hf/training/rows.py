@@ -1,0 +1,60 @@
+"""The rows that a training script works on: those of a data set by name, or of one of the user's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..data import DataError, load_dataset, select_rows
+from ..data.captioned_images import DataFolderError
+from ..data.columns import parse_mapping
+from .arguments import ZooDataArguments, ZooTrainingArguments
+
+
+def load_rows(
+    kind: str, data_args: ZooDataArguments, args: ZooTrainingArguments, most_train: int | None, most_eval: int | None
+) -> tuple[Any, Any]:
+    """The rows to train on, and those to pick the best model by.
+
+    One process builds the table of rows, the others then find it in the cache.
+
+    Args:
+        kind: captions, posts or boxes.
+        data_args: which data set and splits.
+        args: whether anything is evaluated.
+        most_train, most_eval: only so many rows.
+
+    Returns:
+        Both as `stmine_hf.load_dataset` yields them; the second is None where nothing is evaluated.
+
+    Raises:
+        StmineError: the data set cannot be read, or has no such split.
+    """
+    try:
+        mapping = parse_mapping(data_args.column_mapping)
+    except DataFolderError as error:
+        raise DataError(str(error)) from None
+    options = data_args.dataset_options or {}
+    with args.main_process_first(desc="reading the data set"):
+        splits = load_dataset(
+            data_args.dataset,  # type: ignore[attr-defined]  # each method has its own default
+            data_dir=data_args.data_dir,
+            kind=kind,
+            column_mapping=mapping,
+            **options,  # type: ignore[arg-type]  # `mapping_field` has made a mapping of it
+        )
+    train_rows = take_rows(splits, data_args.train_split, most_train)
+    if args.eval_strategy == "no":
+        return train_rows, None
+    return train_rows, take_rows(splits, data_args.eval_split, most_eval)
+
+
+def take_rows(splits: Any, split: str, count: int | None) -> Any:
+    """The rows of a split, or `count` of them, evenly spread: files often list one class after the other.
+
+    Raises:
+        DataError: the data set has no such split.
+    """
+    rows = select_rows(splits, split)
+    if count is None or count >= len(rows):
+        return rows
+    return rows.select([place * len(rows) // count for place in range(count)])
