@@ -12,9 +12,9 @@ A study is a YAML file:
 * `metric`: a validation score. It is measured once, at the end of a run: nothing is picked by it;
 * `seeds`: a variant is run with each.
 
-Runs that are complete are not repeated, one that was interrupted goes on: start the same command again. The scores go
-to examples/results/recipes_NAME.json, and their table into examples/RECIPES.md. Further options
-(`--max_steps 20`, ...) go to the training script.
+Runs that are complete are not repeated, one that was interrupted goes on: start the same command again. The scores of
+all complete runs in OUT, those of other `--variants` and `--seeds` too, go to examples/results/recipes_NAME.json, and
+their table into examples/RECIPES.md. Further options (`--max_steps 20`, ...) go to the training script.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("study", type=Path, help="YAML file, see above")
     parser.add_argument("--out", type=Path, help="folder for the runs; outputs/recipes-NAME by default")
     parser.add_argument("--variants", nargs="+", help="only these; all by default")
-    parser.add_argument("--seeds", nargs="+", type=int, help="in the place of the study's")
+    parser.add_argument("--seeds", nargs="+", type=int, help="only these of the study's")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="folder of the JSON file")
     parser.add_argument("--page", type=Path, default=HERE / "RECIPES.md", help="page whose table is filled in")
     args, more = parser.parse_known_args()
@@ -51,9 +51,11 @@ def main() -> None:
             f"{args.study} has no variant {', '.join(sorted(unknown))}; it has: {', '.join(study['variants'])}."
         )
 
+    if unknown := set(args.seeds or ()) - set(study["seeds"]):
+        raise StmineError(f"{args.study} has no seed {sorted(unknown)}; it has: {study['seeds']}.")
+
     # Seed by seed: stopped early, there is a whole comparison already.
     base = yaml.safe_load((args.study.parent / study["base"]).read_text(encoding="utf-8"))
-    runs: list[dict[str, Any]] = []
     for seed in args.seeds or study["seeds"]:
         for variant, changes in study["variants"].items():
             if args.variants and variant not in args.variants:
@@ -62,7 +64,7 @@ def main() -> None:
             settings = merged(base, study["options"], changes, {"seed": seed, "output_dir": str(folder)})
             if not (folder / "results.json").is_file():
                 train(HERE / study["script"], settings, folder, more)
-            runs.append({"variant": variant, "seed": seed, **read(folder, study["metric"])})
+            runs = complete_runs(study, out)
             document = {
                 "command": shlex.join(
                     ["python", "examples/compare_recipes.py", f"examples/recipes/{args.study.name}"]
@@ -96,6 +98,16 @@ def train(script: Path, settings: dict[str, Any], folder: Path, more: list[str])
     print(shlex.join(["python", *command]), flush=True)
     if subprocess.run([sys.executable, *command]).returncode:
         raise StmineError(f"The run in {folder} failed, see above; start again to go on from there.")
+
+
+def complete_runs(study: dict[str, Any], out: Path) -> list[dict[str, Any]]:
+    """What `OUT` has of the study, seed by seed."""
+    return [
+        {"variant": variant, "seed": seed, **read(folder, study["metric"])}
+        for seed in study["seeds"]
+        for variant in study["variants"]
+        if ((folder := out / f"{slug(variant)}-{seed}") / "results.json").is_file()
+    ]
 
 
 def read(folder: Path, metric: str) -> dict[str, Any]:

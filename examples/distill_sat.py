@@ -101,6 +101,11 @@ def main() -> None:
     state = torch.load(state_file, weights_only=True) if state_file.is_file() else None
     if state is None and args.student:
         model = load_sat(args.student, device="cpu")[0].fuse()
+        if model.config.id2label != parent.config.id2label:
+            raise StmineError(
+                f"--student {args.student} and --parent {args.parent} have different classes. Fine-tune the student "
+                "on the parent's data set first: examples/train_sat.py"
+            )
     elif state is None:
         model = trim(parent, config, calibration[:REFITTED_ON])
     else:
