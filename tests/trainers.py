@@ -175,8 +175,10 @@ def main() -> None:
     run = (STILL_TRAINERS if still else TRAINERS)[method](Path(folder), **json.loads(fields))
     written: list[str] = []
     keep, run._keep_best = run._keep_best, lambda report: (written.append("best"), keep(report))
+    untrained = run.evaluate()
     run.train()
     facts = {name: repr(value) for name, value in run.evaluate().items()}
+    facts |= {"untrained": json.dumps(untrained)}
     facts |= {"written": json.dumps(written), "world_size": str(run.args.world_size)}
     save_file(weights(run), Path(folder) / f"rank{run.args.process_index}.safetensors", facts)
 

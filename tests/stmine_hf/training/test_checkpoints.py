@@ -1,9 +1,11 @@
 """What is there is whole: moves cut in two, disks that are full, weights that are no numbers."""
 
+import errno
 import logging
 import os
 import resource
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +15,7 @@ from trainers import weights
 
 from stmine_hf.errors import StmineError
 from stmine_hf.training.checkpoints import UNFINISHED, last_checkpoint, mend, put_in_place, remove_oldest, resume_point
+from stmine_hf.training.script import run_script
 
 
 def write(folder, text):
@@ -126,3 +129,17 @@ def test_weights_that_are_no_numbers_never_reach_a_checkpoint(tmp_path):
     with pytest.raises(StmineError, match="no longer numbers after step 4: this checkpoint is left out"):
         run.train()
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
+
+
+def test_a_disk_that_is_full_at_the_end_of_a_script_is_one_line(tmp_path):
+    def main():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "results.json"))
+
+    with pytest.raises(SystemExit, match=r"error: cannot write .*results.json: No space left on device. Make room.$"):
+        run_script(main)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_a_write_to_a_full_disk_is_one_line():
+    with pytest.raises(SystemExit, match=r"error: cannot write a file: No space left on device. Make room.$"):
+        run_script(lambda: Path("/dev/full").write_text("x" * 100_000) and None)

@@ -58,6 +58,20 @@ def in_the_optimizer(run, monkeypatch, step):
     monkeypatch.setattr(torch, "save", half)
 
 
+def in_the_weights(run, monkeypatch, step):
+    """Half of the weights' file is written, nothing else of the checkpoint."""
+    save = run._save
+
+    def half(output_dir=None, state_dict=None):
+        save(output_dir, state_dict)
+        if run.state.global_step == step:
+            file = Path(output_dir) / "model.safetensors"
+            os.truncate(file, os.path.getsize(file) // 2)
+            die()
+
+    run._save = half
+
+
 def in_the_state(run, monkeypatch, step):
     """Half of the file that makes a checkpoint a checkpoint is written."""
     save = TrainerState.save_to_json
@@ -92,6 +106,7 @@ def between_old_and_new_best(run, monkeypatch, step):
         ("fisvl", in_the_optimizer, 6),
         ("fisvl", between_old_and_new_best, 4),
         ("mttv", in_the_state, 4),
+        ("mttv", in_the_weights, 6),
         ("sat", at_step, None),
         ("sat", in_the_optimizer, 4),
     ],

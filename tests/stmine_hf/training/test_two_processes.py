@@ -25,10 +25,13 @@ def test_two_processes_train_and_evaluate_as_one(tmp_path, method):
     fields = {**fields, "per_device_eval_batch_size": 3}
     two = train_in_two_processes(method, tmp_path / "two", per_device_train_batch_size=4, **fields)
     one = STILL_TRAINERS[method](tmp_path / "one", per_device_train_batch_size=8, **fields)
+    untrained = one.evaluate()
     one.train()
     expected = one.evaluate()
     for rank, (weights, facts) in enumerate(two):
         assert facts["world_size"] == "2"
+        same = json.loads(facts["untrained"])  # of the same weights to the last bit, so the scores are, too
+        assert {name: same[name] for name in metrics} == {name: untrained[name] for name in metrics}
         for name, tensor in one.network.state_dict().items():
             torch.testing.assert_close(weights[name], tensor, atol=1e-5, rtol=1e-4, msg=name)
         for name in metrics:

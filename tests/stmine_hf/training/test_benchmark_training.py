@@ -1,0 +1,74 @@
+"""examples/benchmark_training.py: every config has a stand-in, the loops are the losses, a run is measured."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from trainers import environment
+
+from stmine_hf import load_dataset
+from stmine_hf.training.arguments import _valid_names
+from stmine_hf.training.arguments_fisvl import FisvlDataArguments, FisvlModelArguments, FisvlTrainingArguments
+from stmine_hf.training.arguments_mttv import MttvDataArguments, MttvModelArguments, MttvTrainingArguments
+from stmine_hf.training.arguments_sat import SatDataArguments, SatModelArguments, SatTrainingArguments
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+KINDS = {
+    "fisvl": (FisvlModelArguments, FisvlDataArguments, FisvlTrainingArguments),
+    "mttv": (MttvModelArguments, MttvDataArguments, MttvTrainingArguments),
+    "sat": (SatModelArguments, SatDataArguments, SatTrainingArguments),
+}
+OF_STUDIES = {"sat_networks", "released_weibo_lite_start"}  # their start comes from elsewhere
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    spec = importlib.util.spec_from_file_location("benchmark_training", EXAMPLES / "benchmark_training.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look there
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_config_can_be_measured(benchmark, tmp_path):
+    configs = {file.stem for file in (EXAMPLES / "configs").glob("*.yaml")}
+    assert set(benchmark.SETUPS) == configs - OF_STUDIES
+    for name, setup in benchmark.SETUPS.items():
+        fields = {} if callable(setup.start) else setup.start
+        if setup.data is not None:
+            fields = fields | setup.data(tmp_path / name, 3)
+        assert set(fields) <= _valid_names(KINDS[setup.method]), name
+    rows = load_dataset(
+        "posts",
+        data_dir=tmp_path / "official_fakeddit_3_way" / "posts",
+        labels=["a", "b", "c"],
+        split="train",
+        cache_dir=tmp_path / "cache",
+    )
+    assert len(rows) == 3 and rows["label"] == [0, 1, 2] and len(rows[0]["text"].split()) == 10
+
+
+def test_the_loops_are_the_losses(benchmark, tmp_path):
+    benchmark.compare_losses(tmp_path / "losses.json", 10)  # raises if they differ
+    figures = json.loads((tmp_path / "losses.json").read_text())
+    assert figures["ours_loss"] == pytest.approx(figures["loops_loss"], rel=1e-4) and figures["ratio"] > 1
+
+
+@pytest.mark.slow
+def test_a_config_is_measured_and_others_stay(tmp_path):
+    out = tmp_path / "cost.json"
+    losses = {"pairs": 9, "ours_cpu_seconds": 1.0, "loops_cpu_seconds": 2.0, "ratio": 2.0}
+    out.write_text(json.dumps({"configs": {}, "losses": losses}))
+    command = [sys.executable, str(EXAMPLES / "benchmark_training.py"), "--configs", "sat_toy", "--steps", "2"]
+    command += ["--batch", "4", "--losses", "0", "--out", str(out), "--max_train_images", "8"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    document = json.loads(out.read_text())
+    row = document["configs"]["sat_toy --max_train_images 8"]
+    assert (row["batch"], row["config_batch"], row["epoch_samples"]) == (4, 16, None)
+    assert row["peak_memory_mb"] > 100 and row["samples_per_second"] > 0 and row["parameters"] > 10_000
+    assert document["losses"] == losses
