@@ -363,7 +363,7 @@ def loop_scores(rows, columns, temperature) -> list[list]:
 def loop_cross_entropy(logits: list[list], targets: list[list[float]]):
     total = 0.0
     for row, target in zip(logits, targets, strict=True):
-        top = max(float(score) for score in row)
+        top = max(score.item() for score in row)
         denominator = 0.0
         for score in row:
             denominator = denominator + (score - top).exp()
@@ -410,13 +410,13 @@ def loop_scene(image, text, temperature, labels, epoch, beta1, beta2, margin):
     scenes, count = labels.tolist(), len(labels)
 
     def side(scores, embeds):
-        hardest = [max(range(count), key=[float(score) for score in row].__getitem__) for row in scores]
+        hardest = [max(range(count), key=[score.item() for score in row].__getitem__) for row in scores]
         total = 0.0
         for i in range(count):
             exps, denominator = [], EPS
             for j in range(count):
                 score = (embeds[i] @ embeds[hardest[j]]) / temperature
-                exps.append(score.exp() if float(score) >= margin else 1.0)
+                exps.append(score.exp() if score.item() >= margin else 1.0)
                 denominator = denominator + exps[j]
             for j in range(count):
                 beta = beta2 if scenes[i] == scenes[hardest[j]] else beta1
@@ -441,7 +441,8 @@ def print_tables(rows: dict[str, dict[str, Any]], losses: dict[str, Any] | None)
         table.add_column(column, justify="left" if column == "config" else "right")
     for name, row in rows.items():
         bounded = "" if row["batch"] == row["config_batch"] else f" of {row['config_batch']}"
-        hours = row["extrapolated_epoch_hours"]
+        clock = "extrapolated_epoch_hours" if row["accelerator_memory_mb"] else "extrapolated_epoch_cpu_hours"
+        hours = row[clock]
         table.add_row(
             name,
             f"{row['batch']}{bounded}",
@@ -453,7 +454,10 @@ def print_tables(rows: dict[str, dict[str, Any]], losses: dict[str, Any] | None)
         )
     if rows:
         Console().print(table)
-        print("* extrapolated from these steps to the samples of the real set; no such epoch was run.")
+        print(
+            "* extrapolated from these steps to the samples of the real set (without an accelerator: hours of the "
+            "processor, as on a machine that does nothing else); no such epoch was run."
+        )
     if losses:
         print(
             f"FISVL's losses and gradients for {losses['pairs']} pairs: {1000 * losses['ours_cpu_seconds']:.1f} ms of "
