@@ -32,7 +32,7 @@ from stmine_hf.training.arguments import parse_arguments, save_arguments
 from stmine_hf.training.arguments_fisvl import FisvlDataArguments, FisvlModelArguments, FisvlTrainingArguments
 from stmine_hf.training.card import RunCard
 from stmine_hf.training.checkpoints import resume_point
-from stmine_hf.training.collator_fisvl import CaptionedPictures, FisvlCollator
+from stmine_hf.training.collator_fisvl import CaptionedPictures, CaptionedStream, FisvlCollator
 from stmine_hf.training.publishing import publish_best
 from stmine_hf.training.rows import load_rows
 from stmine_hf.training.script import run_script
@@ -72,7 +72,11 @@ def main() -> None:
 
     # 4. Training samples: which captions, word dropping, augmentation, tokens.
     max_words = processor.max_words if processor.clean_captions else None
-    samples = CaptionedPictures(train_rows, data_args.captions_per_step, max_words, args.seed)
+    samples: CaptionedPictures | CaptionedStream
+    if data_args.streaming:
+        samples = CaptionedStream(train_rows, args, data_args.shuffle_buffer, data_args.captions_per_step, max_words)
+    else:
+        samples = CaptionedPictures(train_rows, data_args.captions_per_step, max_words, args.seed)
     transform = build_transform(data_args.augmentation, processor.image_processor, data_args.train_image_size)
     collator = FisvlCollator(processor, transform, data_args.deletion_rate)
 

@@ -33,7 +33,7 @@ from stmine_hf.training.arguments import parse_arguments, save_arguments
 from stmine_hf.training.arguments_mttv import MttvDataArguments, MttvModelArguments, MttvTrainingArguments
 from stmine_hf.training.card import RunCard
 from stmine_hf.training.checkpoints import resume_point
-from stmine_hf.training.collator_mttv import MttvCollator, Posts, keep_modalities, kept_features
+from stmine_hf.training.collator_mttv import MttvCollator, Posts, PostStream, keep_modalities, kept_features
 from stmine_hf.training.publishing import publish_best
 from stmine_hf.training.rows import load_rows
 from stmine_hf.training.script import run_script
@@ -81,7 +81,13 @@ def main() -> None:
         with args.main_process_first(desc="finding visual features"):
             wanted = [rows for rows in (train_rows, eval_rows) if rows is not None]
             features = kept_features(data_args.features, model, processor, wanted, detector=detector)
-    samples = Posts(train_rows, model.config.label2id, args.seed, data_args.picture_dropping, features)
+    samples: Posts | PostStream
+    if data_args.streaming:
+        samples = PostStream(
+            train_rows, args, data_args.shuffle_buffer, model.config.label2id, data_args.picture_dropping
+        )
+    else:
+        samples = Posts(train_rows, model.config.label2id, args.seed, data_args.picture_dropping, features)
     transform = build_picture_transform(data_args.picture_augmentation)
     collator = MttvCollator(processor, transform, detector, data_args.token_dropping)
 

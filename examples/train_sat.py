@@ -32,7 +32,7 @@ from stmine_hf.training.arguments import parse_arguments, save_arguments
 from stmine_hf.training.arguments_sat import SatDataArguments, SatModelArguments, SatTrainingArguments
 from stmine_hf.training.card import RunCard
 from stmine_hf.training.checkpoints import resume_point
-from stmine_hf.training.collator_sat import BoxedPictures, SatCollator, first_batches
+from stmine_hf.training.collator_sat import BoxedPictures, BoxedStream, SatCollator, first_batches
 from stmine_hf.training.publishing import publish_best
 from stmine_hf.training.rows import load_rows
 from stmine_hf.training.script import run_script
@@ -72,7 +72,11 @@ def main() -> None:
     model.to(memory_format=torch.channels_last)  # convolutions run up to twice as fast on a CPU
 
     # 4. Training samples: augmentation of pictures and boxes.
-    samples = BoxedPictures(train_rows, names, model.config.label2id, args.seed)
+    samples: BoxedPictures | BoxedStream
+    if data_args.streaming:
+        samples = BoxedStream(train_rows, args, data_args.shuffle_buffer, names, model.config.label2id)
+    else:
+        samples = BoxedPictures(train_rows, names, model.config.label2id, args.seed)
     recipe = build_recipe(data_args.augmentation, data_args.augmentation_options)
     collator = SatCollator(SatTransform(recipe, processor, data_args.train_image_size))
 

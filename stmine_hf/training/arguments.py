@@ -57,6 +57,12 @@ class ZooTrainingArguments(TrainingArguments):
     layer_lr_decay: float = field(
         default=1.0, metadata={"help": "Each layer of an encoder has this share of the rate of the one above it."}
     )
+    epoch_steps: int | None = field(
+        default=None,
+        metadata={
+            "help": "With streaming: steps of an epoch, since nobody knows the stream's length; None: max_steps."
+        },
+    )
     ema_decay: float = field(
         default=0.0,
         metadata={"help": "Evaluate and keep an exponential mean of the weights with this decay (0: off)."},
@@ -139,6 +145,16 @@ class ZooDataArguments:
             "captions=one,two; fields: bbox=objects.box)."
         },
     )
+    streaming: bool = field(
+        default=False,
+        metadata={
+            "help": "Read the rows while training instead of before, for sets beyond the disk: each row goes to one "
+            "process. Needs max_steps; see epoch_steps."
+        },
+    )
+    shuffle_buffer: int = field(
+        default=1000, metadata={"help": "With streaming: hold N rows, of which the next one is drawn."}
+    )
     train_split: str = field(default="train", metadata={"help": "Split to train on, or a part: train[:90%%]."})
     eval_split: str = field(
         default="val",
@@ -147,6 +163,8 @@ class ZooDataArguments:
 
     def __post_init__(self) -> None:
         self.dataset_options = mapping_field("dataset_options", self.dataset_options)
+        if self.shuffle_buffer < 1:
+            raise StmineError(f"shuffle_buffer must be at least 1, got {self.shuffle_buffer}.")
         if self.eval_split.partition("[")[0] == "test":
             raise StmineError(
                 "eval_split is 'test': the best model would be picked on the rows that measure it. Use 'val'; "

@@ -92,6 +92,8 @@ class MttvDataArguments(ZooDataArguments):
         for name in ("token_dropping", "picture_dropping"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise StmineError(f"{name} must lie in [0, 1], got {getattr(self, name)}.")
+        if self.features is not None and self.streaming:
+            raise StmineError("features are found for all posts before training: leave features or streaming out.")
         if self.features is not None and self.picture_augmentation != "none":
             raise StmineError(
                 f"picture_augmentation is {self.picture_augmentation!r}, but features are of the pictures as they "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ from torch import Tensor
 from ..data.word_dropping import random_deletion
 from ..errors import StmineError
 from ..modeling.fisvl.processing_fisvl import clean_caption, to_rgb
+from .arguments_fisvl import FisvlTrainingArguments
+from .streamed import Streamed, refuse
 from .transforms_fisvl import seeded
 
 logger = logging.getLogger(__name__)
@@ -81,16 +83,7 @@ class CaptionedPictures(torch.utils.data.Dataset):
             raise StmineError("None of the training pictures can be read; is data_dir the right folder?")
         picked = _pick(choices, self.captions_per_image, random.Random(seed))
         record = self.rows[row]
-        return {
-            "image": image,
-            "captions": [self.captions[row][j] for j in picked],
-            "caption_weights": [record["caption_weights"][j] for j in picked],
-            "image_id": record["image_id"],
-            # A picture of unknown scene is a scene of its own: -1 would make one scene of all of them.
-            "label": record["label"] if record["label"] >= 0 else -1 - record["image_id"],
-            "row": row,
-            "seed": seed,
-        }
+        return {**_sample(record, image, self.captions[row], picked, seed), "row": row}
 
     def _read(self, row: int) -> Image.Image | None:
         """The picture of a row as RGB, or None (and a line in the log, once) when it cannot be read."""
@@ -106,6 +99,48 @@ class CaptionedPictures(torch.utils.data.Dataset):
             self._bad[row] = True
             logger.warning("Skipped %s: %s", stored["path"] or self.rows[row]["filename"], error)
             return None
+
+
+class CaptionedStream(Streamed):
+    """The samples of `CaptionedPictures`, without `row`, from a stream: one a picture; see `Streamed`.
+
+    Args:
+        rows, args, buffer: Of `Streamed`.
+        captions_per_step: `"one"` or the number of captions of a picture in a step.
+        max_words: Words kept of a caption; None leaves captions as they are.
+    """
+
+    def __init__(
+        self, rows: Any, args: FisvlTrainingArguments, buffer: int, captions_per_step: str, max_words: int | None = 30
+    ):
+        refuse(args, "released_schedule_length")
+        if captions_per_step == "all":
+            raise StmineError("A stream is seen picture by picture: captions_per_step must be 'one' or a number.")
+        super().__init__(rows, args, buffer)
+        self.captions_per_image = 1 if captions_per_step == "one" else int(captions_per_step)
+        self.max_words = max_words
+
+    def sample(self, row: Mapping[str, Any], seed: int) -> dict[str, Any] | None:
+        captions = [_clean(text, self.max_words) for text in row["captions"]]
+        choices = [j for j, text in enumerate(captions) if text]
+        if not choices or (image := self.picture(row, to_rgb)) is None:
+            return None
+        picked = _pick(choices, self.captions_per_image, random.Random(seed))
+        return _sample(row, image, captions, picked, seed)
+
+
+def _sample(
+    record: Mapping[str, Any], image: Image.Image, captions: Sequence[str], picked: Sequence[int], seed: int
+) -> dict[str, Any]:
+    return {
+        "image": image,
+        "captions": [captions[j] for j in picked],
+        "caption_weights": [record["caption_weights"][j] for j in picked],
+        "image_id": record["image_id"],
+        # A picture of unknown scene is a scene of its own: -1 would make one scene of all of them.
+        "label": record["label"] if record["label"] >= 0 else -1 - record["image_id"],
+        "seed": seed,
+    }
 
 
 def _clean(text: str, max_words: int | None) -> str:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import datasets
 import numpy as np
 import torch
 from PIL import Image
@@ -21,10 +22,12 @@ from ..pictures import PictureError, picture_errors
 from ..posts.features import FeatureStore, precompute_features
 from ..posts.judging import Post, stack_features
 from .reports import decode_image, undecoded
+from .streamed import Streamed, refuse
 from .transforms_fisvl import seeded
 from .transforms_mttv import PictureTransform
 
 if TYPE_CHECKING:
+    from .arguments_mttv import MttvTrainingArguments
     from .evaluation_mttv import Features
 
 logger = logging.getLogger(__name__)
@@ -139,6 +142,37 @@ class Posts(torch.utils.data.Dataset):
             return None
 
 
+class PostStream(Streamed):
+    """The samples of `Posts`, without `row`, from a stream; see `Streamed`.
+
+    Args:
+        rows, args, buffer: of `Streamed`.
+        label2id: index of each label of the model by its name.
+        picture_dropping: chance that a post with text is shown without its picture.
+    """
+
+    def __init__(
+        self,
+        rows: Any,
+        args: MttvTrainingArguments,
+        buffer: int,
+        label2id: Mapping[str, int],
+        picture_dropping: float = 0.0,
+    ):
+        refuse(args, "class_balance", "group_balance", "released_optimizer")
+        self.ids = model_labels(rows, label2id)
+        super().__init__(rows, args, buffer)
+        self.picture_dropping = picture_dropping
+
+    def sample(self, row: Mapping[str, Any], seed: int) -> dict[str, Any] | None:
+        text = row["text"] or ""
+        dropped = text.strip() and random.Random(seed).random() < self.picture_dropping
+        image = None if dropped or row["image"] is None else self.picture(row, to_rgb)
+        if row["label"] not in self.ids or (not text.strip() and image is None):
+            return None
+        return {"text": text, "image": image, "features": None, "label": self.ids[row["label"]], "seed": seed}
+
+
 def model_labels(rows: Any, label2id: Mapping[str, int]) -> dict[int, int]:
     """Index of a label in the rows to its index in the model, matched by name.
 
@@ -161,6 +195,8 @@ def keep_modalities(rows: Any, modalities: str) -> Any:
     if modalities == "both":
         return rows
     column, nothing = ("image", None) if modalities == "text" else ("text", "")
+    if isinstance(rows, datasets.IterableDataset):
+        return undecoded(rows).map(lambda row: {column: nothing}).cast(rows.features)
     if column not in rows.column_names:
         return rows
     return rows.remove_columns(column).add_column(column, [nothing] * len(rows), feature=rows.features[column])

@@ -15,7 +15,9 @@ from torch import Tensor
 from ..errors import StmineError
 from ..modeling.sat.image_processing_sat import to_rgb
 from ..pictures import PictureError, picture_errors
+from .arguments_sat import SatTrainingArguments
 from .reports import decode_image, undecoded
+from .streamed import Streamed
 from .transforms_fisvl import seeded
 
 logger = logging.getLogger(__name__)
@@ -43,21 +45,15 @@ class BoxedPictures(torch.utils.data.Dataset):
     """
 
     def __init__(self, rows: Any, names: Sequence[str], label2id: Mapping[str, int], seed: int = 0):
-        if unknown := [name for name in names if name not in label2id]:
-            raise StmineError(
-                f"The data set has categories that the model does not have: {', '.join(map(repr, unknown))}; the "
-                f"model's are {', '.join(map(repr, label2id))}."
-            )
+        classes = model_classes(names, label2id)
         self.rows = undecoded(rows)
         self.seed = seed
         self.boxes, self.class_labels, crowds = [], [], 0
         for objects in rows["objects"]:
-            kept = [i for i, crowd in enumerate(objects["iscrowd"]) if not crowd]
-            crowds += len(objects["iscrowd"]) - len(kept)
-            corner_and_size = torch.tensor([objects["bbox"][i] for i in kept], dtype=torch.float32).reshape(-1, 4)
-            self.boxes.append(torch.cat([corner_and_size[:, :2], corner_and_size[:, :2] + corner_and_size[:, 2:]], 1))
-            classes = [label2id[names[objects["category"][i]]] for i in kept]
-            self.class_labels.append(torch.tensor(classes, dtype=torch.int64))
+            boxes, labels = boxes_of(objects, classes)
+            crowds += len(objects["bbox"]) - len(boxes)
+            self.boxes.append(boxes)
+            self.class_labels.append(labels)
         if crowds:
             logger.info("%d crowd regions are left out of training.", crowds)
         if not any(map(len, self.boxes)):
@@ -107,6 +103,51 @@ class BoxedPictures(torch.utils.data.Dataset):
             return None
 
 
+class BoxedStream(Streamed):
+    """The samples of `BoxedPictures`, without `row`, from a stream; see `Streamed`.
+
+    Args:
+        rows, args, buffer: Of `Streamed`.
+        names: The data set's categories in the order of its labels.
+        label2id: Class of each category of the model by its name.
+    """
+
+    def __init__(
+        self, rows: Any, args: SatTrainingArguments, buffer: int, names: Sequence[str], label2id: Mapping[str, int]
+    ):
+        self.classes = model_classes(names, label2id)
+        super().__init__(rows, args, buffer)
+
+    def sample(self, row: Mapping[str, Any], seed: int) -> dict[str, Any] | None:
+        image = self.picture(row, to_rgb)
+        if image is None:
+            return None
+        boxes, labels = boxes_of(row["objects"], self.classes)
+        return {"image": image, "boxes": boxes, "class_labels": labels, "image_id": row["image_id"], "seed": seed}
+
+
+def model_classes(names: Sequence[str], label2id: Mapping[str, int]) -> list[int]:
+    """The model's class of each category of a data set, by name.
+
+    Raises:
+        StmineError: categories that the model does not have.
+    """
+    if unknown := [name for name in names if name not in label2id]:
+        raise StmineError(
+            f"The data set has categories that the model does not have: {', '.join(map(repr, unknown))}; the "
+            f"model's are {', '.join(map(repr, label2id))}."
+        )
+    return [label2id[name] for name in names]
+
+
+def boxes_of(objects: Mapping[str, Any], classes: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Boxes `(n, 4)`, xyxy in pixels, and their classes `(n,)`, crowds left out."""
+    kept = [i for i, crowd in enumerate(objects["iscrowd"]) if not crowd]
+    corner_and_size = torch.tensor([objects["bbox"][i] for i in kept], dtype=torch.float32).reshape(-1, 4)
+    boxes = torch.cat([corner_and_size[:, :2], corner_and_size[:, :2] + corner_and_size[:, 2:]], 1)
+    return boxes, torch.tensor([classes[objects["category"][i]] for i in kept], dtype=torch.int64)
+
+
 @dataclass
 class SatCollator:
     """Items of `BoxedPictures` to a batch of `SatForObjectDetection`.
@@ -136,7 +177,7 @@ def first_batches(
     loader = torch.utils.data.DataLoader(
         samples,
         batch_size=batch_size,
-        shuffle=True,
+        shuffle=None if isinstance(samples, Streamed) else True,
         generator=torch.Generator().manual_seed(seed),
         collate_fn=collator,
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import datasets
+
 from ..data import DataError, load_dataset, select_rows
 from ..data.captioned_images import DataFolderError
 from ..data.columns import parse_mapping
@@ -40,6 +42,7 @@ def load_rows(
             data_dir=data_args.data_dir,
             kind=kind,
             column_mapping=mapping,
+            streaming=data_args.streaming,
             **options,  # type: ignore[arg-type]  # `mapping_field` has made a mapping of it
         )
     train_rows = take_rows(splits, data_args.train_split, most_train)
@@ -49,12 +52,15 @@ def load_rows(
 
 
 def take_rows(splits: Any, split: str, count: int | None) -> Any:
-    """The rows of a split, or `count` of them, evenly spread: files often list one class after the other.
+    """The rows of a split, or `count` of them: evenly spread, since files often list one class after the other; of a
+    stream the first ones.
 
     Raises:
         DataError: the data set has no such split.
     """
     rows = select_rows(splits, split)
+    if isinstance(rows, datasets.IterableDataset):
+        return rows if count is None else rows.take(count)
     if count is None or count >= len(rows):
         return rows
     return rows.select([place * len(rows) // count for place in range(count)])

@@ -17,8 +17,10 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
+from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer, TrainerCallback
 
 from ..errors import StmineError
@@ -30,6 +32,7 @@ from .checkpoints import UNFINISHED, free_space, is_write_failure, last_checkpoi
 from .ema import WeightEma
 from .interruption import Interrupted, StopSignals, leaving_signals_to_parent
 from .parameters import freeze_batchnorm, freeze_by_name, parameter_groups, train_only
+from .streamed import Streamed
 
 logger = logging.getLogger(__name__)
 
@@ -156,12 +159,27 @@ class ZooTrainer(Trainer):
     def get_train_dataloader(self) -> Any:
         collator, self.data_collator = self.data_collator, WithRows(self.data_collator)
         try:
-            loader = super().get_train_dataloader()
+            streamed = isinstance(self.samples, Streamed)
+            loader = self._stream_loader(self.samples) if streamed else super().get_train_dataloader()
         finally:
             self.data_collator = collator
         if loader.num_workers:
             loader.worker_init_fn = leaving_signals_to_parent(loader.worker_init_fn)
         return loader
+
+    def _stream_loader(self, samples: Streamed) -> Any:
+        """Of rows that are this process's own already, so that accelerate has nothing to share out."""
+        workers = samples.workers if self.args.dataloader_num_workers else 0
+        loader: Any = DataLoader(
+            samples,
+            batch_size=self.args.train_batch_size,
+            collate_fn=self.data_collator,
+            num_workers=workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        return prepare_data_loader(
+            loader, self.args.device, num_processes=1, process_index=0, put_on_device=True, dispatch_batches=False
+        )
 
     # ---- the step ----
 
