@@ -13,7 +13,20 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from .commands import classify, convert, detect, evaluate, export, features, merge, pictures, publish, toy, version
+from .commands import (
+    classify,
+    convert,
+    data,
+    detect,
+    evaluate,
+    export,
+    features,
+    merge,
+    pictures,
+    publish,
+    toy,
+    version,
+)
 from .errors import StmineError
 
 app = typer.Typer(
@@ -53,6 +66,7 @@ app.add_typer(pictures.app)
 app.add_typer(classify.app)
 app.add_typer(detect.app)
 app.add_typer(toy.app)
+app.add_typer(data.app, name="data")
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(features.app, name="features")
 app.add_typer(export.app, name="export")

@@ -1,0 +1,174 @@
+"""`stmine data ...`: which data sets there are, what one holds, and one as a repository of the Hub."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .publish import push_repository
+from .terminal import (
+    BuilderOption,
+    ColumnOption,
+    JsonOption,
+    builder_options,
+    column_mapping,
+    from_here,
+    print_json,
+    prints_only_json,
+    stmine_command,
+)
+
+app = typer.Typer(no_args_is_help=True, help="List, describe, export and upload data sets.")
+
+DatasetArgument = Annotated[
+    str,
+    typer.Argument(metavar="DATASET", help="A name of `stmine data list`, a CSV or JSONL file, a folder, a Hub id."),
+]
+DirOption = Annotated[Path | None, typer.Option("--data-dir", help="Folder with the files of a data set by name.")]
+KindOption = Annotated[str | None, typer.Option("--kind", help="Of a data set of your own: captions, posts or boxes.")]
+
+
+@app.command(
+    "list",
+    epilog="""[bold]Examples[/bold]
+
+  stmine data list
+
+  stmine data list --json""",
+)
+def list_datasets(as_json: JsonOption = False) -> None:
+    """The data sets that go by a name, with where they come from."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..data.description import entries
+
+    found = entries()
+    if as_json:
+        print_json({"datasets": [asdict(entry) for entry in found]})
+        return
+    table = Table("name", "rows of", "what it is", "files from")
+    for entry in found:
+        table.add_row(entry.name, entry.kind, entry.about, entry.source or "-")
+    Console().print(table)
+    print(f"What is in one: {stmine_command()} data describe NAME --data-dir FOLDER")
+
+
+@app.command(
+    "describe",
+    epilog="""[bold]Examples[/bold]
+
+  stmine data describe rsicd --data-dir data/rsicd
+
+  stmine data describe toy_posts --option count=40
+
+  stmine data describe mine.csv --kind captions --column image=file --column captions=sentence""",
+)
+def describe_dataset(
+    dataset: DatasetArgument,
+    data_dir: DirOption = None,
+    kind: KindOption = None,
+    option: BuilderOption = None,
+    column: ColumnOption = None,
+    samples: Annotated[int, typer.Option(min=0, help="Rows to show.")] = 3,
+    as_json: JsonOption = False,
+) -> None:
+    """Splits, sizes, columns, first rows and terms of a data set."""
+    from ..data.description import describe
+
+    options, mapping = builder_options(option), column_mapping(column)
+    with prints_only_json(as_json):
+        splits, rows_of = _load(dataset, data_dir, kind, options, mapping)
+        description = describe(dataset, splits, rows_of, samples=samples)
+    if as_json:
+        print_json(asdict(description))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("split", "rows", "bytes of pictures", title=f"{dataset}: {rows_of}")
+    for split, numbers in description.splits.items():
+        table.add_row(split, f"{numbers['rows']:,}", f"{numbers['picture_bytes']:,}")
+    Console().print(table)
+    columns = Table("column", "holds")
+    for name, holds in description.columns.items():
+        columns.add_row(name, holds)
+    Console().print(columns)
+    for row in description.samples:
+        print("  " + "; ".join(f"{name}: {value}" for name, value in row.items()))
+    print(f"Terms: {description.terms}")
+
+
+@app.command(
+    "export",
+    epilog="""[bold]Examples[/bold]
+
+  stmine data export rsicd --data-dir data/rsicd --out rsicd-parquet
+
+  stmine data export toy_camouflage --option count=96 --out toy-camouflage --licence cc0-1.0
+
+Then: datasets.load_dataset("toy-camouflage").""",
+)
+def export_dataset(
+    dataset: DatasetArgument,
+    out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
+    data_dir: DirOption = None,
+    kind: KindOption = None,
+    option: BuilderOption = None,
+    column: ColumnOption = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Licence, by the Hub's id, if you may pass the data set on.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a data set as Parquet files, pictures included, with a card: what the Hub and `datasets` read."""
+    from ..hub.dataset_repository import export
+
+    options, mapping = builder_options(option), column_mapping(column)
+    with prints_only_json(as_json):
+        splits, rows_of = _load(dataset, data_dir, kind, options, mapping)
+        exported = export(dataset, splits, rows_of, out, licence=licence, progress=not as_json)
+    counts = {split: numbers["rows"] for split, numbers in exported.description.splits.items()}
+    if as_json:
+        print_json({"out": str(out), "files": exported.files, "rows": counts})
+        return
+    rows = ", ".join(f"{count:,} {split}" for split, count in counts.items())
+    print(f"Written: {from_here(out.absolute())} ({rows} rows; {sum(exported.files.values()):,} bytes of Parquet)")
+    print(f"Read its README.md. Next: {stmine_command()} data push {from_here(out.absolute())} --repo NAME/DATASET")
+
+
+@app.command(
+    "push",
+    epilog="""[bold]Examples[/bold]
+
+  stmine data push toy-camouflage --repo my-name/toy-camouflage --dry-run
+
+  stmine data push toy-camouflage --repo my-name/toy-camouflage --private""",
+)
+def push_dataset(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of `stmine data export`.")],
+    repo: Annotated[str, typer.Option(help="Id on the Hub: ORGANISATION/NAME.")],
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    tag: Annotated[str | None, typer.Option(help="Name for the commit, under which it stays loadable.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be sent.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Upload an exported data set to the Hub in one commit; its card has to state a licence, unless it is private."""
+    from ..hub.dataset_repository import require_terms
+    from ..hub.kinds import header_of
+
+    header = header_of(folder)
+    if not private:
+        require_terms(folder, header)
+    push_repository(folder, repo, private=private, tag=tag, dry_run=dry_run, as_json=as_json)
+
+
+def _load(
+    dataset: str, data_dir: Path | None, kind: str | None, options: dict[str, Any], mapping: dict[str, Any]
+) -> tuple[Any, str]:
+    from ..data.description import load_all
+
+    return load_all(dataset, kind, data_dir=data_dir, column_mapping=mapping, **options)

@@ -1,0 +1,155 @@
+"""`stmine data`: the list, what is in a set, exports that load again with the same rows, and uploads."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import datasets
+import pytest
+import yaml
+from data_folders import NAMES, source
+from loading_scripts import told
+
+from stmine_hf import load_dataset
+from stmine_hf.cli import main
+from stmine_hf.data import BUILDERS, KINDS
+from stmine_hf.data.description import describe
+from stmine_hf.hub.dataset_repository import export
+
+# Runs `stmine data` commands, then loads what they have sent.
+CLIENT = """
+import json, sys
+from stmine_hf import load_dataset
+from stmine_hf.cli import main
+for words in json.loads(sys.argv[1]):
+    try:
+        main(["data", *words])
+    except SystemExit as end:
+        assert not end.code, end.code
+rows = load_dataset("stmine-hf/camouflage", kind="boxes", split="val")
+print("ROWS", len(rows), rows[0]["image"].size)
+"""
+
+
+def run(*words) -> int:
+    """The exit code of `stmine data WORDS`."""
+    try:
+        main(["data", *map(str, words)])
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def document(capsys):
+    return json.loads(capsys.readouterr().out)
+
+
+def kind_of(name):
+    return next(kind for kind, names in KINDS.items() if name in names)
+
+
+def test_every_builder_is_listed(capsys):
+    assert sorted(name for names in KINDS.values() for name in names) == sorted(BUILDERS)
+    assert run("list", "--json") == 0
+    found = {entry["name"]: entry for entry in document(capsys)["datasets"]}
+    assert list(found) == list(BUILDERS)
+    for entry in found.values():
+        assert entry["about"] and entry["terms"] and entry["kind"] in KINDS
+    assert found["weibo"]["source"].startswith("https://") and "labels" in found["posts"]["options"]
+    assert run("list") == 0
+    assert "toy_camouflage" in capsys.readouterr().out
+
+
+def test_a_table_of_ones_own_is_described(capsys, tmp_path):
+    (tmp_path / "mine.csv").write_text("content,verdict\none,real\ntwo,fake\n")
+    words = ["describe", tmp_path / "mine.csv", "--kind", "posts", "--column", "text=content"]
+    assert run(*words, "--column", "label=verdict", "--json", "--samples", 1) == 0
+    found = document(capsys)
+    assert found["splits"] == {"train": {"rows": 2, "picture_bytes": 0}}
+    assert found["columns"]["label"] == "class (2): fake, real" and found["columns"]["image"] == "image"
+    (row,) = found["samples"]
+    assert row["text"] == "one" and row["label"] == 1
+    assert run(*words) == 1
+    assert "no column 'label' (label), but content, verdict" in " ".join(capsys.readouterr().err.split())
+
+
+def test_sizes_are_those_of_the_files(capsys, tmp_path):
+    options = source("rsicd", tmp_path / "rsicd")
+    assert run("describe", "rsicd", "--data-dir", options["data_dir"]) == 0
+    said = capsys.readouterr().out
+    assert "caption_weights" in said and "32 x 32" in said and "without a licence" in said
+    splits = load_dataset("rsicd", cache_dir=tmp_path / "cache", **options)
+    found = describe("rsicd", splits, "captions")
+    files = [path.stat().st_size for path in (tmp_path / "rsicd").rglob("*.*") if path.suffix in (".jpg", ".png")]
+    assert sum(numbers["picture_bytes"] for numbers in found.splits.values()) == sum(files)
+
+
+def reloads(name, tmp_path, **options):
+    """Whether an export of the set loads through `datasets` alone, with the same features and rows."""
+    splits = load_dataset(name, cache_dir=tmp_path / "cache", **options)
+    out = tmp_path / f"{name}-parquet"
+    exported = export(name, splits, kind_of(name), out, licence="cc0-1.0", shard_bytes=4000, progress=False)
+    assert {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} == {*exported.files, "README.md"}
+    again = datasets.load_dataset(str(out), cache_dir=str(tmp_path / "again"))
+    assert list(again) == list(splits)
+    for split, rows in splits.items():
+        assert list(again[split].features) == list(rows.features)
+        assert told(again[split]) == told(rows), split
+        assert again[split].features.arrow_schema.remove_metadata() == rows.features.arrow_schema.remove_metadata()
+    header = yaml.safe_load((out / "README.md").read_text(encoding="utf-8").split("---")[1])
+    assert {info["name"]: info["num_examples"] for info in header["dataset_info"]["splits"]} == {
+        split: len(rows) for split, rows in splits.items()
+    }
+    return exported, header
+
+
+def test_an_export_of_files_loads_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("stmine_hf.hub.dataset_repository.ROW_GROUP", 5)
+    exported, header = reloads("posts", tmp_path, **source("posts", tmp_path / "posts"))
+    assert header["license"] == "cc0-1.0" and header["size_categories"] == "n<1K"
+    assert len([file for file in exported.files if "train" in file]) > 1  # several shards
+    card = (exported.folder / "README.md").read_text(encoding="utf-8")
+    assert "| `label` | class (2)" in card and str(tmp_path) not in card
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_every_builder_exports(tmp_path, name):
+    options = source(name, tmp_path / name)
+    reloads(name, tmp_path, **options)
+    splits = load_dataset(name, cache_dir=tmp_path / "cache", **options)
+    mine = load_dataset(str(tmp_path / f"{name}-parquet"), kind=kind_of(name), cache_dir=tmp_path / "again")
+    for split, rows in splits.items():  # as a data set of one's own it needs no mapping
+        assert mine[split].features.keys() == rows.features.keys() and len(mine[split]) == len(rows)
+
+
+def test_export_and_push(hub, capsys, tmp_path):
+    out = tmp_path / "camouflage"
+    words = ["export", "toy_camouflage", "--option", "count=6", "--option", "size=64", "--out", out]
+    assert run(*words, "--json") == 0
+    assert document(capsys)["rows"] == {"train": 4, "val": 1, "test": 1}
+    assert run("push", out, "--repo", "stmine-hf/camouflage", "--dry-run") == 1
+    assert "states no licence" in " ".join(capsys.readouterr().err.split())
+    assert run(*words, "--licence", "cc0-1.0") == 0  # takes the place of the first
+    assert "data push" in capsys.readouterr().out
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine.txt").write_text("keep")
+    assert run(*words[:-1], tmp_path / "notes") == 1
+    assert "holds an earlier export" in " ".join(capsys.readouterr().err.split())
+
+    environment = {**os.environ, **hub.environment(tmp_path / "home")}
+    push = ["push", str(out), "--repo", "stmine-hf/camouflage", "--json"]
+    words = [sys.executable, "-c", CLIENT, json.dumps([[*push, "--dry-run"], push])]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count('"state": "new"') == 8
+    size = load_dataset(str(out), kind="boxes", split="val", cache_dir=tmp_path / "cache")[0]["image"].size
+    assert done.stdout.splitlines()[-1] == f"ROWS 1 {size}"
+    sent = hub.files("stmine-hf/camouflage", kind="dataset")
+    assert sent == {
+        path.relative_to(out).as_posix(): path.read_bytes() for path in Path(out).rglob("*") if path.is_file()
+    }
