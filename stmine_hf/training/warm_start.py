@@ -80,6 +80,7 @@ def carry_weights(model: nn.Module, source: str) -> Carried:
                 place.copy_(found)
                 carried.whole.append(name)
             elif found is not None and last and found.shape[1:] == place.shape[1:] and _box_rows(own, found, theirs):
+                found = found.to(place.dtype)  # published weights are halved; unlike copy_, indexing converts nothing
                 shared = [label for label in own.label2id if label in theirs]
                 place[own.num_labels :] = found[len(theirs) :]
                 place[[own.label2id[label] for label in shared]] = found[[theirs[label] for label in shared]]

@@ -51,6 +51,18 @@ def test_new_classes_start_anew_and_common_ones_keep_their_rows(tmp_path):
     assert model.head[0].predictor.bias[1].item() == pytest.approx(-4.595, abs=1e-3)  # as probable as any new class
 
 
+def test_halved_weights_are_a_start_for_new_classes(tmp_path):
+    """Published repositories store matrices in float16."""
+    source = save_tiny_sat(tmp_path, seed=1)
+    stored = load_file(source / "model.safetensors")
+    save_file({name: tensor.half() for name, tensor in stored.items()}, source / "model.safetensors", {"format": "pt"})
+    model, _ = tiny_sat(seed=2, id2label={0: "person", 1: "lamp"})
+    carry_weights(model, str(source))
+    old, got = stored["head.1.predictor.weight"], model.head[1].predictor.weight
+    assert got.dtype == torch.float32
+    assert torch.equal(got[2:], old[4:].half().float()) and torch.equal(got[0], old[2].half().float())
+
+
 def test_as_many_but_other_classes_are_not_mistaken_for_the_same(tmp_path):
     source = save_tiny_sat(tmp_path, seed=1)
     model, _ = tiny_sat(seed=2, id2label={0: "person", 1: "lamp", 2: "deer", 3: "sofa"})
