@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,23 @@ PICTURE = "pictures/search.jpg"
 SENTENCE = "many planes are parked on the gray ground of an airport"
 SCENES = 96  # drawn for the picture
 
+# What sentence-transformers reads: a model of one module, whose vectors have unit length already.
+_ENCODER = {"method_output_name": "pooler_output"}
+SENTENCE_TRANSFORMERS: dict[str, Any] = {
+    "modules.json": [
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"}
+    ],
+    "sentence_bert_config.json": {
+        "transformer_task": "feature-extraction",
+        "modality_config": {
+            "text": {"method": "get_text_features", **_ENCODER},
+            "image": {"method": "get_image_features", **_ENCODER},
+        },
+        "module_output_name": "sentence_embedding",
+    },
+    "config_sentence_transformers.json": {"model_type": "SentenceTransformer", "similarity_fn_name": "cosine"},
+}
+
 # Mean recall in percent on the RSICD test split, as their papers report it.
 PUBLISHED = {"VSE++": 10.43, "AMFMN": 16.42, "GaLR": 18.96, "PIR": 24.46, "FISVL": 26.39}
 # Why a field of the config departs from the released model; the card lists every field that does.
@@ -61,6 +79,11 @@ class FisvlRepository(ModelRepository):
     @classmethod
     def load(cls, folder: str | Path) -> tuple[Any, Any]:
         return load_fisvl(folder, device="cpu")
+
+    def refresh(self, licence: str | None = None) -> None:
+        for name, settings in SENTENCE_TRANSFORMERS.items():
+            (self.folder / name).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        super().refresh(licence)
 
     def has_own_card(self) -> bool:
         vision = read_json(self.folder / "config.json")["vision_config"]

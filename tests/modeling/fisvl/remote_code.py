@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).parents[2]))
 
-class Absent:
-    """First on `sys.meta_path`: this package is not installed here, however it is installed."""
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
-        if name.partition(".")[0] in ("stmine_hf", "modeling"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+from bare_process import draw, leave_own_package, own_modules, photograph, refusals
 
 
 def inputs_of(processor: Any) -> Any:
@@ -62,27 +59,54 @@ def refusal(name: str) -> str:
     return ""
 
 
-def classified(name: str) -> list[dict[str, Any]]:
+def classified(name: str) -> dict[str, Any]:
+    """The stock pipeline: answers to one picture, to several alone and in batches, to photographs, to bad input."""
     from PIL import Image
     from transformers import pipeline
 
     classify = pipeline("zero-shot-image-classification", model=name, trust_remote_code=True)
-    return classify(Image.linear_gradient("L"), candidate_labels=["planes", "a harbour", "trees"])
+    labels = ["planes", "a harbour", "trees"]
+
+    def answers(pictures: Any, **options: Any) -> Any:
+        return classify(pictures, candidate_labels=labels, **options)
+
+    pictures = [draw(60, 40), draw(33, 90).convert("L"), draw(8, 8).convert("CMYK"), Image.new("P", (9, 9))]
+    return {
+        "one": answers(pictures[0]),
+        "alone": [answers(picture) for picture in pictures],
+        "together": answers(pictures, batch_size=3),
+        "photograph": [answers(path) for path in photograph(".")],
+        "refusals": refusals(answers, ["nowhere.jpg", 3, __file__]),
+    }
+
+
+def embedded(name: str) -> dict[str, Any]:
+    """The vectors of two pictures by the stock pipeline, and by the model itself."""
+    import torch
+    from transformers import AutoModel, AutoProcessor, pipeline
+
+    pictures = [draw(60, 40), draw(33, 90)]
+    embed = pipeline("image-feature-extraction", model=name, trust_remote_code=True)
+    processor = AutoProcessor.from_pretrained(name, trust_remote_code=True)
+    with torch.no_grad():
+        model = AutoModel.from_pretrained(name, trust_remote_code=True).eval()
+        own = model.get_image_features(processor(images=pictures)["pixel_values"]).pooler_output
+    return {"pipeline": embed(pictures, batch_size=2), "own": own.tolist()}
 
 
 def main(report: str, stage: str, *names: str) -> None:
-    sys.meta_path.insert(0, Absent())
+    leave_own_package()
     found: dict[str, Any] = {}
     if stage == "first":
         folder, hub_id, saved_from_folder, saved_from_hub = names
         found["refusal"] = refusal(folder)
         found["folder"], found["hub"] = opened(folder), opened(hub_id)
-        found["pipeline"] = classified(folder)
+        found["pipeline"], found["embeddings"] = classified(folder), embedded(folder)
         save(folder, saved_from_folder)
         save(hub_id, saved_from_hub)
     else:
         found = {name: opened(name) for name in names}
-    found["own modules"] = sorted(name for name in sys.modules if name.partition(".")[0] == "stmine_hf")
+    found["own modules"] = own_modules()
     with open(report, "w") as file:
         json.dump(found, file)
 

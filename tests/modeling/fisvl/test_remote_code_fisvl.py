@@ -44,7 +44,7 @@ def place(tmp_path_factory) -> Path:
 def run(place: Path, stage: str, *names: str) -> None:
     own = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(place / "hub"), "HF_MODULES_CACHE": str(place / stage)}
     command = [sys.executable, str(WORKER), str(place / f"{stage}.json"), stage, *names]
-    subprocess.run(command, check=True, cwd=place, env=os.environ | own, stdin=subprocess.DEVNULL, timeout=300)
+    subprocess.run(command, check=True, cwd=place, env=os.environ | own, stdin=subprocess.DEVNULL, timeout=600)
 
 
 @pytest.fixture(scope="module")
@@ -93,10 +93,41 @@ def assert_opened(found: dict, expected: list[list[float]]) -> None:
 
 
 def test_pipeline(first):
-    answers = first["pipeline"]
+    answers = first["pipeline"]["one"]
     assert {answer["label"] for answer in answers} == {"planes", "a harbour", "trees"}
     scores = [answer["score"] for answer in answers]
     assert scores == sorted(scores, reverse=True) and sum(scores) == pytest.approx(1, abs=1e-5)
+
+
+def test_pipeline_in_batches(first):
+    alone, together = first["pipeline"]["alone"], first["pipeline"]["together"]
+    assert len(alone) == len(together) == 4
+    for one, other in zip(alone, together, strict=True):
+        assert scores_of(other) == pytest.approx(scores_of(one), abs=1e-5)
+    assert scores_of(alone[0]) != scores_of(alone[1])
+
+
+def test_pipeline_turns_photographs(first):
+    lying, upright = first["pipeline"]["photograph"]
+    assert lying == upright
+
+
+def test_pipeline_tells_bad_input(first):
+    missing, number, no_picture = first["pipeline"]["refusals"]
+    assert missing.startswith("ValueError: Incorrect image source") and "nowhere.jpg" in missing
+    assert "Incorrect format used for image" in number
+    assert "remote_code.py" in no_picture
+
+
+def test_vectors_by_the_pipeline_are_those_of_the_model(first):
+    found = first["embeddings"]
+    vectors = torch.tensor(found["pipeline"]).squeeze(1)
+    torch.testing.assert_close(vectors, torch.tensor(found["own"]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(2))
+
+
+def scores_of(answers: list[dict]) -> dict[str, float]:
+    return {answer["label"]: answer["score"] for answer in answers}
 
 
 def test_code_runs_only_when_trusted(first):

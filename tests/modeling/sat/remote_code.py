@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).parents[2]))
 
-class Absent:
-    """First on `sys.meta_path`: this package is not installed here, however it is installed."""
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
-        if name.partition(".")[0] in ("stmine_hf", "modeling"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+from bare_process import draw, leave_own_package, own_modules, photograph, refusals
 
 
 def picture() -> Any:
@@ -63,11 +60,25 @@ def refusal(name: str) -> str:
     return ""
 
 
-def detected(name: str) -> list[list[dict[str, Any]]]:
+def detected(name: str) -> dict[str, Any]:
+    """The stock pipeline: pictures of two shapes, alone and in batches, photographs, bad input."""
+    from PIL import Image
     from transformers import pipeline
 
     detect = pipeline("object-detection", model=name, trust_remote_code=True)
-    return detect([picture(), picture().resize((33, 90))], threshold=0.0)
+
+    def answers(pictures: Any, **options: Any) -> Any:
+        return detect(pictures, threshold=0.0, **options)
+
+    shades = [picture(), draw(60, 40), draw(60, 40).convert("L"), draw(60, 40).convert("CMYK")]
+    lying, upright = photograph(".")
+    return {
+        "shapes": answers([picture(), picture().resize((33, 90))]),
+        "alone": [answers(one) for one in shades],
+        "together": answers(shades, batch_size=3),
+        "photograph": [answers(one) for one in (lying, Image.open(lying), upright)],
+        "refusals": refusals(answers, ["nowhere.jpg", 3, __file__]),
+    }
 
 
 def trained(name: str) -> float:
@@ -83,7 +94,7 @@ def trained(name: str) -> float:
 
 
 def main(report: str, stage: str, *names: str) -> None:
-    sys.meta_path.insert(0, Absent())
+    leave_own_package()
     found: dict[str, Any] = {}
     if stage == "first":
         folder, hub_id, saved_from_folder, saved_from_hub = names
@@ -94,7 +105,7 @@ def main(report: str, stage: str, *names: str) -> None:
         save(hub_id, saved_from_hub)
     else:
         found = {name: opened(name) for name in names}
-    found["own modules"] = sorted(name for name in sys.modules if name.partition(".")[0] == "stmine_hf")
+    found["own modules"] = own_modules()
     with open(report, "w") as file:
         json.dump(found, file)
 

@@ -44,7 +44,7 @@ def place(tmp_path_factory) -> Path:
 def run(place: Path, stage: str, *names: str) -> None:
     own = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(place / "hub"), "HF_MODULES_CACHE": str(place / stage)}
     command = [sys.executable, str(WORKER), str(place / f"{stage}.json"), stage, *names]
-    subprocess.run(command, check=True, cwd=place, env=os.environ | own, stdin=subprocess.DEVNULL, timeout=300)
+    subprocess.run(command, check=True, cwd=place, env=os.environ | own, stdin=subprocess.DEVNULL, timeout=600)
 
 
 @pytest.fixture(scope="module")
@@ -97,12 +97,32 @@ def assert_opened(found: dict, expected: dict[str, list]) -> None:
 
 
 def test_pipeline(first):
-    for answers, (width, height) in zip(first["pipeline"], [(60, 40), (33, 90)], strict=True):
+    for answers, (width, height) in zip(first["pipeline"]["shapes"], [(60, 40), (33, 90)], strict=True):
         assert answers and {answer["label"] for answer in answers} <= {"deer", "ebike", "person", "target"}
         scores = [answer["score"] for answer in answers]
         assert scores == sorted(scores, reverse=True)
         for box in (answer["box"] for answer in answers):
             assert 0 <= box["xmin"] <= box["xmax"] <= width and 0 <= box["ymin"] <= box["ymax"] <= height
+
+
+def test_pipeline_in_batches(first):
+    for alone, together in zip(first["pipeline"]["alone"], first["pipeline"]["together"], strict=True):
+        scores, others = ([answer["score"] for answer in answers] for answers in (alone, together))
+        assert others[:5] == pytest.approx(scores[:5], abs=1e-4)
+
+
+def test_pipeline_finds_boxes_in_the_upright_photograph(first):
+    by_path, by_picture, upright = first["pipeline"]["photograph"]
+    assert by_path == by_picture == upright
+    edges = [(answer["box"]["xmax"], answer["box"]["ymax"]) for answer in upright]
+    assert max(x for x, _ in edges) <= 60 < max(y for _, y in edges) <= 90
+
+
+def test_pipeline_tells_bad_input(first):
+    missing, number, no_picture = first["pipeline"]["refusals"]
+    assert missing.startswith("ValueError: Incorrect image source") and "nowhere.jpg" in missing
+    assert "Incorrect format used for image" in number
+    assert "remote_code.py" in no_picture
 
 
 def test_training_needs_nothing_else(first):

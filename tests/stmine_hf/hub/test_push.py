@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from documents import ROOT, commands
 from helpers_sat import save_tiny_sat
 from hub_server import HubServer
 from PIL import Image
@@ -244,6 +245,22 @@ with torch.no_grad():
     logits = model(**inputs).logits
 print(json.dumps([type(features).__name__, type(model).__module__.split(".")[0], logits.tolist()]))
 """
+
+
+def test_the_download_command_of_the_cards_works(hub, environment, folder, tmp_path):
+    publish(environment, ["push", folder, "--repo", REPO, "--no-check"])
+    shown = [
+        line
+        for card in ROOT.glob("hub_cards/*/README.md")
+        for line in commands(card)
+        if re.match("(hf|transformers) ", line)
+    ]
+    assert shown and all(re.fullmatch(r"hf download stmine-hf/(\S+) --local-dir \1", line) for line in shown)
+    words = [str(Path(sys.executable).with_name("hf")), "download", REPO, "--local-dir", "tiny"]
+    (place := tmp_path / "elsewhere").mkdir()
+    subprocess.run(words, cwd=place, env={**os.environ, **environment, "HF_TOKEN": ""}, check=True, timeout=120)
+    copy = {name: data for name, data in contents(place / "tiny").items() if not name.startswith(".")}
+    assert copy == contents(folder)
 
 
 @pytest.mark.slow
