@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from ..errors import StmineError
 from . import limits
 from .objects import THRESHOLD, FoundObjects, ObjectFinder
+from .places import place_in
 from .posts import PostCheck, PostChecker
 from .searching import Match, PictureSearch
 
@@ -38,16 +40,29 @@ class EventDesk:
         self.search, self.posts, self.objects = search, posts, objects
 
     def look(
-        self, text: str, picture: limits.Picture | None = None, *, threshold: float = THRESHOLD, top: int = 3
+        self,
+        text: str,
+        picture: limits.Picture | None = None,
+        *,
+        place: str = "",
+        threshold: float = THRESHOLD,
+        top: int = 3,
     ) -> Event:
         """Judge a post, find objects in its picture, and satellite pictures of the place that it tells of.
 
+        Args:
+            place: what to search for, in English; by default the post itself, or of a Chinese one its place words.
+
         Raises:
-            StmineError: no text, or something that one of the three models cannot use.
+            StmineError: no place in it, or something that one of the three models cannot use.
         """
         image = None if picture is None else limits.checked_picture(picture)
+        text = limits.checked_text(text, limits.MAX_POST)
+        sentence = (place.strip() or place_in(text))[: limits.MAX_SENTENCE]
+        if not sentence:
+            raise StmineError("The post names no place that can be searched for: say in English what it looks like.")
         check = self.posts.check(text, image)
         objects = None if image is None else self.objects.find(image, threshold)
-        matches = self.search.search(check.text[: limits.MAX_SENTENCE], top)
-        heat_maps = [self.search.heat_map(match, check.text[: limits.MAX_SENTENCE]) for match in matches]
-        return Event(check, objects, check.text, matches, heat_maps)
+        matches = self.search.search(sentence, top)
+        heat_maps = [self.search.heat_map(match, sentence) for match in matches]
+        return Event(check, objects, sentence, matches, heat_maps)

@@ -118,7 +118,9 @@ def require_folder_size(folder: Path) -> None:
 
 def _opened(path: Path) -> Image.Image:
     require_file_size(path, MAX_FILE_BYTES)
-    with picture_errors(), Image.open(path) as header:
+    with picture_errors():
+        header = Image.open(path)
+    with header:
         require_pixels(header)
     return open_picture(path, SIDE)
 

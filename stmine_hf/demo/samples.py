@@ -8,8 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-VERSION = 1  # raise it whenever something is drawn differently: a new folder in the cache
-SCENES = 96  # six of each kind
+VERSION = 2  # raise it whenever something is drawn differently: a new folder in the cache
+SCENES = 64  # four of each kind
+SIDE = 256  # pixels of a scene
+HIDDEN_AS = 0.4  # difficulty of the hidden animals
 SENTENCES = {
     "en": (
         "many planes are parked on the gray ground of an airport",
@@ -28,11 +30,13 @@ class SamplePost(NamedTuple):
         text: as it would be posted, in the language that the small model reads.
         meaning: the same in English.
         picture: drawn.
+        place: that it tells of, as the search reads it.
     """
 
     text: str
     meaning: str
     picture: Image.Image
+    place: str
 
 
 def cache(part: str) -> Path:
@@ -48,14 +52,14 @@ def scenes() -> Path:
 
     folder = cache("scenes")
     if not (folder / "dataset.json").is_file():  # written last
-        write_scenes(folder, count=SCENES, seed=0, size=384)
+        write_scenes(folder, count=SCENES, seed=0, size=SIDE)
     return folder / "images"
 
 
 def posts() -> list[SamplePost]:
     """Made-up posts, a rumour first."""
+    from ..data.toy_camouflage import draw_camouflage
     from ..data.toy_posts import Scene, draw
-    from ..data.toy_scenes import draw_scene
     from ..hub.street_drawing import draw_street
 
     return [
@@ -64,18 +68,20 @@ def posts() -> list[SamplePost]:
             "Urgent! A red circle has appeared above the port, experts say it will come down tonight, do not leave "
             "the house, everybody please forward this at once!",
             draw(Scene("red", "circle", 1), np.random.default_rng(0), size=384),
+            "several ships are docked at a port",
         ),
         SamplePost(
             "【机场周边道路今日恢复通行】记者从市交通局获悉，机场附近的公交线路今日上午恢复运营。",  # noqa: RUF001
             "Roads around the airport open again today: the city's transport office tells us that the bus lines near "
             "the airport run again since this morning.",
             draw_street(),
+            "many planes are parked near the terminal of an airport",
         ),
         SamplePost(
-            "【港口今日恢复通航】记者从市海事局获悉，受大雾影响关闭的港口今日上午恢复通航。",  # noqa: RUF001
-            "Port open again today: the maritime office tells us that the port, closed because of fog, has been open "
-            "again since this morning.",
-            draw_scene("port", 3, size=384)[0],
+            "【河边发现珍稀动物】林业局工作人员昨日在河边拍到一只极少见的壁虎。",
+            "Rare animal found at the river: staff of the forest office yesterday photographed a most rare gecko.",
+            draw_camouflage(9, HIDDEN_AS, size=416)[0],
+            "a winding river runs between green trees",
         ),
     ]
 
@@ -91,4 +97,25 @@ def hidden() -> list[Image.Image]:
     """Drawn animals on grounds of nearly their own texture: for a detector of the indiscernible."""
     from ..data.toy_camouflage import draw_camouflage
 
-    return [draw_camouflage(seed, 0.3, size=416)[0] for seed in (3, 5, 8)]
+    return [draw_camouflage(seed, HIDDEN_AS, size=416)[0] for seed in (3, 5, 11)]
+
+
+def clip() -> Path:
+    """A short video (MP4): the drawn street, passed slowly from left to right."""
+    import av
+
+    path = cache("clip") / "street.mp4"
+    if path.is_file():
+        return path
+    picture = street().resize((720, 480), Image.Resampling.LANCZOS)
+    partial = path.with_name(".new-street.mp4")
+    with av.open(str(partial), "w") as container:
+        stream = container.add_stream("h264", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 600, 450, "yuv420p"
+        for step in range(24):
+            left = round(120 * step / 23)
+            frame = av.VideoFrame.from_image(picture.crop((left, 15, left + 600, 465)))
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    partial.replace(path)
+    return path

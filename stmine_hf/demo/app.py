@@ -1,0 +1,131 @@
+"""The page of the demo, made with Gradio: search, post check, detector, all three on one event; what a Space runs."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import StmineError
+from . import limits
+from .tools import Models, Tools
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+_VISITORS = 2  # at the models at a time
+_WAITING = 24  # in the queue; more are told to come back
+_KEEP_UPLOADS = 3600  # seconds
+_LOOK_FOR_OLD = 600  # seconds between two looks for what is older
+
+
+def build_app(tools: Tools | None = None, *, language: str = "en") -> gr.Blocks:
+    """The page, not yet served.
+
+    Args:
+        tools: the models and the folder that visitors may search; by default those of this release, and none.
+        language: "en" or "zh"; visitors can switch, and browsers that prefer Chinese get it at once.
+
+    Raises:
+        StmineError: Gradio is not installed, or an unknown language.
+    """
+    if language not in ("en", "zh"):
+        raise StmineError(f"language: expected en or zh, found {language!r}.")
+    gr = _gradio()
+    from . import app_texts as say
+    from .page import Page
+    from .tabs import event_tab, objects_tab, posts_tab, search_tab
+
+    tools = tools or Tools()
+    with gr.Blocks(
+        title="stmine-hf", analytics_enabled=False, delete_cache=(_LOOK_FOR_OLD, _KEEP_UPLOADS), fill_width=False
+    ) as app:
+        page = Page(language)
+        with gr.Tabs():
+            for label, name, draw in (
+                (say.SEARCH_TAB, "search", search_tab),
+                (say.POSTS_TAB, "posts", posts_tab),
+                (say.OBJECTS_TAB, "objects", objects_tab),
+                (say.EVENT_TAB, "event", event_tab),
+            ):
+                with page.put(gr.Tab, label=label, id=name):
+                    draw(page, tools)
+        footer = say.Text(*(f"<p>{say.FOOTER(one)}</p>" for one in ("en", "zh")))
+        page.put(gr.HTML, value=footer, elem_id="footer")
+        page.connect(app)
+    app.queue(max_size=_WAITING, default_concurrency_limit=_VISITORS, api_open=False)
+    return app
+
+
+def launch(
+    models: Models | None = None,
+    *,
+    folder: str | Path | None = None,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    language: str = "en",
+    device: str | None = None,
+    wait: bool = True,
+) -> tuple[gr.Blocks, str]:
+    """Serve the page.
+
+    Args:
+        folder: of pictures to search, or an index of them; the only one that visitors may search. None: drawn scenes.
+        host: "0.0.0.0" lets other computers in.
+        port: the first free one from 7860 on if None.
+        wait: until Ctrl-C; else return as soon as it is served.
+
+    Returns:
+        The page and its address.
+
+    Raises:
+        StmineError: Gradio is not installed, no such folder, the port is taken.
+    """
+    if folder is not None and not Path(folder).is_dir():
+        raise StmineError(f"{folder}: expected a folder of pictures, found none.")
+    tools = Tools(models, folder=None if folder is None else Path(folder).resolve(), device=device)
+    app = build_app(tools, language=language)
+    from .page import CSS, HEAD, THEME
+
+    tools.open_in_background()
+    try:
+        _, address, _ = app.launch(
+            server_name=host,
+            server_port=port,
+            theme=THEME,
+            css=CSS,
+            head=HEAD,
+            max_file_size=max(limits.MAX_FILE_BYTES, limits.MAX_VIDEO_BYTES),
+            state_session_capacity=200,
+            allowed_paths=[],
+            show_error=False,
+            footer_links=[],
+            share=False,
+            ssr_mode=False,
+            mcp_server=False,
+            enable_monitoring=False,
+            quiet=True,
+            prevent_thread_lock=True,
+        )
+    except OSError as error:
+        raise StmineError(f"The page cannot be served at {host}, port {port or '7860 to 7959'}: {error}.") from error
+    print(f"Open {address} in a browser. Ctrl-C ends the demo.", flush=True)
+    if wait:
+        app.block_thread()
+    return app, address
+
+
+def _gradio() -> Any:
+    """Gradio, which reads these when imported: its makers are told nothing, uploads get a folder of their own."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    if "GRADIO_TEMP_DIR" not in os.environ:
+        os.environ["GRADIO_TEMP_DIR"] = folder = tempfile.mkdtemp(prefix="stmine-demo-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    try:
+        import gradio
+    except ImportError as error:
+        raise StmineError('The page of the demo needs Gradio: pip install "stmine-hf[demo]".') from error
+    return gradio

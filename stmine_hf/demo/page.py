@@ -1,0 +1,282 @@
+"""What every tab of the demo's page is made of: text in two languages, safe inputs, errors that a visitor can read.
+
+Imports Gradio, hence only `app` does import it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import functools
+import io
+import logging
+from collections.abc import Callable
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio import processing_utils, utils
+from PIL import Image
+
+from ..errors import StmineError
+from . import app_texts as say
+from . import limits
+from .app_texts import Text
+
+logger = logging.getLogger(__name__)
+
+Work = Callable[..., Any]
+Job = tuple[Work, list[Any], list[Any], list[Any]]  # work, inputs, outputs, and those of them that show it is busy
+_AT_THE_MODELS: dict[str, Any] = {"concurrency_id": "models", "api_visibility": "private"}
+
+# Fonts of the visitor's own computer: no page of this demo asks another server for anything.
+THEME = gr.themes.Soft(
+    primary_hue="teal",
+    secondary_hue="teal",
+    neutral_hue="slate",
+    font=["system-ui", "Segoe UI", "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", "sans-serif"],
+    font_mono=["ui-monospace", "monospace"],
+).set(
+    body_background_fill="*neutral_50",
+    body_text_color_subdued="*neutral_500",
+    input_border_width="1px",
+    input_border_color="*neutral_200",
+    block_title_background_fill="none",
+    block_title_padding="0",
+    block_title_text_color="*body_text_color",
+    block_title_text_weight="500",
+    button_primary_background_fill="*primary_700",
+    button_primary_background_fill_hover="*primary_600",
+)
+# Of the page's frame, which Gradio keeps its `css` from: centred, and on a telephone no wider than the screen.
+HEAD = """<style>
+.gradio-container { max-width: 1080px !important; margin: 0 auto !important; }
+@media (max-width: 640px) {
+  .gradio-container .app { padding: 8px !important; }
+  .gradio-container .halves { flex-direction: column; }
+  .gradio-container .halves > * { min-width: 100% !important; }
+}
+</style>"""
+# The classes are those of the HTML in `answers`. Colours follow Gradio's light and dark themes, or work on both.
+CSS = """
+#top { align-items: center; flex-wrap: nowrap; }
+#top h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .2rem; }
+#top p, .intro p { color: var(--body-text-color-subdued); margin: 0; }
+#language { flex: 0 0 190px !important; width: 190px !important; padding: 0; }
+#language .wrap { flex-wrap: nowrap; }
+.intro h2 { font-size: 1.25rem; margin: .3rem 0 .1rem; }
+.heading h3, .answer h3 { font-size: 1rem; font-weight: 600; margin: .3rem 0; }
+.heading { margin-bottom: -.6rem; }
+.heading h3 { margin: .2rem 0 0; font-weight: 500; }
+.answer h3 { margin-top: 1rem; }
+.chips { gap: .5rem; flex-wrap: wrap; align-items: center; }
+.chips button { min-width: fit-content !important; flex: 0 1 auto; border-radius: 999px; font-weight: 500; }
+.chips > .html-container, .chips > .block { flex: 0 0 auto; width: auto; min-width: 0 !important; padding: 0; }
+.quiet { color: var(--body-text-color-subdued); font-size: .92rem; margin: .25rem 0; font-weight: normal; }
+.verdict { border-left: 6px solid var(--tone); padding: .5rem .9rem; border-radius: 6px;
+  background: color-mix(in srgb, var(--tone) 12%, transparent); }
+.verdict b { display: block; font-size: 1.3rem; color: var(--body-text-color); }
+.words { line-height: 2; font-size: 1.05rem; overflow-wrap: anywhere; }
+.words span { padding: .12rem .1rem; border-radius: 4px; }
+.legend { font-weight: normal; }
+.legend i { display: inline-block; width: .8em; height: .8em; border-radius: 3px; margin: 0 .3em 0 .8em; }
+.bars { display: grid; grid-template-columns: minmax(6.5rem, auto) 1fr 3.2rem; gap: .35rem .6rem;
+  align-items: center; }
+.bars .track { background: var(--border-color-primary); border-radius: 999px; height: .6rem; overflow: hidden; }
+.bars .fill { background: var(--tone); height: 100%; }
+.found span { display: inline-block; padding: .15rem .6rem; margin: 0 .3rem .3rem 0; border-radius: 999px;
+  background: var(--block-background-fill); border: 1px solid var(--border-color-primary); }
+#footer p { text-align: center; font-size: .85rem; color: var(--body-text-color-subdued); }
+#sentence textarea { border: 1px solid var(--border-color-primary); }
+.grid-wrap { min-height: 0 !important; }
+#drawn .grid-container { grid-template-columns: repeat(4, minmax(0, 1fr)) !important; }
+img { max-width: 100%; }
+@media (max-width: 640px) {
+  #top { flex-direction: column; align-items: flex-start; }
+  #top h1 { font-size: 1.3rem; }
+  .tab-container button { padding: 0 .5rem !important; font-size: .9rem; }
+}
+"""
+
+
+class Page:
+    """Puts components onto a page and remembers which of their texts change with the language.
+
+    Args:
+        language: that of the first sight.
+    """
+
+    def __init__(self, language: str):
+        self.first_language = language
+        self._spoken: list[Any] = []  # components, and what they say:
+        self._texts: list[dict[str, Any]] = []
+        self._first: list[Job] = []
+        self._translated: list[Job] = []
+        with gr.Row(elem_id="top"):
+            said = Text(*(f"<h1>{say.TITLE(one)}</h1><p>{say.SUBTITLE(one)}</p>" for one in ("en", "zh")))
+            self.put(gr.HTML, value=said)
+            self.language = gr.Radio(
+                [("English", "en"), ("中文", "zh")],
+                value=language,
+                show_label=False,
+                container=False,
+                interactive=True,
+                elem_id="language",
+            )
+
+    def put(self, kind: Callable[..., Any], **options: Any) -> Any:
+        """A component of this kind, whose options may be or hold `Text`s."""
+        component = kind(**{name: spoken(value, self.first_language) for name, value in options.items()})
+        if texts := {name: value for name, value in options.items() if spoken(value, "en") != value}:
+            self._spoken.append(component)
+            self._texts.append(texts)
+        return component
+
+    def heading(self, text: Text) -> None:
+        """Above a picture, where a label on it would hide a corner."""
+        said = Text(*(f"<h3>{escape(text(one))}</h3>" for one in ("en", "zh")))
+        self.put(gr.HTML, value=said, padding=False, elem_classes="heading")
+
+    def intro(self, title: Text, intro: Text) -> None:
+        said = Text(*(f"<h2>{escape(title(one))}</h2><p>{escape(intro(one))}</p>" for one in ("en", "zh")))
+        self.put(gr.HTML, value=said, padding=False, elem_classes="intro")
+
+    def chips(self, labels: list[Text] | tuple[Text, ...]) -> list[Any]:
+        """A row of small buttons, one an example."""
+        with gr.Row(elem_classes="chips"):
+            said = Text(*(f'<span class="quiet">{escape(say.EXAMPLES(one))}:</span>' for one in ("en", "zh")))
+            self.put(gr.HTML, value=said)
+            return [self.put(gr.Button, value=label, size="sm") for label in labels]
+
+    def on(self, triggers: list[Any], work: Work, inputs: list[Any], outputs: list[Any], *, busy: list[Any]) -> None:
+        """Lets a visitor's click or key start some work. A few visitors at a time get to the models, others wait.
+
+        Args:
+            busy: the outputs that show that something is going on.
+        """
+        gr.on(triggers, for_visitors(work), inputs, outputs, show_progress_on=busy, **_AT_THE_MODELS)
+
+    def on_stream(self, camera: Any, work: Work, inputs: list[Any], outputs: list[Any]) -> None:
+        """Lets each picture of a camera start some work, for a minute at most. One visitor's camera at a time."""
+        camera.stream(
+            for_visitors(work),
+            inputs,
+            outputs,
+            stream_every=0.5,
+            time_limit=60,
+            show_progress="hidden",
+            concurrency_limit=1,
+            api_visibility="private",
+        )
+
+    def on_first_sight(self, work: Work, inputs: list[Any], outputs: list[Any], *, busy: list[Any]) -> None:
+        """Work that fills the page when it opens."""
+        self._first.append((work, inputs, outputs, busy))
+
+    def on_new_language(self, work: Work, inputs: list[Any], outputs: list[Any]) -> None:
+        """Quick work that says an answer again, after the language has changed."""
+        self._translated.append((work, inputs, outputs, []))
+
+    def connect(self, app: gr.Blocks) -> None:
+        """At the end of the page: the switch of languages, and what happens at first sight.
+
+        A visitor whose browser prefers Chinese gets to see Chinese.
+        """
+
+        def preferred(request: gr.Request) -> str:
+            wanted = request.headers.get("accept-language", "").lower()
+            return "zh" if wanted.startswith("zh") else self.first_language
+
+        def translated(language: str) -> list[Any]:
+            return [
+                gr.update(**{name: spoken(value, language) for name, value in texts.items()}) for texts in self._texts
+            ]
+
+        quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        self.language.change(for_visitors(translated), [self.language], self._spoken, **quick)
+        for work, inputs, outputs, _ in self._translated:
+            self.language.change(for_visitors(work), inputs, outputs, **quick)
+        greeted = app.load(for_visitors(preferred), None, [self.language], **quick)
+        for work, inputs, outputs, busy in self._first:
+            greeted.then(for_visitors(work), inputs, outputs, show_progress_on=busy, **_AT_THE_MODELS)
+
+
+def spoken(value: Any, language: str) -> Any:
+    """The value with each `Text` in it, however deep in lists and tuples, in a language."""
+    if isinstance(value, Text):
+        return value(language)
+    if isinstance(value, (list, tuple)):
+        return type(value)(spoken(one, language) for one in value)
+    return value
+
+
+def picture_input(**options: Any) -> Any:
+    """A picture from a visitor, handed over unopened: `limits` looks at it, where Gradio would decode whatever comes.
+
+    Its value is the path of an uploaded file, or a PIL picture of which the header alone has been read. What cannot be
+    used leaves again at once, with a message.
+    """
+
+    def unopened(payload: Any) -> Any:
+        if payload is None:
+            return None
+        if payload.url and payload.url.startswith("data:"):
+            return picture_in(payload.url)
+        return payload.path
+
+    picture: Any = gr.Image(show_label=False, buttons=[], **options)
+    picture.preprocess = unopened  # of a class of its own, Gradio would write a .pyi file beside this one
+    picture.upload(if_usable, [picture], [picture], show_progress="hidden", **_AT_THE_MODELS)
+    return picture
+
+
+def if_usable(picture: Any) -> Any:
+    """Keeps an uploaded picture, or tells why not."""
+    try:
+        limits.checked_picture(picture)
+    except StmineError as error:
+        tell(str(error))
+        return None
+    return gr.skip()
+
+
+def picture_in(url: str) -> Image.Image:
+    """The picture in a data: URL, as webcams send it; not decoded yet.
+
+    Raises:
+        gr.Error: too long, or no picture.
+    """
+    try:
+        if len(url) > 4 / 3 * limits.MAX_FILE_BYTES:
+            raise ValueError
+        return Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])), formats=["JPEG", "PNG", "WEBP"])
+    except (OSError, ValueError, binascii.Error, Image.DecompressionBombError):
+        raise gr.Error("This is no picture, or too large a one.", print_exception=False) from None
+
+
+def tell(message: str) -> None:
+    """Shows the visitor a message, whatever it quotes; what is on the page stays as it is."""
+    gr.Warning(escape(message), duration=8)
+
+
+def served(path: Path) -> str:
+    """A copy of a file where Gradio hands files out, under a name that tells its content; it goes with the uploads."""
+    return processing_utils.save_file_to_cache(path, utils.get_upload_folder())
+
+
+def for_visitors(work: Work) -> Work:
+    """Tells the visitor what he can mend, and of anything else a line that says nothing of the inside."""
+
+    @functools.wraps(work)
+    def guarded(*inputs: Any) -> Any:
+        try:
+            return work(*inputs)
+        except StmineError as error:
+            tell(str(error))
+        except Exception:
+            logger.exception("the demo failed in %s", work)
+            tell(say.BROKEN)
+        return gr.skip()
+
+    return guarded

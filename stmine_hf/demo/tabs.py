@@ -1,0 +1,413 @@
+"""The four tabs of the demo's page: what is on them, and what happens when a visitor uses it."""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from ..errors import StmineError
+from . import answers, limits, samples
+from . import app_texts as say
+from .event import Event
+from .objects import THRESHOLD, FoundObjects
+from .page import Page, picture_input, served
+from .posts import PostCheck
+from .searching import Match, PictureSearch
+from .tools import EVERYDAY, HIDDEN, Tools
+
+TOP = 6  # pictures found
+FIRST_POST = 1  # of the drawn ones, what the page opens with: its verdict hangs by its words
+_KEPT = 3600  # seconds that a visitor's own pictures stay searchable
+_VIDEO_SECONDS = limits.MAX_VIDEO_FRAMES // 25
+
+
+def search_tab(page: Page, tools: Tools) -> None:
+    """A sentence or a picture in, ranked pictures and a map of where the words match out."""
+    page.intro(say.SEARCH_TITLE, say.SEARCH_INTRO)
+    with gr.Row():
+        sentence = page.put(
+            gr.Textbox,
+            label=say.SEARCH_SENTENCE,
+            show_label=False,
+            container=False,
+            placeholder=say.SEARCH_HINT,
+            value=samples.SENTENCES["en"][0],
+            max_length=limits.MAX_SENTENCE,
+            scale=5,
+            min_width=200,
+            elem_id="sentence",
+        )
+        go = page.put(gr.Button, value=say.SEARCH_GO, variant="primary", scale=1, min_width=90, elem_id="search")
+    chips = page.chips(say.SEARCH_SAMPLES)
+    with gr.Row(elem_classes="halves"):
+        with gr.Column(scale=3, min_width=320):
+            page.heading(say.SEARCH_HITS)
+            hits = page.put(
+                gr.Gallery,
+                label=say.SEARCH_HITS,
+                show_label=False,
+                columns=3,
+                height="auto",
+                object_fit="cover",
+                allow_preview=False,
+                buttons=[],
+                elem_id="hits",
+            )
+        with gr.Column(scale=2, min_width=300):
+            page.heading(say.SEARCH_HEAT)
+            heat = gr.Image(interactive=False, show_label=False, buttons=[], elem_id="heat")
+            legend = gr.HTML(padding=False, elem_id="heat-legend")
+    with page.put(gr.Accordion, label=say.SEARCH_MORE, open=False, elem_id="search-more"):
+        where = gr.HTML(padding=False)
+        with gr.Row(elem_classes="halves"):
+            with gr.Column(min_width=280):
+                page.heading(say.SEARCH_PICTURE)
+                picture = picture_input(sources=["upload", "clipboard"], height=220, elem_id="like")
+                alike = page.put(gr.Button, value=say.SEARCH_LIKE, elem_id="find-like")
+            with gr.Column(min_width=280):
+                label = say.Text(*(say.SEARCH_UPLOAD(one, most=limits.MAX_PICTURES) for one in ("en", "zh")))
+                page.heading(label)
+                uploads = gr.File(
+                    file_count="multiple", file_types=["image"], show_label=False, height=220, elem_id="own"
+                )
+                if tools.subfolders:
+                    inside = say.Text(*(say.SEARCH_FOLDER(one, root=tools.subfolders.name) for one in ("en", "zh")))
+                    folder = page.put(gr.Textbox, label=inside, value=".", max_length=500, elem_id="folder")
+                    open_folder = page.put(gr.Button, value=say.SEARCH_OPEN, elem_id="open-folder")
+
+    found: Any = gr.State([])  # list[Match]
+    asked: Any = gr.State("")  # the sentence, or "" after a search by a picture
+    own: Any = gr.State(None, time_to_live=_KEPT)  # PictureSearch
+
+    def explained(match: Match, sentence: str, language: str) -> tuple[Any, str]:
+        if not sentence:
+            return match.picture, answers.note(say.SEARCH_LIKE_LEGEND(language, name=match.name, score=match.score))
+        text = say.SEARCH_LEGEND(language, name=match.name, score=match.score)
+        return tools.search.heat_map(match, sentence), answers.note(text)
+
+    def shown(matches: list[Match], sentence: str, language: str) -> tuple[Any, ...]:
+        if not matches:
+            return [], matches, sentence, None, ""
+        pictures = [(match.picture, f"{match.rank} · {match.score:.2f}") for match in matches]
+        return gr.Gallery(pictures, selected_index=0), matches, sentence, *explained(matches[0], sentence, language)
+
+    def find(sentence: str, search: PictureSearch | None, language: str) -> tuple[Any, ...]:
+        if not sentence.strip():
+            raise StmineError(say.SEARCH_EMPTY(language))
+        return shown((search or tools.search).search(sentence, TOP), sentence, language)
+
+    def find_sample(number: int, search: PictureSearch | None, language: str) -> tuple[Any, ...]:
+        sentence = samples.SENTENCES["en"][number]
+        return sentence, *find(sentence, search, language)
+
+    def find_like(picture: Any, search: PictureSearch | None, language: str) -> tuple[Any, ...]:
+        if picture is None:
+            raise StmineError(say.SEARCH_NO_PICTURE(language))
+        return shown((search or tools.search).search(limits.checked_picture(picture), TOP), "", language)
+
+    def explain(matches: list[Match], sentence: str, language: str, choice: gr.SelectData) -> tuple[Any, str]:
+        return explained(matches[choice.index], sentence, language)
+
+    def search_uploads(files: list[str] | None, sentence: str, language: str) -> tuple[Any, ...]:
+        if not files:
+            return None, whereabouts(None, language), *found_in(None, sentence, language)
+        search = PictureSearch(tools.search.loaded, files)
+        said, skipped = whereabouts(search, language), len(files) - len(search)
+        if skipped:
+            said += answers.note(say.SEARCH_SKIPPED(language, count=skipped))
+        return search, said, *found_in(search, sentence, language)
+
+    def search_folder(path: str, sentence: str, language: str) -> tuple[Any, ...]:
+        search = PictureSearch(tools.search.loaded, path.strip() or ".", within=tools.folder)
+        return search, whereabouts(search, language), *found_in(search, sentence, language)
+
+    def found_in(search: PictureSearch | None, sentence: str, language: str) -> tuple[Any, ...]:
+        """The sentence at once among other pictures; nothing yet if there is none."""
+        return find(sentence, search, language) if sentence.strip() else shown([], "", language)
+
+    def whereabouts(search: PictureSearch | None, language: str) -> str:
+        if search is not None:
+            return answers.note(say.SEARCH_IN(language, count=len(search)))
+        if tools.folder is not None:
+            return answers.note(say.SEARCH_IN_FOLDER(language, count=len(tools.search), folder=tools.folder.name))
+        return answers.note(say.SEARCH_IN_SAMPLES(language, count=len(tools.search)))
+
+    def first(language: str) -> tuple[Any, ...]:
+        return *shown(tools.found_first(), samples.SENTENCES["en"][0], language), whereabouts(None, language)
+
+    results = [hits, found, asked, heat, legend]
+    page.on([go.click, sentence.submit], find, [sentence, own, page.language], results, busy=[hits])
+    for number, chip in enumerate(chips):
+        page.on([chip.click], partial(find_sample, number), [own, page.language], [sentence, *results], busy=[hits])
+    page.on([alike.click], find_like, [picture, own, page.language], results, busy=[hits])
+    page.on([hits.select], explain, [found, asked, page.language], [heat, legend], busy=[heat])
+    moved = [own, where, *results]
+    page.on([uploads.change], search_uploads, [uploads, sentence, page.language], moved, busy=[hits])
+    if tools.subfolders:
+        page.on([open_folder.click], search_folder, [folder, sentence, page.language], moved, busy=[hits])
+    page.on_first_sight(first, [page.language], [*results, where], busy=[hits])
+
+
+def posts_tab(page: Page, tools: Tools) -> None:
+    """A post in, a verdict and what moved it out."""
+    page.intro(say.POSTS_TITLE, say.POSTS_INTRO)
+    with gr.Row(elem_classes="halves"):
+        with gr.Column(min_width=300):
+            text, picture, meaning, chips = post_form(page, "post")
+            go = page.put(gr.Button, value=say.POSTS_GO, variant="primary", elem_id="post-go")
+        with gr.Column(min_width=300):
+            answer = gr.HTML(padding=False, elem_id="verdict")
+            page.heading(say.POSTS_REGIONS)
+            regions = gr.Image(interactive=False, show_label=False, height=260, buttons=[], elem_id="regions")
+            word = page.put(gr.Dropdown, label=say.POSTS_LEAVE_OUT, choices=[], elem_id="leave-out")
+            without = gr.HTML(padding=False, elem_id="without")
+
+    checked: Any = gr.State(None)  # PostCheck
+
+    def shown(check: PostCheck, language: str) -> tuple[Any, ...]:
+        words = [(one.word, number) for number, one in enumerate(check.words)]
+        return (
+            check,
+            answers.explanation(check, language),
+            gr.Image(check.picture, visible=check.picture is not None),
+            gr.Dropdown(choices=words, value=None, visible=bool(words)),
+            "",
+        )
+
+    def check(text: str, picture: Any, language: str) -> tuple[Any, ...]:
+        if not text.strip() and picture is None:
+            raise StmineError(say.POSTS_EMPTY(language))
+        return shown(tools.posts.check(text, picture), language)
+
+    def check_sample(number: int, language: str) -> tuple[Any, ...]:
+        return *filled(tools, number, language), *shown(tools.checked(number), language)
+
+    def leave_out(check: PostCheck | None, number: int | None, language: str) -> str:
+        if check is None or number is None or not 0 <= number < len(check.words):
+            return ""
+        return answers.left_out(check, number, language)
+
+    form, results = [text, picture, meaning], [checked, answer, regions, word, without]
+    page.on([go.click], check, [text, picture, page.language], results, busy=[answer])
+    for number, chip in enumerate(chips):
+        page.on([chip.click], partial(check_sample, number), [page.language], [*form, *results], busy=[answer])
+    page.on([word.input], leave_out, [checked, word, page.language], [without], busy=[without])
+    page.on_new_language(
+        lambda check, language: answers.explanation(check, language) if check else "",
+        [checked, page.language],
+        [answer],
+    )
+    page.on_first_sight(partial(check_sample, FIRST_POST), [page.language], [*form, *results], busy=[answer])
+
+
+def objects_tab(page: Page, tools: Tools) -> None:
+    """A picture, a video or a camera in, boxes out."""
+    page.intro(say.OBJECTS_TITLE, say.OBJECTS_INTRO)
+    with gr.Row(elem_classes="halves"):
+        kind = page.put(
+            gr.Radio,
+            label=say.OBJECTS_MODEL,
+            choices=[(say.OBJECTS_EVERYDAY, EVERYDAY), (say.OBJECTS_HIDDEN, HIDDEN)],
+            value=EVERYDAY,
+            min_width=280,
+            elem_id="kind",
+        )
+        threshold = page.put(
+            gr.Slider,
+            label=say.OBJECTS_THRESHOLD,
+            minimum=0.05,
+            maximum=0.95,
+            step=0.05,
+            value=THRESHOLD,
+            min_width=280,
+            buttons=[],
+            elem_id="threshold",
+        )
+    given = [threshold, kind, page.language]
+    with gr.Tabs():
+        with page.put(gr.Tab, label=say.OBJECTS_IN_PICTURE):
+            objects_in_picture(page, tools, given)
+        with page.put(gr.Tab, label=say.OBJECTS_IN_VIDEO):
+            objects_in_video(page, tools, given)
+        with page.put(gr.Tab, label=say.OBJECTS_IN_CAMERA):
+            objects_in_camera(page, tools, given)
+
+
+def objects_in_picture(page: Page, tools: Tools, given: list[Any]) -> None:
+    """Boxes in a picture; they follow the slider."""
+    with gr.Row(elem_classes="halves"):
+        with gr.Column(min_width=300):
+            page.heading(say.OBJECTS_GIVE)
+            picture = picture_input(sources=["upload", "clipboard"], height=300, elem_id="picture")
+            gallery = gr.Gallery(
+                columns=4, height=120, object_fit="cover", allow_preview=False, show_label=False, buttons=[],
+                elem_id="drawn",
+            )  # fmt: skip
+            go = page.put(gr.Button, value=say.OBJECTS_GO, variant="primary", elem_id="detect")
+        with gr.Column(min_width=300):
+            page.heading(say.OBJECTS_FOUND)
+            boxes = gr.Image(interactive=False, show_label=False, buttons=[], elem_id="boxes")
+            counts = gr.HTML(padding=False, elem_id="counts")
+
+    def shown(found: FoundObjects, language: str) -> tuple[Any, str]:
+        return found.picture, answers.counts(found.counts, say.OBJECTS_NOTHING(language))
+
+    def detect(picture: Any, threshold: float, kind: str, language: str) -> tuple[Any, str]:
+        if picture is None:
+            raise StmineError(say.OBJECTS_NO_PICTURE(language))
+        return shown(tools.objects(kind).find(picture, threshold), language)
+
+    def detect_again(picture: Any, threshold: float, kind: str, language: str) -> tuple[Any, Any]:
+        """Unless there is no picture yet."""
+        return (gr.skip(), gr.skip()) if picture is None else detect(picture, threshold, kind, language)
+
+    def detect_sample(threshold: float, language: str, choice: gr.SelectData) -> tuple[Any, ...]:
+        drawn, kind = tools.sample_pictures()[choice.index]
+        return drawn, kind, *shown(tools.spotted(choice.index, threshold), language)
+
+    def first(threshold: float, kind: str, language: str) -> tuple[Any, ...]:
+        pictures = [drawn for drawn, _ in tools.sample_pictures()]
+        return pictures, pictures[0], *shown(tools.spotted(0, THRESHOLD), language)
+
+    threshold, kind, language = given
+    results = [boxes, counts]
+    page.on([go.click], detect, [picture, *given], results, busy=[boxes])
+    page.on([threshold.release, kind.input, picture.upload], detect_again, [picture, *given], results, busy=[boxes])
+    page.on([gallery.select], detect_sample, [threshold, language], [picture, kind, *results], busy=[boxes])
+    page.on_first_sight(first, given, [gallery, picture, *results], busy=[boxes])
+
+
+def objects_in_video(page: Page, tools: Tools, given: list[Any]) -> None:
+    """Boxes in each frame of a video."""
+    with gr.Row(elem_classes="halves"):
+        with gr.Column(min_width=300):
+            label = say.Text(*(say.OBJECTS_GIVE_VIDEO(one, seconds=_VIDEO_SECONDS) for one in ("en", "zh")))
+            page.heading(label)
+            video = gr.Video(
+                sources=["upload"], include_audio=True, show_label=False, height=300, buttons=[], elem_id="video"
+            )
+            sample = page.put(gr.Button, value=say.OBJECTS_VIDEO_SAMPLE, size="sm", elem_id="clip")
+            go = page.put(gr.Button, value=say.OBJECTS_GO, variant="primary", elem_id="detect-video")
+        with gr.Column(min_width=300):
+            page.heading(say.OBJECTS_FOUND)
+            boxes = gr.Video(
+                interactive=False, autoplay=True, loop=True, show_label=False, height=300, buttons=[],
+                elem_id="video-boxes",
+            )  # fmt: skip
+            counts = gr.HTML(padding=False, elem_id="video-counts")
+
+    def detect(path: str | None, threshold: float, kind: str, language: str) -> tuple[Any, str]:
+        if path is None:
+            raise StmineError(say.OBJECTS_NO_VIDEO(language))
+        found = tools.objects(kind).find_in_video(path, threshold)
+        try:
+            shown = served(found.video)
+        finally:
+            shutil.rmtree(found.video.parent, ignore_errors=True)
+        said = answers.note(say.OBJECTS_FRAMES(language, frames=found.frames)) if found.counts else ""
+        said += answers.counts(found.counts, say.OBJECTS_NOTHING(language))
+        return shown, said + (answers.note(say.OBJECTS_CUT(language)) if found.cut else "")
+
+    def detect_sample(threshold: float, language: str) -> tuple[Any, ...]:
+        path = served(samples.clip())
+        return path, EVERYDAY, *detect(path, threshold, EVERYDAY, language)
+
+    threshold, kind, language = given
+    page.on([go.click], detect, [video, *given], [boxes, counts], busy=[boxes])
+    page.on([sample.click], detect_sample, [threshold, language], [video, kind, boxes, counts], busy=[boxes])
+
+
+def objects_in_camera(page: Page, tools: Tools, given: list[Any]) -> None:
+    """Boxes in what a camera sees, twice a second."""
+    page.put(gr.HTML, value=say.Text(*(answers.note(say.OBJECTS_CAMERA_HINT(one)) for one in ("en", "zh"))))
+    with gr.Row(elem_classes="halves"):
+        camera = picture_input(sources=["webcam"], streaming=True, height=320, min_width=280, elem_id="camera")
+        boxes = gr.Image(
+            interactive=False, show_label=False, height=320, min_width=280, buttons=[], elem_id="camera-boxes"
+        )
+
+    def detect(picture: Any, threshold: float, kind: str, language: str) -> Any:
+        return gr.skip() if picture is None else tools.objects(kind).find(picture, threshold).picture
+
+    page.on_stream(camera, detect, [camera, *given], [boxes])
+
+
+def event_tab(page: Page, tools: Tools) -> None:
+    """A post in; verdict, objects in its picture, and such places from above out."""
+    page.intro(say.EVENT_TITLE, say.EVENT_INTRO)
+    with gr.Row(elem_classes="halves"):
+        with gr.Column(min_width=300):
+            text, picture, meaning, chips = post_form(page, "event")
+            place = page.put(gr.Textbox, label=say.EVENT_PLACE, max_length=limits.MAX_SENTENCE, elem_id="place")
+            go = page.put(gr.Button, value=say.EVENT_GO, variant="primary", elem_id="event-go")
+        with gr.Column(min_width=300):
+            page.heading(say.EVENT_FIRST)
+            verdict = gr.HTML(padding=False, elem_id="event-verdict")
+            page.heading(say.EVENT_SECOND)
+            boxes = gr.Image(interactive=False, show_label=False, height=240, buttons=[], elem_id="event-boxes")
+            counts = gr.HTML(padding=False)
+    page.heading(say.EVENT_THIRD)
+    ground = gr.Gallery(
+        columns=3, height="auto", object_fit="cover", show_label=False, allow_preview=False, buttons=[],
+        elem_id="ground",
+    )  # fmt: skip
+    legend = gr.HTML(padding=False)
+
+    def shown(event: Event, language: str) -> tuple[Any, ...]:
+        nothing = say.OBJECTS_NOTHING(language) if event.objects else say.EVENT_NO_PICTURE(language)
+        pictures = [
+            (heat, f"{match.rank} · {match.score:.2f}")
+            for match, heat in zip(event.matches, event.heat_maps, strict=True)
+        ]
+        return (
+            answers.verdict(event.check, language),
+            gr.Image(event.objects.picture if event.objects else None, visible=event.objects is not None),
+            answers.counts(event.objects.counts if event.objects else {}, nothing),
+            pictures,
+            answers.note(say.EVENT_HEAT(language)),
+        )
+
+    def look(text: str, picture: Any, place: str, language: str) -> tuple[Any, ...]:
+        if not text.strip():
+            raise StmineError(say.EVENT_NO_TEXT(language))
+        return shown(tools.desk.look(text, picture, place=place), language)
+
+    def look_at_sample(number: int, language: str) -> tuple[Any, ...]:
+        return (
+            *filled(tools, number, language),
+            tools.sample_posts()[number].place,
+            *shown(tools.looked_into(number), language),
+        )
+
+    form, results = [text, picture, meaning, place], [verdict, boxes, counts, ground, legend]
+    page.on([go.click], look, [text, picture, place, page.language], results, busy=[verdict, ground])
+    for number, chip in enumerate(chips):
+        page.on(
+            [chip.click], partial(look_at_sample, number), [page.language], [*form, *results], busy=[verdict, ground]
+        )
+    page.on_first_sight(
+        partial(look_at_sample, FIRST_POST), [page.language], [*form, *results], busy=[verdict, ground]
+    )
+
+
+def post_form(page: Page, name: str) -> tuple[Any, ...]:
+    """Where a post is written: its text, picture and meaning in English, and the examples' buttons."""
+    chips = page.chips(say.POSTS_SAMPLES)
+    text = page.put(
+        gr.Textbox, label=say.POSTS_TEXT, lines=4, max_lines=8, max_length=limits.MAX_POST, elem_id=f"{name}-text"
+    )
+    meaning = gr.HTML(padding=False)
+    page.heading(say.POSTS_PICTURE)
+    picture = picture_input(sources=["upload", "clipboard"], height=220, elem_id=f"{name}-picture")
+    return text, picture, meaning, chips
+
+
+def filled(tools: Tools, number: int, language: str) -> tuple[str, Image.Image, str]:
+    """Text, picture and meaning of a drawn post."""
+    post = tools.sample_posts()[number]
+    meaning = "" if language == "zh" else answers.note(say.POSTS_MEANING(language, meaning=post.meaning))
+    return post.text, post.picture, meaning

@@ -1,0 +1,139 @@
+"""The models behind the demo's page, each opened when it is first needed, and their answers to the page's examples."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..loading import DEFAULT_SAT, published
+from ..search.store import FINISHED
+from . import samples
+from .event import Event, EventDesk
+from .objects import FoundObjects, ObjectFinder
+from .posts import PostCheck, PostChecker
+from .samples import SamplePost
+from .searching import Match, PictureSearch
+
+Model = str | Path | tuple[Any, Any] | None
+Made = TypeVar("Made")
+
+EVERYDAY, HIDDEN = "everyday", "hidden"
+
+
+@dataclass(frozen=True)
+class Models:
+    """Folder or Hub id of each model, a loaded `(model, processor)`, or None for the one of this release."""
+
+    fisvl: Model = None
+    mttv: Model = None
+    sat: Model = None  # finds everyday things
+    hidden: Model = None  # finds what is hard to see
+
+
+class Tools:
+    """What the page's visitors share.
+
+    Args:
+        models: opened at the first call that needs them.
+        folder: of pictures to search, or an index of them; the only one that visitors may search. None: drawn scenes.
+        device: where the models run.
+    """
+
+    def __init__(self, models: Models | None = None, *, folder: Path | None = None, device: str | None = None):
+        self.models, self.folder, self.device = models or Models(), folder, device
+        self._once = Once()
+
+    @property
+    def search(self) -> PictureSearch:
+        """Over the folder, or over drawn scenes."""
+        return self._once(
+            "search", lambda: PictureSearch(self.models.fisvl, self.folder or samples.scenes(), device=self.device)
+        )
+
+    @property
+    def subfolders(self) -> Path | None:
+        """The folder inside of which visitors may name others."""
+        return None if self.folder is None or (self.folder / FINISHED).is_file() else self.folder
+
+    @property
+    def posts(self) -> PostChecker:
+        return self._once("posts", lambda: PostChecker(self.models.mttv, device=self.device))
+
+    def objects(self, kind: str) -> ObjectFinder:
+        """The finder of everyday things, or the one of what is hidden."""
+        model = (self.models.hidden or published("sat-indiscernible")) if kind == HIDDEN else self.models.sat
+        return self._once(("objects", kind), lambda: ObjectFinder(model or DEFAULT_SAT, device=self.device))
+
+    @property
+    def desk(self) -> EventDesk:
+        return EventDesk(self.search, self.posts, self.objects(EVERYDAY))
+
+    def sample_posts(self) -> list[SamplePost]:
+        return self._once("sample posts", samples.posts)
+
+    def sample_pictures(self) -> list[tuple[Any, str]]:
+        """Drawn pictures to find objects in, and who finds them."""
+        return self._once(
+            "sample pictures",
+            lambda: [(samples.street(), EVERYDAY), *((picture, HIDDEN) for picture in samples.hidden())],
+        )
+
+    def found_first(self) -> list[Match]:
+        """The answer to the first sentence."""
+        sentence = samples.SENTENCES["en"][0]
+        return self._once("found", lambda: self.search.search(sentence))
+
+    def checked(self, number: int) -> PostCheck:
+        """The verdict on a drawn post."""
+        post = self.sample_posts()[number]
+        return self._once(("checked", number), lambda: self.posts.check(post.text, post.picture))
+
+    def spotted(self, number: int, threshold: float) -> FoundObjects:
+        """What is in a drawn picture."""
+        picture, kind = self.sample_pictures()[number]
+        return self._once(("spotted", number, threshold), lambda: self.objects(kind).find(picture, threshold))
+
+    def looked_into(self, number: int) -> Event:
+        """All three on a drawn post."""
+        post = self.sample_posts()[number]
+        return self._once(("looked into", number), lambda: self.desk.look(post.text, post.picture, place=post.place))
+
+    def open_all(self) -> None:
+        """Opens what the first sight of the page needs, in the order in which a visitor meets it."""
+        self.found_first()
+        self.spotted(0, 0.4)
+        self.checked(0)
+        self.objects(HIDDEN)
+
+    def open_in_background(self) -> threading.Thread:
+        """`open_all` while the page is already there; what fails, fails again for the visitor who needs it."""
+        thread = threading.Thread(target=self.open_all, name="open models", daemon=True)
+        thread.start()
+        return thread
+
+
+class Once:
+    """Makes each thing once: whoever asks first makes it, others who ask meanwhile wait. A failure is not kept."""
+
+    def __init__(self) -> None:
+        self._made: dict[Hashable, Future[Any]] = {}
+        self._looking = threading.Lock()
+
+    def __call__(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        with self._looking:
+            future = self._made.get(key)
+            first = future is None
+            if future is None:
+                future = self._made[key] = Future()
+        if first:
+            try:
+                future.set_result(make())
+            except BaseException as error:
+                with self._looking:
+                    del self._made[key]
+                future.set_exception(error)
+        return future.result()

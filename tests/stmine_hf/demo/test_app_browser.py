@@ -1,0 +1,203 @@
+"""The page of the demo with the shipped models, used as a person would in a real browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from browser import chromium, keep, visit
+from PIL import Image
+from videos import write_video
+
+from stmine_hf.demo import app_texts as say
+from stmine_hf.demo import samples
+from stmine_hf.demo.app import launch
+
+ROOT = Path(__file__).resolve().parents[3]
+pytest.importorskip("gradio", reason='needs Gradio: pip install "stmine-hf[demo]"')
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def address():
+    for repository in ("fisvl-lite-rsicd", "mttv-lite-weibo", "sat-coco-small", "sat-indiscernible"):
+        if not (ROOT / "hub_cards" / repository / "model.safetensors").is_file():
+            pytest.skip(f"needs the shipped checkpoints: no hub_cards/{repository}/model.safetensors in this checkout")
+    app, address = launch(wait=False)
+    yield address
+    app.close(verbose=False)
+
+
+@pytest.fixture(scope="module")
+def browser(address):
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(browser, address):
+    with visit(browser, address) as page:
+        page.locator("#heat img").wait_for()  # the first answer is there
+        yield page
+
+
+def open_tab(page, *labels: say.Text) -> None:
+    for label in labels:
+        page.get_by_role("tab", name=label.en).click()
+
+
+def upload(page, where: str, *files: Path) -> None:
+    page.locator(f"{where} input[type=file]").set_input_files(list(files))
+
+
+def source(page, picture: str) -> str:
+    return page.locator(f"{picture} img").get_attribute("src")
+
+
+def wait_for_another(page, picture: str, than: str) -> None:
+    page.wait_for_function(
+        "([picture, than]) => document.querySelector(picture + ' img') && "
+        "document.querySelector(picture + ' img').src !== than",
+        arg=[picture, page.evaluate("url => new URL(url, location).href", than)],
+    )
+
+
+def test_search_by_a_sentence_shows_ships_and_where_they_are(page, tmp_path):
+    assert page.locator("#hits img").count() == 6
+    before, heat = source(page, "#hits"), source(page, "#heat")
+    page.locator("#sentence textarea").fill("several ships are docked at a port")
+    page.locator("#sentence textarea").press("Enter")
+    wait_for_another(page, "#heat", heat)
+    assert source(page, "#hits") != before
+    assert "port_" in page.locator("#heat-legend").inner_text()
+    heat = source(page, "#heat")
+    page.locator("#hits button.thumbnail-item").nth(2).click()
+    wait_for_another(page, "#heat", heat)
+    keep(page, "search", tmp_path)
+
+
+def test_search_by_a_picture_and_in_pictures_of_ones_own(page, tmp_path):
+    from stmine_hf.data.toy_scenes import draw_scene
+
+    files = []
+    for kind in ("airport", "port", "river", "baseballfield"):
+        draw_scene(kind, 77)[0].save(tmp_path / f"my_{kind}.png")
+        files.append(tmp_path / f"my_{kind}.png")
+    page.get_by_text(say.SEARCH_MORE.en).click()
+    upload(page, "#own", *files)
+    page.get_by_text("Searching in 4 pictures of your own.").wait_for()
+    page.get_by_text("my_airport.png, similarity").wait_for()  # the sentence of before, asked again at once
+    assert page.locator("#hits img").count() == 4
+    upload(page, "#like", files[1])
+    page.locator("#like img").wait_for()
+    page.locator("#find-like").click()
+    page.get_by_text("most like yours: 001-my_port.png").wait_for()
+    keep(page, "search_own", tmp_path)
+
+
+def test_what_is_no_search_is_told(page, tmp_path):
+    page.locator("#sentence textarea").fill("")
+    page.locator("#search").click()
+    page.get_by_text(say.SEARCH_EMPTY.en).wait_for()
+    page.get_by_text(say.SEARCH_MORE.en).click()
+    text, huge = tmp_path / "text.png", tmp_path / "huge.png"
+    text.write_text("no picture at all")
+    Image.new("1", (9000, 9000)).save(huge)
+    upload(page, "#like", text)
+    page.get_by_text("not a picture, or of a kind that cannot be read").wait_for()
+    upload(page, "#like", huge)
+    page.get_by_text("40 megapixels are allowed").wait_for()
+    assert page.locator("#hits img").count() == 6  # the answer of before stays
+    keep(page, "search_refused", tmp_path)
+
+
+def test_post_gets_a_verdict_with_reasons(page, tmp_path):
+    open_tab(page, say.POSTS_TAB)
+    page.get_by_role("tabpanel").get_by_role("button", name=say.POSTS_SAMPLES[0].en).locator("visible=true").click()
+    page.locator("#verdict").get_by_text(say.POSTS_LABELS["fake"].en).first.wait_for()
+    page.locator("#regions img").wait_for()
+    assert page.locator("#verdict .words span").count() > 10
+    page.locator("#leave-out input").click()
+    page.locator("#leave-out [role=option]").nth(2).click()
+    page.locator("#without .bars").wait_for()
+    keep(page, "post", tmp_path)
+    page.get_by_text("中文").click()
+    page.locator("#verdict").get_by_text(say.POSTS_LABELS["fake"].zh).first.wait_for()
+    keep(page, "post_zh", tmp_path)
+
+
+def test_own_post_without_a_picture_and_an_empty_one(page, tmp_path):
+    open_tab(page, say.POSTS_TAB)
+    page.locator("#regions img").wait_for()
+    page.locator("#post-picture button[aria-label*=lear]").first.click()
+    page.locator("#post-text textarea").fill("")
+    page.locator("#post-go").click()
+    page.get_by_text(say.POSTS_EMPTY.en).wait_for()
+    page.locator("#post-text textarea").fill("<b>记者</b>从市交通局获悉")
+    page.locator("#post-go").click()
+    page.locator("#verdict .words").get_by_text("<b>").first.wait_for()  # shown as it was written
+    assert page.locator("#verdict .words b").count() == 0
+    keep(page, "post_text_alone", tmp_path)
+
+
+def test_picture_gets_boxes_that_follow_the_slider(page, tmp_path):
+    open_tab(page, say.OBJECTS_TAB)
+    page.locator("#counts").get_by_text("stop sign").wait_for()
+    boxes = source(page, "#boxes")
+    page.locator("#threshold input[type=number]").fill("0.9")
+    page.locator("#threshold input[type=number]").press("Enter")
+    page.locator("#threshold input[type=range]").press("End")
+    page.get_by_text(say.OBJECTS_NOTHING.en).wait_for()
+    wait_for_another(page, "#boxes", boxes)
+    page.locator("#threshold input[type=range]").press("Home")
+    page.locator("#counts span").first.wait_for()
+    keep(page, "objects", tmp_path)
+    samples.street().save(tmp_path / "street.jpg")
+    upload(page, "#picture", tmp_path / "street.jpg")
+    boxes = source(page, "#boxes")
+    wait_for_another(page, "#boxes", boxes)
+    page.locator("#drawn button.thumbnail-item").nth(1).click()
+    page.locator("#counts").get_by_text("camouflaged object").wait_for()
+    keep(page, "objects_hidden", tmp_path)
+
+
+def test_video_gets_boxes(page, tmp_path):
+    open_tab(page, say.OBJECTS_TAB, say.OBJECTS_IN_VIDEO)
+    page.locator("#clip").click()
+    page.locator("#video-boxes video").wait_for()
+    page.wait_for_function("() => document.querySelector('#video-boxes video').readyState >= 2")
+    page.locator("#video-counts span").first.wait_for()
+    keep(page, "objects_video", tmp_path)
+    upload(page, "#video", write_video(tmp_path / "own.mp4", 5))
+    page.locator("#video-counts").get_by_text(say.OBJECTS_NOTHING.en).or_(
+        page.locator("#video-counts")
+    ).first.wait_for()
+    (tmp_path / "broken.mp4").write_text("no video")
+    upload(page, "#video", tmp_path / "broken.mp4")
+
+
+def test_webcam_gets_boxes(page, tmp_path):
+    open_tab(page, say.OBJECTS_TAB, say.OBJECTS_IN_CAMERA)
+    page.get_by_text("Click to Access Webcam").click()
+    page.locator("#camera").get_by_text("Record").click()
+    page.locator("#camera-boxes img").wait_for()
+    keep(page, "objects_webcam", tmp_path)
+
+
+def test_event_is_looked_at_by_all_three(page, tmp_path):
+    open_tab(page, say.EVENT_TAB)
+    page.locator("#ground img").nth(2).wait_for()
+    page.locator("#event-boxes img").wait_for()
+    keep(page, "event", tmp_path)
+    before = source(page, "#ground")
+    page.locator("#place textarea").fill("a baseball field beside green grass")
+    page.locator("#event-go").click()
+    wait_for_another(page, "#ground", before)
+    assert say.POSTS_LABELS["real"].en in page.locator("#event-verdict").inner_text()
+
+
+def test_browser_that_prefers_chinese_gets_it(browser, address, tmp_path):
+    with visit(browser, address, width=390, height=844, language="zh-CN") as page:
+        page.get_by_role("tab", name=say.SEARCH_TAB.zh).wait_for()
+        page.locator("#heat img").wait_for()
+        keep(page, "telephone_zh", tmp_path)
