@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
+from stmine_hf.hub.check import check
 from stmine_hf.metrics.classification import classification_scores
 from stmine_hf.metrics.detection import detection_scores
 from stmine_hf.metrics.retrieval import retrieval_recall
@@ -103,7 +104,8 @@ def test_detection_ap(load):
 def test_each_is_a_space_with_a_true_example(folder, load):
     header = yaml.safe_load((folder / "README.md").read_text(encoding="utf-8").split("---")[1])
     assert header["sdk"] == "gradio" and header["tags"] == ["evaluate", "metric"]
-    assert (folder / header["app_file"]).is_file() and "stmine-hf" in (folder / "requirements.txt").read_text()
+    report = check(folder)
+    assert report.passed, report.findings
     metric = load(folder.name)
     lines = re.findall(r">>> (.*)", metric.inputs_description)
     (shown,) = re.findall(r">>> .*\n +([^> ].*)\n", metric.inputs_description)
