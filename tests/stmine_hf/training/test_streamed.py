@@ -11,13 +11,19 @@ import datasets
 import pytest
 import torch
 import yaml
+from helpers import tiny_fisvl
 from torch.utils.data import DataLoader
+from toy_rows import toy_rows
+from trainers import SETTINGS, weights
 
 from stmine_hf import load_dataset
 from stmine_hf.errors import StmineError
-from stmine_hf.training.collator_fisvl import CaptionedPictures, CaptionedStream
+from stmine_hf.training.arguments_fisvl import FisvlTrainingArguments
+from stmine_hf.training.collator_fisvl import CaptionedPictures, CaptionedStream, FisvlCollator
 from stmine_hf.training.collator_mttv import PostStream, keep_modalities
 from stmine_hf.training.collator_sat import BoxedPictures, BoxedStream
+from stmine_hf.training.trainer_fisvl import FisvlTrainer
+from stmine_hf.training.transforms_fisvl import build_transform
 
 ROOT = Path(__file__).parents[3]
 
@@ -115,6 +121,31 @@ def test_what_a_stream_cannot_do(tmp_path):
         CaptionedStream(scenes(3, tmp_path), settings(), 8, "all")
     with pytest.raises(StmineError, match="class_balance needs to know all rows"):
         PostStream(posts(), settings(class_balance=0.5), 8, {"real": 0, "fake": 1})
+
+
+def streaming_trainer(folder, **fields):
+    model, processor = tiny_fisvl()
+    fields = {**SETTINGS, "max_steps": 6, "epoch_steps": 4, "save_strategy": "steps", "save_steps": 3, **fields}
+    args = FisvlTrainingArguments(output_dir=str(folder), **fields)
+    return FisvlTrainer(
+        model=model.train(),
+        args=args,
+        train_dataset=CaptionedStream(toy_rows(10).to_iterable_dataset(num_shards=2), args, 4, "one"),
+        data_collator=FisvlCollator(processor, build_transform("lite", processor.image_processor), 0.05),
+        processing_class=processor,
+    )
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_resumed_stream_ends_as_the_uninterrupted_one(tmp_path, workers):
+    whole = streaming_trainer(tmp_path, dataloader_num_workers=workers)
+    whole.train()
+    assert whole.state.global_step == 6 and whole.current_epoch == 1  # of 4 steps
+    resumed = streaming_trainer(tmp_path, dataloader_num_workers=workers)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
+    assert weights(whole).keys() == weights(resumed).keys()
+    for name, tensor in weights(whole).items():
+        assert torch.equal(tensor, weights(resumed)[name]), name
 
 
 # ---- the scripts ----
