@@ -198,7 +198,6 @@ def _load_own(
         if not Path(name).expanduser().is_dir():
             raise
         known = ", ".join(KINDS[kind])
-        raise DataError(
-            f"{error}. A folder in the layout of a known set is its data_dir, the data set {known}"
-        ) from None
+        hint = f"A folder in the layout of one of {known} goes by that name, with the folder as its data_dir"
+        raise DataError(f"{error}. {hint}") from None
     return splits if split is None else select_rows(splits, split)

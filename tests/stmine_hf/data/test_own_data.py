@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from stmine_hf.data import DataError, load_dataset
+from stmine_hf.data.toy_scenes import write_scenes
 
 OBJECTS = datasets.List({"box": datasets.List(datasets.Value("float64")), "what": datasets.Value("string")})
 
@@ -253,6 +254,12 @@ def test_what_cannot_be_loaded_is_told(tmp_path):
         load_dataset("nobody/nothing", kind="captions", cache_dir=tmp_path)
     with pytest.raises(DataError, match=r"unknown data set 'nothing\.csv'"):
         load_dataset("nothing.csv", kind="captions")
+
+
+def test_a_folder_of_a_known_layout_is_sent_to_its_builder(tmp_path):
+    write_scenes(tmp_path / "scenes", count=3, size=32)
+    with pytest.raises(DataError, match=r"no row in dataset\.json.*layout of one of rsicd, .* as its data_dir"):
+        load_dataset(str(tmp_path / "scenes"), kind="captions")
 
 
 def test_bad_rows_are_left_out_and_counted(toys, tmp_path):
