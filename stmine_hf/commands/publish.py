@@ -27,14 +27,18 @@ app = typer.Typer(no_args_is_help=True, help="Make, check and upload repositorie
 
   stmine publish build sat-coco-small --out hub_cards/sat-coco-small
 
-The last brings code and card of a repository up to today's; weights and figures stay.""",
+  stmine publish build fisvl --out hub_cards/fisvl-official
+
+The third brings code and card of a repository up to today's; weights and figures stay. The last makes one that waits
+for the authors' weights.""",
 )
 def build_repository(
     source: Annotated[
         str,
         typer.Argument(
             metavar="REPO",
-            help="A training run, a model folder, or a repository built before (its folder, or a name in hub_cards/).",
+            help="A training run, a model folder, a repository built before (its folder, or a name in hub_cards/), or "
+            "fisvl, mttv, sat: the network as released, without weights.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder to write; its name is the repository's.")],

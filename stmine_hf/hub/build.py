@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..loading import published
-from .model_files import method_of
+from .model_files import METHODS, method_of
 from .model_repository import ModelRepository
 from .repository import MANIFEST, PublishError, files_in, read_manifest
 
@@ -34,7 +34,8 @@ def build(
             * a folder built before, or the name of one that a checkout of this project carries: its weights and
               figures with the code and the card of today;
             * a training run: its best model, measured if `data_dir` is given;
-            * a folder that the Auto classes load, such as `stmine convert` writes.
+            * a folder that the Auto classes load, such as `stmine convert` writes;
+            * the name of a method: its network as released, without the weights, which are their authors'.
         out: the folder to write; its name is the repository's. A repository that was there before is replaced, once
             the new one is whole.
         data_dir: folder of the data set that a run was trained on.
@@ -48,7 +49,12 @@ def build(
     Raises:
         StmineError: none of these, files in `out` that no build has put there, and what the kinds of source refuse.
     """
-    source, out = _find(source), Path(out).absolute()
+    out = Path(out).absolute()
+    if source in METHODS:
+        with _replacing(out, None) as folder:
+            _kind_of(str(source))(folder).lay_out()
+        return []
+    source = _find(source)
     run = _run_of(source)
     if run is None and (data_dir or compare):
         raise PublishError(f"{source}: only a training run is measured; its folder has best/ and config.yaml.")
@@ -74,12 +80,15 @@ def repository_at(model: Path, folder: Path | None = None) -> ModelRepository:
     Raises:
         PublishError: no model of this project's methods.
     """
+    return _kind_of(method_of(model))(folder or model)
+
+
+def _kind_of(method: str) -> type[ModelRepository]:
     from .fisvl_repository import FisvlRepository
     from .mttv_repository import MttvRepository
     from .sat_repository import SatRepository
 
-    kinds = {kind.method: kind for kind in (FisvlRepository, MttvRepository, SatRepository)}
-    return kinds[method_of(model)](folder or model)
+    return {kind.method: kind for kind in (FisvlRepository, MttvRepository, SatRepository)}[method]
 
 
 def _find(source: str | Path) -> Path:
@@ -104,7 +113,7 @@ def _run_of(source: Path) -> Path | None:
 
 
 @contextmanager
-def _replacing(out: Path, source: Path) -> Iterator[Path]:
+def _replacing(out: Path, source: Path | None) -> Iterator[Path]:
     """A new folder of the same name, which takes the place of `out` in the end: never half a repository there."""
     if out.exists() and not out.is_dir():
         raise PublishError(f"{out}: expected a folder to write to, found a file.")

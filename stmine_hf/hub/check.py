@@ -12,7 +12,7 @@ from .checks.card import check_eval_results, check_header, check_text
 from .checks.code import check_app_code, check_model_code, normalised
 from .checks.files import check_licence, check_manifest, check_paths, check_pickles, check_sizes
 from .checks.findings import Finding
-from .checks.loading import check_loading, is_loadable
+from .checks.loading import check_loading, has_code
 from .kinds import Kind, header_of, kind_of
 from .repository import files_in
 
@@ -74,23 +74,25 @@ def check(folder: str | Path, *, load: bool = True) -> CheckReport:
     """
     start, folder = time.perf_counter(), Path(folder)
     kind = kind_of(folder)
-    loadable = kind == "model" and is_loadable(folder)
+    code = kind == "model" and has_code(folder)
     findings = [
-        check_manifest(folder, required=loadable),
+        check_manifest(folder, required=code),
         check_pickles(folder, kind),
         check_sizes(folder),
         check_paths(folder),
     ]
     if kind == "model":
         findings.append(check_licence(folder))
-    if loadable:
+    if code:
         findings.append(check_model_code(folder))
     elif kind == "space":
         findings.append(check_app_code(folder, _required(folder)))
-    findings += [*check_header(folder, kind, code=loadable), check_text(folder)]
+    findings += [*check_header(folder, kind, code=code), check_text(folder)]
     findings += [results] if (results := check_eval_results(folder)) else []
     measured: dict[str, Any] = {}
-    if loadable and load:
+    if code and not any(folder.glob("*.safetensors")):
+        findings.append(Finding("weights", "warning", "none: there is nothing to load, as its card had better tell"))
+    elif code and load:
         if any(finding.verdict == "failed" for finding in findings if finding.check in {"no pickles", "code"}):
             findings.append(Finding("loads without stmine_hf", "failed", "not tried: see above what it might run"))
         else:

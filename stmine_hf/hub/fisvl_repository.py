@@ -11,11 +11,13 @@ import torch
 from huggingface_hub import EvalResult, ModelCardData
 from PIL import Image
 
-from .. import FisvlConfig, ImageIndex, load_dataset
+from .. import FisvlConfig, FisvlModel, ImageIndex, load_dataset
 from ..data.toy_scenes import write_scenes
 from ..loading import load_fisvl
+from ..modeling.fisvl.processing_fisvl import FisvlImageProcessor
 from ..search.present import contact_sheet
 from ..training.evaluation_fisvl import HONEST, evaluate_retrieval
+from .model_files import WEIGHTS
 from .model_repository import (
     ModelRepository,
     departures,
@@ -75,14 +77,24 @@ _ENCODERS = {"vision_config", "conv_config", "text_config", "vision_width", "con
 
 class FisvlRepository(ModelRepository):
     method = "fisvl"
+    converted = "fisvl-rsicd"
 
     @classmethod
     def load(cls, folder: str | Path) -> tuple[Any, Any]:
         return load_fisvl(folder, device="cpu")
 
+    @classmethod
+    def released(cls) -> tuple[Any, Any]:
+        with torch.device("meta"):
+            return FisvlModel(FisvlConfig.released()), FisvlImageProcessor()
+
+    def released_facts(self) -> dict[str, Any]:
+        return super().released_facts() | {"side": FisvlImageProcessor().size["height"], "published": PUBLISHED}
+
     def refresh(self, licence: str | None = None) -> None:
-        for name, settings in SENTENCE_TRANSFORMERS.items():
-            (self.folder / name).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        if (self.folder / WEIGHTS).is_file():
+            for name, settings in SENTENCE_TRANSFORMERS.items():
+                (self.folder / name).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         super().refresh(licence)
 
     def has_own_card(self) -> bool:

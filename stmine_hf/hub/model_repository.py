@@ -53,6 +53,7 @@ class ModelRepository(ABC):
     """
 
     method: ClassVar[str]  # model type, and folder of the templates
+    converted: ClassVar[str]  # what READMEs call the folder that `stmine convert` writes
     comparable: ClassVar[dict[str, str]] = {}  # what `pack` can measure or take over beside the model, and as what
 
     def __init__(self, folder: str | Path, name: str | None = None) -> None:
@@ -112,6 +113,13 @@ class ModelRepository(ABC):
         write_model(self.folder, *self.load(model), halve=False)
         self.refresh(licence)
 
+    def lay_out(self) -> None:
+        """Make the repository that waits for weights which only their authors have; its card tells how to fill it."""
+        model, preprocessing = self.released()
+        model.save_pretrained(self.folder, state_dict={})
+        preprocessing.save_pretrained(self.folder)
+        self.refresh()
+
     def refresh(self, licence: str | None = None) -> None:
         """Write what follows from this package and the folder's other files; weights and figures stay.
 
@@ -128,6 +136,8 @@ class ModelRepository(ABC):
 
     def card(self, licence: str | None = None) -> str:
         """The card. Every figure in it is read from the folder's files."""
+        if not (self.folder / WEIGHTS).is_file():
+            return render(f"{self.method}/official.md", self.header(), **self.released_facts())
         if self.has_own_card():
             return render(f"{self.method}/published.md", self.header(), **self.facts())
         if licence is None and (self.folder / CARD).is_file():
@@ -142,6 +152,11 @@ class ModelRepository(ABC):
     @abstractmethod
     def load(cls, folder: str | Path) -> tuple[Any, Any]:
         """The model and its processor, on the CPU, by this package's code."""
+
+    @classmethod
+    @abstractmethod
+    def released(cls) -> tuple[Any, Any]:
+        """The model as its authors released it, without weights (on the meta device), and what prepares pictures."""
 
     @abstractmethod
     def has_own_card(self) -> bool:
@@ -200,6 +215,17 @@ class ModelRepository(ABC):
             "files": described_files(self.folder),
             "weights": (self.folder / WEIGHTS).stat().st_size,
             "halved": is_halved(self.folder),
+        }
+
+    def released_facts(self) -> dict[str, Any]:
+        """What the card of a repository without weights names."""
+        model, _ = self.released()
+        return {
+            "name": self.name,
+            "config": model.config,
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "converted": self.converted,
+            "files": described_files(self.folder),
         }
 
     def packages(self) -> tuple[str, ...]:

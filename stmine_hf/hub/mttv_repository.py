@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
-from .. import MttvConfig, load_dataset
+from .. import MttvConfig, MttvForSequenceClassification, load_dataset
+from ..conversion.mttv import RESNET152, official_config
 from ..data.toy_posts import Scene, draw
 from ..loading import load_mttv
 from ..modeling.mttv.pipeline_mttv import MttvPipeline, draw_regions
+from ..modeling.mttv.processing_mttv import MttvImageProcessor
 from ..training.evaluation_mttv import evaluate_posts
 from ..training.reports import write_json
 from .model_repository import (
@@ -59,6 +62,7 @@ _SCORES = {"accuracy": ("accuracy", "Accuracy"), "macro_f1": ("f1", "Macro F1"),
 
 class MttvRepository(ModelRepository):
     method = "mttv"
+    converted = "mttv-weibo"
     comparable = {  # noqa: RUF012
         "baselines": "what examples/baseline_weibo.py --split test --out FILE wrote",
         "released": "output folder of a run with the released recipe from the same start",
@@ -67,6 +71,11 @@ class MttvRepository(ModelRepository):
     @classmethod
     def load(cls, folder: str | Path) -> tuple[Any, Any]:
         return load_mttv(folder, device="cpu")
+
+    @classmethod
+    def released(cls) -> tuple[Any, Any]:
+        with torch.device("meta"):
+            return MttvForSequenceClassification(official_config(vision_config=RESNET152)), MttvImageProcessor()
 
     def has_own_card(self) -> bool:
         vision = read_json(self.folder / "config.json")["vision_config"] or {}

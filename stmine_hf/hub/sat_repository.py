@@ -11,11 +11,12 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 import yaml
 from huggingface_hub import EvalResult, ModelCardData
 from PIL import Image
 
-from .. import SatConfig, load_dataset
+from .. import SatConfig, SatForObjectDetection, SatImageProcessor, load_dataset
 from ..data.toy_camouflage import draw_camouflage
 from ..detect.detector import Detector
 from ..detect.drawing import draw_detections
@@ -42,6 +43,7 @@ _LABELS = {"ap": "AP", "ap50": "AP50", "ap75": "AP75"}
 
 class SatRepository(ModelRepository):
     method = "sat"
+    converted = "nanodet-m-coco"
     comparable = {  # noqa: RUF012
         "parent": "folder of a NanoDet-m to measure on the same pictures",
         "benchmark": "what examples/benchmark_sat.py --out FILE wrote, nanodet-m first in it",
@@ -50,6 +52,15 @@ class SatRepository(ModelRepository):
     @classmethod
     def load(cls, folder: str | Path) -> tuple[Any, Any]:
         return load_sat(folder, device="cpu")
+
+    @classmethod
+    def released(cls) -> tuple[Any, Any]:
+        config = SatConfig.preset("nanodet-m")
+        with torch.device("meta"):
+            return SatForObjectDetection(config), SatImageProcessor.for_config(config)
+
+    def released_facts(self) -> dict[str, Any]:
+        return super().released_facts() | {"budget": budget(SatConfig.preset("nanodet-m"))}
 
     def has_own_card(self) -> bool:
         if not self.settings or self.data not in SOURCES or not self._results().is_file():

@@ -101,6 +101,6 @@ def _compare(folder: Path, document: dict[str, Any], answers: Path) -> tuple[Fin
     return judged("same as the library", faults, fine), difference
 
 
-def is_loadable(folder: Path) -> bool:
-    """Whether there is a model to load: a card may also tell how to make one."""
+def has_code(folder: Path) -> bool:
+    """Whether there is a model with code of its own, be it without weights yet."""
     return (folder / "config.json").is_file() and "auto_map" in read_json(folder / "config.json")

@@ -8,21 +8,24 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from documents import ROOT
 from helpers_sat import save_tiny_sat
 from huggingface_hub import EvalResultEntry, ModelCard, parse_eval_result_entries
 from PIL import Image
 from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModel, AutoModelForObjectDetection, AutoModelForSequenceClassification
 
 from stmine_hf.cli import main
 from stmine_hf.errors import StmineError
 from stmine_hf.hub.build import build, repository_at
+from stmine_hf.hub.check import check
 from stmine_hf.hub.model_files import code_files
 from stmine_hf.hub.repository import MANIFEST, PublishError, files_in, read_manifest, write_manifest
 
 WEIGHTS_LIMIT = 30_000_000  # bytes that a checkout carries for one model
-SHIPPED = sorted(path.parent for path in (ROOT / "hub_cards").glob("*/model.safetensors"))
+SHIPPED = sorted(path.parent for path in (ROOT / "hub_cards").glob("*/manifest.json"))
 
 
 @pytest.fixture(scope="module")
@@ -163,15 +166,36 @@ def test_shipped_repository_is_what_a_build_of_today_gives(shipped):
     assert {*read_manifest(shipped), MANIFEST} == {*files_in(shipped)}
     for name, entry in read_manifest(shipped).items():
         assert hashlib.sha256((shipped / name).read_bytes()).hexdigest() == entry["sha256"], name
-    assert (shipped / "model.safetensors").stat().st_size <= WEIGHTS_LIMIT
+        assert entry["bytes"] <= WEIGHTS_LIMIT, name
     for picture in (*shipped.rglob("*.jpg"), *shipped.rglob("*.png")):
         with Image.open(picture) as opened:
             opened.verify()
 
 
+@pytest.mark.parametrize(
+    ("method", "auto", "parameters"),
+    [
+        ("fisvl", AutoModel, 165_957_884),
+        ("mttv", AutoModelForSequenceClassification, 121_034_560),
+        ("sat", AutoModelForObjectDetection, 950_036),
+    ],
+)
+def test_a_released_network_waits_for_its_weights(method, auto, parameters):
+    """Its config and code alone build it, in the size that its card states."""
+    folder = ROOT / "hub_cards" / f"{method}-official"
+    with torch.device("meta"):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
+        model = auto.from_config(config, trust_remote_code=True)
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+    card = ModelCard.load(folder / "README.md").text
+    assert f"{parameters / 1e6:.1f} M" in card or f"{parameters / 1e6:.3f} M" in card
+    report = check(folder)
+    assert report.passed and [line.check for line in report.findings if line.verdict != "ok"] == ["weights"]
+
+
 @pytest.mark.parametrize("shipped", SHIPPED, ids=lambda folder: folder.name)
 def test_scores_for_the_hub_are_those_of_the_card(shipped):
-    figures = {entry.metric_value for entry in ModelCard.load(shipped / "README.md").data.eval_results}
+    figures = {entry.metric_value for entry in ModelCard.load(shipped / "README.md").data.eval_results or ()}
     for file in (shipped / ".eval_results").glob("*.yaml"):
         for entry in parse_eval_result_entries(yaml.safe_load(file.read_text(encoding="utf-8"))):
             assert isinstance(entry, EvalResultEntry) and entry.value in figures and entry.date

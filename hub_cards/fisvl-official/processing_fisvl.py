@@ -1,0 +1,176 @@
+"""Processor of FISVL: pictures of any kind and sentences of any length, in; tensors, out."""
+
+import re
+import unicodedata
+
+import numpy as np
+from PIL import Image
+from transformers import BatchFeature, ProcessorMixin
+from transformers.image_processing_backends import PilBackend
+from transformers.image_utils import PILImageResampling
+
+_DROPPED = re.compile(r"[,.'!?\"()*#:;~]")  # as in the released code
+_SPACES = re.compile(r"\s{2,}")
+
+
+def clean_caption(caption: str, max_words: int = 30) -> str:
+    """Cleans a caption as the released training and evaluation do.
+
+    Lower case, punctuation dropped, "-" and "/" to spaces, runs of white space to one space, cut to `max_words` words.
+
+    Args:
+        caption: any text.
+        max_words: words kept.
+
+    Returns:
+        The cleaned caption.
+
+    Raises:
+        ValueError: when nothing is left (RSICD has captions that are only ".").
+
+    Example:
+
+    >>> clean_caption("Two storage-tanks, near a road .")
+    'two storage tanks near a road'
+    """
+    cleaned = _DROPPED.sub("", caption.lower()).replace("-", " ").replace("/", " ").replace("<person>", "person")
+    cleaned = _SPACES.sub(" ", cleaned).rstrip("\n").strip(" ")
+    cleaned = " ".join(cleaned.split(" ")[:max_words])
+    if not cleaned:
+        raise ValueError(f"clean_caption: nothing is left of {caption[:60]!r}; expected at least one word.")
+    return cleaned
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An 8-bit RGB picture from a PIL picture of any mode.
+
+    Animations give their first frame, transparency is laid on white, 16- and 32-bit greys and floats are stretched
+    linearly from their own darkest to their own brightest value (sensors use 10 to 14 of the 16 bits). NaN, the usual
+    mark for no data, is black.
+    """
+    if getattr(image, "n_frames", 1) > 1:
+        image.seek(0)
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith(("I", "F")):
+        values = np.asarray(image, dtype=np.float64)
+        known = values[np.isfinite(values)]
+        low, high = (known.min(), known.max()) if known.size else (0, 0)
+        values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
+        values = (values - low) * (255 / (high - low)) if high > low else np.clip(values, 0, 255)
+        image = Image.fromarray(np.round(values).astype(np.uint8))
+    if image.mode in ("La", "RGBa"):  # colours multiplied by their opacity
+        image = image.convert(image.mode.replace("a", "A"))
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+class FisvlImageProcessor(PilBackend):
+    """Squashes a picture to a square and normalises it: PIL bicubic, as the released evaluation."""
+
+    resample = PILImageResampling.BICUBIC
+    size = {"height": 224, "width": 224}  # noqa: RUF012
+    image_mean = (0.48145466, 0.4578275, 0.40821073)
+    image_std = (0.26862954, 0.26130258, 0.27577711)
+    do_resize = True
+    do_rescale = True
+    do_normalize = True
+    do_convert_rgb = True
+
+    def convert_to_rgb(self, image, **kwargs):
+        return np.array(to_rgb(image)) if isinstance(image, Image.Image) else super().convert_to_rgb(image, **kwargs)
+
+
+class FisvlProcessor(ProcessorMixin):
+    """Image processor and tokenizer of FISVL as one object.
+
+    Args:
+        image_processor: a [`FisvlImageProcessor`] (or any image processor).
+        tokenizer: the text encoder's tokenizer.
+        clean_captions (`bool`): clean sentences with [`clean_caption`], as in training.
+        max_words (`int`): words kept of a sentence when cleaning.
+        max_tokens (`int`): tokens kept of a sentence, special ones included.
+
+    Example:
+
+    >>> processor(images=[picture], text=["a harbour"], return_tensors="pt").keys()  # doctest: +SKIP
+    ['pixel_values', 'input_ids', 'attention_mask']
+    """
+
+    def __init__(
+        self, image_processor=None, tokenizer=None, clean_captions=True, max_words=30, max_tokens=47, **kwargs
+    ):
+        self.clean_captions = clean_captions
+        self.max_words = max_words
+        self.max_tokens = max_tokens
+        super().__init__(image_processor, tokenizer, **kwargs)
+
+    def __call__(
+        self,
+        images=None,
+        text=None,
+        return_tensors="pt",
+        padding=True,
+        truncation=True,
+        max_length=None,
+        **kwargs,
+    ) -> BatchFeature:
+        """Prepares pictures, sentences or both.
+
+        Args:
+            images: one picture or a list: PIL pictures of any mode; arrays or tensors of values 0 to 255, their three
+                channels first or last.
+            text: one sentence or a list. Blank ones (or only punctuation) become an empty sequence, so that rows keep
+                their place.
+            return_tensors: "pt" or "np".
+            padding: True pads to the longest sentence of the batch, "max_length" to `max_length`.
+            truncation: cut sentences to `max_length` tokens.
+            max_length: None for the processor's `max_tokens`.
+            kwargs: options of the image processor, such as `size`.
+
+        Returns:
+            `pixel_values` (B, 3, H, W); `input_ids` and `attention_mask` (B, T).
+
+        Raises:
+            ValueError: neither pictures nor sentences, or something else than text among the sentences.
+            TypeError: an option that nothing takes.
+        """
+        if images is None and text is None:
+            raise ValueError("FisvlProcessor: expected images, text or both; found neither.")
+        if images is None and kwargs:
+            raise TypeError(f"FisvlProcessor: nothing takes {', '.join(sorted(kwargs))}.")
+        features = {}
+        if images is not None:
+            features.update(self.image_processor(images, return_tensors=return_tensors, **kwargs))
+        if text is not None:
+            sentences = [text] if isinstance(text, str) else list(text)
+            if not sentences or not all(isinstance(sentence, str) for sentence in sentences):
+                raise ValueError(f"FisvlProcessor: text must be one sentence or a list of them, found {text!r:.80}.")
+            if self.clean_captions:
+                sentences = [self._clean(sentence) for sentence in sentences]
+            features.update(
+                self.tokenizer(
+                    sentences,
+                    padding=padding,
+                    truncation=truncation,
+                    max_length=max_length or self.max_tokens,
+                    return_token_type_ids=False,
+                    return_tensors=return_tensors,
+                )
+            )
+        return BatchFeature(features)
+
+    def _clean(self, sentence: str) -> str:
+        try:
+            return clean_caption(unicodedata.normalize("NFKC", sentence), self.max_words)
+        except ValueError:
+            return ""
+
+    @property
+    def model_input_names(self) -> list[str]:
+        return ["pixel_values", "input_ids", "attention_mask"]
+
+
+__all__ = ["FisvlImageProcessor", "FisvlProcessor", "clean_caption", "to_rgb"]
