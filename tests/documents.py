@@ -15,11 +15,23 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def commands(document: str | Path) -> list[str]:
     """The lines of a document's bash blocks, without comments. A relative path starts at the checkout."""
-    return [re.sub(r"\s+#.*", "", line) for line in "".join(_blocks(document, "bash")).splitlines()]
+    return [text for language, text in shown(document) if language == "bash"]
 
 
 def python_blocks(document: str | Path) -> list[str]:
-    return _blocks(document, "python")
+    return [text for language, text in shown(document) if language == "python"]
+
+
+def shown(document: str | Path) -> list[tuple[str, str]]:
+    """Language and text of each code block, in order; bash blocks of several commands come command by command."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [(kind, part) for kind, block in blocks for part in (_lines(block) if kind == "bash" else [block])]
+
+
+def _lines(block: str) -> list[str]:
+    """Commands of a bash block: continued lines joined, comments gone."""
+    return [line for line in (re.sub(r"\s+#.*", "", row) for row in block.replace("\\\n", "").splitlines()) if line]
 
 
 def check_command(line: str) -> None:
@@ -29,6 +41,9 @@ def check_command(line: str) -> None:
         _parse_stmine(words[1:])
     elif words[0] == "make":
         assert re.search(rf"^{words[1]}:.*##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    elif words[:2] == ["pip", "install"]:
+        for extra in re.findall(r"\[(\w+)\]", line):
+            assert re.search(rf"^{extra} = \[", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
     for file in (word for word in words if word.startswith("examples/")):
         assert (ROOT / file).is_file(), file
 
@@ -38,8 +53,3 @@ def _parse_stmine(words: list[str]) -> None:
     while hasattr(command, "commands"):
         command = command.commands[words.pop(0)]
     command.make_context(command.name, words)
-
-
-def _blocks(document: str | Path, language: str) -> list[str]:
-    text = (ROOT / document).read_text(encoding="utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -165,19 +164,3 @@ def test_readme_python_compiles_and_links_lead_somewhere(readme):
         compile(block, readme, "exec")
     for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", (ROOT / readme).read_text(encoding="utf-8")):
         assert (ROOT / link).exists(), link
-
-
-@pytest.mark.slow
-def test_first_results_of_the_readme_come_out(tmp_path):
-    """The three `stmine` lines of "First results" and the Python blocks that need no data set, one after the other."""
-    if not (ROOT / "hub_cards" / "fisvl-lite-rsicd" / "model.safetensors").is_file():
-        pytest.skip("needs the shipped checkpoint: no hub_cards/fisvl-lite-rsicd/model.safetensors in this checkout")
-    (tmp_path / "hub_cards").symlink_to(ROOT / "hub_cards")
-    first = [line for line in commands(READMES[0]) if line.startswith("stmine ")][:3]
-    assert [shlex.split(line)[1] for line in first] == ["toy", "index", "search"]
-    for line in first:
-        words = [sys.executable, "-m", "stmine_hf.cli", *shlex.split(line)[1:]]
-        subprocess.run(words, cwd=tmp_path, check=True, timeout=300)
-    for block in python_blocks(READMES[0]):
-        if "data_dir" not in block:
-            run_python(block, cwd=tmp_path)
