@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from data_folders import source
+from data_folders import DRAWN, NAMES, source
 from documents import ROOT, check_command, python_blocks, shown
 from hub_cache import lay_into_cache
 from videos import write_video
@@ -41,6 +41,7 @@ UNTRIED = {
     r"^accelerate launch": "trains for minutes to hours; tests of the scripts run them on tiny models",
     r"examples/distill_sat\.py": "trains for hours; its tests run a few steps",
     r"examples/build_\w+_lite\.py": "needs packages with weights, from a package index",
+    r"\"stmine_hf/data/\w+\.py\"": "needs datasets 3.6; tests of the loading scripts run it there",
     r"examples/benchmark_sat\.py": "measures for minutes",
 }
 
@@ -70,8 +71,9 @@ def fill_reader_folder(folder: Path) -> None:
         draw_street().save(folder / name)
     write_video(folder / "street.mp4", [draw_street().resize((320, 240))] * 3)
     write_posts(folder, count=4)
-    for name in ("rsicd", "weibo", "indiscernible"):
-        source(name, folder / "data" / name)
+    for name in NAMES:
+        if name not in DRAWN:
+            source(name, folder / "data" / name)
     for name in ("coco", "coco_small"):
         source("coco_json", folder / "data" / name)
     for file in (folder / "data").glob("*/annotations/*.json"):  # classes that the shipped detectors know
@@ -79,6 +81,7 @@ def fill_reader_folder(folder: Path) -> None:
         for category, name in zip(content["categories"], ("person", "camouflaged_object"), strict=False):
             category["name"] = name
         file.write_text(json.dumps(content), encoding="utf-8")
+    (folder / "boxes.csv").write_text("file,xmin,ymin,xmax,ymax,name\npictures/street.jpg,9,9,90,90,person\n")
     (folder / "my_model").symlink_to(ROOT / "hub_cards" / "mttv-lite-weibo")
     (folder / "fisvl-rsicd").symlink_to(ROOT / "hub_cards" / "fisvl-lite-rsicd")
     best = folder / "outputs" / "my-run" / "best"
@@ -91,7 +94,7 @@ def fill_reader_folder(folder: Path) -> None:
 def step(language: str, text: str) -> tuple[str, str] | None:
     """How `reader.py` runs a block; None for one that is not run at all."""
     if language != "bash":
-        return ("python", text) if language == "python" else None
+        return ("python", text) if language == "python" and not untried(text) else None
     script = "examples/" in text and ".py" in text
     if untried(text):
         return ("options", text) if script else None
@@ -134,7 +137,7 @@ def test_blocks_are_of_known_languages_and_commands_parse(document):
 
 
 def test_excuses_are_needed():
-    lines = [text for document in DOCUMENTS for language, text in shown(document) if language == "bash"]
+    lines = [text for document in DOCUMENTS for language, text in shown(document) if language in ("bash", "python")]
     for pattern in UNTRIED:
         assert any(re.search(pattern, line) for line in lines), f"no document shows {pattern}"
 

@@ -30,7 +30,9 @@ app = typer.Typer(no_args_is_help=True, help="Make, check and upload repositorie
   stmine publish build fisvl --out hub_cards/fisvl-official
 
 The third brings code and card of a repository up to today's; weights and figures stay. The last makes one that waits
-for the authors' weights.""",
+for the authors' weights.
+
+  stmine publish build rsicd --out hub_cards/data/rsicd""",
 )
 def build_repository(
     source: Annotated[
@@ -38,7 +40,7 @@ def build_repository(
         typer.Argument(
             metavar="REPO",
             help="A training run, a model folder, a repository built before (its folder, or a name in hub_cards/), or "
-            "fisvl, mttv, sat: the network as released, without weights.",
+            "fisvl, mttv, sat: the network as released, without weights; or the name of a data set: its card.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder to write; its name is the repository's.")],

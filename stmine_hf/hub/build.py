@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..loading import published
+from .data_cards import described_sets, write_data_card
 from .model_files import METHODS, method_of
 from .model_repository import ModelRepository
 from .repository import MANIFEST, PublishError, files_in, read_manifest
@@ -35,7 +36,8 @@ def build(
               figures with the code and the card of today;
             * a training run: its best model, measured if `data_dir` is given;
             * a folder that the Auto classes load, such as `stmine convert` writes;
-            * the name of a method: its network as released, without the weights, which are their authors'.
+            * the name of a method: its network as released, without the weights, which are their authors';
+            * the name of a data set, such as "rsicd": its card, without the data, which are their authors'.
         out: the folder to write; its name is the repository's. A repository that was there before is replaced, once
             the new one is whole.
         data_dir: folder of the data set that a run was trained on.
@@ -50,6 +52,9 @@ def build(
         StmineError: none of these, files in `out` that no build has put there, and what the kinds of source refuse.
     """
     out = Path(out).absolute()
+    if source in described_sets():
+        write_data_card(str(source), out)
+        return []
     if source in METHODS:
         with _replacing(out, None) as folder:
             _kind_of(str(source))(folder).lay_out()
