@@ -46,7 +46,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
     Animations give their first frame, transparency is laid on white, 16- and 32-bit greys and floats are stretched
     linearly from their own darkest to their own brightest value (sensors use 10 to 14 of the 16 bits). NaN, the usual
-    mark for no data, is black.
+    mark for no data, is black. EXIF does not turn it here: a box counts in the pixels that a picture has. Who opens a
+    file turns it upright first, as pipelines and transformers' `load_image` do.
     """
     if getattr(image, "n_frames", 1) > 1:
         image.seek(0)
@@ -128,7 +129,8 @@ class FisvlProcessor(ProcessorMixin):
             padding: True pads to the longest sentence of the batch, "max_length" to `max_length`.
             truncation: cut sentences to `max_length` tokens.
             max_length: None for the processor's `max_tokens`.
-            kwargs: options of the image processor, such as `size`.
+            kwargs: options of the image processor, such as `size`; or options by modality as transformers' processors
+                take them: `text_kwargs`, `images_kwargs`, `common_kwargs`.
 
         Returns:
             `pixel_values` (B, 3, H, W); `input_ids` and `attention_mask` (B, T).
@@ -139,11 +141,17 @@ class FisvlProcessor(ProcessorMixin):
         """
         if images is None and text is None:
             raise ValueError("FisvlProcessor: expected images, text or both; found neither.")
+        text_options = {"padding": padding, "truncation": truncation, "max_length": max_length or self.max_tokens}
+        text_options |= kwargs.pop("text_kwargs", {})
+        image_options = kwargs.pop("images_kwargs", {})
+        return_tensors = kwargs.pop("common_kwargs", {}).get("return_tensors", return_tensors)
+        for other in ("audio_kwargs", "videos_kwargs"):  # transformers gives those of every modality
+            kwargs.pop(other, None)
         if images is None and kwargs:
             raise TypeError(f"FisvlProcessor: nothing takes {', '.join(sorted(kwargs))}.")
         features = {}
         if images is not None:
-            features.update(self.image_processor(images, return_tensors=return_tensors, **kwargs))
+            features.update(self.image_processor(images, return_tensors=return_tensors, **image_options, **kwargs))
         if text is not None:
             sentences = [text] if isinstance(text, str) else list(text)
             if not sentences or not all(isinstance(sentence, str) for sentence in sentences):
@@ -153,11 +161,9 @@ class FisvlProcessor(ProcessorMixin):
             features.update(
                 self.tokenizer(
                     sentences,
-                    padding=padding,
-                    truncation=truncation,
-                    max_length=max_length or self.max_tokens,
                     return_token_type_ids=False,
                     return_tensors=return_tensors,
+                    **text_options,
                 )
             )
         return BatchFeature(features)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, ImageDraw
+from PIL import ExifTags, Image, ImageDraw, ImageOps
 from transformers import Pipeline
 
-from .processing_mttv import TransformersDetector, as_released, is_chinese
+from .processing_mttv import TransformersDetector, as_released, is_chinese, to_rgb
 
 TASK = "fake-news-detection"
 
@@ -48,8 +48,8 @@ class MttvPipeline(Pipeline):
 
         Args:
             inputs: a post or a list of posts: a text, or a dict with `text`, `image` (a path, a PIL picture, a list of
-                these, or None) and `boxes` (regions found before, in pixels of the picture), each of which may be
-                missing.
+                these, or None) and `boxes` (regions found before), each of which may be missing. Pictures are turned
+                upright as their EXIF says; all boxes, given or found, count in the pixels of the upright picture.
             explain (`bool`, defaults to False): also say what moved the verdict.
             steps (`int`, defaults to 24): precision of the explanation.
             batch_size (`int`, defaults to 1): posts run together.
@@ -172,9 +172,9 @@ def draw_regions(image: Image.Image, result: dict[str, Any]) -> Image.Image:
         result: the answer of the pipeline with `explain=True`.
 
     Returns:
-        A picture of the same size, with the grid's cells tinted and the regions framed.
+        A picture of the same size, upright, with the grid's cells tinted and the regions framed.
     """
-    canvas = image.convert("RGB")
+    canvas = to_rgb(_upright(image)).copy()
     regions = [region for region in result["regions"] if region["image"] == 0]
     strongest = _strongest([weight for row in result["cells"] for weight in row])
     rows, columns = len(result["cells"]), len(result["cells"][0])
@@ -229,12 +229,21 @@ def explanation_html(text: str, result: dict[str, Any], image: Image.Image | Non
 
 
 def _opened(image: Any) -> Image.Image:
-    if not isinstance(image, (str, Path)):
-        return image
+    if isinstance(image, (str, Path)):
+        try:
+            image = Image.open(image)
+        except (OSError, Image.DecompressionBombError) as error:
+            raise ValueError(f"{image}: cannot be read as a picture ({error}); leave it out or pass None.") from error
+    return _upright(image) if isinstance(image, Image.Image) else image
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """As every viewer shows it."""
     try:
-        return Image.open(image)
-    except (OSError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{image}: cannot be read as a picture ({error}); leave it out or pass None.") from error
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        return ImageOps.exif_transpose(image) if turned else image
+    except Exception:  # nonsense in the EXIF block says nothing about the pixels
+        return image
 
 
 def _inside_a_word(text: str, place: int) -> bool:

@@ -18,17 +18,23 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """An 8-bit RGB picture from a PIL picture of any mode.
 
     Animations give their first frame, transparency is laid on white, 16- and 32-bit greys and floats are stretched
-    linearly from their own darkest to their own brightest value.
+    linearly from their own darkest to their own brightest value (sensors use 10 to 14 of the 16 bits). NaN, the usual
+    mark for no data, is black. EXIF does not turn it here: a box counts in the pixels that a picture has. Who opens a
+    file turns it upright first, as pipelines and transformers' `load_image` do.
     """
     if getattr(image, "n_frames", 1) > 1:
         image.seek(0)
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith(("I", "F")):
-        values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0, neginf=0)
-        low, high = values.min(), values.max()
+        values = np.asarray(image, dtype=np.float64)
+        known = values[np.isfinite(values)]
+        low, high = (known.min(), known.max()) if known.size else (0, 0)
+        values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
         values = (values - low) * (255 / (high - low)) if high > low else np.clip(values, 0, 255)
         image = Image.fromarray(np.round(values).astype(np.uint8))
+    if image.mode in ("La", "RGBa"):  # colours multiplied by their opacity
+        image = image.convert(image.mode.replace("a", "A"))
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

@@ -94,7 +94,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
     Animations give their first frame, transparency is laid on white, 16- and 32-bit greys and floats are stretched
     linearly from their own darkest to their own brightest value (sensors use 10 to 14 of the 16 bits). NaN, the usual
-    mark for no data, is black.
+    mark for no data, is black. EXIF does not turn it here: a box counts in the pixels that a picture has. Who opens a
+    file turns it upright first, as pipelines and transformers' `load_image` do.
     """
     if getattr(image, "n_frames", 1) > 1:
         image.seek(0)

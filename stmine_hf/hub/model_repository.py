@@ -234,10 +234,13 @@ class ModelRepository(ABC):
         return ("timm",) if encoder.get("model_type") == "timm_wrapper" else ()
 
     def own_measurements(self) -> dict[str, dict[str, Any]]:
-        """What lies in `results/` about this model, by the file's path without its suffix."""
+        """What `write_measured` put into `results/` about this model, by the file's path without its suffix.
+
+        By whatever name it was published then: the weights are the same.
+        """
         files = sorted((self.folder / "results").rglob("*.json"))
         found = {file.relative_to(self.folder).with_suffix("").as_posix(): read_json(file) for file in files}
-        return {file: result for file, result in found.items() if result.get("model") == self.name}
+        return {file: result for file, result in found.items() if {"command", "model"} <= result.keys()}
 
     def write_measured(self, file: Path, report: dict[str, Any], command: str, device: torch.device) -> None:
         """Write a measurement of the packed weights with what it takes to repeat it."""

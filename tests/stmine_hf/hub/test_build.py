@@ -193,6 +193,16 @@ def test_a_released_network_waits_for_its_weights(method, auto, parameters):
     assert report.passed and [line.check for line in report.findings if line.verdict != "ok"] == ["weights"]
 
 
+def test_a_repository_keeps_its_scores_under_another_name(tmp_path):
+    build("sat-coco-small", tmp_path / "mine")
+    shipped = ROOT / "hub_cards" / "sat-coco-small"
+    before, after = (ModelCard.load(folder / "README.md") for folder in (shipped, tmp_path / "mine"))
+    figures = [[entry.metric_value for entry in card.data.eval_results] for card in (before, after)]
+    assert figures[0] == figures[1] and after.data.model_name == "mine"
+    (entry,) = parse_eval_result_entries(yaml.safe_load((tmp_path / "mine/.eval_results/coco.yaml").read_text()))
+    assert entry.value in figures[0] and entry.source_url == "https://huggingface.co/stmine-hf/mine#measured"
+
+
 @pytest.mark.parametrize("shipped", SHIPPED, ids=lambda folder: folder.name)
 def test_scores_for_the_hub_are_those_of_the_card(shipped):
     figures = {entry.metric_value for entry in ModelCard.load(shipped / "README.md").data.eval_results or ()}
