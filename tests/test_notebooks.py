@@ -53,6 +53,7 @@ def test_runs_from_top_to_bottom(path, tmp_path):
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     pictures = [output for output in outputs if "image/png" in output.get("data", {})]
     assert len(pictures) >= 4
-    said = "".join(output.get("text", "") for output in outputs)
+    said = "".join(output.get("text", "") + output.get("data", {}).get("text/plain", "") for output in outputs)
+    said = re.sub(r"\x1b\[[\d;]*m", "", said)  # colours
     before, after = (float(number) for number in re.findall(r"([\d.]+)(?: ?%)? -> ([\d.]+)", said)[0])
     assert after > before  # what the training was for
