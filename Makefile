@@ -24,8 +24,9 @@ $(READY): pyproject.toml
 	@$(RUN) pip install --editable ".[dev]"
 	@touch $@
 
-demo: $(READY)  ## search pictures by sentences; your own: make demo PICTURES=dir QUERY="many planes"
-	@$(RUN) stmine_hf.cli demo $(if $(PICTURES),--pictures "$$PICTURES") $(if $(QUERY),--query "$$QUERY") $(if $(MODEL),--model "$$MODEL")
+demo: $(READY)  ## write a report of all three methods at work, then serve a page to play with (not with ONCE=1)
+	@$(RUN) stmine_hf.cli demo --once $(if $(PICTURES),--pictures "$$PICTURES") $(if $(QUERY),--query "$$QUERY") $(if $(MODEL),--model "$$MODEL")
+	@$(if $(ONCE),,$(RUN) stmine_hf.cli demo $(if $(PICTURES),--pictures "$$PICTURES") $(if $(MODEL),--model "$$MODEL"))
 
 test: $(READY)  ## run the tests that take under ten minutes on two cores
 	@$(PYTEST) -m "not slow"

@@ -17,6 +17,7 @@ from .commands import (
     classify,
     convert,
     data,
+    demo,
     detect,
     evaluate,
     export,
@@ -65,6 +66,7 @@ def stmine(
 app.add_typer(pictures.app)
 app.add_typer(classify.app)
 app.add_typer(detect.app)
+app.add_typer(demo.app)
 app.add_typer(toy.app)
 app.add_typer(data.app, name="data")
 app.add_typer(evaluate.app, name="evaluate")

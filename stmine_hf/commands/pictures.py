@@ -1,13 +1,9 @@
-"""`stmine index`, `search` and `demo`: finding pictures by a sentence or by another picture."""
+"""`stmine index` and `search`: finding pictures by a sentence or by another picture."""
 
 from __future__ import annotations
 
-import re
-import shutil
 from dataclasses import asdict
-from hashlib import blake2b
 from pathlib import Path
-from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,7 +13,6 @@ from .terminal import (
     FisvlOption,
     JsonOption,
     from_here,
-    hush_libraries,
     print_json,
     prints_only_json,
     require_folder,
@@ -26,14 +21,6 @@ from .terminal import (
 
 if TYPE_CHECKING:
     from ..search import BuildReport, Hit, ImageIndex
-
-DEMO_PICTURES = 96  # six of each kind of toy scene: drawn and indexed in seconds
-DEMO_QUERIES = (
-    "many planes are parked on the gray ground of an airport",
-    "a winding river runs between green trees",
-    "several ships are docked at a port",
-    "a baseball field beside green grass",
-)
 
 app = typer.Typer()
 
@@ -119,58 +106,6 @@ def search(
         if gone := sum(not hit.path.exists() for hit in hits):
             update = f"{stmine_command()} index PICTURES --out {index}"
             print(f"{gone} of these pictures are gone. Bring the index up to date: {update}")
-
-
-@app.command(
-    epilog="""[bold]Examples[/bold]
-
-  stmine demo
-
-  stmine demo --pictures my_pictures --query "many planes" --query "a bridge over a river" """
-)
-def demo(
-    pictures: Annotated[
-        Path | None, typer.Option(help="Folder of your own pictures. Default: freshly drawn toy scenes.")
-    ] = None,
-    query: Annotated[
-        list[str] | None, typer.Option(help="A sentence or a picture to search for; may be given several times.")
-    ] = None,
-    model: FisvlOption = None,
-    out: Annotated[Path, typer.Option(help="Folder for everything the demo writes.")] = Path("outputs/demo"),
-    k: Annotated[int, typer.Option("--k", min=1, help="How many hits for each search.")] = 8,
-    device: DeviceOption = None,
-) -> None:
-    """The main job from end to end: draw or take pictures, index them, search them, show the hits."""
-    from ..data.toy_scenes import write_scenes
-    from ..search import ImageIndex
-
-    require_folder(out)
-    hush_libraries()
-    if pictures is None:
-        pictures, index_folder = out / "scenes", out / "scenes.index"
-        write_scenes(pictures, count=DEMO_PICTURES, seed=0)
-        shutil.rmtree(index_folder, ignore_errors=True)  # of an earlier demo, maybe with another model
-        print(f"Drew {DEMO_PICTURES} toy scenes: {pictures}")
-    else:  # kept from demo to demo: a large folder is embedded once for each model
-        digest = blake2b(f"{pictures.absolute()} {model}".encode(), digest_size=4).hexdigest()
-        index_folder = out / f"{pictures.absolute().name}-{digest}.index"
-    built = ImageIndex.build(pictures, index_folder, model=model, device=device)
-    _show_report(built, index_folder)
-    sheets = []
-    for number, text in enumerate(query or DEMO_QUERIES, start=1):
-        hits = built.query(text, k=k)
-        _show_hits(hits, text)
-        sheets.append(_write_hits(hits, out, f"{number}-{_slug(text)}", title=text))
-    print("Look at:")
-    for written in sheets:
-        print(f"  {written['contact_sheet']}   {written['html_page']}")
-    print(f'Search on: {stmine_command()} search {index_folder} "your own sentence"')
-
-
-def _slug(text: str) -> str:
-    """A short file name that still tells what was searched for; scripts without ASCII letters have none to give."""
-    words = re.sub(r"[^a-z0-9]+", " ", text.lower())
-    return shorten(words, width=40, placeholder="").replace(" ", "-") or "query"
 
 
 def _hit_row(hit: Hit) -> dict[str, Any]:

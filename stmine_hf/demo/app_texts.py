@@ -88,7 +88,7 @@ POSTS_EMPTY = Text(
 POSTS_SAMPLES = (
     Text("An urgent warning", "紧急通知"),
     Text("Roads open again", "道路恢复通行"),
-    Text("Port open again", "港口恢复通航"),
+    Text("A rare animal", "珍稀动物"),
 )
 POSTS_MEANING = Text("In English: {meaning}", "英文：{meaning}")
 POSTS_LABELS = {"fake": Text("Reads like a rumour", "像谣言"), "real": Text("Reads like news", "像真实消息")}

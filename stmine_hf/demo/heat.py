@@ -1,35 +1,97 @@
-"""Where in a picture the words of a sentence match: FISVL's patch tokens against the sentence."""
+"""Where in a picture the words of a sentence match: FISVL's patch tokens against the sentence.
+
+The model learnt to compare whole pictures with sentences, never parts. But the embedding of a picture starts as the
+mean of its patch tokens, so these lie in the same space. All of them are near to any sentence of overhead pictures;
+what tells is how much nearer they are to this one than to ordinary ones.
+"""
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
-from torch.nn.functional import normalize
+from torch import Tensor
 
 from ..search.embedding import embed_texts
 
-SIZE = 320  # pixels a side at which the picture is read: more patches than at the size of the search
+# Pictures are read larger than for a search, so that there are more patches; two sizes whose patches lie apart.
+_LARGER = (5 / 3, 7 / 3)
+_STEP = 32  # pixels; sizes are multiples of it, as encoders expect
+_GRID = 28  # cells a side of a map
+# The heat at which a part glows fully, if no part of the picture has more: half of the pictures with a sentence of
+# their own exceed 0.33 somewhere, half of those with the sentence of another kind of place stay below 0.12.
+_FULL = 0.25
+# What overhead pictures show, in the words of such captions. What is common to all of it says nothing of a place.
+_ORDINARY = (
+    "an airport with planes", "a river", "green trees", "a piece of green farmland",
+    "many buildings in a residential area", "a port with ships", "a bridge over a river", "a baseball field",
+    "a parking lot with cars", "a beach", "a desert", "storage tanks", "a railway station", "a stadium",
+    "a playground", "a pond", "mountains", "a square", "a church", "an industrial area", "a viaduct", "bare land",
+    "a school", "a resort", "a commercial area",
+)  # fmt: skip
 
 
-def heat_of(model: Any, processor: Any, picture: Image.Image, sentence: str) -> np.ndarray:
-    """(n, n) float32 in 0 to 1: how well each part of the picture matches."""
-    text = embed_texts(model, processor, [sentence])[0]  # (D,)
-    pixels = processor(images=[picture], return_tensors="pt", size={"height": SIZE, "width": SIZE})["pixel_values"]
-    with torch.inference_mode():
-        tokens = model.get_image_features(pixels.to(model.device)).last_hidden_state[0, 1:].float().cpu()  # (N, D)
-    side = round(len(tokens) ** 0.5)
-    heat = (normalize(tokens, dim=-1) @ text).reshape(side, side)
-    return ((heat - heat.min()) / (heat.max() - heat.min()).clamp(min=1e-6)).numpy()
+class HeatMaps:
+    """Maps of where sentences match, by one model.
+
+    Args:
+        model: a [`FisvlModel`].
+        processor: its processor.
+    """
+
+    def __init__(self, model: Any, processor: Any):
+        self._model, self._processor = model, processor
+        native = processor.image_processor.size["height"]
+        self._sides = sorted({max(1, round(larger * native / _STEP)) * _STEP for larger in _LARGER})
+
+    @cached_property
+    def _ordinary(self) -> Tensor:  # (D,)
+        return embed_texts(self._model, self._processor, _ORDINARY).mean(dim=0)
+
+    def __call__(self, picture: Image.Image, sentence: str) -> np.ndarray:
+        """(28, 28) float32 over the picture squashed to a square: cosine with the sentence above the ordinary.
+
+        Below 0: the part is more like other places. Around 0.3: it is what the sentence says.
+        """
+        direction = embed_texts(self._model, self._processor, [sentence])[0] - self._ordinary  # (D,)
+        maps = [
+            F.interpolate(
+                (self._patches(picture, side) @ direction)[None, None],
+                size=(_GRID, _GRID),
+                mode="bicubic",
+                align_corners=False,
+            )
+            for side in self._sides
+        ]
+        return torch.cat(maps).mean(dim=(0, 1)).numpy()
+
+    @torch.inference_mode()
+    def _patches(self, picture: Image.Image, side: int) -> Tensor:
+        """(n, n, D) unit vectors of the patches, row by row."""
+        size = {"height": side, "width": side}
+        pixels = self._processor(images=[picture], return_tensors="pt", size=size)[
+            "pixel_values"
+        ]  # (1, 3, side, side)
+        tokens = self._model.get_image_features(pixels.to(self._model.device)).last_hidden_state[0, 1:]  # (n * n, D)
+        count = round(len(tokens) ** 0.5)
+        return F.normalize(tokens.float().cpu(), dim=-1).reshape(count, count, -1)
 
 
-def overlay(picture: Image.Image, heat: np.ndarray) -> Image.Image:
-    """The picture in its own size, warm where the heat is near 1 and darkened where it is near 0."""
-    smooth = Image.fromarray(np.round(255 * heat).astype(np.uint8)).resize(picture.size, Image.Resampling.BICUBIC)
-    amount = np.asarray(smooth, np.float32)[..., None] / 255  # (H, W, 1)
+def glowing(picture: Image.Image, heat: np.ndarray) -> Image.Image:
+    """The picture in its own size, orange where the sentence matches and grey where it does not.
+
+    A picture in which nothing matches stays grey: the scale does not stretch to make something glow.
+    """
+    share = np.clip(heat / max(_FULL, float(heat.max())), 0, 1)
+    smooth = Image.fromarray(np.round(255 * share).astype(np.uint8)).resize(picture.size, Image.Resampling.BICUBIC)
+    glow = np.asarray(smooth, np.float32)[..., None] / 255  # (H, W, 1)
     shown = np.asarray(picture.convert("RGB"), np.float32)
-    dark, warm = 0.45 * shown, 0.45 * shown + 0.55 * np.array([255, 90, 20], np.float32)
-    mixed = np.where(amount < 0.5, dark + 2 * amount * (shown - dark), shown + (2 * amount - 1) * (warm - shown))
-    return Image.fromarray(mixed.clip(0, 255).astype(np.uint8))
+    coloured = np.clip(1.6 * glow, 0, 1)  # from grey to the picture's own colours, then to orange and yellow
+    base = coloured * shown + (1 - coloured) * 0.6 * shown.mean(axis=-1, keepdims=True)
+    warm = np.array([255, 60, 0], np.float32) + np.clip(2 * glow - 1, 0, 1) * np.array([0, 150, 40], np.float32)
+    cover = 0.6 * np.clip((glow - 0.3) / 0.7, 0, 1)
+    return Image.fromarray(((1 - cover) * base + cover * warm).clip(0, 255).astype(np.uint8))

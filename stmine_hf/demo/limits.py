@@ -10,7 +10,7 @@ from PIL import Image
 
 from ..errors import StmineError
 from ..modeling.fisvl.processing_fisvl import to_rgb
-from ..pictures import PictureError, find_pictures, open_picture, picture_errors
+from ..pictures import PictureError, find_pictures, open_picture, picture_errors, picture_pixels
 from ..posts.reading import whole_text
 
 MAX_FILE_BYTES = 20 * 2**20  # of a picture
@@ -20,6 +20,7 @@ MAX_POST = 2000  # characters of a post
 MAX_PICTURES = 200  # uploaded at a time, to be searched
 MAX_FOLDER = 20_000  # pictures in a folder to be searched
 MAX_VIDEO_BYTES = 50 * 2**20
+MAX_VIDEO_PIXELS = 4096 * 2304  # of a frame
 MAX_VIDEO_FRAMES = 300  # in which objects are looked for; what comes later is left out
 SIDE = 1600  # pixels of the longer side of what is kept of a picture: more than any model here reads or page shows
 
@@ -50,7 +51,7 @@ def checked_picture(picture: Picture) -> Image.Image:
     try:
         if not isinstance(picture, Image.Image):
             picture = _opened(Path(picture))
-        require_pixels(picture)
+        require_pixels(picture.width * picture.height)
         with picture_errors():
             image = to_rgb(picture)
             image.load()
@@ -62,15 +63,27 @@ def checked_picture(picture: Picture) -> Image.Image:
     return image
 
 
-def require_pixels(picture: Image.Image) -> None:
+def require_pixels(pixels: int) -> None:
     """
     Raises:
-        StmineError: more pixels than are allowed.
+        StmineError: a picture with more pixels than are allowed.
     """
-    if picture.width * picture.height > MAX_PIXELS:
+    if pixels > MAX_PIXELS:
         raise StmineError(
-            f"The picture has {picture.width} x {picture.height} pixels; {MAX_PIXELS // 10**6} megapixels are "
-            "allowed. Shrink it or cut a part out."
+            f"The picture has {pixels / 10**6:.1f} megapixels; {MAX_PIXELS / 10**6:.0f} megapixels are allowed. "
+            "Shrink it or cut a part out."
+        )
+
+
+def require_frame_size(width: int, height: int) -> None:
+    """
+    Raises:
+        StmineError: a video with more pixels a frame than are allowed.
+    """
+    if width * height > MAX_VIDEO_PIXELS:
+        raise StmineError(
+            f"The video has {width} x {height} pixels; {MAX_VIDEO_PIXELS / 10**6:.1f} megapixels a frame are allowed. "
+            "Send a smaller one."
         )
 
 
@@ -118,10 +131,7 @@ def require_folder_size(folder: Path) -> None:
 
 def _opened(path: Path) -> Image.Image:
     require_file_size(path, MAX_FILE_BYTES)
-    with picture_errors():
-        header = Image.open(path)
-    with header:
-        require_pixels(header)
+    require_pixels(picture_pixels(path))
     return open_picture(path, SIDE)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from PIL import Image
 
 from ..detect import Detection, Detector, detect_video, draw_detections
+from ..detect.video import open_video
 from ..errors import StmineError
 from . import limits
 
@@ -38,7 +40,7 @@ class FoundInVideo:
     Attributes:
         video: the annotated copy (MP4).
         frames: in which objects were looked for.
-        cut: the video is longer than that.
+        cut: it was so many that the looking ended there.
         counts: boxes of each class in all frames together, the most frequent first.
     """
 
@@ -58,6 +60,10 @@ class ObjectFinder:
 
     def __init__(self, model: str | Path | tuple[Any, Any] | None = None, *, device: str | None = None):
         self._detector = Detector(*model) if isinstance(model, tuple) else Detector.load(model, device=device)
+
+    @property
+    def model_name(self) -> str:
+        return self._detector.name
 
     @property
     def names(self) -> list[str]:
@@ -89,10 +95,13 @@ class ObjectFinder:
                 caller's to delete.
 
         Raises:
-            StmineError: too large a file, or not a video that can be read.
+            StmineError: too large a file or frame, or not a video that can be read; PyAV is missing.
         """
         path = Path(path)
         limits.require_file_size(path, limits.MAX_VIDEO_BYTES)
+        with closing(open_video(path)) as container:
+            stream = container.streams.video[0]
+            limits.require_frame_size(stream.width, stream.height)
         folder = Path(out) if out else Path(tempfile.mkdtemp(prefix="stmine-demo-"))
         report = detect_video(self._at(threshold), path, folder, limit=limits.MAX_VIDEO_FRAMES, progress=progress)
         return FoundInVideo(

@@ -102,6 +102,10 @@ class PostChecker:
         self.model, self.processor = model if isinstance(model, tuple) else load_mttv(model, device=device)
         self.labels: list[str] = [self.model.config.id2label[number] for number in range(self.model.config.num_labels)]
 
+    @property
+    def model_name(self) -> str:
+        return Path(self.model.name_or_path).name
+
     def check(self, text: str, picture: limits.Picture | None = None) -> PostCheck:
         """Judge a post and every post that is left of it when one part is taken away.
 
@@ -115,8 +119,9 @@ class PostChecker:
         if image is not None and self.model.config.vision_config is None:
             raise StmineError("This model has no visual encoder, it judges texts alone: leave the picture out.")
         spans = [(start, end) for start, end, _ in word_spans(self.processor, text)] if text else []
+        read = text[: spans[-1][1]] if spans else ""  # else what was cut away would come in where a word goes
         boxes = cells(image.size) if image else []
-        texts = [text, *(text[:start] + text[end:] for start, end in spans), *[text] * len(boxes)]
+        texts = [read, *(read[:start] + read[end:] for start, end in spans), *[read] * len(boxes)]
         shown = self._seen(image, boxes)  # (1 + cells, C, rows, columns): the picture, and with each cell hidden
         maps: Tensor | None = None
         if shown is not None:
@@ -142,7 +147,7 @@ class PostChecker:
             regions,
             self._what_if(self._log_probabilities([text], None)[0]) if both else None,
             self._what_if(self._log_probabilities([""], shown[:1])[0]) if both and shown is not None else None,
-            None if image is None else tinted(image, regions),
+            None if image is None else tinted(image, regions, max(abs(weight) for weight in weights)),
         )
 
     def _seen(self, image: Image.Image | None, boxes: list[tuple[int, int, int, int]]) -> Tensor | None:
@@ -179,13 +184,18 @@ def cells(size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
     return [(xs[x], ys[y], xs[x + 1], ys[y + 1]) for y in range(GRID) for x in range(GRID)]
 
 
-def tinted(image: Image.Image, regions: list[MovedRegion]) -> Image.Image:
-    """The picture with its regions tinted: red speaks for the verdict, blue against it, stronger means more."""
-    strongest = max((abs(region.weight) for region in regions), default=0.0) or 1.0
+def tinted(image: Image.Image, regions: list[MovedRegion], strongest: float) -> Image.Image:
+    """The picture with its regions tinted: red speaks for the verdict, blue against it.
+
+    Args:
+        strongest: weight with the full tint: that of the most telling part of the post, be it a word or a region.
+    """
     tint = Image.new("RGBA", image.size)
     pen = ImageDraw.Draw(tint)
     for region in regions:
         colour = (214, 39, 40) if region.weight > 0 else (31, 119, 180)
         left, top, right, bottom = region.box
-        pen.rectangle((left, top, right - 1, bottom - 1), fill=(*colour, round(150 * abs(region.weight) / strongest)))
+        if right > left and bottom > top:  # of a picture of few pixels some cells are empty
+            alpha = round(170 * abs(region.weight) / max(strongest, 1e-9))
+            pen.rectangle((left, top, right - 1, bottom - 1), fill=(*colour, alpha))
     return Image.alpha_composite(image.convert("RGBA"), tint).convert("RGB")

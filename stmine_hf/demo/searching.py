@@ -13,10 +13,12 @@ from PIL import Image
 
 from ..errors import StmineError
 from ..loading import load_fisvl
+from ..pictures import Skip
 from ..search import ImageIndex
+from ..search.embedder import Embedder
 from ..search.store import FINISHED
 from . import limits
-from .heat import heat_of, overlay
+from .heat import HeatMaps, glowing
 from .samples import cache
 
 
@@ -61,6 +63,8 @@ class PictureSearch:
         progress: bool = False,
     ):
         self.loaded: tuple[Any, Any] = model if isinstance(model, tuple) else load_fisvl(model, device=device)
+        self._heat = HeatMaps(*self.loaded)
+        self._within = within
         self._uploads: tempfile.TemporaryDirectory | None = None
         if not isinstance(pictures, (str, Path)):
             folder = self._kept(list(pictures))
@@ -68,14 +72,29 @@ class PictureSearch:
             folder = Path(pictures).absolute() if within is None else limits.inside(within, pictures)
         if (folder / FINISHED).is_file():
             self._index = ImageIndex.open(folder, model=self.loaded)
-        else:
-            if folder.is_dir():
-                limits.require_folder_size(folder)
-            place = Path(self._uploads.name) / "index" if self._uploads else _index_folder(folder, self.loaded[0])
+            return
+        if folder.is_dir():
+            limits.require_folder_size(folder)
+        place = Path(self._uploads.name) / "index" if self._uploads else _index_folder(folder, self.loaded)
+        try:
             self._index = ImageIndex.build(folder, place, model=self.loaded, progress=progress)
+        except StmineError:
+            if self._uploads is None:
+                raise
+            raise StmineError("None of these files is a picture that can be read: send JPEG or PNG, say.") from None
 
     def __len__(self) -> int:
         return len(self._index)
+
+    @property
+    def model_name(self) -> str:
+        return Path(self.loaded[0].name_or_path).name
+
+    @property
+    def skipped(self) -> list[Skip]:
+        """Pictures that could not be read, and why."""
+        report = self._index.report
+        return [] if report is None else report.skipped
 
     def search(self, query: str | Image.Image, top: int = 6) -> list[Match]:
         """The best pictures, best first. Pictures that are gone or cannot be read any more are left out.
@@ -83,28 +102,29 @@ class PictureSearch:
         Raises:
             StmineError: nothing to search for, too long a sentence, or a picture that cannot be used.
         """
-        if isinstance(query, str):
-            query = limits.checked_text(query, limits.MAX_SENTENCE)
-            if not any(character.isalnum() for character in query):
-                raise StmineError("Nothing to search for: write at least one word, or give a picture.")
-        else:
-            query = limits.checked_picture(query)
+        query = self._sentence(query) if isinstance(query, str) else limits.checked_picture(query)
         matches = []
-        for hit in self._index.query(query, k=max(1, top)):
+        for hit in self._index.query(query, k=max(1, top), paths=False):
             try:
-                matches.append(Match(hit.rank, hit.score, hit.path, limits.checked_picture(hit.path)))
+                path = hit.path if self._within is None else limits.inside(self._within, hit.path)
+                matches.append(Match(hit.rank, hit.score, path, limits.checked_picture(path)))
             except StmineError:
                 continue
         return matches
 
     def heat_map(self, match: Match, sentence: str) -> Image.Image:
-        """The picture of a match with warm colours where its parts resemble the sentence, darker where they do not.
+        """The picture of a match, orange where it is what the sentence says and grey where it is not.
 
         Raises:
             StmineError: nothing to compare with, or too long a sentence.
         """
-        sentence = limits.checked_text(sentence, limits.MAX_SENTENCE)
-        return overlay(match.picture, heat_of(*self.loaded, match.picture, sentence))
+        return glowing(match.picture, self._heat(match.picture, self._sentence(sentence)))
+
+    def _sentence(self, text: str) -> str:
+        text = limits.checked_text(text, limits.MAX_SENTENCE)
+        if not any(character.isalnum() for character in text):
+            raise StmineError("Nothing to search for: write at least one word, or give a picture.")
+        return text
 
     def _kept(self, files: list[str | Path]) -> Path:
         """A folder of our own with the pictures that someone uploaded, checked; it goes when this object does."""
@@ -121,7 +141,8 @@ class PictureSearch:
         return folder
 
 
-def _index_folder(pictures: Path, model: Any) -> Path:
+def _index_folder(pictures: Path, loaded: tuple[Any, Any]) -> Path:
     """Where the index of a folder is kept from visit to visit: one for each folder and model."""
-    name = f"{pictures} {model.name_or_path} {sum(p.numel() for p in model.parameters())}"
+    identity = Embedder(loaded).identity
+    name = f"{pictures} {identity['weights']} {identity['probe']}"
     return cache("indexes") / f"{pictures.name}-{blake2b(name.encode(), digest_size=6).hexdigest()}"

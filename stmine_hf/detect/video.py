@@ -120,7 +120,7 @@ def detect_video(
         raise StmineError(f"{out} holds the results of a folder: choose another folder for those of this video.")
     if not camera and target.exists() and target.samefile(source):
         raise StmineError(f"{source} would be overwritten by its annotated copy: choose another folder than {out}.")
-    container = _open_camera(camera) if camera else _open_video(Path(source))
+    container = _open_camera(camera) if camera else open_video(Path(source))
     stream = container.streams.video[0]
     rate, batch_size = _frame_rate(stream), 1 if camera else batch_size
     total = min(filter(None, (None if camera else stream.frames, limit)), default=None)
@@ -264,8 +264,9 @@ def _frame_rate(stream: Any) -> Fraction:
     return Fraction(rate).limit_denominator(1001)  # that of 29.97 is exactly 30000 / 1001
 
 
-def _open_video(path: Path) -> Any:
-    """
+def open_video(path: Path) -> Any:
+    """A video as PyAV's container, to be closed by the caller.
+
     Raises:
         StmineError: not a readable video.
     """

@@ -169,19 +169,20 @@ class ImageIndex:
         inside = path.startswith(f"{self._pictures}{os.sep}")
         return Path(os.path.relpath(path, self._pictures)).as_posix() if inside else path
 
-    def query(self, query: str | Path | Image.Image, k: int = 10) -> list[Hit]:
+    def query(self, query: str | Path | Image.Image, k: int = 10, *, paths: bool = True) -> list[Hit]:
         """The k most similar pictures (all, if there are fewer), best first; equal scores by path.
 
         Args:
             query: a sentence in any language the model knows (over-long ones are cut), a picture, or the path of one.
                 A string counts as a path if there is such a picture.
+            paths: False takes every string for a sentence, so that a stranger's cannot reach the files here.
 
         Raises:
             StmineError: an empty query, a picture that cannot be read, or k < 1; at the first query, the wrong model.
         """
         if k < 1:
             raise StmineError(f"expected to be asked for at least one picture, found k={k}")
-        vector = self._vector_of(query)
+        vector = self._vector_of(query, paths)
         candidates = k
         while True:
             scores, numbers = (found[0] for found in self._vectors.search(vector, min(candidates, len(self))))
@@ -189,8 +190,8 @@ class ImageIndex:
             if len(scores) == len(self) or scores[-1] < scores[k - 1]:
                 break
             candidates *= 2
-        paths = self._paths.take(pa.array(numbers)).to_pylist()
-        ranked = sorted(zip(scores.tolist(), paths, strict=True), key=lambda found: (-found[0], found[1]))[:k]
+        named = self._paths.take(pa.array(numbers)).to_pylist()
+        ranked = sorted(zip(scores.tolist(), named, strict=True), key=lambda found: (-found[0], found[1]))[:k]
         return [Hit(rank, score, self._pictures / path) for rank, (score, path) in enumerate(ranked, start=1)]
 
     def __len__(self) -> int:
@@ -199,9 +200,9 @@ class ImageIndex:
     def __repr__(self) -> str:
         return f"ImageIndex({str(self._folder)!r}, {len(self)} pictures of {str(self._pictures)!r})"
 
-    def _vector_of(self, query: str | Path | Image.Image) -> np.ndarray:
+    def _vector_of(self, query: str | Path | Image.Image, paths: bool) -> np.ndarray:
         """(1, D)."""
-        if isinstance(query, str) and _is_picture(query):
+        if paths and isinstance(query, str) and _is_picture(query):
             query = Path(query)
         if isinstance(query, str):
             if not any(character.isalnum() for character in query):

@@ -175,14 +175,6 @@ def test_convert_hands_over_what_it_was_given(capsys, tmp_path, monkeypatch):
     assert document(capsys)["out"] == str(tmp_path / "out")
 
 
-def test_demo_on_own_pictures(capsys, tmp_path, model, scenes):
-    words = ["demo", "--pictures", scenes, "--model", model, "--out", tmp_path, "--k", 2]
-    assert run(*words, "--query", "many planes", "--query", "飞机") == 0
-    printed = capsys.readouterr().out
-    for name in ("1-many-planes.png", "1-many-planes.html", "2-query.png", "2-query.html"):
-        assert name in printed and (tmp_path / name).is_file()
-
-
 @pytest.mark.parametrize(
     ("words", "parts"),
     [

@@ -1,0 +1,76 @@
+"""`stmine demo`: the three models to play with, as a page in the browser or as a report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .terminal import DeviceOption, FisvlOption, from_here, hush_libraries, require_folder
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog="""[bold]Examples[/bold]
+
+  stmine demo
+
+  stmine demo --pictures my_pictures --language zh
+
+  stmine demo --once
+
+  stmine demo --once --pictures my_pictures --query "many planes" --query "a bridge over a river" """
+)
+def demo(
+    once: Annotated[
+        bool, typer.Option("--once", help="No page to play with: run the whole tour and write it as a report.")
+    ] = False,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(help="Folder of your own pictures, or an index of them, to search in. Default: drawn scenes."),
+    ] = None,
+    query: Annotated[
+        list[str] | None,
+        typer.Option(help="With --once: a sentence or a picture to search for; may be given several times."),
+    ] = None,
+    model: FisvlOption = None,
+    mttv: Annotated[
+        str | None, typer.Option(help="The model that judges posts. Default: the mttv-lite-weibo of this release.")
+    ] = None,
+    sat: Annotated[
+        str | None, typer.Option(help="The model that finds objects. Default: the sat-coco-small of this release.")
+    ] = None,
+    hidden: Annotated[
+        str | None,
+        typer.Option(help="The model that finds what hides. Default: the sat-indiscernible of this release."),
+    ] = None,
+    language: Annotated[str, typer.Option(help="Of the page or the report: en or zh.")] = "en",
+    out: Annotated[Path, typer.Option(help="With --once: folder for report.html.")] = Path("outputs/demo"),
+    host: Annotated[str, typer.Option(help="Where to serve; 0.0.0.0 lets other computers in.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(help="Default: the first free one from 7860 on.")] = None,
+    device: DeviceOption = None,
+) -> None:
+    """All three methods to play with: search pictures, check posts, find objects, and the three on one event.
+
+    Prints the address of a page for the browser and serves it until Ctrl-C. With --once it writes a report instead.
+    """
+    if query and not once:
+        raise typer.BadParameter("--query goes with --once: on the page, sentences are typed")
+    hush_libraries()
+    if not once:
+        from ..demo.app import launch
+        from ..demo.tools import Models
+
+        models = Models(fisvl=model, mttv=mttv, sat=sat, hidden=hidden)
+        launch(models, folder=pictures, host=host, port=port, language=language, device=device)
+        return
+    require_folder(out)
+    from ..demo.report import Tour, write_report
+
+    tour = Tour(
+        fisvl=model, mttv=mttv, sat=sat, hidden=hidden, pictures=pictures, queries=query or (), language=language,
+        device=device,
+    )  # fmt: skip
+    print(f"Look at: {from_here(write_report(tour, out).resolve())}")

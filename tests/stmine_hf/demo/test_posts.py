@@ -1,0 +1,108 @@
+"""The post checker: each figure is the model's own on the post without the part."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from helpers_mttv import tiny_mttv
+from PIL import Image
+
+from stmine_hf.demo import PostChecker, limits
+from stmine_hf.demo.posts import cells
+from stmine_hf.errors import StmineError
+
+TEXT = "fake news harbour! 这是一条假新闻"
+PICTURE = Image.effect_noise((61, 47), 90).convert("RGB")
+
+
+@pytest.fixture(scope="module")
+def checker() -> PostChecker:
+    return PostChecker(tiny_mttv(num_region_tokens=0))
+
+
+def probability(checker: PostChecker, text: str, picture: Image.Image | None, label: str) -> float:
+    """The plain way: one post through processor and model."""
+    shown = {} if picture is None else {"images": [picture]}
+    with torch.no_grad():
+        logits = checker.model(**checker.processor(text=[text], **shown)).logits[0]
+    return float(logits.softmax(-1)[checker.model.config.label2id[label]])
+
+
+def test_figures_are_those_of_the_post_without_the_part(checker):
+    check = checker.check(TEXT, PICTURE)
+    assert check.confidence == max(check.probabilities.values()) == check.probabilities[check.label]
+    assert sum(check.probabilities.values()) == pytest.approx(1)
+    assert check.confidence == pytest.approx(probability(checker, TEXT, PICTURE, check.label), abs=1e-5)
+    assert [TEXT[word.start : word.end] for word in check.words] == [word.word for word in check.words]
+    for word in check.words:
+        rest = TEXT[: word.start] + TEXT[word.end :]
+        assert word.without == pytest.approx(probability(checker, rest, PICTURE, check.label), abs=1e-5), word
+        odds = [math.log(share / (1 - share)) for share in (check.confidence, word.without)]
+        assert word.weight == pytest.approx(odds[0] - odds[1], abs=1e-3)
+    assert max(abs(word.weight) for word in check.words) > 1e-3
+    hidden = PICTURE.copy()
+    mean = tuple(int(value) for value in PICTURE.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0)))
+    hidden.paste(mean, check.regions[5].box)
+    assert check.regions[5].without == pytest.approx(probability(checker, TEXT, hidden, check.label), abs=1e-5)
+    without = (check.without_picture, check.without_text)
+    for part, (text, picture) in zip(without, ((TEXT, None), ("", PICTURE)), strict=True):
+        assert part is not None
+        expected = probability(checker, text, picture, "fake")
+        assert part.probabilities["fake"] == pytest.approx(expected, abs=1e-5)
+        assert part.label == max(part.probabilities, key=part.probabilities.__getitem__)
+
+
+def test_the_picture_comes_back_tinted(checker):
+    check = checker.check(TEXT, PICTURE)
+    assert check.picture is not None and check.picture.size == PICTURE.size
+    strongest = max(check.regions, key=lambda region: abs(region.weight))
+    changed = [
+        abs(before - after)
+        for before, after in zip(
+            PICTURE.crop(strongest.box).resize((1, 1), Image.Resampling.BOX).getpixel((0, 0)),
+            check.picture.crop(strongest.box).resize((1, 1), Image.Resampling.BOX).getpixel((0, 0)),
+            strict=True,
+        )
+    ]
+    assert max(changed) > 20
+
+
+def test_a_post_may_lack_text_or_picture(checker):
+    text, picture = checker.check(TEXT), checker.check("", PICTURE)
+    assert text.regions == [] and text.picture is text.without_picture is text.without_text is None and text.words
+    assert picture.words == [] and len(picture.regions) == 16 and picture.without_text is None
+
+
+def test_cells_cover_the_picture():
+    covered = Image.new("L", (61, 47))
+    for box in cells(covered.size):
+        covered.paste(covered.crop(box).point(lambda value: value + 1), box)
+    assert covered.getextrema() == (1, 1)
+    assert len(cells((3, 2))) == 16
+
+
+def test_a_tiny_picture_and_a_long_text_are_judged(checker):
+    long = "这是一条假新闻" * 20  # of more words than the model reads
+    check = checker.check(long, Image.new("RGB", (3, 2)))
+    assert check.unread and check.text.endswith(check.unread) and check.words[-1].end < len(long)
+    read = long[: check.words[-1].end]
+    rest = read[: check.words[0].start] + read[check.words[0].end :]  # nothing of the unread end moves up
+    assert check.words[0].without == pytest.approx(
+        probability(checker, rest, Image.new("RGB", (3, 2)), check.label), abs=1e-5
+    )
+
+
+def test_what_cannot_be_judged_is_told(checker, tmp_path):
+    with pytest.raises(StmineError, match="Nothing to judge"):
+        checker.check(" ")
+    with pytest.raises(StmineError, match=f"{limits.MAX_POST} are allowed"):
+        checker.check("x" * (limits.MAX_POST + 1))
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    with pytest.raises(StmineError, match="picture cannot be used"):
+        checker.check("text", tmp_path / "broken.jpg")
+    blind = PostChecker(tiny_mttv(vision_config=None, num_region_tokens=0))
+    assert blind.check("text").words
+    with pytest.raises(StmineError, match="leave the picture out"):
+        blind.check("text", PICTURE)
