@@ -24,7 +24,7 @@ from ..loading import load_sat
 from ..training.budget_sat import PUBLISHED_PARAMETERS, budget
 from ..training.evaluation_sat import evaluate_detection
 from ..training.reports import write_json
-from .model_repository import ModelRepository, outcome_of, portable_data, portable_settings, portable_start
+from .model_repository import ModelRepository, departures, outcome_of, portable_data, portable_settings, portable_start
 from .repository import read_json
 from .street_drawing import draw_street
 
@@ -35,6 +35,16 @@ SPLIT = "val"
 PICTURE = "pictures/found.jpg"
 THRESHOLD = 0.25  # of the boxes in the picture
 CAMOUFLAGE = (3, 0.3)  # seed and difficulty of the drawn picture of a model that does not know COCO's classes
+
+# Why a field of the config departs from NanoDet-m; the card lists every field that does.
+REASONS = {
+    "stem_channels": "SAT's budget",
+    "stage_channels": "SAT's budget",
+    "middle_channels": "SAT's budget; multiples of 16, which runtimes handle at once",
+    "head_channels": "SAT's budget",
+    "head_middle_channels": "SAT's budget",
+    "neck_channels": "SAT's budget",
+}
 
 # Data sets of which the project's own cards speak, and their ids on the Hub or, lacking one, names.
 SOURCES = {"coco_small": "detection-datasets/coco", "indiscernible": "indiscernible"}
@@ -160,7 +170,7 @@ class SatRepository(ModelRepository):
             "people": "person" in model.config.label2id,
         }
         if self.has_own_card():
-            results = read_json(self._results())
+            results, parent = read_json(self._results()), SatConfig.preset("nanodet-m")
             classes = [row for row in results["by_class"] if row["boxes"]]
             files = {name: self.folder / "results" / f"{name}.json" for name in self.comparable}
             facts |= {name: read_json(file) if file.is_file() else None for name, file in files.items()}
@@ -174,8 +184,9 @@ class SatRepository(ModelRepository):
                 "metrics": results["metrics"],
                 "classes": sorted(classes, key=lambda row: -1 if row["ap"] is None else row["ap"], reverse=True),
                 "rounds": self._rounds(),
-                "parent_config": SatConfig.preset("nanodet-m"),
-                "parent_budget": budget(SatConfig.preset("nanodet-m")),
+                "parent_config": parent,
+                "departures": departures(model.config, parent, REASONS, {"id2label", "label2id"}),
+                "parent_budget": budget(parent),
             }
         return facts
 
