@@ -10,6 +10,7 @@ import binascii
 import functools
 import io
 import logging
+from abc import ABCMeta
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
@@ -217,18 +218,26 @@ def picture_input(**options: Any) -> Any:
     Its value is the path of an uploaded file, or a PIL picture of which the header alone has been read. What cannot be
     used leaves again at once, with a message.
     """
-
-    def unopened(payload: Any) -> Any:
-        if payload is None:
-            return None
-        if payload.url and payload.url.startswith("data:"):
-            return picture_in(payload.url)
-        return payload.path
-
-    picture: Any = gr.Image(show_label=False, buttons=[], **options)
-    picture.preprocess = unopened  # of a class of its own, Gradio would write a .pyi file beside this one
-    picture.upload(if_usable, [picture], [picture], show_progress="hidden", **_AT_THE_MODELS)
+    picture = _PictureInput(show_label=False, buttons=[], **options)
+    picture.upload(for_visitors(if_usable), [picture], [picture], show_progress="hidden", **_AT_THE_MODELS)
     return picture
+
+
+def _unopened(_: Any, payload: Any) -> Any:
+    if payload is None:
+        return None
+    if payload.url and payload.url.startswith("data:"):
+        return picture_in(payload.url)
+    return payload.path
+
+
+# A gr.Image for the browser, too. Made past Gradio's metaclass, which would write a .pyi file beside this one.
+_PictureInput: Any = ABCMeta.__new__(
+    type(gr.Image),
+    "_PictureInput",
+    (gr.Image,),
+    {"preprocess": _unopened, "is_template": True, "__module__": __name__},
+)
 
 
 def if_usable(picture: Any) -> Any:

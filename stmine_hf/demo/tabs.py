@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -303,7 +304,10 @@ def objects_in_video(page: Page, tools: Tools, given: list[Any]) -> None:
     def detect(path: str | None, threshold: float, kind: str, language: str) -> tuple[Any, str]:
         if path is None:
             raise StmineError(say.OBJECTS_NO_VIDEO(language))
-        found = tools.objects(kind).find_in_video(path, threshold)
+        try:
+            found = tools.objects(kind).find_in_video(path, threshold)
+        except StmineError as error:  # by its name alone: where uploads lie is nobody's business
+            raise StmineError(str(error).replace(path, Path(path).name)) from None
         try:
             shown = served(found.video)
         finally:

@@ -102,7 +102,7 @@ def test_long_text_is_refused_by_the_server_too(served):
     assert told and "300 are allowed" in told[0]
 
 
-def test_first_look_on_a_telephone(served, tmp_path):
+def test_first_look_on_a_telephone(served, scenes, tmp_path):
     _, address = served
     with chromium() as browser, visit(browser, address, width=390, height=844) as page:
         page.locator("#heat img").wait_for()
@@ -114,6 +114,10 @@ def test_first_look_on_a_telephone(served, tmp_path):
         page.get_by_text(app_texts.SEARCH_MORE.en).click()
         page.locator("#like input[type=file]").set_input_files(text)
         page.get_by_text("The picture cannot be used").wait_for()
+        page.locator("#like input[type=file]").set_input_files(next(scenes.glob("*.jpg")))
+        page.locator("#like img").wait_for()
+        page.locator("#find-like").click()
+        page.get_by_text("The picture most like yours").wait_for()
         page.get_by_text("中文").click()
         for label in (app_texts.POSTS_TAB, app_texts.OBJECTS_TAB, app_texts.EVENT_TAB):
             page.get_by_role("tab", name=label.zh).click()
