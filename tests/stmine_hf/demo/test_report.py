@@ -39,6 +39,7 @@ def pictures(tmp_path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_tour_by_the_command_line(models, pictures, tmp_path, capsys):
     given = [word for name, folder in models.items() for word in (f"--{name}", folder)]
     queries = ["--query", "<i>planes</i>", "--query", str(pictures / "2.png")]
