@@ -33,6 +33,7 @@ TIMEOUT = 1800  # seconds for all blocks of a document; a machine with nothing e
 UNTRIED = {
     r"^pip install": "asks a package index",
     r"^hf download": "asks the Hub; the folder is there already",
+    r"^cp -r hub_cards/space": "is for the push after it, which needs the Hub",
     r"^make ": "makes an environment from a package index",
     r" -m pytest ": "is a part of these tests",
     r"^stmine detect camera": "needs a camera",
