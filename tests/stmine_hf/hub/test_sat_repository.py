@@ -222,7 +222,7 @@ def test_card_holds_nothing_unfilled_and_its_links_lead_somewhere(name, card, re
 def test_card_does_without_comparison_and_benchmark(run, data, name, tmp_path):
     SatRepository(tmp_path / name).pack(run, data_dir=data, progress=False)
     text = (tmp_path / name / "README.md").read_text(encoding="utf-8")
-    assert "## Speed" not in text and "| NanoDet-m" not in text and "Undefined" not in text
+    assert "## Speed" not in text and "| NanoDet-m," not in text and "Undefined" not in text
 
 
 def test_card_renders_again_from_its_folder_alone(card, repository):
