@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 import torch
 from deterministic import named_picture
@@ -119,8 +120,11 @@ def picture(name: str) -> Image.Image:
 def test_pixels_parity(parity, name):
     expected = load_file(FIXTURES / "visual.safetensors")
     pixels = MttvImageProcessor()(picture(name), return_tensors="pt")["pixel_values"][0]
-    parity("pixels, corner", (pixels[:, :6, :6] - expected[f"{name}/input.corner"]).abs().max(), 1e-6)
-    parity("pixels, mean", (pixels.mean(dim=(1, 2)) - expected[f"{name}/input.mean"]).abs().max(), 1e-6)
+    # The numbers come from Pillow 13; earlier ones round a quarter of one picture to the next of
+    # 256 levels, which is 0.0175 after normalisation.
+    corner, mean = (1e-6, 1e-6) if int(PIL.__version__.split(".")[0]) >= 13 else (0.0176, 1e-3)
+    parity("pixels, corner", (pixels[:, :6, :6] - expected[f"{name}/input.corner"]).abs().max(), corner)
+    parity("pixels, mean", (pixels.mean(dim=(1, 2)) - expected[f"{name}/input.mean"]).abs().max(), mean)
 
 
 @pytest.mark.parametrize("case", list(VISUAL["edge cases"]))

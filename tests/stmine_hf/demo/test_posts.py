@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from helpers_mttv import tiny_mttv
 from PIL import Image
 
 from stmine_hf.demo import PostChecker, limits
-from stmine_hf.demo.posts import cells
+from stmine_hf.demo.posts import MovedRegion, cells, tinted
 from stmine_hf.errors import StmineError
 
 TEXT = "fake news harbour! 这是一条假新闻"
-PICTURE = Image.effect_noise((61, 47), 90).convert("RGB")
+PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, size=(47, 61, 3), dtype=np.uint8))
 
 
 @pytest.fixture(scope="module")
@@ -56,17 +57,20 @@ def test_figures_are_those_of_the_post_without_the_part(checker):
 
 def test_the_picture_comes_back_tinted(checker):
     check = checker.check(TEXT, PICTURE)
-    assert check.picture is not None and check.picture.size == PICTURE.size
-    strongest = max(check.regions, key=lambda region: abs(region.weight))
-    changed = [
-        abs(before - after)
-        for before, after in zip(
-            PICTURE.crop(strongest.box).resize((1, 1), Image.Resampling.BOX).getpixel((0, 0)),
-            check.picture.crop(strongest.box).resize((1, 1), Image.Resampling.BOX).getpixel((0, 0)),
-            strict=True,
-        )
-    ]
-    assert max(changed) > 20
+    strongest = max(abs(part.weight) for part in (*check.words, *check.regions))
+    assert check.picture is not None
+    assert check.picture.tobytes() == tinted(PICTURE, check.regions, strongest).tobytes()
+
+
+def test_what_speaks_for_the_verdict_is_tinted_red_what_speaks_against_it_blue():
+    """As strongly as it speaks, measured by the most telling part of the post."""
+    grey = Image.new("RGB", (40, 10), (128, 128, 128))
+    boxes = [(left, 0, left + 10, 10) for left in (0, 10, 20, 30)]
+    regions = [MovedRegion(box, 0.5, weight) for box, weight in zip(boxes, (1.0, 0.5, -1.0, 0.0), strict=True)]
+    red, faint, blue, none = (tinted(grey, regions, 1.0).getpixel((left + 5, 5)) for left, *_ in boxes)
+    assert red[0] > 180 and red[2] < 90 and blue[2] > 150 and blue[0] < 90
+    assert 128 < faint[0] < red[0] and none == (128, 128, 128)
+    assert tinted(grey, regions, 2.0).getpixel((5, 5)) == faint
 
 
 def test_a_post_may_lack_text_or_picture(checker):
