@@ -106,7 +106,7 @@ def write_requirements(folder: Path, *extra: str) -> None:
     floors = {}
     for line in metadata.requires(_DISTRIBUTION) or ():
         requirement = Requirement(line)
-        floors[requirement.name] = f"{requirement.name}{requirement.specifier}"
+        floors.setdefault(requirement.name, f"{requirement.name}{requirement.specifier}")  # what extras ask comes last
     wanted = ("torch", "torchvision", "transformers", "pillow", *extra)
     (folder / "requirements.txt").write_text("".join(f"{floors[name]}\n" for name in wanted), encoding="utf-8")
 
