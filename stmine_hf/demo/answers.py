@@ -59,8 +59,8 @@ def _words(check: PostCheck, language: str) -> str:
     if check.unread:
         parts.append(f' <span class="quiet">{escape(check.unread)} ({say.POSTS_UNREAD(language)})</span>')
     legend = (
-        f'<i style="background: rgba({_FOR}, .6)"></i>{say.POSTS_LEGEND(language)}'
-        f'<i style="background: rgba({_AGAINST}, .6)"></i>{say.POSTS_AGAINST(language)}'
+        f'<span><i style="background: rgba({_FOR}, .6)"></i>{say.POSTS_LEGEND(language)}</span> '
+        f'<span><i style="background: rgba({_AGAINST}, .6)"></i>{say.POSTS_AGAINST(language)}</span>'
     )
     return (
         f"<h3>{say.POSTS_WORDS(language)}<small class='legend'>{legend}</small></h3>"

@@ -41,19 +41,24 @@ SEARCH_INTRO = Text(
     "The pictures that fit your sentence best come first. Choose one to see which parts of it match your words.",
     "最符合描述的卫星图片排在最前。点其中一张，看看图中哪些部分与文字相符。",
 )
-SEARCH_SENTENCE = Text("Describe the place", "描述地点（英文）")
-SEARCH_HINT = Text("for example: a river between green trees", "这个模型只懂英文，例如：a river between green trees")
+SEARCH_SENTENCE = Text("Describe the place", "描述地点")
+SEARCH_HINT = Text(
+    "for example: a river between green trees", "例如：机场、河边的树林，或英文 a river between green trees"
+)
+SEARCH_READ = Text("The model reads English: “{sentence}”", "模型只懂英文，检索词：“{sentence}”")
+SEARCH_UNREAD = Text(
+    "The model reads English; of Chinese only words for kinds of places, such as that for an airport.",
+    "模型只懂英文；中文只认得机场、港口、河流这类地点词。",
+)
 SEARCH_GO = Text("Search", "搜索")
 SEARCH_EMPTY = Text("Describe the place first, or choose an example.", "请先描述地点，或者点一个例子。")
 SEARCH_HITS = Text("Best matches (similarity)", "最匹配的图片（相似度）")
-SEARCH_HEAT = Text("Where the words match", "文字与图片相符的地方")
+SEARCH_HEAT = Text("A closer look", "仔细看")
 SEARCH_LEGEND = Text(
     "Orange: matches the words. Grey: does not. {name}, similarity {score:.2f}",
     "橙色：与文字相符；灰色：不相符。{name}，相似度 {score:.2f}",
 )
-SEARCH_LIKE_LEGEND = Text(
-    "The picture most like yours: {name}, similarity {score:.2f}", "与您的图片最像的一张：{name}，相似度 {score:.2f}"
-)
+SEARCH_LIKE_LEGEND = Text("{name}, similarity to your picture {score:.2f}", "{name}，与您的图片相似度 {score:.2f}")
 SEARCH_MORE = Text("Search by a picture, or in your own pictures", "以图搜图，或在您自己的图片中搜索")
 SEARCH_PICTURE = Text("A picture to find similar ones", "上传一张图片，找相似的")
 SEARCH_LIKE = Text("Find similar", "找相似的图片")
@@ -153,5 +158,7 @@ EVENT_FIRST = Text("1 · Does it read like a rumour?", "1 · 像谣言吗？")
 EVENT_SECOND = Text("2 · What does its picture show?", "2 · 配图里有什么？")
 EVENT_THIRD = Text("3 · Such places from above", "3 · 这样的地方从空中看")
 EVENT_NO_PICTURE = Text("The post has no picture.", "这条帖子没有配图。")
-EVENT_HEAT = Text("Orange: where the words match.", "橙色：与文字相符的地方。")
+EVENT_HEAT = Text(
+    "Searched for as “{sentence}”. Orange: where the words match.", "检索词：“{sentence}”。橙色：与文字相符的地方。"
+)
 EVENT_NO_TEXT = Text("Write the text of the post first, or choose an example.", "请先输入帖子文字，或者点一个例子。")

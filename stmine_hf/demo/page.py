@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 Work = Callable[..., Any]
 Job = tuple[Work, list[Any], list[Any], list[Any]]  # work, inputs, outputs, and those of them that show it is busy
 _AT_THE_MODELS: dict[str, Any] = {"concurrency_id": "models", "api_visibility": "private"}
+_QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 # Fonts of the visitor's own computer: no page of this demo asks another server for anything.
 THEME = gr.themes.Soft(
@@ -52,7 +53,7 @@ THEME = gr.themes.Soft(
 )
 # Of the page's frame, which Gradio keeps its `css` from: centred, and on a telephone no wider than the screen.
 HEAD = """<style>
-.gradio-container { max-width: 1080px !important; margin: 0 auto !important; }
+.gradio-container { width: 100%; max-width: 1080px !important; margin: 0 auto !important; }
 @media (max-width: 640px) {
   .gradio-container .app { padding: 8px !important; }
   .gradio-container .halves { flex-direction: column; }
@@ -81,6 +82,7 @@ CSS = """
 .words { line-height: 2; font-size: 1.05rem; overflow-wrap: anywhere; }
 .words span { padding: .12rem .1rem; border-radius: 4px; }
 .legend { font-weight: normal; }
+.legend span { white-space: nowrap; }
 .legend i { display: inline-block; width: .8em; height: .8em; border-radius: 3px; margin: 0 .3em 0 .8em; }
 .bars { display: grid; grid-template-columns: minmax(6.5rem, auto) 1fr 3.2rem; gap: .35rem .6rem;
   align-items: center; }
@@ -92,10 +94,12 @@ CSS = """
 #sentence textarea { border: 1px solid var(--border-color-primary); }
 .grid-wrap { min-height: 0 !important; }
 #drawn .grid-container { grid-template-columns: repeat(4, minmax(0, 1fr)) !important; }
+#hits .grid-container, #ground .grid-container { grid-template-columns: repeat(3, minmax(0, 1fr)) !important; }
 img { max-width: 100%; }
 @media (max-width: 640px) {
   #top { flex-direction: column; align-items: flex-start; }
   #top h1 { font-size: 1.3rem; }
+  #language { flex-basis: auto !important; }  /* in a column it would be a height */
   .tab-container button { padding: 0 .5rem !important; font-size: .9rem; }
 }
 """
@@ -134,10 +138,10 @@ class Page:
             self._texts.append(texts)
         return component
 
-    def heading(self, text: Text) -> None:
+    def heading(self, text: Text) -> Any:
         """Above a picture, where a label on it would hide a corner."""
         said = Text(*(f"<h3>{escape(text(one))}</h3>" for one in ("en", "zh")))
-        self.put(gr.HTML, value=said, padding=False, elem_classes="heading")
+        return self.put(gr.HTML, value=said, padding=False, elem_classes="heading")
 
     def intro(self, title: Text, intro: Text) -> None:
         said = Text(*(f"<h2>{escape(title(one))}</h2><p>{escape(intro(one))}</p>" for one in ("en", "zh")))
@@ -157,6 +161,10 @@ class Page:
             busy: the outputs that show that something is going on.
         """
         gr.on(triggers, for_visitors(work), inputs, outputs, show_progress_on=busy, **_AT_THE_MODELS)
+
+    def at_once(self, trigger: Any, work: Work, inputs: list[Any], outputs: list[Any]) -> None:
+        """Lets a visitor's key start quick work that needs no model."""
+        trigger(for_visitors(work), inputs, outputs, **_QUICK)
 
     def on_stream(self, camera: Any, work: Work, inputs: list[Any], outputs: list[Any]) -> None:
         """Lets each picture of a camera start some work, for a minute at most. One visitor's camera at a time."""
@@ -194,11 +202,10 @@ class Page:
                 gr.update(**{name: spoken(value, language) for name, value in texts.items()}) for texts in self._texts
             ]
 
-        quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-        self.language.change(for_visitors(translated), [self.language], self._spoken, **quick)
+        self.language.change(for_visitors(translated), [self.language], self._spoken, **_QUICK)
         for work, inputs, outputs, _ in self._translated:
-            self.language.change(for_visitors(work), inputs, outputs, **quick)
-        greeted = app.load(for_visitors(preferred), None, [self.language], **quick)
+            self.language.change(for_visitors(work), inputs, outputs, **_QUICK)
+        greeted = app.load(for_visitors(preferred), None, [self.language], **_QUICK)
         for work, inputs, outputs, busy in self._first:
             greeted.then(for_visitors(work), inputs, outputs, show_progress_on=busy, **_AT_THE_MODELS)
 

@@ -137,7 +137,9 @@ class PictureSearch:
         folder.mkdir()
         for number, file in enumerate(files):
             limits.require_file_size(Path(file), limits.MAX_FILE_BYTES)
-            shutil.copyfile(file, folder / f"{number:03d}-{Path(file).name}")
+            own = folder / f"{number:03d}"  # two files may have one name
+            own.mkdir()
+            shutil.copyfile(file, own / Path(file).name)
         return folder
 
 

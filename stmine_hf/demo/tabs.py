@@ -16,6 +16,7 @@ from . import app_texts as say
 from .event import Event
 from .objects import THRESHOLD, FoundObjects
 from .page import Page, picture_input, served
+from .places import place_in
 from .posts import PostCheck
 from .searching import Match, PictureSearch
 from .tools import EVERYDAY, HIDDEN, Tools
@@ -81,25 +82,33 @@ def search_tab(page: Page, tools: Tools) -> None:
                     open_folder = page.put(gr.Button, value=say.SEARCH_OPEN, elem_id="open-folder")
 
     found: Any = gr.State([])  # list[Match]
-    asked: Any = gr.State("")  # the sentence, or "" after a search by a picture
+    asked: Any = gr.State("")  # the sentence as it was written, or "" after a search by a picture
+    seen: Any = gr.State(None)  # Match that is looked at closer
     own: Any = gr.State(None, time_to_live=_KEPT)  # PictureSearch
 
-    def explained(match: Match, sentence: str, language: str) -> tuple[Any, str]:
-        if not sentence:
-            return match.picture, answers.note(say.SEARCH_LIKE_LEGEND(language, name=match.name, score=match.score))
-        text = say.SEARCH_LEGEND(language, name=match.name, score=match.score)
-        return tools.search.heat_map(match, sentence), answers.note(text)
+    def explained(match: Match, sentence: str, language: str) -> tuple[Any, ...]:
+        picture = tools.search.heat_map(match, place_in(sentence)) if sentence else match.picture
+        return match, picture, told(match, sentence, language)
+
+    def told(match: Match, sentence: str, language: str) -> str:
+        legend, read = say.SEARCH_LEGEND if sentence else say.SEARCH_LIKE_LEGEND, place_in(sentence)
+        text = answers.note(legend(language, name=match.name, score=match.score))
+        return text if read == sentence else text + answers.note(say.SEARCH_READ(language, sentence=read))
 
     def shown(matches: list[Match], sentence: str, language: str) -> tuple[Any, ...]:
         if not matches:
-            return [], matches, sentence, None, ""
+            return [], matches, sentence, None, None, ""
         pictures = [(match.picture, f"{match.rank} · {match.score:.2f}") for match in matches]
-        return gr.Gallery(pictures, selected_index=0), matches, sentence, *explained(matches[0], sentence, language)
+        gallery = gr.Gallery(pictures, selected_index=0)
+        return gallery, matches, sentence, *explained(matches[0], sentence, language)
 
     def find(sentence: str, search: PictureSearch | None, language: str) -> tuple[Any, ...]:
-        if not sentence.strip():
+        sentence = limits.checked_text(sentence, limits.MAX_SENTENCE)
+        if not sentence:
             raise StmineError(say.SEARCH_EMPTY(language))
-        return shown((search or tools.search).search(sentence, TOP), sentence, language)
+        if not (read := place_in(sentence)):
+            raise StmineError(say.SEARCH_UNREAD(language))
+        return shown((search or tools.search).search(read, TOP), sentence, language)
 
     def find_sample(number: int, search: PictureSearch | None, language: str) -> tuple[Any, ...]:
         sentence = samples.SENTENCES["en"][number]
@@ -110,17 +119,19 @@ def search_tab(page: Page, tools: Tools) -> None:
             raise StmineError(say.SEARCH_NO_PICTURE(language))
         return shown((search or tools.search).search(limits.checked_picture(picture), TOP), "", language)
 
-    def explain(matches: list[Match], sentence: str, language: str, choice: gr.SelectData) -> tuple[Any, str]:
+    def explain(matches: list[Match], sentence: str, language: str, choice: gr.SelectData) -> tuple[Any, ...]:
         return explained(matches[choice.index], sentence, language)
+
+    def say_again(match: Match | None, sentence: str, search: PictureSearch | None, language: str) -> tuple[Any, ...]:
+        if match is None:
+            return gr.skip(), gr.skip()
+        return told(match, sentence, language), whereabouts(search, language)
 
     def search_uploads(files: list[str] | None, sentence: str, language: str) -> tuple[Any, ...]:
         if not files:
             return None, whereabouts(None, language), *found_in(None, sentence, language)
         search = PictureSearch(tools.search.loaded, files)
-        said, skipped = whereabouts(search, language), len(files) - len(search)
-        if skipped:
-            said += answers.note(say.SEARCH_SKIPPED(language, count=skipped))
-        return search, said, *found_in(search, sentence, language)
+        return search, whereabouts(search, language), *found_in(search, sentence, language)
 
     def search_folder(path: str, sentence: str, language: str) -> tuple[Any, ...]:
         search = PictureSearch(tools.search.loaded, path.strip() or ".", within=tools.folder)
@@ -128,11 +139,12 @@ def search_tab(page: Page, tools: Tools) -> None:
 
     def found_in(search: PictureSearch | None, sentence: str, language: str) -> tuple[Any, ...]:
         """The sentence at once among other pictures; nothing yet if there is none."""
-        return find(sentence, search, language) if sentence.strip() else shown([], "", language)
+        return find(sentence, search, language) if place_in(sentence.strip()) else shown([], "", language)
 
     def whereabouts(search: PictureSearch | None, language: str) -> str:
         if search is not None:
-            return answers.note(say.SEARCH_IN(language, count=len(search)))
+            skipped = answers.note(say.SEARCH_SKIPPED(language, count=len(search.skipped))) if search.skipped else ""
+            return answers.note(say.SEARCH_IN(language, count=len(search))) + skipped
         if tools.folder is not None:
             return answers.note(say.SEARCH_IN_FOLDER(language, count=len(tools.search), folder=tools.folder.name))
         return answers.note(say.SEARCH_IN_SAMPLES(language, count=len(tools.search)))
@@ -140,16 +152,17 @@ def search_tab(page: Page, tools: Tools) -> None:
     def first(language: str) -> tuple[Any, ...]:
         return *shown(tools.found_first(), samples.SENTENCES["en"][0], language), whereabouts(None, language)
 
-    results = [hits, found, asked, heat, legend]
+    results = [hits, found, asked, seen, heat, legend]
     page.on([go.click, sentence.submit], find, [sentence, own, page.language], results, busy=[hits])
     for number, chip in enumerate(chips):
         page.on([chip.click], partial(find_sample, number), [own, page.language], [sentence, *results], busy=[hits])
     page.on([alike.click], find_like, [picture, own, page.language], results, busy=[hits])
-    page.on([hits.select], explain, [found, asked, page.language], [heat, legend], busy=[heat])
+    page.on([hits.select], explain, [found, asked, page.language], [seen, heat, legend], busy=[heat])
     moved = [own, where, *results]
     page.on([uploads.change], search_uploads, [uploads, sentence, page.language], moved, busy=[hits])
     if tools.subfolders:
         page.on([open_folder.click], search_folder, [folder, sentence, page.language], moved, busy=[hits])
+    page.on_new_language(say_again, [seen, asked, own, page.language], [legend, where])
     page.on_first_sight(first, [page.language], [*results, where], busy=[hits])
 
 
@@ -158,11 +171,11 @@ def posts_tab(page: Page, tools: Tools) -> None:
     page.intro(say.POSTS_TITLE, say.POSTS_INTRO)
     with gr.Row(elem_classes="halves"):
         with gr.Column(min_width=300):
-            text, picture, meaning, chips = post_form(page, "post")
+            text, picture, meaning, chips = post_form(page, tools, "post")
             go = page.put(gr.Button, value=say.POSTS_GO, variant="primary", elem_id="post-go")
         with gr.Column(min_width=300):
             answer = gr.HTML(padding=False, elem_id="verdict")
-            page.heading(say.POSTS_REGIONS)
+            above_regions = page.heading(say.POSTS_REGIONS)
             regions = gr.Image(interactive=False, show_label=False, height=260, buttons=[], elem_id="regions")
             word = page.put(gr.Dropdown, label=say.POSTS_LEAVE_OUT, choices=[], elem_id="leave-out")
             without = gr.HTML(padding=False, elem_id="without")
@@ -174,6 +187,7 @@ def posts_tab(page: Page, tools: Tools) -> None:
         return (
             check,
             answers.explanation(check, language),
+            gr.HTML(visible=check.picture is not None),
             gr.Image(check.picture, visible=check.picture is not None),
             gr.Dropdown(choices=words, value=None, visible=bool(words)),
             "",
@@ -192,16 +206,17 @@ def posts_tab(page: Page, tools: Tools) -> None:
             return ""
         return answers.left_out(check, number, language)
 
-    form, results = [text, picture, meaning], [checked, answer, regions, word, without]
+    def say_again(check: PostCheck | None, number: int | None, language: str) -> tuple[Any, ...]:
+        if check is None:
+            return gr.skip(), gr.skip()
+        return answers.explanation(check, language), leave_out(check, number, language)
+
+    form, results = [text, picture, meaning], [checked, answer, above_regions, regions, word, without]
     page.on([go.click], check, [text, picture, page.language], results, busy=[answer])
     for number, chip in enumerate(chips):
         page.on([chip.click], partial(check_sample, number), [page.language], [*form, *results], busy=[answer])
     page.on([word.input], leave_out, [checked, word, page.language], [without], busy=[without])
-    page.on_new_language(
-        lambda check, language: answers.explanation(check, language) if check else "",
-        [checked, page.language],
-        [answer],
-    )
+    page.on_new_language(say_again, [checked, word, page.language], [answer, without])
     page.on_first_sight(partial(check_sample, FIRST_POST), [page.language], [*form, *results], busy=[answer])
 
 
@@ -254,17 +269,22 @@ def objects_in_picture(page: Page, tools: Tools, given: list[Any]) -> None:
             boxes = gr.Image(interactive=False, show_label=False, buttons=[], elem_id="boxes")
             counts = gr.HTML(padding=False, elem_id="counts")
 
-    def shown(found: FoundObjects, language: str) -> tuple[Any, str]:
-        return found.picture, answers.counts(found.counts, say.OBJECTS_NOTHING(language))
+    counted: Any = gr.State(None)  # dict[str, int]
 
-    def detect(picture: Any, threshold: float, kind: str, language: str) -> tuple[Any, str]:
+    def shown(found: FoundObjects, language: str) -> tuple[Any, ...]:
+        return found.picture, found.counts, answers.counts(found.counts, say.OBJECTS_NOTHING(language))
+
+    def say_again(found: dict[str, int] | None, language: str) -> Any:
+        return gr.skip() if found is None else answers.counts(found, say.OBJECTS_NOTHING(language))
+
+    def detect(picture: Any, threshold: float, kind: str, language: str) -> tuple[Any, ...]:
         if picture is None:
             raise StmineError(say.OBJECTS_NO_PICTURE(language))
         return shown(tools.objects(kind).find(picture, threshold), language)
 
-    def detect_again(picture: Any, threshold: float, kind: str, language: str) -> tuple[Any, Any]:
+    def detect_again(picture: Any, threshold: float, kind: str, language: str) -> tuple[Any, ...]:
         """Unless there is no picture yet."""
-        return (gr.skip(), gr.skip()) if picture is None else detect(picture, threshold, kind, language)
+        return (gr.skip(),) * 3 if picture is None else detect(picture, threshold, kind, language)
 
     def detect_sample(threshold: float, language: str, choice: gr.SelectData) -> tuple[Any, ...]:
         drawn, kind = tools.sample_pictures()[choice.index]
@@ -275,7 +295,8 @@ def objects_in_picture(page: Page, tools: Tools, given: list[Any]) -> None:
         return pictures, pictures[0], *shown(tools.spotted(0, THRESHOLD), language)
 
     threshold, kind, language = given
-    results = [boxes, counts]
+    results = [boxes, counted, counts]
+    page.on_new_language(say_again, [counted, language], [counts])
     page.on([go.click], detect, [picture, *given], results, busy=[boxes])
     page.on([threshold.release, kind.input, picture.upload], detect_again, [picture, *given], results, busy=[boxes])
     page.on([gallery.select], detect_sample, [threshold, language], [picture, kind, *results], busy=[boxes])
@@ -345,7 +366,7 @@ def event_tab(page: Page, tools: Tools) -> None:
     page.intro(say.EVENT_TITLE, say.EVENT_INTRO)
     with gr.Row(elem_classes="halves"):
         with gr.Column(min_width=300):
-            text, picture, meaning, chips = post_form(page, "event")
+            text, picture, meaning, chips = post_form(page, tools, "event")
             place = page.put(gr.Textbox, label=say.EVENT_PLACE, max_length=limits.MAX_SENTENCE, elem_id="place")
             go = page.put(gr.Button, value=say.EVENT_GO, variant="primary", elem_id="event-go")
         with gr.Column(min_width=300):
@@ -361,19 +382,26 @@ def event_tab(page: Page, tools: Tools) -> None:
     )  # fmt: skip
     legend = gr.HTML(padding=False)
 
+    looked: Any = gr.State(None)  # Event
+
     def shown(event: Event, language: str) -> tuple[Any, ...]:
-        nothing = say.OBJECTS_NOTHING(language) if event.objects else say.EVENT_NO_PICTURE(language)
+        boxed = gr.Image(event.objects.picture if event.objects else None, visible=event.objects is not None)
         pictures = [
             (heat, f"{match.rank} · {match.score:.2f}")
             for match, heat in zip(event.matches, event.heat_maps, strict=True)
         ]
+        return event, boxed, pictures, *told(event, language)
+
+    def told(event: Event, language: str) -> tuple[str, str, str]:
+        nothing = say.OBJECTS_NOTHING(language) if event.objects else say.EVENT_NO_PICTURE(language)
         return (
             answers.verdict(event.check, language),
-            gr.Image(event.objects.picture if event.objects else None, visible=event.objects is not None),
             answers.counts(event.objects.counts if event.objects else {}, nothing),
-            pictures,
-            answers.note(say.EVENT_HEAT(language)),
+            answers.note(say.EVENT_HEAT(language, sentence=event.sentence)),
         )
+
+    def say_again(event: Event | None, language: str) -> tuple[Any, ...]:
+        return (gr.skip(),) * 3 if event is None else told(event, language)
 
     def look(text: str, picture: Any, place: str, language: str) -> tuple[Any, ...]:
         if not text.strip():
@@ -387,7 +415,9 @@ def event_tab(page: Page, tools: Tools) -> None:
             *shown(tools.looked_into(number), language),
         )
 
-    form, results = [text, picture, meaning, place], [verdict, boxes, counts, ground, legend]
+    words = [verdict, counts, legend]
+    form, results = [text, picture, meaning, place], [looked, boxes, ground, *words]
+    page.on_new_language(say_again, [looked, page.language], words)
     page.on([go.click], look, [text, picture, place, page.language], results, busy=[verdict, ground])
     for number, chip in enumerate(chips):
         page.on(
@@ -398,7 +428,7 @@ def event_tab(page: Page, tools: Tools) -> None:
     )
 
 
-def post_form(page: Page, name: str) -> tuple[Any, ...]:
+def post_form(page: Page, tools: Tools, name: str) -> tuple[Any, ...]:
     """Where a post is written: its text, picture and meaning in English, and the examples' buttons."""
     chips = page.chips(say.POSTS_SAMPLES)
     text = page.put(
@@ -407,11 +437,19 @@ def post_form(page: Page, name: str) -> tuple[Any, ...]:
     meaning = gr.HTML(padding=False)
     page.heading(say.POSTS_PICTURE)
     picture = picture_input(sources=["upload", "clipboard"], height=220, elem_id=f"{name}-picture")
+    inputs = [text, page.language]
+    page.at_once(text.change, partial(meaning_of, tools), inputs, [meaning])
+    page.on_new_language(partial(meaning_of, tools), inputs, [meaning])
     return text, picture, meaning, chips
 
 
 def filled(tools: Tools, number: int, language: str) -> tuple[str, Image.Image, str]:
     """Text, picture and meaning of a drawn post."""
     post = tools.sample_posts()[number]
-    meaning = "" if language == "zh" else answers.note(say.POSTS_MEANING(language, meaning=post.meaning))
-    return post.text, post.picture, meaning
+    return post.text, post.picture, meaning_of(tools, post.text, language)
+
+
+def meaning_of(tools: Tools, text: str, language: str) -> str:
+    """A drawn post in English; nothing of any other text, nor for those who read Chinese."""
+    meanings = {} if language == "zh" else {post.text: post.meaning for post in tools.sample_posts()}
+    return answers.note(say.POSTS_MEANING(language, meaning=meanings[text])) if text in meanings else ""

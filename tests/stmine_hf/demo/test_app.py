@@ -117,7 +117,8 @@ def test_first_look_on_a_telephone(served, scenes, tmp_path):
         page.locator("#like input[type=file]").set_input_files(next(scenes.glob("*.jpg")))
         page.locator("#like img").wait_for()
         page.locator("#find-like").click()
-        page.get_by_text("The picture most like yours").wait_for()
+        page.get_by_text("similarity to your picture").wait_for()
+        assert page.locator("#top").bounding_box()["height"] < 200  # no gap above the tabs
         page.get_by_text("中文").click()
         for label in (app_texts.POSTS_TAB, app_texts.OBJECTS_TAB, app_texts.EVENT_TAB):
             page.get_by_role("tab", name=label.zh).click()

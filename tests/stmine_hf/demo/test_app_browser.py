@@ -90,8 +90,22 @@ def test_search_by_a_picture_and_in_pictures_of_ones_own(page, tmp_path):
     upload(page, "#like", files[1])
     page.locator("#like img").wait_for()
     page.locator("#find-like").click()
-    page.get_by_text("most like yours: 001-my_port.png").wait_for()
+    page.get_by_text("my_port.png, similarity to your picture").wait_for()
     keep(page, "search_own", tmp_path)
+    page.get_by_text("中文").click()
+    page.get_by_text("my_port.png，与您的图片相似度").wait_for()  # noqa: RUF001
+    page.get_by_text(say.SEARCH_IN("zh", count=4)).wait_for()
+
+
+def test_search_in_chinese_reads_its_place_words(page):
+    heat = source(page, "#heat")
+    page.locator("#sentence textarea").fill("机场上的红色屋顶")
+    page.locator("#search").click()
+    page.locator("#heat-legend").get_by_text(say.SEARCH_READ.en.format(sentence="an airport with planes")).wait_for()
+    assert source(page, "#heat") != heat
+    page.locator("#sentence textarea").fill("人工智能")
+    page.locator("#search").click()
+    page.get_by_text(say.SEARCH_UNREAD.en).wait_for()
 
 
 def test_what_is_no_search_is_told(page, tmp_path):
@@ -122,6 +136,8 @@ def test_post_gets_a_verdict_with_reasons(page, tmp_path):
     keep(page, "post", tmp_path)
     page.get_by_text("中文").click()
     page.locator("#verdict").get_by_text(say.POSTS_LABELS["fake"].zh).first.wait_for()
+    page.locator("#without").get_by_text(say.POSTS_WITHOUT_WORD.zh[:2]).wait_for()
+    page.get_by_text("In English: Urgent!").locator("visible=true").wait_for(state="detached")
     keep(page, "post_zh", tmp_path)
 
 
@@ -130,12 +146,16 @@ def test_own_post_without_a_picture_and_an_empty_one(page, tmp_path):
     page.locator("#regions img").wait_for()
     page.locator("#post-picture").get_by_label("Remove Image").click()
     page.locator("#post-text textarea").fill("")
+    page.get_by_text("In English: Roads").locator("visible=true").wait_for(
+        state="detached"
+    )  # says nothing of this text
     page.locator("#post-go").click()
     page.get_by_text(say.POSTS_EMPTY.en).wait_for()
     page.locator("#post-text textarea").fill("<b>记者</b>从市交通局获悉")
     page.locator("#post-go").click()
     page.locator("#verdict .words").get_by_text("<b>").first.wait_for()  # shown as it was written
     assert page.locator("#verdict .words b").count() == 0
+    page.get_by_role("heading", name=say.POSTS_REGIONS.en).wait_for(state="hidden")  # there is no picture
     keep(page, "post_text_alone", tmp_path)
 
 
@@ -195,6 +215,9 @@ def test_event_is_looked_at_by_all_three(page, tmp_path):
     page.locator("#event-go").click()
     wait_for_another(page, "#ground", before)
     assert say.POSTS_LABELS["real"].en in page.locator("#event-verdict").inner_text()
+    page.get_by_text("中文").click()
+    page.locator("#event-verdict").get_by_text(say.POSTS_LABELS["real"].zh).wait_for()
+    keep(page, "event_zh", tmp_path)
 
 
 def test_browser_that_prefers_chinese_gets_it(browser, address, tmp_path):
@@ -202,3 +225,24 @@ def test_browser_that_prefers_chinese_gets_it(browser, address, tmp_path):
         page.get_by_role("tab", name=say.SEARCH_TAB.zh).wait_for()
         page.locator("#heat img").wait_for()
         keep(page, "telephone_zh", tmp_path)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("width", [390, 320])
+def test_every_tab_fits_a_telephone(browser, address, tmp_path, language, width):
+    with visit(browser, address, width=width, height=844, language={"en": "en-GB", "zh": "zh-CN"}[language]) as page:
+        page.get_by_role("tab", name=say.SEARCH_TAB(language)).wait_for()
+        page.locator("#heat img").wait_for()
+        assert page.locator("#top").bounding_box()["height"] < 200  # no gap above the tabs
+        for tab, answer in (
+            (say.SEARCH_TAB, "#heat img"),
+            (say.POSTS_TAB, "#regions img"),
+            (say.OBJECTS_TAB, "#boxes img"),
+            (say.OBJECTS_IN_VIDEO, "#clip"),
+            (say.OBJECTS_IN_CAMERA, "#camera"),
+            (say.EVENT_TAB, "#ground img >> nth=2"),
+        ):
+            page.get_by_role("tab", name=tab(language)).click()
+            page.locator(answer).wait_for()
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, tab.en
+            keep(page, f"telephone_{language}_{width}_{tab.en.lower().replace(' ', '_')}", tmp_path)
