@@ -32,6 +32,7 @@ from .checkpoints import UNFINISHED, free_space, is_write_failure, last_checkpoi
 from .ema import WeightEma
 from .interruption import Interrupted, StopSignals, leaving_signals_to_parent
 from .parameters import freeze_batchnorm, freeze_by_name, parameter_groups, train_only
+from .recomputing import prepare_recomputing
 from .streamed import Streamed
 
 logger = logging.getLogger(__name__)
@@ -101,6 +102,8 @@ class ZooTrainer(Trainer):
         self._signals = StopSignals()
         self._stopping: int | None = None  # the signal that the run is being left for
         self.add_callback(_EachStep(self))
+        if isinstance(model, PreTrainedModel):
+            prepare_recomputing(model, self.recomputed())
 
     # ---- what a method says ----
 
@@ -115,6 +118,10 @@ class ZooTrainer(Trainer):
     def lr_multipliers(self) -> dict[str, float]:
         """Prefix of a parameter's name to multiplier of its learning rate; "" is the rest."""
         return {"": 1.0}
+
+    def recomputed(self) -> list[nn.Module]:
+        """Blocks that `gradient_checkpointing` computes twice, beside the layers of transformers' encoders."""
+        return []
 
     def freeze(self, model: nn.Module, args: ZooTrainingArguments) -> list[nn.Module]:
         """Freeze what `args` says; returns the batch norms to keep in eval mode."""

@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..errors import StmineError
+from ..modeling.sat.modeling_sat import SatHeadLevel, SatShuffleBlock
 from .arguments_sat import SatTrainingArguments
 from .evaluation_sat import DetectionReport, evaluate_detection
 from .parameters import freeze_by_name, layer_multipliers
@@ -23,6 +24,7 @@ class SatTrainer(ZooTrainer):
     """
 
     args: SatTrainingArguments
+    network: Any
     parts = {"backbone": ["sat.backbone."], "neck": ["sat.neck."]}  # noqa: RUF012
     lr_scheduler: Any
 
@@ -41,6 +43,10 @@ class SatTrainer(ZooTrainer):
             "": 1.0,
             **layer_multipliers(self.network, "sat.backbone.", args.layer_lr_decay, args.backbone_lr_mult),
         }
+
+    def recomputed(self) -> list[nn.Module]:
+        stem = self.network.sat.backbone.stem
+        return [stem, *(m for m in self.network.modules() if isinstance(m, (SatShuffleBlock, SatHeadLevel)))]
 
     def freeze(self, model: nn.Module, args: Any) -> list[nn.Module]:
         """Freeze what `args` says; returns the batch norms to keep in eval mode.
