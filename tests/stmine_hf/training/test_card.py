@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 
 import pytest
 from helpers_adapters import adapter_trainer, save_base
@@ -150,3 +151,47 @@ def test_a_script_pushes_its_best_weights_whole(tmp_path, hub):
     )
     assert "hf_secret" not in (tmp_path / "run" / "config.yaml").read_text()
     AutoModel.from_pretrained(best, trust_remote_code=True)
+
+
+PUSHED = """
+import sys
+from pathlib import Path
+
+import torch
+from helpers_adapters import LOADERS, adapter_trainer, answers, save_base
+from transformers import AutoModel, AutoModelForObjectDetection, AutoModelForSequenceClassification
+
+from stmine_hf.hub.push import push
+from stmine_hf.training.publishing import publish_best
+
+AUTO = {"fisvl": AutoModel, "mttv": AutoModelForSequenceClassification, "sat": AutoModelForObjectDetection}
+method, folder = sys.argv[1], Path(sys.argv[2])
+push(save_base(method, folder / "base"), "stmine-hf/base", "model")
+names = {"push_to_hub": True, "hub_model_id": "stmine-hf/adapter"}
+run = adapter_trainer(method, "stmine-hf/base", folder / "run", **names)
+run.train()
+run.keep_last()
+publish_best(folder / "run" / "best", run.args)
+expected = answers(run.network, run.processor)
+by_auto = AUTO[method].from_pretrained("stmine-hf/adapter", trust_remote_code=True)
+torch.testing.assert_close(answers(by_auto, run.processor), expected, atol=1e-5, rtol=1e-4)
+model, processor = LOADERS[method]("stmine-hf/adapter")
+torch.testing.assert_close(answers(model, processor), expected, atol=1e-5, rtol=1e-4)
+print("THE SAME", run.network.peft_config["default"].revision)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ARGUMENTS)
+def test_a_pushed_adapter_gives_the_same_answers_on_its_pushed_base(tmp_path, hub, method):
+    env = {**environment(), **hub.environment(tmp_path / "home")}
+    command = [sys.executable, "-c", PUSHED, method, str(tmp_path)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, cwd=tmp_path, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    said, revision = done.stdout.splitlines()[-1].rsplit(" ", 1)
+    assert said == "THE SAME" and len(revision) == 40
+    pushed = hub.files("stmine-hf/adapter")
+    settings = json.loads(pushed["adapter_config.json"])
+    assert (settings["base_model_name_or_path"], settings["revision"]) == ("stmine-hf/base", revision)
+    assert f"`stmine-hf/base` at revision `{revision}`" in pushed["README.md"].decode()
+    assert "model.safetensors" not in pushed and not [name for name in pushed if name.endswith(".bin")]
