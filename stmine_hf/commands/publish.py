@@ -32,7 +32,9 @@ app = typer.Typer(no_args_is_help=True, help="Make, check and upload repositorie
 The third brings code and card of a repository up to today's; weights and figures stay. The last makes one that waits
 for the authors' weights.
 
-  stmine publish build rsicd --out hub_cards/data/rsicd""",
+  stmine publish build rsicd --out hub_cards/data/rsicd
+
+  stmine publish build hub_cards/space --out my-space""",
 )
 def build_repository(
     source: Annotated[
@@ -40,7 +42,8 @@ def build_repository(
         typer.Argument(
             metavar="REPO",
             help="A training run, a model folder, a repository built before (its folder, or a name in hub_cards/), or "
-            "fisvl, mttv, sat: the network as released, without weights; or the name of a data set: its card.",
+            "fisvl, mttv, sat: the network as released, without weights; or the name of a data set: its card; or the "
+            "folder of a Space.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder to write; its name is the repository's.")],

@@ -51,14 +51,14 @@ class EventDesk:
         """Judge a post, find objects in its picture, and satellite pictures of the place that it tells of.
 
         Args:
-            place: what to search for, in English; by default the post itself, or of a Chinese one its place words.
+            place: what to search for, in English; of Chinese its place words. By default the post itself, likewise.
 
         Raises:
             StmineError: no place in it, or something that one of the three models cannot use.
         """
         image = None if picture is None else limits.checked_picture(picture)
         text = limits.checked_text(text, limits.MAX_POST)
-        sentence = (place.strip() or place_in(text))[: limits.MAX_SENTENCE]
+        sentence = (place_in(place.strip()) or place_in(text))[: limits.MAX_SENTENCE]
         if not sentence:
             raise StmineError("The post names no place that can be searched for: say in English what it looks like.")
         check = self.posts.check(text, image)

@@ -14,6 +14,7 @@ from .data_cards import described_sets, write_data_card
 from .model_files import METHODS, method_of
 from .model_repository import ModelRepository
 from .repository import MANIFEST, PublishError, files_in, read_manifest
+from .space_repository import is_space, lay_out_space
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,6 +38,7 @@ def build(
             * a training run: its best model, measured if `data_dir` is given;
             * a folder that the Auto classes load, such as `stmine convert` writes;
             * the name of a method: its network as released, without the weights, which are their authors';
+            * the folder of a Space, such as hub_cards/space: with this package beside its app;
             * the name of a data set, such as "rsicd": its card, without the data, which are their authors'.
         out: the folder to write; its name is the repository's. A repository that was there before is replaced, once
             the new one is whole.
@@ -64,6 +66,11 @@ def build(
     if run is None and (data_dir or compare):
         raise PublishError(f"{source}: only a training run is measured; its folder has best/ and config.yaml.")
     with _replacing(out, source) as folder:
+        if is_space(source):
+            if out == source:
+                raise PublishError(f"{source}: a Space is built into another folder: name one with --out.")
+            lay_out_space(source, folder)
+            return []
         if run is not None:
             repository = repository_at(run / "best", folder)
             return repository.pack(run, data_dir=data_dir, compare=compare, licence=licence, progress=progress)

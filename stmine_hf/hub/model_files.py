@@ -103,7 +103,7 @@ def write_requirements(folder: Path, *extra: str) -> None:
     """
     from packaging.requirements import Requirement
 
-    floors = {}
+    floors: dict[str, str] = {}
     for line in metadata.requires(_DISTRIBUTION) or ():
         requirement = Requirement(line)
         floors.setdefault(requirement.name, f"{requirement.name}{requirement.specifier}")  # what extras ask comes last

@@ -51,13 +51,14 @@ def check_app_code(folder: Path, requirements: set[str]) -> Finding:
     """
     files = [name for name in files_in(folder) if name.endswith(".py")]
     own = {Path(name).parts[0].removesuffix(".py") for name in files}
+    packages = {name for name in own if (folder / name / "__init__.py").is_file()}  # parts of them may stay unused
     faults = []
     for name in files:
         tree = _parsed(folder / name)
         if isinstance(tree, str):
             faults.append(f"{name}: {tree}")
             continue
-        for module, place in _absolute(tree):
+        for module, place in _absolute(tree) if Path(name).parts[0] not in packages else ():
             root = module.partition(".")[0]
             if root not in own | {*sys.stdlib_module_names} and not _distributions(root) & requirements:
                 faults.append(f"{name}, line {place}: {root} is not in requirements.txt")
