@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +12,7 @@ import typer
 
 from .terminal import JsonOption, SatOption, print_json, prints_only_json, require_folder, stmine_command
 
-CHECKED_PICTURES = 64  # enough for the ranges of activations, seconds of work
+CHECKED_PICTURES = 128  # enough for the ranges of activations, half a minute of work
 
 app = typer.Typer(no_args_is_help=True, help="Write a model for another runtime, checked against PyTorch.")
 
@@ -30,7 +32,7 @@ def export() -> None:
 
   stmine export sat --format int8 --pictures my_pictures --out sat.int8.d
 
-  stmine export sat --format int8 --pictures my_pictures --out sat.int8.d --dataset coco_json --data-dir data/coco
+  stmine export sat --format int8 --out sat.int8.d --dataset coco_json --data-dir data/coco   # on its train pictures
 
 The folder is a model to `stmine detect --model` and `stmine evaluate sat --model`.""",
 )
@@ -42,7 +44,11 @@ def export_sat(
     model: SatOption = None,
     size: Annotated[int, typer.Option(help="Height and width of ncnn's input and of the check; 32 divides it.")] = 320,
     pictures: Annotated[
-        Path | None, typer.Option(help="Folder of pictures to check with; int8 measures its ranges on them.")
+        Path | None,
+        typer.Option(
+            help="Folder of pictures to check with; int8 measures its ranges on them. Without it, int8 takes those of "
+            "the data set's split train."
+        ),
     ] = None,
     dataset: Annotated[
         str | None, typer.Option(help="Score PyTorch and the export on this data set too, as `stmine evaluate sat`.")
@@ -62,9 +68,12 @@ def export_sat(
     require_folder(out)
     with prints_only_json(as_json):
         network, processor = load_sat(model, device="cpu")
-        report = export_sat(
-            network, processor, out, format=format, size=size, pictures=_pictures(pictures, size) if pictures else ()
-        )
+        shown: list[Any] = []
+        if pictures:
+            shown = _pictures(pictures, size)
+        elif dataset and format == "int8":
+            shown = _train_pictures(dataset, data_dir)
+        report = export_sat(network, processor, out, format=format, size=size, pictures=shown)
         document: dict[str, Any] = {**asdict(report), "folder": str(out)}
         if dataset:
             scores = {"pytorch": (network, processor), format: open_exported(out)}
@@ -77,7 +86,8 @@ def export_sat(
     print(f"Written: {out} ({report.file_bytes:,} bytes, {format})")
     print(
         f"Against PyTorch on {report.inputs} input(s): class probabilities differ by at most "
-        f"{report.score_difference:.2g}, boxes by {report.box_difference:.2g} pixels"
+        f"{report.score_difference:.2g} (those above 0.3 by {report.confident_difference:.2g} in the mean), boxes by "
+        f"{report.box_difference:.2g} pixels"
     )
     for name, value in document.get("ap", {}).items():
         print(f"AP on {dataset} {split}, {name}: {value:.4f}")
@@ -99,6 +109,22 @@ def _pictures(folder: Path, size: int) -> list[Any]:
             break
     if not found:
         raise StmineError(f"{folder}: expected a folder with pictures to check with, found none that can be read.")
+    return found
+
+
+def _train_pictures(dataset: str, data_dir: Path | None) -> list[Any]:
+    """The first readable pictures of a data set's split train: what is scored must not set the ranges."""
+    from .. import load_dataset
+    from ..errors import StmineError
+    from ..training.reports import readable
+
+    rows = load_dataset(dataset, data_dir=data_dir, split="train")
+    with closing(
+        readable(rows, lambda row, image, number: image, [], doing="Reading pictures", progress=False)
+    ) as images:
+        found = list(islice(images, CHECKED_PICTURES))
+    if not found:
+        raise StmineError(f"{dataset}: expected pictures that can be read in its split train, found none.")
     return found
 
 

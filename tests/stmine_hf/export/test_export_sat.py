@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from helpers_sat import save_tiny_sat, tiny_sat
 from PIL import Image
 
+import stmine_hf.export.export_sat as module
+from stmine_hf import SatForObjectDetection, SatImageProcessor
 from stmine_hf.cli import main
 from stmine_hf.errors import StmineError
 from stmine_hf.export.export_sat import export_sat
@@ -86,14 +90,66 @@ def test_ncnn_answers_as_pytorch_on_the_padded_input(detector, tmp_path):
         exported(torch.randn(1, 3, 96, 64))
 
 
-def test_int8_is_smaller_and_near(tmp_path):
-    model, processor = load_sat(REPOSITORY)  # an untrained model's scores are all alike, its weights next to 0
+def trained() -> tuple[SatForObjectDetection, SatImageProcessor]:
+    """The shipped detector at a small size: an untrained model's scores are all alike."""
+    model, processor = load_sat(REPOSITORY)
     processor.size = {"height": SIZE, "width": SIZE}
+    return model, processor
+
+
+def test_int8_is_smaller_and_near(tmp_path):
+    model, processor = trained()
     float_report = export_sat(model, processor, tmp_path / "float", format="onnx", size=SIZE)
     report = export_sat(model, processor, tmp_path / "int8", format="int8", size=SIZE, pictures=pictures())
     assert report.file_bytes < float_report.file_bytes / 2
     assert 0 < report.score_difference < 0.1
     assert isinstance(open_exported(tmp_path / "int8")[0], OnnxSat)
+
+
+def test_int8_of_an_untrained_model_is_near_too(detector, tmp_path):
+    """Its weights are so small that a 32-bit bias in their scale overflows, unless the scale is widened."""
+    model, processor = detector
+    fresh, _ = tiny_sat(attention=model.config.attention)
+    for number, network in enumerate((model, fresh)):
+        report = export_sat(network, processor, tmp_path / str(number), format="int8", size=SIZE, pictures=pictures())
+        assert report.score_difference < 0.02, number
+
+
+def test_int8_weights_and_biases_overflow_nowhere(tmp_path):
+    """Two products of an unsigned byte and a weight fit 16 bits, where processors without VNNI add them."""
+    export_sat(*tiny_sat(), tmp_path, format="int8", size=SIZE, pictures=pictures())
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    source = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    assert len(convolutions) == sum(isinstance(module, torch.nn.Conv2d) for module in tiny_sat()[0].modules())
+    for node in convolutions:
+        weight, bias = (arrays[source[name]] for name in node.input[1:])
+        assert weight.dtype == np.int8 and 2 * 255 * np.abs(weight.astype(int)).max() < 2**15, node.name
+        assert bias.dtype == np.int32 and np.abs(bias.astype(np.int64)).max() < 2**31 - 1, node.name
+
+
+@pytest.mark.parametrize("bias", [0.0, float("nan")])
+def test_an_int8_model_of_no_use_is_refused_and_removed(tmp_path, monkeypatch, bias):
+    def spoiled(model, path, inputs):
+        model = copy.deepcopy(model)
+        for level in model.head:  # every class everywhere as probable as not
+            level.predictor.weight.data.zero_()
+            level.predictor.bias.data.fill_(bias)
+        module._write_onnx(model, path)
+
+    monkeypatch.setattr(module, "_write_int8", spoiled)
+    model, processor = trained()
+    with pytest.raises(StmineError, match=r"above 0.3 differ from PyTorch's by (0.5|0.4\d|nan) in the mean, where at"):
+        export_sat(model, processor, tmp_path, format="int8", size=SIZE, pictures=pictures())
+    assert not is_exported(tmp_path)
+
+
+def test_a_float_model_that_differs_is_refused_and_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "LIMITS", {"onnx": -1.0})
+    with pytest.raises(StmineError, match=r"the onnx model differs from PyTorch by \S+ in a class probability"):
+        export_sat(*tiny_sat(), tmp_path, size=SIZE)
+    assert not is_exported(tmp_path)
 
 
 def test_a_second_export_replaces_the_first(tmp_path):
@@ -168,3 +224,30 @@ def test_the_command_refuses_a_folder_without_pictures(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert run(f"export sat --model {model} --out {tmp_path}/out --pictures {tmp_path}/empty") == 1
     assert "expected a folder with pictures" in capsys.readouterr().err
+
+
+def test_the_command_scores_int8_and_sets_its_ranges_on_train_pictures(tmp_path, capsys, monkeypatch):
+    model, data = save_tiny_sat(tmp_path / "model", class_prior=0.3), tmp_path / "data"
+    (data / "images").mkdir(parents=True)
+    (data / "annotations").mkdir()
+    for split, shades in {"train": (60, 80), "val": (200, 220, 240)}.items():
+        images, boxes = [], []
+        for shade in shades:
+            Image.new("RGB", (64, 48), (shade,) * 3).save(data / "images" / f"{shade}.png")
+            images.append({"id": shade, "file_name": f"{shade}.png", "width": 64, "height": 48})
+            boxes.append({"id": shade, "image_id": shade, "category_id": 1, "bbox": [8, 8, 30, 30]})
+        document = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "deer"}]}
+        (data / "annotations" / f"instances_{split}.json").write_text(json.dumps(document))
+    seen = []
+    write = module._write_int8
+    monkeypatch.setattr(module, "_write_int8", lambda *given: (seen.extend(given[2]), write(*given)))
+    words = f"export sat --model {model} --format int8 --size 64 --dataset coco_json --data-dir {data}"
+    capsys.readouterr()
+    assert run(f"{words} --out {tmp_path}/int8 --json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert set(document["ap"]) == {"pytorch", "int8"} and document["inputs"] == 2
+    assert len(seen) == 2 and max(float(x.max()) for x in seen) <= 0, "dark ones, padded with 0: those to train"
+    assert run(f"{words} --out {tmp_path}/again --split train") == 0
+    printed = capsys.readouterr().out
+    assert "AP on coco_json train, pytorch: " in printed and "AP on coco_json train, int8: " in printed
+    assert "class probabilities differ by at most" in printed and "in the mean), boxes by" in printed
