@@ -12,7 +12,8 @@ So nothing has to be there, and no score comes of it. `--batch` is for machines 
 A second is one of the clock, and beside it one of the processor, which a busy machine does not stretch. The time of an
 epoch is extrapolated from these few steps to the real set's number of samples: no such epoch was run.
 
-Figures go to examples/results/training_cost.json, where those of other configs stay as they are.
+Figures go to examples/results/training_cost.json, where those of other configs stay as they are, and the table of all
+into examples/RECIPES.md. `--configs --losses 0` measures nothing and writes the table anew.
 """
 
 import argparse
@@ -65,6 +66,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--losses", type=int, default=270, help="pairs in a batch of FISVL's losses; 0: not measured")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "training_cost.json")
+    parser.add_argument("--page", type=Path, default=HERE / "RECIPES.md", help="page whose table is filled in")
     args, more = parser.parse_known_args()
     names = SMALL if args.configs is None else args.configs
     if unknown := set(names) - set(SETUPS):
@@ -72,7 +74,7 @@ def main() -> None:
     if args.steps < 2:
         raise StmineError(f"--steps must be 2 or more, the first one only warms up; got {args.steps}.")
 
-    from stmine_hf.training.reports import versions, write_json
+    from stmine_hf.training.reports import fill_page, versions, write_json
 
     found = json.loads(args.out.read_text(encoding="utf-8")) if args.out.is_file() else {}
     rows = found.get("configs", {})
@@ -85,7 +87,9 @@ def main() -> None:
     if args.losses:
         found["losses"] = in_a_process(["losses", str(args.losses)], args.threads)
         write_json(args.out, {"configs": rows, "losses": found["losses"], "versions": versions("accelerate")})
-    print_tables(rows, found.get("losses"))
+    page = render(rows, found.get("losses"))
+    fill_page(args.page, "training_cost", page)
+    print(page)
 
 
 # ---- one config ----
@@ -428,41 +432,50 @@ def loop_scene(image, text, temperature, labels, epoch, beta1, beta2, margin):
     return (side(scores, text) + side(transpose(scores), image)) / 2
 
 
-# ---- tables ----
+# ---- the table ----
 
 
-def print_tables(rows: dict[str, dict[str, Any]], losses: dict[str, Any] | None) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title="Training, the first step excepted")
-    columns = ("config", "batch", "params", "peak MB", "samples/s", "per CPU s", "epoch h *")
-    for column in columns:
-        table.add_column(column, justify="left" if column == "config" else "right")
-    for name, row in rows.items():
-        bounded = "" if row["batch"] == row["config_batch"] else f" of {row['config_batch']}"
+def render(rows: dict[str, dict[str, Any]], losses: dict[str, Any] | None) -> str:
+    """All figures as Markdown: a table of the configs in their order, a sentence on the losses."""
+    lines = [
+        "| config | batch | parameters | trained | peak memory, MB | samples/s | samples/CPU s | steps | epoch, h * |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    order = list(SETUPS)
+    for name, row in sorted(rows.items(), key=lambda item: (order.index(item[0].split()[0]), item[0])):
+        config, _, more = name.partition(" ")
+        of = "" if row["batch"] == row["config_batch"] else f" (config: {row['config_batch']})"
         clock = "extrapolated_epoch_hours" if row["accelerator_memory_mb"] else "extrapolated_epoch_cpu_hours"
-        hours = row[clock]
-        table.add_row(
-            name,
-            f"{row['batch']}{bounded}",
-            f"{row['parameters'] / 1e6:.2f} M",
-            f"{row['peak_memory_mb']:,}",
+        memory = f"{row['peak_memory_mb']:,}"
+        if row["accelerator_memory_mb"]:
+            memory += f", GPU {row['accelerator_memory_mb']:,}"
+        cells = [
+            f"`{config}`" + (f" `{more}`" if more else ""),
+            f"{row['batch']}{of}",
+            *(f"{row[count] / 1e6:.2f} M" for count in ("parameters", "trained")),
+            memory,
             f"{row['samples_per_second']:.2f}",
             f"{row['samples_per_cpu_second']:.2f}",
-            "-" if hours is None else f"{hours:.2f}",
-        )
-    if rows:
-        Console().print(table)
-        print(
-            "* extrapolated from these steps to the samples of the real set (without an accelerator: hours of the "
-            "processor, as on a machine that does nothing else); no such epoch was run."
-        )
+            str(row["steps"]),
+            "-" if row[clock] is None else f"{row[clock]:.2f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += [
+        "",
+        "\\* Extrapolated from these steps, the first excepted, to the training samples of the real set: no such "
+        "epoch was run. Without an accelerator, hours of one processor core, as on a machine that does nothing else. "
+        "A sample is what a batch counts: a pair in FISVL's official configs, a picture with two captions in "
+        "`lite_rsicd`.",
+    ]
     if losses:
-        print(
-            f"FISVL's losses and gradients for {losses['pairs']} pairs: {1000 * losses['ours_cpu_seconds']:.1f} ms of "
-            f"the processor, as plain loops {losses['loops_cpu_seconds']:.1f} s: {losses['ratio']:,.0f} times as long."
-        )
+        lines += [
+            "",
+            f"FISVL's losses and their gradients on {losses['pairs']} pairs of {losses['dim']} values: "
+            f"{1000 * losses['ours_cpu_seconds']:.1f} ms of the processor; the formulas written as plain loops take "
+            f"{losses['loops_cpu_seconds']:.1f} s, {losses['ratio']:,.0f} times as long. Greatest difference of the "
+            f"gradients: {losses['greatest_difference_of_gradients']:.1e} of the largest.",
+        ]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

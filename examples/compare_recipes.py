@@ -29,7 +29,7 @@ from typing import Any
 import yaml
 
 from stmine_hf.errors import StmineError
-from stmine_hf.training.reports import versions, write_json
+from stmine_hf.training.reports import fill_page, versions, write_json
 
 HERE = Path(__file__).parent
 MERGED = ("model_config", "dataset_options")
@@ -76,7 +76,7 @@ def main() -> None:
             }
             write_json(args.results / f"recipes_{args.study.stem}.json", document)
     table = render(study, document["summary"])
-    fill(args.page, args.study.stem, table)
+    fill_page(args.page, args.study.stem, table)
     print(table)
 
 
@@ -147,20 +147,6 @@ def render(study: dict[str, Any], rows: list[dict[str, Any]]) -> str:
         ratio = "-" if row["ratio"] is None else f"{row['ratio']:.3f}"
         lines.append(f"| {row['variant']} | {row['mean']:.{digits}f} | {each} | {ratio} | {row['seconds']} |")
     return "\n".join(lines)
-
-
-def fill(page: Path, name: str, table: str) -> None:
-    """Put the table between the page's two marks of this study.
-
-    Raises:
-        StmineError: the page has no such marks.
-    """
-    start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
-    text = page.read_text(encoding="utf-8") if page.is_file() else ""
-    if start not in text or end not in text:
-        raise StmineError(f"{page} has no place for the table: expected the lines {start.strip()!r} and {end!r}.")
-    before, rest = text.split(start, 1)
-    page.write_text(before + start + table + "\n" + end + rest.split(end, 1)[1], encoding="utf-8")
 
 
 def slug(name: str) -> str:

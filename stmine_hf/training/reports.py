@@ -119,6 +119,20 @@ def write_json(path: str | Path, document: Mapping[str, Any]) -> None:
     Path(path).write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
+def fill_page(page: Path, name: str, text: str) -> None:
+    """Put a table, or other text, between the two marks of this name on a Markdown page.
+
+    Raises:
+        StmineError: the page has no such marks.
+    """
+    start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+    whole = page.read_text(encoding="utf-8") if page.is_file() else ""
+    if start not in whole or end not in whole:
+        raise StmineError(f"{page} has no place for the table: expected the lines {start.strip()!r} and {end!r}.")
+    before, rest = whole.split(start, 1)
+    page.write_text(before + start + text + "\n" + end + rest.split(end, 1)[1], encoding="utf-8")
+
+
 def save_report(
     folder: str | Path, document: Mapping[str, Any], figures: Mapping[str, Callable[[], Figure]] | None = None
 ) -> None:

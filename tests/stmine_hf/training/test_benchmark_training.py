@@ -58,13 +58,24 @@ def test_the_loops_are_the_losses(benchmark, tmp_path):
     assert figures["ours_loss"] == pytest.approx(figures["loops_loss"], rel=1e-4) and figures["ratio"] > 1
 
 
+def test_the_page_has_the_table_of_what_was_measured(benchmark):
+    """As the command fills it: nothing in it is written by hand."""
+    found = json.loads((EXAMPLES / "results" / "training_cost.json").read_text())
+    page = (EXAMPLES / "RECIPES.md").read_text()
+    shown = page.split("<!-- training_cost -->\n")[1].split("\n<!-- end of training_cost -->")[0]
+    assert shown == benchmark.render(found["configs"], found["losses"])
+
+
 @pytest.mark.slow
 def test_a_config_is_measured_and_others_stay(tmp_path):
     out = tmp_path / "cost.json"
-    losses = {"pairs": 9, "ours_cpu_seconds": 1.0, "loops_cpu_seconds": 2.0, "ratio": 2.0}
+    losses = {"pairs": 9, "dim": 4, "ours_cpu_seconds": 1.0, "loops_cpu_seconds": 2.0, "ratio": 2.0}
+    losses["greatest_difference_of_gradients"] = 1e-5
+    page = tmp_path / "page.md"
+    page.write_text("Cost\n<!-- training_cost -->\n<!-- end of training_cost -->\n")
     out.write_text(json.dumps({"configs": {}, "losses": losses}))
     command = [sys.executable, str(EXAMPLES / "benchmark_training.py"), "--configs", "sat_toy", "--steps", "2"]
-    command += ["--batch", "4", "--losses", "0", "--out", str(out), "--max_train_images", "8"]
+    command += ["--batch", "4", "--losses", "0", "--out", str(out), "--page", str(page), "--max_train_images", "8"]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     document = json.loads(out.read_text())
@@ -72,3 +83,5 @@ def test_a_config_is_measured_and_others_stay(tmp_path):
     assert (row["batch"], row["config_batch"], row["epoch_samples"]) == (4, 16, None)
     assert row["peak_memory_mb"] > 100 and row["samples_per_second"] > 0 and row["parameters"] > 10_000
     assert document["losses"] == losses
+    assert "\n| `sat_toy` `--max_train_images 8` | 4 (config: 16) |" in page.read_text()
+    assert "on 9 pairs of 4 values: 1000.0 ms" in page.read_text()

@@ -51,7 +51,7 @@ def test_a_study_names_fields_that_exist_and_has_a_place_on_the_page(path, recip
         assert settings.get("eval_split", "val") == "val"
     page = tmp_path / "page.md"
     page.write_text((EXAMPLES / "RECIPES.md").read_text(encoding="utf-8"), encoding="utf-8")
-    recipes.fill(page, path.stem, "the table")
+    recipes.fill_page(page, path.stem, "the table")
     assert "the table" in page.read_text(encoding="utf-8")
 
 
@@ -75,7 +75,7 @@ def test_the_summary_is_the_mean_over_seeds_and_its_ratio_to_the_first(recipes):
 
 def test_a_page_without_a_place_for_the_table_is_told(recipes, tmp_path):
     with pytest.raises(StmineError, match="no place for the table"):
-        recipes.fill(tmp_path / "page.md", "study", "table")
+        recipes.fill_page(tmp_path / "page.md", "study", "table")
 
 
 @pytest.mark.slow
