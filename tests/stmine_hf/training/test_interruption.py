@@ -1,13 +1,17 @@
 """SIGTERM and Ctrl-C: the step is finished, everything saved, and the resumed run ends as one that was let be."""
 
+import json
 import os
 import signal
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
-from trainers import TRAINERS, assert_equal, weights
+from trainers import ROOT, TRAINERS, accelerate_launch, assert_equal, environment, weights
 
 from stmine_hf.training import interruption
+from stmine_hf.training.checkpoints import last_checkpoint
 from stmine_hf.training.interruption import Interrupted, StopSignals, leaving_signals_to_parent
 
 
@@ -89,3 +93,39 @@ def test_what_reads_data_leaves_signals_to_its_parent(monkeypatch):
     with StopSignals() as stop:
         signal.raise_signal(signal.SIGINT)
         assert stop.received is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", ["cpu", "cpu_two_processes"])
+def test_a_launched_script_that_is_told_to_go_saves_once_and_leaves(tmp_path, processes):
+    """The signal goes to the launcher, which is all that a cluster or a shell knows."""
+    options = {
+        "config": ROOT / "examples" / "configs" / "sat_toy.yaml",
+        "output_dir": tmp_path / "run",
+        "dataset_options": '{"count": 40, "size": 64}',
+        "num_train_epochs": 500,
+        "per_device_train_batch_size": 4,
+        "save_strategy": "steps",
+        "save_steps": 2,
+        "eval_strategy": "no",
+        "disable_tqdm": "true",
+    }
+    command = [*accelerate_launch(ROOT / "examples" / "accelerate" / f"{processes}.yaml")]
+    command += [str(ROOT / "examples" / "train_sat.py")]
+    command += [str(part) for key, value in options.items() for part in (f"--{key}", value)]
+    with subprocess.Popen(
+        command, env=environment(), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as launcher:
+        for _ in range(6000):
+            if launcher.poll() is not None or last_checkpoint(tmp_path / "run"):
+                break
+            time.sleep(0.05)
+        launcher.terminate()
+        said = launcher.stdout.read()  # until the last of its processes has gone
+    assert launcher.returncode, said[-3000:]
+    checkpoint = last_checkpoint(tmp_path / "run")
+    assert checkpoint, said[-3000:]
+    step = json.loads((Path(checkpoint) / "trainer_state.json").read_text())["global_step"]
+    assert said.count(f"stopped by SIGTERM after step {step} of ") == 1, said[-3000:]
+    assert said.count("Stopping after this step, with a checkpoint.") == 1
+    assert not (tmp_path / "run" / "unfinished").exists()
