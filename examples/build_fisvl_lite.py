@@ -9,6 +9,7 @@ its six layers and with the word pieces that the training captions use plus the 
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--data_dir", required=True, help="RSICD folder: its training captions choose the vocabulary")
     parser.add_argument("--out", required=True, type=Path, help="folder to write the model to")
     parser.add_argument("--image_size", type=int, default=192, help="side of the model's input, in pixels")
+    parser.add_argument("--text_layers", type=int, nargs="+", default=TEXT_LAYERS, help="of MiniLM's six, from 0")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.manual_seed(args.seed)
@@ -65,7 +67,7 @@ def main() -> None:
     kept = vocabulary([caption for five in captions for caption in five], tokenizer)
     pieces = tokenizer.convert_ids_to_tokens(kept)
     tokenizer = BertTokenizer(vocab={piece: number for number, piece in enumerate(pieces)})
-    text = prune(text, kept)
+    text = prune(text, kept, args.text_layers)
 
     # 3. The model between them starts at random.
     model = FisvlModel.from_backbones(vision=vision, text=text, **LITE)
@@ -87,12 +89,12 @@ def vocabulary(captions: list[str], tokenizer: BertTokenizer) -> list[int]:
     return sorted(used | letters | frequent | set(tokenizer.all_special_ids))
 
 
-def prune(text: BertModel, kept: list[int]) -> BertModel:
-    """The encoder with `TEXT_LAYERS`, the kept rows of its word embedding and `MAX_TOKENS` positions."""
+def prune(text: BertModel, kept: list[int], layers: Sequence[int]) -> BertModel:
+    """The encoder with these of its layers, the kept rows of its word embedding and `MAX_TOKENS` positions."""
     config = type(text.config)(
         **{
             **text.config.to_dict(),
-            "num_hidden_layers": len(TEXT_LAYERS),
+            "num_hidden_layers": len(layers),
             "vocab_size": len(kept),
             "max_position_embeddings": MAX_TOKENS,
             "pad_token_id": 0,
@@ -102,7 +104,7 @@ def prune(text: BertModel, kept: list[int]) -> BertModel:
     weights = {name: tensor for name, tensor in text.state_dict().items() if not name.startswith("encoder.")}
     weights["embeddings.word_embeddings.weight"] = weights["embeddings.word_embeddings.weight"][kept]
     weights["embeddings.position_embeddings.weight"] = weights["embeddings.position_embeddings.weight"][:MAX_TOKENS]
-    for new, old in enumerate(TEXT_LAYERS):
+    for new, old in enumerate(layers):
         for name, tensor in text.encoder.layer[old].state_dict().items():
             weights[f"encoder.layer.{new}.{name}"] = tensor
     missing, unexpected = small.load_state_dict(weights, strict=False)
