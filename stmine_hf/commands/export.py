@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from .terminal import JsonOption, SatOption, print_json, prints_only_json, require_folder, stmine_command
 
 CHECKED_PICTURES = 128  # enough for the ranges of activations, half a minute of work
+
+T = TypeVar("T")
 
 app = typer.Typer(no_args_is_help=True, help="Write a model for another runtime, checked against PyTorch.")
 
@@ -95,37 +96,39 @@ def export_sat(
 
 
 def _pictures(folder: Path, size: int) -> list[Any]:
-    """The first readable pictures of a folder."""
+    """Readable pictures from all over a folder, `CHECKED_PICTURES` at most."""
     from ..errors import StmineError
     from ..pictures import PictureError, find_pictures, open_picture
 
     found = []
-    for file in find_pictures(folder):
+    for file in _spread(list(find_pictures(folder))):
         try:
             found.append(open_picture(folder / file.path, size))
         except PictureError:
             continue
-        if len(found) == CHECKED_PICTURES:
-            break
     if not found:
         raise StmineError(f"{folder}: expected a folder with pictures to check with, found none that can be read.")
     return found
 
 
 def _train_pictures(dataset: str, data_dir: Path | None) -> list[Any]:
-    """The first readable pictures of a data set's split train: what is scored must not set the ranges."""
+    """Readable pictures from all over a data set's split train: what is scored must not set the ranges."""
     from .. import load_dataset
     from ..errors import StmineError
     from ..training.reports import readable
 
     rows = load_dataset(dataset, data_dir=data_dir, split="train")
-    with closing(
-        readable(rows, lambda row, image, number: image, [], doing="Reading pictures", progress=False)
-    ) as images:
-        found = list(islice(images, CHECKED_PICTURES))
+    chosen = rows.select(_spread(range(len(rows))))
+    found = list(readable(chosen, lambda row, image, number: image, [], doing="Reading pictures", progress=False))
     if not found:
         raise StmineError(f"{dataset}: expected pictures that can be read in its split train, found none.")
     return found
+
+
+def _spread(items: Sequence[T]) -> list[T]:
+    """`CHECKED_PICTURES` at most, evenly over the whole: data sets often stand in order of their origins."""
+    step = max(1.0, len(items) / CHECKED_PICTURES)
+    return [items[int(number * step)] for number in range(min(len(items), CHECKED_PICTURES))]
 
 
 def _average_precision(
