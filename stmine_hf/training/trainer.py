@@ -435,6 +435,14 @@ class _EachStep(TrainerCallback):
     def __init__(self, trainer: ZooTrainer):
         self.trainer = trainer
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # A checkpoint of the last step of an epoch is written before that epoch's evaluation; a kill in between left
+        # none, and the epoch is not trained again.
+        if args.eval_strategy == "epoch" and state.global_step and abs(state.epoch - round(state.epoch)) < 1e-6:
+            name = f"eval_{args.metric_for_best_model}"
+            if not any(name in entry and entry["step"] == state.global_step for entry in state.log_history):
+                self.trainer._determine_best_metric(self.trainer.evaluate(), None)
+
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if hasattr(self.trainer.samples, "set_epoch"):
             self.trainer.samples.set_epoch(self.trainer.current_epoch)

@@ -135,6 +135,33 @@ def test_a_killed_run_resumes_and_ends_as_if_nothing_had_been(tmp_path, monkeypa
     assert not (tmp_path / "run" / UNFINISHED).exists()
 
 
+@pytest.mark.parametrize("method, step", [("fisvl", 4), ("mttv", 4), ("sat", 8)])
+def test_an_evaluation_that_was_killed_after_its_epochs_checkpoint_is_made_up_for(tmp_path, method, step):
+    fields = {**FIELDS, "eval_strategy": "epoch"}
+    whole = TRAINERS[method](tmp_path / "whole", **fields)
+    whole.train()
+
+    def killed():
+        run = TRAINERS[method](tmp_path / "run", **fields)
+        run.evaluate = lambda: die() if run.state.global_step == step else type(run).evaluate(run)
+        run._evaluate = lambda *args: run.evaluate()
+        run.train()
+
+    assert in_a_fork(killed) == -signal.SIGKILL
+    found = last_checkpoint(tmp_path / "run")
+    assert found == str(tmp_path / "run" / f"checkpoint-{step}")
+    resumed = TRAINERS[method](tmp_path / "run", **fields)
+    resumed.train(resume_from_checkpoint=found)
+    assert_equal(weights(whole), weights(resumed))
+    name = f"eval_{whole.args.metric_for_best_model}"
+    scores = [
+        [(entry["step"], entry[name]) for entry in run.state.log_history if name in entry] for run in (whole, resumed)
+    ]
+    assert scores[0] == scores[1] and [at for at, _ in scores[0]] == [4, 8]
+    assert whole.state.best_metric == resumed.state.best_metric
+    assert_equal(*(load_file(tmp_path / folder / "best" / "model.safetensors") for folder in ("whole", "run")))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["fisvl", "mttv", "sat"])
 def test_a_script_killed_at_random_ends_with_the_same_weights(tmp_path, method):
