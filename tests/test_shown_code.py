@@ -90,6 +90,9 @@ def fill_reader_folder(folder: Path) -> None:
         ("fisvl-rsicd", "fisvl-lite-rsicd"), ("mttv-weibo", "mttv-lite-weibo"), ("nanodet-m-coco", "sat-coco-small")
     ):  # fmt: skip
         (folder / converted).symlink_to(ROOT / "hub_cards" / stand_in)
+    (folder / "stmine-hf").mkdir()
+    for metric in (ROOT / "hub_cards" / "metrics").iterdir():  # evaluate keeps no cache that could be laid by hand
+        (folder / "stmine-hf" / metric.name).symlink_to(metric)
     best = folder / "outputs" / "my-run" / "best"
     best.mkdir(parents=True)
     for name in ("config.json", "model.safetensors", "preprocessor_config.json"):

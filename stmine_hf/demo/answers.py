@@ -37,7 +37,7 @@ def counts(found: Mapping[str, int], nothing: str) -> str:
     """How many of each kind; or that there is nothing."""
     if not found:
         return f'<p class="quiet">{escape(nothing)}</p>'
-    said = "".join(f"<span>{number} × {escape(name.replace('_', ' '))}</span>" for name, number in found.items())  # noqa: RUF001
+    said = "".join(f"<span>{number} × {escape(name)}</span>" for name, number in found.items())  # noqa: RUF001
     return f'<div class="found">{said}</div>'
 
 

@@ -60,6 +60,7 @@ class ObjectFinder:
 
     def __init__(self, model: str | Path | tuple[Any, Any] | None = None, *, device: str | None = None):
         self._detector = Detector(*model) if isinstance(model, tuple) else Detector.load(model, device=device)
+        self._detector.names = {label: name.replace("_", " ") for label, name in self._detector.names.items()}
 
     @property
     def model_name(self) -> str:

@@ -154,7 +154,7 @@ def _objects_part(everyday: ObjectFinder, hidden: ObjectFinder, language: str) -
         say.OBJECTS(language),
         say.OBJECTS_HOW(language),
         f"<h3>{say.STREET(language)}</h3>{_figure(_img(street.picture, ''), _found(street, language))}",
-        f"<h3>{say.HIDDEN(language)}</h3><div class=three>{''.join(pairs)}</div>",
+        f"<h3>{say.HIDDEN(language)}</h3><div class=two>{''.join(pairs)}</div>",
     )
 
 
@@ -197,7 +197,7 @@ def _verdict(check: PostCheck, language: str) -> str:
     kind = check.label if check.label in ("fake", "real") else "other"
     return (
         f"<p class='verdict {kind}'><b>{verdict_words(check.label, language)}</b> "
-        f"{say.SURE(language, share=min(check.confidence, 0.99))}</p>"
+        f"{say.SURE(language, share=check.confidence)}</p>"
     )
 
 
@@ -288,6 +288,10 @@ section { margin: 2.5rem 0 0; }
 .how { margin: .2rem 0 0; }
 .for { color: var(--for); } .against { color: var(--against); }
 .three { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: 1rem; }
+.two { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(30rem, 100%), 1fr)); gap: 1rem;
+  align-items: start; }
+.two .pair > div { align-items: center; }
+.two .pair img { aspect-ratio: auto; }
 figure { margin: 0; padding: .5rem; border: 1px solid var(--line); border-radius: .6rem; background: var(--card); }
 figure > div { display: grid; gap: .4rem; }
 .pair > div { grid-template-columns: 1fr 1fr; }
@@ -303,7 +307,7 @@ article { margin: 1rem 0; padding: 1rem; border: 1px solid var(--line); border-r
 .text span { padding: .1em 0; border-radius: .15em; }
 .verdict { margin: 0 0 .4rem; }
 .verdict b { padding: .15em .6em; border-radius: 1em; color: #fff; background: var(--faint); }
-.verdict.fake b { background: #c22323; } .verdict.real b { background: #23803f; }
+.verdict.fake b { background: #b45309; } .verdict.real b { background: #0f766e; }
 table { border-collapse: collapse; width: 100%; max-width: 34rem; font-size: .95rem; }
 caption { text-align: left; font-weight: 600; padding: .4rem 0 .2rem; }
 td { padding: .1rem .6rem .1rem 0; white-space: nowrap; } td:last-child { text-align: right; padding: 0; }

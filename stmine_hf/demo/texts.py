@@ -44,9 +44,9 @@ POSTS_HOW = Text(
     "逐一拿掉每个词和图片的每一块，再判断一次。<b class=for>红色</b>支持结论，<b class=against>蓝色</b>与之相反。",
 )
 FAKE = Text("reads like a rumour", "像谣言")
-REAL = Text("reads like news", "像新闻")
+REAL = Text("reads like news", "像真实消息")
 OTHER = Text("reads like “{label}”", "像“{label}”")
-SURE = Text("{share:.0%} sure", "把握 {share:.0%}")
+SURE = Text("{share:.1%}, says the model", "模型给出 {share:.1%}")
 WHAT_IF = Text("What if …", "如果……")
 AS_IT_IS = Text("as it is", "原样")
 WITHOUT_PICTURE = Text("without the picture", "去掉图片")
@@ -75,10 +75,11 @@ NOTHING = Text("Nothing found.", "没有找到。")
 
 EVENT = Text("4. From a post to the ground: all three together", "4. 从帖子到地面：三个模型合作")
 EVENT_HOW = Text(
-    "One post: is it a rumour, what is in its picture, and what does the place that it names look like from above?",
-    "一条帖子：它是谣言吗？图里有什么？它说的地方从空中看是什么样子？",
+    "One post: does it read like a rumour, what is in its picture, and what do places like the one it names look like "
+    "from above?",
+    "一条帖子：它像谣言吗？图里有什么？它说的这类地方从空中看是什么样子？",
 )
-EVENT_VERDICT = Text("Is it a rumour?", "是谣言吗？")
+EVENT_VERDICT = Text("Does it read like a rumour?", "像谣言吗？")
 EVENT_OBJECTS = Text("What is in its picture?", "图里有什么？")
 EVENT_GROUND = Text(
     "Such places from above, searched for as “{sentence}”", "这样的地方从空中看（检索词：“{sentence}”）"
