@@ -232,5 +232,5 @@ def explanation_svg(text: str, result: dict[str, Any], picture: Any, columns: in
         f'<image x="14" y="14" width="{picture.width}" height="{picture.height}" '
         f'href="data:image/png;base64,{image}"/>'
         f'<text x="{left}" y="40" font-size="22" text-anchor="start">{html.escape(result["label"])} '
-        f"({result['score']:.0%})</text>{''.join(parts)}</svg>\n"
+        f"({result['score']:.1%})</text>{''.join(parts)}</svg>\n"
     )

@@ -205,7 +205,7 @@ def test_picture_shades_every_character_of_the_post():
     svg = explanation_svg("红<色圆", result, Image.new("RGB", (9, 9)), columns=3)
     root = ElementTree.fromstring(svg)
     texts = [node.text for node in root if node.tag.endswith("text")]
-    assert texts == ["fake (90%)", *"红<色圆"]
+    assert texts == ["fake (90.0%)", *"红<色圆"]
     shades = [float(node.get("fill-opacity")) for node in root if node.get("fill-opacity")]
     assert shades == [0.65, 0.65, 0.0, 0.33] or shades == [0.65, 0.65, 0.0, 0.32]
 
