@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from PIL import Image
 import stmine_hf.export.export_sat as module
 from stmine_hf import SatForObjectDetection, SatImageProcessor
 from stmine_hf.cli import main
+from stmine_hf.commands.export import CHECKED_PICTURES, _spread
 from stmine_hf.errors import StmineError
 from stmine_hf.export.export_sat import export_sat
 from stmine_hf.export.graphs_sat import MapsGraph, decode
@@ -222,6 +224,13 @@ def test_the_command_writes_a_model_that_loads_as_any_detector(tmp_path, capsys)
     document = json.loads(capsys.readouterr().out)
     assert document["inputs"] == 3 and document["score_difference"] < 1e-5 and document["folder"] == str(out)
     assert isinstance(load_sat(out)[0], OnnxSat)
+
+
+def test_pictures_are_taken_from_all_over_a_set():
+    assert _spread("abc") == ["a", "b", "c"] and _spread([]) == []
+    chosen = _spread(range(1000))
+    assert len(set(chosen)) == CHECKED_PICTURES and chosen[-1] > 990
+    assert all(abs(b - a - 1000 / CHECKED_PICTURES) < 1 for a, b in pairwise(chosen))
 
 
 def test_the_command_refuses_a_folder_without_pictures(tmp_path, capsys):
