@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from stmine_hf.hub.build import build, repository_at
 from stmine_hf.hub.check import check
 from stmine_hf.hub.model_files import code_files
 from stmine_hf.hub.repository import MANIFEST, PublishError, files_in, read_manifest, write_manifest
+from stmine_hf.modeling.sat.configuration_sat import SatConfig
+from stmine_hf.training.budget_sat import budget
 
 WEIGHTS_LIMIT = 30_000_000  # bytes that a checkout carries for one model
 SHIPPED = sorted(path.parent for path in (ROOT / "hub_cards").glob("*/manifest.json"))
@@ -209,3 +212,36 @@ def test_scores_for_the_hub_are_those_of_the_card(shipped):
     for file in (shipped / ".eval_results").glob("*.yaml"):
         for entry in parse_eval_result_entries(yaml.safe_load(file.read_text(encoding="utf-8"))):
             assert isinstance(entry, EvalResultEntry) and entry.value in figures and entry.date
+
+
+# What stands on cards and is measured nowhere here: figures of papers, and the budget that SAT's authors state.
+QUOTED = {"10.43", "16.42", "18.96", "24.46", "26.39", "0.84", "0.65", "0.01"}
+
+
+def numbers_in(document: object) -> list[float]:
+    if isinstance(document, bool | str | None):
+        return []
+    if isinstance(document, int | float):
+        return [float(document)]
+    parts = document.values() if isinstance(document, dict) else document
+    return [number for part in parts for number in numbers_in(part)]
+
+
+@pytest.mark.parametrize("shipped", [folder for folder in SHIPPED if (folder / "results").is_dir()], ids=str)
+def test_every_measured_number_of_a_card_comes_from_a_results_file(shipped):
+    """Of "Measured" and of the Chinese part, to as many digits as are shown; in percent, millions or billions."""
+    files = [*shipped.rglob("results/**/*.json"), *shipped.glob("training/*.json"), shipped / "config.json"]
+    known = [number for file in files for number in numbers_in(json.loads(file.read_text(encoding="utf-8")))]
+    known += [float((shipped / "model.safetensors").stat().st_size)]
+    if json.loads((shipped / "config.json").read_text(encoding="utf-8"))["model_type"] == "sat":
+        costs = budget(SatConfig.from_pretrained(shipped))  # counted, not measured
+        known += [costs.parameters, costs.multiply_adds, costs.operations]
+    card = (shipped / "README.md").read_text(encoding="utf-8")
+    measured = card.split("\n## Measured\n")[1].split("\n## ")[0] + card.split("\n## 中文\n")[1]
+    measured = re.sub(r"(?s)```.*?```|\]\([^)]*\)|with torch [\d.]+ and transformers\s+[\d.]+\d", "", measured)
+    shown = re.findall(r"(?<![\w.,-])\d+\.\d+(?![\w.]*\d)", measured)
+    assert len(shown) > 10
+    for text in shown:
+        digits = len(text.partition(".")[2])
+        scaled = {scale * number for number in known for scale in (1, 100, 1e-6, 1e-9)}
+        assert text in QUOTED or any(f"{number:.{digits}f}" == text for number in scaled), text
