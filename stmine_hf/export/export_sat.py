@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("onnx", "ncnn", "int8")
 LIMITS = {"onnx": 1e-4, "ncnn": 1e-4}  # largest difference of a class probability
-# Integers are a compromise: the mean difference of the probabilities above _CONFIDENT. The shipped models have 0.03.
+# Integers are a compromise: the mean difference of the probabilities above _CONFIDENT. The shipped models have 0.013.
 INT8_LIMIT = 0.1
 _CONFIDENT = 0.3
 # What stays in floats for int8: fine detail, so small objects, is lost there first. 4 % of the weights.
