@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from helpers_adapters import adapter_trainer, save_base
+from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from trainers import STILL_TRAINERS, TRAINERS, assert_equal, weights
+from trainers import STILL_TRAINERS, TRAINERS, weights
 from transformers import AutoModel
 
 from stmine_hf import SatConfig, SatForObjectDetection
@@ -107,16 +108,13 @@ def test_a_compiled_model_trains_to_the_same_weights_and_keeps_its_names(tmp_pat
     """The graph is taken and run by PyTorch itself: no compiler of the machine has a part in it."""
     ends = []
     for fields in ({}, {"torch_compile": True, "torch_compile_backend": "aot_eager"}):
-        fields |= {"num_train_epochs": 1, "eval_strategy": "epoch", "save_strategy": "epoch"}
-        run = STILL_TRAINERS[method](tmp_path / str(len(fields)), **fields)
+        run = STILL_TRAINERS[method](tmp_path, num_train_epochs=1, save_strategy="epoch", **fields)
         run.train()
         ends.append(weights(run))
     assert_close(*ends)
-    best = AutoModel.from_pretrained(tmp_path / str(len(fields)) / "best", trust_remote_code=True)
-    assert not [name for name in best.state_dict() if "_orig_mod" in name]
-    resumed = STILL_TRAINERS[method](tmp_path / str(len(fields)), **fields)
-    resumed.train(resume_from_checkpoint=str(tmp_path / str(len(fields)) / "checkpoint-4"))
-    assert_equal(weights(run), weights(resumed))
+    for kept in ("best", "checkpoint-4"):
+        AutoModel.from_pretrained(tmp_path / kept)  # by the names of a model that is not compiled
+        assert not [name for name in load_file(tmp_path / kept / "model.safetensors") if "_orig_mod" in name]
 
 
 def test_bfloat16_trains_a_detector(tmp_path):
