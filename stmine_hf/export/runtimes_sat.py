@@ -103,7 +103,7 @@ class NcnnSat(ExportedSat):
                 "export it with a larger --size, or process pictures with a smaller `size`."
             )
         padded = nn.functional.pad(pixel_values, (0, missing[1], 0, missing[0]))
-        maps = [self._maps(picture.numpy()) for picture in padded]
+        maps = [self.maps(picture) for picture in padded]
         levels = tuple(torch.stack(level) for level in zip(*maps, strict=True))
         logits, pred_boxes, distance_logits = decode(levels, self.config)
         size = torch.tensor([height, width]).expand(len(pixel_values), 2)
@@ -111,9 +111,10 @@ class NcnnSat(ExportedSat):
             logits=logits, pred_boxes=pred_boxes, distance_logits=distance_logits, input_sizes=size
         )
 
-    def _maps(self, picture: np.ndarray) -> list[Tensor]:
+    def maps(self, picture: Tensor) -> list[Tensor]:
+        """The network alone: a prepared picture (3, H, W) of the export's size -> the head's raw maps (C, h, w)."""
         extractor = self.net.create_extractor()
-        extractor.input(self.net.input_names()[0], self.ncnn.Mat(picture))
+        extractor.input(self.net.input_names()[0], self.ncnn.Mat(picture.numpy()))
         return [torch.from_numpy(np.array(extractor.extract(name)[1])) for name in self.net.output_names()]
 
 

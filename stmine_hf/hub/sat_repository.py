@@ -24,6 +24,7 @@ from ..loading import load_sat
 from ..training.budget_sat import PUBLISHED_PARAMETERS, budget
 from ..training.evaluation_sat import evaluate_detection
 from ..training.reports import write_json
+from ..training.trainer import BEST_FOLDER
 from .model_repository import ModelRepository, departures, outcome_of, portable_data, portable_settings, portable_start
 from .repository import read_json
 from .street_drawing import draw_street
@@ -83,12 +84,15 @@ class SatRepository(ModelRepository):
         return _data_name(self.settings)
 
     def write_training(self, run: Path, settings: dict[str, Any], data_dir: str | Path | None) -> None:
-        first = Path(settings["student"]).parent if settings.get("student") else None
-        if first is not None and (first / "config.yaml").is_file():
-            earlier = _portable(
-                yaml.safe_load((first / "config.yaml").read_text(encoding="utf-8")), f"{self.name}-first"
-            )
-            self.write_round(earlier, outcome_of(first), "first_round.yaml", "first_round.json")
+        settings = dict(settings)
+        key = "student" if "parent" in settings else "model_name_or_path"
+        first = Path(settings.get(key) or "").parent
+        if (first / "config.yaml").is_file():
+            earlier = yaml.safe_load((first / "config.yaml").read_text(encoding="utf-8"))
+            if "parent" in earlier:  # a distillation, of which this run is the second round, or the training after it
+                name = f"{self.name}-first"
+                self.write_round(_portable(earlier, name), outcome_of(first), "first_round.yaml", "first_round.json")
+                settings[key] = f"outputs/{name}/{BEST_FOLDER}"
         self.write_round(_portable(settings, self.name), outcome_of(run))
 
     def measure(self, data_dir: str | Path | None, compare: dict[str, Path], progress: bool) -> list[Table]:
@@ -194,15 +198,13 @@ class SatRepository(ModelRepository):
         return self.folder / "results" / f"{self.data}_{SPLIT}.json"
 
     def _rounds(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-        """Settings and outcome of each round of a distillation; none of a training."""
+        """Settings and outcome of each round of distillation, before a training too."""
         folder = self.folder / "training"
-        if "parent" not in self.settings:
-            return []
-        last = (self.settings, read_json(folder / "results.json"))
-        if not (folder / "first_round.yaml").is_file():
-            return [last]
-        first = yaml.safe_load((folder / "first_round.yaml").read_text(encoding="utf-8"))
-        return [(first, read_json(folder / "first_round.json")), last]
+        rounds = [(self.settings, read_json(folder / "results.json"))] if "parent" in self.settings else []
+        if (folder / "first_round.yaml").is_file():
+            first = yaml.safe_load((folder / "first_round.yaml").read_text(encoding="utf-8"))
+            rounds.insert(0, (first, read_json(folder / "first_round.json")))
+        return rounds
 
 
 def _data_name(settings: dict[str, Any]) -> str:
@@ -214,8 +216,10 @@ def _portable(settings: dict[str, Any], run: str) -> dict[str, Any]:
     """The settings of a run as a user of this package would write them."""
     paths: dict[str, Any] = portable_data(settings, _data_name(settings))
     if "parent" in settings:
-        paths |= {"parent": "outputs/nanodet-m-coco", "out": f"outputs/{run}"}
-        paths |= {"student": f"outputs/{run}-first/best"} if settings.get("student") else {}
+        parent = Path(settings["parent"])
+        teacher = parent.parent.name + f"/{BEST_FOLDER}" if parent.name == BEST_FOLDER else parent.name
+        paths |= {"parent": f"outputs/{teacher}", "out": f"outputs/{run}"}
+        paths |= {"student": settings["student"]} if settings.get("student") else {}
         paths |= {key: [f"data/{Path(folder).name}" for folder in settings[key]] for key in ("more", "pictures")}
     else:
         paths |= portable_start(settings) | {"output_dir": f"outputs/{run}"}

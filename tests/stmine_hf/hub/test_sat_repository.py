@@ -76,18 +76,18 @@ def data(tmp_path_factory, name) -> Path:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, name, data) -> Path:
-    """What a distillation and what a training leave."""
+    """What two rounds of distillation leave, and what a training after one does."""
     folder = tmp_path_factory.mktemp("run")
+    distillation = {"dataset": "coco_json", "parent": "outputs/teacher/best", "data_dir": str(data)}
+    distillation |= {"more": [str(data)], "pictures": ["/somewhere/fake_news"], "out": str(folder), "steps": 3000}
+    distillation |= {"learning_rate": 5e-4, "warmup_steps": 200, "student": None, "seed": 0}
+    distilled = {"pictures": {"own": 343, "others": 1519, "skipped": 0}, "seconds": 3600}
+    distilled |= {"validation": {"ap": 0.1234}}
+    first = write_run(tmp_path_factory.mktemp("first"), NAMES[name], distillation, distilled)
     if name == "sat-coco-small":
-        settings = {"dataset": "coco_json", "parent": str(folder), "data_dir": str(data), "more": [str(data)]}
-        settings |= {"pictures": ["/somewhere/fake_news"], "out": str(folder), "steps": 3000, "seed": 0}
-        settings |= {"learning_rate": 5e-4, "warmup_steps": 200, "student": None}
-        results = {"pictures": {"own": 343, "others": 1519, "skipped": 0}, "seconds": 3600}
-        results |= {"validation": {"ap": 0.1234}}
-        first = write_run(tmp_path_factory.mktemp("first"), NAMES[name], settings, results)
-        settings |= {"student": str(first / "best"), "steps": 1500, "seed": 1}
+        settings, results = distillation | {"student": str(first / "best"), "steps": 1500, "seed": 1}, distilled
     else:
-        settings = {"model_name_or_path": "/somewhere/sat-coco-small", "dataset": "indiscernible"}
+        settings = {"model_name_or_path": str(first / "best"), "dataset": "indiscernible"}
         settings |= {"data_dir": str(data), "output_dir": str(folder), "num_train_epochs": 24.0, "use_cpu": True}
         settings |= {"accelerator_config": {"a": None}, "seed": 3}
         results = {"best": {"step": 1234, "epoch": 21.0}, "training": {"train_runtime": 3000.0}}
@@ -144,7 +144,7 @@ def test_repository_is_complete_names_no_machine_and_shows_no_photograph(name, r
         "preprocessor_config.json", "requirements.txt",
         f"{measured}.json", f"{measured}.png", "results/parent.json", "results/benchmark.json",
         "training/config.yaml", "training/results.json",
-        *(f"training/first_round.{kind}" for kind in ("yaml", "json") if name == "sat-coco-small"),
+        "training/first_round.yaml", "training/first_round.json",
         *((".eval_results/coco.yaml",) if name == "sat-coco-small" else ()),
     }  # fmt: skip
     for file in here:
@@ -163,8 +163,34 @@ def test_settings_can_be_run_again(name, repository):
         return
     groups = (SatModelArguments, SatDataArguments, SatTrainingArguments)
     model, data, args = parse_arguments(groups, ["--config", str(file)])
-    assert (model.model_name_or_path, data.data_dir) == ("hub_cards/sat-coco-small", "data/indiscernible")
+    assert (model.model_name_or_path, data.data_dir) == ("outputs/sat-indiscernible-first/best", "data/indiscernible")
     assert (args.output_dir, args.seed, args.num_train_epochs) == ("outputs/sat-indiscernible", 3, 24.0)
+
+
+def test_the_way_to_the_weights_is_told_step_by_step(name, repository, card):
+    """All commands in the order in which they run, each starting from what an earlier one leaves."""
+    (block,) = (text for text in re.findall(r"```bash\n(.*?)```", card.text, re.DOTALL) if "distill_sat.py" in text)
+    lines = block.splitlines()[1:]
+    assert lines[0] == "stmine convert sat nanodet_m.safetensors outputs/" + (
+        "teacher/best" if name == "sat-coco-small" else "nanodet-m-coco"
+    )
+    if name == "sat-coco-small":
+        assert f"--out outputs/{name}-first" in lines[1] and f"--student outputs/{name}-first/best" in lines[2]
+    else:
+        assert lines[1].endswith("--model_name_or_path outputs/nanodet-m-coco --output_dir outputs/teacher")
+        assert "--parent outputs/teacher/best" in lines[2] and lines[2].endswith(f"--out outputs/{name}-first")
+        assert lines[3].endswith(f"--config hub_cards/{name}/training/config.yaml")
+        assert "AP after it: 0.1234" in card.text
+
+
+def test_a_training_from_any_start_is_told_too(name, repository, tmp_path):
+    if name == "sat-coco-small":
+        pytest.skip("a distillation")
+    other = shutil.copytree(repository, tmp_path / name)
+    for kind in ("yaml", "json"):
+        (other / "training" / f"first_round.{kind}").unlink()
+    text = SatRepository(other).card()
+    assert "same data and schedule" in text and "distill_sat.py" not in text and "its teacher" not in text
 
 
 def test_results_say_when_on_what_and_how(name, repository):
@@ -190,7 +216,7 @@ def test_card_says_that_it_is_a_reconstruction_and_warns_of_finding_people(card)
 
 def test_tables_show_the_measured_figures(name, card, repository):
     metrics = results(repository)["metrics"]
-    other = "its parent and teacher" if name == "sat-coco-small" else "same data and schedule"
+    other = "its parent and teacher" if name == "sat-coco-small" else "its teacher"
     for title in (r"\*\*this model\*\*", f"NanoDet-m, {other}"):  # here the same weights
         (row,) = re.findall(rf"^\| {title} \|(.*)\|$", card.text, re.MULTILINE)
         cells = [cell.strip() for cell in row.split("|")]
