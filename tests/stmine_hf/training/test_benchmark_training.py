@@ -64,6 +64,7 @@ def test_the_page_has_the_table_of_what_was_measured(benchmark):
     page = (EXAMPLES / "RECIPES.md").read_text()
     shown = page.split("<!-- training_cost -->\n")[1].split("\n<!-- end of training_cost -->")[0]
     assert shown == benchmark.render(found["configs"], found["losses"])
+    assert {name.split()[0] for name in found["configs"]} == set(benchmark.SETUPS)
 
 
 @pytest.mark.slow
