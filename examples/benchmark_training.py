@@ -77,19 +77,23 @@ def main() -> None:
     from stmine_hf.training.reports import fill_page, versions, write_json
 
     found = json.loads(args.out.read_text(encoding="utf-8")) if args.out.is_file() else {}
-    rows = found.get("configs", {})
+    rows, losses = found.get("configs", {}), found.get("losses")
+
+    def keep() -> None:
+        write_json(args.out, {"configs": rows, "losses": losses, "versions": versions("accelerate")})
+        fill_page(args.page, "training_cost", render(rows, losses))
+
     for name in names:
         with tempfile.TemporaryDirectory() as scratch:
             row = run_config(name, args, more, Path(scratch))
         rows[" ".join([name, *more])] = row
-        document = {"configs": rows, "losses": found.get("losses")}
-        write_json(args.out, {**document, "versions": versions("accelerate")})
+        keep()
     if args.losses:
-        found["losses"] = in_a_process(["losses", str(args.losses)], args.threads)
-        write_json(args.out, {"configs": rows, "losses": found["losses"], "versions": versions("accelerate")})
-    page = render(rows, found.get("losses"))
-    fill_page(args.page, "training_cost", page)
-    print(page)
+        losses = in_a_process(["losses", str(args.losses)], args.threads)
+        keep()
+    if not names and not args.losses:
+        fill_page(args.page, "training_cost", render(rows, losses))
+    print(render(rows, losses))
 
 
 # ---- one config ----
