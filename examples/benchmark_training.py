@@ -299,7 +299,7 @@ SETUPS = {
     "lite_rsicd": Setup("fisvl", 8734, {"model_name_or_path": str(CARDS / "fisvl-lite-rsicd")}, scenes),
     "lite_weibo": Setup("mttv", 6464, {"model_name_or_path": str(CARDS / "mttv-lite-weibo")}, posts(115)),
     "sat_coco_small": Setup("sat", None, {"model_name_or_path": str(CARDS / "sat-coco-small")}, boxes),
-    "sat_indiscernible": Setup("sat", None, {"model_name_or_path": str(CARDS / "sat-coco-small")}, boxes),
+    "recommended_indiscernible": Setup("sat", None, {"model_name_or_path": str(CARDS / "sat-coco-small")}, boxes),
     "official_rsicd": Setup("fisvl", 5 * 8734, released_fisvl, scenes),
     "official_rsitmd": Setup("fisvl", 5 * 4291, released_fisvl, scenes),
     "official_ucm": Setup("fisvl", 5 * 1680, released_fisvl, scenes),
@@ -308,9 +308,12 @@ SETUPS = {
     "official_fakeddit_2_way": Setup("mttv", FAKEDDIT_EPOCH, released_mttv, posts(10)),
     "official_fakeddit_3_way": Setup("mttv", FAKEDDIT_EPOCH, released_mttv, posts(10, ("a", "b", "c"))),
     "official_fakeddit_6_way": Setup("mttv", FAKEDDIT_EPOCH, released_mttv, posts(10, tuple("abcdef"))),
+    "recommended_rsicd": Setup("fisvl", 8734, released_fisvl, scenes),
+    "recommended_weibo": Setup("mttv", 6464, released_mttv, posts(115)),
     "official_coco": Setup("sat", 118_287, {}, boxes),
 }
-SMALL = [name for name in SETUPS if not name.startswith("official_")]
+LARGE = ("official_", "recommended_rsicd", "recommended_weibo")
+SMALL = [name for name in SETUPS if not name.startswith(LARGE)]
 
 
 # ---- FISVL's losses against the formulas written as loops ----

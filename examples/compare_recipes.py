@@ -121,17 +121,20 @@ def read(folder: Path, metric: str) -> dict[str, Any]:
 
 
 def summary(study: dict[str, Any], runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """For each variant the mean, the spread and the ratio to the first one."""
+    """For each variant the mean, the spread and the ratio to the first one, over the seeds that both have."""
     rows: list[dict[str, Any]] = []
+    first: dict[int, float] = {}
     for variant in study["variants"]:
         mine = [run for run in runs if run["variant"] == variant]
         if not mine:
             continue
-        each = [run["score"] for run in mine]
+        scores = {run["seed"]: run["score"] for run in mine}
+        first = first or scores
+        each, shared = list(scores.values()), scores.keys() & first.keys()
         row = {"variant": variant, "mean": mean(each), "each": each, "spread": stdev(each) if len(each) > 1 else None}
         row["seconds"] = round(mean(run["train_seconds"] for run in mine))
-        first = rows[0]["mean"] if rows else row["mean"]
-        rows.append(row | {"ratio": row["mean"] / first if first else None})
+        base = sum(first[seed] for seed in shared)
+        rows.append(row | {"ratio": sum(scores[seed] for seed in shared) / base if base else None})
     return rows
 
 

@@ -77,7 +77,10 @@ def test_an_unknown_option_and_a_missing_file_are_explained(tmp_path):
         parse_arguments(KINDS, ["--config"])
 
 
-@pytest.mark.parametrize("name", ["official_rsicd", "official_rsitmd", "official_ucm", "official_sydney", "fisvl_toy"])
+@pytest.mark.parametrize(
+    "name",
+    ["official_rsicd", "official_rsitmd", "official_ucm", "official_sydney", "recommended_rsicd", "fisvl_toy"],
+)
 def test_shipped_configs_are_valid(name, tmp_path):
     from pathlib import Path
 

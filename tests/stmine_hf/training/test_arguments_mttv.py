@@ -13,6 +13,7 @@ KINDS = (MttvModelArguments, MttvDataArguments, MttvTrainingArguments)
 CONFIGS = Path(__file__).parents[3] / "examples" / "configs"
 SHIPPED = [
     "official_weibo",
+    "recommended_weibo",
     "official_fakeddit_2_way",
     "official_fakeddit_3_way",
     "official_fakeddit_6_way",

@@ -11,7 +11,7 @@ from stmine_hf.training.arguments_sat import SatDataArguments, SatModelArguments
 
 KINDS = (SatModelArguments, SatDataArguments, SatTrainingArguments)
 CONFIGS = Path(__file__).parents[3] / "examples" / "configs"
-SHIPPED = ("official_coco", "sat_coco_small", "sat_indiscernible", "sat_networks", "sat_toy")
+SHIPPED = ("official_coco", "sat_coco_small", "recommended_indiscernible", "sat_networks", "sat_toy")
 
 
 def parse(text: str, folder: Path):
