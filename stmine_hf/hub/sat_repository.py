@@ -86,8 +86,9 @@ class SatRepository(ModelRepository):
     def write_training(self, run: Path, settings: dict[str, Any], data_dir: str | Path | None) -> None:
         settings = dict(settings)
         key = "student" if "parent" in settings else "model_name_or_path"
-        first = Path(settings.get(key) or "").parent
-        if (first / "config.yaml").is_file():
+        start = settings.get(key)
+        first = Path(start).parent if start else None
+        if first is not None and (first / "config.yaml").is_file():
             earlier = yaml.safe_load((first / "config.yaml").read_text(encoding="utf-8"))
             if "parent" in earlier:  # a distillation, of which this run is the second round, or the training after it
                 name = f"{self.name}-first"
@@ -219,7 +220,6 @@ def _portable(settings: dict[str, Any], run: str) -> dict[str, Any]:
         parent = Path(settings["parent"])
         teacher = parent.parent.name + f"/{BEST_FOLDER}" if parent.name == BEST_FOLDER else parent.name
         paths |= {"parent": f"outputs/{teacher}", "out": f"outputs/{run}"}
-        paths |= {"student": settings["student"]} if settings.get("student") else {}
         paths |= {key: [f"data/{Path(folder).name}" for folder in settings[key]] for key in ("more", "pictures")}
     else:
         paths |= portable_start(settings) | {"output_dir": f"outputs/{run}"}

@@ -183,6 +183,23 @@ def test_the_way_to_the_weights_is_told_step_by_step(name, repository, card):
         assert "AP after it: 0.1234" in card.text
 
 
+def test_a_start_that_is_gone_leaves_no_path_of_a_machine(name, run, tmp_path, monkeypatch):
+    """And a config.yaml that happens to lie where the command runs is no earlier round."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text("parent: outputs/other\n")
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    key = "student" if name == "sat-coco-small" else "model_name_or_path"
+    for number, start in enumerate(("/somewhere/gone/best", None)):
+        repository = SatRepository(tmp_path / str(number) / name)
+        (repository.folder / "training").mkdir(parents=True)
+        repository.write_training(run, settings | {key: start}, None)
+        assert [file.name for file in sorted((repository.folder / "training").iterdir())] == [
+            "config.yaml",
+            "results.json",
+        ]
+        assert "/somewhere" not in (repository.folder / "training" / "config.yaml").read_text()
+
+
 def test_without_a_first_round_there_is_nothing_to_tell_of_one(name, repository, tmp_path):
     other = shutil.copytree(repository, tmp_path / name)
     for kind in ("yaml", "json"):
