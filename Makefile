@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python -m
 READY := $(VENV)/.ready
+IMAGES ?= $(PICTURES)  # the former name
+export IMAGES
 
 # Two test workers of one thread each: the fastest on two cores, and no slower on more.
 PYTEST := OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist loadfile
@@ -25,8 +27,8 @@ $(READY): pyproject.toml
 	@touch $@
 
 demo: $(READY)  ## write a report of all three methods at work, then serve a page to play with (not with ONCE=1)
-	@$(RUN) stmine_hf.cli demo --once $(if $(PICTURES),--pictures "$$PICTURES") $(if $(QUERY),--query "$$QUERY") $(if $(MODEL),--model "$$MODEL")
-	@$(if $(ONCE),,$(RUN) stmine_hf.cli demo $(if $(PICTURES),--pictures "$$PICTURES") $(if $(MODEL),--model "$$MODEL"))
+	@$(RUN) stmine_hf.cli demo --once $(if $(IMAGES),--images "$$IMAGES") $(if $(QUERY),--query "$$QUERY") $(if $(MODEL),--model "$$MODEL")
+	@$(if $(ONCE),,$(RUN) stmine_hf.cli demo $(if $(IMAGES),--images "$$IMAGES") $(if $(MODEL),--model "$$MODEL"))
 
 test: $(READY)  ## run the tests that take under ten minutes on two cores
 	@$(PYTEST) -m "not slow"

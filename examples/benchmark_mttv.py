@@ -1,9 +1,9 @@
-"""How much faster posts with pictures are judged in one go than crop by crop, as the released feature passes work.
+"""How much faster posts with images are judged in one go than crop by crop, as the released feature passes work.
 
     python examples/benchmark_mttv.py --threads 1
     python examples/benchmark_mttv.py --model hub_cards/mttv-lite-weibo --posts 32
 
-Both ways judge the same posts, from pictures to logits: together, all pictures and crops of a batch go through the
+Both ways judge the same posts, from images to logits: together, all images and crops of a batch go through the
 visual encoder at once; one by one, each goes alone, and the transformer takes the gathered features. They take turns
 in one process, so that a busy machine slows both alike; the ratio is the median of the ratios of the rounds. Random
 weights serve as well: time does not depend on them.
@@ -64,7 +64,7 @@ def released() -> tuple[MttvForSequenceClassification, MttvProcessor]:
 
 
 def draw_posts(count: int, regions: int) -> dict[str, list]:
-    """Posts of 100 characters with a 640 x 480 picture and as many boxes as the model takes."""
+    """Posts of 100 characters with a 640 x 480 image and as many boxes as the model takes."""
     random = np.random.default_rng(0)
     images = [Image.fromarray(random.integers(0, 256, size=(480, 640, 3), dtype=np.uint8)) for _ in range(count)]
     corners = np.sort(random.uniform(0, 1, size=(count, regions, 2, 2)), axis=2)  # post, region, corner, (x, y)
@@ -77,7 +77,7 @@ def together(model, processor, posts: dict[str, list]) -> torch.Tensor:
 
 
 def one_by_one(model, processor, posts: dict[str, list]) -> torch.Tensor:
-    """As the release: every picture and every crop is a batch of its own."""
+    """As the release: every image and every crop is a batch of its own."""
 
     def features(image: Image.Image) -> torch.Tensor:  # (1, C, rows, columns)
         return model.mttv.get_visual_features(processor.image_processor(image, return_tensors="pt")["pixel_values"])[0]
@@ -118,7 +118,7 @@ def measure(model, processor, posts: dict[str, list], rounds: int) -> dict[str, 
 def print_table(figures: dict) -> None:
     count = figures["posts"] * (1 + figures["regions"])
     table = Table(
-        title=f"{figures['posts']} posts with {figures['regions']} regions each ({count} pictures and crops), "
+        title=f"{figures['posts']} posts with {figures['regions']} regions each ({count} images and crops), "
         f"{figures['threads']} thread(s)",
         caption=f"{figures['model']}; logits differ by {figures['greatest difference of logits']:.1e} at most",
     )

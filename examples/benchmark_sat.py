@@ -1,4 +1,4 @@
-"""How long a picture takes: both presets (or any SAT folders) in PyTorch, ONNX Runtime, ncnn and as 8-bit ONNX.
+"""How long an image takes: both presets (or any SAT folders) in PyTorch, ONNX Runtime, ncnn and as 8-bit ONNX.
 
     python examples/benchmark_sat.py --threads 1 --rounds 200
     python examples/benchmark_sat.py --models parent=nanodet-m-coco child=hub_cards/sat-coco-small --threads 2
@@ -78,7 +78,7 @@ def runtimes(model, processor, scratch: str, name: str, args: argparse.Namespace
     for kind in FORMATS:
         folder = Path(scratch) / f"{name.replace('/', '-')}-{kind}"
         try:
-            export_sat(model, processor, folder, format=kind, size=args.size, pictures=[image])
+            export_sat(model, processor, folder, format=kind, size=args.size, images=[image])
             exported, _ = open_exported(folder, args.threads)
         except StmineError as error:
             print(f"{kind} left out: {error}")

@@ -5,7 +5,7 @@
     python examples/benchmark_training.py --configs lite_rsicd --steps 3 --batch 512 --gradient_cache_chunk 32
 
 Each config runs its own training script for a few steps, in a process of its own; the first step only warms up.
-Further options go to the script. The data is drawn, with pictures and texts of the real sizes, and the models are of
+Further options go to the script. The data is drawn, with images and texts of the real sizes, and the models are of
 the real sizes: the small ones as they ship, the official ones with random weights, for time does not depend on them.
 So nothing has to be there, and no score comes of it. `--batch` is for machines where memory is short.
 
@@ -74,7 +74,7 @@ def main() -> None:
     if args.steps < 2:
         raise StmineError(f"--steps must be 2 or more, the first one only warms up; got {args.steps}.")
 
-    from stmine_hf.training.reports import fill_page, versions, write_json
+    from stmine_hf.evaluation.reports import fill_page, versions, write_json
 
     found = json.loads(args.out.read_text(encoding="utf-8")) if args.out.is_file() else {}
     rows, losses = found.get("configs", {}), found.get("losses")
@@ -266,7 +266,7 @@ WORDS = [f"word{number}" for number in range(200)]
 
 
 def posts(words: int, labels: tuple[str, ...] = ("fake", "real")) -> Callable[[Path, int], dict[str, Any]]:
-    """Posts of so many tokens, each with a picture."""
+    """Posts of so many tokens, each with an image."""
 
     def write(folder: Path, samples: int) -> dict[str, Any]:
         from PIL import Image
@@ -291,7 +291,7 @@ def posts(words: int, labels: tuple[str, ...] = ("fake", "real")) -> Callable[[P
     return write
 
 
-FAKEDDIT_EPOCH = 564_000  # posts with a picture in its train split, about (Nakamura et al., LREC 2020)
+FAKEDDIT_EPOCH = 564_000  # posts with an image in its train split, about (Nakamura et al., LREC 2020)
 SETUPS = {
     "fisvl_toy": Setup("fisvl"),
     "mttv_toy": Setup("mttv"),
@@ -471,7 +471,7 @@ def render(rows: dict[str, dict[str, Any]], losses: dict[str, Any] | None) -> st
         "",
         "\\* Extrapolated from these steps, the first excepted, to the training samples of the real set: no such "
         "epoch was run. Without an accelerator, hours of one processor core, as on a machine that does nothing else. "
-        "A sample is what a batch counts: a pair in FISVL's official configs, a picture with two captions in "
+        "A sample is what a batch counts: a pair in FISVL's official configs, an image with two captions in "
         "`lite_rsicd`.",
     ]
     if losses:

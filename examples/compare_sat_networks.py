@@ -6,7 +6,7 @@
 
 * The start is the same for all: NanoDet-m's COCO weights. The designs of SAT get them through trimming
   (`training/trimming_sat.py`, no labels, no distillation); their attention starts as the identity.
-* Data, order of pictures, schedule and evaluation are the same too: examples/configs/sat_networks.yaml. Validation is
+* Data, order of images, schedule and evaluation are the same too: examples/configs/sat_networks.yaml. Validation is
   measured once, at the end of a run, on the mean weights: nothing is picked by it.
 
 A design, a data set and a seed make a run: 16 of them, 2 to 5 minutes each on one CPU core. A run that is complete is
@@ -30,12 +30,12 @@ from rich.table import Table
 from stmine_hf import SatConfig, load_dataset
 from stmine_hf.data.boxed_images import category_label
 from stmine_hf.errors import StmineError
+from stmine_hf.evaluation.reports import versions
 from stmine_hf.loading import load_sat
-from stmine_hf.training.budget_sat import budget
-from stmine_hf.training.collator_sat import BoxedPictures, SatCollator, first_batches
-from stmine_hf.training.reports import versions
-from stmine_hf.training.transforms_sat import SatTransform, build_recipe
-from stmine_hf.training.trimming_sat import TRIMMED, trim, unfuse
+from stmine_hf.training.sat.budget import budget
+from stmine_hf.training.sat.collator import BoxedImages, SatCollator, first_batches
+from stmine_hf.training.sat.transforms import SatTransform, build_recipe
+from stmine_hf.training.sat.trimming import TRIMMED, trim, unfuse
 
 HERE = Path(__file__).parent
 # Preset, and what differs from it. SAT keeps within 0.84 M parameters and 308.9 M multiply-adds: the coordinate
@@ -50,7 +50,7 @@ DESIGNS: dict[str, tuple[str, dict[str, Any]]] = {
         {"attention": "coordinate", "attention_reduction": 12, "middle_channels": NARROWER},
     ),
 }
-FITTED_ON, SIDE = 48, 256  # pictures that the trimmed layers are refitted on, and their side in pixels
+FITTED_ON, SIDE = 48, 256  # images that the trimmed layers are refitted on, and their side in pixels
 
 
 def main() -> None:
@@ -118,12 +118,12 @@ def trim_parent(parent: Path, data: Path, config: SatConfig, out: Path) -> None:
     """The parent cut down to the channels of `config`, with batch norms again."""
     model, processor = load_sat(parent, device="cpu")
     rows = load_dataset("coco_json", data_dir=data, split="train")
-    samples = BoxedPictures(rows, category_label(rows.features).names, model.config.label2id)
+    samples = BoxedImages(rows, category_label(rows.features).names, model.config.label2id)
     collator = SatCollator(SatTransform(build_recipe("mild"), processor, SIDE))
-    pictures = torch.cat(list(first_batches(samples, collator, 1, FITTED_ON)))
+    images = torch.cat(list(first_batches(samples, collator, 1, FITTED_ON)))
     model.eval().fuse()
     channels = {name: getattr(config, name) for name in TRIMMED}
-    trimmed = unfuse(trim(model, SatConfig.from_dict({**model.config.to_dict(), **channels}), pictures))
+    trimmed = unfuse(trim(model, SatConfig.from_dict({**model.config.to_dict(), **channels}), images))
     trimmed.save_pretrained(out)
     processor.save_pretrained(out)
 

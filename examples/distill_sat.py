@@ -2,15 +2,15 @@
 
     stmine convert sat nanodet_m.safetensors outputs/nanodet-m-coco
     python examples/distill_sat.py --parent outputs/nanodet-m-coco --data_dir data/coco_small \\
-        --more data/indiscernible --pictures data/fake_news --out outputs/sat-coco-small-first
+        --more data/indiscernible --images data/fake_news --out outputs/sat-coco-small-first
     python examples/distill_sat.py --parent outputs/nanodet-m-coco --data_dir data/coco_small \\
-        --more data/indiscernible --pictures data/fake_news --student outputs/sat-coco-small-first/best \\
+        --more data/indiscernible --images data/fake_news --student outputs/sat-coco-small-first/best \\
         --steps 1500 --learning_rate 4e-4 --warmup_steps 50 --seed 1 --out outputs/sat-coco-small
 
 1. *Trim*: 24 -> 16 filters in the stem, fewer channels inside most blocks (58, 116 and 232 there) and in the head
    (96 -> 80). The most replaceable ones go, the layers behind them are refitted by least squares
    (`training/trimming_sat.py`).
-2. *Distil*: the trimmed model learns to predict what its parent predicts of random views of any pictures: class
+2. *Distil*: the trimmed model learns to predict what its parent predicts of random views of any images: class
    probabilities, distances, maps (`training/distillation_sat.py`). 3,000 steps of about a second on one CPU core; a
    further round (`--student`) starts from the model of an earlier one.
 
@@ -32,23 +32,23 @@ from transformers import set_seed
 
 from stmine_hf import SatConfig, SatForObjectDetection, load_dataset
 from stmine_hf.errors import StmineError
+from stmine_hf.evaluation.detection import evaluate_detection
+from stmine_hf.evaluation.reports import decode_image, undecoded, write_json
+from stmine_hf.images import ImageError, Skip, find_images, image_errors, open_image
 from stmine_hf.loading import load_sat
 from stmine_hf.modeling.sat.image_processing_sat import to_rgb
-from stmine_hf.pictures import PictureError, Skip, find_pictures, open_picture, picture_errors
-from stmine_hf.training.budget_sat import budget
-from stmine_hf.training.distillation_sat import Views, distillation_losses, teach
 from stmine_hf.training.ema import WeightEma
-from stmine_hf.training.evaluation_sat import evaluate_detection
-from stmine_hf.training.reports import decode_image, undecoded, write_json
+from stmine_hf.training.sat.budget import budget
+from stmine_hf.training.sat.distillation import Views, distillation_losses, teach
+from stmine_hf.training.sat.trimming import TRIMMED, trim, unfuse
+from stmine_hf.training.sat.warm_start import recalibrate_batchnorm
 from stmine_hf.training.trainer import BEST_FOLDER
-from stmine_hf.training.trimming_sat import TRIMMED, trim, unfuse
-from stmine_hf.training.warm_start import recalibrate_batchnorm
 
 MAPS_WEIGHT = 5.0  # of the maps' loss, which is a share of variance and so the smallest of the three
 SIDES = (224, 256, 320)  # of the views; a batch has as many as fill PIXELS
 PIXELS = 2**20
-OWN_SHARE = 0.45  # of the views: from --data_dir; the rest from all other pictures alike
-CALIBRATION = 128  # pictures: the first for refitting, all for the batch norms
+OWN_SHARE = 0.45  # of the views: from --data_dir; the rest from all other images alike
+CALIBRATION = 128  # images: the first for refitting, all for the batch norms
 REFITTED_ON = 48
 EMA_DECAY = 0.998
 
@@ -57,15 +57,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parent", required=True, help="NanoDet-m: a folder of `stmine convert sat`, or a Hub id")
     parser.add_argument("--data_dir", required=True, type=Path, help="data set (COCO JSON); `val` is only measured")
-    parser.add_argument("--more", nargs="*", default=[], type=Path, help="COCO JSON sets, their train pictures only")
-    parser.add_argument("--pictures", nargs="*", default=[], type=Path, help="folders of any further pictures")
+    parser.add_argument("--more", nargs="*", default=[], type=Path, help="COCO JSON sets, their train images only")
+    parser.add_argument("--images", nargs="*", default=[], type=Path, help="folders of any further images")
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--student", help="a further round: the `best` of an earlier run, instead of trimming")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--learning_rate", type=float, default=5e-4)
     parser.add_argument("--warmup_steps", type=int, default=200)
     parser.add_argument("--save_steps", type=int, default=200)
-    parser.add_argument("--max_pictures", type=int, help="of each source: for a quick trial")
+    parser.add_argument("--max_images", type=int, help="of each source: for a quick trial")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     set_seed(args.seed)
@@ -84,14 +84,14 @@ def main() -> None:
     config = SatConfig.from_dict({**parent.config.to_dict(), **channels})
     print(f"parent: {budget(parent.config)}\ntrimmed: {budget(config)}")
 
-    # 2. Pictures. Labels are not read.
+    # 2. Images. Labels are not read.
     skipped: list[Skip] = []
-    own = dataset_pictures(args.data_dir, skipped, args.max_pictures)
-    others = [picture for folder in args.more for picture in dataset_pictures(folder, skipped, args.max_pictures)]
-    others += [picture for folder in args.pictures for picture in folder_pictures(folder, skipped, args.max_pictures)]
+    own = dataset_images(args.data_dir, skipped, args.max_images)
+    others = [image for folder in args.more for image in dataset_images(folder, skipped, args.max_images)]
+    others += [image for folder in args.images for image in folder_images(folder, skipped, args.max_images)]
     groups, shares = ([own, others], [OWN_SHARE, 1 - OWN_SHARE]) if others else ([own], [1.0])
     views = Views(groups, shares, processor)
-    print(f"{len(own)} pictures of {args.data_dir.name}, {len(others)} others; {len(skipped)} skipped.")
+    print(f"{len(own)} images of {args.data_dir.name}, {len(others)} others; {len(skipped)} skipped.")
     for skip in skipped:
         print(f"  {skip.path}: {skip.reason}")
 
@@ -164,7 +164,7 @@ def main() -> None:
                 state_file,
             )
 
-    # 5. Give the batch norms back, with the statistics of real pictures: the model can be fine-tuned like any other.
+    # 5. Give the batch norms back, with the statistics of real images: the model can be fine-tuned like any other.
     with ema.applied():
         final = unfuse(model.eval())
     recalibrate_batchnorm(final, calibration.split(16))
@@ -175,14 +175,14 @@ def main() -> None:
     report = evaluate_detection(final, processor, load_dataset("coco_json", data_dir=args.data_dir, split="val"))
     results = {
         "validation": report.metrics,
-        "pictures": {"own": len(own), "others": len(others), "skipped": len(skipped)},
+        "images": {"own": len(own), "others": len(others), "skipped": len(skipped)},
         "seconds": round(time.monotonic() - start),
         "history": history,
     }
     write_json(args.out / "results.json", results | budget(final.config)._asdict())
     Console().print(report.table())
-    print(f"Model and scores are in {args.out}. Look for objects in your own pictures with it:")
-    print(f"  stmine detect PICTURES --model {args.out / BEST_FOLDER} --out detections")
+    print(f"Model and scores are in {args.out}. Look for objects in your own images with it:")
+    print(f"  stmine detect IMAGES --model {args.out / BEST_FOLDER} --out detections")
 
 
 def plain(value):
@@ -194,28 +194,28 @@ def plain(value):
     return str(value) if isinstance(value, Path) else value
 
 
-def dataset_pictures(folder: Path, skipped: list[Skip], most: int | None) -> list[Image.Image]:
-    """The train pictures of a data set, as RGB."""
+def dataset_images(folder: Path, skipped: list[Skip], most: int | None) -> list[Image.Image]:
+    """The train images of a data set, as RGB."""
     rows = undecoded(load_dataset("coco_json", data_dir=folder, split="train"))
-    pictures = []
+    images = []
     for row in rows.select(range(min(len(rows), most or len(rows)))):
         try:
-            with picture_errors():
-                pictures.append(to_rgb(decode_image(row["image"])))
-        except PictureError as error:
+            with image_errors():
+                images.append(to_rgb(decode_image(row["image"])))
+        except ImageError as error:
             skipped.append(Skip(row["filename"], str(error)))
-    return pictures
+    return images
 
 
-def folder_pictures(folder: Path, skipped: list[Skip], most: int | None) -> list[Image.Image]:
-    """The pictures of a folder and its subfolders, as RGB."""
-    pictures = []
-    for file in list(find_pictures(folder, on_skip=skipped.append))[:most]:
+def folder_images(folder: Path, skipped: list[Skip], most: int | None) -> list[Image.Image]:
+    """The images of a folder and its subfolders, as RGB."""
+    images = []
+    for file in list(find_images(folder, on_skip=skipped.append))[:most]:
         try:
-            pictures.append(open_picture(folder / file.path, side=416))
-        except PictureError as error:
+            images.append(open_image(folder / file.path, side=416))
+        except ImageError as error:
             skipped.append(Skip(file.path, str(error)))
-    return pictures
+    return images
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Train FISVL: image-text retrieval on remote-sensing pictures.
+"""Train FISVL: image-text retrieval on remote-sensing images.
 
     accelerate launch examples/train_fisvl.py --config examples/configs/fisvl_toy.yaml
     accelerate launch examples/train_fisvl.py --config examples/configs/official_rsicd.yaml --data_dir data/rsicd
@@ -25,21 +25,21 @@ from rich.table import Table
 from transformers import AutoTokenizer, set_seed
 
 from stmine_hf import FisvlConfig, FisvlModel, FisvlProcessor
+from stmine_hf.cards.run import RunCard
 from stmine_hf.errors import StmineError
 from stmine_hf.modeling.fisvl.processing_fisvl import FisvlImageProcessor
 from stmine_hf.training.adapters import add_adapter
 from stmine_hf.training.arguments import parse_arguments, save_arguments
-from stmine_hf.training.arguments_fisvl import FisvlDataArguments, FisvlModelArguments, FisvlTrainingArguments
-from stmine_hf.training.card import RunCard
 from stmine_hf.training.checkpoints import resume_point
-from stmine_hf.training.collator_fisvl import CaptionedPictures, CaptionedStream, FisvlCollator
+from stmine_hf.training.fisvl.arguments import FisvlDataArguments, FisvlModelArguments, FisvlTrainingArguments
+from stmine_hf.training.fisvl.collator import CaptionedImages, CaptionedStream, FisvlCollator
+from stmine_hf.training.fisvl.toy_model import build_toy_fisvl
+from stmine_hf.training.fisvl.trainer import FisvlTrainer
+from stmine_hf.training.fisvl.transforms import build_transform
 from stmine_hf.training.publishing import publish_best
 from stmine_hf.training.rows import load_rows
 from stmine_hf.training.script import run_script
-from stmine_hf.training.toy_model_fisvl import build_toy_fisvl
 from stmine_hf.training.trainer import BEST_FOLDER
-from stmine_hf.training.trainer_fisvl import FisvlTrainer
-from stmine_hf.training.transforms_fisvl import build_transform
 from stmine_hf.training.write_up import best_evaluation, plot_curves, write_results
 
 METRICS = ("r_mean", "txt_r1", "txt_r10", "img_r1", "img_r10")  # in the curves; the first says what is best
@@ -72,11 +72,11 @@ def main() -> None:
 
     # 4. Training samples: which captions, word dropping, augmentation, tokens.
     max_words = processor.max_words if processor.clean_captions else None
-    samples: CaptionedPictures | CaptionedStream
+    samples: CaptionedImages | CaptionedStream
     if data_args.streaming:
         samples = CaptionedStream(train_rows, args, data_args.shuffle_buffer, data_args.captions_per_step, max_words)
     else:
-        samples = CaptionedPictures(train_rows, data_args.captions_per_step, max_words, args.seed)
+        samples = CaptionedImages(train_rows, data_args.captions_per_step, max_words, args.seed)
     transform = build_transform(data_args.augmentation, processor.image_processor, data_args.train_image_size)
     collator = FisvlCollator(processor, transform, data_args.deletion_rate)
 
@@ -127,13 +127,13 @@ def print_summary(best: dict | None, output_dir: Path) -> None:
         table = Table(title=f"Best on validation: step {best['step']}, epoch {best['epoch']:.0f}")
         for column in ("query", "R@1", "R@5", "R@10"):
             table.add_column(column, justify="left" if column == "query" else "right")
-        table.add_row("picture -> text", *(f"{best[f'eval_txt_r{k}']:.2f}" for k in (1, 5, 10)))
-        table.add_row("text -> picture", *(f"{best[f'eval_img_r{k}']:.2f}" for k in (1, 5, 10)))
+        table.add_row("image -> text", *(f"{best[f'eval_txt_r{k}']:.2f}" for k in (1, 5, 10)))
+        table.add_row("text -> image", *(f"{best[f'eval_img_r{k}']:.2f}" for k in (1, 5, 10)))
         table.add_row("mean recall", "", "", f"{best['eval_r_mean']:.2f}", style="bold")
         Console().print(table)
     model = output_dir / BEST_FOLDER
-    print(f"Model, scores and curves are in {output_dir}. Search your own pictures with it:")
-    print(f"  stmine index PICTURES --model {model} --out my-index")
+    print(f"Model, scores and curves are in {output_dir}. Search your own images with it:")
+    print(f"  stmine index IMAGES --model {model} --out my-index")
     print('  stmine search my-index "many planes near a terminal"')
 
 

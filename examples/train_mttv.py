@@ -1,4 +1,4 @@
-"""Train MTTV: is a post, with text and picture, fake?
+"""Train MTTV: is a post, with text and image, fake?
 
     accelerate launch examples/train_mttv.py --config examples/configs/mttv_toy.yaml
     accelerate launch examples/train_mttv.py --config examples/configs/official_weibo.yaml --data_dir data/weibo
@@ -25,22 +25,22 @@ from rich.table import Table
 from transformers import AutoTokenizer, set_seed
 
 from stmine_hf import MttvConfig, MttvForSequenceClassification, MttvProcessor
+from stmine_hf.cards.run import RunCard
 from stmine_hf.errors import StmineError
 from stmine_hf.modeling.mttv.processing_mttv import MttvImageProcessor
 from stmine_hf.posts.detectors import load_detector
 from stmine_hf.training.adapters import add_adapter
 from stmine_hf.training.arguments import parse_arguments, save_arguments
-from stmine_hf.training.arguments_mttv import MttvDataArguments, MttvModelArguments, MttvTrainingArguments
-from stmine_hf.training.card import RunCard
 from stmine_hf.training.checkpoints import resume_point
-from stmine_hf.training.collator_mttv import MttvCollator, Posts, PostStream, keep_modalities, kept_features
+from stmine_hf.training.mttv.arguments import MttvDataArguments, MttvModelArguments, MttvTrainingArguments
+from stmine_hf.training.mttv.collator import MttvCollator, Posts, PostStream, keep_modalities, kept_features
+from stmine_hf.training.mttv.toy_model import build_toy_mttv
+from stmine_hf.training.mttv.trainer import MttvTrainer
+from stmine_hf.training.mttv.transforms import build_image_transform
 from stmine_hf.training.publishing import publish_best
 from stmine_hf.training.rows import load_rows
 from stmine_hf.training.script import run_script
-from stmine_hf.training.toy_model_mttv import build_toy_mttv
 from stmine_hf.training.trainer import BEST_FOLDER
-from stmine_hf.training.trainer_mttv import MttvTrainer
-from stmine_hf.training.transforms_mttv import build_picture_transform
 from stmine_hf.training.write_up import best_evaluation, plot_curves, write_results
 
 
@@ -84,11 +84,11 @@ def main() -> None:
     samples: Posts | PostStream
     if data_args.streaming:
         samples = PostStream(
-            train_rows, args, data_args.shuffle_buffer, model.config.label2id, data_args.picture_dropping
+            train_rows, args, data_args.shuffle_buffer, model.config.label2id, data_args.image_dropping
         )
     else:
-        samples = Posts(train_rows, model.config.label2id, args.seed, data_args.picture_dropping, features)
-    transform = build_picture_transform(data_args.picture_augmentation)
+        samples = Posts(train_rows, model.config.label2id, args.seed, data_args.image_dropping, features)
+    transform = build_image_transform(data_args.image_augmentation)
     collator = MttvCollator(processor, transform, detector, data_args.token_dropping)
 
     # 5. Train.

@@ -1,4 +1,4 @@
-"""Train SAT, or NanoDet-m: a light detector, on pictures with boxes.
+"""Train SAT, or NanoDet-m: a light detector, on images with boxes.
 
     accelerate launch examples/train_sat.py --config examples/configs/sat_toy.yaml
     accelerate launch examples/train_sat.py --config examples/configs/sat_coco_small.yaml --data_dir data/coco_small
@@ -25,22 +25,22 @@ from rich.table import Table
 from transformers import AutoConfig, set_seed
 
 from stmine_hf import SatConfig, SatForObjectDetection, SatImageProcessor
+from stmine_hf.cards.run import RunCard
 from stmine_hf.data.boxed_images import category_label
 from stmine_hf.errors import StmineError
 from stmine_hf.training.adapters import add_adapter
 from stmine_hf.training.arguments import parse_arguments, save_arguments
-from stmine_hf.training.arguments_sat import SatDataArguments, SatModelArguments, SatTrainingArguments
-from stmine_hf.training.card import RunCard
 from stmine_hf.training.checkpoints import resume_point
-from stmine_hf.training.collator_sat import BoxedPictures, BoxedStream, SatCollator, first_batches
 from stmine_hf.training.publishing import publish_best
 from stmine_hf.training.rows import load_rows
+from stmine_hf.training.sat.arguments import SatDataArguments, SatModelArguments, SatTrainingArguments
+from stmine_hf.training.sat.collator import BoxedImages, BoxedStream, SatCollator, first_batches
+from stmine_hf.training.sat.toy_model import build_toy_sat
+from stmine_hf.training.sat.trainer import SatTrainer
+from stmine_hf.training.sat.transforms import SatTransform, build_recipe
+from stmine_hf.training.sat.warm_start import carry_weights, recalibrate_batchnorm
 from stmine_hf.training.script import run_script
-from stmine_hf.training.toy_model_sat import build_toy_sat
 from stmine_hf.training.trainer import BEST_FOLDER
-from stmine_hf.training.trainer_sat import SatTrainer
-from stmine_hf.training.transforms_sat import SatTransform, build_recipe
-from stmine_hf.training.warm_start import carry_weights, recalibrate_batchnorm
 from stmine_hf.training.write_up import best_evaluation, plot_curves, write_results
 
 METRICS = ("ap", "ap50", "ap75")  # in the curves; the first says what is best
@@ -71,12 +71,12 @@ def main() -> None:
         model = add_adapter(model, processor, args, model_args.model_name_or_path, resuming=resume is not None)
     model.to(memory_format=torch.channels_last)  # convolutions run up to twice as fast on a CPU
 
-    # 4. Training samples: augmentation of pictures and boxes.
-    samples: BoxedPictures | BoxedStream
+    # 4. Training samples: augmentation of images and boxes.
+    samples: BoxedImages | BoxedStream
     if data_args.streaming:
         samples = BoxedStream(train_rows, args, data_args.shuffle_buffer, names, model.config.label2id)
     else:
-        samples = BoxedPictures(train_rows, names, model.config.label2id, args.seed)
+        samples = BoxedImages(train_rows, names, model.config.label2id, args.seed)
     recipe = build_recipe(data_args.augmentation, data_args.augmentation_options)
     collator = SatCollator(SatTransform(recipe, processor, data_args.train_image_size))
 
@@ -147,8 +147,8 @@ def print_summary(best: dict | None, output_dir: Path) -> None:
             table.add_column(name.upper(), justify="right")
         table.add_row(*(f"{best[f'eval_{name}']:.4f}" for name in METRICS))
         Console().print(table)
-    print(f"Model, scores and curves are in {output_dir}. Look for objects in your own pictures with it:")
-    print(f"  stmine detect PICTURES --model {output_dir / BEST_FOLDER} --out detections")
+    print(f"Model, scores and curves are in {output_dir}. Look for objects in your own images with it:")
+    print(f"  stmine detect IMAGES --model {output_dir / BEST_FOLDER} --out detections")
 
 
 if __name__ == "__main__":

@@ -13,22 +13,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from .commands import (
-    classify,
-    convert,
-    data,
-    demo,
-    detect,
-    evaluate,
-    export,
-    features,
-    merge,
-    pictures,
-    publish,
-    toy,
-    version,
-)
+from .commands import classify, convert, data, demo, detect, evaluate, export, features, merge, publish, toy, version
+from .commands import search as images
 from .errors import StmineError
+
+_FORMER_OPTIONS = {
+    "--licence": "--license",
+    "--pictures": "--images",
+    "--without-bad-pictures": "--without-bad-images",
+}
 
 app = typer.Typer(
     name="stmine",
@@ -53,17 +46,17 @@ Every command has examples of its own: stmine COMMAND --help""",
 def stmine(
     debug: Annotated[bool, typer.Option("--debug", help="Show the whole traceback when something fails.")] = False,
 ) -> None:
-    """Three methods at work: find satellite pictures, judge posts, detect what is hard to see.
+    """Three methods at work: find satellite images, judge posts, detect what is hard to see.
 
-    [bold]FISVL[/bold] finds satellite images by a sentence, or by another picture: index, search.
+    [bold]FISVL[/bold] finds satellite images by a sentence, or by another image: index, search.
 
-    [bold]MTTV[/bold] judges whether a post, text and picture, is fake: classify, features.
+    [bold]MTTV[/bold] judges whether a post, text and image, is fake: classify, features.
 
-    [bold]SAT[/bold] detects hard-to-see objects in pictures, video and camera: detect, export.
+    [bold]SAT[/bold] detects hard-to-see objects in images, video and camera: detect, export.
     """  # `main` acts on --debug, wherever it stands on the line; here it is declared for the help
 
 
-app.add_typer(pictures.app)
+app.add_typer(images.app)
 app.add_typer(classify.app)
 app.add_typer(detect.app)
 app.add_typer(demo.app)
@@ -78,12 +71,18 @@ app.add_typer(publish.app, name="publish")
 app.add_typer(version.app)
 
 
+def _present_name(word: str) -> str:
+    """An option under its present name: those of version 0.1 keep working."""
+    option, equals, value = word.partition("=")
+    return _FORMER_OPTIONS.get(option, option) + equals + value
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `stmine`; `--debug` is honoured wherever it stands, so a failed line needs it only appended."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     try:
-        app([word for word in words if word != "--debug"], prog_name="stmine")
+        app([_present_name(word) for word in words if word != "--debug"], prog_name="stmine")
     except Exception as error:  # wrong usage has already become SystemExit(2)
         if debug:
             raise

@@ -77,7 +77,7 @@ def _best_file(letters: frozenset[str]) -> str | None:
     if lacks and not _told:
         _told.append(min(lacks))
         logger.warning(
-            "No font here has letters such as %s (U+%04X): pictures show boxes in their place. Install one that has "
+            "No font here has letters such as %s (U+%04X): images show boxes in their place. Install one that has "
             "them, for Chinese Noto Sans CJK (Debian and Ubuntu: apt install fonts-noto-cjk).",
             _told[0],
             ord(_told[0]),

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-ORIENTATION = 0x0112  # the EXIF tag that says how to turn a picture
-LYING = 6  # its value for a picture to be turned by 90 degrees, as phones store upright photographs
+ORIENTATION = 0x0112  # the EXIF tag that says how to turn an image
+LYING = 6  # its value for an image to be turned by 90 degrees, as phones store upright photographs
 
 
 class Absent:
@@ -29,7 +29,7 @@ def own_modules() -> list[str]:
 
 
 def draw(width: int, height: int) -> Any:
-    """A picture that looks another from each side."""
+    """An image that looks another from each side."""
     from PIL import Image
 
     shades = (Image.linear_gradient("L"), Image.linear_gradient("L").rotate(90), Image.radial_gradient("L"))
@@ -37,15 +37,15 @@ def draw(width: int, height: int) -> Any:
 
 
 def photograph(folder: str | Path) -> tuple[str, str]:
-    """A photograph as phones store it, lying on its side with a tag, and the upright picture that viewers show."""
+    """A photograph as phones store it, lying on its side with a tag, and the upright image that viewers show."""
     from PIL import Image, ImageOps
 
     lying, upright = Path(folder) / "lying.jpg", Path(folder) / "upright.png"
     exif = Image.Exif()
     exif[ORIENTATION] = LYING
     draw(90, 60).save(lying, exif=exif)
-    with Image.open(lying) as picture:
-        ImageOps.exif_transpose(picture).save(upright)
+    with Image.open(lying) as image:
+        ImageOps.exif_transpose(image).save(upright)
     return str(lying), str(upright)
 
 

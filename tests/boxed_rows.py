@@ -1,4 +1,4 @@
-"""A data set of pictures with boxes, small enough to be fitted in seconds."""
+"""A data set of images with boxes, small enough to be fitted in seconds."""
 
 import datasets
 import numpy as np
@@ -13,9 +13,9 @@ COLOURS = ((230, 60, 60), (60, 220, 60), (70, 70, 240), (240, 240, 60))
 def boxed_rows(
     count: int = 16, names: tuple[str, ...] = NAMES, empty: tuple[int, ...] = (), broken: tuple[int, ...] = ()
 ) -> datasets.Dataset:
-    """Picture i shows one square of the colour of class i modulo their number, and a crowd box over all of it.
+    """Image i shows one square of the colour of class i modulo their number, and a crowd box over all of it.
 
-    Rows in `empty` show and have nothing; rows in `broken` are no pictures.
+    Rows in `empty` show and have nothing; rows in `broken` are no images.
     """
     generator = np.random.default_rng(0)
     rows = []
@@ -36,7 +36,7 @@ def boxed_rows(
         }
         rows.append(
             {
-                "image": {"bytes": b"no picture", "path": f"{i}.jpg"} if i in broken else image,
+                "image": {"bytes": b"no image", "path": f"{i}.jpg"} if i in broken else image,
                 "image_id": 100 + i,
                 "filename": f"{i}.jpg",
                 "width": 64,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 WAIT = 120_000  # ms: a busy machine takes its time
-# A camera that shows a moving test picture, and a visitor who lets pages use it.
+# A camera that shows a moving test image, and a visitor who lets pages use it.
 _CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from PIL import Image
 
-from stmine_hf.data.toy_camouflage import write_camouflage
-from stmine_hf.data.toy_posts import write_posts
-from stmine_hf.data.toy_scenes import write_scenes
+from stmine_hf.data.toy.toy_camouflage import write_camouflage
+from stmine_hf.data.toy.toy_posts import write_posts
+from stmine_hf.data.toy.toy_scenes import write_scenes
 
 COUNT = 24  # posts come in fours, and a sixth of the fours is val
 CAPTIONED = {"rsicd": "rsicd", "rsitmd": "RSITMD", "ucm_captions": "ucm", "sydney_captions": "sydney"}
@@ -42,7 +42,7 @@ def source(name: str, folder: Path) -> dict[str, Any]:
 def _rewrite_posts(name: str, folder: Path) -> None:
     file = folder / "posts.jsonl"
     posts = [json.loads(line) for line in file.read_text().splitlines()]
-    posts[0]["image"] = ""  # a post without a picture
+    posts[0]["image"] = ""  # a post without an image
     file.unlink()
     for split, weibo, fakeddit in (("train", "train", "train"), ("val", "dev", "validate"), ("test", "test", "test")):
         own = [post for post in posts if post["split"] == split]
@@ -78,8 +78,8 @@ def _rewrite_boxes(name: str, folder: Path) -> None:
 
 
 def _to_voc(folder: Path, split: str, path: Path, boxes: list, names: dict[int, str]) -> None:
-    with Image.open(path) as picture:
-        width, height = picture.size
+    with Image.open(path) as image:
+        width, height = image.size
     tags = [f"<filename>{path.name}</filename><size><width>{width}</width><height>{height}</height></size>"]
     for x, y, w, h, category in ((*box["bbox"], box["category_id"]) for box in boxes):
         corners = {"xmin": x + 1, "ymin": y + 1, "xmax": x + w, "ymax": y + h}
@@ -94,8 +94,8 @@ def _to_voc(folder: Path, split: str, path: Path, boxes: list, names: dict[int, 
 
 
 def _to_yolo(folder: Path, split: str, path: Path, boxes: list, names: dict[int, str]) -> None:
-    with Image.open(path) as picture:
-        width, height = picture.size
+    with Image.open(path) as image:
+        width, height = image.size
     place = {category: number for number, category in enumerate(names)}
     lines = []
     for x, y, w, h, category in ((*box["bbox"], box["category_id"]) for box in boxes):

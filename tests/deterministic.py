@@ -1,6 +1,6 @@
-"""Weights, pictures and tensors that depend on nothing but a name: how the reference numbers were made.
+"""Weights, images and tensors that depend on nothing but a name: how the reference numbers were made.
 
-Each generator is PCG64 seeded with the CRC-32 of the name, so any machine remakes the same "checkpoint" or "picture".
+Each generator is PCG64 seeded with the CRC-32 of the name, so any machine remakes the same "checkpoint" or "image".
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def named_weights(manifest: Mapping[str, Mapping]) -> dict[str, torch.Tensor]:
     }
 
 
-def named_picture(height: int, width: int, seed: int) -> np.ndarray:
-    """A uint8 RGB picture (height, width, 3) in integer arithmetic: colour fields, blended blocks, fine texture."""
+def named_image(height: int, width: int, seed: int) -> np.ndarray:
+    """A uint8 RGB image (height, width, 3) in integer arithmetic: colour fields, blended blocks, fine texture."""
     generator = named_generator(f"image/{height}x{width}/{seed}")
     cells = 6
     colours = generator.integers(0, 256, size=(cells + 1, cells + 1, 3), dtype=np.int64)
@@ -70,11 +70,11 @@ def named_picture(height: int, width: int, seed: int) -> np.ndarray:
     down, right = down[:, None, None], right[None, :, None]
     above = colours[row][:, column] * (256 - right) + colours[row][:, column + 1] * right
     below = colours[row + 1][:, column] * (256 - right) + colours[row + 1][:, column + 1] * right
-    picture = (above * (256 - down) + below * down) // 65536
+    image = (above * (256 - down) + below * down) // 65536
     for _ in range(6):
         top, bottom = np.sort(generator.integers(0, height + 1, size=2, dtype=np.int64))
         left, end = np.sort(generator.integers(0, width + 1, size=2, dtype=np.int64))
         colour = generator.integers(0, 256, size=3, dtype=np.int64)
-        picture[top:bottom, left:end] = (picture[top:bottom, left:end] + colour) // 2
-    picture = picture + generator.integers(-20, 21, size=(height, width, 3), dtype=np.int64)
-    return np.clip(picture, 0, 255).astype(np.uint8)
+        image[top:bottom, left:end] = (image[top:bottom, left:end] + colour) // 2
+    image = image + generator.integers(-20, 21, size=(height, width, 3), dtype=np.int64)
+    return np.clip(image, 0, 255).astype(np.uint8)

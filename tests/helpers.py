@@ -22,7 +22,7 @@ TINY_VOCABULARY += [f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz0123456789"]
 
 
 def tiny_config(**overrides) -> FisvlConfig:
-    """32-px pictures, everything 16 to 32 wide."""
+    """32-px images, everything 16 to 32 wide."""
     fields = {
         "vision_config": SwinConfig(image_size=32, embed_dim=16, depths=(1, 1), num_heads=(2, 2), window_size=4),
         "text_config": {

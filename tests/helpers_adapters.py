@@ -17,25 +17,25 @@ from transformers import set_seed
 
 from stmine_hf.loading import load_fisvl, load_mttv, load_sat
 from stmine_hf.training.adapters import add_adapter
-from stmine_hf.training.arguments_fisvl import FisvlTrainingArguments
-from stmine_hf.training.arguments_mttv import MttvTrainingArguments
-from stmine_hf.training.arguments_sat import SatTrainingArguments
-from stmine_hf.training.collator_fisvl import CaptionedPictures, FisvlCollator
-from stmine_hf.training.collator_mttv import MttvCollator, Posts
-from stmine_hf.training.collator_sat import BoxedPictures, SatCollator
-from stmine_hf.training.trainer_fisvl import FisvlTrainer
-from stmine_hf.training.trainer_mttv import MttvTrainer
-from stmine_hf.training.trainer_sat import SatTrainer
-from stmine_hf.training.transforms_fisvl import build_transform
-from stmine_hf.training.transforms_mttv import build_picture_transform
-from stmine_hf.training.transforms_sat import SatTransform, build_recipe
+from stmine_hf.training.fisvl.arguments import FisvlTrainingArguments
+from stmine_hf.training.fisvl.collator import CaptionedImages, FisvlCollator
+from stmine_hf.training.fisvl.trainer import FisvlTrainer
+from stmine_hf.training.fisvl.transforms import build_transform
+from stmine_hf.training.mttv.arguments import MttvTrainingArguments
+from stmine_hf.training.mttv.collator import MttvCollator, Posts
+from stmine_hf.training.mttv.trainer import MttvTrainer
+from stmine_hf.training.mttv.transforms import build_image_transform
+from stmine_hf.training.sat.arguments import SatTrainingArguments
+from stmine_hf.training.sat.collator import BoxedImages, SatCollator
+from stmine_hf.training.sat.trainer import SatTrainer
+from stmine_hf.training.sat.transforms import SatTransform, build_recipe
 
 METHODS = ("fisvl", "mttv", "sat")
 LOADERS = {"fisvl": load_fisvl, "mttv": load_mttv, "sat": load_sat}
 _SAVERS: dict[str, Any] = {
     "fisvl": save_tiny_fisvl,
     "mttv": lambda folder, **config: save_tiny_mttv(folder, attend_missing=False, **config),
-    # At the usual 0.01 the head of a random model says nothing of its picture, and nothing reaches the factors.
+    # At the usual 0.01 the head of a random model says nothing of its image, and nothing reaches the factors.
     "sat": lambda folder, **config: save_tiny_sat(folder, head_init_std=0.3, **config),
 }
 _KINDS: dict[str, Any] = {
@@ -76,13 +76,13 @@ def adapter_trainer(
     model = add_adapter(model, processor, args, str(base), resuming=resuming)
     samples: Any
     if method == "fisvl":
-        samples, rows = CaptionedPictures(toy_rows(16), "one", seed=0), toy_rows(8)
+        samples, rows = CaptionedImages(toy_rows(16), "one", seed=0), toy_rows(8)
         collator: Any = FisvlCollator(processor, build_transform("lite", processor.image_processor), 0.05)
     elif method == "mttv":
         samples, rows = Posts(post_rows(16), model.config.label2id, seed=0), post_rows(8)
-        collator = MttvCollator(processor, build_picture_transform("flip"), token_dropping=0.1)
+        collator = MttvCollator(processor, build_image_transform("flip"), token_dropping=0.1)
     else:
-        samples, rows = BoxedPictures(boxed_rows(16), NAMES, model.config.label2id), boxed_rows(8)
+        samples, rows = BoxedImages(boxed_rows(16), NAMES, model.config.label2id), boxed_rows(8)
         collator = SatCollator(SatTransform(build_recipe("mild"), processor))
     return _KINDS[method][0](
         model=model,
@@ -96,17 +96,17 @@ def adapter_trainer(
 
 @torch.no_grad()
 def answers(model: Any, processor: Any) -> torch.Tensor:
-    """What a model says of two fixed pictures and texts, in evaluation mode."""
+    """What a model says of two fixed images and texts, in evaluation mode."""
     was_training, method = model.training, model.config.model_type
     model.eval()
-    pictures = [Image.new("RGB", (40, 40), colour) for colour in ((200, 30, 60), (20, 160, 90))]
+    images = [Image.new("RGB", (40, 40), colour) for colour in ((200, 30, 60), (20, 160, 90))]
     if method == "fisvl":
-        outputs = model(**processor(images=pictures, text=["a plane", "many green trees"], return_tensors="pt"))
+        outputs = model(**processor(images=images, text=["a plane", "many green trees"], return_tensors="pt"))
         result = torch.cat([outputs.image_embeds, outputs.text_embeds])
     elif method == "mttv":
-        result = model(**processor(images=pictures, text=["fake a news", "news b"], return_tensors="pt")).logits
+        result = model(**processor(images=images, text=["fake a news", "news b"], return_tensors="pt")).logits
     else:
-        outputs = model(processor(images=pictures, return_tensors="pt")["pixel_values"])
+        outputs = model(processor(images=images, return_tensors="pt")["pixel_values"])
         result = torch.cat([outputs.logits, outputs.pred_boxes], dim=-1)
     model.train(was_training)
     return result

@@ -42,7 +42,7 @@ def save_tiny_sat(folder: str | Path, seed: int = 0, **overrides) -> Path:
 
 
 def multiply_adds(config: SatConfig, size: int) -> int:
-    """Multiply-adds of all convolutions (there are no other products of note) for one picture; nothing is computed."""
+    """Multiply-adds of all convolutions (there are no other products of note) for one image; nothing is computed."""
     counts = []
 
     def count(module: nn.Conv1d | nn.Conv2d, inputs, output: torch.Tensor) -> None:

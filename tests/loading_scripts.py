@@ -11,7 +11,7 @@ import datasets
 
 
 def told(rows: datasets.Dataset) -> list[dict]:
-    """Rows as JSON, pictures as mode, size and a digest of their pixels."""
+    """Rows as JSON, images as mode, size and a digest of their pixels."""
     plain = []
     for row in rows:
         image = row.pop("image")

@@ -1,4 +1,4 @@
-"""Texts and pictures as real posts have them: strange but usable ones, and pictures that nobody can read."""
+"""Texts and images as real posts have them: strange but usable ones, and images that nobody can read."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def noise(height: int = 30, width: int = 40, channels: int = 3) -> Image.Image:
     return Image.fromarray(pixels, "CMYK" if channels == 4 else "RGB")
 
 
-def odd_pictures() -> dict[str, bytes]:
-    """Pictures that must be read."""
+def odd_images() -> dict[str, bytes]:
+    """Images that must be read."""
     frames = [noise(20, 30 + step) for step in (0, 1)]
     return {
         "1x1.png": saved(noise(1, 1)),
@@ -47,8 +47,8 @@ def odd_pictures() -> dict[str, bytes]:
     }
 
 
-def bad_pictures() -> dict[str, bytes]:
-    """Pictures that must be refused, each with its reason."""
+def bad_images() -> dict[str, bytes]:
+    """Images that must be refused, each with its reason."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -56,7 +56,7 @@ def bad_pictures() -> dict[str, bytes]:
     size = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     return {
         "cut.png": saved(noise())[:600],
-        "words.jpg": b"no picture",
+        "words.jpg": b"no image",
         "empty.jpg": b"",
         "huge.png": b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", zlib.compress(bytes(99))),
     }

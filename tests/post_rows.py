@@ -1,4 +1,4 @@
-"""A data set of posts, small enough to be fitted in seconds: the verdict follows from text and picture together."""
+"""A data set of posts, small enough to be fitted in seconds: the verdict follows from text and image together."""
 
 import io
 
@@ -21,7 +21,7 @@ FEATURES = datasets.Features(
 def encoded(image: Image.Image, format: str = "PNG", **options) -> dict:
     file = io.BytesIO()
     image.save(file, format, **options)
-    return {"bytes": file.getvalue(), "path": f"picture.{format.lower()}"}
+    return {"bytes": file.getvalue(), "path": f"image.{format.lower()}"}
 
 
 def post(number: int, text: str | None, image: object, label: int, group: int = -1) -> dict:
@@ -32,7 +32,7 @@ def post(number: int, text: str | None, image: object, label: int, group: int = 
 def post_rows(count: int = 16, broken: tuple[int, ...] = (), bare: tuple[int, ...] = ()) -> datasets.Dataset:
     """Post i names "a" or "b" and shows dark or light: real where these go together, fake where they contradict.
 
-    Pictures in `broken` cannot be read, posts in `bare` have none; posts 2k and 2k + 1 are of one group.
+    Images in `broken` cannot be read, posts in `bare` have none; posts 2k and 2k + 1 are of one group.
     """
     generator = np.random.default_rng(0)
     rows = []
@@ -41,7 +41,7 @@ def post_rows(count: int = 16, broken: tuple[int, ...] = (), bare: tuple[int, ..
         pixels = np.clip(60 + 140 * shown + generator.integers(-30, 31, size=(40, 40, 3)), 0, 255).astype(np.uint8)
         image: object = encoded(Image.fromarray(pixels))
         if i in broken:
-            image = {"bytes": b"no picture", "path": f"{i}.png"}
+            image = {"bytes": b"no image", "path": f"{i}.png"}
         filler = " ".join("news" for _ in range(generator.integers(1, 6)))
         rows.append(post(i, f"fake {'ab'[named]} {filler}", None if i in bare else image, int(named == shown), i // 2))
     return datasets.Dataset.from_list(rows, FEATURES)

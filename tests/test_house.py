@@ -119,7 +119,7 @@ def test_tracked_files_name_no_machine():
         try:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
-            continue  # pictures and weights
+            continue  # images and weights
         if path != Path(__file__).resolve():
             found += [f"{path.relative_to(ROOT)}: {hit[0]}" for hit in machine_path.finditer(text)]
     assert not found

@@ -1,4 +1,4 @@
-"""The notebooks: kept without outputs, and each runs from top to bottom with pictures to see and something learned."""
+"""The notebooks: kept without outputs, and each runs from top to bottom with images to see and something learned."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def test_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
     resources = {"metadata": {"path": str(tmp_path)}}
     nbclient.NotebookClient(notebook, timeout=900, kernel_name="python3", resources=resources).execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
-    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
-    assert len(pictures) >= 4
+    images = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert len(images) >= 4
     said = "".join(output.get("text", "") + output.get("data", {}).get("text/plain", "") for output in outputs)
     said = re.sub(r"\x1b\[[\d;]*m", "", said)  # colours
     before, after = (float(number) for number in re.findall(r"([\d.]+)(?: ?%)? -> ([\d.]+)", said)[0])

@@ -1,6 +1,6 @@
 """Every code block of the READMEs and of the cards in hub_cards/ runs, offline, in a reader's folder.
 
-The ids that they name open from a Hub cache laid by hand; pictures, posts and data sets are drawn. The commands that
+The ids that they name open from a Hub cache laid by hand; images, posts and data sets are drawn. The commands that
 nobody can run here are in `UNTRIED`, with the reason; these are at least parsed.
 """
 
@@ -21,9 +21,9 @@ from documents import ROOT, check_command, python_blocks, shown
 from hub_cache import lay_into_cache
 from videos import write_video
 
-from stmine_hf.data.toy_posts import write_posts
-from stmine_hf.data.toy_scenes import draw_scene, write_scenes
-from stmine_hf.hub.street_drawing import draw_street
+from stmine_hf.cards.street_drawing import draw_street
+from stmine_hf.data.toy.toy_posts import write_posts
+from stmine_hf.data.toy.toy_scenes import draw_scene, write_scenes
 
 CARDS = sorted(path.relative_to(ROOT) for path in (ROOT / "hub_cards").rglob("README.md"))
 DOCUMENTS = [Path("README.md"), *CARDS]
@@ -62,12 +62,12 @@ def home(tmp_path_factory) -> Path:
 
 
 def fill_reader_folder(folder: Path) -> None:
-    """What the documents take for granted: a checkout, some pictures, posts and a video, data sets, results."""
+    """What the documents take for granted: a checkout, some images, posts and a video, data sets, results."""
     for name in ("hub_cards", "examples"):
         (folder / name).symlink_to(ROOT / name)
-    write_scenes(folder / "my_pictures", count=6, size=192)
-    draw_scene("bridge", 3)[0].save(folder / "my_pictures" / "bridge_3.jpg")
-    for name in ("picture.jpg", "photo.jpg", "pictures/street.jpg"):
+    write_scenes(folder / "my_images", count=6, size=192)
+    draw_scene("bridge", 3)[0].save(folder / "my_images" / "bridge_3.jpg")
+    for name in ("image.jpg", "photo.jpg", "pictures/street.jpg"):
         (folder / name).parent.mkdir(exist_ok=True)
         draw_street().save(folder / name)
     write_video(folder / "street.mp4", [draw_street().resize((320, 240))] * 3)

@@ -26,19 +26,19 @@ from safetensors.torch import save_file
 from torch import Tensor
 from toy_rows import toy_rows
 
-from stmine_hf.training.arguments_fisvl import FisvlTrainingArguments
-from stmine_hf.training.arguments_mttv import MttvTrainingArguments
-from stmine_hf.training.arguments_sat import SatTrainingArguments
-from stmine_hf.training.collator_fisvl import CaptionedPictures, FisvlCollator
-from stmine_hf.training.collator_mttv import MttvCollator, Posts
-from stmine_hf.training.collator_sat import BoxedPictures, SatCollator
+from stmine_hf.training.fisvl.arguments import FisvlTrainingArguments
+from stmine_hf.training.fisvl.collator import CaptionedImages, FisvlCollator
+from stmine_hf.training.fisvl.trainer import FisvlTrainer
+from stmine_hf.training.fisvl.transforms import build_transform
+from stmine_hf.training.mttv.arguments import MttvTrainingArguments
+from stmine_hf.training.mttv.collator import MttvCollator, Posts
+from stmine_hf.training.mttv.trainer import MttvTrainer
+from stmine_hf.training.mttv.transforms import build_image_transform
+from stmine_hf.training.sat.arguments import SatTrainingArguments
+from stmine_hf.training.sat.collator import BoxedImages, SatCollator
+from stmine_hf.training.sat.trainer import SatTrainer
+from stmine_hf.training.sat.transforms import SatTransform, build_recipe
 from stmine_hf.training.trainer import ZooTrainer
-from stmine_hf.training.trainer_fisvl import FisvlTrainer
-from stmine_hf.training.trainer_mttv import MttvTrainer
-from stmine_hf.training.trainer_sat import SatTrainer
-from stmine_hf.training.transforms_fisvl import build_transform
-from stmine_hf.training.transforms_mttv import build_picture_transform
-from stmine_hf.training.transforms_sat import SatTransform, build_recipe
 
 ROOT = Path(__file__).parents[1]
 TWO_PROCESSES = ROOT / "examples" / "accelerate" / "cpu_two_processes.yaml"
@@ -64,7 +64,7 @@ def fisvl_trainer(
     return FisvlTrainer(
         model=model.train(),
         args=FisvlTrainingArguments(output_dir=str(folder), **{**SETTINGS, **fields}),
-        train_dataset=CaptionedPictures(rows or toy_rows(16), captions_per_step, seed=0),
+        train_dataset=CaptionedImages(rows or toy_rows(16), captions_per_step, seed=0),
         eval_dataset=toy_rows(8),
         data_collator=FisvlCollator(processor, build_transform(augmentation, processor.image_processor), 0.05),
         processing_class=processor,
@@ -84,9 +84,9 @@ def mttv_trainer(
     return MttvTrainer(
         model=model.train(),
         args=MttvTrainingArguments(output_dir=str(folder), **{**SETTINGS, **fields}),
-        train_dataset=Posts(rows, {"fake": 0, "real": 1}, seed=0, picture_dropping=0.1, features=features),
+        train_dataset=Posts(rows, {"fake": 0, "real": 1}, seed=0, image_dropping=0.1, features=features),
         eval_dataset=post_rows(12),
-        data_collator=MttvCollator(processor, build_picture_transform(augmentation), token_dropping=0.1),
+        data_collator=MttvCollator(processor, build_image_transform(augmentation), token_dropping=0.1),
         processing_class=processor,
         features=features,
     )
@@ -99,7 +99,7 @@ def sat_trainer(
     return SatTrainer(
         model=model.train(),
         args=SatTrainingArguments(output_dir=str(folder), **{**SETTINGS, "learning_rate": 3e-3, **fields}),
-        train_dataset=BoxedPictures(rows or boxed_rows(16), NAMES, model.config.label2id),
+        train_dataset=BoxedImages(rows or boxed_rows(16), NAMES, model.config.label2id),
         eval_dataset=eval_rows or boxed_rows(8),
         data_collator=SatCollator(SatTransform(build_recipe(augmentation), processor)),
         processing_class=processor,

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 
-def frame_picture(number: int, width: int = 64, height: int = 48) -> Image.Image:
-    """A picture that tells its number: a bright square on a grey ground, one step further each time."""
+def frame_image(number: int, width: int = 64, height: int = 48) -> Image.Image:
+    """An image that tells its number: a bright square on a grey ground, one step further each time."""
     pixels = np.full((height, width, 3), 60, np.uint8)
     left = 4 * number % (width - 8)
     pixels[10:18, left : left + 8] = 250
@@ -30,8 +30,8 @@ def write_video(
     faststart: bool = False,
     **context,
 ) -> Path:
-    """Writes pictures, or so many numbered ones, as a video; `pts` are their times in frames."""
-    frames = [frame_picture(number) for number in range(frames)] if isinstance(frames, int) else frames
+    """Writes images, or so many numbered ones, as a video; `pts` are their times in frames."""
+    frames = [frame_image(number) for number in range(frames)] if isinstance(frames, int) else frames
     with av.open(str(path), "w", options={"movflags": "faststart"} if faststart else {}) as container:
         stream = container.add_stream(codec, rate=rate)
         stream.width, stream.height, stream.pix_fmt = *frames[0].size, "yuv420p"

@@ -11,7 +11,7 @@ from ..errors import StmineError
 from .terminal import DetectorOption, DeviceOption, JsonOption, MttvOption, from_here, print_json, prints_only_json
 
 if TYPE_CHECKING:
-    from ..posts.classifying import ClassifyReport
+    from ..posts.classify import ClassifyReport
 
 MOST_WORDS = 10  # of an explanation, on the screen; the drawing has all
 
@@ -29,24 +29,24 @@ app = typer.Typer()
 
 A file has one post a line, {"id": ..., "text": ..., "image": ...}, or is a CSV with these columns.
 
-Paths of pictures start at the file. Run it again after an interruption: verdicts that are there stay.""",
+Paths of images start at the file. Run it again after an interruption: verdicts that are there stay.""",
 )
 def classify(
     text: Annotated[str | None, typer.Option(help="Text of the post.")] = None,
     image: Annotated[
-        list[Path] | None, typer.Option(help="Picture of the post; may be given several times, the main one first.")
+        list[Path] | None, typer.Option(help="Image of the post; may be given several times, the main one first.")
     ] = None,
     file: Annotated[Path | None, typer.Option(help="Many posts: JSON lines, CSV or TSV.")] = None,
     out: Annotated[Path | None, typer.Option(help="With --file: the verdicts, as JSON lines.")] = None,
-    without_bad_pictures: Annotated[
+    without_bad_images: Annotated[
         bool,
         typer.Option(
-            "--without-bad-pictures", help="With --file: judge a post by its text where its picture cannot be read."
+            "--without-bad-images", help="With --file: judge a post by its text where its image cannot be read."
         ),
     ] = False,
     explain: Annotated[
         Path | None,
-        typer.Option(help="Write what moved the verdict: a page (.html), or the picture with it (.png)."),
+        typer.Option(help="Write what moved the verdict: a page (.html), or the image with it (.png)."),
     ] = None,
     model: MttvOption = None,
     detector: DetectorOption = None,
@@ -56,7 +56,7 @@ def classify(
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Judge whether a post is fake, from its text, its picture, or both.
+    """Judge whether a post is fake, from its text, its image, or both.
 
     The verdict is an estimate from posts seen in training. It is no proof, and no person should be judged by it.
     """
@@ -68,11 +68,11 @@ def classify(
         network, processor = load_mttv(model, device=device)
         regions = None if detector is None else load_detector(detector, network.device, model=network)
         if file is not None and out is not None:
-            from ..posts.classifying import classify_file
+            from ..posts.classify import classify_file
 
             report = classify_file(
                 network, processor, file, out, batch_size=batch_size, detector=regions,
-                without_bad_pictures=without_bad_pictures, progress=not as_json,
+                without_bad_images=without_bad_images, progress=not as_json,
             )  # fmt: skip
         else:
             found = _judge_one(network, processor, regions, text or "", image or [], explain)
@@ -100,27 +100,27 @@ def _check_usage(
     if explain is not None and explain.suffix.lower() not in (".html", ".png"):
         raise typer.BadParameter(f"--explain writes .html or .png, found {explain.name!r}")
     if explain is not None and explain.suffix.lower() == ".png" and not image:
-        raise typer.BadParameter("--explain draws on the picture, and there is none; name a file ending in .html")
+        raise typer.BadParameter("--explain draws on the image, and there is none; name a file ending in .html")
 
 
 def _judge_one(
     network: Any, processor: Any, detector: Any, text: str, paths: list[Path], explain: Path | None
 ) -> dict[str, Any]:
     """The pipeline's answer; with an explanation its drawing is written, too."""
+    from ..images import ImageError
     from ..modeling.mttv.pipeline_mttv import MttvPipeline, draw_regions, explanation_html
     from ..modeling.mttv.processing_mttv import as_released
-    from ..pictures import PictureError
-    from ..posts.reading import picture, whole_text
+    from ..posts.reading import post_image, whole_text
 
     text, images = whole_text(text), []
     if not text.strip() and not paths:
-        raise StmineError("Nothing to judge: the text is empty, and there is no picture.")
+        raise StmineError("Nothing to judge: the text is empty, and there is no image.")
     if paths and network.config.vision_config is None:
         raise StmineError("This model has no visual encoder, it judges texts alone: leave --image out.")
     for path in paths:
         try:
-            images.append(picture(path))
-        except PictureError as error:
+            images.append(post_image(path))
+        except ImageError as error:
             raise StmineError(f"{path}: {error}") from None
     pipeline = MttvPipeline(model=network, processor=processor, detector=detector, device=network.device)
     found = pipeline({"text": text, "image": images or None}, explain=explain is not None)
@@ -153,7 +153,7 @@ def _show_verdict(found: dict[str, Any]) -> None:
         print(f"{word['weight']:>+8.3f}  {word['word']}")
     parts = {
         "all words": sum(word["weight"] for word in found["words"]),
-        "the picture": sum(map(sum, found["cells"])),
+        "the image": sum(map(sum, found["cells"])),
         f"{len(found['regions'])} regions": sum(region["weight"] for region in found["regions"]),
     }
     print("  in all: " + ", ".join(f"{name} {weight:+.3f}" for name, weight in parts.items()))
@@ -167,7 +167,7 @@ def _show_report(report: ClassifyReport, out: Path, as_json: bool) -> None:
             "model": report.model,
             "judged": report.judged,
             "done_before": report.done_before,
-            "pictures_left_out": report.pictures_left_out,
+            "images_left_out": report.images_left_out,
             "skipped": report.skipped,
             "skipped_file": report.skipped_file and str(report.skipped_file),
             "first_skipped": [row._asdict() for row in report.first_skipped],
@@ -178,8 +178,8 @@ def _show_report(report: ClassifyReport, out: Path, as_json: bool) -> None:
         return
     speed = f", {report.judged / report.seconds:.1f} posts a second" if report.judged else ""
     print(f"{report.judged} posts judged, {report.done_before} before, {report.skipped} skipped{speed}")
-    if report.pictures_left_out:
-        print(f"{report.pictures_left_out} of them without a picture that cannot be read: see `problem`")
+    if report.images_left_out:
+        print(f"{report.images_left_out} of them without an image that cannot be read: see `problem`")
     for line, name, reason in report.first_skipped:
         print(f"  skipped line {line} ({name}): {reason}")
     if report.skipped > len(report.first_skipped):

@@ -40,7 +40,7 @@ def convert_fisvl(
         print_json({"checkpoint": str(checkpoint), "out": str(out)})
     else:
         print(f"Written: {out}")
-        print(f"Next: {stmine_command()} index pictures --model {out} --out my.index")
+        print(f"Next: {stmine_command()} index images --model {out} --out my.index")
 
 
 @app.command(
@@ -71,7 +71,7 @@ def convert_mttv(
     ] = None,
     vocab: Annotated[Path | None, typer.Option(help="vocab.txt of the BERT, for the tokenizer.")] = None,
     resnet: Annotated[
-        Path | None, typer.Option(help="torchvision's resnet152-*.pth; makes the model read pictures.")
+        Path | None, typer.Option(help="torchvision's resnet152-*.pth; makes the model read images.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -90,9 +90,9 @@ def convert_mttv(
         )
     names = [model.config.id2label[row] for row in range(model.config.num_labels)]
     if as_json:
-        print_json({"checkpoint": str(checkpoint), "out": str(out), "labels": names, "reads_pictures": bool(resnet)})
+        print_json({"checkpoint": str(checkpoint), "out": str(out), "labels": names, "reads_images": bool(resnet)})
     else:
-        print(f"Written: {out} (labels: {', '.join(names)}; takes {'pictures' if resnet else 'precomputed features'})")
+        print(f"Written: {out} (labels: {', '.join(names)}; takes {'images' if resnet else 'precomputed features'})")
         print(f'Next, in Python: pipeline("fake-news-detection", model="{out}", trust_remote_code=True)')
 
 

@@ -89,9 +89,9 @@ def describe_dataset(
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("split", "rows", "bytes of pictures", title=f"{dataset}: {rows_of}")
+    table = Table("split", "rows", "bytes of images", title=f"{dataset}: {rows_of}")
     for split, numbers in description.splits.items():
-        table.add_row(split, f"{numbers['rows']:,}", f"{numbers['picture_bytes']:,}")
+        table.add_row(split, f"{numbers['rows']:,}", f"{numbers['image_bytes']:,}")
     Console().print(table)
     columns = Table("column", "holds")
     for name, holds in description.columns.items():
@@ -108,7 +108,7 @@ def describe_dataset(
 
   stmine data export rsicd --data-dir data/rsicd --out rsicd-parquet
 
-  stmine data export toy_camouflage --option count=96 --out toy-camouflage --licence cc0-1.0
+  stmine data export toy_camouflage --option count=96 --out toy-camouflage --license cc0-1.0
 
 Then: datasets.load_dataset("toy-camouflage").""",
 )
@@ -119,18 +119,18 @@ def export_dataset(
     kind: KindOption = None,
     option: BuilderOption = None,
     column: ColumnOption = None,
-    licence: Annotated[
-        str | None, typer.Option(help="Licence, by the Hub's id, if you may pass the data set on.")
+    license: Annotated[
+        str | None, typer.Option(help="License, by the Hub's id, if you may pass the data set on.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a data set as Parquet files, pictures included, with a card: what the Hub and `datasets` read."""
+    """Write a data set as Parquet files, images included, with a card: what the Hub and `datasets` read."""
     from ..hub.dataset_repository import export
 
     options, mapping = builder_options(option), column_mapping(column)
     with prints_only_json(as_json):
         splits, rows_of = _load(dataset, data_dir, kind, options, mapping)
-        exported = export(dataset, splits, rows_of, out, licence=licence, progress=not as_json)
+        exported = export(dataset, splits, rows_of, out, license=license, progress=not as_json)
     counts = {split: numbers["rows"] for split, numbers in exported.description.splits.items()}
     if as_json:
         print_json({"out": str(out), "files": exported.files, "rows": counts})
@@ -156,7 +156,7 @@ def push_dataset(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be sent.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Upload an exported data set to the Hub in one commit; its card has to state a licence, unless it is private."""
+    """Upload an exported data set to the Hub in one commit; its card has to state a license, unless it is private."""
     from ..hub.dataset_repository import require_terms
     from ..hub.kinds import header_of
 

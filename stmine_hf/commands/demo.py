@@ -17,23 +17,23 @@ app = typer.Typer()
 
   stmine demo
 
-  stmine demo --pictures my_pictures --language zh
+  stmine demo --images my_images --language zh
 
   stmine demo --once
 
-  stmine demo --once --pictures my_pictures --query "many planes" --query "a bridge over a river" """
+  stmine demo --once --images my_images --query "many planes" --query "a bridge over a river" """
 )
 def demo(
     once: Annotated[
         bool, typer.Option("--once", help="No page to play with: run the whole tour and write it as a report.")
     ] = False,
-    pictures: Annotated[
+    images: Annotated[
         Path | None,
-        typer.Option(help="Folder of your own pictures, or an index of them, to search in. Default: drawn scenes."),
+        typer.Option(help="Folder of your own images, or an index of them, to search in. Default: drawn scenes."),
     ] = None,
     query: Annotated[
         list[str] | None,
-        typer.Option(help="With --once: a sentence or a picture to search for; may be given several times."),
+        typer.Option(help="With --once: a sentence or an image to search for; may be given several times."),
     ] = None,
     model: FisvlOption = None,
     mttv: Annotated[
@@ -52,7 +52,7 @@ def demo(
     port: Annotated[int | None, typer.Option(help="Default: the first free one from 7860 on.")] = None,
     device: DeviceOption = None,
 ) -> None:
-    """All three methods to play with: search pictures, check posts, find objects, and the three on one event.
+    """All three methods to play with: search images, check posts, find objects, and the three on one event.
 
     Prints the address of a page for the browser and serves it until Ctrl-C. With --once it writes a report instead.
     """
@@ -64,13 +64,13 @@ def demo(
         from ..demo.tools import Models
 
         models = Models(fisvl=model, mttv=mttv, sat=sat, hidden=hidden)
-        launch(models, folder=pictures, host=host, port=port, language=language, device=device)
+        launch(models, folder=images, host=host, port=port, language=language, device=device)
         return
     require_folder(out)
     from ..demo.report import Tour, write_report
 
     tour = Tour(
-        fisvl=model, mttv=mttv, sat=sat, hidden=hidden, pictures=pictures, queries=query or (), language=language,
+        fisvl=model, mttv=mttv, sat=sat, hidden=hidden, images=images, queries=query or (), language=language,
         device=device,
     )  # fmt: skip
     print(f"Look at: {from_here(write_report(tour, out).resolve())}")

@@ -1,4 +1,4 @@
-"""`stmine detect`: objects in a picture, a folder, a video or what a camera sees."""
+"""`stmine detect`: objects in an image, a folder, a video or what a camera sees."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 from .terminal import DeviceOption, JsonOption, SatOption, from_here, print_json, prints_only_json, require_folder
 
 if TYPE_CHECKING:
-    from ..detect import PictureReport, VideoReport
+    from ..detect import ImageReport, VideoReport
 
 app = typer.Typer()
 
@@ -20,19 +20,19 @@ app = typer.Typer()
 @app.command(
     epilog="""[bold]Examples[/bold]
 
-  stmine detect picture.jpg
+  stmine detect image.jpg
 
-  stmine detect pictures --out found --threshold 0.3 --labels person,bicycle
+  stmine detect images --out found --threshold 0.3 --labels person,bicycle
 
   stmine detect street.mp4 --out found
 
   stmine detect camera --show   # camera:1 for the second one; Ctrl-C ends it
 
-A folder run again, after new pictures came or after an interruption, goes on with what is new."""
+A folder run again, after new images came or after an interruption, goes on with what is new."""
 )
 def detect(
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="A picture, a folder of pictures, a video, or `camera`.")
+        str, typer.Argument(metavar="SOURCE", help="An image, a folder of images, a video, or `camera`.")
     ],
     out: Annotated[
         Path | None, typer.Option(help="Folder for what is found. Default: outputs/detect/NAME of the source.")
@@ -41,18 +41,18 @@ def detect(
     threshold: Annotated[float, typer.Option(min=0, max=0.999, help="Least score of an object that is shown.")] = 0.4,
     labels: Annotated[str | None, typer.Option(help="Only these classes, as person,bicycle. Default: all.")] = None,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Pictures or frames that go through the model at a time; a GPU likes more.")
+        int, typer.Option(min=1, help="Images or frames that go through the model at a time; a GPU likes more.")
     ] = 4,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N pictures or frames.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images or frames.")] = None,
     show: Annotated[bool, typer.Option("--show", help="Show them in a window, too; closing it ends the run.")] = False,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find objects: annotated pictures or video, detections.json (COCO results) and summary.json.
+    """Find objects: annotated images or video, detections.json (COCO results) and summary.json.
 
-    Pictures and frames that cannot be read are skipped and counted; nothing is written beside the source.
+    Images and frames that cannot be read are skipped and counted; nothing is written beside the source.
     """
-    from ..detect import Detector, VideoReport, detect_pictures, detect_video, source_kind
+    from ..detect import Detector, VideoReport, detect_images, detect_video, source_kind
 
     kind = source_kind(source)
     out = out or Path("outputs/detect") / ("camera" if kind == "camera" else Path(source).resolve().stem)
@@ -67,8 +67,8 @@ def detect(
             screen = Screen(f"{source} - stmine detect")
             stack.callback(screen.close)
             options["show"] = screen.show
-        report: PictureReport | VideoReport
-        report = (detect_pictures if kind == "pictures" else detect_video)(detector, source, out, **options)
+        report: ImageReport | VideoReport
+        report = (detect_images if kind == "images" else detect_video)(detector, source, out, **options)
     if as_json:
         print_json(_document(report, out))
     else:
@@ -77,18 +77,18 @@ def detect(
         raise typer.Exit(130)  # by Ctrl-C; a camera has no other end
 
 
-def _document(report: PictureReport | VideoReport, out: Path) -> dict[str, Any]:
+def _document(report: ImageReport | VideoReport, out: Path) -> dict[str, Any]:
     document = {"out": str(out), **asdict(report), "objects": report.objects}
     if "skipped" in document:
         document["skipped"] = [skip._asdict() for skip in document["skipped"]]
     return document
 
 
-def _show_report(report: PictureReport | VideoReport, out: Path, *, most: int = 10) -> None:
-    from ..detect import PictureReport
+def _show_report(report: ImageReport | VideoReport, out: Path, *, most: int = 10) -> None:
+    from ..detect import ImageReport
 
-    if isinstance(report, PictureReport):
-        looked_at, what, speed = report.pictures, "pictures", report.pictures_per_second
+    if isinstance(report, ImageReport):
+        looked_at, what, speed = report.images, "images", report.images_per_second
     else:
         looked_at, what, speed = report.frames, "frames", report.frames_per_second
     print(f"{report.objects} objects in {report.with_objects} of {looked_at} {what}, {speed:.1f} {what} a second")
@@ -96,9 +96,9 @@ def _show_report(report: PictureReport | VideoReport, out: Path, *, most: int = 
         print(f"{count:>7}  {name}")
     if len(report.classes) > most:
         print(f"         and {len(report.classes) - most} more")
-    if isinstance(report, PictureReport):
+    if isinstance(report, ImageReport):
         if report.unchanged:
-            print(f"{report.unchanged} pictures were done already")
+            print(f"{report.unchanged} images were done already")
         for path, reason in report.skipped[:most]:
             print(f"  skipped {path}: {reason}")
         if len(report.skipped) > most:

@@ -49,19 +49,19 @@ def evaluate_fisvl(
     column: ColumnOption = None,
     model: FisvlOption = None,
     out: Annotated[Path | None, typer.Option(help="Folder for results.json and recall_curve.png.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures embedded at a time.")] = 64,
-    limit: Annotated[int | None, typer.Option(min=1, help="Score the first N pictures only: a quick look.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images embedded at a time.")] = 64,
+    limit: Annotated[int | None, typer.Option(min=1, help="Score the first N images only: a quick look.")] = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Recall at 1, 5 and 10 in both directions, and their mean (mR), as the FISVL paper reports them.
 
-    Beside it stands the honest variant: a caption whose text equals one of the picture's own counts as right.
+    Beside it stands the honest variant: a caption whose text equals one of the image's own counts as right.
     """
     options, mapping = builder_options(option), column_mapping(column)
     from .. import load_dataset
+    from ..evaluation.retrieval import evaluate_retrieval
     from ..loading import load_fisvl
-    from ..training.evaluation_fisvl import evaluate_retrieval
 
     require_folder(out)
     with prints_only_json(as_json):
@@ -105,7 +105,7 @@ def evaluate_mttv(
     model: MttvOption = None,
     detector: DetectorOption = None,
     features: Annotated[
-        Path | None, typer.Option(help="Folder of `stmine features mttv`: read in the place of the pictures.")
+        Path | None, typer.Option(help="Folder of `stmine features mttv`: read in the place of the images.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for results.json, confusion_matrix.png and reliability.png.")
@@ -123,7 +123,7 @@ def evaluate_mttv(
 ) -> None:
     """Accuracy, macro F1, precision, recall and F1 of each label, and the calibration error (ECE).
 
-    A post whose picture cannot be read is judged by its text, and counted.
+    A post whose image cannot be read is judged by its text, and counted.
     """
     options, mapping = builder_options(option), column_mapping(column)
     if predictions and out is None:
@@ -131,10 +131,10 @@ def evaluate_mttv(
     if features is not None and detector is not None:
         raise typer.BadParameter("--features hold the regions already; leave --detector out")
     from .. import load_dataset
+    from ..evaluation.classification import evaluate_posts
     from ..loading import load_mttv
     from ..posts import FeatureStore
     from ..posts.detectors import load_detector
-    from ..training.evaluation_mttv import evaluate_posts
 
     require_folder(out)
     with prints_only_json(as_json):
@@ -187,25 +187,25 @@ def evaluate_sat(
     column: ColumnOption = None,
     model: SatOption = None,
     fit: Annotated[
-        str | None, typer.Option(help="pad, letterbox or stretch pictures to the input. Default: as the model says.")
+        str | None, typer.Option(help="pad, letterbox or stretch images to the input. Default: as the model says.")
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for results.json, detections.json, pr_curve.png and worst_misses.png."),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures looked at together, where their sizes agree.")] = 8,
-    limit: Annotated[int | None, typer.Option(min=1, help="Score the first N pictures only: a quick look.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images looked at together, where their sizes agree.")] = 8,
+    limit: Annotated[int | None, typer.Option(min=1, help="Score the first N images only: a quick look.")] = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """COCO's average precision: over all pictures, for each of their sources and for each class.
+    """COCO's average precision: over all images, for each of their sources and for each class.
 
-    Pictures that cannot be read are skipped and counted; a class without boxes takes no part.
+    Images that cannot be read are skipped and counted; a class without boxes takes no part.
     """
     options, mapping = builder_options(option), column_mapping(column)
     from .. import load_dataset
+    from ..evaluation.detection import evaluate_detection
     from ..loading import load_sat
-    from ..training.evaluation_sat import evaluate_detection
 
     if fit not in (None, "pad", "letterbox", "stretch"):
         raise typer.BadParameter(f"--fit: expected pad, letterbox or stretch, found {fit!r}")

@@ -11,7 +11,7 @@ import typer
 
 from .terminal import JsonOption, SatOption, print_json, prints_only_json, require_folder, stmine_command
 
-CHECKED_PICTURES = 128  # enough for the ranges of activations, half a minute of work
+CHECKED_IMAGES = 128  # enough for the ranges of activations, half a minute of work
 
 T = TypeVar("T")
 
@@ -31,9 +31,9 @@ def export() -> None:
 
   stmine export sat --format ncnn --size 320 --out sat.ncnn.d
 
-  stmine export sat --format int8 --pictures my_pictures --out sat.int8.d
+  stmine export sat --format int8 --images my_images --out sat.int8.d
 
-  stmine export sat --format int8 --out sat.int8.d --dataset coco_json --data-dir data/coco   # on its train pictures
+  stmine export sat --format int8 --out sat.int8.d --dataset coco_json --data-dir data/coco   # on its train images
 
 The folder is a model to `stmine detect --model` and `stmine evaluate sat --model`.""",
 )
@@ -44,10 +44,10 @@ def export_sat(
     ] = "onnx",
     model: SatOption = None,
     size: Annotated[int, typer.Option(help="Height and width of ncnn's input and of the check; 32 divides it.")] = 320,
-    pictures: Annotated[
+    images: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of pictures to check with; int8 measures its ranges on them. Without it, int8 takes those of "
+            help="Folder of images to check with; int8 measures its ranges on them. Without it, int8 takes those of "
             "the data set's split train."
         ),
     ] = None,
@@ -70,11 +70,11 @@ def export_sat(
     with prints_only_json(as_json):
         network, processor = load_sat(model, device="cpu")
         shown: list[Any] = []
-        if pictures:
-            shown = _pictures(pictures, size)
+        if images:
+            shown = _images(images, size)
         elif dataset and format == "int8":
-            shown = _train_pictures(dataset, data_dir)
-        report = export_sat(network, processor, out, format=format, size=size, pictures=shown)
+            shown = _train_images(dataset, data_dir)
+        report = export_sat(network, processor, out, format=format, size=size, images=shown)
         document: dict[str, Any] = {**asdict(report), "folder": str(out)}
         if dataset:
             scores = {"pytorch": (network, processor), format: open_exported(out)}
@@ -92,50 +92,50 @@ def export_sat(
     )
     for name, value in document.get("ap", {}).items():
         print(f"AP on {dataset} {split}, {name}: {value:.4f}")
-    print(f"Next: {stmine_command()} detect PICTURES --model {out} --out found")
+    print(f"Next: {stmine_command()} detect IMAGES --model {out} --out found")
 
 
-def _pictures(folder: Path, size: int) -> list[Any]:
-    """Readable pictures from all over a folder, `CHECKED_PICTURES` at most."""
+def _images(folder: Path, size: int) -> list[Any]:
+    """Readable images from all over a folder, `CHECKED_IMAGES` at most."""
     from ..errors import StmineError
-    from ..pictures import PictureError, find_pictures, open_picture
+    from ..images import ImageError, find_images, open_image
 
     found = []
-    for file in _spread(list(find_pictures(folder))):
+    for file in _spread(list(find_images(folder))):
         try:
-            found.append(open_picture(folder / file.path, size))
-        except PictureError:
+            found.append(open_image(folder / file.path, size))
+        except ImageError:
             continue
     if not found:
-        raise StmineError(f"{folder}: expected a folder with pictures to check with, found none that can be read.")
+        raise StmineError(f"{folder}: expected a folder with images to check with, found none that can be read.")
     return found
 
 
-def _train_pictures(dataset: str, data_dir: Path | None) -> list[Any]:
-    """Readable pictures from all over a data set's split train: what is scored must not set the ranges."""
+def _train_images(dataset: str, data_dir: Path | None) -> list[Any]:
+    """Readable images from all over a data set's split train: what is scored must not set the ranges."""
     from .. import load_dataset
     from ..errors import StmineError
-    from ..training.reports import readable
+    from ..evaluation.reports import readable
 
     rows = load_dataset(dataset, data_dir=data_dir, split="train")
     chosen = rows.select(_spread(range(len(rows))))
-    found = list(readable(chosen, lambda row, image, number: image, [], doing="Reading pictures", progress=False))
+    found = list(readable(chosen, lambda row, image, number: image, [], doing="Reading images", progress=False))
     if not found:
-        raise StmineError(f"{dataset}: expected pictures that can be read in its split train, found none.")
+        raise StmineError(f"{dataset}: expected images that can be read in its split train, found none.")
     return found
 
 
 def _spread(items: Sequence[T]) -> list[T]:
-    """`CHECKED_PICTURES` at most, evenly over the whole: data sets often stand in order of their origins."""
-    step = max(1.0, len(items) / CHECKED_PICTURES)
-    return [items[int(number * step)] for number in range(min(len(items), CHECKED_PICTURES))]
+    """`CHECKED_IMAGES` at most, evenly over the whole: data sets often stand in order of their origins."""
+    step = max(1.0, len(items) / CHECKED_IMAGES)
+    return [items[int(number * step)] for number in range(min(len(items), CHECKED_IMAGES))]
 
 
 def _average_precision(
     model: Any, processor: Any, dataset: str, data_dir: Path | None, split: str, progress: bool
 ) -> float:
     from .. import load_dataset
-    from ..training.evaluation_sat import evaluate_detection
+    from ..evaluation.detection import evaluate_detection
 
     rows = load_dataset(dataset, data_dir=data_dir, split=split)
     return evaluate_detection(model, processor, rows, progress=progress).metrics["ap"]

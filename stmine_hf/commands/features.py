@@ -61,7 +61,7 @@ def features_mttv(
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the pictures of posts through the model's visual encoder and keep its map and the regions' features.
+    """Run the images of posts through the model's visual encoder and keep its map and the regions' features.
 
     The key of a post is its id. Training (`features: FOLDER`) and `stmine evaluate mttv --features FOLDER` read them.
     """
@@ -91,7 +91,7 @@ def features_mttv(
         return
     print(
         f"Features {from_here(out)}: {report.total} posts ({report.added} added, {report.done_before} there before), "
-        f"{report.without_picture} posts without picture, {len(report.skipped)} skipped"
+        f"{report.without_image} posts without image, {len(report.skipped)} skipped"
     )
     for path, reason in report.skipped[:10]:
         print(f"  skipped {path}: {reason}")
@@ -103,7 +103,7 @@ def features_mttv(
 
 def _of_file(file: Path, bad: list[Any]) -> tuple[Iterator[Post], int]:
     """The posts of a file, and how many rows it has; `bad` is told of the others."""
-    from ..pictures import Skip
+    from ..images import Skip
     from ..posts.reading import count_posts, read_posts
 
     def posts() -> Iterator[Post]:
@@ -121,8 +121,8 @@ def _of_dataset(
 ) -> tuple[Iterator[Post], int]:
     """The posts of a data set's splits, and how many there are."""
     from .. import load_dataset
+    from ..evaluation.reports import decode_image, undecoded
     from ..posts.judging import Post
-    from ..training.reports import decode_image, undecoded
 
     loaded = load_dataset(name, data_dir=data_dir, split=split, kind="posts", **options)
     splits = list(loaded.values()) if isinstance(loaded, dict) else [loaded]

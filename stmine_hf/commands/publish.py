@@ -21,7 +21,7 @@ app = typer.Typer(no_args_is_help=True, help="Make, check and upload repositorie
     "build",
     epilog="""[bold]Examples[/bold]
 
-  stmine publish build outputs/my-run --out my-detector --data-dir data/coco --licence cc-by-4.0
+  stmine publish build outputs/my-run --out my-detector --data-dir data/coco --license cc-by-4.0
 
   stmine publish build fisvl-rsicd --out fisvl-rsicd-hub
 
@@ -57,19 +57,19 @@ def build_repository(
             help="What a run is compared with. SAT: parent, benchmark. MTTV: baselines, released.",
         ),
     ] = None,
-    licence: Annotated[
-        str | None, typer.Option(help="Licence of the weights, by the Hub's id. Default: that of the present card.")
+    license: Annotated[
+        str | None, typer.Option(help="License of the weights, by the Hub's id. Default: that of the present card.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Assemble the folder of a Hub repository: weights, code, card, scores, licence, list of files with hashes."""
+    """Assemble the folder of a Hub repository: weights, code, card, scores, license, list of files with hashes."""
     from rich.console import Console
 
     from ..hub.build import build
     from ..hub.repository import files_in
 
     with prints_only_json(as_json):
-        tables = build(source, out, data_dir=data_dir, compare=_pairs(compare), licence=licence, progress=not as_json)
+        tables = build(source, out, data_dir=data_dir, compare=_pairs(compare), license=license, progress=not as_json)
     files = {name: (out / name).stat().st_size for name in files_in(out)}
     if as_json:
         print_json({"out": str(out), "files": files})

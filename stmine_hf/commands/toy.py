@@ -1,4 +1,4 @@
-"""`stmine toy`: drawn data for every method, to try everything on, free of any licence."""
+"""`stmine toy`: drawn data for every method, to try everything on, free of any license."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def toy(
     kind: Annotated[
         str,
         typer.Option(
-            help="scenes: overhead scenes with captions (FISVL); posts: texts that fit their picture or do not "
+            help="scenes: overhead scenes with captions (FISVL); posts: texts that fit their image or do not "
             "(MTTV); camouflage: animals on grounds of their own texture, with boxes (SAT)."
         ),
     ] = "scenes",
-    count: Annotated[int, typer.Option(min=3, help="How many pictures.")] = 96,
-    seed: Annotated[int, typer.Option(help="The same seed draws the same pictures.")] = 0,
+    count: Annotated[int, typer.Option(min=3, help="How many images.")] = 96,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same images.")] = 0,
     difficulty: Annotated[
         float, typer.Option(min=0, max=1, help="Of camouflage: 0 is easy to see, 1 hardly to be seen.")
     ] = 0.5,
     as_json: JsonOption = False,
 ) -> None:
-    """Draw toy data: folders in the layouts of real sets, to try everything on, free of any licence.
+    """Draw toy data: folders in the layouts of real sets, to try everything on, free of any license.
 
     Scenes lie as RSICD does (dataset.json), posts as posts of your own (posts.jsonl), camouflage as COCO does
     (annotations/instances_*.json).
@@ -52,19 +52,19 @@ def toy(
     require_folder(out)
     with prints_only_json(as_json):
         if kind == "scenes":
-            from ..data.toy_scenes import write_scenes
+            from ..data.toy.toy_scenes import write_scenes
 
             write_scenes(out, count=count, seed=seed)
             next_words = f"index {out} --out {out}.index"
         elif kind == "posts":
             if count % 4:
-                raise StmineError(f"--count: posts come in fours (two texts, two pictures, all pairs), found {count}.")
-            from ..data.toy_posts import write_posts
+                raise StmineError(f"--count: posts come in fours (two texts, two images, all pairs), found {count}.")
+            from ..data.toy.toy_posts import write_posts
 
             write_posts(out, count=count, seed=seed)
             next_words = f"classify --file {out / 'posts.jsonl'} --out {out / 'verdicts.jsonl'}"
         else:
-            from ..data.toy_camouflage import write_camouflage
+            from ..data.toy.toy_camouflage import write_camouflage
             from ..loading import published
 
             write_camouflage(out, count=count, seed=seed, difficulty=difficulty)
@@ -73,5 +73,5 @@ def toy(
     if as_json:
         print_json({"out": str(out), "kind": kind, "count": count, "seed": seed})
     else:
-        print(f"Written: {count} pictures and what belongs to them in {out}")
+        print(f"Written: {count} images and what belongs to them in {out}")
         print(f"Next: {stmine_command()} {next_words}")

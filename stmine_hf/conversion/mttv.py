@@ -121,7 +121,7 @@ def convert_state_dict(
         StmineError: a name is foreign, a tensor is missing or has the wrong shape, or the label order does not name
             each label once.
     """
-    # Of what the released model holds twice the picture's copy is read last, there and here.
+    # Of what the released model holds twice the image's copy is read last, there and here.
     names = sorted(official, key=lambda name: name.startswith("enc.img_embeddings."))
     converted = {convert_name(name): official[name] for name in names}
     converted.setdefault("scaling_factors", torch.ones(config.num_labels))
@@ -188,7 +188,7 @@ def convert_checkpoint(
             labels get neutral names (LABEL_0, ...) rather than perhaps wrong ones.
         vocab: `vocab.txt` of bert-base-chinese (Weibo) or bert-base-uncased (Fakeddit). None looks for the tokenizer
             on the Hub or in its cache.
-        resnet: torchvision's `resnet152-*.pth`, to make the model read pictures. None: it takes features.
+        resnet: torchvision's `resnet152-*.pth`, to make the model read images. None: it takes features.
 
     Returns:
         MttvForSequenceClassification: the converted model, in evaluation mode.

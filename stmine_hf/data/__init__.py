@@ -14,7 +14,7 @@ from ..errors import StmineError
 if TYPE_CHECKING:
     import datasets
 
-# What rows are of: pictures with captions (FISVL), posts (MTTV), pictures with boxes (SAT).
+# What rows are of: images with captions (FISVL), posts (MTTV), images with boxes (SAT).
 KINDS = {
     "captions": ("rsicd", "rsitmd", "ucm_captions", "sydney_captions", "toy_scenes"),
     "posts": ("weibo", "fakeddit", "posts", "toy_posts"),
@@ -26,16 +26,16 @@ BUILDERS = {
     "rsitmd": ("rsitmd", "RSITMD"),
     "ucm_captions": ("ucm_captions", "UCMCaptions"),
     "sydney_captions": ("sydney_captions", "SydneyCaptions"),
-    "toy_scenes": ("toy_scenes", "ToyScenes"),
+    "toy_scenes": ("toy.toy_scenes", "ToyScenes"),
     "weibo": ("weibo", "Weibo"),
     "fakeddit": ("fakeddit", "Fakeddit"),
     "posts": ("posts", "Posts"),
-    "toy_posts": ("toy_posts", "ToyPosts"),
+    "toy_posts": ("toy.toy_posts", "ToyPosts"),
     "coco_json": ("coco_json", "CocoJson"),
     "voc_xml": ("voc_xml", "VocXml"),
     "yolo_txt": ("yolo_txt", "YoloTxt"),
     "indiscernible": ("indiscernible", "Indiscernible"),
-    "toy_camouflage": ("toy_camouflage", "ToyCamouflage"),
+    "toy_camouflage": ("toy.toy_camouflage", "ToyCamouflage"),
 }
 _BUILDER_CONFIG_FIELDS = ("name", "version", "data_dir", "data_files", "description", "contents")
 
@@ -62,11 +62,11 @@ def load_dataset(
     -1 = unknown), `image_id` (int, unique in its split), `filename` (str).
 
     Rows of the sets of posts: `post_id` (str, unique in the set), `text` (str, "" for none), `image` (PIL as above, or
-    None), `label` (ClassLabel, -1 = unknown), `filename` (str, of the picture; "" where the post names none), `group`
-    (int, the same for posts of one event or picture; -1 = unknown). What becomes of bad rows: see `post_files`.
+    None), `label` (ClassLabel, -1 = unknown), `filename` (str, of the image; "" where the post names none), `group`
+    (int, the same for posts of one event or image; -1 = unknown). What becomes of bad rows: see `post_files`.
 
     Rows of the sets with boxes: `image` (as above), `image_id`, `filename`, `width` and `height` (int, pixels of the
-    decoded picture), `source` (str, "" where the set does not tell) and `objects`, five lists of one length: `id`,
+    decoded image), `source` (str, "" where the set does not tell) and `objects`, five lists of one length: `id`,
     `bbox` ([x, y, width, height] in pixels), `category` (ClassLabel), `area`, `iscrowd`. What becomes of bad boxes:
     see `boxed_images`; the numbers of the categories in COCO's tools: `boxed_images.category_ids`; the rows as COCO
     JSON: `coco_json.to_coco`.
@@ -189,7 +189,7 @@ def _load_own(
     if kind is None:
         raise DataError(f"{name}: say what rows to make of it: kind={' or '.join(map(repr, KINDS))}")
     if data_dir is not None:
-        raise DataError(f"{name} is read where it is: leave data_dir out (pictures elsewhere: image_dir)")
+        raise DataError(f"{name} is read where it is: leave data_dir out (images elsewhere: image_dir)")
     try:
         splits = load_own(
             name, kind, column_mapping=column_mapping, streaming=streaming, cache_dir=cache_dir, options=options

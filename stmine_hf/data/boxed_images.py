@@ -3,13 +3,13 @@
 Each layout has a script of its own beside this file (`coco_json.py`, `voc_xml.py`, `yolo_txt.py`): how its files are
 found and read. What becomes of a box is decided here, the same for all of them:
 
-* Boxes are `[x, y, width, height]` in pixels of the picture as it is decoded, x and y those of the upper left corner.
+* Boxes are `[x, y, width, height]` in pixels of the image as it is decoded, x and y those of the upper left corner.
 * A box that is partly outside (by more than half a pixel) is clipped; one that is outside, of no area or not finite
   is dropped.
-* The size of a picture is its file's. Where the annotation says another size of the same shape, the picture was
+* The size of an image is its file's. Where the annotation says another size of the same shape, the image was
   resized since and the boxes follow; where it says the size before the camera's EXIF rotation, the boxes are turned
-  as the picture is; where it says any other size, nobody knows where the boxes belong and the picture is left out.
-* A picture without boxes is kept, and so are crowd regions (`iscrowd`).
+  as the image is; where it says any other size, nobody knows where the boxes belong and the image is left out.
+* An image without boxes is kept, and so are crowd regions (`iscrowd`).
 
 What was left out, dropped, mended or is odd is counted and told in one warning a build, with examples.
 """
@@ -30,15 +30,15 @@ import datasets
 import PIL.Image
 import PIL.ImageOps
 
-from .captioned_images import PICTURE_SUFFIXES, SPLITS, DataFolderError, Findings, count
+from .captioned_images import IMAGE_SUFFIXES, SPLITS, DataFolderError, Findings, count
 
-SUFFIXES = (*PICTURE_SUFFIXES, ".webp")
+SUFFIXES = (*IMAGE_SUFFIXES, ".webp")
 ORIENTATION = 0x0112  # the EXIF tag
 ROUNDING = 0.5  # pixels that a box may stand out and stay as it is: tools round
 
 
 def row_features(names: Sequence[str], category_ids: Sequence[int]) -> datasets.Features:
-    """The row that every set with boxes yields: one picture with all its boxes.
+    """The row that every set with boxes yields: one image with all its boxes.
 
     Args:
         names: of the categories, in the order of their labels.
@@ -89,7 +89,7 @@ def category_ids(features: datasets.Features) -> list[int]:
 class Box:
     """One box as an annotation file has it; `place` names it in messages.
 
-    `bbox` is x, y, width, height in the picture of the size that the record says. `id` and `area` are None where the
+    `bbox` is x, y, width, height in the image of the size that the record says. `id` and `area` are None where the
     file does not tell.
     """
 
@@ -103,9 +103,9 @@ class Box:
 
 @dataclass(slots=True)
 class Record:
-    """One picture as an annotation file describes it.
+    """One image as an annotation file describes it.
 
-    `size` (width, height) is what the boxes are measured in: pixels of a picture of that size, or (1, 1) for fractions
+    `size` (width, height) is what the boxes are measured in: pixels of an image of that size, or (1, 1) for fractions
     of the sides; None stands for pixels of the file. `stamp` tells when the file changes.
     """
 
@@ -125,8 +125,8 @@ class BoxedImagesConfig(datasets.BuilderConfig):
     """Options that every set with boxes has.
 
     Args:
-        data_dir: the folder with the annotations (and, unless `image_dir` is given, the pictures).
-        image_dir: the folder with the pictures, where it is not in `data_dir`.
+        data_dir: the folder with the annotations (and, unless `image_dir` is given, the images).
+        image_dir: the folder with the images, where it is not in `data_dir`.
         contents: hash of what was found in the folder, so that the cache follows the folder; set by the builder.
     """
 
@@ -176,29 +176,29 @@ class BoxedImages(datasets.GeneratorBasedBuilder):
             raise DataFolderError(f"{self.TITLE}: no folder {settings.image_dir} (image_dir)")
         records = self._read(folder, settings)
         if not records:
-            why = f"it {self._findings}" if self._findings else "the annotations name no picture"
+            why = f"it {self._findings}" if self._findings else "the annotations name no image"
             raise DataFolderError(
-                f"{self.TITLE}: no usable picture in {folder}: {why}. If the pictures are elsewhere, give image_dir."
+                f"{self.TITLE}: no usable image in {folder}: {why}. If the images are elsewhere, give image_dir."
             )
         return records
 
     def _info(self) -> datasets.DatasetInfo:
         return datasets.DatasetInfo(
-            description=f"{self.TITLE}: pictures with boxes of {len(self._names)} categories.",
+            description=f"{self.TITLE}: images with boxes of {len(self._names)} categories.",
             features=row_features(self._names, self._category_ids or range(1, len(self._names) + 1)),
         )
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
         self.findings = findings = self._findings.copy()
-        bar = datasets.utils.tqdm(self._records, desc="Looking at the pictures", unit="", delay=3)
+        bar = datasets.utils.tqdm(self._records, desc="Looking at the images", unit="", delay=3)
         placed = [record for record in (place_boxes(record, findings) for record in bar) if record]
         boxes = sum(len(record.boxes) for record in placed)
         splits: dict[str, str] = {}
         for record in placed:
             if splits.setdefault(record.path, record.split) != record.split:
-                findings.note("picture in two splits", f"{record.filename} in {splits[record.path]}, {record.split}")
+                findings.note("image in two splits", f"{record.filename} in {splits[record.path]}, {record.split}")
         if findings:
-            message = f"{self.TITLE}: {count(len(placed), 'picture')} with {count(boxes, 'box')}; {findings}"
+            message = f"{self.TITLE}: {count(len(placed), 'image')} with {count(boxes, 'box')}; {findings}"
             if not placed or (not boxes and findings.number("dropped")):
                 raise DataFolderError(f"{message}. Nothing is left to load.")
             warnings.warn(message, stacklevel=2)
@@ -216,7 +216,7 @@ class BoxedImages(datasets.GeneratorBasedBuilder):
         yield from enumerate(rows)
 
 
-def find_picture(name: str, roots: Iterable[Path]) -> tuple[str, tuple[int, int]] | None:
+def find_image(name: str, roots: Iterable[Path]) -> tuple[str, tuple[int, int]] | None:
     """Path and stamp of the first `root / name` that is a file; after those, of the bare file name in a root."""
     name = name.replace("\\", "/")
     roots = list(roots)
@@ -232,31 +232,31 @@ def find_picture(name: str, roots: Iterable[Path]) -> tuple[str, tuple[int, int]
 
 
 def place_boxes(record: Record, findings: Findings, file: str | BinaryIO | None = None) -> Record | None:
-    """The record with its file's size and its boxes in pixels of that; None where the picture has to go.
+    """The record with its file's size and its boxes in pixels of that; None where the image has to go.
 
     Args:
         record: as an annotation file describes it.
         findings: is told what is amiss.
-        file: the picture, where it is not the file that the record names.
+        file: the image, where it is not the file that the record names.
     """
     try:
-        with PIL.Image.open(file or record.path) as picture:
-            stored = picture.size
-            # not picture.getexif(): that of PNG decodes the whole picture to look behind it
-            orientation = PIL.Image.Image.getexif(picture).get(ORIENTATION, 1)
+        with PIL.Image.open(file or record.path) as image:
+            stored = image.size
+            # not image.getexif(): that of PNG decodes the whole image to look behind it
+            orientation = PIL.Image.Image.getexif(image).get(ORIENTATION, 1)
             turned = orientation in (5, 6, 7, 8)
-            if turned and picture.format == "TIFF":  # some versions of Pillow turn its size already, others do not
-                stored = PIL.ImageOps.exif_transpose(picture).size[::-1]
+            if turned and image.format == "TIFF":  # some versions of Pillow turn its size already, others do not
+                stored = PIL.ImageOps.exif_transpose(image).size[::-1]
     except Exception as error:  # damaged files make Pillow's readers raise about anything
         findings.leave_out("unreadable", f"{record.place}, {record.path} ({type(error).__name__}: {error})")
         return None
-    width, height = reversed(stored) if turned else stored  # as the picture will be decoded
+    width, height = reversed(stored) if turned else stored  # as the image will be decoded
     frame = record.size or (width, height)
     boxes = record.boxes
     if turned and frame == stored and frame != (width, height):
         boxes = [replace(box, bbox=turn(box.bbox, frame, orientation)) for box in boxes]
         if boxes:
-            findings.mend("boxes turned with the picture, as its EXIF says", f"{record.place}, {record.filename}")
+            findings.mend("boxes turned with the image, as its EXIF says", f"{record.place}, {record.filename}")
     elif frame != (width, height):
         scale_x, scale_y = width / frame[0], height / frame[1]
         if frame != (1, 1):
@@ -281,7 +281,7 @@ def place_boxes(record: Record, findings: Findings, file: str | BinaryIO | None 
 def turn(
     bbox: tuple[float, float, float, float], size: tuple[int, int], orientation: int
 ) -> tuple[float, float, float, float]:
-    """Where a box of a picture of that (width, height) comes to lie when EXIF orientation 5, 6, 7 or 8 is applied."""
+    """Where a box of an image of that (width, height) comes to lie when EXIF orientation 5, 6, 7 or 8 is applied."""
     x, y, width, height = bbox
     right, bottom = size[0] - x - width, size[1] - y - height
     new_x = bottom if orientation in (6, 7) else y
@@ -290,7 +290,7 @@ def turn(
 
 
 def clip(box: Box, width: int, height: int, findings: Findings) -> Box | None:
-    """The part of a box that is in the picture; None where there is none. Says so in both cases."""
+    """The part of a box that is in the image; None where there is none. Says so in both cases."""
     x, y, box_width, box_height = box.bbox
     place = f"{box.place}, [{', '.join(f'{value:g}' for value in box.bbox)}]"
     if not all(map(math.isfinite, box.bbox)):
@@ -301,18 +301,18 @@ def clip(box: Box, width: int, height: int, findings: Findings) -> Box | None:
         return None
     left, top, right, bottom = max(x, 0.0), max(y, 0.0), min(x + box_width, width), min(y + box_height, height)
     if left >= right or top >= bottom:
-        findings.drop("outside its picture", f"{place} in {width} x {height}")
+        findings.drop("outside its image", f"{place} in {width} x {height}")
         return None
     area = box.area if box.area is not None and 0 < box.area < math.inf else box_width * box_height
     if max(left - x, top - y, x + box_width - right, y + box_height - bottom) <= ROUNDING:
         return replace(box, area=area)
-    findings.mend("box clipped to its picture", f"{place} in {width} x {height}")
+    findings.mend("box clipped to its image", f"{place} in {width} x {height}")
     bbox = (left, top, right - left, bottom - top)
     return replace(box, bbox=bbox, area=min(area, bbox[2] * bbox[3]))
 
 
 def number_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """Rows of placed records; pictures without an id are numbered from 1, boxes from the largest id on."""
+    """Rows of placed records; images without an id are numbered from 1, boxes from the largest id on."""
     given = all(record.image_id is not None for record in records)
     new_id = max((box.id or 0 for record in records for box in record.boxes), default=0)
     rows = []

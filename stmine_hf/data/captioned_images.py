@@ -7,7 +7,7 @@ script and this file also work by themselves, without the rest of the package, o
 Layouts, looked for in this order:
 
 * **Karpathy**: `dataset_rsicd.json` or `dataset.json`: `{"images": [{filename, split, imgid, sentences: [{raw}]}]}`,
-  with optional `label` and `filepath` (the picture's folder, relative to this folder or to its parent).
+  with optional `label` and `filepath` (the image's folder, relative to this folder or to its parent).
 * **FISVL**: `rsicd_train*.json`, `rsicd_val*.json`, `rsicd_test*.json`: lists of `{image, caption, image_id, label,
   length}`, one caption a record for training, a list of captions for the other splits; `length` is a caption's weight.
 * **precomp**: `train_caps.txt` and `train_filename.txt` (also `val_`, `test_`): one caption a line; one name for each
@@ -34,7 +34,7 @@ SPLITS = ("train", "val", "test")
 PUBLISHED = ("rsicd", "rsitmd", "ucm", "sydney")  # as their files name them
 SPLIT_ALIASES = {"restval": "train", "valid": "val", "validation": "val", "dev": "val"}
 LETTER_OR_DIGIT = re.compile(r"[^\W_]")
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 
 
 class DataFolderError(ValueError):
@@ -75,7 +75,7 @@ def count_words(caption: str) -> int:
 
 
 def row_features(classes: Sequence[str]) -> datasets.Features:
-    """The row that every captioned set yields: one picture with all its captions."""
+    """The row that every captioned set yields: one image with all its captions."""
     return datasets.Features(
         {
             "image": datasets.Image(),
@@ -90,7 +90,7 @@ def row_features(classes: Sequence[str]) -> datasets.Features:
 
 @dataclass
 class Record:
-    """One picture as an annotation file describes it; `place` names the row in messages."""
+    """One image as an annotation file describes it; `place` names the row in messages."""
 
     place: str
     split: str
@@ -100,11 +100,11 @@ class Record:
     label: str | int | None = None
     image_id: int | None = None
     folder: str | None = None  # as the annotation has it
-    path: str = ""  # where the picture was found
+    path: str = ""  # where the image was found
 
 
 def count(number: int, thing: str) -> str:
-    """`1 box`, `2 boxes`, `3,000 pictures`; without a thing just the number."""
+    """`1 box`, `2 boxes`, `3,000 images`; without a thing just the number."""
     return (
         f"{number:,} {thing}{'' if number == 1 else 'es' if thing.endswith('x') else 's'}" if thing else f"{number:,}"
     )
@@ -119,7 +119,7 @@ class Findings:
 
     EXAMPLES, REASONS = 3, 6  # told of each reason, and of each fate
 
-    def __init__(self, row: str = "picture") -> None:
+    def __init__(self, row: str = "image") -> None:
         self.row = row
         self.counts: dict[str, Counter[str]] = {fate: Counter() for fate in ("left out", "dropped", "mended", "noted")}
         self.places: dict[tuple[str, str], list[str]] = {}
@@ -129,7 +129,7 @@ class Findings:
         self._add("left out", reason, place)
 
     def drop(self, reason: str, place: str) -> None:
-        """A box that is not in the set; its picture is."""
+        """A box that is not in the set; its image is."""
         self._add("dropped", reason, place)
 
     def mend(self, reason: str, place: str) -> None:
@@ -164,7 +164,7 @@ class Findings:
         return any(self.counts.values())
 
     def __str__(self) -> str:
-        """`left out 2 pictures: 2 x no such file (images[0], a.jpg; images[1], b.jpg); dropped 1 box: ...`"""
+        """`left out 2 images: 2 x no such file (images[0], a.jpg; images[1], b.jpg); dropped 1 box: ...`"""
         things = {"left out": self.row, "dropped": "box"}
         return "; ".join(
             f"{fate} {count(reasons.total(), things.get(fate, ''))}: {self._told(fate)}"
@@ -186,8 +186,8 @@ class CaptionedImagesConfig(datasets.BuilderConfig):
     """Options of the captioned sets.
 
     Args:
-        data_dir: the folder with the annotations (and, unless `image_dir` is given, the pictures).
-        image_dir: the folder with the pictures, where it is not in `data_dir`.
+        data_dir: the folder with the annotations (and, unless `image_dir` is given, the images).
+        image_dir: the folder with the images, where it is not in `data_dir`.
         weight_average, weight_low: see `caption_weights`.
         contents: hash of the rows found in the folder, so that the cache follows the folder; set by the builder.
     """
@@ -216,7 +216,7 @@ class CaptionedImages(datasets.GeneratorBasedBuilder):
     TITLE: str  # as the paper writes it
     SHORT: str  # as the file names have it: dataset_<SHORT>.json, <SHORT>_train.json
     CLASSES: tuple[str, ...]
-    OFFICIAL_SIZES: tuple[int, int, int]  # pictures in train, val, test
+    OFFICIAL_SIZES: tuple[int, int, int]  # images in train, val, test
     FILES: str  # what to get ...
     SOURCE: str  # ... and where
     CITATION: str
@@ -230,7 +230,7 @@ class CaptionedImages(datasets.GeneratorBasedBuilder):
     def _info(self) -> datasets.DatasetInfo:
         sizes = ", ".join(f"{size} {split}" for split, size in zip(SPLITS, self.OFFICIAL_SIZES, strict=True))
         return datasets.DatasetInfo(
-            description=f"{self.TITLE}: remote-sensing pictures with captions (official splits: {sizes}).",
+            description=f"{self.TITLE}: remote-sensing images with captions (official splits: {sizes}).",
             features=row_features(self.CLASSES),
             homepage=self.SOURCE,
             citation=self.CITATION,
@@ -238,9 +238,9 @@ class CaptionedImages(datasets.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
         self.findings = findings = self._findings.copy()
-        records = [record for record in self._records if is_picture(record, findings)]
+        records = [record for record in self._records if is_image(record, findings)]
         if findings:
-            message = f"{self.TITLE}: {count(len(records), 'picture')}; {findings}"
+            message = f"{self.TITLE}: {count(len(records), 'image')}; {findings}"
             if not records:
                 raise DataFolderError(f"{message}. Nothing is left to load. {self._how_to_get()}")
             warnings.warn(message, stacklevel=2)
@@ -264,7 +264,7 @@ class CaptionedImages(datasets.GeneratorBasedBuilder):
         records = list(records)
         ids = [record.image_id for record in records]
         if not all(isinstance(i, int) for i in ids) or len(set(ids)) < len(ids):
-            ids = list(range(len(records)))  # equal ids must mean one picture
+            ids = list(range(len(records)))  # equal ids must mean one image
         options = {"average": self.config.weight_average, "low": self.config.weight_low}
         for image_id, record in zip(ids, records, strict=True):
             yield {
@@ -279,7 +279,7 @@ class CaptionedImages(datasets.GeneratorBasedBuilder):
     def _label(self, record: Record) -> int:
         """Index in `CLASSES`: the annotation's own label, else what the file name tells, else -1.
 
-        A number (FISVL layout) is kept as it is. It groups the pictures rightly, all that the losses need; the
+        A number (FISVL layout) is kept as it is. It groups the images rightly, all that the losses need; the
         name it gets from `CLASSES` is a guess, since the authors' list of classes is not published.
         """
         if isinstance(record.label, int):
@@ -298,7 +298,7 @@ class CaptionedImages(datasets.GeneratorBasedBuilder):
             shown = ", ".join(name for name, _ in foreign.most_common(3))
             self._findings.note(
                 f"classes that {self.TITLE} does not have: labels unknown (is it this set?)",
-                f"{foreign.total():,} of {len(named):,} pictures: {shown}",
+                f"{foreign.total():,} of {len(named):,} images: {shown}",
             )
 
     def class_of(self, filename: str) -> str:
@@ -306,7 +306,7 @@ class CaptionedImages(datasets.GeneratorBasedBuilder):
         return re.split(r"_?\d", Path(filename).stem)[0]
 
     def _read_folder(self, data_dir: str | None, image_dir: str | None) -> list[Record]:
-        """Rows of the annotation files whose picture exists and that have a caption."""
+        """Rows of the annotation files whose image exists and that have a caption."""
         if data_dir is None:
             raise DataFolderError(
                 f"{self.TITLE} does not download itself: give its folder as data_dir. {self._how_to_get()}"
@@ -316,12 +316,12 @@ class CaptionedImages(datasets.GeneratorBasedBuilder):
             raise DataFolderError(f"{self.TITLE}: no folder {folder}. {self._how_to_get()}")
         read = list(self._read_annotations(folder))
         self._note_foreign_classes(read)
-        pictures = Pictures(folder, Path(image_dir).expanduser().absolute() if image_dir else None)
+        images = Images(folder, Path(image_dir).expanduser().absolute() if image_dir else None)
         records = []
         for record in read:
-            path = pictures.find(record)
+            path = images.find(record)
             if path is None:
-                self._findings.leave_out("no such picture", f"{record.place}, {record.filename}")
+                self._findings.leave_out("no such image", f"{record.place}, {record.filename}")
             elif not record.captions:
                 self._findings.leave_out("no caption", f"{record.place}, {record.filename}")
             else:
@@ -330,8 +330,8 @@ class CaptionedImages(datasets.GeneratorBasedBuilder):
         if not records:
             reasons = self._findings if self._findings else "the annotations are empty"
             raise DataFolderError(
-                f"{self.TITLE}: no usable row in {folder} ({reasons}). Pictures were looked for in "
-                f"{pictures.looked_in()}; give image_dir if they are elsewhere. {self._how_to_get()}"
+                f"{self.TITLE}: no usable row in {folder} ({reasons}). Images were looked for in "
+                f"{images.looked_in()}; give image_dir if they are elsewhere. {self._how_to_get()}"
             )
         return records
 
@@ -355,8 +355,8 @@ class CaptionedImages(datasets.GeneratorBasedBuilder):
         return f"Get {self.FILES} from {self.SOURCE}"
 
 
-class Pictures:
-    """Finds the pictures of an annotation file in the folders where the published archives have them."""
+class Images:
+    """Finds the images of an annotation file in the folders where the published archives have them."""
 
     FOLDERS = ("images", "imgs", "RSICD_images", "RSICD_images/RSICD_images", "UCM_images", "Sydney_images", ".")
 
@@ -367,7 +367,7 @@ class Pictures:
         self._listings: dict[Path, dict[str, Path]] = {}
 
     def find(self, record: Record) -> Path | None:
-        """The picture's path; a name whose suffix alone differs (.tif made into .jpg) is found too."""
+        """The image's path; a name whose suffix alone differs (.tif made into .jpg) is found too."""
         if record.folder not in self._candidates:
             annotated = [root / record.folder for root in self.roots] if record.folder else []
             self._candidates[record.folder] = [self._listing(folder) for folder in (*annotated, *self.folders)]
@@ -381,16 +381,16 @@ class Pictures:
         return ", ".join(str(folder) for folder in self._listings)
 
     def _listing(self, folder: Path) -> dict[str, Path]:
-        """Paths by file name and by stem: one look into a folder instead of one for each picture."""
+        """Paths by file name and by stem: one look into a folder instead of one for each image."""
         if folder not in self._listings:
             entries = sorted(folder.iterdir()) if folder.is_dir() else []
-            paths = [path for path in entries if path.suffix.lower() in PICTURE_SUFFIXES]
+            paths = [path for path in entries if path.suffix.lower() in IMAGE_SUFFIXES]
             self._listings[folder] = {path.stem: path for path in paths} | {path.name: path for path in paths}
         return self._listings[folder]
 
 
-def is_picture(record: Record, findings: Findings) -> bool:
-    """Whether the file's header (all that is read here) is that of a picture."""
+def is_image(record: Record, findings: Findings) -> bool:
+    """Whether the file's header (all that is read here) is that of an image."""
     try:
         with PIL.Image.open(record.path):
             return True
@@ -431,7 +431,7 @@ def find_fisvl_file(places: Sequence[Path], short: str, split: str) -> Path | No
 
 
 def read_fisvl(file: Path, split: str, findings: Findings) -> Iterator[Record]:
-    """Rows of a list of `{image, caption, image_id, label, length}`, records of one picture joined."""
+    """Rows of a list of `{image, caption, image_id, label, length}`, records of one image joined."""
     items = read_json(file)
     if not isinstance(items, list):
         raise DataFolderError(f"{file}: expected a list of {{image, caption, image_id, label, length}}")
@@ -461,7 +461,7 @@ def read_precomp(folder: Path, split: str) -> Iterator[Record]:
     """Rows of `<split>_caps.txt` and `<split>_filename.txt`."""
     captions_file, names_file = folder / f"{split}_caps.txt", folder / f"{split}_filename.txt"
     if not names_file.is_file():
-        raise DataFolderError(f"{captions_file} needs {names_file.name} beside it: the picture of each caption")
+        raise DataFolderError(f"{captions_file} needs {names_file.name} beside it: the image of each caption")
     captions = read_text(captions_file).splitlines()
     names = read_text(names_file).split()
     if not names or len(captions) % len(names):

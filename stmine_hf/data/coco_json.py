@@ -1,4 +1,4 @@
-"""Sets in the layout of COCO: pictures and one JSON of boxes a split; and the way back, from rows to such JSON.
+"""Sets in the layout of COCO: images and one JSON of boxes a split; and the way back, from rows to such JSON.
 
 Files, the first kind that is there (or those that the option `files` names):
 
@@ -7,12 +7,12 @@ Files, the first kind that is there (or those that the option `files` names):
 * `train/_annotations.coco.json`, `valid/_annotations.coco.json`, ...: one folder a split.
 
 The first word of the name that is a split (train, val, valid, validation, dev, test) decides; a lone file without such
-a word is train. Pictures are looked for in `images/<split>`, `<split>` (`train2017` for `instances_train2017.json`),
+a word is train. Images are looked for in `images/<split>`, `<split>` (`train2017` for `instances_train2017.json`),
 `images/`, the folder itself and beside the JSON.
 
 Labels are the category ids in ascending order, as COCO's tools number them; `boxed_images.category_ids` gives them
-back. Ids that occur twice: a picture listed twice keeps its first id and gets the boxes of both, equal ones once; two
-pictures of one id both go, since nobody knows whose the boxes are; a box whose id is taken gets a new one.
+back. Ids that occur twice: an image listed twice keeps its first id and gets the boxes of both, equal ones once; two
+images of one id both go, since nobody knows whose the boxes are; a box whose id is taken gets a new one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .boxed_images import (
     Record,
     category_ids,
     category_label,
-    find_picture,
+    find_image,
 )
 from .captioned_images import (
     SPLIT_ALIASES,
@@ -59,7 +59,7 @@ def to_coco(rows: datasets.Dataset | Iterable[Mapping[str, Any]], features: data
     """Rows of any set with boxes as the content of a COCO JSON file.
 
     Args:
-        rows: of `load_dataset` (whole or streamed), or any other mappings of that form; pictures are not opened.
+        rows: of `load_dataset` (whole or streamed), or any other mappings of that form; images are not opened.
         features: where the names of the categories are; needed only if `rows` has no `features`.
 
     Returns:
@@ -133,7 +133,7 @@ class CocoJson(BoxedImages):
 
     TITLE = "coco_json"
     LAYOUT = (
-        "annotations/instances_train.json (and _val, _test) with the pictures in images/ or train/, val/; other "
+        "annotations/instances_train.json (and _val, _test) with the images in images/ or train/, val/; other "
         'names: options files={"train": "boxes.json"} and image_dir'
     )
 
@@ -144,11 +144,11 @@ class CocoJson(BoxedImages):
         image_dir = Path(settings.image_dir).expanduser().absolute() if settings.image_dir else None
         records: list[Record] = []
         for split, file in found.items():
-            roots = picture_folders(folder, image_dir, file, split)
+            roots = image_folders(folder, image_dir, file, split)
             content = contents.pop(split)  # whole COCO is gigabytes
             records += Reader(file.name, split, roots, labels, self._findings).read(content, self._wanted(settings))
         if any(record.image_id is None for record in records):
-            self._findings.mend("picture ids that are no numbers: all numbered anew", ", ".join(map(str, found)))
+            self._findings.mend("image ids that are no numbers: all numbered anew", ", ".join(map(str, found)))
         return records
 
     def _wanted(self, settings: Any) -> frozenset[str] | None:
@@ -220,8 +220,8 @@ def split_of(name: str) -> str | None:
     return None
 
 
-def picture_folders(folder: Path, image_dir: Path | None, file: Path, split: str) -> list[Path]:
-    """Where the pictures of an annotation file may be, likeliest first: train2017 before train before all of them."""
+def image_folders(folder: Path, image_dir: Path | None, file: Path, split: str) -> list[Path]:
+    """Where the images of an annotation file may be, likeliest first: train2017 before train before all of them."""
     tags = [file.stem.removeprefix("instances_"), split]
     if image_dir:
         candidates = [*(image_dir / tag for tag in tags), image_dir]
@@ -251,7 +251,7 @@ class Reader:
         return list({id(record): record for record in by_id.values() if record}.values())
 
     def _read_images(self, images: list, sources: frozenset[str] | None) -> dict[Any, Record | None]:
-        """Records by the ids of the file, None for those that are left out; a picture listed twice has two ids."""
+        """Records by the ids of the file, None for those that are left out; an image listed twice has two ids."""
         by_id: dict[Any, Record | None] = {}
         by_path: dict[str, Record] = {}
         for index, image in enumerate(images):
@@ -267,19 +267,19 @@ class Reader:
             if sources is not None and source not in sources:
                 by_id.setdefault(image_id, None)
                 continue
-            found = find_picture(filename, self.roots)
+            found = find_image(filename, self.roots)
             if found is None:
                 self.findings.leave_out("no such file", f"{place}, {filename}")
                 by_id.setdefault(image_id, None)
                 continue
             path, stamp = found
             if path in by_path:
-                self.findings.mend("picture listed twice: taken as one", f"{place}, {filename}")
+                self.findings.mend("image listed twice: taken as one", f"{place}, {filename}")
                 by_id.setdefault(image_id, by_path[path])
             elif image_id in by_id:
                 for record in filter(None, (by_id[image_id],)):
-                    self.findings.leave_out("two pictures of one id", f"{record.place}, {record.filename}")
-                self.findings.leave_out("two pictures of one id", f"{place}, {filename}")
+                    self.findings.leave_out("two images of one id", f"{record.place}, {record.filename}")
+                self.findings.leave_out("two images of one id", f"{place}, {filename}")
                 by_id[image_id] = None
             else:
                 size = (image.get("width"), image.get("height"))
@@ -298,17 +298,17 @@ class Reader:
 
     def _read_boxes(self, annotations: list, by_id: dict[Any, Record | None]) -> None:
         taken: set[int] = set()
-        seen: dict[int, dict] = {}  # of each picture the boxes, with the picture's id there: it may have two
+        seen: dict[int, dict] = {}  # of each image the boxes, with the image's id there: it may have two
         for index, annotation in enumerate(annotations):
             place = f"{self.name}, annotations[{index}]"
             try:
                 image_id = annotation["image_id"]
                 if image_id not in by_id:
-                    self.findings.drop("of no picture in the list", f"{place}, image_id {image_id!r}")
+                    self.findings.drop("of no image in the list", f"{place}, image_id {image_id!r}")
                     continue
                 record = by_id[image_id]
                 if record is None:
-                    continue  # its picture is left out, and counted
+                    continue  # its image is left out, and counted
                 x, y, width, height = (real(value) for value in annotation["bbox"])
                 category = annotation["category_id"]
                 label = self.labels.get(category) if is_whole(category) else None

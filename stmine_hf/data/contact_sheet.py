@@ -1,4 +1,4 @@
-"""Pictures with their boxes on one sheet: a look at a set before a model learns from it."""
+"""Images with their boxes on one sheet: a look at a set before a model learns from it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def contact_sheet(
     columns: int = 6,
     side: int = 240,
 ) -> Image.Image:
-    """Draw the first pictures of a set with boxes.
+    """Draw the first images of a set with boxes.
 
     Args:
         rows: of `load_dataset`; shuffle them for a fair look.
         features: where the names of the categories are; needed only if `rows` has no `features`.
-        count: how many pictures at most.
+        count: how many images at most.
         columns: of the sheet.
-        side: of a picture's square on the sheet, in pixels; pictures keep their shape and are never enlarged.
+        side: of an image's square on the sheet, in pixels; images keep their shape and are never enlarged.
 
     Returns:
         The sheet. A colour is a category; crowd regions have a thin frame and no name.
@@ -53,12 +53,12 @@ def contact_sheet(
     font = font_file("".join(names))
     tiles = []
     for row in islice(rows, count):
-        picture = row["image"].convert("RGB")
-        scale = min(1.0, side / max(picture.size))
-        picture = picture.resize(
-            (max(1, round(picture.width * scale)), max(1, round(picture.height * scale))), Image.Resampling.LANCZOS
+        image = row["image"].convert("RGB")
+        scale = min(1.0, side / max(image.size))
+        image = image.resize(
+            (max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.LANCZOS
         )
-        objects, canvas = row["objects"], pil_to_tensor(picture)
+        objects, canvas = row["objects"], pil_to_tensor(image)
         for crowd in (True, False):
             chosen = [index for index, iscrowd in enumerate(objects["iscrowd"]) if iscrowd == crowd]
             if chosen:

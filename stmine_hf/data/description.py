@@ -13,12 +13,12 @@ from . import _BUILDER_CONFIG_FIELDS, BUILDERS, KINDS, DataError, load_dataset
 if TYPE_CHECKING:
     import datasets
 
-DRAWN = "drawn by this package: nobody's pictures, texts or rights"
+DRAWN = "drawn by this package: nobody's images, texts or rights"
 # Terms of the sets that have a common source; else: `SOURCE` of the builder says.
 TERMS = {
-    "rsicd": "published without a licence: cite the paper, ask its authors before you pass it on",
-    "weibo": "posts and pictures of Weibo's users, published without a licence: for research, not to be passed on",
-    "indiscernible": "those of its sources: CAMO and SIRST state no licence, COD10K is for non-commercial use, EBIKE "
+    "rsicd": "published without a license: cite the paper, ask its authors before you pass it on",
+    "weibo": "posts and images of Weibo's users, published without a license: for research, not to be passed on",
+    "indiscernible": "those of its sources: CAMO and SIRST state no license, COD10K is for non-commercial use, EBIKE "
     "states no terms",
     **dict.fromkeys(("toy_scenes", "toy_posts", "toy_camouflage"), DRAWN),
 }
@@ -54,8 +54,8 @@ class Description:
         kind: captions, posts or boxes.
         terms: under which it may be used.
         columns: name to type.
-        splits: name to `rows` and `picture_bytes`, as stored.
-        samples: first rows of the first split; of pictures their size.
+        splits: name to `rows` and `image_bytes`, as stored.
+        samples: first rows of the first split; of images their size.
     """
 
     name: str
@@ -120,7 +120,7 @@ def describe(name: str, splits: datasets.DatasetDict, kind: str, *, samples: int
         terms=entry(name).terms if name in BUILDERS else "whoever published it says",
         columns=columns_of(first.features),
         splits={
-            split: {"rows": len(rows), "picture_bytes": sum(map(stored_bytes, encoded_pictures(rows)))}
+            split: {"rows": len(rows), "image_bytes": sum(map(stored_bytes, encoded_images(rows)))}
             for split, rows in splits.items()
         },
         samples=[shown(row) for row in first.select(range(min(samples, len(first))))],
@@ -154,21 +154,21 @@ def type_of(feature: Any) -> str:
     return str(feature.dtype) if feature._type == "Value" else feature._type.lower()
 
 
-def encoded_pictures(rows: datasets.Dataset) -> Iterable[Mapping[str, Any]]:
-    """The pictures of the rows as they are stored, none left out but those that are not there."""
+def encoded_images(rows: datasets.Dataset) -> Iterable[Mapping[str, Any]]:
+    """The images of the rows as they are stored, none left out but those that are not there."""
     import datasets
 
     if not isinstance(rows.features.get("image"), datasets.Image):
         return []
-    pictures = rows.select_columns(["image"]).cast_column("image", datasets.Image(decode=False))
-    return (row["image"] for row in pictures if row["image"] is not None)
+    images = rows.select_columns(["image"]).cast_column("image", datasets.Image(decode=False))
+    return (row["image"] for row in images if row["image"] is not None)
 
 
-def stored_bytes(picture: Mapping[str, Any]) -> int:
-    return len(picture["bytes"]) if picture["bytes"] is not None else os.path.getsize(picture["path"])
+def stored_bytes(image: Mapping[str, Any]) -> int:
+    return len(image["bytes"]) if image["bytes"] is not None else os.path.getsize(image["path"])
 
 
 def shown(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row as text can show it: of a picture its size."""
+    """A row as text can show it: of an image its size."""
     image = row.get("image")
     return {**row, **({"image": f"{image.width} x {image.height}"} if image is not None else {})}

@@ -1,4 +1,4 @@
-"""Fakeddit: Reddit posts with a picture, labelled by their subreddit in 2, 3 or 6 ways (Nakamura et al., 2020)."""
+"""Fakeddit: Reddit posts with an image, labelled by their subreddit in 2, 3 or 6 ways (Nakamura et al., 2020)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .captioned_images import DataFolderError
-from .post_files import BadRow, Columns, Pictures, PostFiles, PostFilesConfig, Row, as_text, pick
+from .post_files import BadRow, Columns, Images, PostFiles, PostFilesConfig, Row, as_text, pick
 
 # Label i of the files is the i-th name.
 LABELS = {
@@ -41,9 +41,9 @@ class FakedditConfig(PostFilesConfig):
 
 
 class Fakeddit(PostFiles):
-    """Folder: `multimodal_train.tsv`, `multimodal_validate.tsv`, `multimodal_test_public.tsv` and the pictures.
+    """Folder: `multimodal_train.tsv`, `multimodal_validate.tsv`, `multimodal_test_public.tsv` and the images.
 
-    Also `all_*.tsv` and any other TSV or JSONL files with the columns `id`, `clean_title` and the labels. A picture is
+    Also `all_*.tsv` and any other TSV or JSONL files with the columns `id`, `clean_title` and the labels. An image is
     named by its post's id, in `images/`, `public_image_set/` or `image_dir`, unless a column `img` tells its name.
     """
 
@@ -52,7 +52,7 @@ class Fakeddit(PostFiles):
     TITLE = "fakeddit"
     PATTERNS = ("multimodal_*.tsv", "all_*.tsv", "*.tsv", "*.jsonl")
     EXPECTED = (
-        "multimodal_train.tsv, multimodal_validate.tsv, multimodal_test_public.tsv and the pictures in images/ or "
+        "multimodal_train.tsv, multimodal_validate.tsv, multimodal_test_public.tsv and the images in images/ or "
         "public_image_set/"
     )
     IMAGE_FOLDERS = ("images", "public_image_set", ".")
@@ -77,9 +77,9 @@ class Fakeddit(PostFiles):
             raise BadRow(f"unknown label {number!r}, expected {' or '.join(numbers)}" if number else "no label")
         return self._labels()[int(number)]
 
-    def _image(self, row: Row, post_id: str, pictures: Pictures) -> tuple[str, Path | None]:
+    def _image(self, row: Row, post_id: str, images: Images) -> tuple[str, Path | None]:
         if pick(row, self._columns().image):
-            return super()._image(row, post_id, pictures)
+            return super()._image(row, post_id, images)
         claimed = as_text(row.get("hasImage")).strip().lower()
-        path = None if claimed == "false" else pictures.find_by_id(post_id)
+        path = None if claimed == "false" else images.find_by_id(post_id)
         return path.name if path else f"{post_id}.jpg" if claimed == "true" else "", path

@@ -1,7 +1,7 @@
 """Hard-to-see objects: camouflaged animals and people, e-bikes at elevators, small targets in infrared, in one set.
 
-Put together from CAMO (Le et al., 2019), a sample of COD10K (Fan et al., 2020), pictures of electric bicycles and
-SIRST (Dai et al., 2021), in the layout of COCO, with the origin of each picture in its entry's field `source`.
+Put together from CAMO (Le et al., 2019), a sample of COD10K (Fan et al., 2020), images of electric bicycles and
+SIRST (Dai et al., 2021), in the layout of COCO, with the origin of each image in its entry's field `source`.
 """
 
 from __future__ import annotations

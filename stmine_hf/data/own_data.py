@@ -2,10 +2,10 @@
 
 A source is one of
 
-* a table: a JSONL, JSON, CSV or TSV file, or a folder of them (`train.jsonl`, `val.csv`, ...) that names its pictures.
-  These are looked for in `images/` beside it, beside it, or in `image_dir`. Rows of one picture are put together.
+* a table: a JSONL, JSON, CSV or TSV file, or a folder of them (`train.jsonl`, `val.csv`, ...) that names its images.
+  These are looked for in `images/` beside it, beside it, or in `image_dir`. Rows of one image are put together.
 * whatever `datasets` reads: a Hub id (`org/name`), a folder of Parquet files such as `stmine data export` writes, one
-  of `save_to_disk`, pictures with a `metadata.jsonl`, ...
+  of `save_to_disk`, images with a `metadata.jsonl`, ...
 
 `columns` says how columns are named, `own_rows` what becomes of a row. What is left out or amiss is told in one
 warning with the first examples; of a stream, as it goes on.
@@ -25,7 +25,7 @@ from datasets.utils import tqdm
 from .captioned_images import DataFolderError, Findings, count
 from .columns import Columns, as_list, names_of
 from .own_rows import BoxMaker, CaptionMaker, Maker, PostMaker, Raw, Row, make_names, told
-from .post_files import TABLES, BadRow, Pictures, find_tables, read_rows, split_named, split_of
+from .post_files import TABLES, BadRow, Images, find_tables, read_rows, split_named, split_of
 
 BOX_FORMATS = ("xywh", "xyxy", "cxcywh", "xywhn", "xyxyn", "cxcywhn")
 
@@ -37,12 +37,12 @@ class OwnOptions:
     Args:
         name: the configuration of a Hub data set that has several.
         revision: of a Hub data set: branch, tag or commit.
-        image_dir: of a table: the folder with the pictures, where they are not beside it.
+        image_dir: of a table: the folder with the images, where they are not beside it.
         encoding: of a table.
         labels: names of the labels in their order; None takes those of the data set, sorted where it has no order.
         classes: names of the categories of boxes in their order; None likewise.
         bbox_format: corner and size (xywh), two corners (xyxy), or centre and size (cxcywh), in pixels; with an n
-            behind, in fractions of the picture's sides.
+            behind, in fractions of the image's sides.
     """
 
     name: str | None = None
@@ -87,7 +87,7 @@ def load_own(
         source: a file, a folder or a Hub id.
         kind: of the rows: captions, posts or boxes.
         column_mapping: see `columns`.
-        streaming: read while iterating. Tables are read at once all the same: they hold no pictures.
+        streaming: read while iterating. Tables are read at once all the same: they hold no images.
         cache_dir: where `datasets` keeps what it makes.
         options: see `OwnOptions`.
 
@@ -164,9 +164,9 @@ def _read_tables(
     columns = Columns(kind, mapping, found, str(path))
     folder = (path if path.is_dir() else path.parent).absolute()
     own_folder = settings.image_dir and Path(settings.image_dir).expanduser().absolute()
-    pictures = Pictures([own_folder] if own_folder else [folder / "images", folder])
+    images = Images([own_folder] if own_folder else [folder / "images", folder])
     raws = {
-        split: _pictured([Raw.read(columns, row, place, split) for place, row in rows], pictures, kind, findings)
+        split: _imaged([Raw.read(columns, row, place, split) for place, row in rows], images, kind, findings)
         for split, rows in read.items()
     }
     maker = settings.maker(columns, None, [raw for rows in raws.values() for raw in rows], findings)
@@ -184,19 +184,19 @@ def _table(rows: list[Row], features: datasets.Features, name: str | None, split
     return table
 
 
-def _pictured(raws: list[Raw], pictures: Pictures, kind: str, findings: Findings) -> list[Raw]:
-    """The rows with the files of their pictures; those of one picture, unless they are posts, put together."""
-    of_picture: dict[str, Raw] = {}
+def _imaged(raws: list[Raw], images: Images, kind: str, findings: Findings) -> list[Raw]:
+    """The rows with the files of their images; those of one image, unless they are posts, put together."""
+    of_image: dict[str, Raw] = {}
     for raw in raws:
         name = str((raw.image or {}).get("path") or "").replace("\\", "/")
-        file = pictures.find(name) if name else None
+        file = images.find(name) if name else None
         raw.image = {"bytes": None, "path": str(file)} if file else None
         if name and not file and kind == "posts":
-            findings.note("picture not found (image_dir says where to look)", told(raw))
-        first = of_picture.setdefault(name if name and kind != "posts" else raw.place, raw)
+            findings.note("image not found (image_dir says where to look)", told(raw))
+        first = of_image.setdefault(name if name and kind != "posts" else raw.place, raw)
         if first is not raw:
             first.take_in(raw)
-    return list(of_picture.values())
+    return list(of_image.values())
 
 
 # ---- what `datasets` reads ----
@@ -235,37 +235,37 @@ def _read_whole(
 
 
 def _joined(
-    rows: list[Row | None], pictures: datasets.Dataset | None, column: str, maker: Maker, source: datasets.Dataset
+    rows: list[Row | None], images: datasets.Dataset | None, column: str, maker: Maker, source: datasets.Dataset
 ) -> datasets.Dataset:
-    """The rows as made beside the pictures as they lie in the source, which are not copied."""
+    """The rows as made beside the images as they lie in the source, which are not copied."""
     kept = [place for place, row in enumerate(rows) if row is not None]
     features = dict(maker.features)
     image = {"image": features.pop("image")}
     blank = rows[kept[0]]
     light = [{name: (row or blank)[name] for name in features} for row in rows]  # type: ignore[index]
     table = _table(light, datasets.Features(features), source.info.dataset_name, source.split)
-    if pictures is None:
+    if images is None:
         beside = datasets.Dataset.from_dict({"image": [None] * len(rows)}, datasets.Features(image))
     else:
-        beside = pictures.select_columns([column]).rename_columns({column: "image"}).cast(datasets.Features(image))
+        beside = images.select_columns([column]).rename_columns({column: "image"}).cast(datasets.Features(image))
     joined = datasets.concatenate_datasets([table, beside], axis=1).select_columns(list(maker.features))
     return joined if len(kept) == len(rows) else joined.select(kept)
 
 
 def _undecoded(rows: Any, features: Mapping[str, Any], columns: Columns) -> Any:
-    """The rows with pictures as encoded.
+    """The rows with images as encoded.
 
     Raises:
-        DataFolderError: the column of pictures holds something else.
+        DataFolderError: the column of images holds something else.
     """
     if "image" not in columns.of:
         return rows
     column = columns.of["image"]
     if not isinstance(column, str) or column not in features:
-        raise DataFolderError(f"{columns.title}: pictures have to be a column by themselves, not {column!r}")
+        raise DataFolderError(f"{columns.title}: images have to be a column by themselves, not {column!r}")
     feature = features[column]
     if not isinstance(feature, datasets.Image) and getattr(feature, "dtype", "") not in ("string", "binary"):
-        raise DataFolderError(f"{columns.title}: the column {column!r} holds no pictures, but {feature}")
+        raise DataFolderError(f"{columns.title}: the column {column!r} holds no images, but {feature}")
     return rows.cast_column(column, datasets.Image(decode=False))
 
 

@@ -1,6 +1,6 @@
 """Rows of the three kinds, made of whatever the columns of a data set of one's own hold.
 
-The rules are those of the builders: a row of captions or boxes without a readable picture is left out, a post without
+The rules are those of the builders: a row of captions or boxes without a readable image is left out, a post without
 one is kept; a row without a caption or of an unknown label is left out. What becomes of boxes is told in
 `boxed_images`; one that is malformed or of an unknown category is dropped, too.
 """
@@ -21,14 +21,14 @@ from .columns import Columns, as_list
 from .post_files import BadRow, as_text
 
 Row = dict[str, Any]
-LISTS = ("captions", "caption_weights", "bbox", "category", "area", "iscrowd")  # parts of which a picture has several
+LISTS = ("captions", "caption_weights", "bbox", "category", "area", "iscrowd")  # parts of which an image has several
 
 
 @dataclass
 class Raw:
     """What a row is to be made of; `place` names it in messages.
 
-    `image` is a picture as `datasets` encodes it, a mapping of `bytes` and `path`, None where there is none;
+    `image` is an image as `datasets` encodes it, a mapping of `bytes` and `path`, None where there is none;
     `filename` is its name, "" where it has none.
     """
 
@@ -49,13 +49,13 @@ class Raw:
         return cls(place, split, parts, image, filename if isinstance(filename, str) else path.rpartition("/")[2])
 
     def take_in(self, other: Raw) -> None:
-        """Add another row of the same picture."""
+        """Add another row of the same image."""
         for part in set(LISTS) & set(self.parts):
             self.parts[part] += other.parts[part]
 
 
 def encoded(image: Any) -> Mapping[str, Any] | None:
-    """A picture, its file's path or its bytes as `datasets` encodes pictures; of several the first."""
+    """An image, its file's path or its bytes as `datasets` encodes images; of several the first."""
     if isinstance(image, (list, tuple)):
         return encoded(image[0]) if image else None
     if image is None or image == "" or isinstance(image, Mapping):
@@ -80,7 +80,7 @@ class Maker:
         findings: is told what is amiss.
     """
 
-    THING = "picture"  # a row in messages
+    THING = "image"  # a row in messages
 
     def __init__(self, names: Sequence[str], by_place: bool, findings: Findings) -> None:
         self.names, self.by_place, self.findings = list(names), by_place, findings
@@ -132,7 +132,7 @@ class CaptionMaker(Maker):
         return captioned_images.row_features(self.names or ["unknown"])
 
     def make(self, raw: Raw) -> Row:
-        require_picture(raw)
+        require_image(raw)
         captions = captioned_images.clean(as_text(caption) for caption in raw.parts["captions"])
         if not captions:
             raise BadRow("no caption")
@@ -175,10 +175,10 @@ class PostMaker(Maker):
     def make(self, raw: Raw) -> Row:
         text, image = as_text(raw.parts.get("text")), raw.image
         if image is not None and (problem := problem_of(image)):
-            self.findings.note(f"picture {problem}", told(raw))
+            self.findings.note(f"image {problem}", told(raw))
             image = None
         if not text.strip() and image is None:
-            raise BadRow("neither text nor picture")
+            raise BadRow("neither text nor image")
         return {
             "post_id": as_text(raw.parts.get("post_id")) or None,
             "text": text,
@@ -220,7 +220,7 @@ class BoxMaker(Maker):
         return boxed_images.row_features(self.names, range(1, len(self.names) + 1))
 
     def make(self, raw: Raw) -> Row | None:
-        require_picture(raw)
+        require_image(raw)
         assert raw.image is not None
         image, parts = raw.image, raw.parts
         if len(parts["category"]) != len(parts["bbox"]):
@@ -315,19 +315,19 @@ def opened(image: Mapping[str, Any]) -> str | io.BytesIO:
 
 
 def problem_of(image: Mapping[str, Any]) -> str:
-    """Why a picture cannot be read, told from its header; "" where it can."""
-    return post_files.problem_of_picture(opened(image))
+    """Why an image cannot be read, told from its header; "" where it can."""
+    return post_files.problem_of_image(opened(image))
 
 
-def require_picture(raw: Raw) -> None:
+def require_image(raw: Raw) -> None:
     """
     Raises:
-        BadRow: the row has no picture that can be read.
+        BadRow: the row has no image that can be read.
     """
     if raw.image is None:
-        raise BadRow("no such picture" if raw.filename else "no picture")
+        raise BadRow("no such image" if raw.filename else "no image")
     if problem := problem_of(raw.image):
-        raise BadRow(f"picture {problem}")
+        raise BadRow(f"image {problem}")
 
 
 def told(raw: Raw) -> str:
@@ -335,7 +335,7 @@ def told(raw: Raw) -> str:
 
 
 def digest(image: Mapping[str, Any] | None) -> int:
-    """A number that equal pictures share, for rows of a stream, which cannot be counted."""
+    """A number that equal images share, for rows of a stream, which cannot be counted."""
     content = (image or {}).get("bytes") or str((image or {}).get("path")).encode()
     return int.from_bytes(blake2b(content, digest_size=7).digest(), "big")
 

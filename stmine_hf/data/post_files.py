@@ -1,4 +1,4 @@
-"""What the sets of posts share: files of posts and a folder of pictures in, one kind of row out.
+"""What the sets of posts share: files of posts and a folder of images in, one kind of row out.
 
 Each set has a script of its own beside this file (`weibo.py`, `fakeddit.py`, `posts.py`): which files it has and what
 their columns mean. Such a script and this file also work by themselves on datasets 3.x, as `captioned_images` does.
@@ -6,10 +6,10 @@ their columns mean. Such a script and this file also work by themselves on datas
 Files are JSONL (or one JSON list), CSV or TSV, in UTF-8. What becomes of a row is decided here:
 
 * Texts stay as they are, empty ones too; only what is no Unicode (half a surrogate pair) becomes U+FFFD.
-* A row without a picture is kept, and so is one whose picture is missing or not readable: its `image` is None. Whether
+* A row without an image is kept, and so is one whose image is missing or not readable: its `image` is None. Whether
   it is readable is told from its header; a file cut short further on fails when it is decoded.
 * Ids that occur twice are told apart: the second row of id 7 becomes 7#2.
-* A row that cannot be understood (no JSON, no text and no picture, unknown label or split) is left out.
+* A row that cannot be understood (no JSON, no text and no image, unknown label or split) is left out.
 
 Everything of this kind is counted and told in one warning a build, with file and line of the first examples.
 """
@@ -58,7 +58,7 @@ class BadRow(ValueError):
 class Post:
     """One post as a file has it; `place` names its row in messages.
 
-    `label` is a name, "" where there is none. `image` is the picture's name, "" where the post has none; `path` and
+    `label` is a name, "" where there is none. `image` is the image's name, "" where the post has none; `path` and
     `stamp` (size and time of the file) tell which file that is, where there is one.
     """
 
@@ -81,8 +81,8 @@ def row_features(labels: Sequence[str]) -> datasets.Features:
             "text": datasets.Value("string"),
             "image": datasets.Image(),  # None where there is none
             "label": datasets.ClassLabel(names=list(labels)),  # -1 = unknown
-            "filename": datasets.Value("string"),  # of the picture, "" where the post names none
-            "group": datasets.Value("int64"),  # rows of one event, picture, ...; -1 = unknown
+            "filename": datasets.Value("string"),  # of the image, "" where the post names none
+            "group": datasets.Value("int64"),  # rows of one event, image, ...; -1 = unknown
         }
     )
 
@@ -104,8 +104,8 @@ class PostFilesConfig(datasets.BuilderConfig):
     """Options that every set of posts has.
 
     Args:
-        data_dir: the folder with the files of posts (and, unless `image_dir` is given, the pictures), or one file.
-        image_dir: the folder with the pictures, where it is not in `data_dir`.
+        data_dir: the folder with the files of posts (and, unless `image_dir` is given, the images), or one file.
+        image_dir: the folder with the images, where it is not in `data_dir`.
         files: the file of each split, in `data_dir` or as a whole path, where the names are not the usual ones:
             `{"train": "posts.jsonl"}`.
         contents: hash of what was found in the folder, so that the cache follows the folder; set by the builder.
@@ -122,7 +122,7 @@ class EventSplitConfig(PostFilesConfig):
 
     Args:
         validation: "released" splits as the files say. "events" pools train and val and holds out whole groups
-            (events, pictures, ...), so that validation shares none with training. The test split is never touched.
+            (events, images, ...), so that validation shares none with training. The test split is never touched.
         validation_share: share of the pool that "events" holds out, in (0, 1).
         validation_seed: which groups it holds out.
     """
@@ -194,13 +194,13 @@ class PostFiles(datasets.GeneratorBasedBuilder):
             raise BadRow(f"unknown label {name!r}, expected {' or '.join(self.LABELS)}" if name else "no label")
         return name
 
-    def _image(self, row: Row, post_id: str, pictures: Pictures) -> tuple[str, Path | None]:
-        """Name of the row's picture ("" for none) and where it is."""
+    def _image(self, row: Row, post_id: str, images: Images) -> tuple[str, Path | None]:
+        """Name of the row's image ("" for none) and where it is."""
         value = pick(row, self._columns().image)
         if isinstance(value, list):
             value = value[0] if value else None
         name = as_text(value).strip().replace("\\", "/")
-        return name, pictures.find(name) if name else None
+        return name, images.find(name) if name else None
 
     def _arrange(self, posts: list[Post]) -> list[Post]:
         """The posts with their final splits and groups."""
@@ -208,7 +208,7 @@ class PostFiles(datasets.GeneratorBasedBuilder):
 
     def _info(self) -> datasets.DatasetInfo:
         return datasets.DatasetInfo(
-            description=f"{self.TITLE}: posts of text and picture, {' / '.join(self._labels())}.",
+            description=f"{self.TITLE}: posts of text and image, {' / '.join(self._labels())}.",
             features=row_features(self._labels()),
             homepage=self.SOURCE,
             citation=self.CITATION,
@@ -219,13 +219,13 @@ class PostFiles(datasets.GeneratorBasedBuilder):
         posts = self._arrange(self._posts)
         paths = list(dict.fromkeys(post.path for post in posts if post.path))
         shown = {
-            path: problem_of_picture(path)
-            for path in tqdm(paths, desc=f"Looking at the pictures of {self.TITLE}", delay=2, leave=False)
+            path: problem_of_image(path)
+            for path in tqdm(paths, desc=f"Looking at the images of {self.TITLE}", delay=2, leave=False)
         }
         label_of = {"": -1, **{name: index for index, name in enumerate(self._labels())}}
         for post in posts:
             if problem := shown.get(post.path):
-                findings.note(f"picture {problem}", f"{post.place}, {post.path}")
+                findings.note(f"image {problem}", f"{post.place}, {post.path}")
         if findings:
             warnings.warn(f"{self.TITLE}: {count(len(posts), 'post')}; {findings}", stacklevel=2)
         generators = []
@@ -257,7 +257,7 @@ class PostFiles(datasets.GeneratorBasedBuilder):
         if image_dir is not None and not Path(image_dir).expanduser().is_dir():
             raise DataFolderError(f"{self.TITLE}: no folder {image_dir} (image_dir)")
         roots = [folder / name for name in self.IMAGE_FOLDERS]
-        pictures = Pictures([Path(image_dir).expanduser().absolute()] if image_dir else roots)
+        images = Images([Path(image_dir).expanduser().absolute()] if image_dir else roots)
 
         posts: list[Post] = []
         ids: dict[str, int] = {}  # how many rows came with each
@@ -267,7 +267,7 @@ class PostFiles(datasets.GeneratorBasedBuilder):
             for place, row in self._read_rows(file):
                 seen.update(dict.fromkeys(row))
                 try:
-                    post, group = self._post(split, place, row, pictures)
+                    post, group = self._post(split, place, row, images)
                 except BadRow as error:
                     self._findings.leave_out(str(error), place)
                     continue
@@ -292,7 +292,7 @@ class PostFiles(datasets.GeneratorBasedBuilder):
             raise DataFolderError(f"{self.TITLE}: no usable row in {files} of {folder}: {why}.")
         return posts
 
-    def _post(self, split: str, place: str, row: Row, pictures: Pictures) -> tuple[Post, str]:
+    def _post(self, split: str, place: str, row: Row, images: Images) -> tuple[Post, str]:
         """The post of a row, and the name of its group."""
         columns = self._columns()
         if own := as_text(pick(row, columns.split)).strip():
@@ -301,14 +301,14 @@ class PostFiles(datasets.GeneratorBasedBuilder):
                 raise BadRow(f"unknown split {own!r}, expected {', '.join(SPLITS)}")
         post_id = as_text(pick(row, columns.id)).strip() or place.replace(", line ", "-").replace(", item ", "-")
         text = as_text(pick(row, columns.text))
-        image, path = self._image(row, post_id, pictures)
+        image, path = self._image(row, post_id, images)
         if not image and not any(name in row for name in columns.text):
             raise BadRow(f"no {' or '.join(columns.text)} (there is: {', '.join(map(str, row)) or 'nothing'})")
         label = self._label(pick(row, columns.label))
         group = as_text(pick(row, columns.group)).strip()
         post = Post(place, split, post_id, text, label, image)
         if image and path is None:
-            self._findings.note("picture not found (image_dir says where to look)", f"{place}, {image}")
+            self._findings.note("image not found (image_dir says where to look)", f"{place}, {image}")
         elif path is not None:
             found = path.stat()
             post.path, post.stamp = str(path), (found.st_size, found.st_mtime_ns)
@@ -347,15 +347,15 @@ def find_tables(title: str, folder: Path, patterns: Sequence[str] = TABLES) -> d
     return {}
 
 
-class Pictures:
-    """Finds pictures by name in some folders, with one look into each folder."""
+class Images:
+    """Finds images by name in some folders, with one look into each folder."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self.folders = folders
         self._listings: dict[str, dict[str, str]] = {}
 
     def find(self, name: str) -> Path | None:
-        """The picture `images/a.jpg` there, or `a.jpg`; else one whose suffix alone differs, such as `a.png`."""
+        """The image `images/a.jpg` there, or `a.jpg`; else one whose suffix alone differs, such as `a.png`."""
         inside, _, bare = name.rpartition("/")
         places = [os.path.join(folder, inside) for folder in self.folders] if inside else []
         places += [str(folder) for folder in self.folders]
@@ -366,14 +366,14 @@ class Pictures:
         return None
 
     def find_by_id(self, post_id: str) -> Path | None:
-        """The picture whose name is the id and a suffix."""
+        """The image whose name is the id and a suffix."""
         for folder in self.folders:
             if name := self._listing(str(folder)).get(f"{post_id}."):
                 return Path(folder, name)
         return None
 
     def _listing(self, folder: str) -> dict[str, str]:
-        """File names by themselves and, of pictures, by the name up to the dot of the suffix."""
+        """File names by themselves and, of images, by the name up to the dot of the suffix."""
         if folder not in self._listings:
             try:
                 names = [entry.name for entry in os.scandir(folder) if entry.is_file()]
@@ -385,13 +385,13 @@ class Pictures:
         return self._listings[folder]
 
 
-def problem_of_picture(file: str | BinaryIO) -> str:
-    """Why a file is no picture that can be opened, told from its header; "" where it can."""
+def problem_of_image(file: str | BinaryIO) -> str:
+    """Why a file is no image that can be opened, told from its header; "" where it can."""
     try:
         if isinstance(file, str):
             file.encode()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a large picture is none the worse
+            warnings.simplefilter("ignore")  # a large image is none the worse
             PIL.Image.open(file).close()
         return ""
     except PIL.UnidentifiedImageError:

@@ -1,4 +1,4 @@
-"""Posts of your own: JSONL, JSON, CSV or TSV files with columns for text, label and picture, and the pictures."""
+"""Posts of your own: JSONL, JSON, CSV or TSV files with columns for text, label and image, and the images."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class PostsConfig(EventSplitConfig):
     Args:
         text_column: the column with the text.
         label_column: the column with the label; empty cells are unknown labels (-1).
-        image_column: the column with the picture's file name; None takes `image` or `img`, where there is one.
+        image_column: the column with the image's file name; None takes `image` or `img`, where there is one.
         id_column, group_column, split_column: columns that may be there: a name for each post; what posts have in
-            common (an event, a picture); the split, where the file's name does not tell it.
+            common (an event, an image); the split, where the file's name does not tell it.
         labels: the labels in their order; None takes those of the files, sorted.
         encoding: of the files, such as "gb18030".
     """
@@ -54,7 +54,7 @@ class PostsConfig(EventSplitConfig):
 
 
 class Posts(PostFiles):
-    """Folder: one file, or `train.jsonl`, `val.jsonl`, `test.jsonl` (also .json, .csv, .tsv); pictures in `images/` or
+    """Folder: one file, or `train.jsonl`, `val.jsonl`, `test.jsonl` (also .json, .csv, .tsv); images in `images/` or
     beside the files. Of a lone file all rows are train rows, unless it has a column `split`.
 
     With `validation="events"`, posts without a group are grouped by their texts, see `event_clusters`.

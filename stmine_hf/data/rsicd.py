@@ -1,4 +1,4 @@
-"""RSICD: 10,921 remote-sensing pictures of 224 x 224 pixels, five captions each (Lu et al., 2018)."""
+"""RSICD: 10,921 remote-sensing images of 224 x 224 pixels, five captions each (Lu et al., 2018)."""
 
 from .captioned_images import CaptionedImages
 
@@ -6,7 +6,7 @@ from .captioned_images import CaptionedImages
 class RSICD(CaptionedImages):
     """Folder: `dataset_rsicd.json` and `RSICD_images/`, or one of the other layouts of `captioned_images`.
 
-    The classes are the 30 of the paper and `playfields`, which the authors' lists have besides. Pictures with a mere
+    The classes are the 30 of the paper and `playfields`, which the authors' lists have besides. Images with a mere
     number for a name have a class only where the annotation says so.
     """
 

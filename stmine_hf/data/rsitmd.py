@@ -1,4 +1,4 @@
-"""RSITMD: 4,743 remote-sensing pictures of 256 x 256 pixels, five detailed captions each (Yuan et al., 2021)."""
+"""RSITMD: 4,743 remote-sensing images of 256 x 256 pixels, five detailed captions each (Yuan et al., 2021)."""
 
 from .captioned_images import CaptionedImages
 

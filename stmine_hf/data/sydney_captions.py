@@ -1,4 +1,4 @@
-"""Sydney-Captions: 613 pictures of 500 x 500 pixels from Sydney, five captions each (Qu et al., 2016)."""
+"""Sydney-Captions: 613 images of 500 x 500 pixels from Sydney, five captions each (Qu et al., 2016)."""
 
 from .captioned_images import CaptionedImages
 

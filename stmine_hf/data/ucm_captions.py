@@ -1,4 +1,4 @@
-"""UCM-Captions: 2,100 aerial pictures of 256 x 256 pixels from UC Merced, five captions each (Qu et al., 2016)."""
+"""UCM-Captions: 2,100 aerial images of 256 x 256 pixels from UC Merced, five captions each (Qu et al., 2016)."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ class UCMCaptions(CaptionedImages):
 }"""
 
     def class_of(self, filename: str) -> str:
-        """Pictures are numbered 1 to 2100, a hundred of each class in alphabetical order."""
+        """Images are numbered 1 to 2100, a hundred of each class in alphabetical order."""
         stem = Path(filename).stem
         number = int(stem) - 1 if stem.isdecimal() else -1
         return self.CLASSES[number // 100] if 0 <= number < 2100 else super().class_of(filename)

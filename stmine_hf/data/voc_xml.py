@@ -1,11 +1,11 @@
-"""Sets in the layout of Pascal VOC: one XML of boxes a picture.
+"""Sets in the layout of Pascal VOC: one XML of boxes an image.
 
 Folders, the first kind that is there:
 
-* `Annotations/*.xml` with the pictures in `JPEGImages/` (or `images/`), the splits in `ImageSets/Main/train.txt`,
+* `Annotations/*.xml` with the images in `JPEGImages/` (or `images/`), the splits in `ImageSets/Main/train.txt`,
   `val.txt`, `test.txt` (`trainval.txt` is train where there is no train.txt); without such lists all is train,
-* `train/`, `val/` (or `valid/`), `test/`, each with pictures and XML files side by side,
-* pictures and XML files side by side in the folder itself: all train.
+* `train/`, `val/` (or `valid/`), `test/`, each with images and XML files side by side,
+* images and XML files side by side in the folder itself: all train.
 
 VOC counts pixels from 1 and the last one belongs to the box: `xmin` 1 and `xmax` 500 are 0 to 500 here. An object that
 is marked `difficult` counts neither for nor against a detector; its row says `iscrowd`. Labels are the names in
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .boxed_images import SUFFIXES, Box, BoxedImages, BoxedImagesConfig, Record, find_picture
+from .boxed_images import SUFFIXES, Box, BoxedImages, BoxedImagesConfig, Record, find_image
 from .captioned_images import SPLIT_ALIASES, SPLITS, DataFolderError, contents_of, read_text
 
 
@@ -45,7 +45,7 @@ class VocXml(BoxedImages):
 
     TITLE = "voc_xml"
     LAYOUT = (
-        "Annotations/*.xml, JPEGImages/ and ImageSets/Main/train.txt (val.txt, test.txt), or pictures with XML files "
+        "Annotations/*.xml, JPEGImages/ and ImageSets/Main/train.txt (val.txt, test.txt), or images with XML files "
         "beside them, in the folder itself or in train/, val/, test/"
     )
 
@@ -118,7 +118,7 @@ class VocXml(BoxedImages):
         told = (root.findtext("filename") or "").strip()
         # renamed files keep their old name within
         names = [f"{file.stem}{suffix}" for lower in SUFFIXES for suffix in (lower, lower.upper())] + [told]
-        found = next(filter(None, (find_picture(name, roots) for name in names if name)), None)
+        found = next(filter(None, (find_image(name, roots) for name in names if name)), None)
         if found is None:
             self._findings.leave_out("no such file", f"{place}, {told or file.stem}")
             return

@@ -1,4 +1,4 @@
-"""Weibo: Chinese posts with a picture, rumours and confirmed news (Jin et al., 2017), as MTTV splits them."""
+"""Weibo: Chinese posts with an image, rumours and confirmed news (Jin et al., 2017), as MTTV splits them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class WeiboConfig(EventSplitConfig):
     """Options besides those of `EventSplitConfig`.
 
     Args:
-        extra: a file of further rows, such as "extra_same_post.jsonl" (more pictures of the same posts), in `data_dir`
+        extra: a file of further rows, such as "extra_same_post.jsonl" (more images of the same posts), in `data_dir`
             or as a whole path. Each goes to the split that it names.
     """
 
@@ -23,7 +23,7 @@ class WeiboConfig(EventSplitConfig):
 
 
 class Weibo(PostFiles):
-    """Folder: `train.jsonl`, `dev.jsonl`, `test.jsonl` (`id`, `label`, `text`, `img`) and the pictures in `images/`.
+    """Folder: `train.jsonl`, `dev.jsonl`, `test.jsonl` (`id`, `label`, `text`, `img`) and the images in `images/`.
 
     `group` is the event of a train or validation row, found from its text by `event_clusters`; -1 for test rows. The
     released dev.jsonl shares events and even near-copies with train.jsonl, while test.jsonl does not: scores on it say

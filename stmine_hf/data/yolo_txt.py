@@ -1,13 +1,13 @@
-"""Sets in the layout of YOLO: one text file of boxes a picture, in fractions of its sides.
+"""Sets in the layout of YOLO: one text file of boxes an image, in fractions of its sides.
 
-Pictures are in `images/train`, `images/val`, ... or `train/images`, `valid/images`, ..., or wherever `data.yaml` says
+Images are in `images/train`, `images/val`, ... or `train/images`, `valid/images`, ..., or wherever `data.yaml` says
 (its entries `path`, `train`, `val`, `test`: folders or lists of files); without splits, all of `images/` is train. The
-boxes of `.../images/train/a.jpg` are in `.../labels/train/a.txt`, or beside the picture. A line is
+boxes of `.../images/train/a.jpg` are in `.../labels/train/a.txt`, or beside the image. A line is
 
     class  centre-x  centre-y  width  height        or        class  x1 y1  x2 y2  x3 y3 ...     (an outline)
 
-with classes counted from 0. A picture without such a file has no boxes, as YOLO's own tools see it; only where no
-picture of a split has one is the split left out. Names of the classes come from the option `classes`, from `names` in
+with classes counted from 0. An image without such a file has no boxes, as YOLO's own tools see it; only where no
+image of a split has one is the split left out. Names of the classes come from the option `classes`, from `names` in
 `data.yaml` (any `*.yaml` in the folder), or from `classes.txt` or `obj.names`, a name a line.
 """
 
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .boxed_images import SUFFIXES, Box, BoxedImages, BoxedImagesConfig, Record, find_picture
+from .boxed_images import SUFFIXES, Box, BoxedImages, BoxedImagesConfig, Record, find_image
 from .captioned_images import SPLIT_ALIASES, SPLITS, DataFolderError, contents_of, read_text
 from .voc_xml import read_classes
 
@@ -55,11 +55,11 @@ class YoloTxt(BoxedImages):
         if len(set(self._names)) < len(self._names):
             raise DataFolderError(f"{self.TITLE}: two classes in {folder} have one name: {', '.join(self._names)}")
         labels = {number: label for label, number in enumerate(sorted(names))}
-        pictures = self._find_pictures(folder, settings.image_dir, about)
-        if not pictures:
+        images = self._find_images(folder, settings.image_dir, about)
+        if not images:
             raise DataFolderError(f"{self.TITLE}: expected {self.LAYOUT}. In {folder} found {contents_of(folder)}")
         records = []
-        for split, paths in pictures.items():
+        for split, paths in images.items():
             texts = {path: find_label_file(path, folder, split) for path in paths}
             if not any(texts.values()):
                 for path in paths:
@@ -68,7 +68,7 @@ class YoloTxt(BoxedImages):
                     )
                 continue
             for path, text in texts.items():
-                found = find_picture(path.name, [path.parent])
+                found = find_image(path.name, [path.parent])
                 if found is None:
                     self._findings.leave_out("no such file", str(path))
                     continue
@@ -91,19 +91,19 @@ class YoloTxt(BoxedImages):
                 return content
         return {}
 
-    def _find_pictures(self, folder: Path, image_dir: str | None, about: Mapping[str, Any]) -> dict[str, list[Path]]:
-        """Paths of the pictures of each split."""
+    def _find_images(self, folder: Path, image_dir: str | None, about: Mapping[str, Any]) -> dict[str, list[Path]]:
+        """Paths of the images of each split."""
         images = Path(image_dir).expanduser().absolute() if image_dir else folder / "images"
         found: dict[str, list[Path]] = {}
         for key in (*SPLITS, *SPLIT_ALIASES):
             entries = about.get(key) if image_dir is None else None
             entries = entries if isinstance(entries, list) else [entries] if entries else []
             base = folder / str(about.get("path") or ".")
-            paths = [path for entry in entries for path in pictures_of_entry(str(entry), base, folder)]
-            paths = paths or pictures_in(images / key) or pictures_in(folder / key / "images")
+            paths = [path for entry in entries for path in images_of_entry(str(entry), base, folder)]
+            paths = paths or images_in(images / key) or images_in(folder / key / "images")
             if paths:
                 found.setdefault(SPLIT_ALIASES.get(key, key), list(dict.fromkeys(paths)))
-        if not found and (paths := pictures_in(images)):
+        if not found and (paths := images_in(images)):
             found["train"] = paths
         return {split: found[split] for split in SPLITS if split in found}
 
@@ -145,13 +145,13 @@ def class_names(told: Any) -> dict[int, str]:
     return {number: str(name) for number, name in enumerate(told)} if isinstance(told, list) else {}
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """All pictures in a folder and the folders in it, by name."""
+def images_in(folder: Path) -> list[Path]:
+    """All images in a folder and the folders in it, by name."""
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES) if folder.is_dir() else []
 
 
-def pictures_of_entry(entry: str, *bases: Path) -> list[Path]:
-    """The pictures that an entry of data.yaml means: of a folder, or of a list of files, relative to a base."""
+def images_of_entry(entry: str, *bases: Path) -> list[Path]:
+    """The images that an entry of data.yaml means: of a folder, or of a list of files, relative to a base."""
     # exported archives say ../train/images and mean train/images beside data.yaml
     for name in dict.fromkeys((entry, entry.replace("\\", "/").removeprefix("../"))):
         for base in bases:
@@ -160,21 +160,21 @@ def pictures_of_entry(entry: str, *bases: Path) -> list[Path]:
                 lines = [line.strip() for line in read_text(place).splitlines() if line.strip()]
                 starts = (place.parent, *bases)
                 return [next((start / x for start in starts if (start / x).is_file()), base / x) for x in lines]
-            if paths := pictures_in(place):
+            if paths := images_in(place):
                 return paths
     return []
 
 
-def label_files(picture: Path, folder: Path, split: str) -> list[Path]:
-    """Where the boxes of a picture may be, likeliest first."""
-    name = f"{picture.stem}.txt"
-    places = [folder / "labels" / split / name, picture.with_name(name), folder / "labels" / name]
-    if "images" in picture.parts:
-        parts = list(picture.parts)
+def label_files(image: Path, folder: Path, split: str) -> list[Path]:
+    """Where the boxes of an image may be, likeliest first."""
+    name = f"{image.stem}.txt"
+    places = [folder / "labels" / split / name, image.with_name(name), folder / "labels" / name]
+    if "images" in image.parts:
+        parts = list(image.parts)
         parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
         places.insert(0, Path(*parts).with_name(name))
     return places
 
 
-def find_label_file(picture: Path, folder: Path, split: str) -> Path | None:
-    return next((file for file in label_files(picture, folder, split) if file.is_file()), None)
+def find_label_file(image: Path, folder: Path, split: str) -> Path | None:
+    return next((file for file in label_files(image, folder, split) if file.is_file()), None)

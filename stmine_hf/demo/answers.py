@@ -8,7 +8,7 @@ from html import escape
 from . import app_texts as say
 from .posts import PostCheck
 
-# For and against the verdict: as the tints on the picture, told apart by those who confuse red and green, too.
+# For and against the verdict: as the tints on the image, told apart by those who confuse red and green, too.
 _FOR, _AGAINST = "214, 39, 40", "31, 119, 180"
 _TONES = {"fake": "#d97706", "real": "#0d9488"}  # amber and teal
 _MOST_WORDS = 3  # in "what if", of those that move the verdict most
@@ -71,7 +71,7 @@ def _words(check: PostCheck, language: str) -> str:
 def _what_if(check: PostCheck, language: str) -> str:
     rows = [_bar(say.POSTS_AS_IS(language), check.confidence)]
     for what, changed in (
-        (say.POSTS_WITHOUT_PICTURE, check.without_picture),
+        (say.POSTS_WITHOUT_IMAGE, check.without_image),
         (say.POSTS_WITHOUT_TEXT, check.without_text),
     ):
         if changed:

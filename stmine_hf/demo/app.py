@@ -73,7 +73,7 @@ def launch(
     """Serve the page.
 
     Args:
-        folder: of pictures to search, or an index of them; the only one that visitors may search. None: drawn scenes.
+        folder: of images to search, or an index of them; the only one that visitors may search. None: drawn scenes.
         host: "0.0.0.0" lets other computers in.
         port: the first free one from 7860 on if None.
         wait: until Ctrl-C; else return as soon as it is served.
@@ -85,7 +85,7 @@ def launch(
         StmineError: Gradio is not installed, no such folder, the port is taken.
     """
     if folder is not None and not Path(folder).is_dir():
-        raise StmineError(f"{folder}: expected a folder of pictures, found none.")
+        raise StmineError(f"{folder}: expected a folder of images, found none.")
     tools = Tools(models, folder=None if folder is None else Path(folder).resolve(), device=device)
     app = build_app(tools, language=language)
     from .page import CSS, HEAD, THEME

@@ -38,7 +38,7 @@ BROKEN = "Something went wrong here, not on your side. Please try again. 程序�
 SEARCH_TAB = Text("Places", "找地点")
 SEARCH_TITLE = Text("Describe a place, see it from above", "描述一个地方，从空中找到它")
 SEARCH_INTRO = Text(
-    "The pictures that fit your sentence best come first. Choose one to see which parts of it match your words.",
+    "The images that fit your sentence best come first. Choose one to see which parts of it match your words.",
     "最符合描述的卫星图片排在最前。点其中一张，看看图中哪些部分与文字相符。",
 )
 SEARCH_SENTENCE = Text("Describe the place", "描述地点")
@@ -58,18 +58,18 @@ SEARCH_LEGEND = Text(
     "Orange: matches the words. Grey: does not. {name}, similarity {score:.2f}",
     "橙色：与文字相符；灰色：不相符。{name}，相似度 {score:.2f}",
 )
-SEARCH_LIKE_LEGEND = Text("{name}, similarity to your picture {score:.2f}", "{name}，与您的图片相似度 {score:.2f}")
-SEARCH_MORE = Text("Search by a picture, or in your own pictures", "以图搜图，或在您自己的图片中搜索")
-SEARCH_PICTURE = Text("A picture to find similar ones", "上传一张图片，找相似的")
+SEARCH_LIKE_LEGEND = Text("{name}, similarity to your image {score:.2f}", "{name}，与您的图片相似度 {score:.2f}")
+SEARCH_MORE = Text("Search by an image, or in your own images", "以图搜图，或在您自己的图片中搜索")
+SEARCH_IMAGE = Text("An image to find similar ones", "上传一张图片，找相似的")
 SEARCH_LIKE = Text("Find similar", "找相似的图片")
-SEARCH_NO_PICTURE = Text("Give a picture first.", "请先上传一张图片。")
-SEARCH_UPLOAD = Text("Your own pictures (up to {most}), to search in", "您自己的图片（最多 {most} 张），在其中搜索")
+SEARCH_NO_IMAGE = Text("Give an image first.", "请先上传一张图片。")
+SEARCH_UPLOAD = Text("Your own images (up to {most}), to search in", "您自己的图片（最多 {most} 张），在其中搜索")
 SEARCH_FOLDER = Text("A folder inside {root} (. is all of it)", "{root} 中的一个文件夹（. 表示全部）")
 SEARCH_OPEN = Text("Search in this folder", "在此文件夹中搜索")
-SEARCH_IN = Text("Searching in {count} pictures of your own.", "正在您的 {count} 张图片中搜索。")
+SEARCH_IN = Text("Searching in {count} images of your own.", "正在您的 {count} 张图片中搜索。")
 SEARCH_SKIPPED = Text("{count} could not be read.", "其中 {count} 张无法读取。")
-SEARCH_IN_FOLDER = Text("Searching in the {count} pictures of {folder}.", "正在 {folder} 的 {count} 张图片中搜索。")
-SEARCH_IN_SAMPLES = Text("Searching in {count} drawn pictures.", "正在 {count} 张绘制的图片中搜索。")
+SEARCH_IN_FOLDER = Text("Searching in the {count} images of {folder}.", "正在 {folder} 的 {count} 张图片中搜索。")
+SEARCH_IN_SAMPLES = Text("Searching in {count} drawn images.", "正在 {count} 张绘制的图片中搜索。")
 SEARCH_SAMPLES = (
     Text("Planes at an airport", "机场上的飞机"),
     Text("River between trees", "树林间的河流"),
@@ -81,14 +81,14 @@ SEARCH_SAMPLES = (
 POSTS_TAB = Text("Posts", "查帖子")
 POSTS_TITLE = Text("Does this post read like a rumour?", "这条帖子像谣言吗？")
 POSTS_INTRO = Text(
-    "A guess from wording and picture, learned from Chinese posts on Weibo, and what moved it. It checks no facts.",
+    "A guess from wording and image, learned from Chinese posts on Weibo, and what moved it. It checks no facts.",
     "模型从微博帖子中学习，根据措辞和图片作出猜测，并说明依据。它不核查事实。",
 )
 POSTS_TEXT = Text("Text of the post (Chinese)", "帖子文字")
-POSTS_PICTURE = Text("Its picture, if it has one", "配图（可不填）")
+POSTS_IMAGE = Text("Its image, if it has one", "配图（可不填）")
 POSTS_GO = Text("Check", "检查")
 POSTS_EMPTY = Text(
-    "Write a text or give a picture first, or choose an example.", "请先输入文字或上传图片，或者点一个例子。"
+    "Write a text or give an image first, or choose an example.", "请先输入文字或上传图片，或者点一个例子。"
 )
 POSTS_SAMPLES = (
     Text("An urgent warning", "紧急通知"),
@@ -102,9 +102,9 @@ POSTS_WORDS = Text("Words that moved it", "起作用的词")
 POSTS_LEGEND = Text("for this verdict", "支持此判断")
 POSTS_AGAINST = Text("against it", "反对此判断")
 POSTS_UNREAD = Text("not read: the text is longer than the model reads", "未读：文字超出模型能读的长度")
-POSTS_REGIONS = Text("Parts of the picture that moved it", "图片中起作用的部分")
+POSTS_REGIONS = Text("Parts of the image that moved it", "图片中起作用的部分")
 POSTS_WHAT_IF = Text("What if ...", "如果……")
-POSTS_WITHOUT_PICTURE = Text("without the picture", "没有图片")
+POSTS_WITHOUT_IMAGE = Text("without the image", "没有图片")
 POSTS_WITHOUT_TEXT = Text("without the text", "没有文字")
 POSTS_WITHOUT_WORD = Text("without “{word}”", "没有“{word}”")
 POSTS_AS_IS = Text("as it is", "原样")
@@ -112,7 +112,7 @@ POSTS_LEAVE_OUT = Text("Leave out a word of your choice", "任选一个词去掉
 
 # Spot objects
 OBJECTS_TAB = Text("Objects", "认目标")
-OBJECTS_TITLE = Text("What is in this picture?", "图片里有什么？")
+OBJECTS_TITLE = Text("What is in this image?", "图片里有什么？")
 OBJECTS_INTRO = Text(
     "The model draws a box around what it recognises, and says how sure it is, from 0 to 1. Move the slider left to "
     "see weaker guesses.",
@@ -122,22 +122,22 @@ OBJECTS_MODEL = Text("Look for", "寻找")
 OBJECTS_EVERYDAY = Text("everyday things", "日常物体")
 OBJECTS_HIDDEN = Text("hidden animals, e-bikes, people", "隐藏的动物、电动车、行人")
 OBJECTS_THRESHOLD = Text("Show what the model is at least this sure of", "只显示把握不低于此值的结果")
-OBJECTS_IN_PICTURE = Text("Picture", "图片")
+OBJECTS_IN_IMAGE = Text("Image", "图片")
 OBJECTS_IN_VIDEO = Text("Video", "视频")
 OBJECTS_IN_CAMERA = Text("Webcam", "摄像头")
-OBJECTS_GIVE = Text("Your picture", "您的图片")
+OBJECTS_GIVE = Text("Your image", "您的图片")
 OBJECTS_FOUND = Text("What it found", "检测结果")
 OBJECTS_GO = Text("Find objects", "开始检测")
 OBJECTS_GIVE_VIDEO = Text("Your video (at most {seconds} s are looked at)", "您的视频（最多处理 {seconds} 秒左右）")
 OBJECTS_VIDEO_SAMPLE = Text("Use the drawn clip", "使用绘制的短片")
 OBJECTS_CAMERA_HINT = Text(
-    "Press the camera, then record. Pictures of your camera go to the computer that runs this page, nowhere else.",
+    "Press the camera, then record. Images of your camera go to the computer that runs this page, nowhere else.",
     "点击摄像头图标，然后开始。画面只发送到运行本页面的电脑。",
 )
 OBJECTS_NOTHING = Text(
     "Nothing that sure. Move the slider left to see weaker guesses.", "没有达到此把握的目标。向左拖动滑块试试。"
 )
-OBJECTS_NO_PICTURE = Text("Give a picture first, or choose an example.", "请先上传图片，或者点一个例子。")
+OBJECTS_NO_IMAGE = Text("Give an image first, or choose an example.", "请先上传图片，或者点一个例子。")
 OBJECTS_NO_VIDEO = Text("Give a video first, or use the drawn clip.", "请先上传视频，或者使用绘制的短片。")
 OBJECTS_FRAMES = Text("Boxes in {frames} frames together:", "{frames} 帧中的框合计：")
 OBJECTS_CUT = Text("The rest of the video was left out.", "视频的其余部分未处理。")
@@ -146,7 +146,7 @@ OBJECTS_CUT = Text("The rest of the video was left out.", "视频的其余部分
 EVENT_TAB = Text("All three", "三合一")
 EVENT_TITLE = Text("From a post to the ground", "从一条帖子到现场")
 EVENT_INTRO = Text(
-    "One post, three questions: does it read like a rumour, what does its picture show, and what do such places look "
+    "One post, three questions: does it read like a rumour, what does its image show, and what do such places look "
     "like from above?",
     "一条帖子，三个问题：像谣言吗？配图里有什么？这样的地方从空中看是什么样？",
 )
@@ -155,9 +155,9 @@ EVENT_PLACE = Text(
 )
 EVENT_GO = Text("Look into it", "开始")
 EVENT_FIRST = Text("1 · Does it read like a rumour?", "1 · 像谣言吗？")
-EVENT_SECOND = Text("2 · What does its picture show?", "2 · 配图里有什么？")
+EVENT_SECOND = Text("2 · What does its image show?", "2 · 配图里有什么？")
 EVENT_THIRD = Text("3 · Such places from above", "3 · 这样的地方从空中看")
-EVENT_NO_PICTURE = Text("The post has no picture.", "这条帖子没有配图。")
+EVENT_NO_IMAGE = Text("The post has no image.", "这条帖子没有配图。")
 EVENT_HEAT = Text(
     "Searched for as “{sentence}”. Orange: where the words match.", "检索词：“{sentence}”。橙色：与文字相符的地方。"
 )

@@ -1,7 +1,7 @@
-"""Where in a picture the words of a sentence match: FISVL's patch tokens against the sentence.
+"""Where in an image the words of a sentence match: FISVL's patch tokens against the sentence.
 
-The model learnt to compare whole pictures with sentences, never parts. But the embedding of a picture starts as the
-mean of its patch tokens, so these lie in the same space. All of them are near to any sentence of overhead pictures;
+The model learnt to compare whole images with sentences, never parts. But the embedding of an image starts as the
+mean of its patch tokens, so these lie in the same space. All of them are near to any sentence of overhead images;
 what tells is how much nearer they are to this one than to ordinary ones.
 """
 
@@ -18,14 +18,14 @@ from torch import Tensor
 
 from ..search.embedding import embed_texts
 
-# Pictures are read larger than for a search, so that there are more patches; two sizes whose patches lie apart.
+# Images are read larger than for a search, so that there are more patches; two sizes whose patches lie apart.
 _LARGER = (5 / 3, 7 / 3)
 _STEP = 32  # pixels; sizes are multiples of it, as encoders expect
 _GRID = 28  # cells a side of a map
-# The heat at which a part glows fully, if no part of the picture has more: half of the pictures with a sentence of
+# The heat at which a part glows fully, if no part of the image has more: half of the images with a sentence of
 # their own exceed 0.33 somewhere, half of those with the sentence of another kind of place stay below 0.12.
 _FULL = 0.25
-# What overhead pictures show, in the words of such captions. What is common to all of it says nothing of a place.
+# What overhead images show, in the words of such captions. What is common to all of it says nothing of a place.
 _ORDINARY = (
     "an airport with planes", "a river", "green trees", "a piece of green farmland",
     "many buildings in a residential area", "a port with ships", "a bridge over a river", "a baseball field",
@@ -52,15 +52,15 @@ class HeatMaps:
     def _ordinary(self) -> Tensor:  # (D,)
         return embed_texts(self._model, self._processor, _ORDINARY).mean(dim=0)
 
-    def __call__(self, picture: Image.Image, sentence: str) -> np.ndarray:
-        """(28, 28) float32 over the picture squashed to a square: cosine with the sentence above the ordinary.
+    def __call__(self, image: Image.Image, sentence: str) -> np.ndarray:
+        """(28, 28) float32 over the image squashed to a square: cosine with the sentence above the ordinary.
 
         Below 0: the part is more like other places. Around 0.3: it is what the sentence says.
         """
         direction = embed_texts(self._model, self._processor, [sentence])[0] - self._ordinary  # (D,)
         maps = [
             F.interpolate(
-                (self._patches(picture, side) @ direction)[None, None],
+                (self._patches(image, side) @ direction)[None, None],
                 size=(_GRID, _GRID),
                 mode="bicubic",
                 align_corners=False,
@@ -70,27 +70,25 @@ class HeatMaps:
         return torch.cat(maps).mean(dim=(0, 1)).numpy()
 
     @torch.inference_mode()
-    def _patches(self, picture: Image.Image, side: int) -> Tensor:
+    def _patches(self, image: Image.Image, side: int) -> Tensor:
         """(n, n, D) unit vectors of the patches, row by row."""
         size = {"height": side, "width": side}
-        pixels = self._processor(images=[picture], return_tensors="pt", size=size)[
-            "pixel_values"
-        ]  # (1, 3, side, side)
+        pixels = self._processor(images=[image], return_tensors="pt", size=size)["pixel_values"]  # (1, 3, side, side)
         tokens = self._model.get_image_features(pixels.to(self._model.device)).last_hidden_state[0, 1:]  # (n * n, D)
         count = round(len(tokens) ** 0.5)
         return F.normalize(tokens.float().cpu(), dim=-1).reshape(count, count, -1)
 
 
-def glowing(picture: Image.Image, heat: np.ndarray) -> Image.Image:
-    """The picture in its own size, orange where the sentence matches and grey where it does not.
+def glowing(image: Image.Image, heat: np.ndarray) -> Image.Image:
+    """The image in its own size, orange where the sentence matches and grey where it does not.
 
-    A picture in which nothing matches stays grey: the scale does not stretch to make something glow.
+    An image in which nothing matches stays grey: the scale does not stretch to make something glow.
     """
     share = np.clip(heat / max(_FULL, float(heat.max())), 0, 1)
-    smooth = Image.fromarray(np.round(255 * share).astype(np.uint8)).resize(picture.size, Image.Resampling.BICUBIC)
+    smooth = Image.fromarray(np.round(255 * share).astype(np.uint8)).resize(image.size, Image.Resampling.BICUBIC)
     glow = np.asarray(smooth, np.float32)[..., None] / 255  # (H, W, 1)
-    shown = np.asarray(picture.convert("RGB"), np.float32)
-    coloured = np.clip(1.6 * glow, 0, 1)  # from grey to the picture's own colours, then to orange and yellow
+    shown = np.asarray(image.convert("RGB"), np.float32)
+    coloured = np.clip(1.6 * glow, 0, 1)  # from grey to the image's own colours, then to orange and yellow
     base = coloured * shown + (1 - coloured) * 0.6 * shown.mean(axis=-1, keepdims=True)
     warm = np.array([255, 60, 0], np.float32) + np.clip(2 * glow - 1, 0, 1) * np.array([0, 150, 40], np.float32)
     cover = 0.6 * np.clip((glow - 0.3) / 0.7, 0, 1)

@@ -9,22 +9,22 @@ from pathlib import Path
 from PIL import Image
 
 from ..errors import StmineError
+from ..images import ImageError, find_images, image_errors, image_pixels, open_image
 from ..modeling.fisvl.processing_fisvl import to_rgb
-from ..pictures import PictureError, find_pictures, open_picture, picture_errors, picture_pixels
 from ..posts.reading import whole_text
 
-MAX_FILE_BYTES = 20 * 2**20  # of a picture
-MAX_PIXELS = 40_000_000  # of a picture
+MAX_FILE_BYTES = 20 * 2**20  # of an image
+MAX_PIXELS = 40_000_000  # of an image
 MAX_SENTENCE = 300  # characters to search for
 MAX_POST = 2000  # characters of a post
-MAX_PICTURES = 200  # uploaded at a time, to be searched
-MAX_FOLDER = 20_000  # pictures in a folder to be searched
+MAX_IMAGES = 200  # uploaded at a time, to be searched
+MAX_FOLDER = 20_000  # images in a folder to be searched
 MAX_VIDEO_BYTES = 50 * 2**20
 MAX_VIDEO_PIXELS = 4096 * 2304  # of a frame
 MAX_VIDEO_FRAMES = 300  # in which objects are looked for; what comes later is left out
-SIDE = 1600  # pixels of the longer side of what is kept of a picture: more than any model here reads or page shows
+SIDE = 1600  # pixels of the longer side of what is kept of an image: more than any model here reads or page shows
 
-Picture = Image.Image | str | os.PathLike[str]
+ImageInput = Image.Image | str | os.PathLike[str]
 
 
 def checked_text(text: str | None, limit: int) -> str:
@@ -39,38 +39,38 @@ def checked_text(text: str | None, limit: int) -> str:
     return text
 
 
-def checked_picture(picture: Picture) -> Image.Image:
-    """The picture, upright RGB, at most `SIDE` pixels a side.
+def checked_image(image: ImageInput) -> Image.Image:
+    """The image, upright RGB, at most `SIDE` pixels a side.
 
     Args:
-        picture: a PIL picture, or the path of a file.
+        image: a PIL image, or the path of a file.
 
     Raises:
         StmineError: the file is too large, has too many pixels, or cannot be read.
     """
     try:
-        if not isinstance(picture, Image.Image):
-            picture = _opened(Path(picture))
-        require_pixels(picture.width * picture.height)
-        with picture_errors():
-            image = to_rgb(picture)
-            image.load()
-    except PictureError as error:
-        raise StmineError(f"The picture cannot be used: {error}.") from None
-    if max(image.size) > SIDE:
-        image = image.copy()
-        image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    return image
+        if not isinstance(image, Image.Image):
+            image = _opened(Path(image))
+        require_pixels(image.width * image.height)
+        with image_errors():
+            upright = to_rgb(image)
+            upright.load()
+    except ImageError as error:
+        raise StmineError(f"The image cannot be used: {error}.") from None
+    if max(upright.size) > SIDE:
+        upright = upright.copy()
+        upright.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return upright
 
 
 def require_pixels(pixels: int) -> None:
     """
     Raises:
-        StmineError: a picture with more pixels than are allowed.
+        StmineError: an image with more pixels than are allowed.
     """
     if pixels > MAX_PIXELS:
         raise StmineError(
-            f"The picture has {pixels / 10**6:.1f} megapixels; {MAX_PIXELS / 10**6:.0f} megapixels are allowed. "
+            f"The image has {pixels / 10**6:.1f} megapixels; {MAX_PIXELS / 10**6:.0f} megapixels are allowed. "
             "Shrink it or cut a part out."
         )
 
@@ -109,7 +109,7 @@ def inside(root: str | Path, path: str | Path) -> Path:
     try:
         top, found = Path(root).resolve(), (Path(root) / path).resolve()
     except (OSError, ValueError, RuntimeError):  # a NUL in it, links in a circle
-        raise StmineError("This is no path of a folder; write it as my_pictures/harbour.") from None
+        raise StmineError("This is no path of a folder; write it as my_images/harbour.") from None
     if found != top and top not in found.parents:
         raise StmineError("This folder lies outside of the one that may be searched; name one inside of it.")
     if not found.exists():
@@ -120,19 +120,19 @@ def inside(root: str | Path, path: str | Path) -> Path:
 def require_folder_size(folder: Path) -> None:
     """
     Raises:
-        StmineError: more pictures than a demo should embed while someone waits.
+        StmineError: more images than a demo should embed while someone waits.
     """
-    if _more_than(MAX_FOLDER, find_pictures(folder)):
+    if _more_than(MAX_FOLDER, find_images(folder)):
         raise StmineError(
-            f"{folder.name} has more than {MAX_FOLDER} pictures. Embed it once by `stmine index {folder.name} --out "
+            f"{folder.name} has more than {MAX_FOLDER} images. Embed it once by `stmine index {folder.name} --out "
             "my.index`, then open my.index here."
         )
 
 
 def _opened(path: Path) -> Image.Image:
     require_file_size(path, MAX_FILE_BYTES)
-    require_pixels(picture_pixels(path))
-    return open_picture(path, SIDE)
+    require_pixels(image_pixels(path))
+    return open_image(path, SIDE)
 
 
 def _more_than(limit: int, items: Iterable[object]) -> bool:

@@ -1,4 +1,4 @@
-"""Detector: boxes in a picture or a video."""
+"""Detector: boxes in an image or a video."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ THRESHOLD = 0.4
 
 @dataclass(frozen=True)
 class FoundObjects:
-    """What is in a picture: boxes in its pixels, best first, and a copy of it with them drawn."""
+    """What is in an image: boxes in its pixels, best first, and a copy of it with them drawn."""
 
     boxes: list[Detection]
-    picture: Image.Image
+    image: Image.Image
 
     @property
     def counts(self) -> dict[str, int]:
@@ -71,15 +71,15 @@ class ObjectFinder:
         """The classes that the model knows."""
         return list(self._detector.names.values())
 
-    def find(self, picture: limits.Picture, threshold: float = THRESHOLD) -> FoundObjects:
-        """Objects in a picture.
+    def find(self, image: limits.ImageInput, threshold: float = THRESHOLD) -> FoundObjects:
+        """Objects in an image.
 
         Raises:
-            StmineError: a picture that cannot be used, or a threshold outside 0 to 1.
+            StmineError: an image that cannot be used, or a threshold outside 0 to 1.
         """
-        image = limits.checked_picture(picture)
-        boxes = self._at(threshold)([image])[0]
-        return FoundObjects(boxes, draw_detections(image, boxes))
+        checked = limits.checked_image(image)
+        boxes = self._at(threshold)([checked])[0]
+        return FoundObjects(boxes, draw_detections(checked, boxes))
 
     def find_in_video(
         self,

@@ -139,7 +139,7 @@ class Page:
         return component
 
     def heading(self, text: Text) -> Any:
-        """Above a picture, where a label on it would hide a corner."""
+        """Above an image, where a label on it would hide a corner."""
         said = Text(*(f"<h3>{escape(text(one))}</h3>" for one in ("en", "zh")))
         return self.put(gr.HTML, value=said, padding=False, elem_classes="heading")
 
@@ -167,7 +167,7 @@ class Page:
         trigger(for_visitors(work), inputs, outputs, **_QUICK)
 
     def on_stream(self, camera: Any, work: Work, inputs: list[Any], outputs: list[Any]) -> None:
-        """Lets each picture of a camera start some work, for a minute at most. One visitor's camera at a time."""
+        """Lets each image of a camera start some work, for a minute at most. One visitor's camera at a time."""
         camera.stream(
             for_visitors(work),
             inputs,
@@ -219,56 +219,56 @@ def spoken(value: Any, language: str) -> Any:
     return value
 
 
-def picture_input(**options: Any) -> Any:
-    """A picture from a visitor, handed over unopened: `limits` looks at it, where Gradio would decode whatever comes.
+def image_input(**options: Any) -> Any:
+    """An image from a visitor, handed over unopened: `limits` looks at it, where Gradio would decode whatever comes.
 
-    Its value is the path of an uploaded file, or a PIL picture of which the header alone has been read. What cannot be
+    Its value is the path of an uploaded file, or a PIL image of which the header alone has been read. What cannot be
     used leaves again at once, with a message.
     """
-    picture = _PictureInput(show_label=False, buttons=[], **options)
-    picture.upload(for_visitors(if_usable), [picture], [picture], show_progress="hidden", **_AT_THE_MODELS)
-    return picture
+    image = _ImageInput(show_label=False, buttons=[], **options)
+    image.upload(for_visitors(if_usable), [image], [image], show_progress="hidden", **_AT_THE_MODELS)
+    return image
 
 
 def _unopened(_: Any, payload: Any) -> Any:
     if payload is None:
         return None
     if payload.url and payload.url.startswith("data:"):
-        return picture_in(payload.url)
+        return image_in(payload.url)
     return payload.path
 
 
 # A gr.Image for the browser, too. Made past Gradio's metaclass, which would write a .pyi file beside this one.
-_PictureInput: Any = ABCMeta.__new__(
+_ImageInput: Any = ABCMeta.__new__(
     type(gr.Image),
-    "_PictureInput",
+    "_ImageInput",
     (gr.Image,),
     {"preprocess": _unopened, "is_template": True, "__module__": __name__},
 )
 
 
-def if_usable(picture: Any) -> Any:
-    """Keeps an uploaded picture, or tells why not."""
+def if_usable(image: Any) -> Any:
+    """Keeps an uploaded image, or tells why not."""
     try:
-        limits.checked_picture(picture)
+        limits.checked_image(image)
     except StmineError as error:
         tell(str(error))
         return None
     return gr.skip()
 
 
-def picture_in(url: str) -> Image.Image:
-    """The picture in a data: URL, as webcams send it; not decoded yet.
+def image_in(url: str) -> Image.Image:
+    """The image in a data: URL, as webcams send it; not decoded yet.
 
     Raises:
-        gr.Error: too long, or no picture.
+        gr.Error: too long, or no image.
     """
     try:
         if len(url) > 4 / 3 * limits.MAX_FILE_BYTES:
             raise ValueError
         return Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])), formats=["JPEG", "PNG", "WEBP"])
     except (OSError, ValueError, binascii.Error, Image.DecompressionBombError):
-        raise gr.Error("This is no picture, or too large a one.", print_exception=False) from None
+        raise gr.Error("This is no image, or too large a one.", print_exception=False) from None
 
 
 def tell(message: str) -> None:

@@ -38,10 +38,10 @@ class MovedWord:
 
 @dataclass(frozen=True)
 class MovedRegion:
-    """A part of the picture, and what hiding it does.
+    """A part of the image, and what hiding it does.
 
     Attributes:
-        box: left, top, right, bottom in pixels of the picture.
+        box: left, top, right, bottom in pixels of the image.
         without: probability of the verdict while it is hidden.
         weight: log-odds that it adds to the verdict; below 0, it speaks against it.
     """
@@ -69,10 +69,10 @@ class PostCheck:
         confidence: its probability.
         probabilities: of each label.
         words: what the model read, in order; what it cut away at the end is not listed.
-        regions: cells of the picture, row by row; none without a picture.
-        without_picture: None for a post that has none, or nothing else.
+        regions: cells of the image, row by row; none without an image.
+        without_image: None for a post that has none, or nothing else.
         without_text: the same.
-        picture: that of the post with its regions tinted, red for the verdict and blue against it; or None.
+        image: that of the post with its regions tinted, red for the verdict and blue against it; or None.
     """
 
     text: str
@@ -81,9 +81,9 @@ class PostCheck:
     probabilities: dict[str, float]
     words: list[MovedWord]
     regions: list[MovedRegion]
-    without_picture: WhatIf | None
+    without_image: WhatIf | None
     without_text: WhatIf | None
-    picture: Image.Image | None
+    image: Image.Image | None
 
     @property
     def unread(self) -> str:
@@ -106,23 +106,23 @@ class PostChecker:
     def model_name(self) -> str:
         return Path(self.model.name_or_path).name
 
-    def check(self, text: str, picture: limits.Picture | None = None) -> PostCheck:
+    def check(self, text: str, image: limits.ImageInput | None = None) -> PostCheck:
         """Judge a post and every post that is left of it when one part is taken away.
 
         Raises:
-            StmineError: nothing to judge, too long a text, or a picture that cannot be used.
+            StmineError: nothing to judge, too long a text, or an image that cannot be used.
         """
         text = limits.checked_text(text, limits.MAX_POST)
-        image = None if picture is None else limits.checked_picture(picture)
-        if not text and image is None:
-            raise StmineError("Nothing to judge: write a text, give a picture, or both.")
-        if image is not None and self.model.config.vision_config is None:
-            raise StmineError("This model has no visual encoder, it judges texts alone: leave the picture out.")
+        checked = None if image is None else limits.checked_image(image)
+        if not text and checked is None:
+            raise StmineError("Nothing to judge: write a text, give an image, or both.")
+        if checked is not None and self.model.config.vision_config is None:
+            raise StmineError("This model has no visual encoder, it judges texts alone: leave the image out.")
         spans = [(start, end) for start, end, _ in word_spans(self.processor, text)] if text else []
         read = text[: spans[-1][1]] if spans else ""  # else what was cut away would come in where a word goes
-        boxes = cells(image.size) if image else []
+        boxes = cells(checked.size) if checked else []
         texts = [read, *(read[:start] + read[end:] for start, end in spans), *[read] * len(boxes)]
-        shown = self._seen(image, boxes)  # (1 + cells, C, rows, columns): the picture, and with each cell hidden
+        shown = self._seen(checked, boxes)  # (1 + cells, C, rows, columns): the image, and with each cell hidden
         maps: Tensor | None = None
         if shown is not None:
             maps = torch.cat([shown[:1].expand(1 + len(spans), *shown.shape[1:]), shown[1:]])
@@ -147,11 +147,11 @@ class PostChecker:
             regions,
             self._what_if(self._log_probabilities([text], None)[0]) if both else None,
             self._what_if(self._log_probabilities([""], shown[:1])[0]) if both and shown is not None else None,
-            None if image is None else tinted(image, regions, max(abs(weight) for weight in weights)),
+            None if checked is None else tinted(checked, regions, max(abs(weight) for weight in weights)),
         )
 
     def _seen(self, image: Image.Image | None, boxes: list[tuple[int, int, int, int]]) -> Tensor | None:
-        """Visual features of the picture, and of it with each of the boxes painted in its mean colour."""
+        """Visual features of the image, and of it with each of the boxes painted in its mean colour."""
         if image is None:
             return None
         mean = tuple(np.asarray(image.resize((1, 1), Image.Resampling.BOX))[0, 0].tolist())
@@ -179,13 +179,13 @@ class PostChecker:
 
 
 def cells(size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
-    """Boxes of a grid over a picture of this width and height, row by row."""
+    """Boxes of a grid over an image of this width and height, row by row."""
     xs, ys = (np.linspace(0, side, GRID + 1).round().astype(int).tolist() for side in size)
     return [(xs[x], ys[y], xs[x + 1], ys[y + 1]) for y in range(GRID) for x in range(GRID)]
 
 
 def tinted(image: Image.Image, regions: list[MovedRegion], strongest: float) -> Image.Image:
-    """The picture with its regions tinted: red speaks for the verdict, blue against it.
+    """The image with its regions tinted: red speaks for the verdict, blue against it.
 
     Args:
         strongest: weight with the full tint: that of the most telling part of the post, be it a word or a region.
@@ -195,7 +195,7 @@ def tinted(image: Image.Image, regions: list[MovedRegion], strongest: float) -> 
     for region in regions:
         colour = (214, 39, 40) if region.weight > 0 else (31, 119, 180)
         left, top, right, bottom = region.box
-        if right > left and bottom > top:  # of a picture of few pixels some cells are empty
+        if right > left and bottom > top:  # of an image of few pixels some cells are empty
             alpha = round(170 * abs(region.weight) / max(strongest, 1e-9))
             pen.rectangle((left, top, right - 1, bottom - 1), fill=(*colour, alpha))
     return Image.alpha_composite(image.convert("RGBA"), tint).convert("RGB")

@@ -17,19 +17,19 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from ..errors import StmineError
+from ..files import write_atomically
 from ..loading import published
-from ..writing import write_atomically
 from . import samples
 from . import texts as say
 from .event import EventDesk
 from .objects import FoundObjects, ObjectFinder
 from .places import place_in
 from .posts import PostCheck, PostChecker
-from .searching import PictureSearch
+from .searching import ImageSearch
 
-TOP = 3  # pictures for a sentence
-THRESHOLD = 0.25  # of boxes: drawn pictures, in which models trained on photographs are less sure
-_SIDE = 480  # pixels of the longer side of a picture on the page, at most
+TOP = 3  # images for a sentence
+THRESHOLD = 0.25  # of boxes: drawn images, in which models trained on photographs are less sure
+_SIDE = 480  # pixels of the longer side of an image on the page, at most
 _SHOWN_WORDS = 3  # what-ifs of single words
 
 
@@ -42,8 +42,8 @@ class Tour:
         mttv: for the posts.
         sat: for everyday things.
         hidden: for what hides.
-        pictures: a folder or an index of one's own, searched in the place of drawn pictures.
-        queries: sentences or pictures of one's own to search for.
+        images: a folder or an index of one's own, searched in the place of drawn images.
+        queries: sentences or images of one's own to search for.
         language: "en" or "zh".
     """
 
@@ -51,7 +51,7 @@ class Tour:
     mttv: Any = None
     sat: Any = None
     hidden: Any = None
-    pictures: str | Path | None = None
+    images: str | Path | None = None
     queries: Sequence[str] = ()
     language: str = "en"
     device: str | None = None
@@ -74,15 +74,15 @@ def write_report(tour: Tour, out: str | Path, *, progress: bool = True) -> Path:
         raise StmineError(f"language: expected {' or '.join(say.LANGUAGES)}, found {tour.language!r}.")
     started, language = time.monotonic(), tour.language
     with _Steps(8, shown=progress) as step:
-        step("drawing pictures")
-        scenes = tour.pictures or samples.scenes()
+        step("drawing images")
+        scenes = tour.images or samples.scenes()
         step("opening the search")
-        search = PictureSearch(tour.fisvl, scenes, device=tour.device)
+        search = ImageSearch(tour.fisvl, scenes, device=tour.device)
         step("searching")
         parts = [_search_part(search, tour)]
         step("checking posts")
         checker, posts = PostChecker(tour.mttv, device=tour.device), samples.posts()
-        checks = [checker.check(post.text, post.picture) for post in posts]
+        checks = [checker.check(post.text, post.image) for post in posts]
         parts.append(_posts_part(list(zip(posts, checks, strict=True)), language))
         step("finding objects")
         everyday = ObjectFinder(tour.sat, device=tour.device)
@@ -100,30 +100,30 @@ def write_report(tour: Tour, out: str | Path, *, progress: bool = True) -> Path:
         parts.append(f"<footer>{say.FOOTER(language, seconds=seconds, models=escape(names))}</footer>")
         page = Path(out) / "report.html"
         page.parent.mkdir(parents=True, exist_ok=True)
-        document = _page("".join(parts), language, own=tour.pictures is not None)
+        document = _page("".join(parts), language, own=tour.images is not None)
         write_atomically(page, lambda temporary: temporary.write_text(document, encoding="utf-8"))
     return page
 
 
-def _search_part(search: PictureSearch, tour: Tour) -> str:
+def _search_part(search: ImageSearch, tour: Tour) -> str:
     language, rows = tour.language, []
     for number, query in enumerate(tour.queries or samples.SENTENCES["en"]):
-        picture = Path(query) if Path(query).is_file() else None
-        sentence = query if picture else place_in(query) or query
+        image = Path(query) if Path(query).is_file() else None
+        sentence = query if image else place_in(query) or query
         heading = query
         if language == "zh" and not tour.queries:
             heading, sentence = samples.SENTENCES["zh"][number], query
-        found = search.search(Image.open(picture) if picture else sentence, TOP)
+        found = search.search(Image.open(image) if image else sentence, TOP)
         cards = []
         for match in found:
-            shown = [_img(match.picture, match.name)]
-            if picture is None:
+            shown = [_img(match.image, match.name)]
+            if image is None:
                 shown.append(_img(search.heat_map(match, sentence), say.SIMILARITY(language, score=match.score)))
             caption = f"<b>{match.rank}</b> {say.SIMILARITY(language, score=match.score)}"
-            cards.append(_figure("".join(shown), caption, "pair" if picture is None else ""))
+            cards.append(_figure("".join(shown), caption, "pair" if image is None else ""))
         note = (
             ""
-            if sentence == heading or picture
+            if sentence == heading or image
             else f" <small>{say.READ_AS(language, sentence=escape(sentence))}</small>"
         )
         rows.append(f"<h3>“{escape(heading)}”{note}</h3><div class=three>{''.join(cards)}</div>")
@@ -136,7 +136,7 @@ def _posts_part(checked: Iterable[tuple[samples.SamplePost, PostCheck]], languag
     cards = [
         f"<article>{_verdict(check, language)}<div class=post><div>{_shaded(check)}"
         f"<p class=note>{escape(post.meaning)}</p>{_what_ifs(check, language)}</div>"
-        f"{_img(check.picture, '') if check.picture else ''}</div></article>"
+        f"{_img(check.image, '') if check.image else ''}</div></article>"
         for post, check in checked
     ]
     return _section(
@@ -147,13 +147,13 @@ def _posts_part(checked: Iterable[tuple[samples.SamplePost, PostCheck]], languag
 def _objects_part(everyday: ObjectFinder, hidden: ObjectFinder, language: str) -> str:
     street = everyday.find(samples.street(), THRESHOLD)
     pairs = []
-    for picture in samples.hidden():
-        found = hidden.find(picture, THRESHOLD)
-        pairs.append(_figure(_img(picture, "") + _img(found.picture, ""), _found(found, language), "pair"))
+    for image in samples.hidden():
+        found = hidden.find(image, THRESHOLD)
+        pairs.append(_figure(_img(image, "") + _img(found.image, ""), _found(found, language), "pair"))
     return _section(
         say.OBJECTS(language),
         say.OBJECTS_HOW(language),
-        f"<h3>{say.STREET(language)}</h3>{_figure(_img(street.picture, ''), _found(street, language))}",
+        f"<h3>{say.STREET(language)}</h3>{_figure(_img(street.image, ''), _found(street, language))}",
         f"<h3>{say.HIDDEN(language)}</h3><div class=two>{''.join(pairs)}</div>",
     )
 
@@ -171,10 +171,10 @@ def _video_part(everyday: ObjectFinder, language: str) -> str:
 
 def _event_part(desk: EventDesk, post: samples.SamplePost, tour: Tour) -> str:
     language = tour.language
-    event = desk.look(post.text, post.picture, place=post.place, threshold=THRESHOLD, top=TOP)
-    objects = f"{_img(event.objects.picture, '')}<p>{_found(event.objects, language)}</p>" if event.objects else ""
+    event = desk.look(post.text, post.image, place=post.place, threshold=THRESHOLD, top=TOP)
+    objects = f"{_img(event.objects.image, '')}<p>{_found(event.objects, language)}</p>" if event.objects else ""
     ground = "".join(
-        _figure(_img(match.picture, match.name) + _img(heat, ""), "", "pair")
+        _figure(_img(match.image, match.name) + _img(heat, ""), "", "pair")
         for match, heat in zip(event.matches, event.heat_maps, strict=True)
     )
     return _section(
@@ -217,7 +217,7 @@ def _shaded(check: PostCheck) -> str:
 def _what_ifs(check: PostCheck, language: str) -> str:
     """The post as it is, and with the most telling parts taken away: how likely the verdict stays."""
     rows = [(say.AS_IT_IS(language), check.confidence)]
-    for part, title in ((check.without_picture, say.WITHOUT_PICTURE), (check.without_text, say.WITHOUT_TEXT)):
+    for part, title in ((check.without_image, say.WITHOUT_IMAGE), (check.without_text, say.WITHOUT_TEXT)):
         if part is not None:
             rows.append((title(language), part.probabilities[check.label]))
     telling: dict[str, float] = {}  # of a word that occurs twice, the place that tells more
@@ -237,8 +237,8 @@ def _found(found: FoundObjects, language: str) -> str:
     return say.FOUND(language, what=what) if what else say.NOTHING(language)
 
 
-def _img(picture: Image.Image, alt: str) -> str:
-    small = picture.copy()
+def _img(image: Image.Image, alt: str) -> str:
+    small = image.copy()
     small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     small.convert("RGB").save(file, "JPEG", quality=85)

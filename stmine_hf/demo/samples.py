@@ -1,4 +1,4 @@
-"""What the demo shows before anybody brings anything: generated pictures and made-up posts, drawn at first use."""
+"""What the demo shows before anybody brings anything: generated images and made-up posts, drawn at first use."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class SamplePost(NamedTuple):
     Attributes:
         text: as it would be posted, in the language that the small model reads.
         meaning: the same in English.
-        picture: drawn.
+        image: drawn.
         place: that it tells of, as the search reads it.
     """
 
     text: str
     meaning: str
-    picture: Image.Image
+    image: Image.Image
     place: str
 
 
@@ -47,8 +47,8 @@ def cache(part: str) -> Path:
 
 
 def scenes() -> Path:
-    """A folder of drawn overhead pictures."""
-    from ..data.toy_scenes import write_scenes
+    """A folder of drawn overhead images."""
+    from ..data.toy.toy_scenes import write_scenes
 
     folder = cache("scenes")
     if not (folder / "dataset.json").is_file():  # written last
@@ -58,9 +58,9 @@ def scenes() -> Path:
 
 def posts() -> list[SamplePost]:
     """Made-up posts, a rumour first."""
-    from ..data.toy_camouflage import draw_camouflage
-    from ..data.toy_posts import Scene, draw
-    from ..hub.street_drawing import draw_street
+    from ..cards.street_drawing import draw_street
+    from ..data.toy.toy_camouflage import draw_camouflage
+    from ..data.toy.toy_posts import Scene, draw
 
     return [
         SamplePost(
@@ -88,14 +88,14 @@ def posts() -> list[SamplePost]:
 
 def street() -> Image.Image:
     """A drawn street with everyday things in it: for detectors that know COCO's classes."""
-    from ..hub.street_drawing import draw_street
+    from ..cards.street_drawing import draw_street
 
     return draw_street()
 
 
 def hidden() -> list[Image.Image]:
     """Drawn animals on grounds of nearly their own texture: for a detector of the indiscernible."""
-    from ..data.toy_camouflage import draw_camouflage
+    from ..data.toy.toy_camouflage import draw_camouflage
 
     return [draw_camouflage(seed, HIDDEN_AS, size=416)[0] for seed in (3, 5, 11)]
 
@@ -107,14 +107,14 @@ def clip() -> Path:
     path = cache("clip") / "street.mp4"
     if path.is_file():
         return path
-    picture = street().resize((720, 480), Image.Resampling.LANCZOS)
+    image = street().resize((720, 480), Image.Resampling.LANCZOS)
     partial = path.with_name(".new-street.mp4")
     with av.open(str(partial), "w") as container:
         stream = container.add_stream("h264", rate=8)
         stream.width, stream.height, stream.pix_fmt = 600, 450, "yuv420p"
         for step in range(24):
             left = round(120 * step / 23)
-            frame = av.VideoFrame.from_image(picture.crop((left, 15, left + 600, 465)))
+            frame = av.VideoFrame.from_image(image.crop((left, 15, left + 600, 465)))
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     partial.replace(path)

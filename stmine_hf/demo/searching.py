@@ -1,4 +1,4 @@
-"""Search: a sentence or a picture in, ranked pictures out, and a map of where the words match."""
+"""Search: a sentence or an image in, ranked images out, and a map of where the words match."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from ..errors import StmineError
+from ..images import Skip
 from ..loading import load_fisvl
-from ..pictures import Skip
 from ..search import ImageIndex
 from ..search.embedder import Embedder
 from ..search.store import FINISHED
@@ -23,32 +23,32 @@ from .samples import cache
 
 
 class Match(NamedTuple):
-    """One picture found. `rank` counts from 1; `score` is the cosine similarity in [-1, 1]; `picture` is RGB."""
+    """One image found. `rank` counts from 1; `score` is the cosine similarity in [-1, 1]; `image` is RGB."""
 
     rank: int
     score: float
     path: Path
-    picture: Image.Image
+    image: Image.Image
 
     @property
     def name(self) -> str:
         return self.path.name
 
 
-class PictureSearch:
-    """Pictures, searchable by a sentence or by a picture.
+class ImageSearch:
+    """Images, searchable by a sentence or by an image.
 
     Args:
         model: folder or Hub id of a FISVL model, a loaded `(model, processor)`, or None for the small one.
-        pictures: a folder of pictures (embedded at first, then kept in the cache), an index that `stmine index` made,
+        images: a folder of images (embedded at first, then kept in the cache), an index that `stmine index` made,
             or a list of files that someone uploaded.
-        within: the only folder below which `pictures` may lie; None: anywhere.
+        within: the only folder below which `images` may lie; None: anywhere.
 
     Raises:
-        StmineError: no such folder, none or too many pictures, a folder outside `within`.
+        StmineError: no such folder, none or too many images, a folder outside `within`.
 
     Example:
-        >>> search = PictureSearch(pictures="my_pictures")  # doctest: +SKIP
+        >>> search = ImageSearch(images="my_images")  # doctest: +SKIP
         >>> best = search.search("many planes near a terminal", top=3)[0]  # doctest: +SKIP
         >>> search.heat_map(best, "many planes near a terminal").save("why.png")  # doctest: +SKIP
     """
@@ -56,7 +56,7 @@ class PictureSearch:
     def __init__(
         self,
         model: str | Path | tuple[Any, Any] | None = None,
-        pictures: str | Path | Sequence[str | Path] = (),
+        images: str | Path | Sequence[str | Path] = (),
         *,
         within: str | Path | None = None,
         device: str | None = None,
@@ -66,10 +66,10 @@ class PictureSearch:
         self._heat = HeatMaps(*self.loaded)
         self._within = within
         self._uploads: tempfile.TemporaryDirectory | None = None
-        if not isinstance(pictures, (str, Path)):
-            folder = self._kept(list(pictures))
+        if not isinstance(images, (str, Path)):
+            folder = self._kept(list(images))
         else:
-            folder = Path(pictures).absolute() if within is None else limits.inside(within, pictures)
+            folder = Path(images).absolute() if within is None else limits.inside(within, images)
         if (folder / FINISHED).is_file():
             self._index = ImageIndex.open(folder, model=self.loaded)
             return
@@ -81,7 +81,7 @@ class PictureSearch:
         except StmineError:
             if self._uploads is None:
                 raise
-            raise StmineError("None of these files is a picture that can be read: send JPEG or PNG, say.") from None
+            raise StmineError("None of these files is an image that can be read: send JPEG or PNG, say.") from None
 
     def __len__(self) -> int:
         return len(self._index)
@@ -92,46 +92,46 @@ class PictureSearch:
 
     @property
     def skipped(self) -> list[Skip]:
-        """Pictures that could not be read, and why."""
+        """Images that could not be read, and why."""
         report = self._index.report
         return [] if report is None else report.skipped
 
     def search(self, query: str | Image.Image, top: int = 6) -> list[Match]:
-        """The best pictures, best first. Pictures that are gone or cannot be read any more are left out.
+        """The best images, best first. Images that are gone or cannot be read any more are left out.
 
         Raises:
-            StmineError: nothing to search for, too long a sentence, or a picture that cannot be used.
+            StmineError: nothing to search for, too long a sentence, or an image that cannot be used.
         """
-        query = self._sentence(query) if isinstance(query, str) else limits.checked_picture(query)
+        query = self._sentence(query) if isinstance(query, str) else limits.checked_image(query)
         matches = []
         for hit in self._index.query(query, k=max(1, top), paths=False):
             try:
                 path = hit.path if self._within is None else limits.inside(self._within, hit.path)
-                matches.append(Match(hit.rank, hit.score, path, limits.checked_picture(path)))
+                matches.append(Match(hit.rank, hit.score, path, limits.checked_image(path)))
             except StmineError:
                 continue
         return matches
 
     def heat_map(self, match: Match, sentence: str) -> Image.Image:
-        """The picture of a match, orange where it is what the sentence says and grey where it is not.
+        """The image of a match, orange where it is what the sentence says and grey where it is not.
 
         Raises:
             StmineError: nothing to compare with, or too long a sentence.
         """
-        return glowing(match.picture, self._heat(match.picture, self._sentence(sentence)))
+        return glowing(match.image, self._heat(match.image, self._sentence(sentence)))
 
     def _sentence(self, text: str) -> str:
         text = limits.checked_text(text, limits.MAX_SENTENCE)
         if not any(character.isalnum() for character in text):
-            raise StmineError("Nothing to search for: write at least one word, or give a picture.")
+            raise StmineError("Nothing to search for: write at least one word, or give an image.")
         return text
 
     def _kept(self, files: list[str | Path]) -> Path:
-        """A folder of our own with the pictures that someone uploaded, checked; it goes when this object does."""
+        """A folder of our own with the images that someone uploaded, checked; it goes when this object does."""
         if not files:
-            raise StmineError("No pictures to search: name a folder, or upload some.")
-        if len(files) > limits.MAX_PICTURES:
-            raise StmineError(f"{len(files)} pictures; at most {limits.MAX_PICTURES} are allowed at a time.")
+            raise StmineError("No images to search: name a folder, or upload some.")
+        if len(files) > limits.MAX_IMAGES:
+            raise StmineError(f"{len(files)} images; at most {limits.MAX_IMAGES} are allowed at a time.")
         self._uploads = tempfile.TemporaryDirectory(prefix="stmine-demo-")
         folder = Path(self._uploads.name) / "pictures"
         folder.mkdir()
@@ -143,8 +143,8 @@ class PictureSearch:
         return folder
 
 
-def _index_folder(pictures: Path, loaded: tuple[Any, Any]) -> Path:
+def _index_folder(images: Path, loaded: tuple[Any, Any]) -> Path:
     """Where the index of a folder is kept from visit to visit: one for each folder and model."""
     identity = Embedder(loaded).identity
-    name = f"{pictures} {identity['weights']} {identity['probe']}"
-    return cache("indexes") / f"{pictures.name}-{blake2b(name.encode(), digest_size=6).hexdigest()}"
+    name = f"{images} {identity['weights']} {identity['probe']}"
+    return cache("indexes") / f"{images.name}-{blake2b(name.encode(), digest_size=6).hexdigest()}"

@@ -15,20 +15,20 @@ from . import answers, limits, samples
 from . import app_texts as say
 from .event import Event
 from .objects import THRESHOLD, FoundObjects
-from .page import Page, picture_input, served
+from .page import Page, image_input, served
 from .places import place_in
 from .posts import PostCheck
-from .searching import Match, PictureSearch
+from .searching import ImageSearch, Match
 from .tools import EVERYDAY, HIDDEN, Tools
 
-TOP = 6  # pictures found
+TOP = 6  # images found
 FIRST_POST = 1  # of the drawn ones, what the page opens with: its verdict hangs by its words
-_KEPT = 3600  # seconds that a visitor's own pictures stay searchable
+_KEPT = 3600  # seconds that a visitor's own images stay searchable
 _VIDEO_SECONDS = limits.MAX_VIDEO_FRAMES // 25
 
 
 def search_tab(page: Page, tools: Tools) -> None:
-    """A sentence or a picture in, ranked pictures and a map of where the words match out."""
+    """A sentence or an image in, ranked images and a map of where the words match out."""
     page.intro(say.SEARCH_TITLE, say.SEARCH_INTRO)
     with gr.Row():
         sentence = page.put(
@@ -67,11 +67,11 @@ def search_tab(page: Page, tools: Tools) -> None:
         where = gr.HTML(padding=False)
         with gr.Row(elem_classes="halves"):
             with gr.Column(min_width=280):
-                page.heading(say.SEARCH_PICTURE)
-                picture = picture_input(sources=["upload", "clipboard"], height=220, elem_id="like")
+                page.heading(say.SEARCH_IMAGE)
+                image = image_input(sources=["upload", "clipboard"], height=220, elem_id="like")
                 alike = page.put(gr.Button, value=say.SEARCH_LIKE, elem_id="find-like")
             with gr.Column(min_width=280):
-                label = say.Text(*(say.SEARCH_UPLOAD(one, most=limits.MAX_PICTURES) for one in ("en", "zh")))
+                label = say.Text(*(say.SEARCH_UPLOAD(one, most=limits.MAX_IMAGES) for one in ("en", "zh")))
                 page.heading(label)
                 uploads = gr.File(
                     file_count="multiple", file_types=["image"], show_label=False, height=220, elem_id="own"
@@ -82,13 +82,13 @@ def search_tab(page: Page, tools: Tools) -> None:
                     open_folder = page.put(gr.Button, value=say.SEARCH_OPEN, elem_id="open-folder")
 
     found: Any = gr.State([])  # list[Match]
-    asked: Any = gr.State("")  # the sentence as it was written, or "" after a search by a picture
+    asked: Any = gr.State("")  # the sentence as it was written, or "" after a search by an image
     seen: Any = gr.State(None)  # Match that is looked at closer
-    own: Any = gr.State(None, time_to_live=_KEPT)  # PictureSearch
+    own: Any = gr.State(None, time_to_live=_KEPT)  # ImageSearch
 
     def explained(match: Match, sentence: str, language: str) -> tuple[Any, ...]:
-        picture = tools.search.heat_map(match, place_in(sentence)) if sentence else match.picture
-        return match, picture, told(match, sentence, language)
+        image = tools.search.heat_map(match, place_in(sentence)) if sentence else match.image
+        return match, image, told(match, sentence, language)
 
     def told(match: Match, sentence: str, language: str) -> str:
         legend, read = say.SEARCH_LEGEND if sentence else say.SEARCH_LIKE_LEGEND, place_in(sentence)
@@ -98,11 +98,11 @@ def search_tab(page: Page, tools: Tools) -> None:
     def shown(matches: list[Match], sentence: str, language: str) -> tuple[Any, ...]:
         if not matches:
             return [], matches, sentence, None, None, ""
-        pictures = [(match.picture, f"{match.rank} · {match.score:.2f}") for match in matches]
-        gallery = gr.Gallery(pictures, selected_index=0)
+        images = [(match.image, f"{match.rank} · {match.score:.2f}") for match in matches]
+        gallery = gr.Gallery(images, selected_index=0)
         return gallery, matches, sentence, *explained(matches[0], sentence, language)
 
-    def find(sentence: str, search: PictureSearch | None, language: str) -> tuple[Any, ...]:
+    def find(sentence: str, search: ImageSearch | None, language: str) -> tuple[Any, ...]:
         sentence = limits.checked_text(sentence, limits.MAX_SENTENCE)
         if not sentence:
             raise StmineError(say.SEARCH_EMPTY(language))
@@ -110,19 +110,19 @@ def search_tab(page: Page, tools: Tools) -> None:
             raise StmineError(say.SEARCH_UNREAD(language))
         return shown((search or tools.search).search(read, TOP), sentence, language)
 
-    def find_sample(number: int, search: PictureSearch | None, language: str) -> tuple[Any, ...]:
+    def find_sample(number: int, search: ImageSearch | None, language: str) -> tuple[Any, ...]:
         sentence = samples.SENTENCES["en"][number]
         return sentence, *find(sentence, search, language)
 
-    def find_like(picture: Any, search: PictureSearch | None, language: str) -> tuple[Any, ...]:
-        if picture is None:
-            raise StmineError(say.SEARCH_NO_PICTURE(language))
-        return shown((search or tools.search).search(limits.checked_picture(picture), TOP), "", language)
+    def find_like(image: Any, search: ImageSearch | None, language: str) -> tuple[Any, ...]:
+        if image is None:
+            raise StmineError(say.SEARCH_NO_IMAGE(language))
+        return shown((search or tools.search).search(limits.checked_image(image), TOP), "", language)
 
     def explain(matches: list[Match], sentence: str, language: str, choice: gr.SelectData) -> tuple[Any, ...]:
         return explained(matches[choice.index], sentence, language)
 
-    def say_again(match: Match | None, sentence: str, search: PictureSearch | None, language: str) -> tuple[Any, ...]:
+    def say_again(match: Match | None, sentence: str, search: ImageSearch | None, language: str) -> tuple[Any, ...]:
         if match is None:
             return gr.skip(), gr.skip()
         return told(match, sentence, language), whereabouts(search, language)
@@ -130,18 +130,18 @@ def search_tab(page: Page, tools: Tools) -> None:
     def search_uploads(files: list[str] | None, sentence: str, language: str) -> tuple[Any, ...]:
         if not files:
             return None, whereabouts(None, language), *found_in(None, sentence, language)
-        search = PictureSearch(tools.search.loaded, files)
+        search = ImageSearch(tools.search.loaded, files)
         return search, whereabouts(search, language), *found_in(search, sentence, language)
 
     def search_folder(path: str, sentence: str, language: str) -> tuple[Any, ...]:
-        search = PictureSearch(tools.search.loaded, path.strip() or ".", within=tools.folder)
+        search = ImageSearch(tools.search.loaded, path.strip() or ".", within=tools.folder)
         return search, whereabouts(search, language), *found_in(search, sentence, language)
 
-    def found_in(search: PictureSearch | None, sentence: str, language: str) -> tuple[Any, ...]:
-        """The sentence at once among other pictures; nothing yet if there is none."""
+    def found_in(search: ImageSearch | None, sentence: str, language: str) -> tuple[Any, ...]:
+        """The sentence at once among other images; nothing yet if there is none."""
         return find(sentence, search, language) if place_in(sentence.strip()) else shown([], "", language)
 
-    def whereabouts(search: PictureSearch | None, language: str) -> str:
+    def whereabouts(search: ImageSearch | None, language: str) -> str:
         if search is not None:
             skipped = answers.note(say.SEARCH_SKIPPED(language, count=len(search.skipped))) if search.skipped else ""
             return answers.note(say.SEARCH_IN(language, count=len(search))) + skipped
@@ -156,7 +156,7 @@ def search_tab(page: Page, tools: Tools) -> None:
     page.on([go.click, sentence.submit], find, [sentence, own, page.language], results, busy=[hits])
     for number, chip in enumerate(chips):
         page.on([chip.click], partial(find_sample, number), [own, page.language], [sentence, *results], busy=[hits])
-    page.on([alike.click], find_like, [picture, own, page.language], results, busy=[hits])
+    page.on([alike.click], find_like, [image, own, page.language], results, busy=[hits])
     page.on([hits.select], explain, [found, asked, page.language], [seen, heat, legend], busy=[heat])
     moved = [own, where, *results]
     page.on([uploads.change], search_uploads, [uploads, sentence, page.language], moved, busy=[hits])
@@ -171,7 +171,7 @@ def posts_tab(page: Page, tools: Tools) -> None:
     page.intro(say.POSTS_TITLE, say.POSTS_INTRO)
     with gr.Row(elem_classes="halves"):
         with gr.Column(min_width=300):
-            text, picture, meaning, chips = post_form(page, tools, "post")
+            text, image, meaning, chips = post_form(page, tools, "post")
             go = page.put(gr.Button, value=say.POSTS_GO, variant="primary", elem_id="post-go")
         with gr.Column(min_width=300):
             answer = gr.HTML(padding=False, elem_id="verdict")
@@ -187,16 +187,16 @@ def posts_tab(page: Page, tools: Tools) -> None:
         return (
             check,
             answers.explanation(check, language),
-            gr.HTML(visible=check.picture is not None),
-            gr.Image(check.picture, visible=check.picture is not None),
+            gr.HTML(visible=check.image is not None),
+            gr.Image(check.image, visible=check.image is not None),
             gr.Dropdown(choices=words, value=None, visible=bool(words)),
             "",
         )
 
-    def check(text: str, picture: Any, language: str) -> tuple[Any, ...]:
-        if not text.strip() and picture is None:
+    def check(text: str, image: Any, language: str) -> tuple[Any, ...]:
+        if not text.strip() and image is None:
             raise StmineError(say.POSTS_EMPTY(language))
-        return shown(tools.posts.check(text, picture), language)
+        return shown(tools.posts.check(text, image), language)
 
     def check_sample(number: int, language: str) -> tuple[Any, ...]:
         return *filled(tools, number, language), *shown(tools.checked(number), language)
@@ -211,8 +211,8 @@ def posts_tab(page: Page, tools: Tools) -> None:
             return gr.skip(), gr.skip()
         return answers.explanation(check, language), leave_out(check, number, language)
 
-    form, results = [text, picture, meaning], [checked, answer, above_regions, regions, word, without]
-    page.on([go.click], check, [text, picture, page.language], results, busy=[answer])
+    form, results = [text, image, meaning], [checked, answer, above_regions, regions, word, without]
+    page.on([go.click], check, [text, image, page.language], results, busy=[answer])
     for number, chip in enumerate(chips):
         page.on([chip.click], partial(check_sample, number), [page.language], [*form, *results], busy=[answer])
     page.on([word.input], leave_out, [checked, word, page.language], [without], busy=[without])
@@ -221,7 +221,7 @@ def posts_tab(page: Page, tools: Tools) -> None:
 
 
 def objects_tab(page: Page, tools: Tools) -> None:
-    """A picture, a video or a camera in, boxes out."""
+    """An image, a video or a camera in, boxes out."""
     page.intro(say.OBJECTS_TITLE, say.OBJECTS_INTRO)
     with gr.Row(elem_classes="halves"):
         kind = page.put(
@@ -245,20 +245,20 @@ def objects_tab(page: Page, tools: Tools) -> None:
         )
     given = [threshold, kind, page.language]
     with gr.Tabs():
-        with page.put(gr.Tab, label=say.OBJECTS_IN_PICTURE):
-            objects_in_picture(page, tools, given)
+        with page.put(gr.Tab, label=say.OBJECTS_IN_IMAGE):
+            objects_in_image(page, tools, given)
         with page.put(gr.Tab, label=say.OBJECTS_IN_VIDEO):
             objects_in_video(page, tools, given)
         with page.put(gr.Tab, label=say.OBJECTS_IN_CAMERA):
             objects_in_camera(page, tools, given)
 
 
-def objects_in_picture(page: Page, tools: Tools, given: list[Any]) -> None:
-    """Boxes in a picture; they follow the slider."""
+def objects_in_image(page: Page, tools: Tools, given: list[Any]) -> None:
+    """Boxes in an image; they follow the slider."""
     with gr.Row(elem_classes="halves"):
         with gr.Column(min_width=300):
             page.heading(say.OBJECTS_GIVE)
-            picture = picture_input(sources=["upload", "clipboard"], height=300, elem_id="picture")
+            image = image_input(sources=["upload", "clipboard"], height=300, elem_id="image")
             gallery = gr.Gallery(
                 columns=4, height=120, object_fit="cover", allow_preview=False, show_label=False, buttons=[],
                 elem_id="drawn",
@@ -272,35 +272,35 @@ def objects_in_picture(page: Page, tools: Tools, given: list[Any]) -> None:
     counted: Any = gr.State(None)  # dict[str, int]
 
     def shown(found: FoundObjects, language: str) -> tuple[Any, ...]:
-        return found.picture, found.counts, answers.counts(found.counts, say.OBJECTS_NOTHING(language))
+        return found.image, found.counts, answers.counts(found.counts, say.OBJECTS_NOTHING(language))
 
     def say_again(found: dict[str, int] | None, language: str) -> Any:
         return gr.skip() if found is None else answers.counts(found, say.OBJECTS_NOTHING(language))
 
-    def detect(picture: Any, threshold: float, kind: str, language: str) -> tuple[Any, ...]:
-        if picture is None:
-            raise StmineError(say.OBJECTS_NO_PICTURE(language))
-        return shown(tools.objects(kind).find(picture, threshold), language)
+    def detect(image: Any, threshold: float, kind: str, language: str) -> tuple[Any, ...]:
+        if image is None:
+            raise StmineError(say.OBJECTS_NO_IMAGE(language))
+        return shown(tools.objects(kind).find(image, threshold), language)
 
-    def detect_again(picture: Any, threshold: float, kind: str, language: str) -> tuple[Any, ...]:
-        """Unless there is no picture yet."""
-        return (gr.skip(),) * 3 if picture is None else detect(picture, threshold, kind, language)
+    def detect_again(image: Any, threshold: float, kind: str, language: str) -> tuple[Any, ...]:
+        """Unless there is no image yet."""
+        return (gr.skip(),) * 3 if image is None else detect(image, threshold, kind, language)
 
     def detect_sample(threshold: float, language: str, choice: gr.SelectData) -> tuple[Any, ...]:
-        drawn, kind = tools.sample_pictures()[choice.index]
+        drawn, kind = tools.sample_images()[choice.index]
         return drawn, kind, *shown(tools.spotted(choice.index, threshold), language)
 
     def first(threshold: float, kind: str, language: str) -> tuple[Any, ...]:
-        pictures = [drawn for drawn, _ in tools.sample_pictures()]
-        return pictures, pictures[0], *shown(tools.spotted(0, THRESHOLD), language)
+        images = [drawn for drawn, _ in tools.sample_images()]
+        return images, images[0], *shown(tools.spotted(0, THRESHOLD), language)
 
     threshold, kind, language = given
     results = [boxes, counted, counts]
     page.on_new_language(say_again, [counted, language], [counts])
-    page.on([go.click], detect, [picture, *given], results, busy=[boxes])
-    page.on([threshold.release, kind.input, picture.upload], detect_again, [picture, *given], results, busy=[boxes])
-    page.on([gallery.select], detect_sample, [threshold, language], [picture, kind, *results], busy=[boxes])
-    page.on_first_sight(first, given, [gallery, picture, *results], busy=[boxes])
+    page.on([go.click], detect, [image, *given], results, busy=[boxes])
+    page.on([threshold.release, kind.input, image.upload], detect_again, [image, *given], results, busy=[boxes])
+    page.on([gallery.select], detect_sample, [threshold, language], [image, kind, *results], busy=[boxes])
+    page.on_first_sight(first, given, [gallery, image, *results], busy=[boxes])
 
 
 def objects_in_video(page: Page, tools: Tools, given: list[Any]) -> None:
@@ -350,23 +350,23 @@ def objects_in_camera(page: Page, tools: Tools, given: list[Any]) -> None:
     """Boxes in what a camera sees, twice a second."""
     page.put(gr.HTML, value=say.Text(*(answers.note(say.OBJECTS_CAMERA_HINT(one)) for one in ("en", "zh"))))
     with gr.Row(elem_classes="halves"):
-        camera = picture_input(sources=["webcam"], streaming=True, height=320, min_width=280, elem_id="camera")
+        camera = image_input(sources=["webcam"], streaming=True, height=320, min_width=280, elem_id="camera")
         boxes = gr.Image(
             interactive=False, show_label=False, height=320, min_width=280, buttons=[], elem_id="camera-boxes"
         )
 
-    def detect(picture: Any, threshold: float, kind: str, language: str) -> Any:
-        return gr.skip() if picture is None else tools.objects(kind).find(picture, threshold).picture
+    def detect(image: Any, threshold: float, kind: str, language: str) -> Any:
+        return gr.skip() if image is None else tools.objects(kind).find(image, threshold).image
 
     page.on_stream(camera, detect, [camera, *given], [boxes])
 
 
 def event_tab(page: Page, tools: Tools) -> None:
-    """A post in; verdict, objects in its picture, and such places from above out."""
+    """A post in; verdict, objects in its image, and such places from above out."""
     page.intro(say.EVENT_TITLE, say.EVENT_INTRO)
     with gr.Row(elem_classes="halves"):
         with gr.Column(min_width=300):
-            text, picture, meaning, chips = post_form(page, tools, "event")
+            text, image, meaning, chips = post_form(page, tools, "event")
             place = page.put(gr.Textbox, label=say.EVENT_PLACE, max_length=limits.MAX_SENTENCE, elem_id="place")
             go = page.put(gr.Button, value=say.EVENT_GO, variant="primary", elem_id="event-go")
         with gr.Column(min_width=300):
@@ -385,15 +385,15 @@ def event_tab(page: Page, tools: Tools) -> None:
     looked: Any = gr.State(None)  # Event
 
     def shown(event: Event, language: str) -> tuple[Any, ...]:
-        boxed = gr.Image(event.objects.picture if event.objects else None, visible=event.objects is not None)
-        pictures = [
+        boxed = gr.Image(event.objects.image if event.objects else None, visible=event.objects is not None)
+        images = [
             (heat, f"{match.rank} · {match.score:.2f}")
             for match, heat in zip(event.matches, event.heat_maps, strict=True)
         ]
-        return event, boxed, pictures, *told(event, language)
+        return event, boxed, images, *told(event, language)
 
     def told(event: Event, language: str) -> tuple[str, str, str]:
-        nothing = say.OBJECTS_NOTHING(language) if event.objects else say.EVENT_NO_PICTURE(language)
+        nothing = say.OBJECTS_NOTHING(language) if event.objects else say.EVENT_NO_IMAGE(language)
         return (
             answers.verdict(event.check, language),
             answers.counts(event.objects.counts if event.objects else {}, nothing),
@@ -403,10 +403,10 @@ def event_tab(page: Page, tools: Tools) -> None:
     def say_again(event: Event | None, language: str) -> tuple[Any, ...]:
         return (gr.skip(),) * 3 if event is None else told(event, language)
 
-    def look(text: str, picture: Any, place: str, language: str) -> tuple[Any, ...]:
+    def look(text: str, image: Any, place: str, language: str) -> tuple[Any, ...]:
         if not text.strip():
             raise StmineError(say.EVENT_NO_TEXT(language))
-        return shown(tools.desk.look(text, picture, place=place), language)
+        return shown(tools.desk.look(text, image, place=place), language)
 
     def look_at_sample(number: int, language: str) -> tuple[Any, ...]:
         return (
@@ -416,9 +416,9 @@ def event_tab(page: Page, tools: Tools) -> None:
         )
 
     words = [verdict, counts, legend]
-    form, results = [text, picture, meaning, place], [looked, boxes, ground, *words]
+    form, results = [text, image, meaning, place], [looked, boxes, ground, *words]
     page.on_new_language(say_again, [looked, page.language], words)
-    page.on([go.click], look, [text, picture, place, page.language], results, busy=[verdict, ground])
+    page.on([go.click], look, [text, image, place, page.language], results, busy=[verdict, ground])
     for number, chip in enumerate(chips):
         page.on(
             [chip.click], partial(look_at_sample, number), [page.language], [*form, *results], busy=[verdict, ground]
@@ -429,24 +429,24 @@ def event_tab(page: Page, tools: Tools) -> None:
 
 
 def post_form(page: Page, tools: Tools, name: str) -> tuple[Any, ...]:
-    """Where a post is written: its text, picture and meaning in English, and the examples' buttons."""
+    """Where a post is written: its text, image and meaning in English, and the examples' buttons."""
     chips = page.chips(say.POSTS_SAMPLES)
     text = page.put(
         gr.Textbox, label=say.POSTS_TEXT, lines=4, max_lines=8, max_length=limits.MAX_POST, elem_id=f"{name}-text"
     )
     meaning = gr.HTML(padding=False)
-    page.heading(say.POSTS_PICTURE)
-    picture = picture_input(sources=["upload", "clipboard"], height=220, elem_id=f"{name}-picture")
+    page.heading(say.POSTS_IMAGE)
+    image = image_input(sources=["upload", "clipboard"], height=220, elem_id=f"{name}-image")
     inputs = [text, page.language]
     page.at_once(text.change, partial(meaning_of, tools), inputs, [meaning])
     page.on_new_language(partial(meaning_of, tools), inputs, [meaning])
-    return text, picture, meaning, chips
+    return text, image, meaning, chips
 
 
 def filled(tools: Tools, number: int, language: str) -> tuple[str, Image.Image, str]:
-    """Text, picture and meaning of a drawn post."""
+    """Text, image and meaning of a drawn post."""
     post = tools.sample_posts()[number]
-    return post.text, post.picture, meaning_of(tools, post.text, language)
+    return post.text, post.image, meaning_of(tools, post.text, language)
 
 
 def meaning_of(tools: Tools, text: str, language: str) -> str:

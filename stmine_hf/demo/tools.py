@@ -16,7 +16,7 @@ from .event import Event, EventDesk
 from .objects import FoundObjects, ObjectFinder
 from .posts import PostCheck, PostChecker
 from .samples import SamplePost
-from .searching import Match, PictureSearch
+from .searching import ImageSearch, Match
 
 Model = str | Path | tuple[Any, Any] | None
 Made = TypeVar("Made")
@@ -39,7 +39,7 @@ class Tools:
 
     Args:
         models: opened at the first call that needs them.
-        folder: of pictures to search, or an index of them; the only one that visitors may search. None: drawn scenes.
+        folder: of images to search, or an index of them; the only one that visitors may search. None: drawn scenes.
         device: where the models run.
     """
 
@@ -48,10 +48,10 @@ class Tools:
         self._once = Once()
 
     @property
-    def search(self) -> PictureSearch:
+    def search(self) -> ImageSearch:
         """Over the folder, or over drawn scenes."""
         return self._once(
-            "search", lambda: PictureSearch(self.models.fisvl, self.folder or samples.scenes(), device=self.device)
+            "search", lambda: ImageSearch(self.models.fisvl, self.folder or samples.scenes(), device=self.device)
         )
 
     @property
@@ -75,11 +75,11 @@ class Tools:
     def sample_posts(self) -> list[SamplePost]:
         return self._once("sample posts", samples.posts)
 
-    def sample_pictures(self) -> list[tuple[Any, str]]:
-        """Drawn pictures to find objects in, and who finds them."""
+    def sample_images(self) -> list[tuple[Any, str]]:
+        """Drawn images to find objects in, and who finds them."""
         return self._once(
-            "sample pictures",
-            lambda: [(samples.street(), EVERYDAY), *((picture, HIDDEN) for picture in samples.hidden())],
+            "sample images",
+            lambda: [(samples.street(), EVERYDAY), *((image, HIDDEN) for image in samples.hidden())],
         )
 
     def found_first(self) -> list[Match]:
@@ -90,17 +90,17 @@ class Tools:
     def checked(self, number: int) -> PostCheck:
         """The verdict on a drawn post."""
         post = self.sample_posts()[number]
-        return self._once(("checked", number), lambda: self.posts.check(post.text, post.picture))
+        return self._once(("checked", number), lambda: self.posts.check(post.text, post.image))
 
     def spotted(self, number: int, threshold: float) -> FoundObjects:
-        """What is in a drawn picture."""
-        picture, kind = self.sample_pictures()[number]
-        return self._once(("spotted", number, threshold), lambda: self.objects(kind).find(picture, threshold))
+        """What is in a drawn image."""
+        image, kind = self.sample_images()[number]
+        return self._once(("spotted", number, threshold), lambda: self.objects(kind).find(image, threshold))
 
     def looked_into(self, number: int) -> Event:
         """All three on a drawn post."""
         post = self.sample_posts()[number]
-        return self._once(("looked into", number), lambda: self.desk.look(post.text, post.picture, place=post.place))
+        return self._once(("looked into", number), lambda: self.desk.look(post.text, post.image, place=post.place))
 
     def open_all(self) -> None:
         """Opens what the first sight of the page needs, in the order in which a visitor meets it."""

@@ -1,17 +1,17 @@
-"""Find objects in pictures, folders, videos and what a camera sees."""
+"""Find objects in images, folders, videos and what a camera sees."""
 
 from .detector import Detection, Detector
 from .drawing import draw_detections
-from .pictures import PictureReport, detect_pictures
+from .images import ImageReport, detect_images
 from .sources import source_kind
 from .video import VideoReport, detect_video
 
 __all__ = [
     "Detection",
     "Detector",
-    "PictureReport",
+    "ImageReport",
     "VideoReport",
-    "detect_pictures",
+    "detect_images",
     "detect_video",
     "draw_detections",
     "source_kind",

@@ -1,4 +1,4 @@
-"""A detector at work: pictures to named boxes, in batches that never change an answer."""
+"""A detector at work: images to named boxes, in batches that never change an answer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ THRESHOLD = 0.4  # least score of what is shown, as in the released demo
 class Detection(NamedTuple):
     """One object found.
 
-    `box` is left, top, right, bottom in pixels of the picture, `label` the model's own number of the class.
+    `box` is left, top, right, bottom in pixels of the image, `label` the model's own number of the class.
     """
 
     label: int
@@ -33,14 +33,14 @@ class Detection(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """A picture as the network takes it."""
+    """An image as the network takes it."""
 
     pixel_values: Tensor  # (3, H, W)
-    size: tuple[int, int]  # height and width of the picture itself
+    size: tuple[int, int]  # height and width of the image itself
 
 
 class Detector:
-    """Finds objects in pictures.
+    """Finds objects in images.
 
     Args:
         model: a [`SatForObjectDetection`]; a copy with its batch normalisations fused is what runs.
@@ -53,7 +53,7 @@ class Detector:
 
     Example:
         >>> detector = Detector.load("hub_cards/sat-coco-small", threshold=0.4)  # doctest: +SKIP
-        >>> [(found.name, found.box) for found in detector([picture])[0]]  # doctest: +SKIP
+        >>> [(found.name, found.box) for found in detector([image])[0]]  # doctest: +SKIP
         [('deer', (61.2, 80.5, 200.1, 239.0))]
     """
 
@@ -84,16 +84,16 @@ class Detector:
         return {"model": self.name, "identity": self.identity, "threshold": self.threshold, "labels": names}
 
     def __call__(self, images: Sequence[Image.Image]) -> list[list[Detection]]:
-        """What is in each picture, best first."""
+        """What is in each image, best first."""
         return self.detect([prepare(self.processor, image) for image in images])
 
     def prepare(self, image: Image.Image) -> Prepared:
         """The part of the work that a thread can do ahead."""
         return prepare(self.processor, image)
 
-    def detect(self, pictures: Sequence[Prepared]) -> list[list[Detection]]:
-        """What is in each prepared picture, best first."""
-        results = detect_batch(self._model, self.processor, pictures, threshold=self.threshold)
+    def detect(self, images: Sequence[Prepared]) -> list[list[Detection]]:
+        """What is in each prepared image, best first."""
+        results = detect_batch(self._model, self.processor, images, threshold=self.threshold)
         return [self._named(result) for result in results]
 
     def _named(self, result: dict[str, Tensor]) -> list[Detection]:
@@ -106,18 +106,18 @@ class Detector:
 
 
 def prepare(processor: Any, image: Image.Image) -> Prepared:
-    """A picture of any kind, upright, to what the network takes."""
+    """An image of any kind, upright, to what the network takes."""
     pixel_values = processor(images=image, return_tensors="pt")["pixel_values"][0]
     return Prepared(pixel_values, (image.height, image.width))
 
 
 @torch.inference_mode()
 def detect_batch(
-    model: Any, processor: Any, pictures: Sequence[Prepared], *, threshold: float, **options: Any
+    model: Any, processor: Any, images: Sequence[Prepared], *, threshold: float, **options: Any
 ) -> list[dict[str, Tensor]]:
-    """`scores`, `labels` and `boxes` (xyxy, pixels of the picture) of each picture, on the CPU.
+    """`scores`, `labels` and `boxes` (xyxy, pixels of the image) of each image, on the CPU.
 
-    Only inputs of equal size share a batch: padding a picture further than its own size needs would change what is
+    Only inputs of equal size share a batch: padding an image further than its own size needs would change what is
     found near its borders.
 
     Args:
@@ -126,16 +126,16 @@ def detect_batch(
         options: of the processor's `post_process_object_detection`.
     """
     groups: dict[torch.Size, list[int]] = {}
-    for number, picture in enumerate(pictures):
-        groups.setdefault(picture.pixel_values.shape, []).append(number)
+    for number, image in enumerate(images):
+        groups.setdefault(image.pixel_values.shape, []).append(number)
     results: dict[int, dict[str, Tensor]] = {}
     for numbers in groups.values():
-        batch = torch.stack([pictures[number].pixel_values for number in numbers])
+        batch = torch.stack([images[number].pixel_values for number in numbers])
         outputs = model(pixel_values=batch.to(model.device, model.dtype))
-        sizes = [pictures[number].size for number in numbers]
+        sizes = [images[number].size for number in numbers]
         found = processor.post_process_object_detection(outputs, threshold=threshold, target_sizes=sizes, **options)
         results |= zip(numbers, ({key: value.cpu() for key, value in one.items()} for one in found), strict=True)
-    return [results[number] for number in range(len(pictures))]
+    return [results[number] for number in range(len(images))]
 
 
 def _known_labels(wanted: Iterable[str], names: dict[int, str]) -> set[int]:
@@ -162,7 +162,7 @@ def _name(model: Any) -> str:
 
 
 def _identity(model: Any, processor: Any) -> str:
-    """Tells apart models, and processors where they place or colour pictures differently."""
+    """Tells apart models, and processors where they place or colour images differently."""
     settings = [
         getattr(processor, name) for name in ("fit", "channel_order", "size_divisor", "image_mean", "image_std")
     ]

@@ -1,4 +1,4 @@
-"""Boxes and their names drawn onto pictures, readable at any size and on any background."""
+"""Boxes and their names drawn onto images, readable at any size and on any background."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ def class_colour(label: int) -> Colour:
 
 
 def draw_detections(image: Image.Image, detections: Sequence[Detection]) -> Image.Image:
-    """A copy of the picture with a box, name and score for each detection; the surest on top."""
+    """A copy of the image with a box, name and score for each detection; the surest on top."""
     drawn = image.convert("RGB") if image.mode != "RGB" else image.copy()
     draw_onto(drawn, detections)
     return drawn
 
 
 def draw_onto(image: Image.Image, detections: Sequence[Detection]) -> None:
-    """What [`draw_detections`] draws, onto an RGB picture itself."""
+    """What [`draw_detections`] draws, onto an RGB image itself."""
     draw_marks(
         image, [(found.box, class_colour(found.label), f"{found.name} {found.score:.2f}") for found in detections]
     )
 
 
 def draw_marks(image: Image.Image, marks: Sequence[tuple[Corners, Colour, str]]) -> None:
-    """Boxes with texts, onto an RGB picture; the first on top, and first to choose a place for its text."""
+    """Boxes with texts, onto an RGB image; the first on top, and first to choose a place for its text."""
     for box, colour, _ in reversed(marks):
         draw_box(image, box, colour)
     covered = [_grown(box, image) for box, _, _ in marks if _is_small(box, image)]  # a plate would hide them

@@ -9,14 +9,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ..writing import write_atomically
+from ..files import write_atomically
 from .detector import Detection
 
 RESULTS, SUMMARY = "detections.json", "summary.json"
 
 
 def coco_rows(image_id: int, detections: Sequence[Detection], **more: Any) -> list[dict[str, Any]]:
-    """COCO results of one picture or frame: `bbox` is [x, y, w, h]; with the name of the class, and `more`.
+    """COCO results of one image or frame: `bbox` is [x, y, w, h]; with the name of the class, and `more`.
 
     `category_id` is the model's own number of the class (as in its `config.id2label`), not the one of COCO's
     annotation files, which has gaps.
@@ -64,7 +64,7 @@ class RowWriter:
 
 
 def write_summary(folder: Path, summary: Mapping[str, Any]) -> None:
-    """One line for each entry, so that a long list of pictures does not bury the rest."""
+    """One line for each entry, so that a long list of images does not bury the rest."""
     lines = [f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in summary.items()]
     text = "{\n" + ",\n".join(lines) + "\n}\n"
     write_atomically(folder / SUMMARY, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -10,7 +10,7 @@ from ..errors import StmineError
 
 
 class Screen:
-    """A window of Tk, Python's own toolkit; pictures are made as large as fits.
+    """A window of Tk, Python's own toolkit; images are made as large as fits.
 
     Raises:
         StmineError: there is no screen here, or this Python was built without Tk.
@@ -35,7 +35,7 @@ class Screen:
         self._label.pack()
 
     def show(self, image: Image.Image) -> bool:
-        """Show the next picture; False once the window was closed."""
+        """Show the next image; False once the window was closed."""
         if self._window is None:
             return False
         from PIL import ImageTk
@@ -43,8 +43,8 @@ class Screen:
         room = (int(0.9 * self._window.winfo_screenwidth()), int(0.85 * self._window.winfo_screenheight()))
         scale = min(room[0] / image.width, room[1] / image.height, 2.0)
         size = (max(1, round(scale * image.width)), max(1, round(scale * image.height)))
-        self._picture = ImageTk.PhotoImage(image.resize(size), master=self._window)  # Tk keeps no reference itself
-        self._label.configure(image=self._picture)
+        self._image = ImageTk.PhotoImage(image.resize(size), master=self._window)  # Tk keeps no reference itself
+        self._label.configure(image=self._image)
         self._window.update()  # may close the window
         return self._window is not None
 

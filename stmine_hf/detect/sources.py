@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import StmineError
-from ..pictures import looks_like_picture
+from ..images import looks_like_image
 
 CAMERA = re.compile(r"camera(?::(\d+))?$|(/dev/video\d+)$")
 
 
-def source_kind(source: str | Path) -> Literal["camera", "pictures", "video"]:
-    """A camera ("camera", "camera:1", "/dev/video1"), pictures (a file or a folder), or a video.
+def source_kind(source: str | Path) -> Literal["camera", "images", "video"]:
+    """A camera ("camera", "camera:1", "/dev/video1"), images (a file or a folder), or a video.
 
     A file or folder that is itself named camera is reached as "./camera".
 
@@ -24,5 +24,5 @@ def source_kind(source: str | Path) -> Literal["camera", "pictures", "video"]:
         return "camera"
     path = Path(source)
     if not path.exists():
-        raise StmineError(f"{path}: expected a picture, a folder of pictures, a video or `camera`, found nothing.")
-    return "pictures" if path.is_dir() or looks_like_picture(path) else "video"
+        raise StmineError(f"{path}: expected an image, a folder of images, a video or `camera`, found nothing.")
+    return "images" if path.is_dir() or looks_like_image(path) else "video"

@@ -23,16 +23,16 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from ..errors import StmineError
-from ..streams import batched, read_ahead
-from ..writing import only_writer
+from ..files import only_writer
+from ..inference.batching import batched, read_ahead
+from ..inference.progress import DetectionBar
 from .detector import Detection, Detector, Prepared
 from .drawing import draw_onto
-from .pictures import JOURNAL, Show
-from .progress import DetectionBar
+from .images import JOURNAL, Show
 from .results import RESULTS, RowWriter, coco_rows, write_summary
 from .sources import CAMERA
 
-# Only these kinds of files are taken for videos: others are pictures, texts, or lists that name further files.
+# Only these kinds of files are taken for videos: others are images, texts, or lists that name further files.
 # fmt: off
 _CONTAINERS = frozenset({
     "mov", "mp4", "matroska", "webm", "avi", "mpeg", "mpegts", "mpegvideo", "asf", "flv", "ogg", "m4v", "mjpeg",
@@ -175,7 +175,7 @@ def _detected(
 
 
 def _prepared(detector: Detector, decoded: Iterable[Any], report: VideoReport, batch_size: int) -> Iterator[_Frame]:
-    """Decoded frames as pictures, upright and of one size, ready for the model."""
+    """Decoded frames as images, upright and of one size, ready for the model."""
     size: list[int] = []  # width and height of the first frame, as stored
 
     def prepare(item: tuple[int, float, Any]) -> _Frame | None:
@@ -279,13 +279,13 @@ def open_video(path: Path) -> Any:
         container = av.open(str(path), options={"protocol_whitelist": "file"}, metadata_errors="replace")
     except (av.error.FFmpegError, OSError) as error:
         raise StmineError(
-            f"{path}: neither a picture nor a video that can be read ({_reason(error)}). A recording that was cut "
+            f"{path}: neither an image nor a video that can be read ({_reason(error)}). A recording that was cut "
             "short may lack its index: record or download it again."
         ) from None
     if not _CONTAINERS & set(container.format.name.split(",")):
         kind = container.format.long_name or container.format.name
         container.close()
-        raise StmineError(f"{path}: expected a picture or a video, found a file of the kind {kind!r}.")
+        raise StmineError(f"{path}: expected an image or a video, found a file of the kind {kind!r}.")
     if not container.streams.video or container.streams.video[0].codec_context is None:
         container.close()
         raise StmineError(f"{path}: there is no video in this file that can be decoded.")

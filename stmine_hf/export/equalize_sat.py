@@ -3,7 +3,7 @@
 A layer's outputs share one scale as integers, so a channel of small values gets few of the 256 steps. Convolutions and
 leaky ReLU let a positive factor pass: what a channel is divided by, the next layer's weights can be multiplied by
 (Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019; here the ranges of
-the channels are measured on pictures).
+the channels are measured on images).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def equalize(model: SatForObjectDetection, inputs: Iterable[Tensor]) -> SatForOb
 
     Args:
         model: stays as it is.
-        inputs: `pixel_values` of pictures like those in use, one or more of them.
+        inputs: `pixel_values` of images like those in use, one or more of them.
 
     Returns:
         The copy, on the CPU, in float32.

@@ -68,7 +68,7 @@ def export_sat(
     *,
     format: str = "onnx",
     size: int | tuple[int, int] = 320,
-    pictures: Iterable[Image.Image] = (),
+    images: Iterable[Image.Image] = (),
 ) -> ExportReport:
     """Writes a model for another runtime and compares the two.
 
@@ -76,16 +76,16 @@ def export_sat(
         model: in evaluation mode; it stays as it is.
         processor: its image processor, saved beside.
         folder: made if need be.
-        format: "onnx" (any batch, height and width), "ncnn" (one picture at one size) or "int8" (ONNX with 8-bit
+        format: "onnx" (any batch, height and width), "ncnn" (one image at one size) or "int8" (ONNX with 8-bit
             convolutions).
         size: height and width, multiples of 32, of the ncnn model and of the compared inputs.
-        pictures: to compare on; for "int8" needed, to measure the ranges of the activations.
+        images: to compare on; for "int8" needed, to measure the ranges of the activations.
 
     Returns:
         [`ExportReport`]
 
     Raises:
-        StmineError: unknown format, a size that 32 does not divide, no pictures for int8, a package missing, or the
+        StmineError: unknown format, a size that 32 does not divide, no images for int8, a package missing, or the
             exported model's answers differ from PyTorch's.
     """
     if format not in FORMATS:
@@ -93,11 +93,9 @@ def export_sat(
     height, width = (size, size) if isinstance(size, int) else size
     if height < 32 or width < 32 or height % 32 or width % 32:
         raise StmineError(f"size: expected multiples of 32 pixels, found {height} x {width}.")
-    inputs = [processor(images=picture, return_tensors="pt")["pixel_values"] for picture in pictures]
+    inputs = [processor(images=image, return_tensors="pt")["pixel_values"] for image in images]
     if format == "int8" and not inputs:
-        raise StmineError(
-            "int8 needs pictures like those in use, to measure the ranges of activations: --pictures DIR"
-        )
+        raise StmineError("int8 needs images like those in use, to measure the ranges of activations: --images DIR")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name in (ONNX_FILE, *NCNN_FILES):  # of an earlier export in another format
@@ -135,7 +133,7 @@ def _require_near(format: str, scores: float, confident: float) -> None:
     if format == "int8" and not confident <= INT8_LIMIT:
         raise StmineError(
             f"the int8 model's class probabilities above {_CONFIDENT:g} differ from PyTorch's by {confident:.2g} in "
-            f"the mean, where at most {INT8_LIMIT:g} is allowed; it was removed. Take more pictures, and such as the "
+            f"the mean, where at most {INT8_LIMIT:g} is allowed; it was removed. Take more images, and such as the "
             "model will see, or --format onnx, which keeps floats."
         )
     if format != "int8" and not scores <= LIMITS[format]:
@@ -179,8 +177,8 @@ def _write_int8(model: SatForObjectDetection, path: Path, inputs: list[Tensor]) 
             self.rest: Iterator[Tensor] = iter(inputs)
 
         def get_next(self) -> dict[str, Any] | None:
-            picture = next(self.rest, None)
-            return None if picture is None else {"pixel_values": picture.numpy()}
+            image = next(self.rest, None)
+            return None if image is None else {"pixel_values": image.numpy()}
 
     with tempfile.TemporaryDirectory() as scratch:
         plain, ready = Path(scratch) / "plain.onnx", Path(scratch) / "ready.onnx"

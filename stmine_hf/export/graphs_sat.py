@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class MapsGraph(nn.Module):
-    """Picture -> the head's raw output at each level, (B, classes + 4 (reg_max + 1), H / s, W / s) for s = 8, 16, 32.
+    """Image -> the head's raw output at each level, (B, classes + 4 (reg_max + 1), H / s, W / s) for s = 8, 16, 32.
 
     Args:
         model: a copy of it is fused and kept.
@@ -34,7 +34,7 @@ class MapsGraph(nn.Module):
 
 
 class BoxesGraph(MapsGraph):
-    """Picture -> `logits` (B, N, classes) and `pred_boxes` (B, N, 4), as `SatForObjectDetection` gives them.
+    """Image -> `logits` (B, N, classes) and `pred_boxes` (B, N, 4), as `SatForObjectDetection` gives them.
 
     Traces for any batch and any height and width that are multiples of 32.
     """

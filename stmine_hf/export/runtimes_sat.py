@@ -75,7 +75,7 @@ class OnnxSat(ExportedSat):
 
 
 class NcnnSat(ExportedSat):
-    """`model.ncnn.param` and `.bin` in ncnn, picture by picture at the one size of the export.
+    """`model.ncnn.param` and `.bin` in ncnn, image by image at the one size of the export.
 
     Smaller inputs are padded right and bottom with zeros to that size, as the training does it.
     """
@@ -100,10 +100,10 @@ class NcnnSat(ExportedSat):
         if min(missing) < 0:
             raise StmineError(
                 f"this ncnn model takes inputs of {height} x {width} pixels, found {tuple(pixel_values.shape[-2:])}: "
-                "export it with a larger --size, or process pictures with a smaller `size`."
+                "export it with a larger --size, or process images with a smaller `size`."
             )
         padded = nn.functional.pad(pixel_values, (0, missing[1], 0, missing[0]))
-        maps = [self.maps(picture) for picture in padded]
+        maps = [self.maps(image) for image in padded]
         levels = tuple(torch.stack(level) for level in zip(*maps, strict=True))
         logits, pred_boxes, distance_logits = decode(levels, self.config)
         size = torch.tensor([height, width]).expand(len(pixel_values), 2)
@@ -111,10 +111,10 @@ class NcnnSat(ExportedSat):
             logits=logits, pred_boxes=pred_boxes, distance_logits=distance_logits, input_sizes=size
         )
 
-    def maps(self, picture: Tensor) -> list[Tensor]:
-        """The network alone: a prepared picture (3, H, W) of the export's size -> the head's raw maps (C, h, w)."""
+    def maps(self, image: Tensor) -> list[Tensor]:
+        """The network alone: a prepared image (3, H, W) of the export's size -> the head's raw maps (C, h, w)."""
         extractor = self.net.create_extractor()
-        extractor.input(self.net.input_names()[0], self.ncnn.Mat(picture.numpy()))
+        extractor.input(self.net.input_names()[0], self.ncnn.Mat(image.numpy()))
         return [torch.from_numpy(np.array(extractor.extract(name)[1])) for name in self.net.output_names()]
 
 

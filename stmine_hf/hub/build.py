@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..cards.data_cards import described_sets, write_data_card
 from ..loading import published
-from .data_cards import described_sets, write_data_card
 from .model_files import METHODS, method_of
 from .model_repository import ModelRepository
 from .repository import MANIFEST, PublishError, files_in, read_manifest
@@ -26,10 +26,10 @@ def build(
     *,
     data_dir: str | Path | None = None,
     compare: Mapping[str, str | Path] | None = None,
-    licence: str | None = None,
+    license: str | None = None,
     progress: bool = True,
 ) -> list[Table]:
-    """Assemble the folder of a repository: weights, code, card, scores, licence, requirements, list of files.
+    """Assemble the folder of a repository: weights, code, card, scores, license, requirements, list of files.
 
     Args:
         source: one of
@@ -44,7 +44,7 @@ def build(
             the new one is whole.
         data_dir: folder of the data set that a run was trained on.
         compare: of a run; see `ModelRepository.pack`.
-        licence: of the weights; see `ModelRepository.refresh`.
+        license: of the weights; see `ModelRepository.refresh`.
         progress: show a bar while measuring.
 
     Returns:
@@ -73,16 +73,16 @@ def build(
             return []
         if run is not None:
             repository = repository_at(run / "best", folder)
-            return repository.pack(run, data_dir=data_dir, compare=compare, licence=licence, progress=progress)
+            return repository.pack(run, data_dir=data_dir, compare=compare, license=license, progress=progress)
         repository = repository_at(source, folder)
         if (source / MANIFEST).is_file():
             for name in files_in(source):
                 if not name.endswith(".py"):  # the code comes from this package
                     (folder / name).parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(source / name, folder / name)
-            repository.refresh(licence)
+            repository.refresh(license)
         else:
-            repository.take(source, licence)
+            repository.take(source, license)
     return []
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .checks.card import check_eval_results, check_header, check_text
 from .checks.code import check_app_code, check_model_code, normalised
-from .checks.files import check_licence, check_manifest, check_paths, check_pickles, check_sizes
+from .checks.files import check_license, check_manifest, check_paths, check_pickles, check_sizes
 from .checks.findings import Finding
 from .checks.loading import check_loading, has_code
 from .kinds import Kind, header_of, kind_of
@@ -82,7 +82,7 @@ def check(folder: str | Path, *, load: bool = True) -> CheckReport:
         check_paths(folder),
     ]
     if kind == "model":
-        findings.append(check_licence(folder))
+        findings.append(check_license(folder))
     if code:
         findings.append(check_model_code(folder))
     elif kind == "space":

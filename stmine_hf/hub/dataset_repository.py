@@ -1,4 +1,4 @@
-"""`stmine data export`: any data set as a repository of the Hub, Parquet files that hold the pictures, and a card."""
+"""`stmine data export`: any data set as a repository of the Hub, Parquet files that hold the images, and a card."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
+from ..cards.rendering import render
 from ..data import BUILDERS
 from ..data.description import Description, describe, entry
 from ..errors import StmineError
-from .cards import render
 from .repository import CARD
 
 if TYPE_CHECKING:
     import datasets
 
-SHARD_BYTES = 500_000_000  # of pictures and text in one Parquet file
+SHARD_BYTES = 500_000_000  # of images and text in one Parquet file
 ROW_GROUP = 100  # few rows: the Hub's viewer reads a whole group to show a page
 TASKS = {
-    "captions": (["image-to-text", "zero-shot-image-classification"], "A row is a picture with its captions."),
-    "posts": (["text-classification"], "A row is a post: text, a picture or none, and a label."),
-    "boxes": (["object-detection"], "A row is a picture with its boxes, x, y, width, height in pixels."),
+    "captions": (["image-to-text", "zero-shot-image-classification"], "A row is an image with its captions."),
+    "posts": (["text-classification"], "A row is a post: text, an image or none, and a label."),
+    "boxes": (["object-detection"], "A row is an image with its boxes, x, y, width, height in pixels."),
 }
 
 
@@ -48,7 +48,7 @@ def export(
     kind: str,
     out: Path,
     *,
-    licence: str | None = None,
+    license: str | None = None,
     shard_bytes: int = SHARD_BYTES,
     progress: bool = True,
 ) -> Exported:
@@ -59,12 +59,12 @@ def export(
         splits: as `stmine_hf.load_dataset` yields them.
         kind: captions, posts or boxes.
         out: folder to write; parts of an earlier export in it are replaced.
-        licence: of the repository, by the Hub's id; None: the card says whose terms hold.
+        license: of the repository, by the Hub's id; None: the card says whose terms hold.
         shard_bytes: begin another file after so many bytes.
         progress: show a bar on stderr.
 
     Raises:
-        StmineError: the folder has files that are no export, or a picture's file has gone.
+        StmineError: the folder has files that are no export, or an image's file has gone.
     """
     data = out / "data"
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (data.is_dir() and (out / CARD).is_file()))):
@@ -78,7 +78,7 @@ def export(
             task = bar.add_task(f"Writing {split}", total=len(rows))
             _write_split(rows, data, split, shard_bytes, bar, task)
     files = {f"data/{file.name}": file.stat().st_size for file in sorted(data.glob("*.parquet"))}
-    card = _card(name, splits, files, description, licence)
+    card = _card(name, splits, files, description, license)
     (out / CARD).write_text(card, encoding="utf-8")
     return Exported(out, files, description)
 
@@ -97,7 +97,7 @@ def _write_split(
             try:
                 table = embed_table_storage(table.cast(schema))
             except OSError as error:
-                raise StmineError(f"{split}: a picture of the data set has gone ({error}).") from error
+                raise StmineError(f"{split}: an image of the data set has gone ({error}).") from error
             if writer is None or written >= shard_bytes:
                 if writer is not None:
                     writer.close()
@@ -114,7 +114,7 @@ def _write_split(
 
 
 def _card(
-    name: str, splits: datasets.DatasetDict, files: dict[str, int], description: Description, licence: str | None
+    name: str, splits: datasets.DatasetDict, files: dict[str, int], description: Description, license: str | None
 ) -> str:
     from datasets import DatasetInfo, SplitDict, SplitInfo
     from datasets.info import DatasetInfosDict
@@ -133,7 +133,7 @@ def _card(
     title = Path(name).name if Path(name).exists() else name
     header = DatasetCardData(
         pretty_name=title,
-        license=licence,
+        license=license,
         task_categories=TASKS[description.kind][0],
         size_categories=_size(sum(numbers["rows"] for numbers in description.splits.values())),
         tags=["stmine-hf"],
@@ -155,7 +155,7 @@ def _card(
         columns=description.columns,
         source=known.source if known else "",
         terms=description.terms,
-        licence=licence,
+        license=license,
         citation=first.info.citation,
     )
 
@@ -176,10 +176,10 @@ def _size(rows: int) -> str:
 def require_terms(folder: Path, header: dict[str, Any]) -> None:
     """
     Raises:
-        StmineError: the card of a data set states no licence, so nobody knows who may have it.
+        StmineError: the card of a data set states no license, so nobody knows who may have it.
     """
     if not header.get("license"):
         raise StmineError(
-            f"{folder / CARD} states no licence. If you may pass this data set on, export it with --licence ID, such "
+            f"{folder / CARD} states no license. If you may pass this data set on, export it with --license ID, such "
             "as cc-by-4.0; else push it with --private."
         )

@@ -12,11 +12,11 @@ from huggingface_hub import EvalResult, ModelCardData
 from PIL import Image
 
 from .. import FisvlConfig, FisvlModel, ImageIndex, load_dataset
-from ..data.toy_scenes import write_scenes
+from ..data.toy.toy_scenes import write_scenes
+from ..evaluation.retrieval import HONEST, evaluate_retrieval
 from ..loading import load_fisvl
 from ..modeling.fisvl.processing_fisvl import FisvlImageProcessor
 from ..search.present import contact_sheet
-from ..training.evaluation_fisvl import HONEST, evaluate_retrieval
 from .model_files import WEIGHTS
 from .model_repository import (
     ModelRepository,
@@ -31,12 +31,12 @@ from .repository import read_json
 if TYPE_CHECKING:
     from rich.table import Table
 
-BACKBONE = "tf_efficientnet_lite0"  # whose origin and licence the project's own card states
+BACKBONE = "tf_efficientnet_lite0"  # whose origin and license the project's own card states
 DATASET = "rsicd"  # the same
 SPLIT = "val"
-PICTURE = "pictures/search.jpg"
+IMAGE = "pictures/search.jpg"
 SENTENCE = "many planes are parked on the gray ground of an airport"
-SCENES = 96  # drawn for the picture
+SCENES = 96  # drawn for the image
 
 # What sentence-transformers reads: a model of one module, whose vectors have unit length already.
 _ENCODER = {"method_output_name": "pooler_output"}
@@ -69,7 +69,7 @@ REASONS = {
     "sensing_channels": "size",
     "sensing_heads": "size",
     "one_centre_per_scene": "mended: rows of one scene are no longer pushed apart",
-    "scene_mask_positives": "mended: a picture's own caption is no hard negative of it",
+    "scene_mask_positives": "mended: an image's own caption is no hard negative of it",
     "scene_integer_weights": "mended: weights are not truncated to integers",
 }
 _ENCODERS = {"vision_config", "conv_config", "text_config", "vision_width", "conv_width"}
@@ -91,11 +91,11 @@ class FisvlRepository(ModelRepository):
     def released_facts(self) -> dict[str, Any]:
         return super().released_facts() | {"side": FisvlImageProcessor().size["height"], "published": PUBLISHED}
 
-    def refresh(self, licence: str | None = None) -> None:
+    def refresh(self, license: str | None = None) -> None:
         if (self.folder / WEIGHTS).is_file():
             for name, settings in SENTENCE_TRANSFORMERS.items():
                 (self.folder / name).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-        super().refresh(licence)
+        super().refresh(license)
 
     def has_own_card(self) -> bool:
         vision = read_json(self.folder / "config.json")["vision_config"]
@@ -129,9 +129,9 @@ class FisvlRepository(ModelRepository):
             index = ImageIndex.build(scenes, Path(work) / "index", model=str(self.folder), progress=False)
             sheet = Path(work) / "sheet.png"
             contact_sheet(index.query(SENTENCE, k=5), sheet, title=SENTENCE)
-            (self.folder / PICTURE).parent.mkdir(exist_ok=True)
-            with Image.open(sheet) as picture:
-                picture.convert("RGB").save(self.folder / PICTURE, quality=85, optimize=True)
+            (self.folder / IMAGE).parent.mkdir(exist_ok=True)
+            with Image.open(sheet) as image:
+                image.convert("RGB").save(self.folder / IMAGE, quality=85, optimize=True)
 
     def header(self) -> ModelCardData:
         own = self.has_own_card()
@@ -190,7 +190,7 @@ class FisvlRepository(ModelRepository):
             results = read_json(self._results())
             metrics = results["metrics"]
             facts |= {
-                "picture": PICTURE,
+                "image": IMAGE,
                 "sentence": SENTENCE,
                 "scenes": SCENES,
                 "results": results,

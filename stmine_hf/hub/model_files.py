@@ -1,4 +1,4 @@
-"""What every model's repository holds besides its card: weights, clean configs, code, requirements, licence."""
+"""What every model's repository holds besides its card: weights, clean configs, code, requirements, license."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def write_requirements(folder: Path, *extra: str) -> None:
     (folder / "requirements.txt").write_text("".join(f"{floors[name]}\n" for name in wanted), encoding="utf-8")
 
 
-def write_licence(folder: Path) -> None:
+def write_license(folder: Path) -> None:
     """Write `LICENSE`, that of this package's code."""
     own = _CHECKOUT / "LICENSE"
     if own.is_file():

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import yaml
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
 
+from ..cards.rendering import render
+from ..evaluation.reports import write_json
 from ..loading import published
-from ..training.reports import write_json
-from .cards import render
-from .model_files import WEIGHTS, is_halved, write_code, write_licence, write_model, write_requirements
+from .model_files import WEIGHTS, is_halved, write_code, write_license, write_model, write_requirements
 from .repository import CARD, ORGANISATION, PublishError, described_files, read_json, write_manifest
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class ModelRepository(ABC):
     """The folder of a model's repository, and what is needed to write it.
 
     Weights, settings and measurements come in once, by `pack` (from a training run) or `take` (from a folder that the
-    Auto classes load). Code, requirements, licence, card and the lists of scores and files follow from this package
+    Auto classes load). Code, requirements, license, card and the lists of scores and files follow from this package
     and from the folder itself: `refresh` writes them again.
 
     Args:
@@ -68,7 +68,7 @@ class ModelRepository(ABC):
         *,
         data_dir: str | Path | None = None,
         compare: Mapping[str, str | Path] | None = None,
-        licence: str | None = None,
+        license: str | None = None,
         progress: bool = True,
     ) -> list[Table]:
         """Turn a training run into the repository, and measure what lies in it.
@@ -78,7 +78,7 @@ class ModelRepository(ABC):
                 `results.json`.
             data_dir: folder of the data set that the run was trained on; None measures nothing.
             compare: files or folders by a name of `comparable`.
-            licence: see `refresh`.
+            license: see `refresh`.
             progress: show a bar while measuring.
 
         Returns:
@@ -105,13 +105,13 @@ class ModelRepository(ABC):
         tables = self.measure(data_dir, beside, progress) if data_dir or drawn else []
         if self.has_own_card():
             self.draw()
-        self.refresh(licence)
+        self.refresh(license)
         return tables
 
-    def take(self, model: str | Path, licence: str | None = None) -> None:
+    def take(self, model: str | Path, license: str | None = None) -> None:
         """Make the repository of a folder that the Auto classes load, such as `stmine convert` writes; all float32."""
         write_model(self.folder, *self.load(model), halve=False)
-        self.refresh(licence)
+        self.refresh(license)
 
     def lay_out(self) -> None:
         """Make the repository that waits for weights which only their authors have; its card tells how to fill it."""
@@ -120,31 +120,31 @@ class ModelRepository(ABC):
         preprocessing.save_pretrained(self.folder)
         self.refresh()
 
-    def refresh(self, licence: str | None = None) -> None:
+    def refresh(self, license: str | None = None) -> None:
         """Write what follows from this package and the folder's other files; weights and figures stay.
 
         Args:
-            licence: id of the licence of the weights, such as "cc-by-4.0", where this project's cards do not know it;
+            license: id of the license of the weights, such as "cc-by-4.0", where this project's cards do not know it;
                 None keeps that of the present card.
         """
         write_code(self.folder, self.method)
         write_requirements(self.folder, *self.packages())
-        write_licence(self.folder)
+        write_license(self.folder)
         self._write_eval_results()
-        (self.folder / CARD).write_text(self.card(licence), encoding="utf-8")
+        (self.folder / CARD).write_text(self.card(license), encoding="utf-8")
         write_manifest(self.folder)
 
-    def card(self, licence: str | None = None) -> str:
+    def card(self, license: str | None = None) -> str:
         """The card. Every figure in it is read from the folder's files."""
         if not (self.folder / WEIGHTS).is_file():
             return render(f"{self.method}/official.md", self.header(), **self.released_facts())
         if self.has_own_card():
             return render(f"{self.method}/published.md", self.header(), **self.facts())
-        if licence is None and (self.folder / CARD).is_file():
-            licence = ModelCard.load(self.folder / CARD).data.license
+        if license is None and (self.folder / CARD).is_file():
+            license = ModelCard.load(self.folder / CARD).data.license
         header = self.header()
-        header.license = licence or "unknown"
-        return render(f"{self.method}/model.md", header, licence=header.license, **self.facts())
+        header.license = license or "unknown"
+        return render(f"{self.method}/model.md", header, license=header.license, **self.facts())
 
     # ---- what the methods differ in ----
 
@@ -156,7 +156,7 @@ class ModelRepository(ABC):
     @classmethod
     @abstractmethod
     def released(cls) -> tuple[Any, Any]:
-        """The model as its authors released it, without weights (on the meta device), and what prepares pictures."""
+        """The model as its authors released it, without weights (on the meta device), and what prepares images."""
 
     @abstractmethod
     def has_own_card(self) -> bool:
@@ -175,7 +175,7 @@ class ModelRepository(ABC):
 
     @abstractmethod
     def draw(self) -> None:
-        """Draw the picture of the project's own card, without anybody's photograph."""
+        """Draw the image of the project's own card, without anybody's photograph."""
 
     @abstractmethod
     def header(self) -> ModelCardData:

@@ -17,12 +17,12 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from .. import MttvConfig, MttvForSequenceClassification, load_dataset
 from ..conversion.mttv import RESNET152, official_config
-from ..data.toy_posts import Scene, draw
+from ..data.toy.toy_posts import Scene, draw
+from ..evaluation.classification import evaluate_posts
+from ..evaluation.reports import write_json
 from ..loading import load_mttv
 from ..modeling.mttv.pipeline_mttv import MttvPipeline, draw_regions
 from ..modeling.mttv.processing_mttv import MttvImageProcessor
-from ..training.evaluation_mttv import evaluate_posts
-from ..training.reports import write_json
 from .model_repository import (
     ModelRepository,
     departures,
@@ -36,11 +36,11 @@ from .repository import read_json
 if TYPE_CHECKING:
     from rich.table import Table
 
-BACKBONE = "tf_efficientnet_lite0"  # whose origin and licence the project's own card states
+BACKBONE = "tf_efficientnet_lite0"  # whose origin and license the project's own card states
 DATASET = "weibo"  # the same
 SPLITS = ("val", "test")
-PICTURE = "pictures/explained.svg"
-# Made up for the picture: nobody wrote it, nothing of the kind was drawn at any harbour.
+IMAGE = "pictures/explained.svg"
+# Made up for the image: nobody wrote it, nothing of the kind was drawn at any harbour.
 POST = "紧急通知！港口上空出现红色圆形，专家说今晚会掉下来，千万别出门，请大家马上转发！"  # noqa: RUF001
 SCENE = Scene("red", "circle", 1)
 
@@ -49,7 +49,7 @@ REASONS = {
     "num_encoder_layers": "size",
     "num_region_tokens": "no detector took part in the training",
     "vision_width": "channels of the visual encoder",
-    "attend_missing": "mended: most posts here have no picture, and nothing is there to attend to",
+    "attend_missing": "mended: most posts here have no image, and nothing is there to attend to",
     "cls_token_id": "the tokenizer's",
     "sep_token_id": "the tokenizer's",
     "sequence_pooling": "E5 was trained with mean pooling; better on held-out events",
@@ -93,7 +93,7 @@ class MttvRepository(ModelRepository):
         if data_dir is not None:
             rows = _load(settings, data_dir, settings.get("train_split", "train"))
             outcome["train_posts"] = len(rows)
-            outcome["train_pictures"] = len(rows) - rows.with_format("arrow")["image"].null_count
+            outcome["train_images"] = len(rows) - rows.with_format("arrow")["image"].null_count
         self.write_round(portable_settings(settings, paths), outcome)
 
     def measure(self, data_dir: str | Path | None, compare: dict[str, Path], progress: bool) -> list[Table]:
@@ -115,12 +115,12 @@ class MttvRepository(ModelRepository):
         return tables
 
     def draw(self) -> None:
-        """A made-up post with a drawn picture, and what moved the verdict on it."""
+        """A made-up post with a drawn image, and what moved the verdict on it."""
         model, processor = self.load(self.folder)
         judge = MttvPipeline(model=model, processor=processor)
         image = draw(SCENE, np.random.default_rng(0), size=224)
         result = judge({"text": POST, "image": image}, explain=True)
-        file = self.folder / PICTURE
+        file = self.folder / IMAGE
         file.parent.mkdir(exist_ok=True)
         file.write_text(explanation_svg(POST, result, draw_regions(image, result)), encoding="utf-8")
 
@@ -169,7 +169,7 @@ class MttvRepository(ModelRepository):
         if self.has_own_card():
             files = {name: self.folder / "results" / f"{name}.json" for name in self.comparable}
             facts |= self._results() | {
-                "picture": PICTURE,
+                "image": IMAGE,
                 "others": {name: read_json(file) if file.is_file() else None for name, file in files.items()},
                 "factors": model.scaling_factors.tolist(),
             }
@@ -199,16 +199,16 @@ def _load(settings: dict[str, Any], data_dir: str | Path | None, split: str) -> 
     return load_dataset(settings["dataset"], data_dir=data_dir, split=split, **_options(settings, split))
 
 
-def explanation_svg(text: str, result: dict[str, Any], picture: Any, columns: int = 20) -> str:
-    """Verdict, shaded words and drawn picture as one SVG, which a browser shows in fonts of its own.
+def explanation_svg(text: str, result: dict[str, Any], image: Any, columns: int = 20) -> str:
+    """Verdict, shaded words and drawn image as one SVG, which a browser shows in fonts of its own.
 
     Args:
         text: the text that was judged; each character gets a square.
         result: the answer of the pipeline with `explain=True`.
-        picture: the picture, drawn by `draw_regions`.
+        image: the image, drawn by `draw_regions`.
         columns: characters in a line.
     """
-    side, left, top = 26, picture.width + 28, 62
+    side, left, top = 26, image.width + 28, 62
     strongest = max((abs(word["weight"]) for word in result["words"]), default=0.0) or 1.0
     weights = np.zeros(len(text))
     for word in result["words"]:
@@ -223,14 +223,14 @@ def explanation_svg(text: str, result: dict[str, Any], picture: Any, columns: in
             f"{html.escape(character)}</text>"
         )
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    image = base64.b64encode(buffer.getvalue()).decode()
-    width, height = left + columns * side + 14, max(picture.height + 28, top + 8 * side)
+    image.save(buffer, "PNG")
+    encoded = base64.b64encode(buffer.getvalue()).decode()
+    width, height = left + columns * side + 14, max(image.height + 28, top + 8 * side)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
         f'font-size="18" text-anchor="middle"><rect width="100%" height="100%" fill="white"/>'
-        f'<image x="14" y="14" width="{picture.width}" height="{picture.height}" '
-        f'href="data:image/png;base64,{image}"/>'
+        f'<image x="14" y="14" width="{image.width}" height="{image.height}" '
+        f'href="data:image/png;base64,{encoded}"/>'
         f'<text x="{left}" y="40" font-size="22" text-anchor="start">{html.escape(result["label"])} '
         f"({result['score']:.1%})</text>{''.join(parts)}</svg>\n"
     )

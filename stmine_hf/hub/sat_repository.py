@@ -17,25 +17,25 @@ from huggingface_hub import EvalResult, ModelCardData
 from PIL import Image
 
 from .. import SatConfig, SatForObjectDetection, SatImageProcessor, load_dataset
-from ..data.toy_camouflage import draw_camouflage
+from ..cards.street_drawing import draw_street
+from ..data.toy.toy_camouflage import draw_camouflage
 from ..detect.detector import Detector
 from ..detect.drawing import draw_detections
+from ..evaluation.detection import evaluate_detection
+from ..evaluation.reports import write_json
 from ..loading import load_sat
-from ..training.budget_sat import PUBLISHED_PARAMETERS, budget
-from ..training.evaluation_sat import evaluate_detection
-from ..training.reports import write_json
+from ..training.sat.budget import PUBLISHED_PARAMETERS, budget
 from ..training.trainer import BEST_FOLDER
 from .model_repository import ModelRepository, departures, outcome_of, portable_data, portable_settings, portable_start
 from .repository import read_json
-from .street_drawing import draw_street
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 SPLIT = "val"
-PICTURE = "pictures/found.jpg"
-THRESHOLD = 0.25  # of the boxes in the picture
-CAMOUFLAGE = (3, 0.3)  # seed and difficulty of the drawn picture of a model that does not know COCO's classes
+IMAGE = "pictures/found.jpg"
+THRESHOLD = 0.25  # of the boxes in the image
+CAMOUFLAGE = (3, 0.3)  # seed and difficulty of the drawn image of a model that does not know COCO's classes
 
 # Why a field of the config departs from NanoDet-m; the card lists every field that does.
 REASONS = {
@@ -56,7 +56,7 @@ class SatRepository(ModelRepository):
     method = "sat"
     converted = "nanodet-m-coco"
     comparable = {  # noqa: RUF012
-        "parent": "folder of a NanoDet-m to measure on the same pictures",
+        "parent": "folder of a NanoDet-m to measure on the same images",
         "benchmark": "what examples/benchmark_sat.py --out FILE wrote, nanodet-m first in it",
     }
 
@@ -116,7 +116,7 @@ class SatRepository(ModelRepository):
         return [report.table()]
 
     def draw(self) -> None:
-        """What the model finds in a drawn picture."""
+        """What the model finds in a drawn image."""
         model, processor = self.load(self.folder)
         image: Image.Image = draw_street()
         if "bus" not in model.config.label2id:
@@ -131,8 +131,8 @@ class SatRepository(ModelRepository):
                 for found, (left, top, right, bottom) in zip(detections, corners, strict=True)
             ],
         )
-        (self.folder / PICTURE).parent.mkdir(exist_ok=True)
-        drawn.save(self.folder / PICTURE, quality=85, optimize=True)
+        (self.folder / IMAGE).parent.mkdir(exist_ok=True)
+        drawn.save(self.folder / IMAGE, quality=85, optimize=True)
 
     def header(self) -> ModelCardData:
         return ModelCardData(
@@ -180,7 +180,7 @@ class SatRepository(ModelRepository):
             files = {name: self.folder / "results" / f"{name}.json" for name in self.comparable}
             facts |= {name: read_json(file) if file.is_file() else None for name, file in files.items()}
             facts |= {
-                "picture": PICTURE,
+                "image": IMAGE,
                 "threshold": THRESHOLD,
                 "distilled": "parent" in self.settings,
                 "data": self.data,
@@ -220,7 +220,7 @@ def _portable(settings: dict[str, Any], run: str) -> dict[str, Any]:
         parent = Path(settings["parent"])
         teacher = parent.parent.name + f"/{BEST_FOLDER}" if parent.name == BEST_FOLDER else parent.name
         paths |= {"parent": f"outputs/{teacher}", "out": f"outputs/{run}"}
-        paths |= {key: [f"data/{Path(folder).name}" for folder in settings[key]] for key in ("more", "pictures")}
+        paths |= {key: [f"data/{Path(folder).name}" for folder in settings[key]] for key in ("more", "images")}
     else:
         paths |= portable_start(settings) | {"output_dir": f"outputs/{run}"}
     return portable_settings(settings, paths)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from importlib import import_module, metadata
 from pathlib import Path
 
-from .model_files import write_licence
+from .model_files import write_license
 from .repository import CARD, MANIFEST, files_in, write_manifest
 
 _DISTRIBUTION = "stmine-hf"
@@ -38,7 +38,7 @@ def lay_out_space(source: Path, folder: Path) -> None:
     for line in needed.read_text(encoding="utf-8").split("\n") if needed.is_file() else ():
         if line and (requirement := Requirement(line)).name == _DISTRIBUTION:
             lay_package(folder)
-            write_licence(folder)
+            write_license(folder)
             for need in needs(requirement.extras):
                 lines.setdefault(need.name, f"{need.name}{need.specifier}")
         elif line:

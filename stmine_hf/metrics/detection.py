@@ -23,7 +23,7 @@ from ..errors import StmineError
 IOUS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
 AREAS = ("all", "small", "medium", "large")  # small below 32 x 32 pixels, large above 96 x 96
-MAX_DETECTIONS = (1, 10, 100)  # best ones of each picture and class that are looked at
+MAX_DETECTIONS = (1, 10, 100)  # best ones of each image and class that are looked at
 
 
 @dataclass(frozen=True)
@@ -89,20 +89,20 @@ class DetectionScores:
 def detection_scores(
     truth: Mapping[str, Any], detections: Iterable[Mapping[str, Any]], *, images: Collection[Any] | None = None
 ) -> DetectionScores:
-    """Score detections of a set of pictures.
+    """Score detections of a set of images.
 
     Args:
         truth: a COCO annotation document: `images` (each with `id`), `categories` (`id`, `name`) and `annotations`
             (`image_id`, `category_id`, `bbox` [x, y, w, h]; `area` is w h and `iscrowd` 0 where absent). The ids of
             the annotations do not matter.
         detections: COCO results: `image_id`, `category_id`, `bbox` [x, y, w, h], `score`.
-        images: ids of the pictures that count; None for all.
+        images: ids of the images that count; None for all.
 
     Returns:
         DetectionScores: `.metrics`, `.per_class()`, `.pr_curve()`.
 
     Raises:
-        ValueError: an unknown picture or category, a box or score that is no number.
+        ValueError: an unknown image or category, a box or score that is no number.
         StmineError: pycocotools is not installed.
 
     Example:
@@ -119,7 +119,7 @@ def detection_scores(
     found = _annotations(detections, known, "detection")
     counted = sorted(known["image"] if images is None else images)
     if missing := [image for image in counted if image not in known["image"]]:
-        raise ValueError(f"images: {missing[0]!r} is not a picture of the truth ({len(missing)} unknown ones)")
+        raise ValueError(f"images: {missing[0]!r} is not an image of the truth ({len(missing)} unknown ones)")
 
     with redirect_stdout(io.StringIO()):  # pycocotools prints its timings
         evaluation = evaluation_class(
@@ -169,7 +169,7 @@ def match_detections(
     found: Sequence[int],
     iou: float = 0.5,
 ) -> tuple[list[bool], list[bool | None]]:
-    """Which boxes of a picture were found and which detections are right, as COCO decides at one IoU.
+    """Which boxes of an image were found and which detections are right, as COCO decides at one IoU.
 
     Args:
         truth: xywh boxes, with their `labels` and whether each is a `crowd`.

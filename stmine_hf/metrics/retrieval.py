@@ -67,7 +67,7 @@ def recall_of_ranks(ranks: RetrievalRanks, ks: Sequence[int] = KS) -> dict[str, 
 
 
 def recall_curve(ranks: RetrievalRanks, ks: Iterable[int] = range(1, 101)) -> dict[str, list]:
-    """R@k over many k, for a picture: the `ks`, and for both directions the percent at each.
+    """R@k over many k, for an image: the `ks`, and for both directions the percent at each.
 
     Example:
         >>> recall_curve(RetrievalRanks(np.array([0, 2]), np.array([1, 0, 4, 0])), ks=(1, 2, 3))

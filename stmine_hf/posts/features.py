@@ -28,11 +28,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import StmineError
+from ..files import only_writer, write_atomically, write_json
+from ..images import Skip
+from ..inference.batching import batched, read_ahead
 from ..loading import place
 from ..model_identity import weights_digest
-from ..pictures import Skip
-from ..streams import batched, read_ahead
-from ..writing import only_writer, write_atomically, write_json
 from .judging import Encoded, Encoder, Post, progress_bar
 
 FORMAT_VERSION = 1
@@ -84,7 +84,7 @@ class FeatureStore:
         """Features of a post, float32: `global_features` (C, rows, columns) and `region_features` (R, C).
 
         Args:
-            key: the post's id. R is the number of regions found in its pictures, 0 or more.
+            key: the post's id. R is the number of regions found in its images, 0 or more.
 
         Raises:
             KeyError: no features of this post.
@@ -133,15 +133,15 @@ class FeaturesReport:
     Attributes:
         added: features found by this run.
         done_before: features that were there.
-        without_picture: posts that have none, and need no features.
-        skipped: posts whose picture cannot be read, and why. The next run tries them again.
+        without_image: posts that have none, and need no features.
+        skipped: posts whose image cannot be read, and why. The next run tries them again.
         total: features in the folder.
         seconds: of the whole run, the loading of the model left out.
     """
 
     added: int = 0
     done_before: int = 0
-    without_picture: int = 0
+    without_image: int = 0
     skipped: list[Skip] = field(default_factory=list)
     total: int = 0
     seconds: float = 0.0
@@ -166,11 +166,11 @@ def precompute_features(
     Args:
         model: an `MttvForSequenceClassification` with a visual encoder.
         processor: its `MttvProcessor`.
-        posts: with pictures; their `id` is the key.
+        posts: with images; their `id` is the key.
         folder: made, or brought up to date.
         batch_size: posts at a time.
         device: where to run; by default where the model is.
-        detector: finds regions in the pictures; see `MttvProcessor`. None: the posts have none.
+        detector: finds regions in the images; see `MttvProcessor`. None: the posts have none.
         dtype: "float32", or "float16" for half the space and three significant digits.
         save_every: posts of a shard, at most.
         total: how many posts there are, for the bar.
@@ -193,14 +193,14 @@ def precompute_features(
         shards = _Shards(folder, _identity(model, processor, detector, dtype), save_every)
         task = bar.add_task("Finding features", total=total)
 
-        def with_pictures() -> Iterator[tuple[int, Post]]:
+        def with_images() -> Iterator[tuple[int, Post]]:
             seen: set[str] = set()
             for number, post in enumerate(posts):
                 key = str(post.id)
                 if key in seen:
                     report.skipped.append(Skip(key, "an id that came before"))
                 elif not post.images:
-                    report.without_picture += 1
+                    report.without_image += 1
                 elif key in shards.done:
                     report.done_before += 1
                 else:
@@ -210,7 +210,7 @@ def precompute_features(
                 seen.add(key)
                 bar.advance(task)
 
-        for batch in read_ahead(encode, batched(with_pictures(), batch_size), workers=1, ahead=2):
+        for batch in read_ahead(encode, batched(with_images(), batch_size), workers=1, ahead=2):
             report.skipped += [Skip(str(one.post.id), one.problem or "") for one in batch.failed]
             if batch.inputs is not None:
                 shards.add([str(post.id) for _, post, _ in batch.posts], *_features(model, batch))
@@ -237,16 +237,16 @@ def _features(model: Any, batch: Encoded) -> tuple[Tensor, Tensor, list[int]]:
 def _identity(model: Any, processor: Any, detector: Any, dtype: str) -> dict[str, Any]:
     """What the features depend on; two runs into one folder must agree in it."""
     name = Path(getattr(model, "name_or_path", "") or type(model).__name__).name
-    pictures = processor.image_processor
+    images = processor.image_processor
     return {
         "format_version": FORMAT_VERSION,
         "model": name,
         "weights": weights_digest(model.mttv.vision_encoder),
         "picture": {
-            "size": dict(pictures.size),
-            "mean": list(pictures.image_mean),
-            "std": list(pictures.image_std),
-            "resample": int(pictures.resample),
+            "size": dict(images.size),
+            "mean": list(images.image_mean),
+            "std": list(images.image_std),
+            "resample": int(images.resample),
         },
         "regions": processor.num_regions if detector is not None else 0,
         "detector": weights_digest(detector.model) if hasattr(detector, "model") else None,

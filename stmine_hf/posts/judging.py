@@ -18,10 +18,10 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchFeature
 
 from ..errors import StmineError
+from ..images import ImageError, image_errors
+from ..inference.batching import batched, read_ahead
 from ..loading import place
 from ..modeling.mttv.processing_mttv import to_rgb
-from ..pictures import PictureError, picture_errors
-from ..streams import batched, read_ahead
 
 # Posts are sorted by length among so many: padding then costs little, and few posts wait in memory.
 WINDOW = 512
@@ -35,9 +35,9 @@ class Post(NamedTuple):
     Attributes:
         id: what its verdict is told by.
         text: "" for a post without text.
-        images: functions that open its pictures, called when its turn comes.
+        images: functions that open its images, called when its turn comes.
         features: a function that gets its `global_features` (C, rows, columns) and `region_features` (R, C), in the
-            place of pictures.
+            place of images.
     """
 
     id: Any
@@ -53,7 +53,7 @@ class Judged(NamedTuple):
         number: place of the post among those given, from 0.
         post: the post.
         logits: (L,) float32; None if it could not be judged.
-        problem: why not; or, of a post judged without a picture that cannot be read, what is wrong with that.
+        problem: why not; or, of a post judged without an image that cannot be read, what is wrong with that.
     """
 
     number: int
@@ -78,9 +78,9 @@ def judge(
     batch_size: int = 8,
     device: str | torch.device | None = None,
     detector: Any = None,
-    without_bad_pictures: bool = False,
+    without_bad_images: bool = False,
 ) -> Iterator[list[Judged]]:
-    """Judge posts. At most a few hundred of them are held at a time, and the pictures of two batches.
+    """Judge posts. At most a few hundred of them are held at a time, and the images of two batches.
 
     Args:
         model: an `MttvForSequenceClassification`; it is put into evaluation mode.
@@ -88,8 +88,8 @@ def judge(
         posts: any iterable.
         batch_size: posts at a time: few are fastest on a CPU.
         device: where to run; by default where the model is.
-        detector: finds regions in the pictures; see `MttvProcessor`.
-        without_bad_pictures: judge a post by what is left when a picture of it cannot be read. Else the post fails.
+        detector: finds regions in the images; see `MttvProcessor`.
+        without_bad_images: judge a post by what is left when an image of it cannot be read. Else the post fails.
 
     Yields:
         What became of the posts of one batch. Batches are out of order; `number` tells the place of a post.
@@ -98,7 +98,7 @@ def judge(
         StmineError: the model gives NaN.
     """
     place(model, device)
-    encode = Encoder(model, processor, detector=detector, without_bad_pictures=without_bad_pictures)
+    encode = Encoder(model, processor, detector=detector, without_bad_images=without_bad_images)
     for batch in read_ahead(encode, by_length(posts, batch_size), workers=1, ahead=2):
         done = list(batch.failed)
         if batch.inputs is not None:
@@ -112,7 +112,7 @@ def judge(
 
 
 def by_length(posts: Iterable[Post], batch_size: int) -> Iterator[list[tuple[int, Post]]]:
-    """Numbered posts in batches of like length. Posts without pictures come first: their batches need no vision."""
+    """Numbered posts in batches of like length. Posts without images come first: their batches need no vision."""
     numbered = iter(enumerate(posts))
     while window := list(islice(numbered, max(WINDOW, batch_size))):
         window.sort(key=lambda item: (bool(item[1].images or item[1].features), len(item[1].text)))
@@ -122,8 +122,8 @@ def by_length(posts: Iterable[Post], batch_size: int) -> Iterator[list[tuple[int
 class Encoder:
     """Numbered posts to a batch of the model. Arguments as of `judge`."""
 
-    def __init__(self, model: Any, processor: Any, *, detector: Any = None, without_bad_pictures: bool = False):
-        self.processor, self.detector, self.without_bad_pictures = processor, detector, without_bad_pictures
+    def __init__(self, model: Any, processor: Any, *, detector: Any = None, without_bad_images: bool = False):
+        self.processor, self.detector, self.without_bad_images = processor, detector, without_bad_images
         self.sees = model.config.vision_config is not None
 
     def __call__(self, batch: list[tuple[int, Post]]) -> Encoded:
@@ -132,7 +132,7 @@ class Encoder:
         failed: list[Judged] = []
         for number, post in batch:
             opened, problem = self._open(post)
-            if problem is None or self.without_bad_pictures:
+            if problem is None or self.without_bad_images:
                 posts.append((number, post, problem))
                 images.append(opened)
             else:
@@ -153,21 +153,21 @@ class Encoder:
         return Encoded(kept.inputs, kept.posts, failed + kept.failed)
 
     def _open(self, post: Post) -> tuple[list[Image.Image], str | None]:
-        """RGB pictures of a post, and what is wrong with the last of those that cannot be read."""
+        """RGB images of a post, and what is wrong with the last of those that cannot be read."""
         if post.images and not self.sees:
             return [], BLIND
         opened, problem = [], None
         for image in post.images:
             try:
-                with picture_errors():
+                with image_errors():
                     opened.append(to_rgb(image()))
-            except PictureError as error:
+            except ImageError as error:
                 problem = str(error)
         return opened, problem
 
     def _inputs(self, posts: list[Post], images: list[list[Image.Image]]) -> BatchFeature:
         texts = [post.text for post in posts]
-        # The model takes what is not there at all for zeros, as it takes a picture that is masked.
+        # The model takes what is not there at all for zeros, as it takes an image that is masked.
         shown = {"images": images, "detector": self.detector} if any(images) else {}
         features = [None if post.features is None else post.features() for post in posts]
         return BatchFeature({**self.processor(text=texts, **shown), **stack_features(features)})

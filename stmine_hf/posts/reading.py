@@ -1,7 +1,7 @@
 """Files of posts (JSON lines, CSV, TSV), row by row: a bad row is told with its line and costs nothing but itself.
 
 A row has `text`, `image` (a path, relative to the file; in JSON also a list of paths) and `id`, each of which may be
-missing or empty, but for a text or a picture to judge. `img` stands for `image`, as in the authors' files. A row
+missing or empty, but for a text or an image to judge. `img` stands for `image`, as in the authors' files. A row
 without `id` is known as "line 7".
 """
 
@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import StmineError
-from ..pictures import PictureError, open_picture
+from ..images import ImageError, open_image
 from .judging import Post
 
 _COLUMNS = {"text", "image", "img"}
-# Pictures are decoded whole, so that they are judged as everywhere else: only a JPEG of more than three times this
-# many pixels a side may come out smaller (see `open_picture`).
+# Images are decoded whole, so that they are judged as everywhere else: only a JPEG of more than three times this
+# many pixels a side may come out smaller (see `open_image`).
 _SIDE = 4096
 
 
@@ -66,13 +66,13 @@ def count_posts(file: str | Path) -> int:
     return sum(1 for _ in read(file))
 
 
-def picture(path: str | Path) -> Any:
-    """The picture of a file, upright and in RGB.
+def post_image(path: str | Path) -> Any:
+    """The image of a file, upright and in RGB.
 
     Raises:
-        PictureError: it cannot be read; the message is the reason alone.
+        ImageError: it cannot be read; the message is the reason alone.
     """
-    return open_picture(path, side=_SIDE)
+    return open_image(path, side=_SIDE)
 
 
 def whole_text(text: str) -> str:
@@ -99,19 +99,19 @@ def _row(folder: Path, row: Row, content: Mapping[str, Any]) -> Row:
     if not all(isinstance(one, str) and one for one in images):
         return row._replace(problem="image: expected a path or a list of paths")
     if not images and not (text and text.strip()):
-        return row._replace(problem="neither text nor picture")
+        return row._replace(problem="neither text nor image")
     return row._replace(post=Post(row.id, whole_text(text or ""), [partial(_open, folder, one) for one in images]))
 
 
 def _open(folder: Path, path: str) -> Any:
     try:
         if path.startswith(("http://", "https://")):
-            raise PictureError("an address, not a file: download the picture and give its path")
-        return picture(folder / path)
-    except PictureError as error:
-        raise PictureError(f"{path}: {error}") from None
+            raise ImageError("an address, not a file: download the image and give its path")
+        return image(folder / path)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from None
     except ValueError as error:  # a NUL in the path
-        raise PictureError(f"{path!r}: {error}") from None
+        raise ImageError(f"{path!r}: {error}") from None
 
 
 def _read_json_lines(file: Path) -> Iterator[tuple[int, dict[str, Any], str | None]]:

@@ -1,4 +1,4 @@
-"""Search a folder of pictures by a sentence or by a picture."""
+"""Search a folder of images by a sentence or by an image."""
 
 from .build import BuildReport
 from .index import Hit, ImageIndex

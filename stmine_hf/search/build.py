@@ -1,4 +1,4 @@
-"""Bring an index up to date with the pictures: what is new goes through the model, what is gone leaves."""
+"""Bring an index up to date with the images: what is new goes through the model, what is gone leaves."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..errors import StmineError
-from ..pictures import PictureError, PictureFile, Skip, content_digest, open_picture, picture_errors
-from ..streams import batched, read_ahead
-from ..writing import write_atomically, write_json
+from ..files import write_atomically, write_json
+from ..images import ImageError, ImageFile, Skip, content_digest, image_errors, open_image
+from ..inference.batching import batched, read_ahead
 from . import store
 from .embedder import Embedder
 from .store import Manifest, Row
 
-# Gives the pictures there are, the same each time, and tells its argument what it leaves out.
-Lister = Callable[[Callable[[Skip], None]], Iterator[PictureFile]]
-# One picture as it comes from the reading threads: its pixel values, or None if they are not needed or not to be had.
+# Gives the images there are, the same each time, and tells its argument what it leaves out.
+Lister = Callable[[Callable[[Skip], None]], Iterator[ImageFile]]
+# One image as it comes from the reading threads: its pixel values, or None if they are not needed or not to be had.
 Loaded = tuple[Row | Skip, torch.Tensor | None]
 
 
 @dataclass
 class BuildReport:
-    """What one run did. Counts are pictures."""
+    """What one run did. Counts are images."""
 
     added: int = 0
     changed: int = 0
@@ -49,8 +49,8 @@ class BuildReport:
     peak_memory_mb: float | None = None  # of the process since its start; None where the system does not tell
 
     @property
-    def pictures_per_second(self) -> float:
-        """Embedded pictures per second of the whole run."""
+    def images_per_second(self) -> float:
+        """Embedded images per second of the whole run."""
         return self.embedded / self.seconds if self.seconds else 0.0
 
 
@@ -59,11 +59,11 @@ class Update:
 
     Args:
         folder: the index.
-        root: the pictures' folder; row paths below it are relative to it.
-        save_every: pictures between two savings.
+        root: the images' folder; row paths below it are relative to it.
+        save_every: images between two savings.
 
     Raises:
-        StmineError: what is in `folder` belongs to another model, other pictures or another format version.
+        StmineError: what is in `folder` belongs to another model, other images or another format version.
     """
 
     def __init__(self, folder: Path, root: Path, embedder: Embedder, *, batch_size: int, save_every: int = 1024):
@@ -78,8 +78,8 @@ class Update:
             embedder.require(earlier.model, folder)
             identity = earlier.model | {"source": embedder.source or earlier.model["source"]}
         self._manifest = Manifest(
-            pictures=str(root),
-            pictures_from_index=Path(os.path.relpath(root, folder)).as_posix(),
+            images=str(root),
+            images_from_index=Path(os.path.relpath(root, folder)).as_posix(),
             model=identity,
             shards=list(earlier.shards) if earlier else [],
             created=earlier.created if earlier else _now(),
@@ -88,11 +88,11 @@ class Update:
         tables = [store.read_rows(folder, [name]) for name in self._manifest.shards]
         self._rows_in = [len(table) for table in tables]  # of each shard
         rows = pa.concat_tables([store.read_rows(folder, []), *tables])
-        # A path can have two rows, if a run embedded the changed picture again and was killed: the later one counts.
+        # A path can have two rows, if a run embedded the changed image again and was killed: the later one counts.
         self._row_of = {path: row for row, path in enumerate(rows.column("path").to_pylist())}
         self._sizes, self._mtimes = rows.column("size").to_numpy(), rows.column("mtime_ns").to_numpy()
         self._digests = rows.column("digest")
-        # Copies and renamed pictures need no model. They are sought among published rows only: a resumed run must not
+        # Copies and renamed images need no model. They are sought among published rows only: a resumed run must not
         # find more of them than one that was never stopped, or its batches, hence the last bits, would differ.
         published = self._digests[: finished.count if finished else 0]
         self._row_with = {digest: row for row, digest in enumerate(published.to_pylist())}
@@ -103,24 +103,24 @@ class Update:
         self._report = BuildReport()
 
     def known_outside(self) -> list[str]:
-        """The indexed paths that lie outside the pictures' folder."""
+        """The indexed paths that lie outside the images' folder."""
         return [path for path in self._row_of if os.path.isabs(path)]
 
-    def run(self, pictures: Lister, *, remove_missing: bool, progress: bool) -> BuildReport:
+    def run(self, images: Lister, *, remove_missing: bool, progress: bool) -> BuildReport:
         """Embed what is new, saving as it goes, and publish the result.
 
         Args:
-            remove_missing: `pictures` gives all there are, so the others leave the index.
+            remove_missing: `images` gives all there are, so the others leave the index.
 
         Raises:
-            StmineError: not one picture could be read; the index is left as it was.
+            StmineError: not one image could be read; the index is left as it was.
         """
         started, report = time.monotonic(), self._report
         bar = _progress_bar(disable=not progress)
         with bar, warnings.catch_warnings():
             # Pillow warns of odd metadata, and from half the size on that is refused here: nothing to act on.
             warnings.filterwarnings("ignore", module="PIL")
-            total = sum(1 for _ in pictures(lambda skip: None))
+            total = sum(1 for _ in images(lambda skip: None))
             task = bar.add_task("embedding", total=total, speed="")
 
             def show() -> None:
@@ -129,7 +129,7 @@ class Update:
                 bar.update(task, completed=min(done, total), speed=speed)
 
             try:
-                self._embed(pictures, show)
+                self._embed(images, show)
             finally:  # also when stopped by Ctrl-C
                 self._save()
                 show()
@@ -140,10 +140,10 @@ class Update:
         report.peak_memory_mb = _peak_memory_mb()
         return report
 
-    def _embed(self, pictures: Lister, show: Callable[[], None]) -> None:
+    def _embed(self, images: Lister, show: Callable[[], None]) -> None:
         workers = min(8, max(2, os.cpu_count() or 1))
         # Enough ahead that a whole batch gets ready while the model is at work on the one before it.
-        loaded = read_ahead(self._load, self._new(pictures), workers=workers, ahead=self._batch_size + workers)
+        loaded = read_ahead(self._load, self._new(images), workers=workers, ahead=self._batch_size + workers)
         with closing(loaded):
             for batch in batched(self._to_embed(loaded), self._batch_size):
                 vectors = self.embedder.features([pixels for _, pixels in batch])
@@ -151,8 +151,8 @@ class Update:
                 self._keep([(row, vector) for (row, _), vector in zip(batch, vectors, strict=True)])
                 show()
 
-    def _new(self, pictures: Lister) -> Iterator[PictureFile]:
-        """The pictures of which the index has no row of this size and time."""
+    def _new(self, images: Lister) -> Iterator[ImageFile]:
+        """The images of which the index has no row of this size and time."""
 
         def on_skip(skip: Skip) -> None:
             self._report.skipped.append(skip)
@@ -163,24 +163,24 @@ class Update:
                     if path.startswith(skip.path):
                         self._settle(path, live=True)
 
-        for file in pictures(on_skip):
+        for file in images(on_skip):
             row = self._row_of.get(file.path)
             if row is not None and (self._sizes[row], self._mtimes[row]) == (file.size, file.mtime_ns):
                 self._settle(file.path, live=True)
             else:
                 yield file
 
-    def _load(self, file: PictureFile) -> Loaded:
-        """Read one picture (in a thread): pixel values, or None where the index has the same content already."""
+    def _load(self, file: ImageFile) -> Loaded:
+        """Read one image (in a thread): pixel values, or None where the index has the same content already."""
         path = self._root / file.path
         try:
             row = Row(*file, content_digest(path))
             if row.digest in self._row_with:
                 return row, None
-            image = open_picture(path, self.embedder.side)
-            with picture_errors():
+            image = open_image(path, self.embedder.side)
+            with image_errors():
                 return row, self.embedder.pixels(image)
-        except PictureError as error:
+        except ImageError as error:
             return Skip(file.path, str(error)), None
 
     def _to_embed(self, loaded: Iterable[Loaded]) -> Iterator[tuple[Row, torch.Tensor]]:
@@ -222,7 +222,7 @@ class Update:
         self._buffer = []
 
     def _settle(self, path: str, *, live: bool) -> None:
-        """Decide that a known picture stays as it is, or goes."""
+        """Decide that a known image stays as it is, or goes."""
         row = self._row_of.get(path)
         if row is None or path in self._settled:
             return
@@ -238,7 +238,7 @@ class Update:
     def _publish(self) -> None:
         """Drop dead rows, write the FAISS file, and make the result the index that is searched."""
         if self._published and self._live.all():
-            places = {name: getattr(self._manifest, name) for name in ("pictures", "pictures_from_index", "model")}
+            places = {name: getattr(self._manifest, name) for name in ("images", "images_from_index", "model")}
             if (moved := replace(self._published, **places)) != self._published:
                 store.write_manifest(self._folder / store.FINISHED, moved)
             store.delete_unnamed(self._folder, self._published)  # a run killed at the very end may have left some
@@ -246,7 +246,7 @@ class Update:
         shards = self._compact()
         if not shards:
             first = "; ".join(f"{path}: {reason}" for path, reason in self._report.skipped[:3])
-            raise StmineError(f"not one picture of {self._root} could be read ({first}): nothing was changed")
+            raise StmineError(f"not one image of {self._root} could be read ({first}): nothing was changed")
         faiss = faiss_module()
         vectors = faiss.IndexFlatIP(self._manifest.model["dimension"])
         for shard in shards:

@@ -70,7 +70,7 @@ class Embedder:
         return preprocess(self._loaded[1], [image])[0]
 
     def features(self, pixel_values: list[torch.Tensor]) -> np.ndarray:
-        """(B, D) unit rows of B pictures of (3, H, W)."""
+        """(B, D) unit rows of B images of (3, H, W)."""
         return image_features(self._loaded[0], torch.stack(pixel_values)).numpy()
 
     def image(self, image: Image.Image) -> np.ndarray:
@@ -87,14 +87,12 @@ class Embedder:
 
         `weights` is a hash of names and values. A hash of the config would change with every transformers version that
         adds a field, so what config, processor and code do together is kept as `probe`: the embeddings of one fixed
-        picture and one fixed sentence, as hexadecimal float16.
+        image and one fixed sentence, as hexadecimal float16.
         """
         model = self._loaded[0]
-        probe = {"image": self.image(_probe_picture()), "text": self.text(_PROBE_SENTENCE)}
+        probe = {"image": self.image(_probe_image()), "text": self.text(_PROBE_SENTENCE)}
         if not all(np.isfinite(vector).all() for vector in probe.values()):
-            raise StmineError(
-                "the model gives NaN or infinity for a plain picture or sentence: its weights are broken"
-            )
+            raise StmineError("the model gives NaN or infinity for a plain image or sentence: its weights are broken")
         return {
             "source": self.source,
             "class": type(model).__name__,
@@ -114,12 +112,12 @@ class Embedder:
             len(then) == len(now) and np.dot(_unpacked(then), _unpacked(now)) > _SAME_PROBE
             for then, now in zip(expected["probe"].values(), self.identity["probe"].values(), strict=True)
         ):
-            difference = "it embeds a test picture and sentence differently (processor, config or library version)"
+            difference = "it embeds a test image and sentence differently (processor, config or library version)"
         else:
             return
         raise StmineError(
             f"{index} was made with another model ({_name(expected['source'])}) than {_name(self.source)}: "
-            f"{difference}. Pass the model it was made with, or index the pictures into a new folder"
+            f"{difference}. Pass the model it was made with, or index the images into a new folder"
         )
 
 
@@ -131,7 +129,7 @@ def _name(source: str | None) -> str:
     return {None: "the default one", "": "one that was never saved"}.get(source, str(source))
 
 
-def _probe_picture() -> Image.Image:
+def _probe_image() -> Image.Image:
     """Smooth waves of three colours: something to see at every size a processor may ask for."""
     y, x = np.mgrid[0:256, 0:256] / 256
     channels = [np.sin(2 * np.pi * (a * x + b * y)) for a, b in ((1, 2), (5, -3), (-11, 7))]

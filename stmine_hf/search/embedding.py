@@ -1,4 +1,4 @@
-"""Pictures and sentences to unit-length vectors, in batches, with any model that has CLIP's two feature methods."""
+"""Images and sentences to unit-length vectors, in batches, with any model that has CLIP's two feature methods."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ..inference.batching import batched
 from ..loading import place
-from ..streams import batched
 
 
 def embed_images(
@@ -22,7 +22,7 @@ def embed_images(
     batch_size: int = 32,
     device: str | torch.device | None = None,
 ) -> Tensor:
-    """Embed pictures; only one batch of them is held at a time, so `images` may be an endless-looking generator.
+    """Embed images; only one batch of them is held at a time, so `images` may be an endless-looking generator.
 
     Args:
         model: has `get_image_features(pixel_values=...)`, returning a tensor or an output with `pooler_output`.
@@ -64,7 +64,7 @@ def embed_texts(
 
 
 def preprocess(processor: Any, images: Sequence[Image.Image]) -> Tensor:
-    """Pictures to pixel values (B, 3, H, W)."""
+    """Images to pixel values (B, 3, H, W)."""
     return processor(images=list(images), return_tensors="pt")["pixel_values"]
 
 

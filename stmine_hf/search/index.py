@@ -1,4 +1,4 @@
-"""`ImageIndex`: embed a folder of pictures once, then search it by a sentence or by a picture."""
+"""`ImageIndex`: embed a folder of images once, then search it by a sentence or by an image."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import torch
 from PIL import Image
 
 from ..errors import StmineError
-from ..pictures import (
+from ..files import LOCK, only_writer
+from ..images import (
     SUFFIXES,
-    PictureError,
-    PictureFile,
+    ImageError,
+    ImageFile,
     Skip,
-    find_pictures,
-    looks_like_picture,
-    open_picture,
-    picture_file,
+    find_images,
+    image_file,
+    looks_like_image,
+    open_image,
 )
-from ..writing import LOCK, only_writer
 from . import store
 from .build import BuildReport, Update, faiss_module
 from .embedder import Embedder
@@ -39,26 +39,26 @@ class Hit(NamedTuple):
 
 
 class ImageIndex:
-    """Pictures searchable by sentences and by pictures.
+    """Images searchable by sentences and by images.
 
     Example:
-        >>> index = ImageIndex.build("pictures", "my.index")  # doctest: +SKIP
+        >>> index = ImageIndex.build("images", "my.index")  # doctest: +SKIP
         >>> index.query("many planes near a terminal", k=5)  # doctest: +SKIP
     """
 
     report: BuildReport | None = None
     """What the last `build` or `add` of this object did."""
 
-    def __init__(self, folder: Path, embedder: Embedder, pictures: str | Path | None = None):
+    def __init__(self, folder: Path, embedder: Embedder, images: str | Path | None = None):
         self._folder = folder
         self._embedder = embedder
-        self._moved_to = pictures
+        self._moved_to = images
         self._read()
 
     @classmethod
     def build(
         cls,
-        pictures: str | Path,
+        images: str | Path,
         out: str | Path,
         *,
         model: str | Path | tuple[Any, Any] | None = None,
@@ -67,32 +67,32 @@ class ImageIndex:
         progress: bool = True,
         save_every: int = 1024,
     ) -> ImageIndex:
-        """Make the index `out` of a folder of pictures, or bring it up to date.
+        """Make the index `out` of a folder of images, or bring it up to date.
 
-        Only new and changed files (size or mtime, and content) go through the model. Pictures that are gone leave the
+        Only new and changed files (size or mtime, and content) go through the model. Images that are gone leave the
         index, those of a subfolder that cannot be read just now stay. A run that was killed goes on where it stopped.
-        Memory: one batch of pictures, and about 200 bytes for each picture of the index.
+        Memory: one batch of images, and about 200 bytes for each image of the index.
 
         Args:
-            pictures: the folder; subfolders are searched too. It may have moved since the last build.
+            images: the folder; subfolders are searched too. It may have moved since the last build.
             out: folder of the index; made if missing.
             model: folder, Hub id, or a loaded `(model, processor)`; by default that of the index, or FISVL lite.
-            batch_size: pictures that go through the model at a time. Eight are a third faster than 32 on a CPU (less
+            batch_size: images that go through the model at a time. Eight are a third faster than 32 on a CPU (less
                 memory to touch); a GPU wants 64 or more.
-            save_every: pictures between two savings; what a kill may cost.
+            save_every: images between two savings; what a kill may cost.
 
         Raises:
-            StmineError: no such folder, no pictures in it, another run is writing the index, or the index belongs to
-                another model, other pictures or another format version.
+            StmineError: no such folder, no images in it, another run is writing the index, or the index belongs to
+                another model, other images or another format version.
         """
-        root, folder = Path(os.path.abspath(pictures)), Path(os.path.abspath(out))
+        root, folder = Path(os.path.abspath(images)), Path(os.path.abspath(out))
         if not root.is_dir():
             found = "a file" if root.exists() else "nothing"
-            raise StmineError(f"expected a folder of pictures at {root}, found {found}")
+            raise StmineError(f"expected a folder of images at {root}, found {found}")
         if folder.is_dir() and not (folder / LOCK).exists() and any(folder.iterdir()):
             raise StmineError(f"{folder} is neither empty nor an index: choose another folder for the index")
-        if next(find_pictures(root, exclude=folder), None) is None:
-            raise StmineError(f"found no pictures in {root} (looked for {' '.join(sorted(SUFFIXES))} and by content)")
+        if next(find_images(root, exclude=folder), None) is None:
+            raise StmineError(f"found no images in {root} (looked for {' '.join(sorted(SUFFIXES))} and by content)")
         if folder.exists() and not folder.is_dir():
             raise StmineError(f"{folder} is a file: choose another place for the index")
 
@@ -100,17 +100,17 @@ class ImageIndex:
         with only_writer(folder):
             earlier = store.read_manifest(folder / store.UNFINISHED) or store.read_manifest(folder / store.FINISHED)
             if earlier:
-                _require_same_pictures(earlier, folder, root)
+                _require_same_images(earlier, folder, root)
             embedder = Embedder(model or (earlier.model["source"] if earlier else None), device)
             update = Update(folder, root, embedder, batch_size=batch_size, save_every=save_every)
 
-            def list_pictures(on_skip: Callable[[Skip], None]) -> Iterator[PictureFile]:
-                yield from find_pictures(root, on_skip=on_skip, exclude=folder)
+            def list_images(on_skip: Callable[[Skip], None]) -> Iterator[ImageFile]:
+                yield from find_images(root, on_skip=on_skip, exclude=folder)
                 for path in update.known_outside():
-                    if os.path.exists(path) and (file := picture_file(path, on_skip)):
+                    if os.path.exists(path) and (file := image_file(path, on_skip)):
                         yield file
 
-            report = update.run(list_pictures, remove_missing=True, progress=progress)
+            report = update.run(list_images, remove_missing=True, progress=progress)
         index = cls(folder, embedder)
         index.report = report
         return index
@@ -122,35 +122,35 @@ class ImageIndex:
         *,
         model: str | Path | tuple[Any, Any] | None = None,
         device: str | torch.device | None = None,
-        pictures: str | Path | None = None,
+        images: str | Path | None = None,
     ) -> ImageIndex:
         """Open a finished index. The model is loaded (and checked to be the right one) by the first query.
 
         Args:
             model: where the index's model lies now, if it has moved; or a loaded `(model, processor)`.
-            pictures: where the pictures lie now, if they have moved without the index.
+            images: where the images lie now, if they have moved without the index.
 
         Raises:
             StmineError: no index there, one that was never finished, a damaged one or one of another format version.
         """
         folder = Path(os.path.abspath(path))
         manifest = store.read_manifest(folder / store.FINISHED)
-        return cls(folder, Embedder(model or (manifest.model["source"] if manifest else None), device), pictures)
+        return cls(folder, Embedder(model or (manifest.model["source"] if manifest else None), device), images)
 
     def add(
-        self, pictures: str | Path | Iterable[str | Path], *, batch_size: int = 8, progress: bool = True
+        self, images: str | Path | Iterable[str | Path], *, batch_size: int = 8, progress: bool = True
     ) -> BuildReport:
-        """Add a folder, a picture, or several of either; nothing leaves the index.
+        """Add a folder, an image, or several of either; nothing leaves the index.
 
-        Pictures outside the index's own folder are remembered by their absolute path; a later `build` keeps them as
+        Images outside the index's own folder are remembered by their absolute path; a later `build` keeps them as
         long as they exist.
 
         Raises:
             StmineError: another run is writing the index, or its model is not the one it was made with.
         """
-        sources = [pictures] if isinstance(pictures, (str, Path)) else list(pictures)
+        sources = [images] if isinstance(images, (str, Path)) else list(images)
 
-        def list_pictures(on_skip: Callable[[Skip], None]) -> Iterator[PictureFile]:
+        def list_images(on_skip: Callable[[Skip], None]) -> Iterator[ImageFile]:
             seen: set[str] = set()
             for source in sources:
                 for file in _all_of(os.path.abspath(source), self._folder, on_skip):
@@ -160,28 +160,28 @@ class ImageIndex:
                         yield file
 
         with only_writer(self._folder):
-            update = Update(self._folder, self._pictures, self._embedder, batch_size=batch_size)
-            self.report = update.run(list_pictures, remove_missing=False, progress=progress)
+            update = Update(self._folder, self._images, self._embedder, batch_size=batch_size)
+            self.report = update.run(list_images, remove_missing=False, progress=progress)
         self._read()
         return self.report
 
     def _row_path(self, path: str) -> str:
-        inside = path.startswith(f"{self._pictures}{os.sep}")
-        return Path(os.path.relpath(path, self._pictures)).as_posix() if inside else path
+        inside = path.startswith(f"{self._images}{os.sep}")
+        return Path(os.path.relpath(path, self._images)).as_posix() if inside else path
 
     def query(self, query: str | Path | Image.Image, k: int = 10, *, paths: bool = True) -> list[Hit]:
-        """The k most similar pictures (all, if there are fewer), best first; equal scores by path.
+        """The k most similar images (all, if there are fewer), best first; equal scores by path.
 
         Args:
-            query: a sentence in any language the model knows (over-long ones are cut), a picture, or the path of one.
-                A string counts as a path if there is such a picture.
+            query: a sentence in any language the model knows (over-long ones are cut), an image, or the path of one.
+                A string counts as a path if there is such an image.
             paths: False takes every string for a sentence, so that a stranger's cannot reach the files here.
 
         Raises:
-            StmineError: an empty query, a picture that cannot be read, or k < 1; at the first query, the wrong model.
+            StmineError: an empty query, an image that cannot be read, or k < 1; at the first query, the wrong model.
         """
         if k < 1:
-            raise StmineError(f"expected to be asked for at least one picture, found k={k}")
+            raise StmineError(f"expected to be asked for at least one image, found k={k}")
         vector = self._vector_of(query, paths)
         candidates = k
         while True:
@@ -192,27 +192,27 @@ class ImageIndex:
             candidates *= 2
         named = self._paths.take(pa.array(numbers)).to_pylist()
         ranked = sorted(zip(scores.tolist(), named, strict=True), key=lambda found: (-found[0], found[1]))[:k]
-        return [Hit(rank, score, self._pictures / path) for rank, (score, path) in enumerate(ranked, start=1)]
+        return [Hit(rank, score, self._images / path) for rank, (score, path) in enumerate(ranked, start=1)]
 
     def __len__(self) -> int:
         return self._manifest.count
 
     def __repr__(self) -> str:
-        return f"ImageIndex({str(self._folder)!r}, {len(self)} pictures of {str(self._pictures)!r})"
+        return f"ImageIndex({str(self._folder)!r}, {len(self)} images of {str(self._images)!r})"
 
     def _vector_of(self, query: str | Path | Image.Image, paths: bool) -> np.ndarray:
         """(1, D)."""
-        if paths and isinstance(query, str) and _is_picture(query):
+        if paths and isinstance(query, str) and _is_image(query):
             query = Path(query)
         if isinstance(query, str):
             if not any(character.isalnum() for character in query):
                 raise StmineError(
-                    f"nothing to search for in {query[:40]!r}: write at least one word, or name a picture"
+                    f"nothing to search for in {query[:40]!r}: write at least one word, or name an image"
                 )
         elif isinstance(query, Path):
             try:
-                query = open_picture(query, self._embedder.side)
-            except PictureError as error:
+                query = open_image(query, self._embedder.side)
+            except ImageError as error:
                 raise StmineError(f"cannot search by {query}: {error}") from None
         self._embedder.require(self._manifest.model, self._folder)
         return self._embedder.text(query) if isinstance(query, str) else self._embedder.image(query)
@@ -236,17 +236,17 @@ class ImageIndex:
             found = f"{self._vectors.ntotal} vectors and {len(rows)} paths, not {manifest.count}"
             raise StmineError(store.damaged(self._folder, found))
         self._manifest, self._paths = manifest, rows.column("path")
-        self._pictures = Path(self._moved_to or _pictures_folder(manifest, self._folder))
+        self._images = Path(self._moved_to or _images_folder(manifest, self._folder))
 
 
-def _pictures_folder(manifest: Manifest, folder: Path) -> Path:
-    """Where the pictures were, or, if there is nothing, where they are if they have moved together with the index."""
-    absolute, beside = Path(manifest.pictures), Path(os.path.normpath(folder / manifest.pictures_from_index))
+def _images_folder(manifest: Manifest, folder: Path) -> Path:
+    """Where the images were, or, if there is nothing, where they are if they have moved together with the index."""
+    absolute, beside = Path(manifest.images), Path(os.path.normpath(folder / manifest.images_from_index))
     return beside if beside.is_dir() and not absolute.is_dir() else absolute
 
 
-def _require_same_pictures(manifest: Manifest, folder: Path, root: Path) -> None:
-    known = _pictures_folder(manifest, folder)
+def _require_same_images(manifest: Manifest, folder: Path, root: Path) -> None:
+    known = _images_folder(manifest, folder)
     if known.is_dir() and not known.samefile(root):
         raise StmineError(
             f"{folder} indexes {known}, which still exists: choose another --out for {root} (bringing this index "
@@ -256,37 +256,37 @@ def _require_same_pictures(manifest: Manifest, folder: Path, root: Path) -> None
         paths = store.read_rows(folder, manifest.shards).column("path").to_pylist()
         if paths and not any((root / path).exists() for path in paths):
             raise StmineError(
-                f"{folder} indexes {known}, which is gone, and none of its {len(paths)} pictures is in {root}: choose "
+                f"{folder} indexes {known}, which is gone, and none of its {len(paths)} images is in {root}: choose "
                 "another --out (bringing this index up to date with it would drop all it has)"
             )
 
 
-def _all_of(source: str, exclude: Path, on_skip: Callable[[Skip], None]) -> Iterator[PictureFile]:
-    """The picture `source` itself, or the pictures of the folder `source`; absolute paths."""
+def _all_of(source: str, exclude: Path, on_skip: Callable[[Skip], None]) -> Iterator[ImageFile]:
+    """The image `source` itself, or the images of the folder `source`; absolute paths."""
 
     def absolute(skip: Skip) -> None:
         on_skip(skip._replace(path=f"{source}/{skip.path}"))
 
     if os.path.isdir(source):
-        for file in find_pictures(source, on_skip=absolute, exclude=exclude):
+        for file in find_images(source, on_skip=absolute, exclude=exclude):
             yield file._replace(path=os.path.join(source, file.path))
-    elif single := picture_file(source, on_skip):
+    elif single := image_file(source, on_skip):
         yield single
 
 
-def _is_picture(text: str) -> bool:
-    """Whether a query string names a picture. What looks like the path of one but is not there is a user's slip."""
+def _is_image(text: str) -> bool:
+    """Whether a query string names an image. What looks like the path of one but is not there is a user's slip."""
     try:
         if os.path.isfile(text):
-            return looks_like_picture(text)
+            return looks_like_image(text)
     except ValueError:  # a NUL in it
         return False
     if os.path.splitext(text)[1].lower() in SUFFIXES and len(text.split()) == 1:
-        raise StmineError(f"no such picture: {text}")
+        raise StmineError(f"no such image: {text}")
     return False
 
 
 def _no_index(folder: Path) -> str:
     if (folder / store.UNFINISHED).exists() or (folder / LOCK).exists():
         return f"the index {folder} was never finished: run `stmine index` with the same folders again, it goes on"
-    return f"no index in {folder} (no {store.FINISHED}): make one with `stmine index PICTURES --out {folder}`"
+    return f"no index in {folder} (no {store.FINISHED}): make one with `stmine index IMAGES --out {folder}`"

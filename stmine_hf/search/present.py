@@ -15,8 +15,8 @@ from urllib.parse import quote
 from PIL import Image, ImageDraw, ImageOps
 
 from ..fonts import Font, font_for
-from ..pictures import PictureError, open_picture
-from ..streams import read_ahead
+from ..images import ImageError, open_image
+from ..inference.batching import read_ahead
 
 if TYPE_CHECKING:
     from .index import Hit
@@ -31,7 +31,7 @@ _PLACEHOLDER = (226, 229, 234)
 def contact_sheet(hits: Sequence[Hit], out_png: str | Path, *, title: str) -> None:
     """Write the hits as a grid of thumbnails with rank, score and file name below the title (the query).
 
-    A picture that is gone or cannot be read any more gets a grey card with the reason. Above 200 hits the sheet shows
+    An image that is gone or cannot be read any more gets a grey card with the reason. Above 200 hits the sheet shows
     the first 200 and says so.
     """
     shown = hits[:_MOST_ON_SHEET]
@@ -55,9 +55,9 @@ def contact_sheet(hits: Sequence[Hit], out_png: str | Path, *, title: str) -> No
 
 
 def html_page(hits: Sequence[Hit], out_html: str | Path, *, title: str) -> None:
-    """Write the hits as one HTML file with embedded thumbnails, each a link to its picture.
+    """Write the hits as one HTML file with embedded thumbnails, each a link to its image.
 
-    Links are relative for pictures below the page's folder, so that both can move together, else absolute.
+    Links are relative for images below the page's folder, so that both can move together, else absolute.
     """
     folder = os.path.abspath(Path(out_html).parent)
     cards = "\n".join(_card(hit, thumbnail, folder) for hit, thumbnail in _thumbnails(hits, 320))
@@ -98,7 +98,7 @@ main { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(13rem,
 a { display: block; overflow: hidden; border: 1px solid var(--line); border-radius: .6rem; background: var(--card);
   color: inherit; text-decoration: none; }
 a:hover, a:focus-visible { border-color: var(--accent); }
-.picture { display: grid; place-items: center; aspect-ratio: 1; background: var(--line); color: var(--faint);
+.image { display: grid; place-items: center; aspect-ratio: 1; background: var(--line); color: var(--faint);
   text-align: center; }
 img { width: 100%; height: 100%; object-fit: contain; }
 .row { display: flex; justify-content: space-between; padding: .5rem .75rem 0; font-variant-numeric: tabular-nums; }
@@ -113,13 +113,13 @@ def _card(hit: Hit, thumbnail: Image.Image | str, folder: str) -> str:
     link = quote(Path(os.path.relpath(path, folder)).as_posix()) if below else Path(path).as_uri()
     name = escape(hit.path.name)
     if isinstance(thumbnail, str):
-        picture = f"<span>{escape(thumbnail)}</span>"
+        image = f"<span>{escape(thumbnail)}</span>"
     else:
         jpeg = io.BytesIO()
         thumbnail.save(jpeg, format="JPEG", quality=85)
-        picture = f'<img alt="{name}" src="data:image/jpeg;base64,{base64.b64encode(jpeg.getvalue()).decode()}">'
+        image = f'<img alt="{name}" src="data:image/jpeg;base64,{base64.b64encode(jpeg.getvalue()).decode()}">'
     return (
-        f'<a href="{escape(link)}" title="{escape(path)}"><div class="picture">{picture}</div>'
+        f'<a href="{escape(link)}" title="{escape(path)}"><div class="image">{image}</div>'
         f'<div class="row"><span class="rank">{hit.rank}</span><span>{hit.score:.3f}</span></div>'
         f'<div class="name">{name}</div></a>'
     )
@@ -145,20 +145,20 @@ def _draw_card(
 
 
 def _thumbnails(hits: Sequence[Hit], side: int) -> Iterator[tuple[Hit, Image.Image | str]]:
-    """Each hit with its picture, as large as fits `side` x `side`, or with the reason why there is none."""
+    """Each hit with its image, as large as fits `side` x `side`, or with the reason why there is none."""
 
     def load(hit: Hit) -> tuple[Hit, Image.Image | str]:
         try:
-            picture = open_picture(hit.path, side)
-        except PictureError as error:
+            image = open_image(hit.path, side)
+        except ImageError as error:
             return hit, str(error)
-        return hit, ImageOps.contain(picture, (side, side), Image.Resampling.LANCZOS)
+        return hit, ImageOps.contain(image, (side, side), Image.Resampling.LANCZOS)
 
     return read_ahead(load, hits, workers=4, ahead=16)
 
 
 def _summary(found: int, shown: int) -> str:
-    number = {0: "No picture", 1: "1 picture"}.get(found, f"{found} pictures")
+    number = {0: "No image", 1: "1 image"}.get(found, f"{found} images")
     first = f", the first {shown} are shown" if shown < found else ""
     return f"{number}, best first{first}. Scores are cosine similarities." if found else f"{number} found."
 

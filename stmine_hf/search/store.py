@@ -1,17 +1,17 @@
 """An index on disk: which files there are, and how they stay whole when a run is killed or two runs meet.
 
     INDEX/
-      index.json                  the finished index: model, pictures' folder, its shards and its FAISS file
+      index.json                  the finished index: model, images' folder, its shards and its FAISS file
       unfinished.json             the same for a build under way or broken off; the next run goes on from it
       shards/000000.safetensors   "embeddings": (n, D) float32, unit rows
-      shards/000000.parquet       path, size, mtime_ns, digest of the same n pictures
+      shards/000000.parquet       path, size, mtime_ns, digest of the same n images
       vectors-000000.faiss        IndexFlatIP over all shards in their order
-      skipped.json                [path, reason] of the pictures the last run left out
+      skipped.json                [path, reason] of the images the last run left out
       .lock                       held by the run that writes
 
 No file is ever changed in place. A build writes new files under new names, then makes them count by replacing one of
 the two manifests, and deletes what no manifest names only after that. So a reader always finds a whole index,
-and a kill costs at most the pictures since the last shard.
+and a kill costs at most the images since the last shard.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from ..errors import StmineError
-from ..writing import write_atomically, write_json
+from ..files import write_atomically, write_json
 
 FORMAT_VERSION = 1
 FINISHED, UNFINISHED, SKIPPED = "index.json", "unfinished.json", "skipped.json"
@@ -39,7 +39,7 @@ _ROWS = pa.schema([("path", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.
 
 
 class Row(NamedTuple):
-    """One indexed picture. `path` is relative to the pictures' folder ("/" between parts), absolute outside of it."""
+    """One indexed image. `path` is relative to the images' folder ("/" between parts), absolute outside of it."""
 
     path: str
     size: int
@@ -51,8 +51,8 @@ class Row(NamedTuple):
 class Manifest:
     """The content of index.json and unfinished.json."""
 
-    pictures: str  # absolute path of the pictures' folder
-    pictures_from_index: str  # the same, seen from the index: finds them after both have moved together
+    images: str  # absolute path of the images' folder
+    images_from_index: str  # the same, seen from the index: finds them after both have moved together
     model: dict[str, Any]  # see Embedder.identity; its `dimension` is that of the embeddings
     shards: list[str] = field(default_factory=list)
     count: int = 0
@@ -61,6 +61,10 @@ class Manifest:
     updated: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
+
+
+# Names of fields in format 1, which every index has.
+_ON_DISK = {"images": "pictures", "images_from_index": "pictures_from_index"}
 
 
 def read_manifest(path: Path) -> Manifest | None:
@@ -81,18 +85,18 @@ def read_manifest(path: Path) -> Manifest | None:
     if version != FORMAT_VERSION:
         raise StmineError(
             f"{path.parent} has index format {version}, this stmine-hf reads format {FORMAT_VERSION}: index the "
-            "pictures again with --out to a new folder, or use the stmine-hf version that made it "
+            "images again with --out to a new folder, or use the stmine-hf version that made it "
             f"({content.get('versions', {}).get('stmine-hf', 'unknown')})"
         )
-    known = {f.name for f in fields(Manifest)}
+    names = {_ON_DISK.get(field.name, field.name): field.name for field in fields(Manifest)}
     try:
-        return Manifest(**{key: value for key, value in content.items() if key in known})
+        return Manifest(**{names[key]: value for key, value in content.items() if key in names})
     except TypeError as error:
         raise StmineError(damaged(path.parent, error)) from None
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
-    write_json(path, asdict(manifest))
+    write_json(path, {_ON_DISK.get(key, key): value for key, value in asdict(manifest).items()})
 
 
 def write_shard(folder: Path, name: str, rows: list[Row] | pa.Table, embeddings: np.ndarray) -> None:
@@ -133,7 +137,7 @@ def delete_unnamed(folder: Path, manifest: Manifest) -> None:
 
 
 def damaged(folder: Path, found: object) -> str:
-    return f"the index {folder} is damaged ({found}): delete it and index the pictures again"
+    return f"the index {folder} is damaged ({found}): delete it and index the images again"
 
 
 def _shard(folder: Path, name: str, suffix: str) -> Path:

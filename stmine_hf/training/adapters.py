@@ -406,13 +406,13 @@ stmine merge ADAPTER --out MERGED
 
 
 _DOORS = {
-    "fisvl": ("AutoModel", "zero-shot-image-classification", "stmine index PICTURES --model ADAPTER --out my.index"),
+    "fisvl": ("AutoModel", "zero-shot-image-classification", "stmine index IMAGES --model ADAPTER --out my.index"),
     "mttv": (
         "AutoModelForSequenceClassification",
         "text-classification",
         'stmine classify --text "..." --image photo.jpg --model ADAPTER',
     ),
-    "sat": ("AutoModelForObjectDetection", "object-detection", "stmine detect PICTURES --model ADAPTER --out found"),
+    "sat": ("AutoModelForObjectDetection", "object-detection", "stmine detect IMAGES --model ADAPTER --out found"),
 }
 
 

@@ -32,7 +32,7 @@ class ZooTrainingArguments(TrainingArguments):
     """`transformers.TrainingArguments` with the defaults and the further fields that all methods share."""
 
     # Defaults that differ from transformers'.
-    remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay false: rows carry pictures."})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay false: rows carry images."})
     dataloader_drop_last: bool = field(default=True, metadata={"help": "Drop the last, smaller training batch."})
     greater_is_better: bool = field(default=True, metadata={"help": "Whether a larger metric is better."})
     eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate: no, steps or epoch."})

@@ -8,14 +8,14 @@ from tempfile import TemporaryDirectory
 
 from .arguments import ZooTrainingArguments
 
-_SHOWS_DATA = ("worst_misses.png",)  # validation pictures: whether they may be shown to all is not ours to say
+_SHOWS_DATA = ("worst_misses.png",)  # validation images: whether they may be shown to all is not ours to say
 
 
 def publish_best(folder: str | Path, args: ZooTrainingArguments) -> None:
     """Push a folder of weights, code, processor, scores and card as `args` say, or list its files.
 
     Args:
-        folder: complete, as a trainer leaves `best/`; pictures of the validation set stay here.
+        folder: complete, as a trainer leaves `best/`; images of the validation set stay here.
         args: with `push_to_hub` or `push_dry_run`; without either nothing happens.
 
     Raises:

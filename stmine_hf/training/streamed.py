@@ -13,9 +13,9 @@ from datasets.distributed import split_dataset_by_node
 from PIL import Image
 
 from ..errors import StmineError
-from ..pictures import PictureError, picture_errors
+from ..evaluation.reports import decode_image, row_name, undecoded
+from ..images import ImageError, image_errors
 from .arguments import ZooTrainingArguments
-from .reports import decode_image, row_name, undecoded
 
 logger = logging.getLogger(__name__)
 
@@ -92,13 +92,13 @@ class Streamed(torch.utils.data.IterableDataset):
             if not found:
                 raise StmineError(f"None of the rows of the stream can be used ({self.unreadable} left out).")
 
-    def picture(self, row: Mapping[str, Any], to_rgb: Callable[[Image.Image], Image.Image]) -> Image.Image | None:
-        """The picture of a row as RGB, or None (and a line in the log) when it cannot be read."""
+    def image(self, row: Mapping[str, Any], to_rgb: Callable[[Image.Image], Image.Image]) -> Image.Image | None:
+        """The image of a row as RGB, or None (and a line in the log) when it cannot be read."""
         try:
-            with picture_errors():
+            with image_errors():
                 return to_rgb(decode_image(row["image"]))
-        except PictureError as error:
-            logger.warning("Skipped the picture of %s: %s", row_name(row, 0), error)
+        except ImageError as error:
+            logger.warning("Skipped the image of %s: %s", row_name(row, 0), error)
             return None
 
 

@@ -23,16 +23,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer, TrainerCallback
 
+from ..cards.run import RunCard
 from ..errors import StmineError
 from .adapters import has_adapter, held_norms, load_adapter_weights, save_adapter
 from .arguments import ZooTrainingArguments
 from .batch_rows import ROWS, WithRows, is_broken, report_batch
-from .card import RunCard
 from .checkpoints import UNFINISHED, free_space, is_write_failure, last_checkpoint, mend, put_in_place, remove_oldest
 from .ema import WeightEma
+from .gradient_checkpointing import prepare_recomputing
 from .interruption import Interrupted, StopSignals, leaving_signals_to_parent
 from .parameters import freeze_batchnorm, freeze_by_name, parameter_groups, train_only
-from .recomputing import prepare_recomputing
 from .streamed import Streamed
 
 logger = logging.getLogger(__name__)

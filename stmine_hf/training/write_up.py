@@ -1,4 +1,4 @@
-"""What a training run leaves to read: its best scores as JSON, its curves as a picture."""
+"""What a training run leaves to read: its best scores as JSON, its curves as an image."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def plot_curves(path: str | Path, history: list[dict[str, Any]], metrics: Sequen
     """Draw the loss and its terms, and below them the validation scores, over the training steps.
 
     Args:
-        path: The picture to write (PNG, SVG or PDF by its suffix).
+        path: The image to write (PNG, SVG or PDF by its suffix).
         history: `trainer.state.log_history`.
         metrics: Scores to draw, without the prefix `eval_`; the first is the one that picks the best model.
         label: Of the axis of the scores, with their unit.

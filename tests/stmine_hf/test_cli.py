@@ -79,9 +79,9 @@ def test_toy_writes_the_same_captioned_scenes_for_a_seed(capsys, tmp_path, scene
     assert document(capsys)["count"] == 12
     rows = json.loads((scenes / "dataset.json").read_text(encoding="utf-8"))["images"]
     assert len(rows) == 12 and all(row["sentences"][0]["raw"] for row in rows)
-    pictures = sorted(path.relative_to(scenes) for path in scenes.rglob("*") if path.is_file())
-    assert len(pictures) == 13
-    assert all((scenes / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in pictures)
+    images = sorted(path.relative_to(scenes) for path in scenes.rglob("*") if path.is_file())
+    assert len(images) == 13
+    assert all((scenes / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in images)
 
 
 @pytest.mark.parametrize(("kind", "dataset"), [("posts", "posts"), ("camouflage", "coco_json")])
@@ -104,12 +104,12 @@ def test_index_reports_what_it_did_and_lists_bad_files(capsys, tmp_path, model, 
     folder.mkdir()
     for source in sorted(scenes.rglob("*"))[-3:]:
         (folder / source.name).write_bytes(source.read_bytes())
-    (folder / "broken.jpg").write_bytes(b"no picture")
+    (folder / "broken.jpg").write_bytes(b"no image")
     words = ["index", folder, "--model", model, "--out", tmp_path / "index"]
 
     assert run(*words, "--json") == 0
     first = document(capsys)
-    assert first["added"] == first["pictures"] == len(list(folder.iterdir())) - 1
+    assert first["added"] == first["images"] == len(list(folder.iterdir())) - 1
     assert [Path(row["path"]).name for row in first["skipped"]] == ["broken.jpg"] and first["skipped"][0]["reason"]
 
     assert run(*words) == 0
@@ -126,24 +126,24 @@ def test_search_by_sentence_writes_sheet_and_page(capsys, tmp_path, index):
     assert "many planes [near] a terminal" in (tmp_path / "hits" / "hits.html").read_text(encoding="utf-8")
 
 
-def test_search_says_that_pictures_are_gone(capsys, tmp_path, index, scenes):
+def test_search_says_that_images_are_gone(capsys, tmp_path, index, scenes):
     moved = scenes.rename(scenes.with_name("moved"))
     try:
         assert run("search", index, "many planes", "--k", 5, "--out", tmp_path / "hits") == 0
     finally:
         moved.rename(scenes)
-    assert "5 of these pictures are gone. Bring the index up to date: " in capsys.readouterr().out
+    assert "5 of these images are gone. Bring the index up to date: " in capsys.readouterr().out
     assert run("search", index, "many planes", "--k", 5, "--out", tmp_path / "hits") == 0
     assert "gone" not in capsys.readouterr().out
 
 
-def test_search_by_picture_finds_the_picture_itself(capsys, index, scenes, tmp_path, monkeypatch):
+def test_search_by_image_finds_the_image_itself(capsys, index, scenes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    picture = sorted(path for path in scenes.rglob("*") if path.suffix in {".png", ".jpg"})[0]
-    assert run("search", index, picture, "--k", 3, "--json") == 0
+    image = sorted(path for path in scenes.rglob("*") if path.suffix in {".png", ".jpg"})[0]
+    assert run("search", index, image, "--k", 3, "--json") == 0
     found = document(capsys)
     assert [hit["rank"] for hit in found["hits"]] == [1, 2, 3]
-    assert Path(found["hits"][0]["path"]).name == picture.name and found["hits"][0]["score"] > 0.999
+    assert Path(found["hits"][0]["path"]).name == image.name and found["hits"][0]["score"] > 0.999
     assert list(tmp_path.iterdir()) == []  # --json without --out writes nothing
 
 

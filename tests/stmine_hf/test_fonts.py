@@ -36,9 +36,9 @@ def chinese_font() -> str:
 
 
 def drawn(text: str) -> bytes:
-    picture = Image.new("L", (60, 60))
-    ImageDraw.Draw(picture).text((5, 5), text, fill=255, font=font_for(40, text))
-    return picture.tobytes()
+    image = Image.new("L", (60, 60))
+    ImageDraw.Draw(image).text((5, 5), text, fill=255, font=font_for(40, text))
+    return image.tobytes()
 
 
 def test_latin_needs_no_font_of_the_system(monkeypatch, fresh):

@@ -13,8 +13,8 @@ _DESCRIPTION = """AP as COCO measures it, in all its parts, from boxes as x, y, 
 
 _KWARGS_DESCRIPTION = """
 Args:
-    predictions: for each picture {"bbox": boxes, "category": their classes from 0, "score": their scores}.
-    references: for each picture {"bbox": boxes, "category": their classes, "area": in pixels, "iscrowd": true or false}.
+    predictions: for each image {"bbox": boxes, "category": their classes from 0, "score": their scores}.
+    references: for each image {"bbox": boxes, "category": their classes, "area": in pixels, "iscrowd": true or false}.
     labels: names of the classes; "0", "1", ... unless told.
 Returns:
     ap, ap50, ap75, ap_small, ap_medium, ap_large, ar1, ar10, ar100, ar_small, ar_medium, ar_large, from 0 to 1; what
@@ -57,19 +57,19 @@ class DetectionAp(evaluate.Metric):
         highest = max((c for row in [*references, *predictions] for c in row["category"]), default=-1)
         names = labels or [str(number) for number in range(highest + 1)]
         truth = {
-            "images": [{"id": picture} for picture in range(len(references))],
+            "images": [{"id": image} for image in range(len(references))],
             "categories": [{"id": number, "name": name} for number, name in enumerate(names)],
-            "annotations": [box for picture, row in enumerate(references) for box in _boxes(picture, row)],
+            "annotations": [box for image, row in enumerate(references) for box in _boxes(image, row)],
         }
-        found = [box for picture, row in enumerate(predictions) for box in _boxes(picture, row)]
+        found = [box for image, row in enumerate(predictions) for box in _boxes(image, row)]
         return detection_scores(truth, found).metrics
 
 
-def _boxes(picture, row):
-    """The boxes of a picture as COCO lists them."""
+def _boxes(image, row):
+    """The boxes of an image as COCO lists them."""
     for name, values in row.items():
         if len(values) != len(row["bbox"]):
-            raise ValueError(f"picture {picture}: {len(row['bbox'])} boxes, but {len(values)} of {name}")
+            raise ValueError(f"image {image}: {len(row['bbox'])} boxes, but {len(values)} of {name}")
     for values in zip(*row.values()):
         box = dict(zip(row, values))
-        yield {"image_id": picture, "category_id": box.pop("category"), **box}
+        yield {"image_id": image, "category_id": box.pop("category"), **box}

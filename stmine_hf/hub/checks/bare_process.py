@@ -50,15 +50,15 @@ class Watch:
             self.seen.add(f"writing {given[0]}")
 
 
-def inputs_of(processor: Any, reads_pictures: bool) -> dict[str, Any]:
-    """What the processor makes of a drawn picture, and of two sentences if it has a tokenizer."""
+def inputs_of(processor: Any, reads_images: bool) -> dict[str, Any]:
+    """What the processor makes of a drawn image, and of two sentences if it has a tokenizer."""
     from PIL import Image
 
-    picture = Image.linear_gradient("L").resize((60, 40)).convert("RGB")
+    image = Image.linear_gradient("L").resize((60, 40)).convert("RGB")
     if getattr(processor, "tokenizer", None) is None:
-        return dict(processor(picture, return_tensors="pt"))
-    pictures = {"images": [picture, picture.rotate(90)]} if reads_pictures else {}
-    return dict(processor(text=SENTENCES, **pictures, return_tensors="pt"))
+        return dict(processor(image, return_tensors="pt"))
+    images = {"images": [image, image.rotate(90)]} if reads_images else {}
+    return dict(processor(text=SENTENCES, **images, return_tensors="pt"))
 
 
 def answers(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -70,8 +70,8 @@ def answers(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
     return {name: value.contiguous().clone() for name, value in outputs.items() if isinstance(value, torch.Tensor)}
 
 
-def reads_pictures(config: Any) -> bool:
-    """False of the models that take features of pictures instead."""
+def reads_images(config: Any) -> bool:
+    """False of the models that take features of images instead."""
     return getattr(config, "vision_config", True) is not None
 
 
@@ -95,16 +95,16 @@ def meta_faults(loaded: Any, inputs: dict[str, Any]) -> list[str]:
     return faults
 
 
-def pipelines_of(folder: Path, config: dict[str, Any], pictures: bool) -> dict[str, Any]:
-    """What the pipelines say that the config promises, for a drawn picture; None where we have no question."""
+def pipelines_of(folder: Path, config: dict[str, Any], images: bool) -> dict[str, Any]:
+    """What the pipelines say that the config promises, for a drawn image; None where we have no question."""
     from PIL import Image
     from transformers import pipeline
 
-    picture = Image.linear_gradient("L").resize((60, 40)).convert("RGB")
+    image = Image.linear_gradient("L").resize((60, 40)).convert("RGB")
     questions: dict[str, Any] = {
-        "object-detection": lambda pipe: pipe(picture, threshold=0.0)[:1],
-        "zero-shot-image-classification": lambda pipe: pipe(picture, candidate_labels=["planes", "trees"]),
-        "fake-news-detection": lambda pipe: pipe({"text": SENTENCES[1], **({"image": picture} if pictures else {})}),
+        "object-detection": lambda pipe: pipe(image, threshold=0.0)[:1],
+        "zero-shot-image-classification": lambda pipe: pipe(image, candidate_labels=["planes", "trees"]),
+        "fake-news-detection": lambda pipe: pipe({"text": SENTENCES[1], **({"image": image} if images else {})}),
     }
     tasks = list(config.get("custom_pipelines", {}))
     tasks += [
@@ -147,8 +147,8 @@ def main(name: str, answers_file: str) -> None:
         loaded = loaded or time.perf_counter() - start
         loaded_cpu = loaded_cpu or time.process_time() - start_cpu
 
-    pictures = reads_pictures(models[entries[0]].config)
-    inputs = inputs_of(processor, pictures)
+    images = reads_images(models[entries[0]].config)
+    inputs = inputs_of(processor, images)
     tensors = {f"processor/{key}": value for key, value in inputs.items()}
     for entry, model in models.items():
         tensors |= {f"{entry}/{key}": value for key, value in answers(model, inputs).items()}
@@ -164,7 +164,7 @@ def main(name: str, answers_file: str) -> None:
         "missing": missing,
         "unused": sorted(set.intersection(*unused.values())),  # a body alone has no use for the head's tensors
         "meta": {entry: meta_faults(model, inputs) for entry, model in models.items()},
-        "pipelines": pipelines_of(folder, config, pictures),
+        "pipelines": pipelines_of(folder, config, images),
         "reached": sorted(watch.seen),
         "own modules": sorted(module for module in sys.modules if module.partition(".")[0] == "stmine_hf"),
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},

@@ -19,8 +19,8 @@ REQUIRED: dict[Kind, tuple[str, ...]] = {
     "dataset": ("license", "pretty_name", "task_categories", "tags"),
     "space": ("title", "sdk", "license"),
 }
-# The Hub's ids, without those of single models' licences. "other" needs license_name and license_link.
-LICENCES = {
+# The Hub's ids, without those of single models' licenses. "other" needs license_name and license_link.
+LICENSES = {
     "afl-3.0", "agpl-3.0", "apache-2.0", "artistic-2.0", "bigscience-openrail-m", "bsd", "bsd-2-clause",
     "bsd-3-clause", "bsd-3-clause-clear", "bsl-1.0", "c-uda", "cc", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0",
     "cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0", "cc-by-nc-sa-2.0",
@@ -61,7 +61,7 @@ def check_header(folder: Path, kind: Kind, code: bool) -> list[Finding]:
     """
     header = header_of(folder)
     faults = [f"no {key}" for key in REQUIRED[kind] if not header.get(key)]
-    faults += _licence_faults(header)
+    faults += _license_faults(header)
     tags, tasks = _list(header, "tags"), _list(header, "pipeline_tag" if kind == "model" else "task_categories")
     faults += [f"{task!r} is no task of the Hub" for task in tasks if task not in TASKS]
     languages = map(str, _list(header, "language"))
@@ -75,10 +75,10 @@ def check_header(folder: Path, kind: Kind, code: bool) -> list[Finding]:
     else:
         faults += _dataset_faults(folder, header)
     found = ", ".join(map(str, tasks or tags))
-    findings = [judged("card's header", faults, f"{kind}; licence {header.get('license')}; {found}")]
+    findings = [judged("card's header", faults, f"{kind}; license {header.get('license')}; {found}")]
     if header.get("license") == "unknown":
-        warning = "the licence is unknown: people who need to be sure stay away. `stmine publish build --licence ID`"
-        findings.append(Finding("licence", "warning", warning))
+        warning = "the license is unknown: people who need to be sure stay away. `stmine publish build --license ID`"
+        findings.append(Finding("license", "warning", warning))
     return findings
 
 
@@ -108,13 +108,13 @@ def check_eval_results(folder: Path) -> Finding | None:
     return judged("evaluation results", faults, f"{entries} in .eval_results/")
 
 
-def _licence_faults(header: dict[str, Any]) -> list[str]:
+def _license_faults(header: dict[str, Any]) -> list[str]:
     faults = []
-    for licence in _list(header, "license"):
-        if licence not in LICENCES:
-            faults.append(f"{licence!r} is no licence id of the Hub; take `other` with license_name and license_link")
+    for license in _list(header, "license"):
+        if license not in LICENSES:
+            faults.append(f"{license!r} is no license id of the Hub; take `other` with license_name and license_link")
     if header.get("license") == "other" and not {"license_name", "license_link"} <= header.keys():
-        faults.append("licence `other` needs license_name and license_link")
+        faults.append("license `other` needs license_name and license_link")
     return faults
 
 

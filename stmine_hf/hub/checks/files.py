@@ -78,9 +78,9 @@ def check_paths(folder: Path) -> Finding:
     return judged("no paths of a machine", faults, "none")
 
 
-def check_licence(folder: Path) -> Finding:
+def check_license(folder: Path) -> Finding:
     there = (folder / "LICENSE").is_file()
-    return judged("licence file", [] if there else ["no LICENSE: the terms of the code"], "LICENSE")
+    return judged("license file", [] if there else ["no LICENSE: the terms of the code"], "LICENSE")
 
 
 def _text(file: Path) -> str | None:

@@ -86,7 +86,7 @@ def _compare(folder: Path, document: dict[str, Any], answers: Path) -> tuple[Fin
     processor = getattr(stmine_hf, processor_class).from_pretrained(folder)
     for entry, cls in document["classes"].items():
         model = getattr(stmine_hf, cls).from_pretrained(folder)
-        inputs = bare_process.inputs_of(processor, bare_process.reads_pictures(model.config))
+        inputs = bare_process.inputs_of(processor, bare_process.reads_images(model.config))
         own |= {f"processor/{key}": value for key, value in inputs.items()}
         own |= {f"{entry}/{key}": value for key, value in bare_process.answers(model, inputs).items()}
     faults = [f"{name} is only in one" for name in sorted(own.keys() ^ strangers.keys())]
@@ -97,7 +97,7 @@ def _compare(folder: Path, document: dict[str, Any], answers: Path) -> tuple[Fin
             faults.append(f"{name} differs")
         elif theirs.numel():
             difference = max(difference, (theirs.float() - ours.float()).abs().max().item())
-    fine = f"{len(own)} tensors for a drawn picture, greatest difference {difference:.1e}"
+    fine = f"{len(own)} tensors for a drawn image, greatest difference {difference:.1e}"
     return judged("same as the library", faults, fine), difference
 
 

@@ -19,8 +19,8 @@ from bare_process import draw, leave_own_package, own_modules, photograph, refus
 def inputs_of(processor: Any) -> Any:
     from PIL import Image
 
-    picture = Image.linear_gradient("L").resize((40, 30))
-    return processor(images=picture, text=["Many planes.", "a harbour"], return_tensors="pt")
+    image = Image.linear_gradient("L").resize((40, 30))
+    return processor(images=image, text=["Many planes.", "a harbour"], return_tensors="pt")
 
 
 def opened(name: str) -> dict[str, Any]:
@@ -60,38 +60,38 @@ def refusal(name: str) -> str:
 
 
 def classified(name: str) -> dict[str, Any]:
-    """The stock pipeline: answers to one picture, to several alone and in batches, to photographs, to bad input."""
+    """The stock pipeline: answers to one image, to several alone and in batches, to photographs, to bad input."""
     from PIL import Image
     from transformers import pipeline
 
     classify = pipeline("zero-shot-image-classification", model=name, trust_remote_code=True)
     labels = ["planes", "a harbour", "trees"]
 
-    def answers(pictures: Any, **options: Any) -> Any:
-        return classify(pictures, candidate_labels=labels, **options)
+    def answers(images: Any, **options: Any) -> Any:
+        return classify(images, candidate_labels=labels, **options)
 
-    pictures = [draw(60, 40), draw(33, 90).convert("L"), draw(8, 8).convert("CMYK"), Image.new("P", (9, 9))]
+    images = [draw(60, 40), draw(33, 90).convert("L"), draw(8, 8).convert("CMYK"), Image.new("P", (9, 9))]
     return {
-        "one": answers(pictures[0]),
-        "alone": [answers(picture) for picture in pictures],
-        "together": answers(pictures, batch_size=3),
+        "one": answers(images[0]),
+        "alone": [answers(image) for image in images],
+        "together": answers(images, batch_size=3),
         "photograph": [answers(path) for path in photograph(".")],
         "refusals": refusals(answers, ["nowhere.jpg", 3, __file__]),
     }
 
 
 def embedded(name: str) -> dict[str, Any]:
-    """The vectors of two pictures by the stock pipeline, and by the model itself."""
+    """The vectors of two images by the stock pipeline, and by the model itself."""
     import torch
     from transformers import AutoModel, AutoProcessor, pipeline
 
-    pictures = [draw(60, 40), draw(33, 90)]
+    images = [draw(60, 40), draw(33, 90)]
     embed = pipeline("image-feature-extraction", model=name, trust_remote_code=True)
     processor = AutoProcessor.from_pretrained(name, trust_remote_code=True)
     with torch.no_grad():
         model = AutoModel.from_pretrained(name, trust_remote_code=True).eval()
-        own = model.get_image_features(processor(images=pictures)["pixel_values"]).pooler_output
-    return {"pipeline": embed(pictures, batch_size=2), "own": own.tolist()}
+        own = model.get_image_features(processor(images=images)["pixel_values"]).pooler_output
+    return {"pipeline": embed(images, batch_size=2), "own": own.tolist()}
 
 
 def main(report: str, stage: str, *names: str) -> None:

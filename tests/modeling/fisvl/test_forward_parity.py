@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from deterministic import named_picture, named_weights
+from deterministic import named_image, named_weights
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -41,8 +41,8 @@ def model() -> FisvlModel:
 
 @pytest.fixture(scope="module")
 def pixel_values() -> torch.Tensor:
-    pictures = [Image.fromarray(named_picture(*FACTS["image_size"], seed)) for seed in FACTS["image_seeds"]]
-    return FisvlImageProcessor()(pictures, return_tensors="pt")["pixel_values"]
+    images = [Image.fromarray(named_image(*FACTS["image_size"], seed)) for seed in FACTS["image_seeds"]]
+    return FisvlImageProcessor()(images, return_tensors="pt")["pixel_values"]
 
 
 def padded(captions: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -63,10 +63,10 @@ def test_size_parity(model):
 
 def test_preprocessing_parity(parity, expected, pixel_values):
     stride = FACTS["input_probe_stride"]
-    parity("pictures to tensors", difference(pixel_values[:, :, ::stride, ::stride], expected["input_probe"]), 1e-6)
+    parity("images to tensors", difference(pixel_values[:, :, ::stride, ::stride], expected["input_probe"]), 1e-6)
     probe = FACTS["resize_probe"]
-    picture = Image.fromarray(named_picture(probe["height"], probe["width"], probe["seed"]))
-    resized = FisvlImageProcessor()(picture, return_tensors="pt")["pixel_values"][0]
+    image = Image.fromarray(named_image(probe["height"], probe["width"], probe["seed"]))
+    resized = FisvlImageProcessor()(image, return_tensors="pt")["pixel_values"][0]
     stride = probe["stride"]
     theirs = expected["resize_probe"].reshape(3, -1)
     parity("bicubic resize", difference(resized[:, ::stride, ::stride].reshape(3, -1), theirs), 1e-6)

@@ -248,7 +248,7 @@ def loop_triplet(image, text, margin, hardest) -> float:
 
 @pytest.fixture(params=range(4))
 def batch(request):
-    """Nine random pairs in float64 with repeated pictures and scenes, as tensors."""
+    """Nine random pairs in float64 with repeated images and scenes, as tensors."""
     torch.manual_seed(request.param)
     image = torch.randn(9, 5, dtype=torch.float64)
     text = image + torch.randn(9, 5, dtype=torch.float64)
@@ -344,7 +344,7 @@ CALLS = {
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("temperature", [1e-4, 0.07, 1e4])
-@pytest.mark.parametrize("case", ["one pair", "one scene", "one picture", "mixed"])
+@pytest.mark.parametrize("case", ["one pair", "one scene", "one image", "mixed"])
 @pytest.mark.parametrize("name", CALLS)
 def test_edge_cases_give_finite_numbers(name, case, temperature, dtype):
     torch.manual_seed(0)
@@ -352,7 +352,7 @@ def test_edge_cases_give_finite_numbers(name, case, temperature, dtype):
     image = F.normalize(torch.randn(n, 8), dim=1).to(dtype).requires_grad_()
     text = F.normalize(torch.randn(n, 8), dim=1).to(dtype).requires_grad_()
     temp = torch.tensor(temperature, requires_grad=True)
-    ids = torch.zeros(n, dtype=torch.int64) if case == "one picture" else torch.arange(n)
+    ids = torch.zeros(n, dtype=torch.int64) if case == "one image" else torch.arange(n)
     scenes = torch.arange(n) // 2 if case == "mixed" else torch.zeros(n, dtype=torch.int64)
     loss = CALLS[name](image, text, temp, ids, scenes)
     loss.backward()

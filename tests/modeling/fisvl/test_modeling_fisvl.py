@@ -16,7 +16,7 @@ from transformers import BertModel, ConvNextConfig, ResNetConfig, ResNetModel, S
 
 from stmine_hf import FisvlModel
 
-PICTURES, WORDS = 8, 6
+IMAGES, WORDS = 8, 6
 VIT = ViTConfig(
     hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, image_size=32, patch_size=8
 )
@@ -42,11 +42,11 @@ VARIANTS = {
         "sensing_heads": 3,
     },
 }
-PATCHES = {"ViT": 16, "ResNet as token encoder": 16, "one ResNet for both": 16}  # of a 32-px picture; the others: 16
+PATCHES = {"ViT": 16, "ResNet as token encoder": 16, "one ResNet for both": 16}  # of a 32-px image; the others: 16
 
 
-def make_batch(rows: int = PICTURES, seed: int = 0) -> dict[str, Tensor]:
-    """As many pictures as sentences, the sentences of 3 to 6 tokens; two captions of picture 0, scenes of two."""
+def make_batch(rows: int = IMAGES, seed: int = 0) -> dict[str, Tensor]:
+    """As many images as sentences, the sentences of 3 to 6 tokens; two captions of image 0, scenes of two."""
     draw = torch.Generator().manual_seed(seed)
     lengths = torch.arange(rows) % (WORDS - 2) + 3
     attention_mask = (torch.arange(WORDS) < lengths[:, None]).long()
@@ -82,9 +82,9 @@ def test_shapes(variant):
     width = model.config.projection_dim
     outputs = model(**make_batch())
     for embeds in (outputs.image_embeds, outputs.text_embeds):
-        assert embeds.shape == (PICTURES, width)
-        torch.testing.assert_close(embeds.norm(dim=1), torch.ones(PICTURES))
-    assert outputs.logits_per_image.shape == outputs.logits_per_text.shape == (PICTURES, PICTURES)
+        assert embeds.shape == (IMAGES, width)
+        torch.testing.assert_close(embeds.norm(dim=1), torch.ones(IMAGES))
+    assert outputs.logits_per_image.shape == outputs.logits_per_text.shape == (IMAGES, IMAGES)
     torch.testing.assert_close(
         outputs.logits_per_image, outputs.image_embeds @ outputs.text_embeds.T / model.config.temperature_init
     )
@@ -92,8 +92,8 @@ def test_shapes(variant):
     assert outputs.loss.shape == () and set(outputs.loss_dict) == {"contrastive", "affiliation", "scene"}
     images = model.get_image_features(make_batch()["pixel_values"])
     assert torch.equal(images.pooler_output, outputs.image_embeds)
-    assert images.last_hidden_state.shape[::2] == (PICTURES, width)
-    assert model.get_text_features(make_batch()["input_ids"]).last_hidden_state.shape == (PICTURES, WORDS, width)
+    assert images.last_hidden_state.shape[::2] == (IMAGES, width)
+    assert model.get_text_features(make_batch()["input_ids"]).last_hidden_state.shape == (IMAGES, WORDS, width)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -116,11 +116,11 @@ def test_rows_do_not_depend_on_their_batch(variant):
 def test_one_side_only_and_different_numbers():
     model, _ = tiny_fisvl()
     batch = make_batch()
-    pictures = model(pixel_values=batch["pixel_values"])
-    assert set(pictures) == {"image_embeds"} and set(model(input_ids=batch["input_ids"])) == {"text_embeds"}
+    images = model(pixel_values=batch["pixel_values"])
+    assert set(images) == {"image_embeds"} and set(model(input_ids=batch["input_ids"])) == {"text_embeds"}
     outputs = model(pixel_values=batch["pixel_values"][:1], input_ids=batch["input_ids"])
-    assert outputs.logits_per_image.shape == (1, PICTURES) and outputs.loss is None
-    assert torch.allclose(outputs.image_embeds, pictures.image_embeds[:1], atol=2e-6)
+    assert outputs.logits_per_image.shape == (1, IMAGES) and outputs.loss is None
+    assert torch.allclose(outputs.image_embeds, images.image_embeds[:1], atol=2e-6)
 
 
 @torch.no_grad()
@@ -140,7 +140,7 @@ def test_same_seed_same_training_step():
 
 
 @torch.no_grad()
-def test_image_index_means_repeated_pictures():
+def test_image_index_means_repeated_images():
     model, _ = tiny_fisvl()
     batch = make_batch()
     rows = torch.tensor([0, 0, 1, 2, 2, 2, 3, 1])
@@ -148,7 +148,7 @@ def test_image_index_means_repeated_pictures():
     pixels = batch.pop("pixel_values")[:4]
     indexed = model(pixel_values=pixels, image_index=rows, **batch, epoch=10)
     repeated = model(pixel_values=pixels[rows], **batch, epoch=10)
-    assert indexed.image_embeds.shape[0] == 4 and indexed.logits_per_image.shape == (4, PICTURES)
+    assert indexed.image_embeds.shape[0] == 4 and indexed.logits_per_image.shape == (4, IMAGES)
     torch.testing.assert_close(indexed.loss, repeated.loss)
     for name, term in indexed.loss_dict.items():
         torch.testing.assert_close(term, repeated.loss_dict[name])
@@ -233,7 +233,7 @@ def test_temperatures_are_learned_where_the_objective_reads_them():
 @pytest.mark.parametrize("objective", ["value_guided", "contrastive", "triplet"])
 def test_eight_pairs_are_learned(objective):
     model, _ = tiny_fisvl(objective=objective, dropout=0.0)
-    batch = make_batch() | {"image_ids": torch.arange(PICTURES)}
+    batch = make_batch() | {"image_ids": torch.arange(IMAGES)}
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3)
     torch.manual_seed(0)
     losses = []

@@ -1,4 +1,4 @@
-"""FisvlProcessor and its image processor: any picture, any text, and the released caption cleaning."""
+"""FisvlProcessor and its image processor: any image, any text, and the released caption cleaning."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_blank_text_keeps_its_row(processor):
 def test_one_sentence_is_a_list_of_one(processor):
     one, many = processor(text="a plane"), processor(text=("a plane",))
     assert torch.equal(one["input_ids"], many["input_ids"]) and one["input_ids"].shape == (1, 4)
-    assert set(one) == {"input_ids", "attention_mask"}  # nothing of pictures, no token_type_ids
+    assert set(one) == {"input_ids", "attention_mask"}  # nothing of images, no token_type_ids
 
 
 BOLD = "".join(chr(0x1D400 + ord(letter) - ord("A") - 6) for letter in "plane")  # mathematical bold letters
@@ -105,21 +105,21 @@ def test_options_that_nothing_takes_are_refused(processor):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Pictures.
+# Images.
 
 
 def halves(mode: str, left, right) -> Image.Image:
-    """A picture of two halves, 16 x 8."""
-    picture = Image.new(mode, (16, 8), right)
-    picture.paste(left, (0, 0, 8, 8))
-    return picture
+    """An image of two halves, 16 x 8."""
+    image = Image.new(mode, (16, 8), right)
+    image.paste(left, (0, 0, 8, 8))
+    return image
 
 
 def palette_with_transparency() -> Image.Image:
-    picture = halves("RGB", "black", "red").quantize(2)
-    hole = picture.getpixel((0, 0))
+    image = halves("RGB", "black", "red").quantize(2)
+    hole = image.getpixel((0, 0))
     stream = io.BytesIO()
-    picture.save(stream, "PNG", transparency=hole)
+    image.save(stream, "PNG", transparency=hole)
     return Image.open(stream)
 
 
@@ -127,16 +127,16 @@ def animation() -> Image.Image:
     stream = io.BytesIO()
     frames = [halves("RGB", "white", "black"), halves("RGB", "blue", "blue")]
     frames[0].save(stream, "GIF", save_all=True, append_images=frames[1:])
-    picture = Image.open(stream)
-    picture.seek(1)
-    return picture
+    image = Image.open(stream)
+    image.seek(1)
+    return image
 
 
 def opaque_left(mode: str) -> Image.Image:
     """Black where it is opaque."""
-    picture = Image.new("L", (16, 8), 0).convert(mode)
-    picture.putalpha(halves("L", 255, 0))
-    return picture
+    image = Image.new("L", (16, 8), 0).convert(mode)
+    image.putalpha(halves("L", 255, 0))
+    return image
 
 
 def floats(*values: float) -> Image.Image:
@@ -148,7 +148,7 @@ def sixteen_bits(left: int, right: int) -> Image.Image:
 
 
 BLACK, WHITE, RED = (0, 0, 0), (255, 255, 255), (255, 0, 0)
-PICTURES = {  # picture, colour of its left end, of its right end
+IMAGES = {  # image, colour of its left end, of its right end
     "RGB": (halves("RGB", "red", "white"), RED, WHITE),
     "1": (halves("1", 0, 1), BLACK, WHITE),
     "L": (halves("L", 0, 255), BLACK, WHITE),
@@ -174,32 +174,32 @@ PICTURES = {  # picture, colour of its left end, of its right end
 }
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", IMAGES)
 def test_every_mode_becomes_rgb(processor, name):
-    picture, left, right = PICTURES[name]
-    rgb = to_rgb(picture)
-    assert rgb.mode == "RGB" and rgb.size == picture.size
+    image, left, right = IMAGES[name]
+    rgb = to_rgb(image)
+    assert rgb.mode == "RGB" and rgb.size == image.size
     ends = np.array([rgb.getpixel((0, 4)), rgb.getpixel((rgb.width - 1, 4))])
     np.testing.assert_allclose(ends, [left, right], atol=1)
-    pixels = processor(images=picture)["pixel_values"]
+    pixels = processor(images=image)["pixel_values"]
     assert pixels.shape == (1, 3, 32, 32) and pixels.dtype == torch.float32 and pixels.isfinite().all()
 
 
 def test_no_data_does_not_squeeze_the_contrast():
-    grey = np.asarray(to_rgb(PICTURES["F, no data"][0]))[0, :, 0]
+    grey = np.asarray(to_rgb(IMAGES["F, no data"][0]))[0, :, 0]
     assert grey[[0, 5, 9, 15]].tolist() == [0, 0, 102, 255]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (33, 31)])
 def test_any_shape_is_squashed_to_the_square(processor, size):
-    picture = Image.new("RGB", size, (255, 0, 0))
-    pixels = processor(images=picture)["pixel_values"]
+    image = Image.new("RGB", size, (255, 0, 0))
+    pixels = processor(images=image)["pixel_values"]
     mean, std = torch.tensor(FisvlImageProcessor.image_mean), torch.tensor(FisvlImageProcessor.image_std)
     red = (torch.tensor([1.0, 0.0, 0.0]) - mean) / std
     torch.testing.assert_close(pixels, red[None, :, None, None].expand(1, 3, 32, 32), atol=1e-5, rtol=0)
 
 
-def test_arrays_and_tensors_equal_the_picture(processor):
+def test_arrays_and_tensors_equal_the_image(processor):
     values = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
     expected = processor(images=Image.fromarray(values))["pixel_values"]
     first = np.ascontiguousarray(values.transpose(2, 0, 1))
@@ -207,26 +207,26 @@ def test_arrays_and_tensors_equal_the_picture(processor):
         assert torch.equal(processor(images=same)["pixel_values"], expected)
 
 
-def test_list_of_pictures_of_different_sizes_and_modes(processor):
-    pictures = [picture for picture, *_ in PICTURES.values()]
-    together = processor(images=pictures)["pixel_values"]
-    assert together.shape == (len(pictures), 3, 32, 32)
-    assert torch.equal(together[3:4], processor(images=pictures[3])["pixel_values"])
+def test_list_of_images_of_different_sizes_and_modes(processor):
+    images = [image for image, *_ in IMAGES.values()]
+    together = processor(images=images)["pixel_values"]
+    assert together.shape == (len(images), 3, 32, 32)
+    assert torch.equal(together[3:4], processor(images=images[3])["pixel_values"])
 
 
 def test_size_is_an_option_of_the_call_and_of_the_processor():
-    picture = Image.new("RGB", (50, 40))
+    image = Image.new("RGB", (50, 40))
     size = {"height": 48, "width": 40}
-    assert tiny_processor()(images=picture, size=size)["pixel_values"].shape == (1, 3, 48, 40)
-    assert FisvlImageProcessor(size=size)(picture, return_tensors="pt")["pixel_values"].shape == (1, 3, 48, 40)
-    assert FisvlImageProcessor()(picture, return_tensors="pt")["pixel_values"].shape == (1, 3, 224, 224)
+    assert tiny_processor()(images=image, size=size)["pixel_values"].shape == (1, 3, 48, 40)
+    assert FisvlImageProcessor(size=size)(image, return_tensors="pt")["pixel_values"].shape == (1, 3, 48, 40)
+    assert FisvlImageProcessor()(image, return_tensors="pt")["pixel_values"].shape == (1, 3, 224, 224)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Both, and files.
 
 
-def test_pictures_and_sentences_together(processor):
+def test_images_and_sentences_together(processor):
     inputs = processor(images=[Image.new("L", (9, 9))] * 2, text=["a plane"], return_tensors="np")
     assert list(inputs) == processor.model_input_names
     assert all(isinstance(values, np.ndarray) for values in inputs.values())
@@ -246,7 +246,7 @@ def test_own_options_survive_saving(tmp_path):
     again.save_pretrained(tmp_path / "twice")
     once, twice = ((tmp_path / folder / "processor_config.json").read_text() for folder in ("once", "twice"))
     assert once == twice
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8))
-    ours, theirs = (p(images=picture, text="A plane, near the sea.") for p in (processor, again))
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8))
+    ours, theirs = (p(images=image, text="A plane, near the sea.") for p in (processor, again))
     assert ours["pixel_values"].shape == (1, 3, 40, 40)
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)

@@ -113,10 +113,10 @@ def test_pipeline_turns_photographs(first):
 
 
 def test_pipeline_tells_bad_input(first):
-    missing, number, no_picture = first["pipeline"]["refusals"]
+    missing, number, no_image = first["pipeline"]["refusals"]
     assert missing.startswith("ValueError: Incorrect image source") and "nowhere.jpg" in missing
     assert "Incorrect format used for image" in number
-    assert "remote_code.py" in no_picture
+    assert "remote_code.py" in no_image
 
 
 def test_vectors_by_the_pipeline_are_those_of_the_model(first):

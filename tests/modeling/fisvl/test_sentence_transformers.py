@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from deterministic import named_picture
+from deterministic import named_image
 from helpers import save_tiny_fisvl
 from PIL import Image
 
@@ -17,7 +17,7 @@ from stmine_hf.hub.fisvl_repository import SENTENCE_TRANSFORMERS
 sentence_transformers = pytest.importorskip("sentence_transformers")
 
 SENTENCES = ["Many planes, near a terminal!", "a harbour", "green trees and a river"]
-PICTURES = [Image.fromarray(named_picture(40, 60, seed)) for seed in range(2)] + [Image.new("LA", (9, 9), (9, 0))]
+IMAGES = [Image.fromarray(named_image(40, 60, seed)) for seed in range(2)] + [Image.new("LA", (9, 9), (9, 0))]
 
 
 @pytest.fixture(scope="module")
@@ -36,22 +36,22 @@ def encoder(folder):
 def test_vectors_are_the_models_own(folder, encoder):
     model, processor = FisvlModel.from_pretrained(folder).eval(), FisvlProcessor.from_pretrained(folder)
     with torch.no_grad():
-        expected = model(**processor(images=PICTURES, text=SENTENCES))
-    sentences, pictures = encoder.encode(SENTENCES), encoder.encode(PICTURES, batch_size=2)
+        expected = model(**processor(images=IMAGES, text=SENTENCES))
+    sentences, images = encoder.encode(SENTENCES), encoder.encode(IMAGES, batch_size=2)
     np.testing.assert_allclose(sentences, expected.text_embeds.numpy(), atol=1e-6)
-    np.testing.assert_allclose(pictures, expected.image_embeds.numpy(), atol=1e-6)
+    np.testing.assert_allclose(images, expected.image_embeds.numpy(), atol=1e-6)
     assert encoder.get_embedding_dimension() == model.config.projection_dim == sentences.shape[1]
     cosines = expected.text_embeds @ expected.image_embeds.T
-    torch.testing.assert_close(encoder.similarity(sentences, pictures), cosines, atol=1e-5, rtol=0)
+    torch.testing.assert_close(encoder.similarity(sentences, images), cosines, atol=1e-5, rtol=0)
 
 
-def test_pictures_by_their_files(encoder, tmp_path):
-    PICTURES[0].save(tmp_path / "a.png")
-    np.testing.assert_allclose(encoder.encode([str(tmp_path / "a.png")]), encoder.encode(PICTURES[:1]), atol=1e-6)
+def test_images_by_their_files(encoder, tmp_path):
+    IMAGES[0].save(tmp_path / "a.png")
+    np.testing.assert_allclose(encoder.encode([str(tmp_path / "a.png")]), encoder.encode(IMAGES[:1]), atol=1e-6)
 
 
 def test_what_was_saved_opens_again(encoder, tmp_path):
     encoder.save_pretrained(str(tmp_path / "again"))
     again = sentence_transformers.SentenceTransformer(str(tmp_path / "again"), trust_remote_code=True, device="cpu")
     np.testing.assert_array_equal(again.encode(SENTENCES), encoder.encode(SENTENCES))
-    np.testing.assert_array_equal(again.encode(PICTURES), encoder.encode(PICTURES))
+    np.testing.assert_array_equal(again.encode(IMAGES), encoder.encode(IMAGES))

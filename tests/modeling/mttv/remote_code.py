@@ -18,7 +18,7 @@ BOXES = [[5, 5, 40, 45], [10, 0, 60, 85]]
 
 
 def posts() -> list[Any]:
-    """With and without text, picture and regions."""
+    """With and without text, image and regions."""
     return [
         {"text": "假新闻 fake news!", "image": draw(60, 90), "boxes": BOXES},
         {"text": "看"},

@@ -85,13 +85,13 @@ def test_layers_parity(parity, variant, model, expected, inputs):
     hook = embeddings.register_forward_hook(lambda _, __, output: seen.update(embedded=output))
     outputs = model(**inputs, output_hidden_states=True)
     hook.remove()
-    picture = model.mttv._picture_tokens(
+    image = model.mttv._image_tokens(
         inputs["global_features"], inputs["region_features"][:, : model.config.num_region_tokens]
     )
-    parity("picture tokens", difference(picture[..., :32], expected["img_encoder.out"]), 1e-5)
-    border = model.config.num_picture_tokens + 2
+    parity("image tokens", difference(image[..., :32], expected["img_encoder.out"]), 1e-5)
+    border = model.config.num_image_tokens + 2
     embedded = seen["embedded"]
-    parity("embeddings, picture", difference(embedded[:, :border, :64], expected["img_embeddings.out"]), 1e-5)
+    parity("embeddings, image", difference(embedded[:, :border, :64], expected["img_embeddings.out"]), 1e-5)
     parity("embeddings, text", difference(embedded[:, border:, :16], expected["txt_embeddings.out"]), 1e-5)
     layers = torch.stack(outputs.hidden_states[1:])
     parity("six layers, first token", difference(layers[:, :, 0], expected["layers.first_token"]), 1e-5)
@@ -171,7 +171,7 @@ def test_missing_regions_parity(parity, item):
     small = {"vocab_size": 200, "hidden_size": 12, "intermediate_size": 8}
     model = MttvModel(official_config("weibo", vision_width=16, text_config=small))
     _, regions = model._as_configured(None, rows, torch.zeros(1, 1, 12))
-    theirs = torch.tensor(DATASET["missing pictures"][item]["region rows (first value of each)"])
+    theirs = torch.tensor(DATASET["missing images"][item]["region rows (first value of each)"])
     parity("regions, filled up and cut", difference(regions[0, :, 0], theirs), 0)
 
 

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 import torch
-from deterministic import named_picture
+from deterministic import named_image
 from helpers_mttv import save_tiny_mttv, tiny_mttv, tiny_mttv_config
 from PIL import Image
 from safetensors.torch import load_file
@@ -26,7 +26,7 @@ from transformers import (
 
 from stmine_hf import MttvConfig, MttvForSequenceClassification, MttvModel, MttvProcessor
 
-PICTURE = Image.fromarray(named_picture(50, 60, 4))
+IMAGE = Image.fromarray(named_image(50, 60, 4))
 BOXES = [[5, 5, 40, 45], [10.5, 0, 60, 20]]
 
 
@@ -38,7 +38,7 @@ def tiny() -> tuple[MttvForSequenceClassification, MttvProcessor]:
 @pytest.fixture
 def inputs(tiny) -> dict[str, torch.Tensor]:
     texts = ["假新闻 fake news!", "看", "news " * 9]
-    return dict(tiny[1](text=texts, images=[PICTURE, None, PICTURE], boxes=[BOXES, [], []]))
+    return dict(tiny[1](text=texts, images=[IMAGE, None, IMAGE], boxes=[BOXES, [], []]))
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_crops_go_through_the_encoder_together(tiny, inputs):
     runs = []
     tiny[0].mttv.vision_encoder.register_forward_hook(lambda module, args, output: runs.append(len(args[0])))
     tiny[0](**inputs)
-    assert runs == [2 + 2]  # two pictures and two regions; what is missing is not run
+    assert runs == [2 + 2]  # two images and two regions; what is missing is not run
 
 
 @torch.no_grad()
@@ -142,7 +142,7 @@ def test_missing_tokens_are_attended_as_released_or_masked(features):
         model.mttv.global_proj.weight.data.zero_()
         text_only = {name: features[name] for name in ("input_ids", "attention_mask")}
         same = torch.allclose(model(**text_only).logits, model(**features).logits, atol=1e-5)
-        assert same == attend  # with dead projections, only masks can tell a missing picture
+        assert same == attend  # with dead projections, only masks can tell a missing image
 
 
 @torch.no_grad()
@@ -323,7 +323,7 @@ def test_processor_save_load(tiny, inputs, tmp_path):
     loaded = AutoProcessor.from_pretrained(tmp_path, trust_remote_code=True)
     assert (loaded.num_regions, loaded.max_tokens) == (3, 40)
     texts = ["假新闻 fake news!", "看", "news " * 9]
-    again = loaded(text=texts, images=[PICTURE, None, PICTURE], boxes=[BOXES, [], []])
+    again = loaded(text=texts, images=[IMAGE, None, IMAGE], boxes=[BOXES, [], []])
     assert all(torch.equal(again[name], tensor) for name, tensor in inputs.items())
 
 
@@ -397,7 +397,7 @@ def test_vision_encoders_of_other_kinds():
         model, processor = tiny_mttv(vision_config=config)
         maps = model.mttv.vision_encoder(torch.randn(2, 3, 32, 32))
         assert maps.shape == (2, 32, 4, 4), config["model_type"]
-        assert model(**processor(text="a", images=PICTURE, boxes=BOXES)).logits.isfinite().all()
+        assert model(**processor(text="a", images=IMAGE, boxes=BOXES)).logits.isfinite().all()
 
 
 def test_of_several_maps_the_last_one_counts():
@@ -405,7 +405,7 @@ def test_of_several_maps_the_last_one_counts():
     config = TimmWrapperConfig(architecture="tf_efficientnet_lite0", model_args=stages)
     model, processor = tiny_mttv(vision_config=config, vision_width=24)
     assert model.mttv.vision_encoder(torch.randn(2, 3, 32, 32)).shape == (2, 24, 8, 8)
-    assert model(**processor(text="a", images=PICTURE, boxes=BOXES)).logits.isfinite().all()
+    assert model(**processor(text="a", images=IMAGE, boxes=BOXES)).logits.isfinite().all()
 
 
 def test_from_backbones():
@@ -472,7 +472,7 @@ def test_contradictions_are_told(fields, message):
 
 
 def test_presets():
-    assert MttvConfig().num_picture_tokens == 10
+    assert MttvConfig().num_image_tokens == 10
     six = MttvConfig.preset("fakeddit_6_way")
     assert (six.num_region_tokens, six.num_labels, six.text_config.vocab_size) == (20, 6, 30522)
     assert six.id2label[4] == "manipulated content" and six.label2id["true"] == 0
@@ -503,7 +503,7 @@ def test_mistakes_are_told(tiny, arguments, message):
 
 def test_no_region_tokens_and_many_classes():
     model, processor = tiny_mttv(num_region_tokens=0, num_global_tokens=1, id2label=None, label2id=None, num_labels=5)
-    inputs = processor(text="news", images=PICTURE, boxes=BOXES)
+    inputs = processor(text="news", images=IMAGE, boxes=BOXES)
     assert model(**inputs).logits.shape == (1, 5)
     found = model.attribute(**inputs, baseline_id=4, steps=64)
     assert found.regions.shape == (1, 0)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from deterministic import named_picture
+from deterministic import named_image
 from helpers_mttv import save_tiny_mttv, tiny_mttv
 from PIL import Image
 from transformers import pipeline
@@ -14,12 +14,12 @@ from transformers import pipeline
 from stmine_hf.modeling.mttv.pipeline_mttv import MttvPipeline, draw_regions, explanation_html, word_spans
 from stmine_hf.modeling.mttv.processing_mttv import Regions
 
-PICTURE = Image.fromarray(named_picture(50, 60, 4))
+IMAGE = Image.fromarray(named_image(50, 60, 4))
 POSTS = [
-    {"text": "假新闻 fake news!", "image": PICTURE, "boxes": [[5, 5, 40, 45], [10, 0, 60, 20]]},
+    {"text": "假新闻 fake news!", "image": IMAGE, "boxes": [[5, 5, 40, 45], [10, 0, 60, 20]]},
     {"text": "看"},
-    {"text": "", "image": PICTURE},
-    {"image": [PICTURE, Image.new("L", (3, 3))]},
+    {"text": "", "image": IMAGE},
+    {"image": [IMAGE, Image.new("L", (3, 3))]},
     "news " * 60,
 ]
 
@@ -83,21 +83,21 @@ def test_a_detector_finds_regions():
         return [Regions(np.array([[0, 0, image.width / 2, image.height]]), np.array([0.9])) for image in images]
 
     classify = MttvPipeline(model=model, processor=processor, detector=detector, device="cpu")
-    result = classify({"text": "看", "image": PICTURE}, explain=True, steps=2)
+    result = classify({"text": "看", "image": IMAGE}, explain=True, steps=2)
     assert [region["box"] for region in result["regions"]] == [[0, 0, 30, 50]]
-    given = classify({"text": "看", "image": PICTURE, "boxes": [[0, 0, 30, 50]]})
+    given = classify({"text": "看", "image": IMAGE, "boxes": [[0, 0, 30, 50]]})
     assert given["score"] == pytest.approx(result["score"])
     assert classify({"text": "看"}, explain=True, steps=2)["regions"] == []
 
 
 def test_drawings(classify, tmp_path):
     result = classify(POSTS[0], explain=True, steps=4)
-    drawn = draw_regions(PICTURE, result)
-    assert drawn.size == PICTURE.size and drawn.mode == "RGB"
-    assert np.any(np.asarray(drawn) != np.asarray(PICTURE))
+    drawn = draw_regions(IMAGE, result)
+    assert drawn.size == IMAGE.size and drawn.mode == "RGB"
+    assert np.any(np.asarray(drawn) != np.asarray(IMAGE))
     hostile = {**POSTS[0], "text": "<script>news</script> 假"}
     result = classify(hostile, explain=True, steps=4)
-    page = explanation_html(hostile["text"], result, PICTURE)
+    page = explanation_html(hostile["text"], result, IMAGE)
     assert "<script" not in page and "&lt;" in page and "data:image/png;base64," in page and 'charset="utf-8"' in page
     assert page.count("<span") == len(result["words"])
     bare = explanation_html("看", classify(POSTS[1], explain=True, steps=2))
@@ -109,7 +109,7 @@ def test_drawings(classify, tmp_path):
     [
         ({"txt": "a"}, r"expected a text or a dict with text, image and boxes, found \['txt'\]"),
         (3, "found int"),
-        ({"text": "a", "image": "nowhere.jpg"}, "nowhere.jpg: cannot be read as a picture"),
+        ({"text": "a", "image": "nowhere.jpg"}, "nowhere.jpg: cannot be read as an image"),
     ],
 )
 def test_mistakes_are_told(classify, post, message):
@@ -119,17 +119,17 @@ def test_mistakes_are_told(classify, post, message):
         classify("a", explian=True)
 
 
-def test_a_model_of_texts_refuses_pictures():
+def test_a_model_of_texts_refuses_images():
     model, processor = tiny_mttv(vision_config=None)
     classify = MttvPipeline(model=model, processor=processor, device="cpu")
     assert classify("看")["label"] in ("fake", "real")
     with pytest.raises(ValueError, match="no visual encoder"):
-        classify({"text": "看", "image": PICTURE})
+        classify({"text": "看", "image": IMAGE})
 
 
 def test_save_and_load(classify, tmp_path):
-    file = tmp_path / "picture.png"
-    PICTURE.save(file)
+    file = tmp_path / "image.png"
+    IMAGE.save(file)
     folder = save_tiny_mttv(tmp_path / "model")
     loaded = pipeline("fake-news-detection", model=str(folder), trust_remote_code=True, device="cpu")
     post = {**POSTS[0], "image": str(file)}
@@ -143,8 +143,8 @@ def test_save_and_load(classify, tmp_path):
     with_detector = pipeline(
         "fake-news-detection", model=str(folder), trust_remote_code=True, device="cpu", detector=detector
     )
-    with_detector({"text": "a", "image": PICTURE})
-    assert seen == [PICTURE.size]
+    with_detector({"text": "a", "image": IMAGE})
+    assert seen == [IMAGE.size]
     loaded.save_pretrained(tmp_path / "again")
     again = pipeline(model=str(tmp_path / "again"), trust_remote_code=True, device="cpu")
     assert again(post) == loaded(post)

@@ -1,4 +1,4 @@
-"""Text and pictures as the authors' program prepares them; and every post there is, however odd."""
+"""Text and images as the authors' program prepares them; and every post there is, however odd."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import PIL
 import pytest
 import torch
-from deterministic import named_picture
+from deterministic import named_image
 from helpers_mttv import tiny_mttv_processor
 from PIL import Image
 from safetensors.torch import load_file
@@ -111,16 +111,16 @@ def test_special_tokens_are_words_where_the_release_takes_them_for_words(chinese
     assert as_released("no [SEP] a[CLS]") == "no [SEP] a[cls]"
 
 
-def picture(name: str) -> Image.Image:
+def image(name: str) -> Image.Image:
     (dimensions,) = VISUAL["images"][name].values()
-    return Image.fromarray(named_picture(*dimensions))
+    return Image.fromarray(named_image(*dimensions))
 
 
 @pytest.mark.parametrize("name", ["a", "b"])
 def test_pixels_parity(parity, name):
     expected = load_file(FIXTURES / "visual.safetensors")
-    pixels = MttvImageProcessor()(picture(name), return_tensors="pt")["pixel_values"][0]
-    # The numbers come from Pillow 13; earlier ones round a quarter of one picture to the next of
+    pixels = MttvImageProcessor()(image(name), return_tensors="pt")["pixel_values"][0]
+    # The numbers come from Pillow 13; earlier ones round a quarter of one image to the next of
     # 256 levels, which is 0.0175 after normalisation.
     corner, mean = (1e-6, 1e-6) if int(PIL.__version__.split(".")[0]) >= 13 else (0.0176, 1e-3)
     parity("pixels, corner", (pixels[:, :6, :6] - expected[f"{name}/input.corner"]).abs().max(), corner)
@@ -129,7 +129,7 @@ def test_pixels_parity(parity, name):
 
 @pytest.mark.parametrize("case", list(VISUAL["edge cases"]))
 def test_box_edge_cases_parity(parity, case):
-    """Presence, count and blackness of crops on a picture of 60 x 40 pixels, for boxes at and past its border."""
+    """Presence, count and blackness of crops on an image of 60 x 40 pixels, for boxes at and past its border."""
     facts = VISUAL["edge cases"][case]
     image = Image.new("RGB", (60, 40), (200, 100, 50))
     processor = tiny_mttv_processor(num_regions=20)
@@ -147,12 +147,12 @@ def test_box_edge_cases_parity(parity, case):
         assert crop.size == tuple(facts["crop size (width, height)"])
         black = (np.asarray(crop) == 0).all(axis=2).mean()
         parity("black share of crops", abs(black - facts["black pixels share"]), 1e-9)
-    elif count == 1:  # no area: a black picture
+    elif count == 1:  # no area: a black image
         crop = crop_region(image, facts["boxes"][0])
         assert not np.asarray(crop).any()
 
 
-ODD_PICTURES = {
+ODD_IMAGES = {
     "grey": lambda: Image.new("L", (9, 7), 90),
     "palette": lambda: Image.new("P", (9, 7)),
     "CMYK": lambda: Image.new("CMYK", (9, 7), (10, 20, 30, 40)),
@@ -174,9 +174,9 @@ def animated() -> Image.Image:
     return image
 
 
-@pytest.mark.parametrize("kind", list(ODD_PICTURES))
-def test_odd_pictures(kind):
-    image = ODD_PICTURES[kind]()
+@pytest.mark.parametrize("kind", list(ODD_IMAGES))
+def test_odd_images(kind):
+    image = ODD_IMAGES[kind]()
     found = tiny_mttv_processor()(text="a", images=image, boxes=[[0, 0, 2, 1]])
     assert found.pixel_values.shape == (1, 3, 32, 32) and found.pixel_values.isfinite().all()
     assert found.image_mask.tolist() == [1] and found.region_mask.tolist() == [[1, 0, 0]]
@@ -196,7 +196,7 @@ def test_odd_texts(text):
     assert alone.attention_mask.sum() == found.attention_mask[0].sum()
 
 
-def test_posts_without_or_with_several_pictures():
+def test_posts_without_or_with_several_images():
     processor = tiny_mttv_processor()
     red, blue = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
 
@@ -210,17 +210,17 @@ def test_posts_without_or_with_several_pictures():
     assert not found.pixel_values[0].any()
     assert found.region_mask.tolist() == [[0, 0, 0], [1, 1, 0], [1, 1, 1]]
     assert found.region_boxes[2, :, 0].tolist() == [1, 0, 1]  # red 0.9, blue 0.8, red 0.3
-    # The first of several pictures is the one that is seen whole.
+    # The first of several images is the one that is seen whole.
     assert found.pixel_values[2, 2].mean() > found.pixel_values[2, 0].mean()
     single = processor(text="c", images=[blue, red], detector=detector)
     torch.testing.assert_close(single.region_pixel_values[0], found.region_pixel_values[2])
-    pictures_only = processor(images=[red, blue])
-    assert pictures_only.attention_mask.sum() == 0 and pictures_only.image_mask.tolist() == [1, 1]
-    assert "region_mask" not in pictures_only
+    images_only = processor(images=[red, blue])
+    assert images_only.attention_mask.sum() == 0 and images_only.image_mask.tolist() == [1, 1]
+    assert "region_mask" not in images_only
 
 
-def test_crops_are_those_of_the_original_picture():
-    image = Image.fromarray(named_picture(50, 60, 3))
+def test_crops_are_those_of_the_original_image():
+    image = Image.fromarray(named_image(50, 60, 3))
     processor = tiny_mttv_processor()
     found = processor(text="a", images=image, boxes=[[10.9, 5.2, 30.7, 25.99]])
     expected = processor.image_processor(image.crop((10, 5, 30, 25)), return_tensors="pt")["pixel_values"]
@@ -259,7 +259,7 @@ def test_transformers_detector():
         ({"text": []}, "at least one post"),
         ({"text": [3]}, "expected texts to be strings, found int"),
         ({"text": ["a", "b"], "images": [None]}, r"each of the 2 texts, found 1"),
-        ({"text": "a", "images": "photo.jpg"}, "expected a PIL picture, found str"),
+        ({"text": "a", "images": "photo.jpg"}, "expected a PIL image, found str"),
         ({"text": "a", "boxes": [[0, 0, 1, 1]]}, "boxes are given without images"),
         ({"text": "a", "images": Image.new("RGB", (2, 2)), "boxes": [[0, 0, 1]]}, "four finite numbers"),
         ({"text": "a", "images": Image.new("RGB", (2, 2)), "boxes": [[0, 0, 1, float("nan")]]}, "four finite numbers"),
@@ -271,9 +271,9 @@ def test_mistakes_are_told(arguments, message):
         tiny_mttv_processor()(**arguments)
 
 
-def test_a_damaged_picture_is_told(tmp_path):
+def test_a_damaged_image_is_told(tmp_path):
     file = tmp_path / "cut.jpg"
-    Image.fromarray(named_picture(90, 90, 1)).save(file)
+    Image.fromarray(named_image(90, 90, 1)).save(file)
     file.write_bytes(file.read_bytes()[:900])
     with pytest.raises(ValueError, match=r"cut\.jpg cannot be read"):
         tiny_mttv_processor()(text="a", images=Image.open(file))

@@ -61,17 +61,17 @@ def test_reasons(found):
 
 
 def test_photographs_are_turned(found):
-    """Boxes count in the upright picture, and a lying one is judged like it."""
+    """Boxes count in the upright image, and a lying one is judged like it."""
     lying, upright = found["photograph"]
     assert lying == upright
     assert [region["box"] for region in upright["regions"]] == runpy.run_path(str(WORKER))["BOXES"]
 
 
 def test_bad_input_is_told(found):
-    key, number, missing, no_picture, damaged, boxes = found["refusals"]
+    key, number, missing, no_image, damaged, boxes = found["refusals"]
     assert key.endswith("expected a text or a dict with text, image and boxes, found ['txt'].")
     assert "found int" in number
-    assert missing.startswith("ValueError: nowhere.jpg: cannot be read as a picture")
-    assert "remote_code.py: cannot be read as a picture" in no_picture
+    assert missing.startswith("ValueError: nowhere.jpg: cannot be read as an image")
+    assert "remote_code.py: cannot be read as an image" in no_image
     assert damaged.startswith("ValueError") and "damaged.jpg cannot be read" in damaged
     assert "expected a box of four finite numbers" in boxes

@@ -1,4 +1,4 @@
-"""Visual features against the authors' extraction: ResNet-152 on pictures and regions, and the released detector."""
+"""Visual features against the authors' extraction: ResNet-152 on images and regions, and the released detector."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from deterministic import named_picture, named_weight
+from deterministic import named_image, named_weight
 from helpers_mttv import MTTV_WORDS, tiny_mttv_processor
 from PIL import Image
 from safetensors.torch import load_file
@@ -26,9 +26,9 @@ def named_like(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: named_weight(name, tensor.shape, tensor.dtype) for name, tensor in module.state_dict().items()}
 
 
-def picture(name: str) -> Image.Image:
+def draw(name: str) -> Image.Image:
     (dimensions,) = VISUAL["images"][name].values()
-    return Image.fromarray(named_picture(*dimensions))
+    return Image.fromarray(named_image(*dimensions))
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def model() -> MttvModel:
 @torch.no_grad()
 def test_features_parity(parity, expected, model, name):
     boxes = VISUAL["boxes"][name]
-    image = picture(name.split("/")[0])
+    image = draw(name.split("/")[0])
     processor = MttvProcessor(MttvImageProcessor(), tiny_mttv_processor().tokenizer, num_regions=len(boxes))
     inputs = processor(text="a", images=image, boxes=boxes)
     found = model.get_visual_features(
@@ -79,7 +79,7 @@ def test_detector_parity(parity, expected):
     detector = torchvision.models.detection.fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None)
     detector.load_state_dict(named_like(detector))
     model = TorchvisionDetector(detector).model
-    pixels = torch.from_numpy(np.array(picture("b"))).permute(2, 0, 1) / 255
+    pixels = torch.from_numpy(np.array(draw("b"))).permute(2, 0, 1) / 255
     batch, _ = model.transform([pixels])
     maps = model.backbone(batch.tensors)
     objectness, deltas = model.rpn.head(list(maps.values()))

@@ -16,7 +16,7 @@ sys.path.append(str(Path(__file__).parents[2]))
 from bare_process import draw, leave_own_package, own_modules, photograph, refusals
 
 
-def picture() -> Any:
+def image() -> Any:
     from PIL import Image
 
     return Image.linear_gradient("L").resize((60, 40))
@@ -28,7 +28,7 @@ def opened(name: str) -> dict[str, Any]:
     from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForObjectDetection
 
     processor = AutoImageProcessor.from_pretrained(name, trust_remote_code=True)
-    inputs = processor(picture(), return_tensors="pt")
+    inputs = processor(image(), return_tensors="pt")
     found: dict[str, Any] = {
         "config": type(AutoConfig.from_pretrained(name, trust_remote_code=True)).__name__,
         "processor": type(processor).__name__,
@@ -61,19 +61,19 @@ def refusal(name: str) -> str:
 
 
 def detected(name: str) -> dict[str, Any]:
-    """The stock pipeline: pictures of two shapes, alone and in batches, photographs, bad input."""
+    """The stock pipeline: images of two shapes, alone and in batches, photographs, bad input."""
     from PIL import Image
     from transformers import pipeline
 
     detect = pipeline("object-detection", model=name, trust_remote_code=True)
 
-    def answers(pictures: Any, **options: Any) -> Any:
-        return detect(pictures, threshold=0.0, **options)
+    def answers(images: Any, **options: Any) -> Any:
+        return detect(images, threshold=0.0, **options)
 
-    shades = [picture(), draw(60, 40), draw(60, 40).convert("L"), draw(60, 40).convert("CMYK")]
+    shades = [image(), draw(60, 40), draw(60, 40).convert("L"), draw(60, 40).convert("CMYK")]
     lying, upright = photograph(".")
     return {
-        "shapes": answers([picture(), picture().resize((33, 90))]),
+        "shapes": answers([image(), image().resize((33, 90))]),
         "alone": [answers(one) for one in shades],
         "together": answers(shades, batch_size=3),
         "photograph": [answers(one) for one in (lying, Image.open(lying), upright)],

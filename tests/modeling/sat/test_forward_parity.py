@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from deterministic import named_picture, named_tensor, named_weights
+from deterministic import named_image, named_tensor, named_weights
 from helpers_sat import multiply_adds
 from safetensors.torch import load_file
 from torch import Tensor
@@ -20,13 +20,13 @@ from torchvision.ops import box_convert
 
 from stmine_hf import SatForObjectDetection, SatImageProcessor
 from stmine_hf.conversion.sat import convert_state_dict, official_config
-from stmine_hf.modeling.sat.image_processing_sat import place_picture, warp
+from stmine_hf.modeling.sat.image_processing_sat import place_image, warp
 from stmine_hf.modeling.sat.losses_sat import distances_to_boxes, expected_distances, level_points
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "sat"
 DECODE = json.loads((FIXTURES / "decode.json").read_text())
 MANIFEST = json.loads((FIXTURES / "state_dict_manifest.json").read_text())
-PICTURES = ("image0", "image1")
+IMAGES = ("image0", "image1")
 FITS = {"pad": "", "letterbox": "legacy_letterbox."}
 
 
@@ -48,9 +48,9 @@ def model() -> SatForObjectDetection:
     return loaded.eval()
 
 
-def picture(name: str):
+def image(name: str):
     facts = DECODE[name]
-    return named_picture(facts["height"], facts["width"], facts["seed"])
+    return named_image(facts["height"], facts["width"], facts["seed"])
 
 
 def difference(ours: Tensor, theirs: Tensor) -> float:
@@ -73,29 +73,29 @@ def test_operations_parity(size):
     assert multiply_adds(official_config("nanodet-m"), size) == MANIFEST["macs_conv_only"][str(size)]
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", IMAGES)
 def test_preprocessing_parity(parity, expected, name):
-    facts, pixels = DECODE[name], picture(name)
-    place = place_picture(facts["height"], facts["width"], 320, 320, "pad")
+    facts, pixels = DECODE[name], image(name)
+    place = place_image(facts["height"], facts["width"], 320, 320, "pad")
     warped = warp(torch.from_numpy(pixels).permute(2, 0, 1), place).flip(0).permute(1, 2, 0)  # BGR, channels last
-    parity("warped picture, grey levels", difference(warped, expected[f"{name}.warped_u8_bgr_hwc"].float()), 0)
+    parity("warped image, grey levels", difference(warped, expected[f"{name}.warped_u8_bgr_hwc"].float()), 0)
     assert hashlib.sha256(warped.byte().numpy().tobytes()).hexdigest() == facts["warped_u8_sha256"]
     assert [place.height, place.width] == facts["warped_hw"]
     for fit, prefix in FITS.items():
         case = facts[prefix.strip(".")] if prefix else facts
-        place = place_picture(facts["height"], facts["width"], 320, 320, fit)
+        place = place_image(facts["height"], facts["width"], 320, 320, fit)
         matrix = [[place.scale_x, 0, place.offset_x], [0, place.scale_y, place.offset_y], [0, 0, 1]]
         parity(f"warp matrix, {fit}", difference(torch.tensor(matrix), torch.tensor(case["warp_matrix"])), 1e-12)
         pixel_values = SatImageProcessor(fit=fit)(pixels, return_tensors="pt")["pixel_values"]
         assert list(pixel_values.shape[2:]) == case["input_hw" if prefix else "padded_hw"]
         theirs = expected[f"{name}.{prefix}input_slice"]
-        parity(f"picture to tensor, {fit}", difference(pixel_values[:, :, ::8, ::8], theirs), 1e-6)
+        parity(f"image to tensor, {fit}", difference(pixel_values[:, :, ::8, ::8], theirs), 1e-6)
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", IMAGES)
 @torch.no_grad()
 def test_forward_parity(parity, expected, model, name):
-    pixel_values = SatImageProcessor()(picture(name), return_tensors="pt")["pixel_values"]
+    pixel_values = SatImageProcessor()(image(name), return_tensors="pt")["pixel_values"]
     features = model.sat(pixel_values)
     stages = {
         "backbone": zip(("stage2", "stage3", "stage4"), features.backbone_maps, strict=True),
@@ -107,7 +107,7 @@ def test_forward_parity(parity, expected, model, name):
             sliced = ours[:, :: max(1, ours.shape[1] // 8), ::4, ::4]
             parity(f"{part} maps", excess(sliced, expected[f"{name}.{part}.{level}_slice"]), 1e-5)
     for fit, prefix in FITS.items():
-        pixel_values = SatImageProcessor(fit=fit)(picture(name), return_tensors="pt")["pixel_values"]
+        pixel_values = SatImageProcessor(fit=fit)(image(name), return_tensors="pt")["pixel_values"]
         outputs = model(pixel_values)
         predictions = torch.cat([outputs.logits, outputs.distance_logits], dim=-1)
         whole = f"{name}.{prefix}head_preds"
@@ -116,14 +116,14 @@ def test_forward_parity(parity, expected, model, name):
         parity(f"predictions, {fit}", excess(ours, theirs), 1e-5)
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", IMAGES)
 @pytest.mark.parametrize("fit", FITS)
 @torch.no_grad()
 def test_detection_parity(parity, model, name, fit):
     facts = DECODE[name]
     case = facts[FITS[fit].strip(".")] if FITS[fit] else facts
     processor = SatImageProcessor(fit=fit)
-    outputs = model(**processor(picture(name), return_tensors="pt"))
+    outputs = model(**processor(image(name), return_tensors="pt"))
     compare_detections(parity, processor, outputs, case["detections"], (facts["height"], facts["width"]))
 
 
@@ -151,7 +151,7 @@ def test_made_up_detection_parity(parity):
 
 
 def compare_detections(parity, processor, outputs, stored, size: tuple[int, int]) -> None:
-    """Labels in order, scores and boxes of the input and of the picture."""
+    """Labels in order, scores and boxes of the input and of the image."""
     for sizes, key in ((None, "box_network_xyxy"), ([size], "box_original_xyxy")):
         (ours,) = processor.post_process_object_detection(outputs, threshold=0.05, target_sizes=sizes)
         assert len(ours["scores"]) == 100

@@ -1,4 +1,4 @@
-"""SatImageProcessor: boxes survive the way there and back, batches of any pictures, every kind of file."""
+"""SatImageProcessor: boxes survive the way there and back, batches of any images, every kind of file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from deterministic import named_picture
+from deterministic import named_image
 from helpers_sat import tiny_sat
 from PIL import Image
 from torch import Tensor
@@ -17,7 +17,7 @@ from transformers import AutoImageProcessor
 
 from stmine_hf import SatConfig, SatImageProcessor
 from stmine_hf.modeling.sat import image_processing_sat
-from stmine_hf.modeling.sat.image_processing_sat import FITS, place_picture, warp
+from stmine_hf.modeling.sat.image_processing_sat import FITS, place_image, warp
 
 SIZES = [(320, 320), (333, 500), (500, 333), (1, 1), (1, 700), (700, 1), (31, 33), (97, 641)]  # height, width
 
@@ -40,8 +40,8 @@ def loop_warp(image: np.ndarray, place) -> np.ndarray:
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("height, width", [(17, 40), (40, 17), (9, 9), (1, 30)])
 def test_warp_is_that_of_loops(height, width, fit):
-    image = named_picture(height, width, 1)[..., 0]
-    place = place_picture(height, width, 24, 24, fit)
+    image = named_image(height, width, 1)[..., 0]
+    place = place_image(height, width, 24, 24, fit)
     expected = loop_warp(image, place)
     exact = warp(torch.from_numpy(image).float(), place)
     torch.testing.assert_close(exact, torch.from_numpy(expected).float(), atol=1e-3, rtol=0)
@@ -52,13 +52,13 @@ def test_warp_is_that_of_loops(height, width, fit):
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("height, width", SIZES)
 def test_a_box_survives_the_round_trip(height, width, fit):
-    """The whole picture and a box in it: where the pixels go, from there back to the picture."""
-    place = place_picture(height, width, 320, 320, fit)
+    """The whole image and a box in it: where the pixels go, from there back to the image."""
+    place = place_image(height, width, 320, 320, fit)
     boxes = torch.tensor([[0.0, 0.0, width, height], [0.25 * width, 0.5 * height, 0.75 * width, height]])
     there = torch.empty_like(boxes)
     there[:, ::2] = boxes[:, ::2] * place.scale_x + place.offset_x
     there[:, 1::2] = boxes[:, 1::2] * place.scale_y + place.offset_y
-    torch.testing.assert_close(place.to_picture(there, height, width), boxes, atol=1e-3, rtol=1e-5)
+    torch.testing.assert_close(place.to_image(there, height, width), boxes, atol=1e-3, rtol=1e-5)
     pixel_values = SatImageProcessor(fit=fit)(Image.new("RGB", (width, height), "white"))["pixel_values"]
     assert pixel_values.shape[-2] % 32 == pixel_values.shape[-1] % 32 == 0
     assert pixel_values.shape[-2] >= place.height and pixel_values.shape[-1] >= place.width
@@ -77,11 +77,11 @@ def found(pixel_values: Tensor, boxes: Tensor, labels: list[int], classes: int =
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("size", [{"height": 320, "width": 320}, {"height": 64, "width": 160}, None])
 def test_a_bright_square_is_found_where_it_is(fit, size):
-    picture = np.zeros((120, 200, 3), np.uint8)
-    picture[40:80, 50:150] = 255
+    image = np.zeros((120, 200, 3), np.uint8)
+    image[40:80, 50:150] = 255
     options = {"fit": fit} | ({"do_resize": False} if size is None else {"size": size})
     for processor, placement in ((SatImageProcessor(**options), {}), (SatImageProcessor(), options)):
-        pixel_values = processor(picture, return_tensors="pt", **placement)["pixel_values"]
+        pixel_values = processor(image, return_tensors="pt", **placement)["pixel_values"]
         ys, xs = torch.nonzero(pixel_values[0, 0] > 0, as_tuple=True)
         box = torch.tensor([[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]]).float()
         outputs = found(pixel_values, box, [1])
@@ -92,34 +92,32 @@ def test_a_bright_square_is_found_where_it_is(fit, size):
 
 
 def test_colours_and_padding():
-    picture = Image.new("RGB", (40, 20), (255, 128, 0))
-    bgr = SatImageProcessor(size={"height": 64, "width": 64})(picture, return_tensors="pt")["pixel_values"]
+    image = Image.new("RGB", (40, 20), (255, 128, 0))
+    bgr = SatImageProcessor(size={"height": 64, "width": 64})(image, return_tensors="pt")["pixel_values"]
     assert bgr.shape == (1, 3, 32, 64) and bgr.dtype == torch.float32
     mean, std = torch.tensor([103.53, 116.28, 123.675]), torch.tensor([57.375, 57.12, 58.395])
     torch.testing.assert_close(bgr[0, :, 5, 5], (torch.tensor([0.0, 128, 255]) - mean) / std)
     rgb_processor = SatImageProcessor.for_config(SatConfig(channel_order="rgb"), size={"height": 64, "width": 64})
-    rgb = rgb_processor(picture, return_tensors="pt")["pixel_values"]
+    rgb = rgb_processor(image, return_tensors="pt")["pixel_values"]
     torch.testing.assert_close(rgb, bgr.flip(1))
     tall = SatImageProcessor(size={"height": 64, "width": 64})(Image.new("RGB", (10, 64)), return_tensors="pt")
     assert tall["pixel_values"].shape == (1, 3, 64, 32) and not tall["pixel_values"][..., 10:].any()
-    boxed = SatImageProcessor(size={"height": 64, "width": 64}, fit="letterbox")(picture, return_tensors="pt")
+    boxed = SatImageProcessor(size={"height": 64, "width": 64}, fit="letterbox")(image, return_tensors="pt")
     assert boxed["pixel_values"].shape == (1, 3, 64, 64)
     torch.testing.assert_close(boxed["pixel_values"][0, :, 0, 0], -mean / std)
 
 
-def test_a_batch_is_its_pictures_padded_to_the_largest():
-    pictures = [
-        Image.fromarray(named_picture(h, w, seed)) for seed, (h, w) in enumerate([(60, 90), (90, 60), (60, 90)])
-    ]
+def test_a_batch_is_its_images_padded_to_the_largest():
+    images = [Image.fromarray(named_image(h, w, seed)) for seed, (h, w) in enumerate([(60, 90), (90, 60), (60, 90)])]
     processor = SatImageProcessor(size={"height": 96, "width": 96})
-    batch = processor(pictures, return_tensors="pt")["pixel_values"]
+    batch = processor(images, return_tensors="pt")["pixel_values"]
     assert batch.shape == (3, 3, 96, 96)
-    for row, picture in zip(batch, pictures, strict=True):
-        alone = processor(picture, return_tensors="pt")["pixel_values"][0]
+    for row, image in zip(batch, images, strict=True):
+        alone = processor(image, return_tensors="pt")["pixel_values"][0]
         assert torch.equal(row[:, : alone.shape[1], : alone.shape[2]], alone)
         assert not row[:, alone.shape[1] :].any() and not row[:, :, alone.shape[2] :].any()
-    arrays = processor([np.asarray(picture) for picture in pictures], return_tensors="pt")["pixel_values"]
-    tensors = processor([torch.from_numpy(np.array(p)).permute(2, 0, 1) for p in pictures], return_tensors="np")
+    arrays = processor([np.asarray(image) for image in images], return_tensors="pt")["pixel_values"]
+    tensors = processor([torch.from_numpy(np.array(p)).permute(2, 0, 1) for p in images], return_tensors="np")
     assert torch.equal(arrays, batch) and np.array_equal(tensors["pixel_values"], batch.numpy())
 
 
@@ -140,11 +138,11 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
-def test_every_kind_of_picture_is_searched(kind):
+def test_every_kind_of_image_is_searched(kind):
     model, processor = tiny_sat()
-    picture = KINDS[kind]
-    outputs = model(**processor(picture, return_tensors="pt"))
-    size = (picture.height, picture.width)
+    image = KINDS[kind]
+    outputs = model(**processor(image, return_tensors="pt"))
+    size = (image.height, image.width)
     (result,) = processor.post_process_object_detection(outputs, threshold=0.0, target_sizes=[size])
     assert len(result["scores"]) and result["scores"].isfinite().all()
     assert (result["boxes"] >= 0).all() and (result["boxes"] <= torch.tensor([size[1], size[0]] * 2)).all()
@@ -183,13 +181,13 @@ def test_more_candidates_than_are_looked_at(monkeypatch):
     assert result["labels"].tolist() == [0, 1]
 
 
-def test_several_pictures_have_sizes_of_their_own():
+def test_several_images_have_sizes_of_their_own():
     one = found(torch.zeros(1, 3, 64, 64), torch.tensor([[0.0, 0, 32, 32]]), [2])
     both = {name: torch.cat([tensor, tensor]) for name, tensor in one.items()}
     processor = SatImageProcessor(size={"height": 64, "width": 64})
     results = processor.post_process_object_detection(both, target_sizes=torch.tensor([[64, 64], [128, 128]]))
     assert [result["boxes"][0, 2].item() for result in results] == pytest.approx([32, 64], abs=1e-3)
-    with pytest.raises(ValueError, match="expected a target size for each of 2 pictures, found 1"):
+    with pytest.raises(ValueError, match="expected a target size for each of 2 images, found 1"):
         processor.post_process_object_detection(both, target_sizes=[(64, 64)])
 
 
@@ -213,8 +211,8 @@ def test_saving_and_loading(tmp_path):
     processor.save_pretrained(tmp_path)
     for again in (SatImageProcessor.from_pretrained(tmp_path), AutoImageProcessor.from_pretrained(tmp_path)):
         assert again.to_dict() == processor.to_dict() and again.fit == "letterbox"
-        picture = Image.fromarray(named_picture(50, 80, 3))
-        ours, theirs = again(picture, return_tensors="pt"), processor(picture, return_tensors="pt")
+        image = Image.fromarray(named_image(50, 80, 3))
+        ours, theirs = again(image, return_tensors="pt"), processor(image, return_tensors="pt")
         assert torch.equal(ours["pixel_values"], theirs["pixel_values"])
     stored = json.loads((tmp_path / "preprocessor_config.json").read_text())
     assert stored["auto_map"] == {"AutoImageProcessor": "image_processing_sat.SatImageProcessor"}

@@ -67,7 +67,7 @@ def compare_gradients(parity, name: str, gradient: Tensor, stored: dict[str, Ten
 
 @pytest.mark.parametrize("name", CASES)
 def test_assignment_parity(parity, name):
-    """Exactly the official points, labels and boxes, picture by picture and as one batch."""
+    """Exactly the official points, labels and boxes, image by image and as one batch."""
     boxes, labels = boxes_and_labels(CASES[name])
     padded = losses_sat._pad(boxes, labels, torch.device("cpu"))
     assigned, index = assign_boxes(POINTS, STRIDES, *padded)
@@ -234,11 +234,11 @@ def test_filling_and_order_of_the_boxes_do_not_matter():
 NO_BOXES = torch.zeros(0, 4)
 HARD_BOXES = {
     "no boxes at all": [NO_BOXES, NO_BOXES],
-    "boxes in one picture only": [NO_BOXES, torch.tensor([[10.0, 10.0, 60.0, 60.0]])],
+    "boxes in one image only": [NO_BOXES, torch.tensor([[10.0, 10.0, 60.0, 60.0]])],
     "no area": [torch.tensor([[10.0, 10.0, 10.0, 40.0]]), torch.tensor([[5.0, 5.0, 5.0, 5.0]])],
     "outside": [torch.tensor([[-90.0, -90.0, -20.0, -10.0]]), torch.tensor([[400.0, 10.0, 500.0, 60.0]])],
     "half outside": [torch.tensor([[-50.0, -50.0, 30.0, 30.0]]), torch.tensor([[50.0, 50.0, 400.0, 400.0]])],
-    "the whole picture": [torch.tensor([[0.0, 0.0, 64.0, 64.0]]), NO_BOXES],
+    "the whole image": [torch.tensor([[0.0, 0.0, 64.0, 64.0]]), NO_BOXES],
     "one pixel": [torch.tensor([[31.0, 31.0, 32.0, 32.0]]), NO_BOXES],
     "ten equal boxes": [torch.tensor([[8.0, 8.0, 40.0, 40.0]]).repeat(10, 1), NO_BOXES],
     "two hundred boxes": [random_boxes(200, 1) / 4, NO_BOXES],

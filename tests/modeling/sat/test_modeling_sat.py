@@ -36,16 +36,16 @@ VARIANTS: dict[str, dict] = {
 }
 
 
-def make_batch(pictures: int = 3, size: tuple[int, int] = (64, 96), classes: int = 4, seed: int = 0) -> dict:
-    """Random pictures with 0, 1, 2, ... boxes."""
+def make_batch(images: int = 3, size: tuple[int, int] = (64, 96), classes: int = 4, seed: int = 0) -> dict:
+    """Random images with 0, 1, 2, ... boxes."""
     draw = torch.Generator().manual_seed(seed)
     labels = []
-    for count in range(pictures):
+    for count in range(images):
         sides = 0.2 + 0.5 * torch.rand(count, 2, generator=draw)
         centres = sides / 2 + (1 - sides) * torch.rand(count, 2, generator=draw)
         ids = torch.randint(classes, (count,), generator=draw)
         labels.append({"boxes": torch.cat([centres, sides], dim=1), "class_labels": ids})
-    return {"pixel_values": torch.randn(pictures, 3, *size, generator=draw), "labels": labels}
+    return {"pixel_values": torch.randn(images, 3, *size, generator=draw), "labels": labels}
 
 
 def tiny(variant: str = "coordinate attention", **overrides) -> SatForObjectDetection:
@@ -107,7 +107,7 @@ def test_shapes_at_any_multiple_of_32(variant, height, width):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @torch.no_grad()
-def test_pictures_do_not_depend_on_their_batch(variant):
+def test_images_do_not_depend_on_their_batch(variant):
     model, pixel_values = open_gates(tiny(variant)), make_batch()["pixel_values"]
     whole = model(pixel_values)
     for i in range(3):
@@ -129,11 +129,11 @@ def test_what_does_not_fit_is_named():
     for size in ((60, 64), (64, 33), (16, 32)):
         with pytest.raises(ValueError, match=rf"multiples of 32, found {size[0]} x {size[1]}; SatImageProcessor pads"):
             model(torch.zeros(1, 3, *size))
-    with pytest.raises(ValueError, match="expected labels for 2 pictures, found 3"):
+    with pytest.raises(ValueError, match="expected labels for 2 images, found 3"):
         model(torch.zeros(2, 3, 32, 32), labels=make_batch(3)["labels"])
     for boxes in (torch.full((1, 4), 0.5), torch.tensor([[0.5, 0.5, 0.5, math.nan]] * 2)):
         labels = [{"boxes": boxes, "class_labels": torch.tensor([0, 1])}]
-        with pytest.raises(ValueError, match=r"finite box for each class label, found .* for \[0, 1\] \(picture 0 "):
+        with pytest.raises(ValueError, match=r"finite box for each class label, found .* for \[0, 1\] \(image 0 "):
             model(torch.zeros(1, 3, 32, 32), labels=labels)
     for wrong in (-1, 4):
         labels = [{"boxes": torch.full((2, 4), 0.5), "class_labels": torch.tensor([0, wrong])}]
@@ -193,7 +193,7 @@ def test_batch_without_boxes(skip):
 
 
 @pytest.mark.parametrize("variant", ["coordinate attention", "no attention"])
-def test_three_pictures_are_learned(variant):
+def test_three_images_are_learned(variant):
     model, batch = tiny(variant).train(), make_batch()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     losses = []

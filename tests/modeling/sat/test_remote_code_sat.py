@@ -61,8 +61,8 @@ def again(place) -> dict:
 def expected(place) -> dict[str, list]:
     """The library's own numbers for what the worker reads."""
     model = SatForObjectDetection.from_pretrained(place / "published").eval()
-    picture = runpy.run_path(str(WORKER))["picture"]()
-    inputs = SatImageProcessor.from_pretrained(place / "published")(picture, return_tensors="pt")
+    image = runpy.run_path(str(WORKER))["image"]()
+    inputs = SatImageProcessor.from_pretrained(place / "published")(image, return_tensors="pt")
     with torch.no_grad():
         features, outputs = model.sat(**inputs), model(**inputs)
     return {
@@ -112,17 +112,17 @@ def test_pipeline_in_batches(first):
 
 
 def test_pipeline_finds_boxes_in_the_upright_photograph(first):
-    by_path, by_picture, upright = first["pipeline"]["photograph"]
-    assert by_path == by_picture == upright
+    by_path, by_image, upright = first["pipeline"]["photograph"]
+    assert by_path == by_image == upright
     edges = [(answer["box"]["xmax"], answer["box"]["ymax"]) for answer in upright]
     assert max(x for x, _ in edges) <= 60 < max(y for _, y in edges) <= 90
 
 
 def test_pipeline_tells_bad_input(first):
-    missing, number, no_picture = first["pipeline"]["refusals"]
+    missing, number, no_image = first["pipeline"]["refusals"]
     assert missing.startswith("ValueError: Incorrect image source") and "nowhere.jpg" in missing
     assert "Incorrect format used for image" in number
-    assert "remote_code.py" in no_picture
+    assert "remote_code.py" in no_image
 
 
 def test_training_needs_nothing_else(first):

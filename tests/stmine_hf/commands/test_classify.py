@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from helpers_mttv import save_tiny_mttv
 from helpers_sat import save_tiny_sat
-from odd_posts import ODD_TEXTS, bad_pictures, noise, odd_pictures
+from odd_posts import ODD_TEXTS, bad_images, noise, odd_images
 from PIL import Image
 
 from stmine_hf.cli import main
@@ -51,7 +51,7 @@ def detector(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory) -> Path:
-    file = tmp_path_factory.mktemp("picture") / "a.png"
+    file = tmp_path_factory.mktemp("image") / "a.png"
     noise(60, 80).save(file)
     return file
 
@@ -75,7 +75,7 @@ def test_one_post_with_its_reasons(capsys, tmp_path, model, image, detector, suf
     words = ["--text", "fake <news> 假", "--image", image, "--model", model, "--detector", detector, "--explain", out]
     assert run(*words) == 0
     printed = capsys.readouterr().out
-    assert "news" in printed and "the picture" in printed and "Look at:" in printed
+    assert "news" in printed and "the image" in printed and "Look at:" in printed
     if suffix == "png":
         with Image.open(out) as drawn:
             assert drawn.size == (80, 60)
@@ -105,16 +105,16 @@ def test_a_text_of_broken_bytes(capsys, model):
     assert document(capsys)["characters"] == 11
 
 
-def test_odd_pictures(capsys, tmp_path, model):
-    for name, content in odd_pictures().items():
+def test_odd_images(capsys, tmp_path, model):
+    for name, content in odd_images().items():
         (tmp_path / name).write_bytes(content)
         why = tmp_path / f"{name}.html"
         assert run("--image", tmp_path / name, "--model", model, "--explain", why, "--json") == 0
         assert document(capsys)["score"] >= 0.5 and why.exists()
 
 
-def test_bad_pictures_are_told(capsys, tmp_path, model):
-    for name, content in bad_pictures().items():
+def test_bad_images_are_told(capsys, tmp_path, model):
+    for name, content in bad_images().items():
         (tmp_path / name).write_bytes(content)
         assert run("--text", "a", "--image", tmp_path / name, "--model", model) == 1
         assert f"{name}: " in error_line(capsys)
@@ -124,10 +124,10 @@ def test_bad_pictures_are_told(capsys, tmp_path, model):
 
 def test_nothing_to_judge_is_told(capsys, model):
     assert run("--text", " \n", "--model", model) == 1
-    assert "the text is empty, and there is no picture" in error_line(capsys)
+    assert "the text is empty, and there is no image" in error_line(capsys)
 
 
-def test_a_model_of_texts_refuses_pictures(capsys, tmp_path, image):
+def test_a_model_of_texts_refuses_images(capsys, tmp_path, image):
     blind = save_tiny_mttv(tmp_path / "blind", vision_config=None)
     assert run("--text", "fake", "--model", blind) == 0
     capsys.readouterr()
@@ -161,7 +161,7 @@ def test_models_that_are_none_are_told(capsys, tmp_path, model, detector):
 
 
 def write_posts(folder: Path, count: int = 10) -> Path:
-    """Posts of which each other one has a picture; the third is broken, and so is the picture of the fifth."""
+    """Posts of which each other one has an image; the third is broken, and so is the image of the fifth."""
     lines = []
     for number in range(count):
         post = {"id": f"p{number}", "text": "fake news " * (number + 1), "image": None}
@@ -169,7 +169,7 @@ def write_posts(folder: Path, count: int = 10) -> Path:
             noise(20 + number, 30).save(folder / f"{number}.png")
             post["image"] = f"{number}.png"
         lines.append(json.dumps(post))
-    (folder / "4.png").write_bytes(b"no picture")
+    (folder / "4.png").write_bytes(b"no image")
     lines[2] = lines[2][:20]
     file = folder / "posts.jsonl"
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -182,7 +182,7 @@ def test_a_file_of_posts(capsys, tmp_path, model, detector):
     assert run(*words) == 0
     printed = capsys.readouterr().out
     assert "8 posts judged, 0 before, 2 skipped" in printed and "skipped line 3 (line 3): not JSON" in printed
-    assert "skipped line 5 (p4): 4.png: not a picture" in printed and "Written:" in printed
+    assert "skipped line 5 (p4): 4.png: not an image" in printed and "Written:" in printed
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row["id"] for row in rows] == ["p0", "p1", "p3", "p5", "p6", "p7", "p8", "p9"]
     assert rows[0]["model"].startswith("tiny@")
@@ -204,7 +204,7 @@ def test_one_post_and_a_file_agree(capsys, tmp_path, model):
     file, out = write_posts(tmp_path), tmp_path / "verdicts.jsonl"
     assert run("--file", file, "--out", out, "--model", model, "--json") == 0
     capsys.readouterr()
-    row = json.loads(out.read_text().splitlines()[4])  # p6, with a picture
+    row = json.loads(out.read_text().splitlines()[4])  # p6, with an image
     assert run("--text", "fake news " * 7, "--image", tmp_path / "6.png", "--model", model, "--json") == 0
     assert document(capsys)["scores"] == pytest.approx(row["scores"], abs=2e-6)
 

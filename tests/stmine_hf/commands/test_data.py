@@ -69,7 +69,7 @@ def test_a_table_of_ones_own_is_described(capsys, tmp_path):
     words = ["describe", tmp_path / "mine.csv", "--kind", "posts", "--column", "text=content"]
     assert run(*words, "--column", "label=verdict", "--json", "--samples", 1) == 0
     found = document(capsys)
-    assert found["splits"] == {"train": {"rows": 2, "picture_bytes": 0}}
+    assert found["splits"] == {"train": {"rows": 2, "image_bytes": 0}}
     assert found["columns"]["label"] == "class (2): fake, real" and found["columns"]["image"] == "image"
     (row,) = found["samples"]
     assert row["text"] == "one" and row["label"] == 1
@@ -81,18 +81,18 @@ def test_sizes_are_those_of_the_files(capsys, tmp_path):
     options = source("rsicd", tmp_path / "rsicd")
     assert run("describe", "rsicd", "--data-dir", options["data_dir"]) == 0
     said = capsys.readouterr().out
-    assert "caption_weights" in said and "32 x 32" in said and "without a licence" in said
+    assert "caption_weights" in said and "32 x 32" in said and "without a license" in said
     splits = load_dataset("rsicd", cache_dir=tmp_path / "cache", **options)
     found = describe("rsicd", splits, "captions")
     files = [path.stat().st_size for path in (tmp_path / "rsicd").rglob("*.*") if path.suffix in (".jpg", ".png")]
-    assert sum(numbers["picture_bytes"] for numbers in found.splits.values()) == sum(files)
+    assert sum(numbers["image_bytes"] for numbers in found.splits.values()) == sum(files)
 
 
 def reloads(name, tmp_path, **options):
     """Whether an export of the set loads through `datasets` alone, with the same features and rows."""
     splits = load_dataset(name, cache_dir=tmp_path / "cache", **options)
     out = tmp_path / f"{name}-parquet"
-    exported = export(name, splits, kind_of(name), out, licence="cc0-1.0", shard_bytes=4000, progress=False)
+    exported = export(name, splits, kind_of(name), out, license="cc0-1.0", shard_bytes=4000, progress=False)
     assert {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} == {*exported.files, "README.md"}
     again = datasets.load_dataset(str(out), cache_dir=str(tmp_path / "again"))
     assert list(again) == list(splits)
@@ -133,8 +133,8 @@ def test_export_and_push(hub, capsys, tmp_path):
     assert run(*words, "--json") == 0
     assert document(capsys)["rows"] == {"train": 4, "val": 1, "test": 1}
     assert run("push", out, "--repo", "stmine-hf/camouflage", "--dry-run") == 1
-    assert "states no licence" in " ".join(capsys.readouterr().err.split())
-    assert run(*words, "--licence", "cc0-1.0") == 0  # takes the place of the first
+    assert "states no license" in " ".join(capsys.readouterr().err.split())
+    assert run(*words, "--license", "cc0-1.0") == 0  # takes the place of the first
     assert "data push" in capsys.readouterr().out
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "mine.txt").write_text("keep")

@@ -1,4 +1,4 @@
-"""`stmine detect`: pictures, folders and videos, and every mistake in one line."""
+"""`stmine detect`: images, folders and videos, and every mistake in one line."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def folder(tmp_path) -> Path:
     folder.mkdir()
     for number in range(3):
         Image.effect_noise((90 - number, 60), 80).convert("RGB").save(folder / f"{number}.jpg")
-    (folder / "bad.jpg").write_text("no picture")
+    (folder / "bad.jpg").write_text("no image")
     return folder
 
 
@@ -56,19 +56,19 @@ def test_a_folder(capsys, model, folder, tmp_path):
     words = [folder, "--out", out, "--model", model, "--threshold", THRESHOLD]
     assert run(*words, "--json") == 0
     first = json.loads(capsys.readouterr().out)
-    assert (first["pictures"], first["detected"], first["unchanged"]) == (3, 3, 0)
+    assert (first["images"], first["detected"], first["unchanged"]) == (3, 3, 0)
     assert first["objects"] == len(json.loads((out / "detections.json").read_text())) > 0
     assert [row["path"] for row in first["skipped"]] == ["bad.jpg"] and first["skipped"][0]["reason"]
     assert run(*words) == 0
     printed = capsys.readouterr().out
-    assert f"{first['objects']} objects in 3 of 3 pictures" in printed
-    assert "3 pictures were done already" in printed and "skipped bad.jpg: not a picture" in printed
+    assert f"{first['objects']} objects in 3 of 3 images" in printed
+    assert "3 images were done already" in printed and "skipped bad.jpg: not an image" in printed
     assert str(out / "pictures") in printed and (out / "pictures" / "2.jpg").is_file()
     assert run(*words[:5], "--threshold", 0.5) == 1
     assert f"other settings (threshold {THRESHOLD})" in error_line(capsys)
 
 
-def test_a_picture_goes_to_a_folder_of_its_name(capsys, model, folder, tmp_path, monkeypatch):
+def test_an_image_goes_to_a_folder_of_its_name(capsys, model, folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run("street/0.jpg", "--model", model, "--threshold", THRESHOLD, "--labels", "deer, ebike") == 0
     printed = capsys.readouterr().out
@@ -107,9 +107,9 @@ def test_show_opens_a_window(capsys, model, folder, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (["{tmp}/nosuch"], ["nosuch", "expected a picture, a folder of pictures, a video or `camera`"]),
-        (["{street}/bad.jpg"], ["bad.jpg", "not a picture"]),
-        (["{tmp}"], ["found no pictures in"]),
+        (["{tmp}/nosuch"], ["nosuch", "expected an image, a folder of images, a video or `camera`"]),
+        (["{street}/bad.jpg"], ["bad.jpg", "not an image"]),
+        (["{tmp}"], ["found no images in"]),
         (["camera:99"], ["camera", "cannot be opened"]),
         (["{tmp}/zero.mp4"], ["zero.mp4", "the file is empty"]),
         (["{street}", "--labels", "walrus"], ["no class 'walrus'", "deer"]),

@@ -60,7 +60,7 @@ def test_prints_saves_and_speaks_json(capsys, tmp_path, model, folder):
     found = document(capsys)
     saved = json.loads((tmp_path / "out" / "results.json").read_text())
     assert found["metrics"] == pytest.approx(saved["metrics"], abs=1e-6)
-    assert (found["rows"], found["pictures"], found["dataset"], found["split"]) == (10, 10, "weibo", "val")
+    assert (found["rows"], found["images"], found["dataset"], found["split"]) == (10, 10, "weibo", "val")
     assert run(*words, "--limit", 3, "--split", "train", "--bins", 4, "--json") == 0
     found = document(capsys)
     assert found["rows"] == 3 and len(found["reliability"]["count"]) == 4
@@ -71,7 +71,7 @@ def test_options_reach_the_data_set(capsys, tmp_path, model, folder):
     elsewhere.mkdir()
     words = ["--dataset", "weibo", "--data-dir", folder, "--model", model, "--json"]
     assert run(*words, "--option", f"image_dir={elsewhere}") == 0
-    assert document(capsys)["pictures"] == 0
+    assert document(capsys)["images"] == 0
     assert run(*words, "--option", "validation=events", "--option", "validation_share=0.5") == 0
     capsys.readouterr()
     assert run(*words, "--option", "colour=red") == 1

@@ -27,7 +27,7 @@ def model(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """Six pictures in the layout of COCO, two of them without boxes."""
+    """Six images in the layout of COCO, two of them without boxes."""
     from PIL import Image
 
     folder = tmp_path_factory.mktemp("data")
@@ -52,13 +52,13 @@ def test_prints_saves_and_speaks_json(capsys, model, data, tmp_path):
     out = tmp_path / "results"
     assert run(*words, "--out", out) == 0
     printed = capsys.readouterr().out
-    assert "6 pictures, 4 boxes" in printed and "CAMO" in printed and "by class" in printed
+    assert "6 images, 4 boxes" in printed and "CAMO" in printed and "by class" in printed
     files = {"results.json", "detections.json", "pr_curve.png", "worst_misses.png"}
     written = {path.name for path in out.iterdir()}
     assert written <= files and {name for name in files if name in printed} == written
     assert run(*words, "--fit", "stretch", "--limit", 2, "--json") == 0
     scored = json.loads(capsys.readouterr().out)
-    assert scored["fit"] == "stretch" and scored["pictures"] == 2 and "ap" in scored["metrics"]
+    assert scored["fit"] == "stretch" and scored["images"] == 2 and "ap" in scored["metrics"]
 
 
 def test_a_table_of_ones_own(capsys, model, data, tmp_path):
@@ -68,7 +68,7 @@ def test_a_table_of_ones_own(capsys, model, data, tmp_path):
     words += ["--split", "train", "--column", "image=photo", "--column", "bbox=l,t,r,b", "--model", model, "--json"]
     assert run(*words, "--column", "category=animal") == 0
     scored = json.loads(capsys.readouterr().out)
-    assert scored["pictures"] == 2 and scored["boxes"] == 3
+    assert scored["images"] == 2 and scored["boxes"] == 3
     assert run(*words) == 1
     said = " ".join(capsys.readouterr().err.split())
     assert "no column 'objects.category' (category), but photo, l, t, r, b, animal" in said

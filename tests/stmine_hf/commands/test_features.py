@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from helpers_mttv import save_tiny_mttv
-from odd_posts import bad_pictures, noise
+from odd_posts import bad_images, noise
 
 from stmine_hf.cli import main
 from stmine_hf.posts import FeatureStore
@@ -33,7 +33,7 @@ def model(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Eight posts, half of them with a picture; one of the pictures is broken. Six are in train, two in val."""
+    """Eight posts, half of them with an image; one of the images is broken. Six are in train, two in val."""
     folder = tmp_path_factory.mktemp("posts")
     (folder / "images").mkdir()
     rows = []
@@ -44,7 +44,7 @@ def folder(tmp_path_factory) -> Path:
         rows.append(
             {"id": f"p{number}", "text": "fake " * number, "image": image, "label": ("fake", "real")[number % 3 > 0]}
         )
-    (folder / "images" / "3.png").write_bytes(bad_pictures()["cut.png"])
+    (folder / "images" / "3.png").write_bytes(bad_images()["cut.png"])
     for name, part in {"train": rows[:6], "val": rows[6:]}.items():
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, part)), encoding="utf-8")
     return folder
@@ -54,7 +54,7 @@ def test_a_data_set_and_its_evaluation(capsys, tmp_path, model, folder):
     words = ["features", "mttv", "--dataset", "posts", "--data-dir", folder, "--model", model, "--out", tmp_path / "f"]
     assert run(*words, "--split", "val", "--json") == 0
     found = document(capsys)
-    assert (found["added"], found["without_picture"], found["skipped"]) == (1, 1, [])
+    assert (found["added"], found["without_image"], found["skipped"]) == (1, 1, [])
     assert run(*words) == 0
     printed = capsys.readouterr().out
     assert "3 posts (2 added, 1 there before)" in printed and "skipped p3" in printed
@@ -65,8 +65,8 @@ def test_a_data_set_and_its_evaluation(capsys, tmp_path, model, folder):
     seen = document(capsys)
     assert run(*evaluate, "--features", tmp_path / "f", "--json") == 0
     read = document(capsys)
-    assert read["metrics"] == pytest.approx(seen["metrics"], abs=1e-6) and read["pictures"] == seen["pictures"] == 2
-    assert len(seen["pictures_unreadable"]) == 1
+    assert read["metrics"] == pytest.approx(seen["metrics"], abs=1e-6) and read["images"] == seen["images"] == 2
+    assert len(seen["images_unreadable"]) == 1
 
     narrow = save_tiny_mttv(tmp_path / "narrow", vision_config=None, vision_width=16)
     assert run(*evaluate[:-1], narrow, "--features", tmp_path / "f") == 1
@@ -79,8 +79,8 @@ def test_a_file_of_posts(capsys, tmp_path, model, folder):
     words = ["features", "mttv", "--file", tmp_path / "posts.jsonl", "--model", model, "--out", tmp_path / "f"]
     assert run(*words, "--dtype", "float16") == 0
     printed = capsys.readouterr().out
-    assert "1 posts (1 added" in printed and "1 posts without picture, 2 skipped" in printed
-    assert "skipped posts.jsonl, line 3: neither text nor picture" in printed
+    assert "1 posts (1 added" in printed and "1 posts without image, 2 skipped" in printed
+    assert "skipped posts.jsonl, line 3: neither text nor image" in printed
     assert 1 in FeatureStore.open(tmp_path / "f")
 
 

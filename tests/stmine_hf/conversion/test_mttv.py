@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
-from deterministic import named_picture, named_weight
+from deterministic import named_image, named_weight
 from helpers_mttv import MTTV_WORDS, tiny_mttv_config
 from PIL import Image
 from torch import Tensor
@@ -162,7 +162,7 @@ def test_checkpoint_to_folder(tmp_path, vocab):
     assert torch.equal(logits[0], logits[1]) and torch.equal(logits[0], logits[2])
 
 
-def test_checkpoint_with_resnet_reads_pictures(tmp_path, vocab, monkeypatch):
+def test_checkpoint_with_resnet_reads_images(tmp_path, vocab, monkeypatch):
     """With a ResNet of torchvision's names, but of few layers."""
     monkeypatch.setattr(conversion, "RESNET152", {"model_type": "resnet", "depths": [1, 1, 1, 1]})
     config = tiny_config(vision_width=2048)
@@ -171,7 +171,7 @@ def test_checkpoint_with_resnet_reads_pictures(tmp_path, vocab, monkeypatch):
     file = save(tmp_path / "resnet.pth", resnet.state_dict())
     model = convert_checkpoint(checkpoint, tmp_path / "out", config, vocab=vocab, resnet=file)
     processor = AutoProcessor.from_pretrained(tmp_path / "out")
-    inputs = processor(text="看", images=Image.fromarray(named_picture(60, 50, 1)))
+    inputs = processor(text="看", images=Image.fromarray(named_image(60, 50, 1)))
     features, _ = model.mttv.get_visual_features(inputs.pixel_values)
     with torch.no_grad():
         theirs = torch.nn.Sequential(*list(resnet.children())[:-2])(inputs.pixel_values)
@@ -256,7 +256,7 @@ def test_command_hands_over_what_it_was_given(capsys, tmp_path, monkeypatch):
         "resnet": Path("resnet.pth"),
     }
     printed = json.loads(capsys.readouterr().out)
-    assert printed == {"checkpoint": "best.pt", "out": "out", "labels": ["fake", "real"], "reads_pictures": True}
+    assert printed == {"checkpoint": "best.pt", "out": "out", "labels": ["fake", "real"], "reads_images": True}
     assert run("convert", "mttv", "best.pt", "out", "--args", "args.json") == 0
     assert given["arguments"][2] == Path("args.json") and given["label_order"] is None
     assert "takes precomputed features" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""NanoDet-m's checkpoints -> ours: every name, files of every kind, and the real COCO weights on real pictures."""
+"""NanoDet-m's checkpoints -> ours: every name, files of every kind, and the real COCO weights on real images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from deterministic import named_picture, named_weights
+from deterministic import named_image, named_weights
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -156,8 +156,8 @@ def coco_model(coco_weights, tmp_path_factory) -> Path:
 def test_real_weights_give_the_official_numbers(parity, coco_weights, coco_model):
     facts = json.loads((coco_weights / "expected.json").read_text())["deterministic_image(360, 480, 11)"]
     model = AutoModelForObjectDetection.from_pretrained(coco_model).eval()
-    picture = named_picture(facts["height"], facts["width"], facts["seed"])
-    outputs = model(**AutoImageProcessor.from_pretrained(coco_model)(picture, return_tensors="pt"))
+    image = named_image(facts["height"], facts["width"], facts["seed"])
+    outputs = model(**AutoImageProcessor.from_pretrained(coco_model)(image, return_tensors="pt"))
     for ours, key in ((outputs.logits, "class"), (outputs.distance_logits, "box")):
         theirs = torch.tensor(facts[f"preds_every_211th_point_first_8_{key}_logits"])
         parity(f"real weights: {key} logits", (ours[0, ::211, :8] - theirs).abs().max(), 1e-4)
@@ -167,48 +167,48 @@ def test_real_weights_give_the_official_numbers(parity, coco_weights, coco_model
 
 @torch.no_grad()
 def test_real_weights_detect_what_is_there(shared_data, coco_model):
-    """Twelve real pictures of few large objects: most confident detections are right, most objects are found."""
+    """Twelve real images of few large objects: most confident detections are right, most objects are found."""
     folder = shared_data / "detection" / "coco_small"
     if not folder.is_dir():
-        pytest.skip(f"needs real pictures: no {folder}")
+        pytest.skip(f"needs real images: no {folder}")
     annotations = json.loads((folder / "annotations" / "instances_val.json").read_text())
     classes = sorted(category["id"] for category in annotations["categories"])
     model = AutoModelForObjectDetection.from_pretrained(coco_model).eval().fuse()
     processor = AutoImageProcessor.from_pretrained(coco_model)
-    right = detected = found = there = pictures = 0
+    right = detected = found = there = images = 0
     for row in annotations["images"]:
         objects = [x for x in annotations["annotations"] if x["image_id"] == row["id"]]
         large = all(x["bbox"][2] * x["bbox"][3] > 0.05 * row["width"] * row["height"] for x in objects)
         path = folder / "images" / row["file_name"]
         if not (large and 1 <= len(objects) <= 3 and path.is_file()) or any(x["iscrowd"] for x in objects):
             continue
-        picture = Image.open(path)
-        outputs = model(**processor(picture, return_tensors="pt"))
-        sizes = [(picture.height, picture.width)]
+        image = Image.open(path)
+        outputs = model(**processor(image, return_tensors="pt"))
+        sizes = [(image.height, image.width)]
         (result,) = processor.post_process_object_detection(outputs, threshold=0.4, target_sizes=sizes)
         boxes = box_convert(torch.tensor([x["bbox"] for x in objects]), "xywh", "xyxy")
         labels = torch.tensor([classes.index(x["category_id"]) for x in objects])
         hits = (box_iou(result["boxes"], boxes) > 0.5) & (result["labels"][:, None] == labels)
         right, detected = right + hits.any(dim=1).sum().item(), detected + len(hits)
         found, there = found + hits.any(dim=0).sum().item(), there + len(objects)
-        pictures += 1
-        if pictures == 12:
+        images += 1
+        if images == 12:
             break
-    assert pictures == 12 and detected >= 10
+    assert images == 12 and detected >= 10
     assert right >= 0.7 * detected and found >= 0.6 * there, f"{right} of {detected} right, {found} of {there} found"
 
 
 def test_real_weights_in_the_pipeline(shared_data, coco_model):
-    pictures = sorted((shared_data / "detection" / "coco_small" / "images").glob("*.jpg"))
-    if not pictures:
-        pytest.skip("needs real pictures: no detection/coco_small")
+    images = sorted((shared_data / "detection" / "coco_small" / "images").glob("*.jpg"))
+    if not images:
+        pytest.skip("needs real images: no detection/coco_small")
     detect = pipeline("object-detection", model=str(coco_model), trust_remote_code=True)
-    picture = Image.open(pictures[0])
-    answers = detect(picture, threshold=0.3)
+    image = Image.open(images[0])
+    answers = detect(image, threshold=0.3)
     assert answers and all(set(answer) == {"score", "label", "box"} for answer in answers)
     for answer in answers:
         box = answer["box"]
-        assert 0 <= box["xmin"] < box["xmax"] <= picture.width and 0 <= box["ymin"] < box["ymax"] <= picture.height
+        assert 0 <= box["xmin"] < box["xmax"] <= image.width and 0 <= box["ymin"] < box["ymax"] <= image.height
 
 
 def test_the_stored_weights_are_those_described(coco_weights):

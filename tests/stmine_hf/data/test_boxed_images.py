@@ -1,4 +1,4 @@
-"""What becomes of pictures and boxes, whatever their layout: sizes, EXIF, borders, counts."""
+"""What becomes of images and boxes, whatever their layout: sizes, EXIF, borders, counts."""
 
 import ast
 import math
@@ -9,20 +9,21 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from stmine_hf.data import load_dataset, toy_camouflage
+from stmine_hf.data import load_dataset
 from stmine_hf.data.boxed_images import (
     ORIENTATION,
     Box,
     Record,
     category_ids,
     category_label,
-    find_picture,
+    find_image,
     number_rows,
     place_boxes,
     row_features,
 )
 from stmine_hf.data.captioned_images import Findings
 from stmine_hf.data.coco_json import to_coco
+from stmine_hf.data.toy import toy_camouflage
 
 
 def record(path, *bboxes, size=None, **fields) -> Record:
@@ -31,8 +32,8 @@ def record(path, *bboxes, size=None, **fields) -> Record:
 
 
 @pytest.fixture
-def picture(tmp_path):
-    """A picture of 40 x 30 pixels."""
+def image(tmp_path):
+    """An image of 40 x 30 pixels."""
     Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
     return tmp_path / "a.png"
 
@@ -50,11 +51,11 @@ def bboxes_of(placed: Record) -> list[tuple]:
         (
             (-5, -5, 10, 10),
             (0, 0, 5, 5),
-            "mended 1: 1 x box clipped to its picture (box 0, [-5, -5, 10, 10] in",
+            "mended 1: 1 x box clipped to its image (box 0, [-5, -5, 10, 10] in",
         ),
         ((30, 20, 99, 99), (30, 20, 10, 10), "clipped"),
         ((-10, -10, 90, 90), (0, 0, 40, 30), "clipped"),
-        ((40, 0, 5, 5), None, "dropped 1 box: 1 x outside its picture (box 0, [40, 0, 5, 5] in 40 x 30)"),
+        ((40, 0, 5, 5), None, "dropped 1 box: 1 x outside its image (box 0, [40, 0, 5, 5] in 40 x 30)"),
         ((-5, 3, 5, 5), None, "outside"),
         ((3, 99, 5, 5), None, "outside"),
         ((3, 3, 0, 5), None, "of no area"),
@@ -63,9 +64,9 @@ def bboxes_of(placed: Record) -> list[tuple]:
         ((3, 3, math.inf, 5), None, "not finite"),
     ],
 )
-def test_borders(picture, bbox, expected, message):
+def test_borders(image, bbox, expected, message):
     findings = Findings()
-    placed = place_boxes(record(picture, bbox), findings)
+    placed = place_boxes(record(image, bbox), findings)
     assert [pytest.approx(expected)] == bboxes_of(placed) if expected else placed.boxes == []
     assert message in str(findings) and bool(findings) == bool(message)
     assert placed.size == (40, 30)
@@ -82,37 +83,37 @@ def test_borders(picture, bbox, expected, message):
         (2.5, (-2, 1, 3, 5), 2.5),
     ],
 )
-def test_areas(picture, area, bbox, expected):
-    given = record(picture)
+def test_areas(image, area, bbox, expected):
+    given = record(image)
     given.boxes = [Box("", bbox, 0, area=area)]
     (box,) = place_boxes(given, Findings()).boxes
     assert box.area == expected
 
 
-def test_boxes_follow_a_resized_picture(picture):
+def test_boxes_follow_a_resized_image(image):
     findings = Findings()
-    given = record(picture, (10, 20, 40, 40), size=(80, 60))
+    given = record(image, (10, 20, 40, 40), size=(80, 60))
     given.boxes[0].area = 800.0
     (box,) = place_boxes(given, findings).boxes
     assert box.bbox == (5, 10, 20, 20) and box.area == 200
     assert "mended 1: 1 x boxes scaled to the size of the file (a.json, a.png: 80 x 60, its file 40 x 30)" in str(
         findings
     )
-    assert bboxes_of(place_boxes(record(picture, (0, 0, 81, 61), size=(81, 61)), Findings())) == [
+    assert bboxes_of(place_boxes(record(image, (0, 0, 81, 61), size=(81, 61)), Findings())) == [
         pytest.approx((0, 0, 40, 30))
     ], "sides are rounded one by one"
 
 
-def test_a_size_of_another_shape_cannot_be_trusted(picture):
+def test_a_size_of_another_shape_cannot_be_trusted(image):
     findings = Findings()
-    assert place_boxes(record(picture, (0, 0, 5, 5), size=(30, 40)), findings) is None
-    assert "left out 1 picture: 1 x size of another shape than the file's" in str(findings)
+    assert place_boxes(record(image, (0, 0, 5, 5), size=(30, 40)), findings) is None
+    assert "left out 1 image: 1 x size of another shape than the file's" in str(findings)
     assert "a.png: 30 x 40, its file 40 x 30" in str(findings)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_turns_boxes_with_the_picture(tmp_path, orientation, suffix):
+def test_exif_turns_boxes_with_the_image(tmp_path, orientation, suffix):
     pixels = np.zeros((48, 64, 3), np.uint8)
     pixels[8:24, 32:56] = 255  # the box [32, 8, 24, 16]
     stored = Image.fromarray(pixels)
@@ -129,24 +130,24 @@ def test_exif_turns_boxes_with_the_picture(tmp_path, orientation, suffix):
     placed = place_boxes(record(path, given, size=(64, 48)), findings := Findings())
     assert placed.size == decoded.size
     assert bboxes_of(placed) == [shown]
-    assert ("boxes turned with the picture" in str(findings)) == turned
+    assert ("boxes turned with the image" in str(findings)) == turned
     if turned:
         placed = place_boxes(record(path, shown, size=(48, 64)), findings := Findings())
-        assert bboxes_of(placed) == [shown] and not findings, "boxes of the turned picture stay"
+        assert bboxes_of(placed) == [shown] and not findings, "boxes of the turned image stay"
 
 
-def test_fractions_of_the_sides(picture):
-    assert bboxes_of(place_boxes(record(picture, (0.25, 0.5, 0.5, 0.5), size=(1, 1)), findings := Findings())) == [
+def test_fractions_of_the_sides(image):
+    assert bboxes_of(place_boxes(record(image, (0.25, 0.5, 0.5, 0.5), size=(1, 1)), findings := Findings())) == [
         (10, 15, 20, 15)
     ]
     assert not findings
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", b"\xff\xd8\xff\xe0 cut"])
-def test_unreadable_pictures(tmp_path, content):
+@pytest.mark.parametrize("content", [b"", b"no image", b"\xff\xd8\xff\xe0 cut"])
+def test_unreadable_images(tmp_path, content):
     (tmp_path / "a.jpg").write_bytes(content)
     assert place_boxes(record(tmp_path / "a.jpg"), findings := Findings()) is None
-    assert "left out 1 picture: 1 x unreadable (a.json, " in str(findings)
+    assert "left out 1 image: 1 x unreadable (a.json, " in str(findings)
 
 
 def test_findings_count_all_and_show_the_first():
@@ -157,7 +158,7 @@ def test_findings_count_all_and_show_the_first():
     findings.drop("not finite", "box 9")
     findings.leave_out("no such file", "a.jpg")
     assert str(findings) == (
-        "left out 1 picture: 1 x no such file (a.jpg); "
+        "left out 1 image: 1 x no such file (a.jpg); "
         "dropped 6 boxes: 5 x of no area (box 0; box 1; box 2; ...), 1 x not finite (box 9)"
     )
     other = findings.copy()
@@ -165,21 +166,21 @@ def test_findings_count_all_and_show_the_first():
     assert findings.number("mended") == 0 and other.number("dropped") == 6
 
 
-def test_numbers_for_what_has_none(picture):
-    records = [place_boxes(record(picture, (1, 1, 2, 2), (2, 2, 3, 3)), Findings()) for _ in range(2)]
+def test_numbers_for_what_has_none(image):
+    records = [place_boxes(record(image, (1, 1, 2, 2), (2, 2, 3, 3)), Findings()) for _ in range(2)]
     records[0].boxes[1].id = 7
     rows = number_rows(records)
     assert [row["image_id"] for row in rows] == [1, 2]
     assert [row["objects"]["id"] for row in rows] == [[8, 7], [9, 10]]
 
 
-def test_pictures_by_name(tmp_path, picture):
+def test_images_by_name(tmp_path, image):
     (tmp_path / "folder.png").mkdir()
-    found = find_picture("a.png", [tmp_path / "absent", tmp_path])
-    assert found[0] == str(picture) and found[1][0] == picture.stat().st_size
-    assert find_picture("images\\train\\a.png", [tmp_path]) == found, "a path of another machine"
+    found = find_image("a.png", [tmp_path / "absent", tmp_path])
+    assert found[0] == str(image) and found[1][0] == image.stat().st_size
+    assert find_image("images\\train\\a.png", [tmp_path]) == found, "a path of another machine"
     for name in ("folder.png", "", ".", "b.png", "a\0.png", "x" * 5000):
-        assert find_picture(name, [tmp_path]) is None
+        assert find_image(name, [tmp_path]) is None
 
 
 def test_category_ids_travel_with_the_features(tmp_path):
@@ -200,7 +201,7 @@ def test_three_layouts_of_one_set_say_the_same(tmp_path):
     folder, names = tmp_path / "set", toy_camouflage.KINDS
     toy_camouflage.write_camouflage(folder, count=8, seed=1, size=64)
     options = {"data_dir": folder, "split": "train", "cache_dir": tmp_path / "cache"}
-    coco = load_dataset("coco_json", **options).remove_columns("image")  # the pictures are moved below
+    coco = load_dataset("coco_json", **options).remove_columns("image")  # the images are moved below
     for part in ("images/train", "labels/train", "Annotations"):
         (folder / part).mkdir(parents=True)
     for row in coco:

@@ -72,11 +72,11 @@ def test_labels_and_folders_named_in_the_annotation(tmp_path, load):
     folder = write_karpathy(
         tmp_path / "rsitmd",
         [
-            record("a.jpg", label="DenseResidential", filepath="rsitmd/pictures"),
+            record("a.jpg", label="DenseResidential", filepath="rsitmd/images"),
             record("b.jpg", label="storage tanks"),
         ],
         name="dataset.json",
-        images="pictures",
+        images="images",
         dataset="RSITMD",
     )
     (folder / "images").mkdir()
@@ -113,7 +113,7 @@ def test_precomp_layout(tmp_path, load, repeat):
     (tmp_path / "train_caps.txt").write_text("\n".join(FIVE * 2) + "\n")
     (tmp_path / "train_filename.txt").write_text("boat_0.tif\n" * repeat + "plane_1.tif\n" * repeat)
     rows = load("rsitmd", data_dir=tmp_path, split="train")
-    assert rows["filename"][:] == ["boat_0.tif", "plane_1.tif"], "pictures made into .jpg are found"
+    assert rows["filename"][:] == ["boat_0.tif", "plane_1.tif"], "images made into .jpg are found"
     assert rows["captions"][:] == [FIVE, FIVE]
     assert rows["image_id"][:] == [0, 1]
     assert [rows.features["label"].int2str(label) for label in rows["label"]] == ["boat", "plane"]
@@ -144,14 +144,14 @@ def test_streaming_yields_the_same_rows(tmp_path, load):
     assert set(load("rsicd", data_dir=folder, streaming=True)) == {"train", "val", "test"}
 
 
-def test_pictures_stay_where_they_are(tmp_path, load):
+def test_images_stay_where_they_are(tmp_path, load):
     folder = write_karpathy(tmp_path / "rsicd", AUTHORS)
     rows = load("rsicd", data_dir=folder, split="val").with_format("arrow")
     image = rows[0]["image"].to_pylist()[0]
     assert image == {"bytes": None, "path": str(folder / "RSICD_images/port_3.jpg")}
 
 
-def test_parquet_for_the_hub_holds_the_pictures(tmp_path):
+def test_parquet_for_the_hub_holds_the_images(tmp_path):
     folder = write_karpathy(tmp_path / "rsicd", AUTHORS)
     builder = RSICD(data_dir=str(folder), cache_dir=str(tmp_path / "cache"))
     builder.download_and_prepare(str(tmp_path / "hub"), file_format="parquet")
@@ -167,7 +167,7 @@ def test_the_cache_follows_the_folder(tmp_path, load):
     write_karpathy(folder, [*AUTHORS, record("pond_5.jpg", imgid=14)])
     assert len(load("rsicd", data_dir=folder, split="train")) == 4
     (folder / "RSICD_images/pond_5.jpg").unlink()
-    with pytest.warns(UserWarning, match=r"left out 1 picture: 1 x no such picture \(.*images\[5\], pond_5.jpg\)"):
+    with pytest.warns(UserWarning, match=r"left out 1 image: 1 x no such image \(.*images\[5\], pond_5.jpg\)"):
         assert len(load("rsicd", data_dir=folder, split="train")) == 3
     heavier = load(
         "rsicd", data_dir=write_karpathy(tmp_path / "b", AUTHORS), split="train", weight_average=9, weight_low=0.1
@@ -188,9 +188,9 @@ def test_bad_rows_are_skipped_and_counted(tmp_path, load):
     )
     rows = [good, blank, broken, {"split": "train"}, "nonsense", record("d.jpg", split="holdout"), record("e.jpg")]
     folder = write_karpathy(tmp_path / "rsicd", rows)
-    (folder / "RSICD_images/c.jpg").write_bytes(b"no picture")
+    (folder / "RSICD_images/c.jpg").write_bytes(b"no image")
     (folder / "RSICD_images/e.jpg").write_bytes(b"")
-    with pytest.warns(UserWarning, match="RSICD: 1 picture; left out 6 pictures: ") as caught:
+    with pytest.warns(UserWarning, match="RSICD: 1 image; left out 6 images: ") as caught:
         loaded = load("rsicd", data_dir=folder, split="train")
     assert loaded["filename"][:] == ["good.jpg"]
     assert loaded[0]["captions"] == ["a .", "."], 'a caption of "." is kept'
@@ -202,28 +202,28 @@ def test_bad_rows_are_skipped_and_counted(tmp_path, load):
 
 def test_nothing_left_is_an_error_that_names_rows(tmp_path, load):
     folder = write_karpathy(tmp_path / "rsicd", [record("a.jpg"), record("b.jpg")])
-    for picture in (folder / "RSICD_images").iterdir():
-        picture.write_bytes(b"no picture")
+    for image in (folder / "RSICD_images").iterdir():
+        image.write_bytes(b"no image")
     with pytest.raises(DataError, match=r"2 x unreadable \(.*images\[0\], .*a.jpg.*Nothing is left"):
         load("rsicd", data_dir=folder)
-    for picture in (folder / "RSICD_images").iterdir():
-        picture.unlink()
-    with pytest.raises(DataError, match=r"2 x no such picture \(.*images\[0\], a.jpg.*RSICD_images.*give image_dir"):
+    for image in (folder / "RSICD_images").iterdir():
+        image.unlink()
+    with pytest.raises(DataError, match=r"2 x no such image \(.*images\[0\], a.jpg.*RSICD_images.*give image_dir"):
         load("rsicd", data_dir=folder)
 
 
 def test_a_folder_of_another_set_is_told(tmp_path, load, recwarn):
-    pictures = [record(f"{name}_1.jpg") for name in ("airport", "port", "river", "beach")]
-    folder = write_karpathy(tmp_path / "rsicd", pictures, name="dataset.json", images="images")
+    images = [record(f"{name}_1.jpg") for name in ("airport", "port", "river", "beach")]
+    folder = write_karpathy(tmp_path / "rsicd", images, name="dataset.json", images="images")
     load("rsicd", data_dir=folder)
     assert not recwarn.list
-    with pytest.warns(UserWarning, match="UCM-Captions: 4 pictures; noted 2: ") as caught:
+    with pytest.warns(UserWarning, match="UCM-Captions: 4 images; noted 2: ") as caught:
         load("ucm_captions", data_dir=folder)
     (message,) = [str(one.message) for one in caught if "noted" in str(one.message)]
     assert "1 x a file of another set than ucm (take the data set of its name) (dataset.json, rsicd)" in message
-    assert "classes that UCM-Captions does not have" in message and "2 of 4 pictures: airport, port" in message
+    assert "classes that UCM-Captions does not have" in message and "2 of 4 images: airport, port" in message
     (folder / "dataset.json").rename(folder / "dataset_ucm.json")
-    (folder / "dataset_ucm.json").write_text(json.dumps({"images": pictures[:2], "dataset": "my own"}))
+    (folder / "dataset_ucm.json").write_text(json.dumps({"images": images[:2], "dataset": "my own"}))
     with pytest.warns(UserWarning, match=r"noted 1: 1 x classes that UCM-Captions does not have.*is it this set"):
         load("ucm_captions", data_dir=folder)
 
@@ -315,6 +315,6 @@ def test_real_small_sets(shared_data, load, name, folder, sizes):
     assert next(iter(stream))["captions"] == sets["train"][0]["captions"]
 
 
-def test_real_captions_without_pictures(shared_data, load):
-    with pytest.raises(DataError, match=r"no usable row.*4,713 x no such picture \(.*line 1, baseballfield_452.tif; "):
+def test_real_captions_without_images(shared_data, load):
+    with pytest.raises(DataError, match=r"no usable row.*4,713 x no such image \(.*line 1, baseballfield_452.tif; "):
         load("rsitmd", data_dir=shared_data / "remote_sensing/rsitmd_text")

@@ -38,13 +38,13 @@ def write(
     annotations: list,
     categories: list = CATEGORIES,
     file: str = "annotations/instances_train.json",
-    pictures: str = "images",
+    image_dir: str = "images",
 ) -> Path:
-    """A folder with one JSON and a picture of 40 x 30 pixels for each entry that has a plain file name."""
-    (folder / pictures).mkdir(parents=True, exist_ok=True)
+    """A folder with one JSON and an image of 40 x 30 pixels for each entry that has a plain file name."""
+    (folder / image_dir).mkdir(parents=True, exist_ok=True)
     for entry in images:
         if isinstance(entry, dict) and "/" not in entry.get("file_name", "/"):
-            Image.new("RGB", (40, 30)).save(folder / pictures / entry["file_name"])
+            Image.new("RGB", (40, 30)).save(folder / image_dir / entry["file_name"])
     (folder / file).parent.mkdir(parents=True, exist_ok=True)
     content = {"images": images, "annotations": annotations, "categories": categories}
     (folder / file).write_text(json.dumps(content))
@@ -80,7 +80,7 @@ def test_rows(tmp_path, load, recwarn):
 
 
 @pytest.mark.parametrize(
-    ("file", "pictures", "split"),
+    ("file", "images", "split"),
     [
         ("annotations/instances_train.json", "images", "train"),
         ("annotations/instances_train2017.json", "train2017", "train"),
@@ -93,15 +93,17 @@ def test_rows(tmp_path, load, recwarn):
         ("valid/_annotations.coco.json", "valid", "val"),
     ],
 )
-def test_layouts(tmp_path, load, file, pictures, split):
-    sets = load(write(tmp_path / "set", TWO, BOXES, file=file, pictures=pictures))
+def test_layouts(tmp_path, load, file, images, split):
+    sets = load(write(tmp_path / "set", TWO, BOXES, file=file, image_dir=images))
     assert {name: len(rows) for name, rows in sets.items()} == {split: 2}
 
 
-def test_a_picture_of_the_own_split_comes_first(tmp_path, load):
+def test_an_image_of_the_own_split_comes_first(tmp_path, load):
     folder = tmp_path / "set"
     for split, colour in (("train", "red"), ("val", "blue")):
-        write(folder, [image(1, "a.png")], [], file=f"annotations/instances_{split}2017.json", pictures=f"{split}2017")
+        write(
+            folder, [image(1, "a.png")], [], file=f"annotations/instances_{split}2017.json", image_dir=f"{split}2017"
+        )
         Image.new("RGB", (40, 30), colour).save(folder / f"{split}2017/a.png")
     (folder / "annotations/captions_train2017.json").write_text("[]")
     sets = load(folder)
@@ -110,10 +112,10 @@ def test_a_picture_of_the_own_split_comes_first(tmp_path, load):
 
 
 def test_files_and_image_dir_by_option(tmp_path, load):
-    folder = write(tmp_path / "set", TWO, BOXES, file="one.json", pictures="../elsewhere")
-    write(folder, TWO[:1], BOXES[:1], file="two.json", pictures="../elsewhere")
+    folder = write(tmp_path / "set", TWO, BOXES, file="one.json", image_dir="../elsewhere")
+    write(folder, TWO[:1], BOXES[:1], file="two.json", image_dir="../elsewhere")
     options = {"files": {"val": "two.json", "train": "one.json"}, "image_dir": str(tmp_path / "elsewhere")}
-    with pytest.warns(UserWarning, match="noted 1: 1 x picture in two splits"):
+    with pytest.warns(UserWarning, match="noted 1: 1 x image in two splits"):
         assert {split: len(rows) for split, rows in load(folder, **options).items()} == {"train": 2, "val": 1}
     whole = {"files": {"test": str(folder / "two.json")}, "image_dir": tmp_path / "elsewhere"}
     assert {split: len(rows) for split, rows in load(folder, **whole).items()} == {"test": 1}
@@ -126,7 +128,7 @@ def test_files_and_image_dir_by_option(tmp_path, load):
             load(folder, files=files)
     with pytest.raises(DataError, match=r"no folder .*nowhere \(image_dir\)"):
         load(folder, files={"train": "one.json"}, image_dir=str(tmp_path / "nowhere"))
-    with pytest.raises(DataError, match=r"left out 2 pictures: .*give image_dir"):
+    with pytest.raises(DataError, match=r"left out 2 images: .*give image_dir"):
         load(folder, files={"train": "one.json"})
 
 
@@ -162,15 +164,15 @@ def test_bad_boxes_are_dropped_and_counted(tmp_path, load):
         rows = load(folder, split="train")
     assert len(caught) == 1, "one summary"
     message = str(caught[0].message)
-    assert message.startswith("coco_json: 2 pictures with 4 boxes; dropped 16 boxes: ")
+    assert message.startswith("coco_json: 2 images with 4 boxes; dropped 16 boxes: ")
     for part in (
-        "1 x of no picture in the list (instances_train.json, annotations[9], image_id 77)",
+        "1 x of no image in the list (instances_train.json, annotations[9], image_id 77)",
         "2 x of an unknown category (instances_train.json, annotations[7], category 2; ",
-        "1 x outside its picture (instances_train.json, annotations[3], [40, 0, 5, 5] in 40 x 30",
+        "1 x outside its image (instances_train.json, annotations[3], [40, 0, 5, 5] in 40 x 30",
         "1 x of no area",
         "2 x not finite",
         "9 x malformed (",
-        "); mended 1: 1 x box clipped to its picture (instances_train.json, annotations[19], [-5, 25, 10, 10]",
+        "); mended 1: 1 x box clipped to its image (instances_train.json, annotations[19], [-5, 25, 10, 10]",
     ):
         assert part in message
     assert rows[0]["objects"]["id"] == [5, 6, 24]
@@ -191,11 +193,11 @@ def test_odd_but_usable_entries(tmp_path, load, recwarn):
     assert first["objects"]["area"] == [20] * 5
     assert first["objects"]["iscrowd"] == [False, True, False, False, False]
     assert first["objects"]["id"] == [3, 4, 5, 6, 7], "numbered where there is no id or one below 1"
-    assert second["objects"]["bbox"] == [] and second["width"] == 40, "a picture without boxes is kept"
+    assert second["objects"]["bbox"] == [] and second["width"] == 40, "an image without boxes is kept"
     assert second["source"] == ""
 
 
-def test_bad_pictures_are_left_out_and_counted(tmp_path, load):
+def test_bad_images_are_left_out_and_counted(tmp_path, load):
     images = [
         *TWO,
         image(1, "elsewhere/missing.jpg"),
@@ -207,17 +209,17 @@ def test_bad_pictures_are_left_out_and_counted(tmp_path, load):
         "nonsense",
     ]
     folder = write(tmp_path / "set", images, [*BOXES, box(50, 1, 1, 1, 2, 2), box(51, 2, 1, 1, 2, 2)])
-    (folder / "images/broken.jpg").write_bytes(b"no picture")
+    (folder / "images/broken.jpg").write_bytes(b"no image")
     with pytest.warns(UserWarning) as caught:
         rows = load(folder, split="train")
     assert rows["image_id"][:] == [9, 4]
     message = str(caught[0].message)
-    assert message.startswith("coco_json: 2 pictures with 3 boxes; left out 7 pictures: ")
+    assert message.startswith("coco_json: 2 images with 3 boxes; left out 7 images: ")
     assert "1 x no such file (instances_train.json, images[2], elsewhere/missing.jpg" in message
     assert "1 x unreadable (instances_train.json, images[3], " in message
     assert "4 x malformed (instances_train.json, images[5] (KeyError: 'file_name'); " in message
     assert "images[4], shape.jpg: 30 x 40, its file 40 x 30" in message
-    assert "dropped" not in message, "boxes of a picture that is left out are not counted by themselves"
+    assert "dropped" not in message, "boxes of an image that is left out are not counted by themselves"
 
 
 def test_duplicate_ids(tmp_path, load):
@@ -226,10 +228,10 @@ def test_duplicate_ids(tmp_path, load):
         box(10, 1, 1, 1, 5, 5),
         box(10, 1, 1, 1, 5, 5),  # the same again
         box(10, 1, 2, 2, 5, 5),  # another box of that id
-        box(11, 3, 1, 1, 5, 5),  # the same, through the picture's second id
+        box(11, 3, 1, 1, 5, 5),  # the same, through the image's second id
         box(12, 3, 3, 3, 5, 5),
         box(13, 2, 1, 1, 5, 5),  # whose is it?
-        box(14, 1, 1, 1, 5, 5),  # two equal boxes of one picture are the annotator's business
+        box(14, 1, 1, 1, 5, 5),  # two equal boxes of one image are the annotator's business
     ]
     with pytest.warns(UserWarning) as caught:
         (row,) = load(write(tmp_path / "set", images, annotations), split="train")
@@ -238,9 +240,9 @@ def test_duplicate_ids(tmp_path, load):
     assert row["objects"]["bbox"] == [[1, 1, 5, 5], [2, 2, 5, 5], [3, 3, 5, 5], [1, 1, 5, 5]]
     message = str(caught[0].message)
     for part in (
-        "left out 2 pictures: 2 x two pictures of one id (instances_train.json, images[1], b.jpg; ",
+        "left out 2 images: 2 x two images of one id (instances_train.json, images[1], b.jpg; ",
         "dropped 2 boxes: 2 x listed twice (instances_train.json, annotations[1]; instances_train.json, annotations[3",
-        "2 x picture listed twice: taken as one (instances_train.json, images[3], a.jpg",
+        "2 x image listed twice: taken as one (instances_train.json, images[3], a.jpg",
         "1 x box of an id that is taken: given a new one (instances_train.json, annotations[2], id 10",
     ):
         assert part in message
@@ -249,7 +251,7 @@ def test_duplicate_ids(tmp_path, load):
 def test_ids_that_are_no_numbers(tmp_path, load):
     images = [image("x9", "a.jpg"), image("x4", "b.jpg")]
     annotations = [box(5, "x9", 1, 1, 5, 5), box(6, "x4", 2, 2, 5, 5), box(7, "x4", 2, 2, 5, 5)]
-    with pytest.warns(UserWarning, match="picture ids that are no numbers: all numbered anew"):
+    with pytest.warns(UserWarning, match="image ids that are no numbers: all numbered anew"):
         rows = load(write(tmp_path / "set", images, annotations), split="train")
     assert rows["image_id"][:] == [1, 2]
     assert [objects["id"] for objects in rows["objects"]] == [[5], [6, 7]]
@@ -263,7 +265,7 @@ def test_categories_of_all_splits_together(tmp_path, load):
     with pytest.warns(UserWarning) as caught:
         sets = load(folder)
     assert "category named as another: taken as one (1 and 91 are 'person'" in str(caught[0].message)
-    assert "2 x picture in two splits (a.jpg in train, val; b.jpg" in str(caught[0].message)
+    assert "2 x image in two splits (a.jpg in train, val; b.jpg" in str(caught[0].message)
     for rows in sets.values():
         assert category_label(rows.features).names == ["person", "cat", "stop sign", "toothbrush"]
         assert category_ids(rows.features) == [1, 7, 13, 90]
@@ -292,7 +294,7 @@ def test_categories_of_all_splits_together(tmp_path, load):
         ),
         (
             '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}',
-            "no usable picture in .*: the annotations name no picture",
+            "no usable image in .*: the annotations name no image",
         ),
     ],
 )
@@ -305,19 +307,19 @@ def test_broken_files(tmp_path, load, text, message):
 
 def test_nothing_left(tmp_path, load):
     folder = write(tmp_path / "set", TWO, [box(5, 9, 50, 50, 5, 5)])
-    with pytest.raises(DataError, match=r"2 pictures with 0 boxes; dropped 1 box: .*outside.*Nothing is left to load"):
+    with pytest.raises(DataError, match=r"2 images with 0 boxes; dropped 1 box: .*outside.*Nothing is left to load"):
         load(folder)
-    for picture in (folder / "images").iterdir():
-        picture.write_bytes(b"")
-    with pytest.raises(DataError, match=r"0 pictures with 0 boxes; left out 2 pictures: .*unreadable.*Nothing is"):
+    for image in (folder / "images").iterdir():
+        image.write_bytes(b"")
+    with pytest.raises(DataError, match=r"0 images with 0 boxes; left out 2 images: .*unreadable.*Nothing is"):
         load(folder)
-    for picture in (folder / "images").iterdir():
-        picture.unlink()
-    with pytest.raises(DataError, match=r"no usable picture in .*left out 2 pictures: 2 x no such file \(.*a.jpg"):
+    for image in (folder / "images").iterdir():
+        image.unlink()
+    with pytest.raises(DataError, match=r"no usable image in .*left out 2 images: 2 x no such file \(.*a.jpg"):
         load(folder)
 
 
-def test_pictures_without_any_box_are_a_set(tmp_path, load, recwarn):
+def test_images_without_any_box_are_a_set(tmp_path, load, recwarn):
     rows = load(write(tmp_path / "set", TWO, []), split="train")
     assert not recwarn and [objects["bbox"] for objects in rows["objects"]] == [[], []]
     assert to_coco(rows)["annotations"] == []
@@ -356,7 +358,7 @@ def test_streaming_yields_the_same_rows(tmp_path, load):
     assert category_ids(stream.features) == [1, 13, 90]
 
 
-def test_pictures_stay_where_they_are_and_parquet_holds_them(tmp_path, load):
+def test_images_stay_where_they_are_and_parquet_holds_them(tmp_path, load):
     folder = write(tmp_path / "set", TWO, BOXES)
     (arrow,) = load(folder, split="train[:1]").with_format("arrow")
     assert arrow["image"].to_pylist() == [{"bytes": None, "path": str(folder / "images/a.jpg")}]
@@ -414,10 +416,10 @@ def test_real_coco(tmp_path, shared_data, load, recwarn):
     folder = shared_data / "detection/coco_small"
     sets = load(folder)
     assert not recwarn, "nothing to mend in it"
-    for split, pictures, boxes, crowds, empty in (("train", 343, 2973, 29, 3), ("val", 242, 1995, 19, 1)):
+    for split, images, boxes, crowds, empty in (("train", 343, 2973, 29, 3), ("val", 242, 1995, 19, 1)):
         rows = sets[split]
         objects = rows["objects"][:]
-        assert len(rows) == pictures
+        assert len(rows) == images
         assert sum(len(one["id"]) for one in objects) == boxes
         assert sum(sum(one["iscrowd"]) for one in objects) == crowds
         assert sum(not one["id"] for one in objects) == empty
@@ -431,4 +433,4 @@ def test_real_coco(tmp_path, shared_data, load, recwarn):
         coco = COCO()
         coco.dataset = written
         coco.createIndex()
-        assert len(coco.getCatIds()) == 80 and len(coco.getImgIds()) == pictures
+        assert len(coco.getCatIds()) == 80 and len(coco.getImgIds()) == images

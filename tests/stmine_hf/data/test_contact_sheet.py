@@ -1,4 +1,4 @@
-"""The sheet of pictures with boxes: as many as asked for, boxes where they belong."""
+"""The sheet of images with boxes: as many as asked for, boxes where they belong."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_the_sheet_takes_what_there_is(rows):
     assert contact_sheet(rows, side=32, columns=2).size == (64, 96)
     assert contact_sheet(rows, side=32, count=3, columns=2).size == (64, 64)
     assert contact_sheet(rows.select([]), side=32).size == (32, 32)
-    assert contact_sheet(iter(rows), rows.features, side=200).size == (1000, 200), "pictures are not enlarged"
+    assert contact_sheet(iter(rows), rows.features, side=200).size == (1000, 200), "images are not enlarged"
 
 
 def test_crowds_and_boxes_at_the_border(rows):

@@ -1,4 +1,4 @@
-"""Fakeddit in its own layout and as cut for the sample: three kinds of labels, pictures by id."""
+"""Fakeddit in its own layout and as cut for the sample: three kinds of labels, images by id."""
 
 import json
 from collections import Counter
@@ -52,8 +52,8 @@ def test_original_files(folder, load):
     assert [row["filename"] for row in rows] == ["aa1.jpg", "bb2.png", "", "dd4.jpg"]
 
 
-def test_pictures_that_should_be_there_are_missed(folder, load):
-    with pytest.warns(UserWarning, match=r"3 x picture not found .* \(multimodal_train.tsv, line 5, dd4.jpg; "):
+def test_images_that_should_be_there_are_missed(folder, load):
+    with pytest.warns(UserWarning, match=r"3 x image not found .* \(multimodal_train.tsv, line 5, dd4.jpg; "):
         load(data_dir=folder)
 
 
@@ -67,7 +67,7 @@ def test_labels_are_those_of_the_file_and_of_the_model(folder, load, labels, exp
     assert dict(enumerate(rows.features["label"].names)) == MttvConfig.preset(f"fakeddit_{labels}").id2label
 
 
-def test_the_sample_with_its_own_picture_names(tmp_path, load):
+def test_the_sample_with_its_own_image_names(tmp_path, load):
     (tmp_path / "images").mkdir()
     Image.new("RGB", (7, 7)).save(tmp_path / "images/x.jpg")
     row = {"id": "q", "title": "A Cat!", "text": "a cat", "img": "images/x.jpg", "2_way_label": 1, "6_way_label": 0}
@@ -100,7 +100,7 @@ def test_real_sample(shared_data, load):
         "val": {0: 3955, 1: 592, 2: 1874, 3: 214, 4: 2995, 5: 366},
         "test": {0: 3963, 1: 598, 2: 1878, 3: 189, 4: 2968, 5: 402},
     }
-    assert sets["train"].data.column("image").null_count == 9995 - 97, "97 pictures are found by id"
-    pictured = load(data_dir=folder, files={"train": "with_images.jsonl"}, split="train")
-    assert Counter(pictured["label"]) == {0: 48, 1: 49}
-    assert all(row["image"].width <= 256 and row["text"] for row in pictured)
+    assert sets["train"].data.column("image").null_count == 9995 - 97, "97 images are found by id"
+    imaged = load(data_dir=folder, files={"train": "with_images.jsonl"}, split="train")
+    assert Counter(imaged["label"]) == {0: 48, 1: 49}
+    assert all(row["image"].width <= 256 and row["text"] for row in imaged)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stmine_hf.data import DataError, load_dataset
-from stmine_hf.data.toy_scenes import write_scenes
+from stmine_hf.data.toy.toy_scenes import write_scenes
 
 OBJECTS = datasets.List({"box": datasets.List(datasets.Value("float64")), "what": datasets.Value("string")})
 
@@ -23,7 +23,7 @@ def toys(tmp_path_factory):
     }
 
 
-def save_pictures(rows, folder):
+def save_images(rows, folder):
     (folder / "images").mkdir()
     for row in rows:
         row["image"].save(folder / "images" / row["filename"].replace(".jpg", ".png"))
@@ -58,7 +58,7 @@ def boxes(rows):
 
 def test_captions_of_a_csv_file_with_a_caption_a_row(toys, tmp_path):
     rows = toys["captions"]
-    names = save_pictures(rows, tmp_path)
+    names = save_images(rows, tmp_path)
     lines = [(name, caption) for name, row in zip(names, rows, strict=True) for caption in row["captions"]]
     write_csv(tmp_path / "mine.csv", [{"file": name, "sentence": caption} for name, caption in lines])
     mapping = {"image": "file", "captions": "sentence"}
@@ -72,7 +72,7 @@ def test_captions_of_a_csv_file_with_a_caption_a_row(toys, tmp_path):
 
 def test_captions_of_several_columns_and_two_files(toys, tmp_path):
     rows = toys["captions"]
-    names = save_pictures(rows, tmp_path)
+    names = save_images(rows, tmp_path)
     records = [
         {"image": f"images/{name}", "label": f"kind {i % 2}", "one": row["captions"][0], "two": row["captions"][1]}
         for i, (name, row) in enumerate(zip(names, rows, strict=True))
@@ -112,7 +112,7 @@ def test_captions_of_a_hub_data_set(toys, tmp_path, streaming):
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
 def test_posts_of_a_table(toys, tmp_path, suffix):
     rows = toys["posts"]
-    names = save_pictures(rows, tmp_path)
+    names = save_images(rows, tmp_path)
     records = [
         {"content": row["text"], "photo": name, "verdict": ("real", "fake")[i % 2]}
         for i, (row, name) in enumerate(zip(rows, names, strict=True))
@@ -142,7 +142,7 @@ def test_posts_of_a_saved_data_set(toys, tmp_path):
 
 def test_boxes_of_an_imagefolder(toys, tmp_path):
     rows = toys["boxes"]
-    names = save_pictures(rows, tmp_path)
+    names = save_images(rows, tmp_path)
     classes = rows.features["objects"]["category"].feature.names
     records = [
         {
@@ -163,7 +163,7 @@ def test_boxes_of_an_imagefolder(toys, tmp_path):
 
 def test_boxes_of_a_csv_file_with_a_box_a_row(toys, tmp_path):
     rows = toys["boxes"]
-    names = save_pictures(rows, tmp_path)
+    names = save_images(rows, tmp_path)
     classes = rows.features["objects"]["category"].feature.names
     records = []
     for row, name in zip(rows, names, strict=True):
@@ -242,10 +242,10 @@ def test_a_missing_column_is_named_beside_those_there(toys, tmp_path):
         load_dataset(str(tmp_path / "mine.csv"), kind="boxes", bbox_format="yxyx")
 
 
-def test_a_hub_column_that_holds_no_pictures(tmp_path):
+def test_a_hub_column_that_holds_no_images(tmp_path):
     rows = datasets.Dataset.from_dict({"image": [1], "captions": [["a plane"]]})
     rows.to_parquet(tmp_path / "repo" / "train.parquet")
-    with pytest.raises(DataError, match="column 'image' holds no pictures"):
+    with pytest.raises(DataError, match="column 'image' holds no images"):
         load_dataset(str(tmp_path / "repo"), kind="captions", cache_dir=tmp_path)
 
 
@@ -263,7 +263,7 @@ def test_a_folder_of_a_known_layout_is_sent_to_its_builder(tmp_path):
 
 
 def test_bad_rows_are_left_out_and_counted(toys, tmp_path):
-    names = save_pictures(toys["boxes"].select(range(2)), tmp_path)
+    names = save_images(toys["boxes"].select(range(2)), tmp_path)
     (tmp_path / "images" / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     good = {"bbox": [[1, 2, 8, 9]], "category": ["deer"]}
     lines = [
@@ -282,14 +282,14 @@ def test_bad_rows_are_left_out_and_counted(toys, tmp_path):
         own = load_dataset(str(tmp_path / "boxes.jsonl"), kind="boxes", split="train")
     message = next(str(one.message) for one in caught if "left out" in str(one.message))
     for part in (
-        "2 pictures; left out 4 rows",
+        "2 images; left out 4 rows",
         "1 x not JSON (boxes.jsonl, line 3)",
-        "no such picture (boxes.jsonl, line 4, gone.png)",
+        "no such image (boxes.jsonl, line 4, gone.png)",
         "unreadable",
         "1 boxes and 0 categories",
         "dropped 2 boxes",
         "'x' where a number was expected",
-        "outside its picture",
+        "outside its image",
     ):
         assert part in message
     assert [len(row["objects"]["bbox"]) for row in own] == [1, 0]
@@ -300,7 +300,7 @@ def test_a_stream_tells_what_it_leaves_out(toys, tmp_path):
     texts = [rows[0]["text"], "", rows[2]["text"], rows[3]["text"]]
     broken = {
         "text": texts,
-        "image": [{"bytes": b"no picture", "path": None}, None, None, None],
+        "image": [{"bytes": b"no image", "path": None}, None, None, None],
         "label": ["fake", "real", "fake", "odd"],
     }
     features = datasets.Features(
@@ -310,7 +310,7 @@ def test_a_stream_tells_what_it_leaves_out(toys, tmp_path):
     options = {"kind": "posts", "streaming": True, "split": "train", "cache_dir": tmp_path}
     with pytest.raises(DataError, match="the labels of a stream are not known before its end"):
         load_dataset(str(tmp_path / "repo"), **options)
-    with pytest.warns(UserWarning, match="so far: left out 2 rows: 1 x neither text nor picture"):
+    with pytest.warns(UserWarning, match="so far: left out 2 rows: 1 x neither text nor image"):
         own = list(load_dataset(str(tmp_path / "repo"), labels=["fake", "real"], **options))
     assert [row["text"] for row in own] == [texts[0], texts[2]]
     assert own[0]["image"] is None

@@ -18,7 +18,7 @@ from stmine_hf.errors import StmineError
 ROWS = [
     {"id": "p1", "text": "a shark swims in the flooded street", "label": "fake", "image": "shark.jpg"},
     {"id": "p2", "text": "the mayor opened a bridge", "label": "real", "image": "images/bridge.png"},
-    {"id": "p3", "text": "no picture here", "label": "real", "image": None},
+    {"id": "p3", "text": "no image here", "label": "real", "image": None},
 ]
 
 
@@ -96,9 +96,9 @@ def test_a_file_may_be_named_instead_of_its_folder(folder, load):
 def test_splits_by_file_name_and_by_column(tmp_path, load):
     for name in ("my_train.jsonl", "dev.jsonl", "test-2.jsonl", "notes.jsonl"):
         write(tmp_path / "files", ROWS[:2], name)
-    pictures = paint(tmp_path / "elsewhere", "shark.jpg", "bridge.jpg")
+    images = paint(tmp_path / "elsewhere", "shark.jpg", "bridge.jpg")
     with pytest.warns(UserWarning, match=r"6 posts; noted 4: .*made unique \(dev.jsonl, line 1, p1; "):
-        sets = load(data_dir=tmp_path / "files", image_dir=pictures)
+        sets = load(data_dir=tmp_path / "files", image_dir=images)
     assert {split: rows["post_id"][:] for split, rows in sets.items()} == {
         "train": ["p1", "p2"],
         "val": ["p1#2", "p2#2"],
@@ -202,11 +202,11 @@ def test_a_long_file_outlives_its_bad_lines(tmp_path, load):
     assert len(rows) == 9900 and rows[-1]["text"] == "post 9999"
 
 
-def test_missing_and_broken_pictures_leave_the_post(folder, load):
+def test_missing_and_broken_images_leave_the_post(folder, load):
     Image.new("RGB", (300, 300)).save(folder / "images/cut.png")
     (folder / "images/cut.png").write_bytes((folder / "images/cut.png").read_bytes()[:200])
     (folder / "images/empty.jpg").write_bytes(b"")
-    (folder / "images/text.jpg").write_text("no picture")
+    (folder / "images/text.jpg").write_text("no image")
     (folder / "images/folder.jpg").mkdir()
     names = [
         "gone.jpg",
@@ -222,19 +222,19 @@ def test_missing_and_broken_pictures_leave_the_post(folder, load):
     with pytest.warns(UserWarning, match=r"^posts: 8 posts; (?!left out)") as caught:
         rows = load(data_dir=folder, split="train")
     message = str(caught[0].message)
-    assert "5 x picture not found (image_dir says where to look) (posts.jsonl, line 1, gone.jpg; " in message
-    assert f"2 x picture unreadable (no known format) (posts.jsonl, line 2, {folder}/images/empty.jpg; " in message
+    assert "5 x image not found (image_dir says where to look) (posts.jsonl, line 1, gone.jpg; " in message
+    assert f"2 x image unreadable (no known format) (posts.jsonl, line 2, {folder}/images/empty.jpg; " in message
     undecoded = rows.cast_column("image", datasets.Image(decode=False))
     assert [row["image"] is None for row in undecoded] == [True] * 7 + [False], "a cut file is only found out later"
     assert rows["filename"][0] == "gone.jpg", "the name is kept"
     with pytest.raises(OSError, match="truncated"):
         rows[7]
     Image.new("RGB", (5, 5)).save(folder / "images/text.jpg")
-    with pytest.warns(UserWarning, match="1 x picture unreadable"):
-        assert load(data_dir=folder, split="train")[2]["image"].size == (5, 5), "mended pictures are seen"
+    with pytest.warns(UserWarning, match="1 x image unreadable"):
+        assert load(data_dir=folder, split="train")[2]["image"].size == (5, 5), "mended images are seen"
 
 
-def test_pictures_of_all_kinds(tmp_path, load):
+def test_images_of_all_kinds(tmp_path, load):
     Image.new("RGB", (1, 1)).save(paint(tmp_path) / "one.png")
     Image.new("CMYK", (9, 9)).save(tmp_path / "cmyk.jpg")
     frames = [Image.new("P", (8, 8), i) for i in range(3)]
@@ -246,7 +246,7 @@ def test_pictures_of_all_kinds(tmp_path, load):
     assert [row["image"].size for row in rows] == [(1, 1), (9, 9), (8, 8), (20_000, 4), (6, 6)]
 
 
-def test_pictures_stay_where_they_are(folder, load):
+def test_images_stay_where_they_are(folder, load):
     rows = load(data_dir=folder, split="train").with_format("arrow")
     assert rows[0]["image"].to_pylist()[0] == {"bytes": None, "path": str(folder / "images/shark.jpg")}
 
@@ -257,7 +257,7 @@ def test_streaming_yields_the_same_rows(folder, load):
     assert plain(stream) == EXPECTED
 
 
-def test_parquet_for_the_hub_holds_the_pictures(folder, tmp_path):
+def test_parquet_for_the_hub_holds_the_images(folder, tmp_path):
     builder = Posts(data_dir=str(folder), cache_dir=str(tmp_path / "cache"))
     builder.download_and_prepare(str(tmp_path / "hub"), file_format="parquet")
     shutil.rmtree(folder)
@@ -404,7 +404,7 @@ def test_findings_stay_short():
     assert str(findings).endswith("), and 14 more reasons")
 
 
-def test_real_tweets_on_pictures(shared_data, load):
+def test_real_tweets_on_images(shared_data, load):
     sets = load(data_dir=shared_data / "fake_news/twitter_india")
     assert {split: len(rows) for split, rows in sets.items()} == {"train": 1151, "val": 155, "test": 155}
     train = sets["train"]

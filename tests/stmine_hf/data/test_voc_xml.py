@@ -26,15 +26,15 @@ def write(
     stem: str,
     *objects: str,
     annotations: str = "Annotations",
-    pictures: str = "JPEGImages",
+    images: str = "JPEGImages",
     filename: str | None = None,
     size: str = "<size><width>40</width><height>30</height><depth>3</depth></size>",
     database: str = "The VOC2007 Database",
     suffix: str = ".jpg",
 ) -> None:
     (folder / annotations).mkdir(parents=True, exist_ok=True)
-    (folder / pictures).mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (40, 30)).save(folder / pictures / f"{stem}{suffix}")
+    (folder / images).mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (40, 30)).save(folder / images / f"{stem}{suffix}")
     head = f"<filename>{filename or stem + suffix}</filename><source><database>{database}</database></source>{size}"
     (folder / annotations / f"{stem}.xml").write_text(f"<annotation>{head}{''.join(objects)}</annotation>")
 
@@ -80,19 +80,19 @@ def test_rows_of_the_published_layout(tmp_path, load, recwarn):
 
 def test_other_layouts(tmp_path, load):
     flat, splits, lower = tmp_path / "flat", tmp_path / "splits", tmp_path / "lower"
-    write(flat, "b", PERSON, annotations=".", pictures=".", suffix=".PNG")
-    write(flat, "a", DOG, annotations=".", pictures=".")
+    write(flat, "b", PERSON, annotations=".", images=".", suffix=".PNG")
+    write(flat, "a", DOG, annotations=".", images=".")
     Image.new("RGB", (40, 30)).save(flat / "unlabelled.jpg")
     assert {split: rows["filename"][:] for split, rows in load(flat).items()} == {"train": ["a.jpg", "b.PNG"]}
     for name in ("train", "valid", "test"):
-        write(splits, f"in_{name}", DOG, annotations=name, pictures=name)
+        write(splits, f"in_{name}", DOG, annotations=name, images=name)
     assert {split: rows["filename"][:] for split, rows in load(splits).items()} == {
         "train": ["in_train.jpg"],
         "val": ["in_valid.jpg"],
         "test": ["in_test.jpg"],
     }
-    write(lower, "a", DOG, annotations="annotations", pictures="images", filename="renamed_since.jpg")
-    write(lower, "b", DOG, annotations="annotations", pictures="images", filename="c.jpg")
+    write(lower, "a", DOG, annotations="annotations", images="images", filename="renamed_since.jpg")
+    write(lower, "b", DOG, annotations="annotations", images="images", filename="c.jpg")
     (lower / "images/b.jpg").rename(lower / "images/c.jpg")
     write_lists(lower, trainval="b\na\n")
     assert load(lower, split="train")["filename"][:] == ["c.jpg", "a.jpg"]
@@ -143,7 +143,7 @@ def test_bad_entries_are_counted(tmp_path, load):
     write(folder, "f", DOG)
     (folder / "JPEGImages/f.jpg").unlink()
     write(folder, "g", DOG)
-    (folder / "JPEGImages/g.jpg").write_bytes(b"no picture")
+    (folder / "JPEGImages/g.jpg").write_bytes(b"no image")
     (folder / "Annotations/h.xml").write_bytes(b'<?xml version="1.0" encoding="klingon"?><annotation/>')
     write_lists(folder, train="\n".join("abcdefghi"))
     with pytest.warns(UserWarning) as caught:
@@ -152,7 +152,7 @@ def test_bad_entries_are_counted(tmp_path, load):
     assert rows[0]["objects"]["bbox"] == [[0, 0, 40, 30], [30, 0, 10, 9]]
     message = str(caught[0].message)
     for part in (
-        "voc_xml: 3 pictures with 4 boxes; left out 6 pictures: ",
+        "voc_xml: 3 images with 4 boxes; left out 6 images: ",
         "1 x not XML (Annotations/e.xml (mismatched tag: line 2, column ",
         "1 x no such file (Annotations/f.xml, f.jpg)",
         "2 x no annotation that can be read (Annotations/h.xml (LookupError: unknown encoding: klingon); ",
@@ -160,7 +160,7 @@ def test_bad_entries_are_counted(tmp_path, load):
         "1 x size of another shape",
         "4 x malformed (Annotations/a.xml, object 2 (no bndbox/ymax); Annotations/a.xml, object 3 (could not convert",
         "1 x of no area",
-        "1 x outside its picture",
+        "1 x outside its image",
         "1 x not finite",
         "1 x box clipped",
     ):
@@ -177,7 +177,7 @@ def test_refusals(tmp_path, load):
         load(folder)
     assert load(folder, classes=["dog"])["train"][0]["objects"]["bbox"] == []
     (folder / "Annotations/a.xml").write_text("<annotation")
-    with pytest.raises(DataError, match=r"no usable picture in .*1 x not XML \(Annotations/a.xml \(unclosed token"):
+    with pytest.raises(DataError, match=r"no usable image in .*1 x not XML \(Annotations/a.xml \(unclosed token"):
         load(folder)
     with pytest.raises(DataError, match=r"no option colour; its options are: image_dir, classes, one_based"):
         load(folder, colour="red")

@@ -1,4 +1,4 @@
-"""Weibo in the authors' layout: labels, pictures, further rows, and the two validation splits."""
+"""Weibo in the authors' layout: labels, images, further rows, and the two validation splits."""
 
 import json
 from collections import Counter
@@ -44,7 +44,7 @@ def folder(tmp_path):
 
 def test_authors_files(folder, load):
     with pytest.warns(
-        UserWarning, match=r"weibo: 5 posts; noted 1: 1 x picture not found .* \(dev.jsonl, line 2, images/4.jpg\)$"
+        UserWarning, match=r"weibo: 5 posts; noted 1: 1 x image not found .* \(dev.jsonl, line 2, images/4.jpg\)$"
     ):
         sets = load(data_dir=folder)
     assert {split: rows["post_id"][:] for split, rows in sets.items()} == {
@@ -65,12 +65,12 @@ def test_labels_are_those_of_the_model(folder, load):
     assert dict(enumerate(names)) == MttvConfig.preset("weibo").id2label
 
 
-def test_texts_without_pictures_take_those_of_another_folder(folder, tmp_path, load):
+def test_texts_without_images_take_those_of_another_folder(folder, tmp_path, load):
     (folder / "images").rename(tmp_path / "pictures")
-    with pytest.warns(UserWarning, match="5 x picture not found"):
+    with pytest.warns(UserWarning, match="5 x image not found"):
         rows = load(data_dir=folder, split="train")
     assert [one["image"] for one in rows] == [None, None] and rows["filename"][:] == ["1.jpg", "2.jpg"]
-    with pytest.warns(UserWarning, match="1 x picture not found"):
+    with pytest.warns(UserWarning, match="1 x image not found"):
         rows = load(data_dir=folder, split="train", image_dir=tmp_path / "pictures")
     assert [one["image"].size for one in rows] == [(11, 9), (12, 9)]
 
@@ -112,7 +112,7 @@ def test_what_is_expected_and_where_to_get_it(tmp_path, load):
         load(data_dir=tmp_path)
 
 
-def test_real_posts_with_pictures(shared_data, load):
+def test_real_posts_with_images(shared_data, load):
     folder = shared_data / "fake_news/weibo"
     sets = load(data_dir=folder)
     assert {split: Counter(rows["label"]) for split, rows in sets.items()} == {
@@ -127,7 +127,7 @@ def test_real_posts_with_pictures(shared_data, load):
 
 
 @pytest.mark.filterwarnings("ignore:weibo")
-def test_real_texts_and_the_pictures_that_exist(shared_data, load):
+def test_real_texts_and_the_images_that_exist(shared_data, load):
     folders = {"data_dir": shared_data / "fake_news/weibo_text", "image_dir": shared_data / "fake_news/weibo/images"}
     sets = load(**folders)
     assert {split: Counter(rows["label"]) for split, rows in sets.items()} == {

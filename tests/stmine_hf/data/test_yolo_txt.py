@@ -15,12 +15,12 @@ def load(tmp_path):
     return lambda folder, **options: load_dataset("yolo_txt", data_dir=folder, cache_dir=tmp_path / "cache", **options)
 
 
-def write(folder: Path, picture: str, lines: str | None = "0 0.5 0.5 0.5 0.5\n", labels: str | None = None) -> None:
-    """A picture of 40 x 30 pixels and its text file, `images` replaced by `labels` in the path."""
-    (folder / picture).parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (40, 30)).save(folder / picture)
+def write(folder: Path, image: str, lines: str | None = "0 0.5 0.5 0.5 0.5\n", labels: str | None = None) -> None:
+    """An image of 40 x 30 pixels and its text file, `images` replaced by `labels` in the path."""
+    (folder / image).parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (40, 30)).save(folder / image)
     if lines is not None:
-        file = (folder / (labels or picture.replace("images", "labels"))).with_suffix(".txt")
+        file = (folder / (labels or image.replace("images", "labels"))).with_suffix(".txt")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(lines)
 
@@ -122,7 +122,7 @@ def test_bad_lines_are_dropped_and_counted(tmp_path, load):
     ]
     write(folder, "images/train/a.jpg", "\n".join(lines))
     write(folder, "images/train/broken.jpg")
-    (folder / "images/train/broken.jpg").write_bytes(b"no picture")
+    (folder / "images/train/broken.jpg").write_bytes(b"no image")
     (folder / "classes.txt").write_text("dog\n")
     with pytest.warns(UserWarning) as caught:
         (row,) = load(folder, split="train")
@@ -131,14 +131,14 @@ def test_bad_lines_are_dropped_and_counted(tmp_path, load):
     assert len(row["objects"]["bbox"]) == 3, "a fifth of a pixel outside is rounding"
     message = str(caught[0].message)
     for part in (
-        "yolo_txt: 1 picture with 3 boxes; left out 1 picture: 1 x unreadable (broken.txt",
+        "yolo_txt: 1 image with 3 boxes; left out 1 image: 1 x unreadable (broken.txt",
         "dropped 11 boxes: 5 x malformed (a.txt, line 5",
         "2 x of an unknown category (a.txt, line 3, class 1; a.txt, line 4, class -1), "
         "1 x listed twice (a.txt, line 2)",
         "1 x not finite",
         "1 x of no area",
-        "1 x outside its picture (a.txt, line 12, [600, 300, 400, 300] in 40 x 30)",
-        "mended 1: 1 x box clipped to its picture (a.txt, line 13",
+        "1 x outside its image (a.txt, line 12, [600, 300, 400, 300] in 40 x 30)",
+        "mended 1: 1 x box clipped to its image (a.txt, line 13",
     ):
         assert part in message
 
@@ -151,16 +151,16 @@ def test_a_split_without_labels_is_left_out(tmp_path, load):
     with pytest.warns(UserWarning, match=r"1 x in a split without any label file \(.*b.jpg, .*labels/val/b.txt\)"):
         assert names_of(load(folder)) == {"train": ["a.jpg"]}
     (folder / "labels/train/a.txt").unlink()
-    with pytest.raises(DataError, match=r"no usable picture in .*left out 2 pictures: 2 x in a split without"):
+    with pytest.raises(DataError, match=r"no usable image in .*left out 2 images: 2 x in a split without"):
         load(folder)
 
 
-def test_listed_pictures_that_are_not_there(tmp_path, load):
+def test_listed_images_that_are_not_there(tmp_path, load):
     folder = tmp_path / "set"
     write(folder, "images/a.jpg")
     (folder / "list.txt").write_text("images/a.jpg\nimages/gone.jpg\nimages/a.jpg\n")
     (folder / "data.yaml").write_text("train: list.txt\nnames: [dog]\n")
-    with pytest.warns(UserWarning, match=r"left out 1 picture: 1 x no such file \(.*images/gone.jpg\)"):
+    with pytest.warns(UserWarning, match=r"left out 1 image: 1 x no such file \(.*images/gone.jpg\)"):
         assert names_of(load(folder)) == {"train": ["a.jpg"]}
 
 
@@ -182,7 +182,7 @@ def test_refusals(tmp_path, load, yaml, message):
         load(folder)
 
 
-def test_no_pictures(tmp_path, load):
+def test_no_images(tmp_path, load):
     (tmp_path / "set/images").mkdir(parents=True)
     with pytest.raises(DataError, match=r"yolo_txt: expected images/train and labels/train.* found \[images/\]"):
         load(tmp_path / "set", classes=["dog"])

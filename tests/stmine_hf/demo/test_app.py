@@ -15,7 +15,7 @@ from helpers_mttv import tiny_mttv
 from helpers_sat import tiny_sat
 from PIL import Image
 
-from stmine_hf.data.toy_scenes import write_scenes
+from stmine_hf.data.toy.toy_scenes import write_scenes
 from stmine_hf.demo import app_texts, limits
 from stmine_hf.demo.app import build_app, launch
 from stmine_hf.demo.tools import Models, Once, Tools
@@ -63,8 +63,8 @@ def test_no_file_of_the_machine_is_served(served, path):
 
 def test_folder_that_may_be_searched_is_not_served(served, scenes):
     _, address = served
-    picture = next(scenes.glob("*.jpg"))
-    assert httpx.get(f"{address}gradio_api/file={picture}").status_code in (403, 404)
+    image = next(scenes.glob("*.jpg"))
+    assert httpx.get(f"{address}gradio_api/file={image}").status_code in (403, 404)
 
 
 def test_forged_path_is_refused_without_a_word_of_the_inside(served):
@@ -110,14 +110,14 @@ def test_first_look_on_a_telephone(served, scenes, tmp_path):
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         keep(page, "telephone_search", tmp_path)
         text = tmp_path / "text.png"
-        text.write_text("no picture")
+        text.write_text("no image")
         page.get_by_text(app_texts.SEARCH_MORE.en).click()
         page.locator("#like input[type=file]").set_input_files(text)
-        page.get_by_text("The picture cannot be used").wait_for()
+        page.get_by_text("The image cannot be used").wait_for()
         page.locator("#like input[type=file]").set_input_files(next(scenes.glob("*.jpg")))
         page.locator("#like img").wait_for()
         page.locator("#find-like").click()
-        page.get_by_text("similarity to your picture").wait_for()
+        page.get_by_text("similarity to your image").wait_for()
         assert page.locator("#top").bounding_box()["height"] < 200  # no gap above the tabs
         page.get_by_text("中文").click()
         for label in (app_texts.POSTS_TAB, app_texts.OBJECTS_TAB, app_texts.EVENT_TAB):
@@ -143,7 +143,7 @@ def test_page_starts_in_the_language_asked_for():
 def test_unknown_language_and_missing_folder_are_refused(tmp_path):
     with pytest.raises(StmineError, match="expected en or zh"):
         build_app(language="fr")
-    with pytest.raises(StmineError, match="expected a folder of pictures"):
+    with pytest.raises(StmineError, match="expected a folder of images"):
         launch(folder=tmp_path / "none")
 
 
@@ -173,17 +173,17 @@ def test_visitors_are_told_what_they_can_mend_and_nothing_else(monkeypatch, capl
     assert "secret of the machine" in caplog.text
 
 
-def test_picture_of_a_camera_is_not_decoded_before_its_size_is_known():
+def test_image_of_a_camera_is_not_decoded_before_its_size_is_known():
     import gradio as gr
 
-    from stmine_hf.demo.page import picture_in
+    from stmine_hf.demo.page import image_in
 
     with pytest.raises(gr.Error):
-        picture_in("data:image/png;base64,bm8gcGljdHVyZQ==")
+        image_in("data:image/png;base64,bm8gcGljdHVyZQ==")
     with pytest.raises(gr.Error):
-        picture_in("data:image/png;base64," + "A" * (2 * limits.MAX_FILE_BYTES))
+        image_in("data:image/png;base64," + "A" * (2 * limits.MAX_FILE_BYTES))
     with pytest.raises(StmineError, match="megapixels are allowed"):
-        limits.checked_picture(Image.new("1", (9000, 9000)))
+        limits.checked_image(Image.new("1", (9000, 9000)))
 
 
 def test_once_makes_each_thing_once_and_forgets_failures():

@@ -49,15 +49,15 @@ def upload(page, where: str, *files: Path) -> None:
     page.locator(f"{where} input[type=file]").set_input_files(list(files))
 
 
-def source(page, picture: str) -> str:
-    return page.locator(f"{picture} img").first.get_attribute("src")
+def source(page, image: str) -> str:
+    return page.locator(f"{image} img").first.get_attribute("src")
 
 
-def wait_for_another(page, picture: str, than: str) -> None:
+def wait_for_another(page, image: str, than: str) -> None:
     page.wait_for_function(
-        "([picture, than]) => document.querySelector(picture + ' img') && "
-        "document.querySelector(picture + ' img').src !== than",
-        arg=[picture, page.evaluate("url => new URL(url, location).href", than)],
+        "([image, than]) => document.querySelector(image + ' img') && "
+        "document.querySelector(image + ' img').src !== than",
+        arg=[image, page.evaluate("url => new URL(url, location).href", than)],
     )
 
 
@@ -75,8 +75,8 @@ def test_search_by_a_sentence_shows_ships_and_where_they_are(page, tmp_path):
     keep(page, "search", tmp_path)
 
 
-def test_search_by_a_picture_and_in_pictures_of_ones_own(page, tmp_path):
-    from stmine_hf.data.toy_scenes import draw_scene
+def test_search_by_an_image_and_in_images_of_ones_own(page, tmp_path):
+    from stmine_hf.data.toy.toy_scenes import draw_scene
 
     files = []
     for kind in ("airport", "port", "river", "baseballfield"):
@@ -84,13 +84,13 @@ def test_search_by_a_picture_and_in_pictures_of_ones_own(page, tmp_path):
         files.append(tmp_path / f"my_{kind}.png")
     page.get_by_text(say.SEARCH_MORE.en).click()
     upload(page, "#own", *files)
-    page.get_by_text("Searching in 4 pictures of your own.").wait_for()
+    page.get_by_text("Searching in 4 images of your own.").wait_for()
     page.get_by_text("my_airport.png, similarity").wait_for()  # the sentence of before, asked again at once
     assert page.locator("#hits img").count() == 4
     upload(page, "#like", files[1])
     page.locator("#like img").wait_for()
     page.locator("#find-like").click()
-    page.get_by_text("my_port.png, similarity to your picture").wait_for()
+    page.get_by_text("my_port.png, similarity to your image").wait_for()
     keep(page, "search_own", tmp_path)
     page.get_by_text("中文").click()
     page.get_by_text("my_port.png，与您的图片相似度").wait_for()  # noqa: RUF001
@@ -114,10 +114,10 @@ def test_what_is_no_search_is_told(page, tmp_path):
     page.get_by_text(say.SEARCH_EMPTY.en).wait_for()
     page.get_by_text(say.SEARCH_MORE.en).click()
     text, huge = tmp_path / "text.png", tmp_path / "huge.png"
-    text.write_text("no picture at all")
+    text.write_text("no image at all")
     Image.new("1", (9000, 9000)).save(huge)
     upload(page, "#like", text)
-    page.get_by_text("not a picture, or of a kind that cannot be read").wait_for()
+    page.get_by_text("not an image, or of a kind that cannot be read").wait_for()
     upload(page, "#like", huge)
     page.get_by_text("40 megapixels are allowed").wait_for()
     assert page.locator("#hits img").count() == 6  # the answer of before stays
@@ -141,10 +141,10 @@ def test_post_gets_a_verdict_with_reasons(page, tmp_path):
     keep(page, "post_zh", tmp_path)
 
 
-def test_own_post_without_a_picture_and_an_empty_one(page, tmp_path):
+def test_own_post_without_an_image_and_an_empty_one(page, tmp_path):
     open_tab(page, say.POSTS_TAB)
     page.locator("#regions img").wait_for()
-    page.locator("#post-picture").get_by_label("Remove Image").click()
+    page.locator("#post-image").get_by_label("Remove Image").click()
     page.locator("#post-text textarea").fill("")
     page.get_by_text("In English: Roads").locator("visible=true").wait_for(
         state="detached"
@@ -155,11 +155,11 @@ def test_own_post_without_a_picture_and_an_empty_one(page, tmp_path):
     page.locator("#post-go").click()
     page.locator("#verdict .words").get_by_text("<b>").first.wait_for()  # shown as it was written
     assert page.locator("#verdict .words b").count() == 0
-    page.get_by_role("heading", name=say.POSTS_REGIONS.en).wait_for(state="hidden")  # there is no picture
+    page.get_by_role("heading", name=say.POSTS_REGIONS.en).wait_for(state="hidden")  # there is no image
     keep(page, "post_text_alone", tmp_path)
 
 
-def test_picture_gets_boxes_that_follow_the_slider(page, tmp_path):
+def test_image_gets_boxes_that_follow_the_slider(page, tmp_path):
     open_tab(page, say.OBJECTS_TAB)
     page.locator("#counts").get_by_text("stop sign").wait_for()
     boxes = source(page, "#boxes")
@@ -173,8 +173,8 @@ def test_picture_gets_boxes_that_follow_the_slider(page, tmp_path):
     keep(page, "objects", tmp_path)
     boxes = source(page, "#boxes")
     samples.street().transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "street.jpg")
-    page.locator("#picture").get_by_label("Remove Image").click()
-    upload(page, "#picture", tmp_path / "street.jpg")
+    page.locator("#image").get_by_label("Remove Image").click()
+    upload(page, "#image", tmp_path / "street.jpg")
     wait_for_another(page, "#boxes", boxes)
     page.locator("#drawn button.thumbnail-item").nth(1).click()
     page.locator("#counts").get_by_text("camouflaged object").wait_for()

@@ -17,48 +17,48 @@ def test_texts_are_trimmed_and_bounded():
         limits.checked_text("x" * 21, 20)
 
 
-def test_pictures_come_upright_in_rgb_and_no_larger_than_needed(tmp_path):
+def test_images_come_upright_in_rgb_and_no_larger_than_needed(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # stored lying on its side
     Image.new("L", (2000, 1000)).save(tmp_path / "lying.jpg", exif=exif)
-    found = limits.checked_picture(tmp_path / "lying.jpg")
+    found = limits.checked_image(tmp_path / "lying.jpg")
     assert found.mode == "RGB" and found.size == (limits.SIDE // 2, limits.SIDE)
     given = Image.new("RGBA", (30, 20), (255, 0, 0, 0))
-    assert limits.checked_picture(given).getpixel((0, 0)) == (255, 255, 255)
+    assert limits.checked_image(given).getpixel((0, 0)) == (255, 255, 255)
     assert given.mode == "RGBA" and given.size == (30, 20)
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(b"", "empty"), (b"GIF89a", "cut short|cannot be read"), (b"<html>", "not a picture"), (None, "found none")],
+    [(b"", "empty"), (b"GIF89a", "cut short|cannot be read"), (b"<html>", "not an image"), (None, "found none")],
 )
 def test_bad_files_are_refused(tmp_path, content, words):
-    path = tmp_path / "picture.jpg"
+    path = tmp_path / "image.jpg"
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(StmineError, match=words):
-        limits.checked_picture(path)
+        limits.checked_image(path)
 
 
-def test_a_truncated_picture_is_refused(tmp_path):
+def test_a_truncated_image_is_refused(tmp_path):
     path = tmp_path / "cut.png"
     Image.effect_noise((64, 64), 80).save(path)
     path.write_bytes(path.read_bytes()[:600])
     for given in (path, Image.open(path)):
         with pytest.raises(StmineError, match="cannot be used: corrupt or cut short"):
-            limits.checked_picture(given)
+            limits.checked_image(given)
 
 
-def test_pictures_with_too_many_pixels_or_bytes_are_refused(tmp_path, monkeypatch):
+def test_images_with_too_many_pixels_or_bytes_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(limits, "MAX_PIXELS", 100)
     path = tmp_path / "large.png"
     Image.new("RGB", (11, 10)).save(path)
     for given in (path, Image.open(path)):
         with pytest.raises(StmineError, match="megapixels are allowed"):
-            limits.checked_picture(given)
+            limits.checked_image(given)
     monkeypatch.setattr(limits, "MAX_FILE_BYTES", 10)
     with pytest.raises(StmineError, match=r"large\.png has .* MB"):
-        limits.checked_picture(path)
+        limits.checked_image(path)
 
 
 def test_only_the_given_folder_can_be_named(tmp_path):

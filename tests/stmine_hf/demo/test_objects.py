@@ -1,16 +1,16 @@
-"""The detector of the demo: thresholds of one's own, pictures, videos."""
+"""The detector of the demo: thresholds of one's own, images, videos."""
 
 from __future__ import annotations
 
 import pytest
 from helpers_sat import tiny_sat
 from PIL import Image
-from videos import frame_picture, write_video
+from videos import frame_image, write_video
 
 from stmine_hf.demo import ObjectFinder, limits
 from stmine_hf.errors import StmineError
 
-PICTURE = Image.effect_noise((90, 60), 90).convert("RGB")
+IMAGE = Image.effect_noise((90, 60), 90).convert("RGB")
 LOW = 0.0099  # the tiny model's scores are all near 0.01
 
 
@@ -20,23 +20,23 @@ def finder() -> ObjectFinder:
 
 
 def test_boxes_are_found_counted_and_drawn(finder):
-    found = finder.find(PICTURE, LOW)
+    found = finder.find(IMAGE, LOW)
     assert found.boxes and {box.name for box in found.boxes} <= set(finder.names)
     assert sum(found.counts.values()) == len(found.boxes)
-    assert found.picture.size == PICTURE.size and found.picture.tobytes() != PICTURE.tobytes()
+    assert found.image.size == IMAGE.size and found.image.tobytes() != IMAGE.tobytes()
 
 
 def test_a_visitors_threshold_is_nobody_elses(finder):
-    many, none = finder.find(PICTURE, LOW), finder.find(PICTURE, 0.9)
-    assert many.boxes and not none.boxes and none.picture.tobytes() == PICTURE.tobytes()
-    assert finder.find(PICTURE, LOW).boxes == many.boxes
+    many, none = finder.find(IMAGE, LOW), finder.find(IMAGE, 0.9)
+    assert many.boxes and not none.boxes and none.image.tobytes() == IMAGE.tobytes()
+    assert finder.find(IMAGE, LOW).boxes == many.boxes
     for threshold in (-0.1, 1, float("nan")):
         with pytest.raises(StmineError, match="threshold"):
-            finder.find(PICTURE, threshold)
+            finder.find(IMAGE, threshold)
 
 
 def test_a_video_comes_back_annotated(finder, tmp_path, monkeypatch):
-    frames = [frame_picture(number, 96, 64) for number in range(6)]
+    frames = [frame_image(number, 96, 64) for number in range(6)]
     video = write_video(tmp_path / "street.mp4", frames)
     found = finder.find_in_video(video, LOW, out=tmp_path / "found")
     assert found.video == tmp_path / "found" / "street.mp4" and found.video.stat().st_size > 0
@@ -52,7 +52,7 @@ def test_bad_videos_are_told(finder, tmp_path, monkeypatch):
         finder.find_in_video(tmp_path / "text.mp4")
     with pytest.raises(StmineError, match="found none"):
         finder.find_in_video(tmp_path / "nosuch.mp4")
-    video = write_video(tmp_path / "wide.mp4", [frame_picture(number, 96, 64) for number in range(2)])
+    video = write_video(tmp_path / "wide.mp4", [frame_image(number, 96, 64) for number in range(2)])
     monkeypatch.setattr(limits, "MAX_VIDEO_PIXELS", 96 * 60)
     with pytest.raises(StmineError, match="96 x 64 pixels"):
         finder.find_in_video(video)

@@ -30,7 +30,7 @@ def models(tmp_path_factory) -> dict[str, str]:
 
 
 @pytest.fixture
-def pictures(tmp_path) -> Path:
+def images(tmp_path) -> Path:
     folder = tmp_path / "pictures"
     folder.mkdir()
     for number in range(4):
@@ -40,18 +40,18 @@ def pictures(tmp_path) -> Path:
 
 
 @pytest.mark.slow
-def test_the_tour_by_the_command_line(models, pictures, tmp_path, capsys):
+def test_the_tour_by_the_command_line(models, images, tmp_path, capsys):
     given = [word for name, folder in models.items() for word in (f"--{name}", folder)]
-    queries = ["--query", "<i>planes</i>", "--query", str(pictures / "2.png")]
+    queries = ["--query", "<i>planes</i>", "--query", str(images / "2.png")]
     with pytest.raises(SystemExit) as end:
-        main(["demo", "--once", "--pictures", str(pictures), "--out", str(tmp_path / "out"), *given, *queries])
+        main(["demo", "--once", "--images", str(images), "--out", str(tmp_path / "out"), *given, *queries])
     assert not end.value.code
     page = tmp_path / "out" / "report.html"
     assert str(page) in capsys.readouterr().out
     text = page.read_text(encoding="utf-8")
     assert (
         '<html lang="en">' in text
-        and "The best of 4 pictures" in text
+        and "The best of 4 images" in text
         and "Left out, since they cannot be read: 1" in text
     )
     assert len(re.findall("<h2>", text)) == 4 and text.count("<img ") >= 2 * 3 + 3 + 3 + 1 + 6 + 1 + 6
@@ -63,9 +63,9 @@ def test_the_tour_by_the_command_line(models, pictures, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_the_tour_in_chinese(models, pictures, tmp_path):
+def test_the_tour_in_chinese(models, images, tmp_path):
     tour = Tour(
-        models["model"], models["mttv"], models["sat"], models["hidden"], pictures, ("机场上停着许多飞机",), "zh"
+        models["model"], models["mttv"], models["sat"], models["hidden"], images, ("机场上停着许多飞机",), "zh"
     )
     text = write_report(tour, tmp_path, progress=False).read_text(encoding="utf-8")
     assert '<html lang="zh">' in text and "这条帖子像谣言吗" in text

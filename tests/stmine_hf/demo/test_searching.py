@@ -8,7 +8,7 @@ import pytest
 from helpers import tiny_fisvl
 from PIL import Image
 
-from stmine_hf.demo import PictureSearch, limits, searching
+from stmine_hf.demo import ImageSearch, limits, searching
 from stmine_hf.errors import StmineError
 from stmine_hf.search import ImageIndex
 
@@ -19,7 +19,7 @@ def loaded():
 
 
 @pytest.fixture
-def pictures(tmp_path) -> Path:
+def images(tmp_path) -> Path:
     folder = tmp_path / "pictures"
     folder.mkdir()
     for name, colour in {"red.png": (200, 30, 30), "green.png": (30, 200, 30), "blue.png": (30, 30, 200)}.items():
@@ -35,70 +35,70 @@ def own_cache(tmp_path, monkeypatch) -> Path:
     return folder
 
 
-def test_sentences_and_pictures_find_pictures(loaded, pictures):
-    search = PictureSearch(loaded, pictures)
+def test_sentences_and_images_find_images(loaded, images):
+    search = ImageSearch(loaded, images)
     found = search.search("many planes", top=2)
     assert len(search) == 3 and [match.rank for match in found] == [1, 2]
-    assert found[0].score >= found[1].score and found[0].picture.size == (48, 40)
+    assert found[0].score >= found[1].score and found[0].image.size == (48, 40)
     like = search.search(Image.new("RGB", (48, 40), (30, 30, 200)), top=1)[0]
     assert like.name == "blue.png" and like.score == pytest.approx(1, abs=1e-4)
-    assert search.heat_map(like, "a river").size == like.picture.size
+    assert search.heat_map(like, "a river").size == like.image.size
 
 
-def test_a_folder_is_embedded_once_for_each_model(loaded, pictures, own_cache):
-    assert PictureSearch(loaded, pictures)._index.report.embedded == 3
-    assert PictureSearch(loaded, pictures)._index.report.embedded == 0
-    assert PictureSearch(tiny_fisvl(seed=1), pictures)._index.report.embedded == 3
-    assert len(list(own_cache.iterdir())) == 2 and len(list(pictures.iterdir())) == 3
+def test_a_folder_is_embedded_once_for_each_model(loaded, images, own_cache):
+    assert ImageSearch(loaded, images)._index.report.embedded == 3
+    assert ImageSearch(loaded, images)._index.report.embedded == 0
+    assert ImageSearch(tiny_fisvl(seed=1), images)._index.report.embedded == 3
+    assert len(list(own_cache.iterdir())) == 2 and len(list(images.iterdir())) == 3
 
 
-def test_an_index_opens_as_it_is(loaded, pictures, tmp_path):
-    ImageIndex.build(pictures, tmp_path / "my.index", model=loaded, progress=False)
-    search = PictureSearch(loaded, tmp_path / "my.index")
+def test_an_index_opens_as_it_is(loaded, images, tmp_path):
+    ImageIndex.build(images, tmp_path / "my.index", model=loaded, progress=False)
+    search = ImageSearch(loaded, tmp_path / "my.index")
     assert len(search) == 3 and search.skipped == [] and len(search.search("planes", top=9)) == 3
 
 
-def test_uploads_are_searched_and_forgotten(loaded, pictures):
-    (pictures / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nrest")
-    search = PictureSearch(loaded, sorted(pictures.iterdir()))
+def test_uploads_are_searched_and_forgotten(loaded, images):
+    (images / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nrest")
+    search = ImageSearch(loaded, sorted(images.iterdir()))
     assert len(search) == 3 and len(search.skipped) == 1 and "broken.png" in search.skipped[0].path
     kept = search.search("planes", top=1)[0].path
-    assert kept.exists() and pictures not in kept.parents
+    assert kept.exists() and images not in kept.parents
     del search
     assert not kept.exists()
 
 
-def test_bad_uploads_are_told(loaded, pictures, tmp_path, monkeypatch):
-    (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(StmineError, match="None of these files is a picture"):
-        PictureSearch(loaded, [tmp_path / "text.png"])
-    with pytest.raises(StmineError, match="No pictures to search"):
-        PictureSearch(loaded, [])
-    monkeypatch.setattr(limits, "MAX_PICTURES", 2)
-    with pytest.raises(StmineError, match="3 pictures; at most 2"):
-        PictureSearch(loaded, sorted(pictures.iterdir()))
+def test_bad_uploads_are_told(loaded, images, tmp_path, monkeypatch):
+    (tmp_path / "text.png").write_text("no image")
+    with pytest.raises(StmineError, match="None of these files is an image"):
+        ImageSearch(loaded, [tmp_path / "text.png"])
+    with pytest.raises(StmineError, match="No images to search"):
+        ImageSearch(loaded, [])
+    monkeypatch.setattr(limits, "MAX_IMAGES", 2)
+    with pytest.raises(StmineError, match="3 images; at most 2"):
+        ImageSearch(loaded, sorted(images.iterdir()))
 
 
-def test_a_stranger_reaches_no_file_by_its_name(loaded, pictures):
-    search = PictureSearch(loaded, pictures)
-    by_path = search.search(str(pictures / "red.png"), top=1)[0]
+def test_a_stranger_reaches_no_file_by_its_name(loaded, images):
+    search = ImageSearch(loaded, images)
+    by_path = search.search(str(images / "red.png"), top=1)[0]
     assert by_path.score < 0.999, "taken for a sentence, not opened"
     assert search.search("nosuch.png", top=1), "nor is it told whether there is such a file"
 
 
-def test_a_stranger_stays_within_the_given_folder(loaded, pictures, tmp_path):
-    search = PictureSearch(loaded, "pictures", within=tmp_path)
+def test_a_stranger_stays_within_the_given_folder(loaded, images, tmp_path):
+    search = ImageSearch(loaded, "images", within=tmp_path)
     assert len(search.search("planes")) == 3
     for path in ("..", str(tmp_path.parent), "pictures/../.."):
         with pytest.raises(StmineError, match="outside"):
-            PictureSearch(loaded, path, within=tmp_path)
-    outside = ImageIndex.build(pictures, tmp_path / "shared" / "index", model=loaded, progress=False)
+            ImageSearch(loaded, path, within=tmp_path)
+    outside = ImageIndex.build(images, tmp_path / "shared" / "index", model=loaded, progress=False)
     assert len(outside) == 3
-    assert PictureSearch(loaded, "index", within=tmp_path / "shared").search("planes") == []
+    assert ImageSearch(loaded, "index", within=tmp_path / "shared").search("planes") == []
 
 
-def test_nothing_to_search_for_is_told(loaded, pictures):
-    search = PictureSearch(loaded, pictures)
+def test_nothing_to_search_for_is_told(loaded, images):
+    search = ImageSearch(loaded, images)
     match = search.search("planes", top=1)[0]
     for sentence in ("", "  ", "?!"):
         with pytest.raises(StmineError, match="Nothing to search for"):
@@ -109,7 +109,7 @@ def test_nothing_to_search_for_is_told(loaded, pictures):
         search.search("x" * 301)
 
 
-def test_pictures_that_went_away_are_left_out(loaded, pictures):
-    search = PictureSearch(loaded, pictures)
-    (pictures / "red.png").unlink()
+def test_images_that_went_away_are_left_out(loaded, images):
+    search = ImageSearch(loaded, images)
+    (images / "red.png").unlink()
     assert {match.name for match in search.search("planes")} == {"green.png", "blue.png"}

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[3]
 THRESHOLD = 0.0099  # the tiny model's scores are all near 0.01
 
 
-def pictures() -> list[Image.Image]:
+def noise() -> list[Image.Image]:
     sizes = [(90, 60), (60, 90), (80, 80), (91, 60), (1, 1), (400, 9)]
     return [Image.effect_noise(size, 90).convert("RGB") for size in sizes]
 
@@ -40,7 +40,7 @@ def test_answers_are_the_models_own():
     model, processor = tiny_sat()
     lively(model)
     detector = Detector(model, processor, threshold=THRESHOLD)
-    images = pictures()
+    images = noise()
     found = detector(images)
     assert sum(map(len, found)) > 50
     for image, detections in zip(images, found, strict=True):
@@ -62,7 +62,7 @@ def test_fusing_changes_no_answer_and_not_the_given_model():
     model, processor = tiny_sat()
     lively(model)
     detector = Detector(model, processor, threshold=THRESHOLD)
-    pixels = processor(pictures()[0], return_tensors="pt")["pixel_values"]
+    pixels = processor(noise()[0], return_tensors="pt")["pixel_values"]
     with torch.no_grad():
         plain, fused = model(pixel_values=pixels), detector._model(pixel_values=pixels)
     assert (plain.logits.sigmoid() - fused.logits.sigmoid()).abs().max() < 1e-5
@@ -74,7 +74,7 @@ def test_fusing_changes_no_answer_and_not_the_given_model():
 
 def test_the_batch_changes_nothing():
     model, processor = tiny_sat()
-    prepared = [prepare(processor, image) for image in pictures()]
+    prepared = [prepare(processor, image) for image in noise()]
     together = detect_batch(model, processor, prepared, threshold=THRESHOLD)
     alone = [detect_batch(model, processor, [one], threshold=THRESHOLD)[0] for one in prepared]
     for one, other in zip(together, alone, strict=True):
@@ -85,7 +85,7 @@ def test_the_batch_changes_nothing():
 
 def test_only_the_labels_asked_for():
     model, processor = tiny_sat()
-    images = pictures()[:3]
+    images = noise()[:3]
     everything = Detector(model, processor, threshold=THRESHOLD)(images)
     some = Detector(model, processor, threshold=THRESHOLD, labels=["Person ", "deer"])(images)
     assert some == [[one for one in found if one.name in ("person", "deer")] for found in everything]
@@ -117,7 +117,7 @@ def test_settings_tell_runs_apart(tmp_path):
 
 def test_the_example_prints_and_draws_what_is_found(tmp_path):
     save_tiny_sat(tmp_path / "hub_cards" / "sat-coco-small", class_prior=0.6)  # so sure that all is above 0.4
-    pictures()[0].save(tmp_path / "street.jpg")
+    noise()[0].save(tmp_path / "street.jpg")
     words = [sys.executable, ROOT / "examples" / "detect.py", "street.jpg"]
     done = subprocess.run(words, cwd=tmp_path, check=True, timeout=300, capture_output=True, text=True)
     assert done.stdout.startswith("street.jpg: ") and " at " in done.stdout

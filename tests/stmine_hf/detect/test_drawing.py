@@ -1,4 +1,4 @@
-"""Annotations that can be read: colours of a class, plates inside the picture, sizes that follow the picture."""
+"""Annotations that can be read: colours of a class, plates inside the image, sizes that follow the image."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_colours_are_the_same_for_ever_and_differ_between_neighbours():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 400), (12000, 200), (40, 30)])
-def test_pictures_of_odd_sizes(size):
+def test_images_of_odd_sizes(size):
     plain = Image.new("RGB", size)
     whole = found(0, (0, 0, *size), name="a class with a long name")
     edges = [found(1, (0, 0, 0.4, 0.4)), found(2, (size[0] - 1, size[1] - 1, size[0], size[1])), whole]
@@ -49,13 +49,13 @@ def test_pictures_of_odd_sizes(size):
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK", "P"])
-def test_pictures_of_other_kinds(mode):
+def test_images_of_other_kinds(mode):
     plain = Image.new("RGB", (60, 40)).convert(mode)
     drawn = draw_detections(plain, [found(0, (5, 5, 50, 35))])
     assert drawn.mode == "RGB" and has_colour(drawn, class_colour(0)) and plain.mode == mode
 
 
-def test_sizes_follow_the_picture():
+def test_sizes_follow_the_image():
     small, large = Image.new("RGB", (320, 240)), Image.new("RGB", (3200, 2400))
     assert line_width(small) == 2 and line_width(large) == 12
     assert font_size(small) == 12 and font_size(large) == 67

@@ -32,7 +32,7 @@ def tk(monkeypatch):
     return fake
 
 
-def test_pictures_are_shown_as_large_as_fits(tk):
+def test_images_are_shown_as_large_as_fits(tk):
     screen = Screen("title")
     for size in ((4000, 1000), (200, 100), (10, 5000)):
         assert screen.show(Image.new("RGB", size)) is True

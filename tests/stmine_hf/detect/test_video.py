@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from helpers_sat import tiny_sat
 from PIL import Image
-from videos import frame_picture, read_video, spoil_frame, turn_video, write_sound, write_video
+from videos import frame_image, read_video, spoil_frame, turn_video, write_sound, write_video
 
 import stmine_hf.detect.video as module
 from stmine_hf.detect import Detection, Detector, detect_video, source_kind
@@ -22,7 +22,7 @@ from stmine_hf.errors import StmineError
 
 @pytest.fixture
 def detector(monkeypatch) -> Detector:
-    """Finds the bright square of `frame_picture`, whatever the network says: so frames can be told apart."""
+    """Finds the bright square of `frame_image`, whatever the network says: so frames can be told apart."""
     detector = Detector(*tiny_sat())
     monkeypatch.setattr(detector, "prepare", lambda image: np.asarray(image).max(axis=-1) > 180)
 
@@ -99,7 +99,7 @@ def test_limit(detector, tmp_path):
 
 def test_odd_sizes(detector, tmp_path):
     """The encoder's colours come in blocks of two by two pixels: the last column and row are padded."""
-    odd = [frame_picture(number).resize((63, 47)) for number in range(3)]
+    odd = [frame_image(number).resize((63, 47)) for number in range(3)]
     with av.open(str(tmp_path / "a.avi"), "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
         stream.width, stream.height, stream.pix_fmt = 63, 47, "yuv420p"
@@ -114,10 +114,10 @@ def test_odd_sizes(detector, tmp_path):
 @pytest.mark.parametrize("degrees", [90, 180, 270])
 def test_videos_of_phones_are_turned(detector, tmp_path, degrees):
     """Upright, the square is on the right half (90: top left goes to top right), at the bottom, on the left."""
-    video = write_video(tmp_path / "a.mp4", [frame_picture(0)] * 3)
+    video = write_video(tmp_path / "a.mp4", [frame_image(0)] * 3)
     turn_video(video, degrees)
     report = run(detector, video, tmp_path / "out")
-    upright = frame_picture(0).rotate(-degrees, expand=True)
+    upright = frame_image(0).rotate(-degrees, expand=True)
     assert (report.width, report.height) == upright.size
     rows, columns = np.nonzero(np.asarray(upright.convert("L")) > 180)
     x, y, w, h = document(tmp_path / "out")[0]["bbox"]
@@ -209,9 +209,9 @@ def test_a_failing_model_is_no_broken_frame(detector, tmp_path, monkeypatch):
     [
         ("gone.mp4", None, "expected a video, found nothing"),
         ("zero.mp4", b"", "the file is empty"),
-        ("text.mp4", b"hello\n" * 200, "neither a picture nor a video that can be read"),
+        ("text.mp4", b"hello\n" * 200, "neither an image nor a video that can be read"),
         ("list.m3u8", b"#EXTM3U\n#EXTINF:1,\nhttp://localhost/a.ts\n", "video"),
-        ("picture.mp4", "png", "expected a picture or a video, found a file of the kind"),
+        ("image.mp4", "png", "expected an image or a video, found a file of the kind"),
         ("sound.m4a", "sound", "there is no video in this file"),
         ("index.mp4", "cut", "cut short may lack its index"),
     ],
@@ -219,7 +219,7 @@ def test_a_failing_model_is_no_broken_frame(detector, tmp_path, monkeypatch):
 def test_files_that_are_no_videos(detector, tmp_path, name, content, message):
     path = tmp_path / name
     if content == "png":
-        frame_picture(0).save(path, "PNG")
+        frame_image(0).save(path, "PNG")
     elif content == "sound":
         write_sound(path)
     elif content == "cut":  # the index of an MP4 stands at its end
@@ -297,9 +297,9 @@ def test_without_pyav_the_extra_is_named(detector, tmp_path, monkeypatch):
 
 def test_what_a_source_is(tmp_path):
     video = write_video(tmp_path / "a.mp4", 3)
-    frame_picture(0).save(tmp_path / "a.jpg")
+    frame_image(0).save(tmp_path / "a.jpg")
     assert [source_kind(name) for name in ("camera", "camera:1", "/dev/video3")] == ["camera"] * 3
-    assert [source_kind(path) for path in (video, tmp_path / "a.jpg", tmp_path)] == ["video", "pictures", "pictures"]
+    assert [source_kind(path) for path in (video, tmp_path / "a.jpg", tmp_path)] == ["video", "images", "images"]
     for name in ("camera:x", "cameras", str(tmp_path / "nosuch")):
         with pytest.raises(StmineError, match="found nothing"):
             source_kind(name)

@@ -18,7 +18,7 @@ from PIL import Image
 import stmine_hf.export.export_sat as module
 from stmine_hf import SatForObjectDetection, SatImageProcessor
 from stmine_hf.cli import main
-from stmine_hf.commands.export import CHECKED_PICTURES, _spread
+from stmine_hf.commands.export import CHECKED_IMAGES, _spread
 from stmine_hf.errors import StmineError
 from stmine_hf.export.export_sat import export_sat
 from stmine_hf.export.graphs_sat import MapsGraph, decode
@@ -29,7 +29,7 @@ SIZE = 64
 REPOSITORY = Path(__file__).parents[3] / "hub_cards" / "sat-coco-small"
 
 
-def pictures(count: int = 6) -> list[Image.Image]:
+def images(count: int = 6) -> list[Image.Image]:
     generator = np.random.default_rng(0)
     sizes = [(64, 64), (64, 40), (30, 64)]
     return [
@@ -62,7 +62,7 @@ def test_decoding_raw_maps_is_the_end_of_forward(detector):
 @torch.no_grad()
 def test_onnx_answers_as_pytorch_for_any_batch_and_size(detector, tmp_path):
     model, processor = detector
-    report = export_sat(model, processor, tmp_path, format="onnx", size=SIZE, pictures=pictures())
+    report = export_sat(model, processor, tmp_path, format="onnx", size=SIZE, images=images())
     assert (report.format, report.inputs) == ("onnx", 6)
     assert report.score_difference < 1e-5 and report.box_difference < 1e-2
     assert report.file_bytes == (tmp_path / "model.onnx").stat().st_size
@@ -102,7 +102,7 @@ def trained() -> tuple[SatForObjectDetection, SatImageProcessor]:
 def test_int8_is_smaller_and_near(tmp_path):
     model, processor = trained()
     float_report = export_sat(model, processor, tmp_path / "float", format="onnx", size=SIZE)
-    report = export_sat(model, processor, tmp_path / "int8", format="int8", size=SIZE, pictures=pictures())
+    report = export_sat(model, processor, tmp_path / "int8", format="int8", size=SIZE, images=images())
     assert report.file_bytes < float_report.file_bytes / 2
     assert 0 < report.score_difference < 0.1
     assert isinstance(open_exported(tmp_path / "int8")[0], OnnxSat)
@@ -113,13 +113,13 @@ def test_int8_of_an_untrained_model_is_near_too(detector, tmp_path):
     model, processor = detector
     fresh, _ = tiny_sat(attention=model.config.attention)
     for number, network in enumerate((model, fresh)):
-        report = export_sat(network, processor, tmp_path / str(number), format="int8", size=SIZE, pictures=pictures())
+        report = export_sat(network, processor, tmp_path / str(number), format="int8", size=SIZE, images=images())
         assert report.score_difference < 0.02, number
 
 
 def test_int8_weights_and_biases_overflow_nowhere(tmp_path):
     """Two products of an unsigned byte and a weight fit 16 bits, where processors without VNNI add them."""
-    export_sat(*tiny_sat(), tmp_path, format="int8", size=SIZE, pictures=pictures())
+    export_sat(*tiny_sat(), tmp_path, format="int8", size=SIZE, images=images())
     graph = onnx.load(tmp_path / "model.onnx").graph
     arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     source = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"}
@@ -148,7 +148,7 @@ def test_an_int8_model_of_no_use_is_refused_and_removed(tmp_path, monkeypatch, b
     monkeypatch.setattr(module, "_write_int8", spoiled)
     model, processor = trained()
     with pytest.raises(StmineError, match=r"above 0.3 differ from PyTorch's by (0.5|0.4\d|nan) in the mean, where at"):
-        export_sat(model, processor, tmp_path, format="int8", size=SIZE, pictures=pictures())
+        export_sat(model, processor, tmp_path, format="int8", size=SIZE, images=images())
     assert not is_exported(tmp_path)
 
 
@@ -181,7 +181,7 @@ def test_the_model_given_stays_as_it_was(tmp_path):
         ({"format": "coreml"}, "expected one of onnx, ncnn, int8, found 'coreml'"),
         ({"size": 100}, "expected multiples of 32 pixels, found 100 x 100"),
         ({"size": 0}, "expected multiples of 32 pixels"),
-        ({"format": "int8"}, "int8 needs pictures"),
+        ({"format": "int8"}, "int8 needs images"),
     ],
 )
 def test_what_cannot_be_exported_is_refused(options, message, tmp_path):
@@ -215,32 +215,32 @@ def test_the_command_writes_a_model_that_loads_as_any_detector(tmp_path, capsys)
     model = save_tiny_sat(tmp_path / "model")
     shots = tmp_path / "shots"
     shots.mkdir()
-    for number, picture in enumerate(pictures(3)):
-        picture.save(shots / f"{number}.png")
-    (shots / "broken.jpg").write_bytes(b"no picture")
+    for number, image in enumerate(images(3)):
+        image.save(shots / f"{number}.png")
+    (shots / "broken.jpg").write_bytes(b"no image")
     out = tmp_path / "onnx"
     capsys.readouterr()
-    assert run(f"export sat --model {model} --out {out} --pictures {shots} --size 64 --json") == 0
+    assert run(f"export sat --model {model} --out {out} --images {shots} --size 64 --json") == 0
     document = json.loads(capsys.readouterr().out)
     assert document["inputs"] == 3 and document["score_difference"] < 1e-5 and document["folder"] == str(out)
     assert isinstance(load_sat(out)[0], OnnxSat)
 
 
-def test_pictures_are_taken_from_all_over_a_set():
+def test_images_are_taken_from_all_over_a_set():
     assert _spread("abc") == ["a", "b", "c"] and _spread([]) == []
     chosen = _spread(range(1000))
-    assert len(set(chosen)) == CHECKED_PICTURES and chosen[-1] > 990
-    assert all(abs(b - a - 1000 / CHECKED_PICTURES) < 1 for a, b in pairwise(chosen))
+    assert len(set(chosen)) == CHECKED_IMAGES and chosen[-1] > 990
+    assert all(abs(b - a - 1000 / CHECKED_IMAGES) < 1 for a, b in pairwise(chosen))
 
 
-def test_the_command_refuses_a_folder_without_pictures(tmp_path, capsys):
+def test_the_command_refuses_a_folder_without_images(tmp_path, capsys):
     model = save_tiny_sat(tmp_path / "model")
     (tmp_path / "empty").mkdir()
-    assert run(f"export sat --model {model} --out {tmp_path}/out --pictures {tmp_path}/empty") == 1
-    assert "expected a folder with pictures" in capsys.readouterr().err
+    assert run(f"export sat --model {model} --out {tmp_path}/out --images {tmp_path}/empty") == 1
+    assert "expected a folder with images" in capsys.readouterr().err
 
 
-def test_the_command_scores_int8_and_sets_its_ranges_on_train_pictures(tmp_path, capsys, monkeypatch):
+def test_the_command_scores_int8_and_sets_its_ranges_on_train_images(tmp_path, capsys, monkeypatch):
     model, data = save_tiny_sat(tmp_path / "model", class_prior=0.3), tmp_path / "data"
     (data / "images").mkdir(parents=True)
     (data / "annotations").mkdir()

@@ -25,7 +25,7 @@ from stmine_hf.hub.check import check
 from stmine_hf.hub.model_files import code_files
 from stmine_hf.hub.repository import MANIFEST, PublishError, files_in, read_manifest, write_manifest
 from stmine_hf.modeling.sat.configuration_sat import SatConfig
-from stmine_hf.training.budget_sat import budget
+from stmine_hf.training.sat.budget import budget
 
 WEIGHTS_LIMIT = 30_000_000  # bytes that a checkout carries for one model
 SHIPPED = sorted(path.parent for path in (ROOT / "hub_cards").glob("*/manifest.json"))
@@ -39,7 +39,7 @@ def converted(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory, converted) -> Path:
     out = tmp_path_factory.mktemp("hub") / "my-detector"
-    build(converted, out, licence="cc-by-4.0")
+    build(converted, out, license="cc-by-4.0")
     return out
 
 
@@ -73,7 +73,7 @@ def test_leftovers_of_other_tools_are_no_files_of_the_repository(tmp_path):
     assert files_in(tmp_path) == [".eval_results/a.yaml"]
 
 
-def test_building_again_changes_nothing_and_keeps_the_licence(repository, tmp_path):
+def test_building_again_changes_nothing_and_keeps_the_license(repository, tmp_path):
     again = tmp_path / repository.name
     build(repository, again)
     assert contents(again) == contents(repository)
@@ -104,7 +104,7 @@ def test_files_that_no_build_has_put_there_are_not_removed(converted, repository
 def test_a_build_that_fails_leaves_what_was_there(repository, tmp_path, monkeypatch):
     out = tmp_path / repository.name
     shutil.copytree(repository, out)
-    monkeypatch.setattr("stmine_hf.hub.model_repository.write_licence", lambda folder: 1 / 0)
+    monkeypatch.setattr("stmine_hf.hub.model_repository.write_license", lambda folder: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         build(repository, out)
     assert contents(out) == contents(repository) and len(list(tmp_path.iterdir())) == 1
@@ -149,7 +149,7 @@ def run(*words: object) -> int:
 
 def test_command_says_what_it_wrote(converted, tmp_path, capsys):
     out = tmp_path / "mine"
-    assert run("build", converted, "--out", out, "--licence", "mit", "--json") == 0
+    assert run("build", converted, "--out", out, "--license", "mit", "--json") == 0
     document = json.loads(capsys.readouterr().out)
     assert document["files"].keys() == {*files_in(out)}
     assert run("build", out, "--out", out) == 0
@@ -170,8 +170,8 @@ def test_shipped_repository_is_what_a_build_of_today_gives(shipped):
     for name, entry in read_manifest(shipped).items():
         assert hashlib.sha256((shipped / name).read_bytes()).hexdigest() == entry["sha256"], name
         assert entry["bytes"] <= WEIGHTS_LIMIT, name
-    for picture in (*shipped.rglob("*.jpg"), *shipped.rglob("*.png")):
-        with Image.open(picture) as opened:
+    for image in (*shipped.rglob("*.jpg"), *shipped.rglob("*.png")):
+        with Image.open(image) as opened:
             opened.verify()
 
 

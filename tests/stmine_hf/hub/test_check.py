@@ -21,7 +21,7 @@ from stmine_hf.errors import StmineError
 from stmine_hf.hub.build import build
 from stmine_hf.hub.check import check
 from stmine_hf.hub.checks.bare_process import Watch
-from stmine_hf.hub.checks.card import LICENCES, TASKS
+from stmine_hf.hub.checks.card import LICENSES, TASKS
 from stmine_hf.hub.repository import write_manifest
 
 PLACE = "/" + "home/somebody/run"  # in two parts: this file, too, names no machine
@@ -41,7 +41,7 @@ def repository(good, tmp_path) -> Path:
 
 
 def build_at(model: Path, out: Path) -> Path:
-    build(model, out, licence="mit")
+    build(model, out, license="mit")
     return out
 
 
@@ -122,12 +122,12 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str]] = {
     ),
     "no pipeline_tag": (edit("README.md", "pipeline_tag: object-detection\n", ""), "card's header", "no pipeline_tag"),
     "no such task": (edit("README.md", "pipeline_tag: object", "pipeline_tag: subject"), "card's header", "no task"),
-    "no such licence": (
+    "no such license": (
         edit("README.md", "license: mit", "license: MIT2"),
         "card's header",
-        "'MIT2' is no licence id",
+        "'MIT2' is no license id",
     ),
-    "other licence": (edit("README.md", "license: mit", "license: other"), "card's header", "needs license_name"),
+    "other license": (edit("README.md", "license: mit", "license: other"), "card's header", "needs license_name"),
     "no such language": (edit("README.md", "- zh\n", "- Chinese\n"), "card's header", "'Chinese' is no language code"),
     "hidden code": (edit("README.md", "- custom_code\n", ""), "card's header", "tags lack custom_code"),
     "model-index": (
@@ -170,20 +170,20 @@ def test_files_that_are_not_as_listed_are_found(change, told, repository):
     assert told in failures(repository)["manifest"]
 
 
-def test_missing_licence_is_found(repository):
+def test_missing_license_is_found(repository):
     (repository / "LICENSE").unlink()
     write_manifest(repository)
     assert failures(repository) == {
-        "licence file": "no LICENSE: the terms of the code",
+        "license file": "no LICENSE: the terms of the code",
         "card's text": "a link leads nowhere: LICENSE",
     }
 
 
-def test_unknown_licence_is_a_warning(repository):
+def test_unknown_license_is_a_warning(repository):
     edit("README.md", "license: mit", "license: unknown")(repository)
     write_manifest(repository)
     report = check(repository, load=False)
-    assert report.passed and [line.check for line in report.findings if line.verdict == "warning"] == ["licence"]
+    assert report.passed and [line.check for line in report.findings if line.verdict == "warning"] == ["license"]
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_faults_of_data_sets_and_spaces(header, files, told, tmp_path):
 
 
 def test_lists_of_the_hub_hold_what_our_cards_say():
-    assert {"apache-2.0", "mit", "cc-by-4.0", "unknown", "other"} <= LICENCES
+    assert {"apache-2.0", "mit", "cc-by-4.0", "unknown", "other"} <= LICENSES
     assert {"object-detection", "zero-shot-image-classification", "text-classification"} <= TASKS
 
 

@@ -21,12 +21,12 @@ from safetensors.torch import load_file
 from transformers import AutoModel, TimmWrapperConfig
 
 from stmine_hf import FisvlModel
-from stmine_hf.data.toy_scenes import draw_scene, write_scenes
+from stmine_hf.data.toy.toy_scenes import draw_scene, write_scenes
 from stmine_hf.hub.fisvl_repository import FisvlRepository
 from stmine_hf.hub.model_files import write_model
 from stmine_hf.hub.repository import PublishError
 from stmine_hf.training.arguments import parse_arguments
-from stmine_hf.training.arguments_fisvl import FisvlDataArguments, FisvlModelArguments, FisvlTrainingArguments
+from stmine_hf.training.fisvl.arguments import FisvlDataArguments, FisvlModelArguments, FisvlTrainingArguments
 
 REPO = "stmine-hf/fisvl-lite-rsicd"
 SHIPPED = ROOT / "hub_cards" / "fisvl-lite-rsicd"
@@ -131,7 +131,7 @@ def test_results_say_when_on_what_and_how(repository):
     assert measured["command"].startswith(f"stmine evaluate fisvl --model {REPO} ")
 
 
-def test_header_states_licence_task_and_every_figure(card, repository):
+def test_header_states_license_task_and_every_figure(card, repository):
     header = card.data
     assert (header.license, header.library_name, header.language) == ("apache-2.0", "transformers", ["en"])
     assert header.pipeline_tag == "zero-shot-image-classification"
@@ -190,7 +190,7 @@ def test_commands_of_the_card_exist(repository):
 
 def test_python_of_card_and_readme_runs(repository, data, tmp_path):
     """Every Python block, one after the other, offline, where the ids and folders it names are ours."""
-    draw_scene("airport", 1)[0].save(tmp_path / "picture.jpg")
+    draw_scene("airport", 1)[0].save(tmp_path / "image.jpg")
     write_scenes(tmp_path / "scenes", count=4, size=64)
     for name, target in {"hub_cards/fisvl-lite-rsicd": repository, "data/rsicd": data}.items():
         (tmp_path / name).parent.mkdir()
@@ -225,7 +225,7 @@ def test_other_models_get_a_card_that_says_what_their_files_tell(run, data, tmp_
     save_tiny_fisvl(tmp_path / "run" / "best")
     (tmp_path / "run" / "config.yaml").write_text("dataset: rsicd\nseed: 7\nmodel_name_or_path: someone/base\n")
     repository = FisvlRepository(tmp_path / "mine")
-    (table,) = repository.pack(tmp_path / "run", data_dir=data, licence="mit", progress=False)
+    (table,) = repository.pack(tmp_path / "run", data_dir=data, license="mit", progress=False)
     assert table.row_count
     card = ModelCard.load(tmp_path / "mine" / "README.md")
     assert card.data.license == "mit" and "Weights: mit" in card.text and card.data.base_model is None
@@ -236,11 +236,11 @@ def test_other_models_get_a_card_that_says_what_their_files_tell(run, data, tmp_
     assert FisvlRepository(tmp_path / "mine").card() == (tmp_path / "mine" / "README.md").read_text()
 
 
-def test_unmeasured_run_says_so_and_asks_for_the_licence(run, tmp_path):
+def test_unmeasured_run_says_so_and_asks_for_the_license(run, tmp_path):
     FisvlRepository(tmp_path / "mine").pack(run)
     card = ModelCard.load(tmp_path / "mine" / "README.md")
     assert card.data.license == "unknown" and card.data.eval_results is None
-    assert "Nothing was measured" in card.text and "did not state a licence" in card.text
+    assert "Nothing was measured" in card.text and "did not state a license" in card.text
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, TimmWrapperConfig
 
 from stmine_hf import MttvForSequenceClassification
-from stmine_hf.hub.mttv_repository import PICTURE, MttvRepository, explanation_svg
+from stmine_hf.hub.mttv_repository import IMAGE, MttvRepository, explanation_svg
 from stmine_hf.hub.repository import PublishError
 from stmine_hf.training.arguments import parse_arguments
-from stmine_hf.training.arguments_mttv import MttvDataArguments, MttvModelArguments, MttvTrainingArguments
+from stmine_hf.training.mttv.arguments import MttvDataArguments, MttvModelArguments, MttvTrainingArguments
 
 REPO = "stmine-hf/mttv-lite-weibo"
 SHIPPED = ROOT / "hub_cards" / "mttv-lite-weibo"
@@ -33,7 +33,7 @@ SHIPPED = ROOT / "hub_cards" / "mttv-lite-weibo"
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """Weibo's layout: posts of which a few have their picture, and one has two."""
+    """Weibo's layout: posts of which a few have their image, and one has two."""
     folder = tmp_path_factory.mktemp("data") / "weibo"
     (folder / "images").mkdir(parents=True)
 
@@ -123,7 +123,7 @@ def test_repository_is_complete_and_names_no_machine(repository, run):
     shipped = {file.name for file in (ROOT / "modeling" / "mttv").glob("*_mttv.py")}
     measured = {"results.json", "confusion_matrix.png", "reliability.png"}
     assert here == shipped | {f"results/{split}/{file}" for split in ("val", "test") for file in measured} | {
-        "LICENSE", "README.md", "config.json", "manifest.json", "model.safetensors", PICTURE, "processor_config.json",
+        "LICENSE", "README.md", "config.json", "manifest.json", "model.safetensors", IMAGE, "processor_config.json",
         "requirements.txt", "results/baselines.json", "results/released.json", "tokenizer.json",
         "tokenizer_config.json", "training/config.yaml", "training/results.json",
     }  # fmt: skip
@@ -141,8 +141,8 @@ def test_training_settings_can_be_trained_again(repository):
 
 
 def test_each_split_is_measured_on_its_own_posts(repository):
-    """Further pictures of the same posts take part in training alone: those of test are no test posts."""
-    assert (results(repository)["rows"], results(repository)["pictures"]) == (10, 2)
+    """Further images of the same posts take part in training alone: those of test are no test posts."""
+    assert (results(repository)["rows"], results(repository)["images"]) == (10, 2)
     assert 1 <= results(repository, "val")["rows"] <= 5
     assert json.loads((repository / "training" / "results.json").read_text())["train_posts"] >= 20
     for split in ("val", "test"):
@@ -151,7 +151,7 @@ def test_each_split_is_measured_on_its_own_posts(repository):
         assert re.fullmatch(r"\d{4}-\d\d-\d\d", measured["date"]) and measured["hardware"]
 
 
-def test_header_states_licence_task_and_figures(card, repository):
+def test_header_states_license_task_and_figures(card, repository):
     header = card.data
     assert (header.license, header.library_name, header.language) == ("apache-2.0", "transformers", ["zh"])
     assert {"custom_code", "fake-news-detection"} <= set(header.tags)
@@ -199,7 +199,7 @@ def test_refresh_brings_back_code_and_card_and_leaves_the_rest(repository, tmp_p
         assert (folder / file).read_bytes() == (repository / file).read_bytes(), file
 
 
-def test_picture_shades_every_character_of_the_post():
+def test_image_shades_every_character_of_the_post():
     words = [{"start": 0, "end": 2, "weight": 2.0}, {"start": 3, "end": 4, "weight": -1.0}]
     result = {"label": "fake", "score": 0.9, "words": words}
     svg = explanation_svg("红<色圆", result, Image.new("RGB", (9, 9)), columns=3)
@@ -219,7 +219,7 @@ def test_commands_of_the_card_exist(repository):
 
 def test_python_of_the_card_runs(repository, tmp_path):
     """Every Python block, one after the other, offline, where the ids it names are ours."""
-    Image.new("RGB", (30, 20), "red").save(tmp_path / "picture.jpg")
+    Image.new("RGB", (30, 20), "red").save(tmp_path / "image.jpg")
     (tmp_path / "hub_cards").mkdir()
     (tmp_path / "hub_cards" / "mttv-lite-weibo").symlink_to(repository)
     blocks = python_blocks(repository / "README.md")

@@ -81,7 +81,7 @@ def folder(tmp_path) -> Path:
     (made / "README.md").write_text(CARD)
     (made / "config.json").write_text("{}\n")
     (made / "model.safetensors").write_bytes(b"\0weights" * 1000)
-    (made / "pictures" / "a.png").write_bytes(b"\x89PNG\0picture")
+    (made / "pictures" / "a.png").write_bytes(b"\x89PNG\0image")
     write_manifest(made)
     return made
 
@@ -146,21 +146,21 @@ def test_only_what_changed_is_sent_and_only_what_a_build_listed_is_removed(hub, 
 
 
 def test_an_interrupted_upload_is_taken_up_again(hub, environment, folder):
-    """The process is killed while the weights are on their way; the picture has arrived by then."""
-    weights, picture = sha256(folder / "model.safetensors"), sha256(folder / "pictures" / "a.png")
+    """The process is killed while the weights are on their way; the image has arrived by then."""
+    weights, image = sha256(folder / "model.safetensors"), sha256(folder / "pictures" / "a.png")
     hub.hold.add(weights)
     words = [sys.executable, "-m", "stmine_hf.cli", "publish", "push", str(folder), "--repo", REPO, "--no-check"]
     client = subprocess.Popen(words, env={**os.environ, **environment}, stdout=subprocess.DEVNULL)
     try:
         assert hub.holding.wait(60)
         deadline = 600
-        while picture not in hub.stored and (deadline := deadline - 1):
+        while image not in hub.stored and (deadline := deadline - 1):
             client.poll()
             hub.released.wait(0.05)
     finally:
         client.kill()
         client.wait()
-    assert {*hub.stored} == {picture} and hub.files(REPO) == {}
+    assert {*hub.stored} == {image} and hub.files(REPO) == {}
 
     hub.hold.clear()
     hub.requests.clear()
@@ -266,7 +266,7 @@ def test_the_download_command_of_the_cards_works(hub, environment, folder, tmp_p
 @pytest.mark.slow
 def test_what_was_pushed_loads_by_its_tag_online_and_then_offline(hub: HubServer, environment, tmp_path):
     """A fresh cache is filled from the Hub by the Auto classes; the same calls then work without it."""
-    build(save_tiny_sat(tmp_path / "converted"), tmp_path / "tiny", licence="mit")
+    build(save_tiny_sat(tmp_path / "converted"), tmp_path / "tiny", license="mit")
     (pushed,) = publish(environment, ["push", tmp_path / "tiny", "--repo", REPO, "--tag", "v1", "--json"])
     assert pushed.json["tag"] == "v1"
     hub.create("stmine-hf/other")
@@ -287,7 +287,7 @@ def test_what_was_pushed_loads_by_its_tag_online_and_then_offline(hub: HubServer
 
     logging.disable_progress_bar()
     model = SatForObjectDetection.from_pretrained(tmp_path / "tiny").eval()
-    picture = Image.linear_gradient("L").resize((60, 40))
+    image = Image.linear_gradient("L").resize((60, 40))
     with torch.no_grad():
-        logits = model(**SatImageProcessor.from_pretrained(tmp_path / "tiny")(picture, return_tensors="pt")).logits
+        logits = model(**SatImageProcessor.from_pretrained(tmp_path / "tiny")(image, return_tensors="pt")).logits
     assert found == [["SatModel", "transformers_modules", logits.tolist()]] * 2

@@ -21,12 +21,12 @@ from safetensors.torch import load_file
 from transformers import AutoModelForObjectDetection
 
 from stmine_hf import SatForObjectDetection
-from stmine_hf.data.toy_camouflage import draw_camouflage
+from stmine_hf.cards.street_drawing import SIZE, draw_street
+from stmine_hf.data.toy.toy_camouflage import draw_camouflage
 from stmine_hf.hub.repository import PublishError
-from stmine_hf.hub.sat_repository import PICTURE, SatRepository
-from stmine_hf.hub.street_drawing import SIZE, draw_street
+from stmine_hf.hub.sat_repository import IMAGE, SatRepository
 from stmine_hf.training.arguments import parse_arguments
-from stmine_hf.training.arguments_sat import SatDataArguments, SatModelArguments, SatTrainingArguments
+from stmine_hf.training.sat.arguments import SatDataArguments, SatModelArguments, SatTrainingArguments
 
 NAMES = {"sat-coco-small": ("person", "bus"), "sat-indiscernible": ("camouflaged_object", "person")}
 DATA = {"sat-coco-small": "coco_small", "sat-indiscernible": "indiscernible"}
@@ -39,10 +39,10 @@ def write_data(folder: Path, names: tuple[str, ...]) -> Path:
     for split, seeds in (("train", range(2)), ("val", range(2, 8))):
         images, boxes = [], []
         for seed in seeds:
-            picture, animals = draw_camouflage(seed, 0.0, 96)
-            picture.save(folder / "images" / f"{seed}.png")
+            image, animals = draw_camouflage(seed, 0.0, 96)
+            image.save(folder / "images" / f"{seed}.png")
             source = ("CAMO", "SIRST")[seed % 2]
-            images.append({"id": seed, "file_name": f"{seed}.png", "width": picture.width, "height": picture.height})
+            images.append({"id": seed, "file_name": f"{seed}.png", "width": image.width, "height": image.height})
             images[-1] |= {"source": source}
             for animal in animals:
                 box = {"bbox": list(animal.bbox), "area": animal.area, "iscrowd": 0, "image_id": seed}
@@ -79,9 +79,9 @@ def run(tmp_path_factory, name, data) -> Path:
     """What two rounds of distillation leave, and what a training after one does."""
     folder = tmp_path_factory.mktemp("run")
     distillation = {"dataset": "coco_json", "parent": "outputs/teacher/best", "data_dir": str(data)}
-    distillation |= {"more": [str(data)], "pictures": ["/somewhere/fake_news"], "out": str(folder), "steps": 3000}
+    distillation |= {"more": [str(data)], "images": ["/somewhere/fake_news"], "out": str(folder), "steps": 3000}
     distillation |= {"learning_rate": 5e-4, "warmup_steps": 200, "student": None, "seed": 0}
-    distilled = {"pictures": {"own": 343, "others": 1519, "skipped": 0}, "seconds": 3600}
+    distilled = {"images": {"own": 343, "others": 1519, "skipped": 0}, "seconds": 3600}
     distilled |= {"validation": {"ap": 0.1234}}
     first = write_run(tmp_path_factory.mktemp("first"), NAMES[name], distillation, distilled)
     if name == "sat-coco-small":
@@ -140,7 +140,7 @@ def test_repository_is_complete_names_no_machine_and_shows_no_photograph(name, r
     shipped = {file.name for file in (ROOT / "modeling" / "sat").glob("*_sat.py")}
     measured = f"results/{DATA[name]}_val"
     assert here == shipped | {
-        "LICENSE", "README.md", "config.json", "manifest.json", "model.safetensors", PICTURE,
+        "LICENSE", "README.md", "config.json", "manifest.json", "model.safetensors", IMAGE,
         "preprocessor_config.json", "requirements.txt",
         f"{measured}.json", f"{measured}.png", "results/parent.json", "results/benchmark.json",
         "training/config.yaml", "training/results.json",
@@ -151,7 +151,7 @@ def test_repository_is_complete_names_no_machine_and_shows_no_photograph(name, r
         if not file.endswith((".safetensors", ".png", ".jpg")):
             text = (repository / file).read_text(encoding="utf-8")
             assert str(run) not in text and str(repository.parent) not in text and "/somewhere" not in text, file
-    assert (repository / PICTURE).stat().st_size < 300_000
+    assert (repository / IMAGE).stat().st_size < 300_000
 
 
 def test_settings_can_be_run_again(name, repository):
@@ -159,7 +159,7 @@ def test_settings_can_be_run_again(name, repository):
     settings = yaml.safe_load(file.read_text())
     if name == "sat-coco-small":
         assert (settings["data_dir"], settings["more"]) == ("data/coco_small", ["data/coco_small"])
-        assert (settings["pictures"], settings["out"]) == (["data/fake_news"], "outputs/sat-coco-small")
+        assert (settings["images"], settings["out"]) == (["data/fake_news"], "outputs/sat-coco-small")
         return
     groups = (SatModelArguments, SatDataArguments, SatTrainingArguments)
     model, data, args = parse_arguments(groups, ["--config", str(file)])
@@ -213,12 +213,12 @@ def test_without_a_first_round_there_is_nothing_to_tell_of_one(name, repository,
 
 def test_results_say_when_on_what_and_how(name, repository):
     measured = results(repository)
-    assert (measured["model"], measured["split"], measured["pictures"]) == (name, "val", 6)
+    assert (measured["model"], measured["split"], measured["images"]) == (name, "val", 6)
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", measured["date"]) and measured["hardware"]
     assert measured["command"].startswith(f"stmine evaluate sat --model stmine-hf/{name} --dataset ")
 
 
-def test_header_states_licence_task_and_figures(card, repository):
+def test_header_states_license_task_and_figures(card, repository):
     header = card.data
     assert (header.license, header.library_name, header.language) == ("apache-2.0", "transformers", ["en", "zh"])
     assert header.pipeline_tag == "object-detection" and {"custom_code", "sat"} <= set(header.tags)
@@ -251,9 +251,7 @@ def test_card_holds_nothing_unfilled_and_its_links_lead_somewhere(name, card, re
     assert not re.search(r"\{[{%]|[}%]\}|\bNone\b|Undefined", card.text)
     assert f"| `model.safetensors` | {(repository / 'model.safetensors').stat().st_size:,} |" in card.text
     if name == "sat-coco-small":
-        told = (
-            "3,000 and, in a second round, 1,500 steps on random views of 343 train pictures of coco_small and 1,519"
-        )
+        told = "3,000 and, in a second round, 1,500 steps on random views of 343 train images of coco_small and 1,519"
         assert told in card.text and "120 minutes on one core" in card.text
         assert "looked at after the first round (AP 0.1234)" in card.text
         assert "--student outputs/sat-coco-small-first/best --steps 1500 " in card.text
@@ -291,7 +289,7 @@ def test_commands_of_the_card_exist(repository):
 
 
 def test_python_of_the_card_runs(repository, tmp_path):
-    draw_street().save(tmp_path / "picture.jpg")
+    draw_street().save(tmp_path / "image.jpg")
     (tmp_path / "hub_cards").mkdir()
     (tmp_path / "hub_cards" / repository.name).symlink_to(repository)
     blocks = python_blocks(repository / "README.md")

@@ -21,11 +21,11 @@ STATS = ["ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"]
 STATS += ["ar1", "ar10", "ar100", "ar_small", "ar_medium", "ar_large"]
 
 
-def made_up(seed: int, *, pictures: int = 12, classes: int = 3, crowds: bool = False) -> tuple[dict, list[dict]]:
+def made_up(seed: int, *, images: int = 12, classes: int = 3, crowds: bool = False) -> tuple[dict, list[dict]]:
     """Boxes of all sizes, detections near them and elsewhere, a score for several of them (ties)."""
     random = np.random.default_rng(seed)
     annotations, found = [], []
-    for image in range(pictures):
+    for image in range(images):
         for _ in range(random.integers(0, 6)):
             x, y, w, h = (*random.uniform(0, 300, 2), *random.choice([12, 50, 150], 2) * random.uniform(0.8, 1.2, 2))
             row = {"image_id": image, "category_id": int(random.integers(classes)) * 5, "bbox": [x, y, w, h]}
@@ -38,7 +38,7 @@ def made_up(seed: int, *, pictures: int = 12, classes: int = 3, crowds: bool = F
         box = [*random.uniform(0, 300, 2), 40.0, 40.0]
         found.append({"image_id": image, "category_id": 0, "bbox": box, "score": float(random.random())})
     categories = [{"id": 5 * k, "name": f"class {k}"} for k in range(classes)]
-    images = [{"id": image, "width": 500, "height": 500} for image in range(pictures)]
+    images = [{"id": image, "width": 500, "height": 500} for image in range(images)]
     return {"images": images, "annotations": annotations, "categories": categories}, found
 
 
@@ -101,7 +101,7 @@ def test_equals_pycocotools(seed, crowds):
 @pytest.mark.parametrize("crowds", [False, True], ids=["plain", "crowds"])
 @pytest.mark.parametrize("seed", range(6))
 def test_equals_the_definition(seed, crowds):
-    truth, found = made_up(seed, pictures=5, classes=2, crowds=crowds)
+    truth, found = made_up(seed, images=5, classes=2, crowds=crowds)
     for number, row in enumerate(found):
         row["score"] += number * 1e-6  # of equal scores the order is pycocotools' own affair
     scores = detection_scores(truth, found)
@@ -180,7 +180,7 @@ def test_ids_of_annotations_do_not_matter(ids):
     assert detection_scores(truth, found).metrics["ap"] == pytest.approx(1)
 
 
-def test_some_of_the_pictures_are_scored_by_themselves():
+def test_some_of_the_images_are_scored_by_themselves():
     truth, found = made_up(2)
     half = [image["id"] for image in truth["images"]][::2]
     scores = detection_scores(truth, found, images=half)
@@ -224,7 +224,7 @@ def test_detections_that_do_not_fit_are_named(change, message):
     truth, found = made_up(0)
     with pytest.raises(ValueError, match=message):
         detection_scores(truth, [{**found[0], **change}])
-    with pytest.raises(ValueError, match="images: 77 is not a picture of the truth"):
+    with pytest.raises(ValueError, match="images: 77 is not an image of the truth"):
         detection_scores(truth, found, images=[0, 77])
 
 
@@ -242,7 +242,7 @@ def test_overlaps():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_matches_are_those_of_pycocotools(seed):
-    truth, found = made_up(seed, pictures=6, crowds=True)
+    truth, found = made_up(seed, images=6, crowds=True)
     for number, row in enumerate(found):
         row["score"] += number * 1e-6
     with contextlib.redirect_stdout(io.StringIO()):

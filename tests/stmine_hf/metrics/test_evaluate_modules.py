@@ -76,17 +76,17 @@ def test_detection_ap(load):
         {"bbox": [[5, 5, 40, 36]], "category": [1], "score": [0.5]},
     ]
     document = {
-        "images": [{"id": picture} for picture in range(3)],
+        "images": [{"id": image} for image in range(3)],
         "categories": [{"id": 0, "name": "deer"}, {"id": 1, "name": "person"}],
         "annotations": [
-            {"image_id": picture, "bbox": box, "category_id": category, "area": area, "iscrowd": crowd}
-            for picture, row in enumerate(truth)
+            {"image_id": image, "bbox": box, "category_id": category, "area": area, "iscrowd": crowd}
+            for image, row in enumerate(truth)
             for box, category, area, crowd in zip(*row.values(), strict=True)
         ],
     }
     results = [
-        {"image_id": picture, "bbox": box, "category_id": category, "score": score}
-        for picture, row in enumerate(found)
+        {"image_id": image, "bbox": box, "category_id": category, "score": score}
+        for image, row in enumerate(found)
         for box, category, score in zip(*row.values(), strict=True)
     ]
     metric, expected = load("detection_ap"), detection_scores(document, results).metrics
@@ -96,7 +96,7 @@ def test_detection_ap(load):
     single = [{**row, "iscrowd": [False] * len(row["bbox"])} for row in truth]
     assert metric.compute(predictions=found, references=single)["ap"] < expected["ap"]
     torn = [{**found[0], "score": [0.9]}, *found[1:]]
-    with pytest.raises(ValueError, match="picture 0: 2 boxes, but 1 of score"):
+    with pytest.raises(ValueError, match="image 0: 2 boxes, but 1 of score"):
         metric.compute(predictions=torn, references=truth)
 
 

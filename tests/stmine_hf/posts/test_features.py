@@ -11,19 +11,18 @@ import numpy as np
 import pytest
 import torch
 from helpers_mttv import tiny_mttv
-from odd_posts import bad_pictures, noise, odd_pictures
+from odd_posts import bad_images, noise, odd_images
 
 from stmine_hf.errors import StmineError
+from stmine_hf.evaluation.classification import evaluate_posts
 from stmine_hf.modeling.mttv.processing_mttv import Regions
 from stmine_hf.posts import FeatureStore
 from stmine_hf.posts.features import precompute_features
 from stmine_hf.posts.judging import Post
-from stmine_hf.posts.reading import picture
-from stmine_hf.training.evaluation_mttv import evaluate_posts
 
 
 def detector(images):
-    """As many regions as the picture is high, modulo 5: none, fewer and more than the model takes."""
+    """As many regions as the image is high, modulo 5: none, fewer and more than the model takes."""
     counts = [image.height % 5 for image in images]
     boxes = [np.array([[n, n, 15 + n, 20] for n in range(count)]).reshape(-1, 4) for count in counts]
     return [Regions(own, np.ones(len(own))) for own in boxes]
@@ -36,7 +35,7 @@ def parts():
 
 @pytest.fixture(scope="module")
 def posts() -> list[Post]:
-    """Eleven posts, of which number 4 has no picture."""
+    """Eleven posts, of which number 4 has no image."""
     images = [noise(20 + number, 30) for number in range(11)]
     return [
         Post(f"假 {number}", "news" * number, [] if number == 4 else [lambda image=image: image])
@@ -59,7 +58,7 @@ def expected(parts, post: Post, regions: bool = True) -> tuple[torch.Tensor, tor
 
 def test_what_is_read_is_what_the_encoder_gives(parts, posts, tmp_path):
     report = precompute(parts, posts, tmp_path / "new" / "one", detector=detector, save_every=4)
-    assert (report.added, report.without_picture, report.total, report.skipped) == (10, 1, 10, [])
+    assert (report.added, report.without_image, report.total, report.skipped) == (10, 1, 10, [])
     assert sorted(path.name for path in (tmp_path / "new/one/shards").iterdir()) == [
         f"{number:06d}.{suffix}" for number in range(2) for suffix in ("parquet", "safetensors")
     ]
@@ -135,16 +134,16 @@ def test_a_killed_run_is_gone_on_with(parts, posts, tmp_path, monkeypatch):
 
 
 def test_bad_posts_are_skipped_and_tried_again(parts, tmp_path):
-    for name, content in {**odd_pictures(), **bad_pictures()}.items():
+    for name, content in {**odd_images(), **bad_images()}.items():
         (tmp_path / name).write_bytes(content)
-    names = [*bad_pictures(), *odd_pictures(), "gone.png"]
-    posts = [Post(name, "", [partial(picture, tmp_path / name)]) for name in names]
+    names = [*bad_images(), *odd_images(), "gone.png"]
+    posts = [Post(name, "", [partial(image, tmp_path / name)]) for name in names]
     report = precompute(parts, [*posts, posts[6]], tmp_path / "features", batch_size=4)
-    assert report.added == report.total == len(odd_pictures())
+    assert report.added == report.total == len(odd_images())
     reasons = dict(report.skipped)
     assert reasons["gone.png"] == "file not found" and reasons[names[6]] == "an id that came before"
-    assert set(reasons) == {*bad_pictures(), "gone.png", names[6]}
-    (tmp_path / "gone.png").write_bytes(odd_pictures()["1x1.png"])
+    assert set(reasons) == {*bad_images(), "gone.png", names[6]}
+    (tmp_path / "gone.png").write_bytes(odd_images()["1x1.png"])
     assert precompute(parts, posts, tmp_path / "features").added == 1
 
 
@@ -195,7 +194,7 @@ def test_a_folder_without_features_is_told(tmp_path):
         FeatureStore.open(tmp_path / "file")
 
 
-def test_evaluation_on_features_equals_evaluation_on_pictures(parts, posts, tmp_path):
+def test_evaluation_on_features_equals_evaluation_on_images(parts, posts, tmp_path):
     rows = [
         {"post_id": post.id, "text": post.text, "image": post.images[0]() if post.images else None, "label": "fake"}
         for post in posts
@@ -204,5 +203,5 @@ def test_evaluation_on_features_equals_evaluation_on_pictures(parts, posts, tmp_
     store = FeatureStore.open(tmp_path)
     seen = evaluate_posts(*parts, rows, detector=detector, batch_size=4, progress=False)
     read = evaluate_posts(*parts, rows, features=store, batch_size=5, progress=False)
-    assert read.logits == pytest.approx(seen.logits, abs=1e-5) and read.pictures == seen.pictures == 10
+    assert read.logits == pytest.approx(seen.logits, abs=1e-5) and read.images == seen.images == 10
     assert json.loads((tmp_path / "features.json").read_text())["shape"] == [32, 4, 4]

@@ -19,7 +19,7 @@ def test_every_post_is_in_one_batch(count, batch_size):
     spread = [max(len(p.text) for _, p in batch) - min(len(p.text) for _, p in batch) for batch in batches]
     mixed = [len({bool(post.images) for _, post in batch}) == 2 for batch in batches]
     if count > WINDOW and batch_size == 8:
-        assert np.mean(spread) < 10 and sum(mixed) <= 3  # one where the pictures begin, in each of three windows
+        assert np.mean(spread) < 10 and sum(mixed) <= 3  # one where the images begin, in each of three windows
 
 
 def test_posts_are_taken_a_window_at_a_time():

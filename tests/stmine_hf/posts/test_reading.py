@@ -8,11 +8,11 @@ import os
 from pathlib import Path
 
 import pytest
-from odd_posts import ODD_TEXTS, bad_pictures, odd_pictures
+from odd_posts import ODD_TEXTS, bad_images, odd_images
 
 from stmine_hf.errors import StmineError
-from stmine_hf.pictures import PictureError
-from stmine_hf.posts.reading import count_posts, picture, read_posts, whole_text
+from stmine_hf.images import ImageError
+from stmine_hf.posts.reading import count_posts, post_image, read_posts, whole_text
 
 
 def written(folder: Path, content: str | bytes, name: str = "posts.jsonl") -> Path:
@@ -31,7 +31,7 @@ def problems(file: Path) -> dict[int, str]:
 @pytest.fixture
 def image(tmp_path) -> str:
     (tmp_path / "images").mkdir()
-    (tmp_path / "images" / "a.png").write_bytes(odd_pictures()["palette.png"])
+    (tmp_path / "images" / "a.png").write_bytes(odd_images()["palette.png"])
     return "images/a.png"
 
 
@@ -99,7 +99,7 @@ def test_bad_json_lines_are_told_by_line(tmp_path):
     assert found[4] == "not UTF-8 (byte 0xff at 19)"
     assert found[5] == "text: expected a string, found a number"
     assert found[6] == "id: expected a string or a whole number, found a list"
-    assert found[7] == "neither text nor picture" and found[9] == "the id of line 1 again"
+    assert found[7] == "neither text nor image" and found[9] == "the id of line 1 again"
     assert found[8] == found[12] == "image: expected a path or a list of paths"
     assert found[10].startswith("not JSON") and found[11].startswith("not JSON") and "null" in found[13]
 
@@ -110,7 +110,7 @@ def test_bad_rows_of_tables_are_told_by_line(tmp_path):
     assert set(found) == {3, 4, 6, 7, 8, 9}
     assert found[3] == "expected 2 columns, found 3" and found[4] == "expected 2 columns, found 1"
     assert found[6] == "not UTF-8: save the file as UTF-8" and found[7].startswith("not a row of a table")
-    assert found[8] == "the id of line 2 again" and found[9] == "neither text nor picture"
+    assert found[8] == "the id of line 2 again" and found[9] == "neither text nor image"
     found = problems(written(tmp_path, b'id,text\n1,good\n2,"never closed\n3,lost', "open.csv"))
     assert list(found) == [3] and "unexpected end of data" in found[3]
 
@@ -138,27 +138,27 @@ def test_missing_files_are_told(tmp_path):
     assert list(read_posts(written(tmp_path, ""))) == []
 
 
-def test_pictures_that_cannot_be_read_say_which_and_why(tmp_path):
-    for name, content in bad_pictures().items():
+def test_images_that_cannot_be_read_say_which_and_why(tmp_path):
+    for name, content in bad_images().items():
         (tmp_path / name).write_bytes(content)
     os.symlink(tmp_path, tmp_path / "folder")
-    names = [*bad_pictures(), "gone.png", "folder", "nul\0.png", "half\ud83d.png", "https://t.cn/a.jpg"]
+    names = [*bad_images(), "gone.png", "folder", "nul\0.png", "half\ud83d.png", "https://t.cn/a.jpg"]
     lines = [json.dumps({"id": number, "image": name}) for number, name in enumerate(names)]
     reasons = {}
     for row in read_posts(written(tmp_path, "\n".join(lines))):
-        with pytest.raises(PictureError) as error:
+        with pytest.raises(ImageError) as error:
             row.post.images[0]()
         reasons[names[row.id]] = str(error.value)
     assert reasons["cut.png"].startswith("cut.png: corrupt or cut short") and "empty file" in reasons["empty.jpg"]
     assert "over the limit" in reasons["huge.png"]
     assert reasons["gone.png"] == "gone.png: file not found" and "a folder" in reasons["folder"]
-    assert "download the picture" in reasons["https://t.cn/a.jpg"] and "nul" in reasons["nul\0.png"]
+    assert "download the image" in reasons["https://t.cn/a.jpg"] and "nul" in reasons["nul\0.png"]
 
 
-def test_pictures_keep_their_size_and_stand_upright(tmp_path):
+def test_images_keep_their_size_and_stand_upright(tmp_path):
     from PIL import Image
 
     turned = Image.Exif()
     turned[0x0112] = 6  # to be turned by a quarter
     Image.new("RGB", (3000, 2000), "green").save(tmp_path / "a.jpg", exif=turned)
-    assert picture(tmp_path / "a.jpg").size == (2000, 3000)
+    assert post_image(tmp_path / "a.jpg").size == (2000, 3000)

@@ -17,15 +17,15 @@ from helpers import tiny_fisvl
 from PIL import Image
 
 from stmine_hf.errors import StmineError
+from stmine_hf.files import only_writer
 from stmine_hf.search import ImageIndex, store
-from stmine_hf.writing import only_writer
 
 torch.manual_seed(0)
 MODEL = tiny_fisvl()
 OPTIONS = {"model": MODEL, "batch_size": 2, "save_every": 4, "progress": False}
 
 
-def picture(path: Path, seed: int) -> None:
+def image(path: Path, seed: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.random.default_rng(seed).integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(path)
 
@@ -46,7 +46,7 @@ def nothing_left_over(index: Path) -> None:
     assert {path.name for path in index.rglob("*")} == expected, sorted(index.rglob("*"))
 
 
-def build(pictures: Path, index: Path, die_at: int | None = None, delay: float = 0.0) -> int:
+def build(images: Path, index: Path, die_at: int | None = None, delay: float = 0.0) -> int:
     """Build in a child that kills itself before the given step of writing. Returns the steps it took, -1 if killed."""
     reading, writing = os.pipe()
     child = os.fork()
@@ -65,7 +65,7 @@ def build(pictures: Path, index: Path, die_at: int | None = None, delay: float =
             return run
 
         os.replace, Path.unlink = counted(os.replace), counted(Path.unlink)
-        ImageIndex.build(pictures, index, **OPTIONS)
+        ImageIndex.build(images, index, **OPTIONS)
         os.write(writing, str(steps).encode())
         os._exit(0)
     os.close(writing)
@@ -88,19 +88,19 @@ def whole_or_refused(index: Path, sizes: set[int]) -> None:
 
 
 def main(folder: Path) -> None:
-    pictures = folder / "pictures"
+    images = folder / "pictures"
     for number in range(9):
-        picture(pictures / f"{number % 3}" / f"{number:02d}.png", number)
-    (pictures / "bad.png").write_bytes(b"bad")
-    steps = build(pictures, folder / "reference")
+        image(images / f"{number % 3}" / f"{number:02d}.png", number)
+    (images / "bad.png").write_bytes(b"bad")
+    steps = build(images, folder / "reference")
     expected = content(folder / "reference")
     assert len(expected) == 9 and steps > 10
 
     for die_at in range(steps):  # a first build
         index = folder / f"first-{die_at}"
-        assert build(pictures, index, die_at) == -1
+        assert build(images, index, die_at) == -1
         whole_or_refused(index, {None, 9})
-        ImageIndex.build(pictures, index, **OPTIONS)
+        ImageIndex.build(images, index, **OPTIONS)
         assert content(index) == expected, f"killed before step {die_at}"
         nothing_left_over(index)
         shutil.rmtree(index)
@@ -109,27 +109,27 @@ def main(folder: Path) -> None:
     for attempt in range(2):  # at any moment, several times in a row
         index = folder / f"random-{attempt}"
         for _ in range(3):
-            build(pictures, index, delay=0.005)
-        ImageIndex.build(pictures, index, **OPTIONS)
+            build(images, index, delay=0.005)
+        ImageIndex.build(images, index, **OPTIONS)
         assert content(index) == expected
         nothing_left_over(index)
 
     before = folder / "reference"
-    (pictures / "0" / "00.png").unlink()
-    picture(pictures / "1" / "04.png", 100)
-    (pictures / "2" / "05.png").rename(pictures / "renamed.png")
+    (images / "0" / "00.png").unlink()
+    image(images / "1" / "04.png", 100)
+    (images / "2" / "05.png").rename(images / "renamed.png")
     for number in range(5):
-        picture(pictures / "new" / f"{number}.png", 200 + number)
+        image(images / "new" / f"{number}.png", 200 + number)
     shutil.copytree(before, folder / "updated")
-    steps = build(pictures, folder / "updated")
+    steps = build(images, folder / "updated")
     expected = content(folder / "updated")
     assert len(expected) == 13
     for die_at in range(0, steps, 2):  # an update: its last steps delete one file each
         index = folder / f"update-{die_at}"
         shutil.copytree(before, index)
-        assert build(pictures, index, die_at) == -1
+        assert build(images, index, die_at) == -1
         whole_or_refused(index, {9, 13})
-        ImageIndex.build(pictures, index, **OPTIONS)
+        ImageIndex.build(images, index, **OPTIONS)
         assert content(index) == expected, f"killed before step {die_at}"
         nothing_left_over(index)
         shutil.rmtree(index)
@@ -142,14 +142,14 @@ def main(folder: Path) -> None:
             time.sleep(60)
     os.read(reading, 1)
     try:
-        ImageIndex.build(pictures, index, **OPTIONS)
+        ImageIndex.build(images, index, **OPTIONS)
     except StmineError as error:
         assert "another run is writing" in str(error)
     else:
         raise AssertionError("two writers at once")
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    assert len(ImageIndex.build(pictures, index, **OPTIONS)) == 13, "the lock outlived its process"
+    assert len(ImageIndex.build(images, index, **OPTIONS)) == 13, "the lock outlived its process"
     print("all well")
 
 

@@ -12,7 +12,7 @@ from stmine_hf.search.embedding import embed_images, embed_texts
 
 
 class MeanColour(nn.Module):
-    """Embeds a picture as its mean colour and a sentence as its character counts; remembers what it was given."""
+    """Embeds an image as its mean colour and a sentence as its character counts; remembers what it was given."""
 
     def __init__(self, as_output: bool = True):
         super().__init__()
@@ -66,16 +66,16 @@ def test_images_come_out_in_order_as_unit_rows(as_output):
     assert [shape[0] for shape in model.batches] == [3, 3, 1]
 
 
-def test_pictures_are_taken_one_batch_at_a_time():
+def test_images_are_taken_one_batch_at_a_time():
     model, taken = MeanColour(), []
 
-    def pictures():
+    def images():
         for i, colour in enumerate(colours(9)):
             assert sum(shape[0] for shape in model.batches) >= i - 2, "more than one batch was drawn ahead"
             taken.append(i)
             yield Image.new("RGB", (4, 4), colour)
 
-    embed_images(model, processor, pictures(), batch_size=2)
+    embed_images(model, processor, images(), batch_size=2)
     assert len(taken) == 9
 
 

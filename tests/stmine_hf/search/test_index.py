@@ -13,10 +13,10 @@ from helpers import save_tiny_fisvl, tiny_fisvl
 from PIL import Image
 
 from stmine_hf.errors import StmineError
-from stmine_hf.pictures import open_picture
+from stmine_hf.files import only_writer
+from stmine_hf.images import open_image
 from stmine_hf.search import ImageIndex
 from stmine_hf.search.embedding import embed_images, embed_texts
-from stmine_hf.writing import only_writer
 
 SENTENCES = [
     "many planes near a terminal",
@@ -35,8 +35,8 @@ def model():
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    """12 pictures in two folders, two of them the same, and three files that are none."""
+def images(tmp_path):
+    """12 images in two folders, two of them the same, and three files that are none."""
     folder = tmp_path / "pictures"
     for number in range(12):
         path = folder / ("north" if number % 2 else "south") / f"{number:02d}.png"
@@ -44,7 +44,7 @@ def pictures(tmp_path):
         draw(path, number if number != 9 else 4)
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
     (folder / "empty.png").touch()
-    (folder / "notes.txt").write_text("no picture, and not said to be one")
+    (folder / "notes.txt").write_text("no image, and not said to be one")
     return folder
 
 
@@ -52,8 +52,8 @@ def draw(path, seed):
     Image.fromarray(np.random.default_rng(seed).integers(0, 255, (24, 32, 3), dtype=np.uint8)).save(path)
 
 
-def build(pictures, out, model, **options):
-    return ImageIndex.build(pictures, out, **{"model": model, "batch_size": 4, "progress": False, **options})
+def build(images, out, model, **options):
+    return ImageIndex.build(images, out, **{"model": model, "batch_size": 4, "progress": False, **options})
 
 
 def counts(index):
@@ -72,20 +72,20 @@ def paths(index):
 # --- what it answers -------------------------------------------------------------------------------------------------
 
 
-def test_a_build_embeds_all_and_lists_what_it_skipped(pictures, tmp_path, model):
-    index = build(pictures, tmp_path / "index", model)
+def test_a_build_embeds_all_and_lists_what_it_skipped(images, tmp_path, model):
+    index = build(images, tmp_path / "index", model)
     assert len(index) == 12 and counts(index) == {"added": 12, "embedded": 12}
     skipped = dict(index.report.skipped)
     assert sorted(skipped) == ["broken.jpg", "empty.png"] and skipped["empty.png"] == "empty file"
     assert json.loads((tmp_path / "index" / "skipped.json").read_text()) == [list(s) for s in index.report.skipped]
-    assert index.report.seconds > 0 and index.report.pictures_per_second > 0
+    assert index.report.seconds > 0 and index.report.images_per_second > 0
     assert index.report.peak_memory_mb is None or index.report.peak_memory_mb > 10
 
 
-def test_queries_equal_brute_force(pictures, tmp_path, model):
-    index = build(pictures, tmp_path / "index", model, save_every=5)
-    files = sorted(pictures.rglob("[0-9]*.png"))
-    vectors = embed_images(*model, [open_picture(file, 32) for file in files]).numpy()
+def test_queries_equal_brute_force(images, tmp_path, model):
+    index = build(images, tmp_path / "index", model, save_every=5)
+    files = sorted(images.rglob("[0-9]*.png"))
+    vectors = embed_images(*model, [open_image(file, 32) for file in files]).numpy()
     queries = [(text, embed_texts(*model, [text])) for text in SENTENCES]
     queries += [(file, embed_images(*model, [Image.open(file)])) for file in files[:3]]
     queries += [(str(file), vector) for file, vector in queries[-3:]]
@@ -100,8 +100,8 @@ def test_queries_equal_brute_force(pictures, tmp_path, model):
                 assert hit.score == pytest.approx(scores[files.index(hit.path)], abs=1e-5)
 
 
-def test_a_picture_finds_itself_and_its_copy(pictures, tmp_path, model):
-    hits = build(pictures, tmp_path / "index", model).query(pictures / "south" / "04.png", k=2)
+def test_an_image_finds_itself_and_its_copy(images, tmp_path, model):
+    hits = build(images, tmp_path / "index", model).query(images / "south" / "04.png", k=2)
     assert {hit.path.name for hit in hits} == {"04.png", "09.png"}
     assert all(hit.score == pytest.approx(1, abs=1e-5) for hit in hits)
 
@@ -112,7 +112,7 @@ def test_ties_come_in_the_order_of_paths_whatever_the_order_of_building(tmp_path
     draw(folder / "z.png", 1)
     draw(folder / "other.png", 2)
     index = build(folder, tmp_path / "index", model)
-    for name in ("later/b.png", "a.png", "later/a.png", "c.png"):  # all the same picture, found one after the other
+    for name in ("later/b.png", "a.png", "later/a.png", "c.png"):  # all the same image, found one after the other
         shutil.copy(folder / "z.png", folder / name)
         index = build(folder, tmp_path / "index", model)
         assert counts(index)["added"] == 1 and index.report.embedded == 0  # a copy needs no model
@@ -123,25 +123,25 @@ def test_ties_come_in_the_order_of_paths_whatever_the_order_of_building(tmp_path
 
 
 @pytest.mark.parametrize("query", ["", "   \n", ".", " . , !", "\u3002"])
-def test_empty_queries_are_refused(pictures, tmp_path, model, query):
+def test_empty_queries_are_refused(images, tmp_path, model, query):
     with pytest.raises(StmineError, match="nothing to search for"):
-        build(pictures, tmp_path / "index", model).query(query)
+        build(images, tmp_path / "index", model).query(query)
 
 
-def test_queries_by_bad_pictures_are_refused(pictures, tmp_path, model):
-    index = build(pictures, tmp_path / "index", model)
-    with pytest.raises(StmineError, match="no such picture"):
+def test_queries_by_bad_images_are_refused(images, tmp_path, model):
+    index = build(images, tmp_path / "index", model)
+    with pytest.raises(StmineError, match="no such image"):
         index.query("harbour_12.jpg")
     with pytest.raises(StmineError, match=r"cannot search by .*no\.jpg: file not found"):
         index.query(tmp_path / "no.jpg")
     with pytest.raises(StmineError, match=r"broken\.jpg: corrupt"):
-        index.query(str(pictures / "broken.jpg"))
+        index.query(str(images / "broken.jpg"))
     with pytest.raises(StmineError, match="k=0"):
         index.query("planes", k=0)
 
 
-def test_a_word_that_is_also_a_file_stays_a_sentence(pictures, tmp_path, model, monkeypatch):
-    index = build(pictures, tmp_path / "index", model)
+def test_a_word_that_is_also_a_file_stays_a_sentence(images, tmp_path, model, monkeypatch):
+    index = build(images, tmp_path / "index", model)
     (tmp_path / "planes").write_text("a file that happens to have this name")
     monkeypatch.chdir(tmp_path)
     assert index.query("planes") and index.query("planes near harbour.jpg") and index.query("a\0b")
@@ -150,47 +150,47 @@ def test_a_word_that_is_also_a_file_stays_a_sentence(pictures, tmp_path, model, 
 # --- upkeep ----------------------------------------------------------------------------------------------------------
 
 
-def test_nothing_new_costs_nothing(pictures, tmp_path, model):
-    build(pictures, tmp_path / "index", model)
+def test_nothing_new_costs_nothing(images, tmp_path, model):
+    build(images, tmp_path / "index", model)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "index").rglob("*") if path.name != "skipped.json"}
-    index = build(pictures, tmp_path / "index", model)
+    index = build(images, tmp_path / "index", model)
     assert counts(index) == {"unchanged": 12} and len(index.report.skipped) == 2
     for path, mtime in before.items():
         if path.is_file() and path.name != ".lock":
             assert path.stat().st_mtime_ns == mtime, path
 
 
-def test_added_changed_removed_touched_and_renamed_pictures(pictures, tmp_path, model):
-    build(pictures, tmp_path / "index", model, save_every=4)
-    draw(pictures / "new.png", 50)
-    draw(pictures / "south" / "00.png", 51)
-    (pictures / "south" / "02.png").unlink()
-    os.utime(pictures / "south" / "06.png", ns=(1, 1))
-    (pictures / "north" / "11.png").rename(pictures / "north" / "renamed.png")
-    (pictures / "south" / "08.png").write_bytes(b"broken by now")
-    index = build(pictures, tmp_path / "index", model, save_every=4)
+def test_added_changed_removed_touched_and_renamed_images(images, tmp_path, model):
+    build(images, tmp_path / "index", model, save_every=4)
+    draw(images / "new.png", 50)
+    draw(images / "south" / "00.png", 51)
+    (images / "south" / "02.png").unlink()
+    os.utime(images / "south" / "06.png", ns=(1, 1))
+    (images / "north" / "11.png").rename(images / "north" / "renamed.png")
+    (images / "south" / "08.png").write_bytes(b"broken by now")
+    index = build(images, tmp_path / "index", model, save_every=4)
     # 11.png and 02.png are gone, 08.png cannot be read any more
     assert counts(index) == {"added": 2, "changed": 1, "unchanged": 8, "removed": 3, "embedded": 2}
     assert "south/08.png" in dict(index.report.skipped)
     assert len(index) == 11
 
-    afresh = build(pictures, tmp_path / "afresh", model)
+    afresh = build(images, tmp_path / "afresh", model)
     assert paths(index) == paths(afresh)
-    # By picture: other batches change the last bits of a score, and with them the order of near ties.
+    # By image: other batches change the last bits of a score, and with them the order of near ties.
     scores, expected = ({hit.path: hit.score for hit in of.query("planes", k=20)} for of in (index, afresh))
     assert scores == pytest.approx(expected, abs=1e-6)
-    assert counts(build(pictures, tmp_path / "index", model)) == {"unchanged": 11}
+    assert counts(build(images, tmp_path / "index", model)) == {"unchanged": 11}
 
 
-def test_many_small_additions_do_not_leave_many_small_shards(pictures, tmp_path, model):
+def test_many_small_additions_do_not_leave_many_small_shards(images, tmp_path, model):
     for number in range(20, 26):
-        draw(pictures / f"{number}.png", number)
-        index = build(pictures, tmp_path / "index", model, save_every=8)
+        draw(images / f"{number}.png", number)
+        index = build(images, tmp_path / "index", model, save_every=8)
     assert len(index) == 18 and len(list((tmp_path / "index" / "shards").glob("*.safetensors"))) <= 4
 
 
-def test_a_subfolder_that_cannot_be_read_now_keeps_its_pictures(pictures, tmp_path, model, monkeypatch):
-    build(pictures, tmp_path / "index", model)
+def test_a_subfolder_that_cannot_be_read_now_keeps_its_images(images, tmp_path, model, monkeypatch):
+    build(images, tmp_path / "index", model)
     scandir = os.scandir
 
     def refuse(path):
@@ -199,32 +199,32 @@ def test_a_subfolder_that_cannot_be_read_now_keeps_its_pictures(pictures, tmp_pa
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    (pictures / "south" / "02.png").unlink()
-    index = build(pictures, tmp_path / "index", model)
+    (images / "south" / "02.png").unlink()
+    index = build(images, tmp_path / "index", model)
     assert counts(index) == {"unchanged": 11, "removed": 1} and ("north/" in dict(index.report.skipped))
 
 
-def test_add_takes_files_and_folders_from_anywhere_and_build_keeps_them(pictures, tmp_path, model):
-    index = build(pictures, tmp_path / "index", model)
+def test_add_takes_files_and_folders_from_anywhere_and_build_keeps_them(images, tmp_path, model):
+    index = build(images, tmp_path / "index", model)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     for number in (30, 31):
         draw(elsewhere / f"{number}.png", number)
-    draw(pictures / "inside.png", 32)
-    report = index.add([elsewhere, elsewhere / "30.png", pictures / "inside.png", tmp_path / "no.png"], progress=False)
+    draw(images / "inside.png", 32)
+    report = index.add([elsewhere, elsewhere / "30.png", images / "inside.png", tmp_path / "no.png"], progress=False)
     assert (report.added, report.unchanged, report.removed, len(report.skipped)) == (3, 12, 0, 1)
-    assert len(index) == 15 and {elsewhere / "30.png", pictures / "inside.png"} <= paths(index)
+    assert len(index) == 15 and {elsewhere / "30.png", images / "inside.png"} <= paths(index)
 
     (elsewhere / "31.png").unlink()
-    index = build(pictures, tmp_path / "index", model)
+    index = build(images, tmp_path / "index", model)
     assert counts(index) == {"unchanged": 14, "removed": 1} and elsewhere / "30.png" in paths(index)
 
 
-def test_pictures_may_move_alone_or_with_their_index(pictures, tmp_path, model):
-    build(pictures, tmp_path / "index", model)
+def test_images_may_move_alone_or_with_their_index(images, tmp_path, model):
+    build(images, tmp_path / "index", model)
     moved = tmp_path / "moved"
-    pictures.rename(moved)
-    index = ImageIndex.open(tmp_path / "index", model=model, pictures=moved)
+    images.rename(moved)
+    index = ImageIndex.open(tmp_path / "index", model=model, images=moved)
     assert all(path.is_file() for path in paths(index))
     index = build(moved, tmp_path / "index", model)
     assert counts(index) == {"unchanged": 12} and all(path.is_file() for path in paths(index))
@@ -236,13 +236,13 @@ def test_pictures_may_move_alone_or_with_their_index(pictures, tmp_path, model):
     assert all(path.is_file() for path in paths(index))
 
 
-def test_an_index_among_its_pictures_leaves_its_own_files_alone(pictures, model):
-    build(pictures, pictures / "index", model)
-    draw(pictures / "index" / "sheet.png", 1)
-    assert counts(build(pictures, pictures / "index", model)) == {"unchanged": 12}
+def test_an_index_among_its_images_leaves_its_own_files_alone(images, model):
+    build(images, images / "index", model)
+    draw(images / "index" / "sheet.png", 1)
+    assert counts(build(images, images / "index", model)) == {"unchanged": 12}
 
 
-def test_the_model_is_loaded_by_the_first_query_and_only_once(pictures, tmp_path, model, monkeypatch):
+def test_the_model_is_loaded_by_the_first_query_and_only_once(images, tmp_path, model, monkeypatch):
     import stmine_hf.loading
 
     folder = save_tiny_fisvl(tmp_path / "model")
@@ -254,7 +254,7 @@ def test_the_model_is_loaded_by_the_first_query_and_only_once(pictures, tmp_path
 
     monkeypatch.setattr(stmine_hf.loading, "load_fisvl", counting)
     monkeypatch.chdir(tmp_path)
-    build(pictures, tmp_path / "index", "model")
+    build(images, tmp_path / "index", "model")
     assert len(loaded) == 1
     index = ImageIndex.open(tmp_path / "index")
     assert len(index) == 12 and len(loaded) == 1
@@ -262,7 +262,7 @@ def test_the_model_is_loaded_by_the_first_query_and_only_once(pictures, tmp_path
     index.query("planes")
     index.query("ships")
     assert len(loaded) == 2
-    assert counts(ImageIndex.build(pictures, tmp_path / "index", progress=False)) == {"unchanged": 12}
+    assert counts(ImageIndex.build(images, tmp_path / "index", progress=False)) == {"unchanged": 12}
     # Read back from float16 files the weights differ; the same ones moved elsewhere do not.
     folder.rename(tmp_path / "model2")
     assert ImageIndex.open(tmp_path / "index", model=tmp_path / "model2").query("planes")
@@ -273,65 +273,65 @@ def test_the_model_is_loaded_by_the_first_query_and_only_once(pictures, tmp_path
 # --- refusals --------------------------------------------------------------------------------------------------------
 
 
-def test_another_model_is_refused_wherever_it_comes_in(pictures, tmp_path, model):
-    build(pictures, tmp_path / "index", model)
+def test_another_model_is_refused_wherever_it_comes_in(images, tmp_path, model):
+    build(images, tmp_path / "index", model)
     other = tiny_fisvl(seed=1)
     index = ImageIndex.open(tmp_path / "index", model=other)
     for attempt in (
         lambda: index.query("planes"),
-        lambda: index.add(pictures, progress=False),
-        lambda: build(pictures, tmp_path / "index", other),
+        lambda: index.add(images, progress=False),
+        lambda: build(images, tmp_path / "index", other),
     ):
         with pytest.raises(StmineError, match=r"made with another model.*other weights.*new folder"):
             attempt()
-    assert counts(build(pictures, tmp_path / "index", model)) == {"unchanged": 12}
+    assert counts(build(images, tmp_path / "index", model)) == {"unchanged": 12}
 
 
-def test_another_processor_is_refused(pictures, tmp_path, model):
-    build(pictures, tmp_path / "index", model)
+def test_another_processor_is_refused(images, tmp_path, model):
+    build(images, tmp_path / "index", model)
     _, processor = tiny_fisvl()
     processor.image_processor.image_mean = (0.0, 0.1, 0.9)
-    with pytest.raises(StmineError, match="embeds a test picture and sentence differently"):
+    with pytest.raises(StmineError, match="embeds a test image and sentence differently"):
         ImageIndex.open(tmp_path / "index", model=(model[0], processor)).query("planes")
 
 
-def test_a_model_with_broken_weights_is_refused(pictures, tmp_path):
+def test_a_model_with_broken_weights_is_refused(images, tmp_path):
     broken, processor = tiny_fisvl()
     for parameter in broken.parameters():
         parameter.data.fill_(float("nan"))
     with pytest.raises(StmineError, match="weights are broken"):
-        build(pictures, tmp_path / "index", (broken, processor))
+        build(images, tmp_path / "index", (broken, processor))
 
 
-def test_other_pictures_are_refused_while_the_first_are_there(pictures, tmp_path, model):
-    build(pictures, tmp_path / "index", model)
-    shutil.copytree(pictures, tmp_path / "others")
-    with pytest.raises(StmineError, match=r"indexes .*pictures, which still exists"):
+def test_other_images_are_refused_while_the_first_are_there(images, tmp_path, model):
+    build(images, tmp_path / "index", model)
+    shutil.copytree(images, tmp_path / "others")
+    with pytest.raises(StmineError, match=r"indexes .*images, which still exists"):
         build(tmp_path / "others", tmp_path / "index", model)
 
 
-def test_other_pictures_are_refused_when_the_first_are_gone(pictures, tmp_path, model):
-    build(pictures, tmp_path / "index", model)
-    pictures.rename(tmp_path / "moved")
+def test_other_images_are_refused_when_the_first_are_gone(images, tmp_path, model):
+    build(images, tmp_path / "index", model)
+    images.rename(tmp_path / "moved")
     (tmp_path / "others").mkdir()
     draw(tmp_path / "others" / "elsewhere.png", 1)
-    with pytest.raises(StmineError, match=r"which is gone, and none of its 12 pictures is in .*others"):
+    with pytest.raises(StmineError, match=r"which is gone, and none of its 12 images is in .*others"):
         build(tmp_path / "others", tmp_path / "index", model)
     assert counts(build(tmp_path / "moved", tmp_path / "index", model)) == {"unchanged": 12}
 
 
-def test_another_format_version_is_refused(pictures, tmp_path, model):
-    build(pictures, tmp_path / "index", model)
+def test_another_format_version_is_refused(images, tmp_path, model):
+    build(images, tmp_path / "index", model)
     manifest = tmp_path / "index" / "index.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format_version": 99, "news": 1}))
-    for attempt in (lambda: ImageIndex.open(tmp_path / "index"), lambda: build(pictures, tmp_path / "index", model)):
-        with pytest.raises(StmineError, match=r"has index format 99.*reads format 1.*index the pictures again"):
+    for attempt in (lambda: ImageIndex.open(tmp_path / "index"), lambda: build(images, tmp_path / "index", model)):
+        with pytest.raises(StmineError, match=r"has index format 99.*reads format 1.*index the images again"):
             attempt()
 
 
 @pytest.mark.parametrize("damage", ["index.json", "*.faiss", "*.parquet", "lost faiss", "lost parquet", "no fields"])
-def test_a_damaged_index_is_told(pictures, tmp_path, model, damage):
-    build(pictures, tmp_path / "index", model)
+def test_a_damaged_index_is_told(images, tmp_path, model, damage):
+    build(images, tmp_path / "index", model)
     if damage == "no fields":
         (tmp_path / "index" / "index.json").write_text('{"format_version": 1}')
     elif damage.startswith("lost"):
@@ -339,11 +339,11 @@ def test_a_damaged_index_is_told(pictures, tmp_path, model, damage):
     else:
         path = next((tmp_path / "index").rglob(damage))
         path.write_bytes(path.read_bytes()[:30])
-    with pytest.raises(StmineError, match=r"is damaged .*delete it and index the pictures again"):
+    with pytest.raises(StmineError, match=r"is damaged .*delete it and index the images again"):
         ImageIndex.open(tmp_path / "index")
 
 
-def test_places_that_are_no_index_or_no_pictures(pictures, tmp_path, model):
+def test_places_that_are_no_index_or_no_images(images, tmp_path, model):
     (tmp_path / "file").write_text("x")
     (tmp_path / "empty").mkdir()
     (tmp_path / "mine").mkdir()
@@ -352,41 +352,41 @@ def test_places_that_are_no_index_or_no_pictures(pictures, tmp_path, model):
         with pytest.raises(StmineError, match=message):
             ImageIndex.open(tmp_path / path)
     for source, out, message in [
-        (tmp_path / "nowhere", "i", r"expected a folder of pictures at .*nowhere, found nothing"),
+        (tmp_path / "nowhere", "i", r"expected a folder of images at .*nowhere, found nothing"),
         (tmp_path / "file", "i", "found a file"),
-        (tmp_path / "empty", "i", "found no pictures in"),
-        (pictures, "mine", "neither empty nor an index"),
-        (pictures, pictures, "neither empty nor an index"),
-        (pictures, "file", "is a file"),
+        (tmp_path / "empty", "i", "found no images in"),
+        (images, "mine", "neither empty nor an index"),
+        (images, images, "neither empty nor an index"),
+        (images, "file", "is a file"),
     ]:
         with pytest.raises(StmineError, match=message):
             build(source, tmp_path / out, model)
 
 
-def test_a_folder_that_has_emptied_does_not_empty_its_index(pictures, tmp_path, model):
+def test_a_folder_that_has_emptied_does_not_empty_its_index(images, tmp_path, model):
     """As when a disk is not mounted."""
-    build(pictures, tmp_path / "index", model)
-    shutil.rmtree(pictures)
-    pictures.mkdir()
-    with pytest.raises(StmineError, match="found no pictures"):
-        build(pictures, tmp_path / "index", model)
-    (pictures / "bad.jpg").write_bytes(b"bad")
-    with pytest.raises(StmineError, match=r"not one picture .* could be read \(bad.jpg: .*nothing was changed"):
-        build(pictures, tmp_path / "index", model)
+    build(images, tmp_path / "index", model)
+    shutil.rmtree(images)
+    images.mkdir()
+    with pytest.raises(StmineError, match="found no images"):
+        build(images, tmp_path / "index", model)
+    (images / "bad.jpg").write_bytes(b"bad")
+    with pytest.raises(StmineError, match=r"not one image .* could be read \(bad.jpg: .*nothing was changed"):
+        build(images, tmp_path / "index", model)
     assert len(ImageIndex.open(tmp_path / "index")) == 12
 
 
-def test_an_index_that_is_being_written_refuses_a_second_writer(pictures, tmp_path, model):
-    index = build(pictures, tmp_path / "index", model)
+def test_an_index_that_is_being_written_refuses_a_second_writer(images, tmp_path, model):
+    index = build(images, tmp_path / "index", model)
     with only_writer(tmp_path / "index"):
-        for attempt in (lambda: build(pictures, tmp_path / "index", model), lambda: index.add(pictures)):
+        for attempt in (lambda: build(images, tmp_path / "index", model), lambda: index.add(images)):
             with pytest.raises(StmineError, match="another run is writing"):
                 attempt()
         assert ImageIndex.open(tmp_path / "index", model=model).query("planes")  # readers are welcome
-    build(pictures, tmp_path / "index", model)
+    build(images, tmp_path / "index", model)
 
 
-def test_an_interrupt_keeps_what_is_done(pictures, tmp_path, model, monkeypatch):
+def test_an_interrupt_keeps_what_is_done(images, tmp_path, model, monkeypatch):
     from stmine_hf.search.embedder import Embedder
 
     features, batches = Embedder.features, []
@@ -399,10 +399,10 @@ def test_an_interrupt_keeps_what_is_done(pictures, tmp_path, model, monkeypatch)
 
     monkeypatch.setattr(Embedder, "features", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        build(pictures, tmp_path / "index", model)
+        build(images, tmp_path / "index", model)
     with pytest.raises(StmineError, match="never finished"):
         ImageIndex.open(tmp_path / "index")
-    assert counts(build(pictures, tmp_path / "index", model)) == {"added": 4, "unchanged": 8, "embedded": 4}
+    assert counts(build(images, tmp_path / "index", model)) == {"added": 4, "unchanged": 8, "embedded": 4}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")

@@ -28,7 +28,7 @@ TITLES = [
 
 @pytest.fixture
 def hits(tmp_path):
-    """A wide, a high, a tiny, a missing and a corrupt picture, with awkward names."""
+    """A wide, a high, a tiny, a missing and a corrupt image, with awkward names."""
     folder = tmp_path / "out" / 'pic & "tures" #1'
     folder.mkdir(parents=True)
     names = ["100% wide <b>.png", "hoch-größe 机场.png", "tiny.png", "gone.png", "corrupt.png"]
@@ -105,7 +105,7 @@ def test_a_page_is_whole_and_needs_no_other_file(hits, tmp_path, title):
         assert Image.open(io.BytesIO(base64.b64decode(data))).size == size
 
 
-def test_links_lead_to_the_pictures_from_wherever_the_page_lies(hits, tmp_path):
+def test_links_lead_to_the_images_from_wherever_the_page_lies(hits, tmp_path):
     html_page(hits, tmp_path / "out" / "page.html", title="planes")
     html_page(hits, tmp_path / "elsewhere" / "page.html", title="planes")
     below = [link["href"] for link in Page((tmp_path / "out" / "page.html").read_text("utf-8")).all("a")]

@@ -6,7 +6,7 @@ import yaml
 from stmine_hf.errors import StmineError
 from stmine_hf.training import arguments
 from stmine_hf.training.arguments import parse_arguments, save_arguments
-from stmine_hf.training.arguments_fisvl import FisvlDataArguments, FisvlModelArguments, FisvlTrainingArguments
+from stmine_hf.training.fisvl.arguments import FisvlDataArguments, FisvlModelArguments, FisvlTrainingArguments
 
 KINDS = (FisvlModelArguments, FisvlDataArguments, FisvlTrainingArguments)
 VALID = "toy_model: true\nuse_cpu: true\nlearning_rate: 4e-5\nfreeze: [one, two]\nmodel_config: {dropout: 0.1}\n"

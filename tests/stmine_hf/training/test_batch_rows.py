@@ -1,4 +1,4 @@
-"""A loss that is no number names its rows: on all three trainers, with the pictures that bring it about."""
+"""A loss that is no number names its rows: on all three trainers, with the images that bring it about."""
 
 import json
 
@@ -37,7 +37,7 @@ def test_batches_hold_the_rows_of_items_that_have_them():
 
 
 @pytest.mark.parametrize("method", TRAINERS)
-def test_a_picture_that_breaks_the_loss_is_named(tmp_path, method):
+def test_an_image_that_breaks_the_loss_is_named(tmp_path, method):
     run = TRAINERS[method](tmp_path, save_strategy="steps", save_steps=1, seed=1)
     collate, wanted = run.data_collator, 6
 
@@ -60,7 +60,7 @@ def test_a_picture_that_breaks_the_loss_is_named(tmp_path, method):
 
 
 @pytest.mark.parametrize("method", TRAINERS)
-def test_a_picture_that_cannot_be_read_is_counted_and_training_goes_on(tmp_path, method):
+def test_an_image_that_cannot_be_read_is_counted_and_training_goes_on(tmp_path, method):
     rows = {"fisvl": toy_rows, "sat": boxed_rows, "mttv": post_rows}[method](16, broken=(9,))
     run = TRAINERS[method](tmp_path, rows=rows, dataloader_num_workers=1)
     run.train()

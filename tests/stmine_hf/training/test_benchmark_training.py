@@ -11,9 +11,9 @@ from trainers import environment
 
 from stmine_hf import load_dataset
 from stmine_hf.training.arguments import _valid_names
-from stmine_hf.training.arguments_fisvl import FisvlDataArguments, FisvlModelArguments, FisvlTrainingArguments
-from stmine_hf.training.arguments_mttv import MttvDataArguments, MttvModelArguments, MttvTrainingArguments
-from stmine_hf.training.arguments_sat import SatDataArguments, SatModelArguments, SatTrainingArguments
+from stmine_hf.training.fisvl.arguments import FisvlDataArguments, FisvlModelArguments, FisvlTrainingArguments
+from stmine_hf.training.mttv.arguments import MttvDataArguments, MttvModelArguments, MttvTrainingArguments
+from stmine_hf.training.sat.arguments import SatDataArguments, SatModelArguments, SatTrainingArguments
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 KINDS = {

@@ -15,7 +15,9 @@ from transformers import get_scheduler
 from stmine_hf.conversion.fisvl import convert_state_dict, official_config
 from stmine_hf.errors import StmineError
 from stmine_hf.modeling.fisvl.modeling_fisvl import FisvlModel
-from stmine_hf.training.arguments_fisvl import FisvlTrainingArguments
+from stmine_hf.training.fisvl.arguments import FisvlTrainingArguments
+from stmine_hf.training.fisvl.trainer import FisvlTrainer, apply_freezing
+from stmine_hf.training.mttv.trainer import MttvTrainer
 from stmine_hf.training.parameters import (
     freeze_batchnorm,
     freeze_by_name,
@@ -24,9 +26,7 @@ from stmine_hf.training.parameters import (
     train_only,
     undecayed_names,
 )
-from stmine_hf.training.trainer_fisvl import FisvlTrainer, apply_freezing
-from stmine_hf.training.trainer_mttv import MttvTrainer
-from stmine_hf.training.trainer_sat import SatTrainer
+from stmine_hf.training.sat.trainer import SatTrainer
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "fisvl"
 

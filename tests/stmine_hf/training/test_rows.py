@@ -7,7 +7,7 @@ import pytest
 from stmine_hf.data import DataError, load_dataset
 from stmine_hf.errors import StmineError
 from stmine_hf.training.arguments import parse_arguments, save_arguments
-from stmine_hf.training.arguments_mttv import MttvDataArguments, MttvTrainingArguments
+from stmine_hf.training.mttv.arguments import MttvDataArguments, MttvTrainingArguments
 from stmine_hf.training.rows import load_rows, take_rows
 
 

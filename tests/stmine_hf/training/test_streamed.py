@@ -18,12 +18,12 @@ from trainers import SETTINGS, weights
 
 from stmine_hf import load_dataset
 from stmine_hf.errors import StmineError
-from stmine_hf.training.arguments_fisvl import FisvlTrainingArguments
-from stmine_hf.training.collator_fisvl import CaptionedPictures, CaptionedStream, FisvlCollator
-from stmine_hf.training.collator_mttv import PostStream, keep_modalities
-from stmine_hf.training.collator_sat import BoxedPictures, BoxedStream
-from stmine_hf.training.trainer_fisvl import FisvlTrainer
-from stmine_hf.training.transforms_fisvl import build_transform
+from stmine_hf.training.fisvl.arguments import FisvlTrainingArguments
+from stmine_hf.training.fisvl.collator import CaptionedImages, CaptionedStream, FisvlCollator
+from stmine_hf.training.fisvl.trainer import FisvlTrainer
+from stmine_hf.training.fisvl.transforms import build_transform
+from stmine_hf.training.mttv.collator import PostStream, keep_modalities
+from stmine_hf.training.sat.collator import BoxedImages, BoxedStream
 
 ROOT = Path(__file__).parents[3]
 
@@ -74,7 +74,7 @@ def test_passes_differ_and_a_seed_repeats_them(tmp_path):
 
 def test_samples_are_those_of_the_table(tmp_path):
     table = load_dataset("toy_scenes", count=9, size=32, split="train", cache_dir=tmp_path)
-    samples = CaptionedPictures(table, "5")
+    samples = CaptionedImages(table, "5")
     known = {item["image_id"]: item for item in map(samples.__getitem__, range(len(samples)))}
     for item in CaptionedStream(scenes(9, tmp_path), settings(), 4, "5"):
         same = known[item["image_id"]]
@@ -86,8 +86,8 @@ def test_samples_are_those_of_the_table(tmp_path):
     table = load_dataset("toy_camouflage", **options)
     names = table.features["objects"]["category"].feature.names
     label2id = {name: place for place, name in enumerate(reversed(names))}
-    pictures = BoxedPictures(table, names, label2id)
-    known = {item["image_id"]: item for item in map(pictures.__getitem__, range(len(pictures)))}
+    images = BoxedImages(table, names, label2id)
+    known = {item["image_id"]: item for item in map(images.__getitem__, range(len(images)))}
     for item in BoxedStream(load_dataset("toy_camouflage", streaming=True, **options), settings(), 4, names, label2id):
         same = known[item["image_id"]]
         assert torch.equal(item["boxes"], same["boxes"]) and torch.equal(item["class_labels"], same["class_labels"])
@@ -96,7 +96,7 @@ def test_samples_are_those_of_the_table(tmp_path):
 def posts():
     features = {"post_id": datasets.Value("string"), "text": datasets.Value("string"), "image": datasets.Image()}
     features["label"] = datasets.ClassLabel(names=["fake", "real"])
-    bad = {"bytes": b"no picture", "path": None}
+    bad = {"bytes": b"no image", "path": None}
     rows = [("a", "one", None, 0), ("b", "", bad, 1), ("c", "three", bad, 1), ("d", "four", None, -1)]
     named = [dict(zip(features, row, strict=True)) for row in rows]
     return datasets.Dataset.from_list(named, datasets.Features(features)).to_iterable_dataset()
@@ -109,9 +109,9 @@ def test_rows_of_no_use_are_left_out_and_counted(caplog):
         ("one", None, 1),
         ("three", None, 0),
     ]
-    assert "Skipped the picture" in caplog.text and stream.unreadable <= 2
+    assert "Skipped the image" in caplog.text and stream.unreadable <= 2
     with pytest.raises(StmineError, match="None of the rows of the stream can be used"):
-        list(PostStream(keep_modalities(posts(), "picture"), settings(), 1, {"real": 0, "fake": 1}))
+        list(PostStream(keep_modalities(posts(), "image"), settings(), 1, {"real": 0, "fake": 1}))
 
 
 def test_what_a_stream_cannot_do(tmp_path):
@@ -154,8 +154,8 @@ SHARED = """
 import json, sys
 from accelerate.utils import gather_object
 from stmine_hf import load_dataset
-from stmine_hf.training.arguments_fisvl import FisvlTrainingArguments
-from stmine_hf.training.collator_fisvl import CaptionedStream
+from stmine_hf.training.fisvl.arguments import FisvlTrainingArguments
+from stmine_hf.training.fisvl.collator import CaptionedStream
 args = FisvlTrainingArguments(output_dir=sys.argv[1], use_cpu=True, max_steps=4, per_device_train_batch_size=1)
 rows = load_dataset("toy_scenes", count=10, size=32, split="train", streaming=True)
 seen = gather_object([[args.process_index, item["image_id"]] for item in CaptionedStream(rows, args, 4, "one")])

@@ -14,9 +14,9 @@ from transformers import AutoModel
 
 from stmine_hf import SatConfig, SatForObjectDetection
 from stmine_hf.errors import StmineError
-from stmine_hf.training.arguments_sat import SatTrainingArguments
-from stmine_hf.training.recomputing import prepare_recomputing
-from stmine_hf.training.trainer_sat import SatTrainer
+from stmine_hf.training.gradient_checkpointing import prepare_recomputing
+from stmine_hf.training.sat.arguments import SatTrainingArguments
+from stmine_hf.training.sat.trainer import SatTrainer
 
 
 @pytest.fixture(params=TRAINERS)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from trainers import STILL_TRAINERS, train_in_two_processes
 
-# Fields, and what both must find in the validation set: 8 pictures, 12 posts, 8 pictures are no multiples of 2 x 3.
+# Fields, and what both must find in the validation set: 8 images, 12 posts, 8 images are no multiples of 2 x 3.
 METHODS = {
     "fisvl": ({}, ("eval_r_mean", "eval_txt_r1", "eval_img_r5")),
     "mttv": (

@@ -1,0 +1,155 @@
+"""`stmine index` and `search`: finding images by a sentence or by another image."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .terminal import (
+    DeviceOption,
+    FisvlOption,
+    JsonOption,
+    from_here,
+    print_json,
+    prints_only_json,
+    require_folder,
+    stmine_command,
+)
+
+if TYPE_CHECKING:
+    from ..search import BuildReport, Hit, ImageIndex
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog="""[bold]Examples[/bold]
+
+  stmine index images --out my.index
+
+  stmine index images --model hub_cards/fisvl-lite-rsicd --out my.index --batch-size 64
+
+Run it again after adding images, or after an interruption: only what is new gets embedded."""
+)
+def index(
+    images: Annotated[
+        Path, typer.Argument(metavar="IMAGES", help="Folder of images; its subfolders are searched too.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the index: made, or brought up to date.")],
+    model: FisvlOption = None,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Images embedded at a time: few are fastest on a CPU, try 64 on a GPU.")
+    ] = 8,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Embed a folder of images once, so that it can be searched from then on.
+
+    Images that cannot be read are skipped and listed; nothing is written beside the images.
+    """
+    from ..search import ImageIndex
+
+    with prints_only_json(as_json):
+        built = ImageIndex.build(images, out, model=model, batch_size=batch_size, device=device, progress=not as_json)
+    if as_json:
+        print_json(_index_summary(built, out))
+    else:
+        _show_report(built, out)
+        print(f'Next: {stmine_command()} search {out} "many planes near a terminal"')
+
+
+@app.command(
+    epilog="""[bold]Examples[/bold]
+
+  stmine search my.index "many planes near a terminal"
+
+  stmine search my.index images/harbour_12.jpg --k 20 --out similar
+
+  stmine search my.index "a bridge over a wide river" --json"""
+)
+def search(
+    index: Annotated[Path, typer.Argument(metavar="INDEX", help="Index folder made by `stmine index`.")],
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="A sentence, or the path of an image.")],
+    k: Annotated[int, typer.Option("--k", min=1, help="How many hits.")] = 10,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for hits.png and hits.html. Default: outputs/search (with --json: none are written)."
+        ),
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Where the index's own model lies now.")] = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Rank the images of an index by how well they answer a sentence or resemble an image.
+
+    Scores are cosine similarities, between -1 and 1: they rank the images of one query and are no probabilities.
+    """
+    from ..search import ImageIndex
+
+    if out is None and not as_json:
+        out = Path("outputs/search")
+    require_folder(out)
+    with prints_only_json(as_json):
+        hits = ImageIndex.open(index, model=model, device=device).query(query, k=k)
+        written = _write_hits(hits, out, "hits", title=query) if out else {}
+    if as_json:
+        print_json({"query": query, "hits": [_hit_row(hit) for hit in hits], **written})
+    else:
+        _show_hits(hits, query)
+        _show_files(written)
+        if gone := sum(not hit.path.exists() for hit in hits):
+            update = f"{stmine_command()} index IMAGES --out {index}"
+            print(f"{gone} of these images are gone. Bring the index up to date: {update}")
+
+
+def _hit_row(hit: Hit) -> dict[str, Any]:
+    return {"rank": hit.rank, "score": float(hit.score), "path": str(hit.path)}
+
+
+def _write_hits(hits: list[Hit], folder: Path, stem: str, *, title: str) -> dict[str, str]:
+    from ..search.present import contact_sheet, html_page
+
+    folder.mkdir(parents=True, exist_ok=True)
+    sheet, page = folder / f"{stem}.png", folder / f"{stem}.html"
+    contact_sheet(hits, sheet, title=title)
+    html_page(hits, page, title=title)
+    return {"contact_sheet": str(sheet), "html_page": str(page)}
+
+
+def _show_hits(hits: list[Hit], query: str) -> None:
+    print(f"{query}\nrank   score  image")
+    for hit in hits:
+        print(f"{hit.rank:>4}  {hit.score:>6.3f}  {from_here(hit.path)}")
+
+
+def _show_files(written: dict[str, str]) -> None:
+    print(f"Look at: {written['contact_sheet']}   {written['html_page']}")
+
+
+def _index_summary(built: ImageIndex, out: Path) -> dict[str, Any]:
+    report = _report(built)
+    skipped = [skip._asdict() for skip in report.skipped]
+    return {"index": str(out), "images": len(built), **asdict(report), "skipped": skipped}
+
+
+def _show_report(built: ImageIndex, out: Path, *, most_skipped: int = 10) -> None:
+    report = _report(built)
+    print(
+        f"Index {out}: {len(built)} images ({report.added} added, {report.changed} changed, "
+        f"{report.unchanged} unchanged, {report.removed} removed, {len(report.skipped)} skipped)"
+    )
+    memory = f", peak memory {report.peak_memory_mb:.0f} MB" if report.peak_memory_mb else ""
+    print(f"{report.embedded} embedded in {report.seconds:.1f} s, {report.images_per_second:.1f} a second{memory}")
+    for path, reason in report.skipped[:most_skipped]:
+        print(f"  skipped {path}: {reason}")
+    if len(report.skipped) > most_skipped:
+        print(f"  ... and {len(report.skipped) - most_skipped} more (--json lists all)")
+
+
+def _report(built: ImageIndex) -> BuildReport:
+    assert built.report is not None  # `build` sets it
+    return built.report

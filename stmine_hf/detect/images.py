@@ -1,0 +1,355 @@
+"""Objects in an image or in a folder of them: annotated copies, COCO results, and a journal to go on from.
+
+    OUT/
+      pictures/...       an annotated copy of each image, under its own name (".jpg" added to other kinds)
+      detections.json    COCO results with the names of the classes
+      summary.json       what was found in how many images, which were skipped, and the id of each image
+      journal.jsonl      of a folder: its settings, then a line for each image done
+
+An image's line is written once its annotated copy is there, batch by batch. So a run that is killed costs at most the
+batch it was at, and the next one goes on from there.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import threading
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from PIL import Image
+
+from ..errors import StmineError
+from ..files import only_writer
+from ..images import (
+    SUFFIXES,
+    ImageError,
+    ImageFile,
+    Skip,
+    find_images,
+    image_errors,
+    image_file,
+    image_pixels,
+    open_image,
+)
+from ..inference.batching import batched, read_ahead
+from ..inference.progress import DetectionBar
+from .detector import Detection, Detector, Prepared
+from .drawing import draw_onto
+from .results import RESULTS, RowWriter, coco_rows, write_summary
+
+JOURNAL, ANNOTATED = "journal.jsonl", "pictures"
+_FULL_SIZE = 2**20  # a side that no image has: boxes are in pixels of the file, so none is decoded smaller
+# Images above this many pixels are taken one at a time, and read again to be drawn on: they would fill the memory.
+_LARGE = 2**24
+_one_large_at_a_time = threading.Lock()
+_MOST_JPEG = 65_500  # pixels of a side; larger ones are saved as PNG
+
+Show = Callable[[Image.Image], bool]  # False: nobody looks any more
+
+
+@dataclass
+class ImageReport:
+    """What one run did, and what the results hold after it."""
+
+    images: int = 0  # in the results
+    detected: int = 0  # went through the model in this run
+    unchanged: int = 0  # were in the results already
+    with_objects: int = 0
+    classes: dict[str, int] = field(default_factory=dict)  # objects of each, the most frequent first
+    skipped: list[Skip] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def objects(self) -> int:
+        return sum(self.classes.values())
+
+    @property
+    def images_per_second(self) -> float:
+        return self.detected / self.seconds if self.seconds else 0.0
+
+
+class _Loaded(NamedTuple):
+    """An image as it comes from the reading threads; `image` is None where it has to be read again."""
+
+    file: ImageFile
+    image: Image.Image | None
+    prepared: Prepared
+
+
+def detect_images(
+    detector: Detector,
+    source: str | Path,
+    out: str | Path,
+    *,
+    batch_size: int = 4,
+    limit: int | None = None,
+    show: Show | None = None,
+    progress: bool = True,
+) -> ImageReport:
+    """Find objects in an image, or in all those of a folder and its subfolders.
+
+    A folder is resumed: what the results hold already (same file size and time, same settings) is left alone. A
+    single image is always done anew. Memory: a few images, and some 200 bytes for each one of the folder.
+
+    Args:
+        detector: what looks.
+        source: an image, or a folder. Files of it that cannot be read are skipped and reported.
+        out: folder for the results, see above; made if missing.
+        batch_size: images that go through the model at a time.
+        limit: only the first so many of the folder.
+        show: given each annotated image; the run ends when it answers False.
+        progress: show a bar on stderr.
+
+    Raises:
+        StmineError: nothing there, no image in the folder, none that can be read, or the results in `out` were made
+            with other settings.
+    """
+    started, report = time.monotonic(), ImageReport()
+    source, out = Path(os.path.abspath(source)), Path(os.path.abspath(out))
+    single = not source.is_dir()
+    root = source.parent if single else source
+
+    def images(on_skip: Callable[[Skip], None]) -> Iterator[ImageFile]:
+        files = _one(source, on_skip) if single else find_images(root, on_skip=on_skip, exclude=out)
+        for number, file in enumerate(files):
+            if limit is not None and number >= limit:
+                return
+            yield file
+
+    total = sum(1 for _ in images(lambda skip: None))
+    if not total and not single:
+        raise StmineError(f"found no images in {source} (looked for {' '.join(sorted(SUFFIXES))} and by content)")
+    if out.exists() and not out.is_dir():
+        raise StmineError(f"{out}: expected a folder to write to, found a file.")
+    (out / ANNOTATED).mkdir(parents=True, exist_ok=True)
+    with only_writer(out), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")  # of odd metadata: nothing to act on
+        journal = _Journal(out, None if single else detector.settings)
+        present: list[str] = []
+        with journal, DetectionBar(total, disable=not progress) as bar:
+
+            def new() -> Iterator[ImageFile]:
+                for file in images(report.skipped.append):
+                    if journal.has(file):
+                        present.append(file.path)
+                        report.unchanged += 1
+                        bar.advance(worked=False)
+                    else:
+                        yield file
+
+            for done in _detected(detector, root, out, new(), batch_size, keep=show is not None):
+                bar.advance(worked=not isinstance(done, Skip))
+                if isinstance(done, Skip):
+                    report.skipped.append(done)
+                    continue
+                file, row, drawn = done
+                journal.add(file, row)
+                present.append(file.path)
+                report.detected += 1
+                if show is not None and drawn is not None and not show(drawn):
+                    break
+            if not present:
+                first = "; ".join(f"{path}: {reason}" for path, reason in report.skipped[:3])
+                raise StmineError(f"not one image of {source} could be read ({first}).")
+            listed = _write_results(out, journal, present, report)
+    report.seconds = time.monotonic() - started
+    summary = {
+        **detector.settings,
+        "source": source.name,
+        "pictures": report.images,
+        "with_objects": report.with_objects,
+        "objects": report.objects,
+        "classes": report.classes,
+        "skipped": [skip._asdict() for skip in report.skipped],
+        "images": listed,
+    }
+    write_summary(out, summary)
+    return report
+
+
+def _one(path: Path, on_skip: Callable[[Skip], None]) -> Iterator[ImageFile]:
+    if not path.exists():
+        raise StmineError(f"{path}: expected an image or a folder of them, found nothing.")
+    if file := image_file(path.name, on_skip, below=path.parent):
+        yield file
+
+
+def _detected(
+    detector: Detector, root: Path, out: Path, files: Iterable[ImageFile], batch_size: int, *, keep: bool
+) -> Iterator[Skip | tuple[ImageFile, dict[str, Any], Image.Image | None]]:
+    """Each file with its line for the journal, once its annotated copy is written; the copy itself if to be kept."""
+
+    def load(file: ImageFile) -> _Loaded | Skip:
+        large = image_pixels(root / file.path) > _LARGE
+        try:
+            with _one_large_at_a_time if large else nullcontext():
+                image = open_image(root / file.path, _FULL_SIZE)
+                with image_errors():
+                    return _Loaded(file, None if large else image, detector.prepare(image))
+        except ImageError as error:
+            return Skip(file.path, str(error))
+
+    def annotate(one: tuple[_Loaded, list[Detection]]) -> Skip | tuple[ImageFile, dict[str, Any], Any]:
+        (file, image, prepared), found = one
+        try:
+            with nullcontext() if image else _one_large_at_a_time:
+                drawn = image or open_image(root / file.path, _FULL_SIZE)
+                draw_onto(drawn, found)
+                name = _save_annotated(drawn, out, file.path)
+        except ImageError as error:  # changed or gone since it was read first
+            return Skip(file.path, str(error))
+        row = {"annotated": name, "width": prepared.size[1], "height": prepared.size[0], "detections": found}
+        return file, row, drawn if keep else None
+
+    workers = min(4, max(2, os.cpu_count() or 1))
+    # Enough ahead that a whole batch gets ready while the model is at work on the one before it.
+    reading = read_ahead(load, files, workers=workers, ahead=batch_size + workers)
+    with closing(reading), ThreadPoolExecutor(workers, thread_name_prefix="annotate") as pool:
+        for batch in batched(reading, batch_size):
+            yield from (one for one in batch if isinstance(one, Skip))
+            loaded = [one for one in batch if isinstance(one, _Loaded)]
+            found = detector.detect([one.prepared for one in loaded])
+            yield from list(pool.map(annotate, zip(loaded, found, strict=True)))
+
+
+def _save_annotated(image: Image.Image, out: Path, path: str) -> str:
+    """Write the annotated copy of the image `path` whole or not at all; its path below `out`."""
+    kind = "PNG" if max(image.size) > _MOST_JPEG else "JPEG"
+    suffix = f".{kind.lower().replace('jpeg', 'jpg')}"
+    own = os.path.splitext(path)[1].lower() in ((".jpg", ".jpeg") if kind == "JPEG" else (".png",))
+    name = f"{ANNOTATED}/{path}{'' if own else suffix}"
+    stream = io.BytesIO()
+    image.save(stream, kind, **({"quality": 92} if kind == "JPEG" else {}))
+    target = out / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".new-{target.name}")
+    partial.write_bytes(stream.getbuffer())
+    os.replace(partial, target)
+    return name
+
+
+def _write_results(out: Path, journal: _Journal, present: list[str], report: ImageReport) -> list[dict[str, Any]]:
+    """Write detections.json of the images that are there, fill the report's counts, return the images' entries."""
+    images: list[dict[str, Any]] = []
+    classes: Counter[str] = Counter()
+    with RowWriter(out / RESULTS) as writer:
+        for row in journal.rows(present):
+            writer.write({**one, "file_name": row["file_name"]} for one in row["detections"])
+            classes.update(one["category"] for one in row["detections"])
+            kept = {key: row[key] for key in ("file_name", "width", "height", "annotated")}
+            images.append({"id": row["image_id"], **kept, "objects": len(row["detections"])})
+    report.images, report.with_objects = len(images), sum(image["objects"] > 0 for image in images)
+    report.classes = dict(classes.most_common())
+    return images
+
+
+class _Known(NamedTuple):
+    """Where the journal has an image."""
+
+    size: int
+    mtime_ns: int
+    image_id: int
+    offset: int
+
+
+class _Journal:
+    """The lines of the images that are done, on disk as soon as they are.
+
+    Args:
+        out: the folder of the results.
+        settings: of the detector. None: a single image, of which nothing is kept.
+
+    Raises:
+        StmineError: there is a journal, made with other settings.
+    """
+
+    def __init__(self, out: Path, settings: dict[str, Any] | None):
+        self._out, path = out, out / JOURNAL
+        self._known: dict[str, _Known] = {}
+        self._next_id = 1
+        if settings is None and path.exists():
+            raise StmineError(f"{out} holds the results of a folder: choose another folder for those of one image.")
+        if path.exists():
+            os.truncate(path, self._read(path, settings))
+        self._file: BinaryIO = io.BytesIO() if settings is None else open(path, "ab+")  # noqa: SIM115
+        if not self._file.tell():
+            self._append({"settings": settings})
+
+    def __enter__(self) -> _Journal:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+    def has(self, file: ImageFile) -> bool:
+        """Whether this very file is done and its annotated copy still there."""
+        known = self._known.get(file.path)
+        if known is None or (known.size, known.mtime_ns) != (file.size, file.mtime_ns):
+            return False
+        return (self._out / self._row(known)["annotated"]).exists()
+
+    def add(self, file: ImageFile, row: Mapping[str, Any]) -> None:
+        """Keep what was found in an image; one that is known keeps its id."""
+        known = self._known.get(file.path)
+        image_id = known.image_id if known else self._next_id
+        place = {"file_name": file.path, "size": file.size, "mtime_ns": file.mtime_ns, "image_id": image_id}
+        line = {**place, **row, "detections": coco_rows(image_id, row["detections"])}
+        self._remember(line, self._append(line))
+
+    def rows(self, paths: Iterable[str]) -> Iterator[dict[str, Any]]:
+        """The lines of these images by their ids."""
+        for known in sorted((self._known[path] for path in paths), key=lambda known: known.image_id):
+            yield self._row(known)
+
+    def _row(self, known: _Known) -> dict[str, Any]:
+        self._file.seek(known.offset)
+        return json.loads(self._file.readline())
+
+    def _append(self, line: Mapping[str, Any]) -> int:
+        offset = self._file.seek(0, os.SEEK_END)
+        self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        self._file.flush()
+        return offset
+
+    def _read(self, path: Path, settings: dict[str, Any] | None) -> int:
+        """Take in what is there; how many bytes of it are whole lines."""
+        offset = 0
+        with open(path, "rb") as file:
+            for line in file:
+                try:
+                    row = json.loads(line) if line.endswith(b"\n") else None
+                except ValueError:
+                    row = None
+                if row is None:  # a run was killed while it wrote this
+                    break
+                if offset == 0:
+                    self._require_same(row.get("settings"), settings)
+                else:
+                    self._remember(row, offset)
+                offset += len(line)
+        return offset
+
+    def _remember(self, row: Mapping[str, Any], offset: int) -> None:
+        self._known[row["file_name"]] = _Known(row["size"], row["mtime_ns"], row["image_id"], offset)
+        self._next_id = max(self._next_id, row["image_id"] + 1)
+
+    def _require_same(self, earlier: Any, settings: Any) -> None:
+        words = {"identity": "model", "threshold": "threshold", "labels": "labels"}
+        earlier = earlier if isinstance(earlier, dict) else {}
+        differ = [words[key] for key in words if earlier.get(key) != settings[key]]
+        if differ:
+            found = ", ".join(f"{word} {earlier.get(word)}" for word in differ)
+            raise StmineError(
+                f"{self._out} holds results made with other settings ({found}): choose another folder, or delete it "
+                "to start anew."
+            )

@@ -1,0 +1,339 @@
+"""Score a classifier of posts: accuracy, the scores of each label, and how far its probabilities can be trusted.
+
+The Trainer (after each epoch), `stmine evaluate mttv` and the model cards all call `evaluate_posts`, so that a number
+in a log, on the screen and on a card is the same number.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from operator import itemgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from rich.table import Table
+
+from ..fonts import in_every_script
+from ..images import Skip
+from ..metrics.classification import (
+    BINS,
+    class_scores,
+    classification_scores,
+    confusion_matrix,
+    reliability_bins,
+    softmax,
+)
+from ..posts.judging import Post, judge, progress_bar
+from .reports import EvaluationError, dataset_names, decode_image, model_name, save_report, undecoded, versions
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Features(Protocol):
+    """Visual features found beforehand, by `post_id`: `stmine_hf.posts.FeatureStore` is one."""
+
+    def __contains__(self, key: Any) -> bool: ...
+    def get(self, key: Any) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class ClassificationReport:
+    """What a model scored, on what.
+
+    Attributes:
+        logits: (N, L) of the N posts judged, in the order of the rows.
+        truth: (N,) their labels, as indices into `labels`.
+        labels: names of the model's L labels.
+        post_ids: of the posts judged.
+        model, dataset, split: names; of the data None where unknown.
+        images: how many posts were judged with an image (or its features).
+        images_unreadable: the posts judged without an image of theirs that cannot be read, and why.
+        skipped: rows left out, and why.
+        seconds: the whole evaluation.
+        bins: of the calibration error and the reliability diagram.
+    """
+
+    logits: np.ndarray
+    truth: np.ndarray
+    labels: tuple[str, ...]
+    post_ids: list[Any]
+    model: str
+    dataset: str | None
+    split: str | None
+    images: int
+    images_unreadable: list[Skip] = field(default_factory=list)
+    skipped: list[Skip] = field(default_factory=list)
+    seconds: float = 0.0
+    bins: int = BINS
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """`accuracy`, `macro_f1`, `precision_<label>`, `recall_<label>`, `f1_<label>` ..., `ece`, `brier`, `loss`."""
+        return classification_scores(self.logits, self.truth, self.labels, bins=self.bins)
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """(N, L) float64."""
+        return softmax(self.logits)
+
+    @property
+    def verdicts(self) -> np.ndarray:
+        """(N,) the likeliest label of each post."""
+        return self.logits.argmax(axis=1)
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """(L, L) posts; row: what they are, column: what was said."""
+        return confusion_matrix(self.truth, self.verdicts, len(self.labels))
+
+    @property
+    def recalls(self) -> list[float]:
+        """Recall of each label in the model's order: what `fit_scaling_factors` takes."""
+        return class_scores(self.confusion).recall.tolist()
+
+    def table(self) -> Table:
+        """The scores of each label, and those of the whole below them."""
+        metrics, scores = self.metrics, class_scores(self.confusion)
+        caption = f"{len(self.truth)} posts, {self.images} of them with an image; ECE {metrics['ece']:.4f} "
+        caption += f"({self.bins} bins), loss {metrics['loss']:.4f}"
+        for what, skips in {"unreadable images": self.images_unreadable, "rows skipped": self.skipped}.items():
+            if skips:
+                caption += f"\n{len(skips)} {what}, the first {skips[0].path}: {skips[0].reason}"
+        title = f"{self.model} on {self.dataset or 'the data'} {self.split or ''}".rstrip()
+        table = Table(title=title, caption=caption)
+        table.add_column("label")
+        for name in ("precision", "recall", "F1", "posts"):
+            table.add_column(name, justify="right")
+        for index, label in enumerate(self.labels):
+            shares = (scores.precision[index], scores.recall[index], scores.f1[index])
+            table.add_row(label, *(f"{share:.4f}" for share in shares), str(scores.support[index]))
+        table.add_section()
+        table.add_row("macro F1", "", "", f"{metrics['macro_f1']:.4f}", "", style="bold")
+        table.add_row("accuracy", "", "", f"{metrics['accuracy']:.4f}", str(len(self.truth)), style="bold")
+        return table
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything that `results.json` holds."""
+        scores, bins = class_scores(self.confusion), reliability_bins(self.probabilities, self.truth, self.bins)
+        return {
+            "model": self.model,
+            "dataset": self.dataset,
+            "split": self.split,
+            "rows": len(self.truth),
+            "labels": list(self.labels),
+            "images": self.images,
+            "images_unreadable": [skip._asdict() for skip in self.images_unreadable],
+            "skipped": [skip._asdict() for skip in self.skipped],
+            "metrics": self.metrics,
+            "support": dict(zip(self.labels, scores.support.tolist(), strict=True)),
+            "confusion_matrix": self.confusion.tolist(),
+            "reliability": {
+                name: [None if np.isnan(value) else value for value in values.tolist()]
+                for name, values in vars(bins).items()
+            },
+            "seconds": round(self.seconds, 2),
+            "versions": versions(),
+        }
+
+    def predictions(self) -> Iterator[dict[str, Any]]:
+        """Post by post: `post_id`, `label`, `verdict` and `probabilities` by label."""
+        for post_id, right, said, own in zip(
+            self.post_ids, self.truth, self.verdicts, self.probabilities, strict=True
+        ):
+            shares = dict(zip(self.labels, (round(value, 6) for value in own.tolist()), strict=True))
+            label, verdict = self.labels[right], self.labels[said]
+            yield {"post_id": post_id, "label": label, "verdict": verdict, "probabilities": shares}
+
+    def save(self, folder: str | Path, *, predictions: bool = False) -> None:
+        """Write `results.json`, `confusion_matrix.png` and `reliability.png` (need matplotlib).
+
+        Args:
+            folder: where to; made if need be.
+            predictions: write `predictions.jsonl`, too.
+        """
+        folder = Path(folder)
+        if predictions:
+            folder.mkdir(parents=True, exist_ok=True)
+            with open(folder / "predictions.jsonl", "w", encoding="utf-8") as file:
+                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in self.predictions())
+        drawings = {"confusion_matrix.png": self.draw_confusion, "reliability.png": self.draw_reliability}
+        save_report(folder, self.to_dict(), drawings)
+
+    @in_every_script
+    def draw_confusion(self) -> Figure:
+        """What was taken for what: posts, and their share of the row's label."""
+        from matplotlib.figure import Figure
+
+        matrix, names = self.confusion, list(self.labels)
+        share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+        side = 2.6 + 0.95 * len(names)
+        figure = Figure(figsize=(side + 0.6, side), layout="constrained")
+        axes = figure.subplots()
+        axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        for row, column in np.ndindex(*matrix.shape):
+            colour = "white" if share[row, column] > 0.55 else "black"
+            text = f"{matrix[row, column]}\n{share[row, column]:.0%}"
+            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize="small")
+        ticks = [name if len(name) < 14 else name.replace(" ", "\n") for name in names]
+        axes.set_xticks(range(len(names)), ticks, rotation=0 if len(names) < 4 else 45, fontsize="small")
+        axes.set_yticks(range(len(names)), ticks, fontsize="small")
+        axes.set(xlabel="verdict", ylabel="label")
+        axes.set_title(f"{self._what()}: accuracy {self.metrics['accuracy']:.3f}", fontsize="medium", loc="left")
+        return figure
+
+    @in_every_script
+    def draw_reliability(self) -> Figure:
+        """How often verdicts of each certainty are right; on the diagonal the probabilities say what they mean."""
+        from matplotlib.figure import Figure
+
+        bins, edges = reliability_bins(self.probabilities, self.truth, self.bins), np.linspace(0, 1, self.bins + 1)
+        filled = bins.count > 0
+        figure = Figure(figsize=(5.2, 5.6), layout="constrained")
+        axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
+        axes.bar(edges[:-1][filled], bins.accuracy[filled], 1 / self.bins, align="edge", color="#2166ac", alpha=0.75)
+        axes.plot(bins.confidence[filled], bins.accuracy[filled], "o", color="#0b3c6f", markersize=4)
+        axes.plot([0, 1], [0, 1], "--", color="grey", linewidth=1)
+        counts.bar(edges[:-1], bins.count, 1 / self.bins, align="edge", color="grey")
+        axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of them right")
+        counts.set(xlabel="probability of the verdict", ylabel="posts")
+        axes.set_title(f"{self._what()}: ECE {self.metrics['ece']:.3f}", fontsize="medium", loc="left")
+        for one in (axes, counts):
+            one.grid(alpha=0.25)
+            one.spines[["top", "right"]].set_visible(False)
+        return figure
+
+    def _what(self) -> str:
+        name = " ".join(part for part in (self.dataset, self.split) if part) or "data"
+        return f"{name} ({len(self.truth)} posts)"
+
+
+def evaluate_posts(
+    model: Any,
+    processor: Any,
+    rows: Any,
+    *,
+    batch_size: int = 8,
+    device: str | torch.device | None = None,
+    detector: Any = None,
+    features: Features | None = None,
+    bins: int = BINS,
+    progress: bool = True,
+) -> ClassificationReport:
+    """Judge every labelled post and compare.
+
+    Every labelled row counts, so that the figures of different models compare: a post whose image cannot be read is
+    judged by its text alone and reported as such, and a model without visual encoder is shown texts only. The figures
+    do not depend on `batch_size`. Every process of a distributed run measures the whole set by itself.
+
+    Args:
+        model: an `MttvForSequenceClassification`; afterwards in the mode (train, eval) it came in.
+        processor: its `MttvProcessor`.
+        rows: mappings with `post_id`, `text`, `image` (PIL or None) and `label`, a ClassLabel or a name: a
+            `datasets.Dataset`, a stream, or any iterable. Labels are matched with the model's by name.
+        batch_size: posts at a time.
+        device: where to run; by default where the model is.
+        detector: finds regions in the images; see `MttvProcessor`.
+        features: visual features in the place of the images, which are then not opened.
+        bins: of the calibration error.
+        progress: show a bar on stderr.
+
+    Returns:
+        ClassificationReport: `.metrics`, `.table()`, `.save(folder)`.
+
+    Raises:
+        EvaluationError: the data set's labels are not the model's, or not one row can be judged.
+    """
+    start, was_training = time.perf_counter(), model.training
+    labels = tuple(model.config.id2label[index] for index in range(model.config.num_labels))
+    names = _label_names(rows, labels)
+    judged: list[tuple[_Labelled, np.ndarray]] = []
+    skipped: list[tuple[int, Skip]] = []  # with the rows' numbers: batches come out of order
+    unreadable: list[tuple[int, Skip]] = []
+    images = 0
+
+    def posts() -> Iterator[Post]:
+        sees = model.config.vision_config is not None and features is None
+        for number, row in enumerate(undecoded(rows)):
+            post_id = row.get("post_id")
+            post_id = f"row {number}" if post_id is None else post_id
+            label, text = row.get("label"), row.get("text")
+            label = names[label] if isinstance(label, int) and 0 <= label < len(names) else label
+            if label not in labels or not isinstance(text, (str, type(None))):
+                reason = "no label" if label in (None, -1) else f"label {label!r}, expected {' or '.join(labels)}"
+                if label in labels:
+                    reason = f"text: expected a string, found {type(text).__name__}"
+                skipped.append((number, Skip(str(post_id), reason)))
+                bar.advance(task)
+                continue
+            image = row.get("image") if sees else None
+            known = None if features is None or post_id not in features else partial(features.get, post_id)
+            images = [] if image is None else [partial(decode_image, image)]
+            yield Post(_Labelled(number, post_id, labels.index(label)), text or "", images, known)
+
+    try:
+        with progress_bar(progress) as bar:
+            task = bar.add_task("Judging posts", total=len(rows) if hasattr(rows, "__len__") else None)
+            options = {"batch_size": batch_size, "device": device, "detector": detector}
+            for batch in judge(model, processor, posts(), without_bad_images=True, **options):
+                for _, post, logits, problem in batch:
+                    if problem:
+                        skip = (post.id.row, Skip(str(post.id.post_id), problem))
+                        (skipped if logits is None else unreadable).append(skip)
+                    if logits is not None:
+                        judged.append((post.id, logits))
+                        images += bool(post.images or post.features) and problem is None
+                bar.advance(task, len(batch))
+    finally:
+        model.train(was_training)
+    for found in (judged, skipped, unreadable):
+        found.sort(key=itemgetter(0))
+    if not judged:
+        first = f"; the first: {skipped[0][1].path}, {skipped[0][1].reason}" if skipped else ""
+        raise EvaluationError(f"Expected posts with a label, found none to judge ({len(skipped)} skipped{first}).")
+    name, split = dataset_names(rows)
+    return ClassificationReport(
+        logits=np.stack([logits for _, logits in judged]),
+        truth=np.array([post.truth for post, _ in judged]),
+        labels=labels,
+        post_ids=[post.post_id for post, _ in judged],
+        model=model_name(model),
+        dataset=name,
+        split=split,
+        images=images,
+        images_unreadable=[skip for _, skip in unreadable],
+        skipped=[skip for _, skip in skipped],
+        seconds=time.perf_counter() - start,
+        bins=bins,
+    )
+
+
+class _Labelled(NamedTuple):
+    """What a post is known by while it is judged."""
+
+    row: int
+    post_id: Any
+    truth: int  # index of its label in the model
+
+
+def _label_names(rows: Any, labels: Sequence[str]) -> list[str]:
+    """Names of a data set's labels by index; [] where rows carry the names themselves.
+
+    Raises:
+        EvaluationError: the model has other labels.
+    """
+    feature = (getattr(rows, "features", None) or {}).get("label")
+    names = list(getattr(feature, "names", None) or [])
+    if names and set(names) != set(labels):
+        raise EvaluationError(
+            f"The data set's labels are {', '.join(map(repr, names))}, the model's are "
+            f"{', '.join(map(repr, labels))}. Choose a model trained on these labels, or the data set's option that "
+            "gives the model's."
+        )
+    return names

@@ -1,0 +1,208 @@
+"""Score a retrieval model on a captioned set: the paper's table, and beside it the honest variant.
+
+The Trainer (after each epoch), `stmine evaluate fisvl` and the model cards all call `evaluate_retrieval`, so that a
+number in a log, on the screen and on a card is the same number.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+from rich.table import Table
+
+from ..fonts import in_every_script
+from ..images import ImageError, Skip
+from ..metrics.retrieval import (
+    KS,
+    RetrievalRanks,
+    recall_curve,
+    recall_of_ranks,
+    retrieval_ranks,
+    same_text_answers,
+)
+from ..search.embedding import embed_images, embed_texts
+from .reports import EvaluationError, dataset_names, model_name, readable, save_report, versions
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+HONEST = "honest_"  # prefix of the honest variant's metrics
+_COLOURS = {"txt": "#2166ac", "img": "#b2182b"}
+_DIRECTIONS = {"txt": "image → text", "img": "text → image"}
+
+
+@dataclass(frozen=True)
+class RetrievalReport:
+    """What a model scored, on what.
+
+    Attributes:
+        ranks: of the best right answer to every query, in the paper's protocol.
+        honest_ranks: the same, where any caption that reads as one of the image's own is right.
+        model, dataset, split: names; of the data None where unknown.
+        images, captions, distinct_captions: how many were measured.
+        skipped: images left out with their captions, and why.
+        seconds: the whole evaluation.
+    """
+
+    ranks: RetrievalRanks
+    honest_ranks: RetrievalRanks
+    model: str
+    dataset: str | None
+    split: str | None
+    images: int
+    captions: int
+    distinct_captions: int
+    skipped: list[Skip] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """`txt_r1, txt_r5, txt_r10, img_r1, img_r5, img_r10, r_mean` in percent, then the same with `honest_`."""
+        honest = recall_of_ranks(self.honest_ranks)
+        return recall_of_ranks(self.ranks) | {HONEST + key: value for key, value in honest.items()}
+
+    def table(self) -> Table:
+        """The paper's row of numbers, and the honest one below it."""
+        title = f"{self.model} on {self.dataset or 'the data'} {self.split or ''}".rstrip() + ", recall in %"
+        caption = f"{self.images} images, {self.captions} captions ({self.distinct_captions} different ones)"
+        caption += "\nhonest: a caption equal to one of the image's own is right"
+        if self.skipped:
+            caption += f"\nskipped {len(self.skipped)} images, the first {self.skipped[0].path}: "
+            caption += self.skipped[0].reason
+        table = Table(title=title, caption=caption)
+        table.add_column("protocol")
+        for arrow in ("i→t", "t→i"):  # an image finds texts, a text finds images
+            for k in KS:
+                table.add_column(f"{arrow}\nR@{k}", justify="right")
+        table.add_column("mR", justify="right", style="bold")
+        for name, ranks in {"paper": self.ranks, "honest": self.honest_ranks}.items():
+            table.add_row(name, *(f"{value:.2f}" for value in recall_of_ranks(ranks).values()))
+        return table
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything that `results.json` holds."""
+        return {
+            "model": self.model,
+            "dataset": self.dataset,
+            "split": self.split,
+            "images": self.images,
+            "captions": self.captions,
+            "distinct_captions": self.distinct_captions,
+            "skipped": [skip._asdict() for skip in self.skipped],
+            "metrics": self.metrics,
+            "recall_curve": recall_curve(self.ranks),
+            "honest_recall_curve": recall_curve(self.honest_ranks),
+            "seconds": round(self.seconds, 2),
+            "versions": versions(),
+        }
+
+    def save(self, folder: str | Path) -> None:
+        """Write `results.json` and `recall_curve.png` (needs matplotlib) into `folder`, which is made if need be."""
+        save_report(folder, self.to_dict(), {"recall_curve.png": self.draw})
+
+    @in_every_script
+    def draw(self) -> Figure:
+        """Recall over the number of answers one is willing to look at, for both directions and protocols."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(7.2, 4.5), layout="constrained")
+        axes = figure.subplots()
+        paper, honest = recall_curve(self.ranks), recall_curve(self.honest_ranks)
+        for side, direction in _DIRECTIONS.items():
+            axes.plot(paper["k"], paper[side], color=_COLOURS[side], linewidth=2, label=direction)
+            axes.plot(honest["k"], honest[side], "--", color=_COLOURS[side], label=f"{direction}, same text is right")
+            axes.plot(KS, [paper[side][k - 1] for k in KS], "o", color=_COLOURS[side], markersize=5)
+        axes.set_xscale("log")
+        axes.set_xticks([1, 2, 5, 10, 20, 50, 100], ["1", "2", "5", "10", "20", "50", "100"])
+        axes.minorticks_off()
+        axes.set(xlim=(0.93, 108), ylim=(0, 102), xlabel="answers looked at (k)", ylabel="right answer among them, %")
+        what = " ".join(name for name in (self.dataset, self.split) if name) or "retrieval"
+        axes.set_title(
+            f"{what}: {self.images} images, {self.captions} captions, mR {self.metrics['r_mean']:.2f} %",
+            fontsize="medium",
+            loc="left",
+        )
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize="small", loc="upper left")
+        return figure
+
+
+def evaluate_retrieval(
+    model: Any,
+    processor: Any,
+    dataset: Iterable[Mapping[str, Any]],
+    *,
+    batch_size: int = 64,
+    device: str | torch.device | None = None,
+    progress: bool = True,
+) -> RetrievalReport:
+    """Embed every image and every different caption once, rank each against all of the other kind.
+
+    Every process of a distributed run measures the whole set by itself.
+
+    Args:
+        model: has `get_image_features` and `get_text_features`; afterwards in the mode (train, eval) it came in.
+        processor: the model's.
+        dataset: rows with `image` (PIL), `captions` (list of str) and, for messages, `filename`: a `datasets.Dataset`,
+            a stream, or any iterable. Unreadable images are skipped with their captions and reported.
+        batch_size: images, and captions, at a time.
+        device: where to run; by default where the model is.
+        progress: show a bar on stderr.
+
+    Returns:
+        RetrievalReport: `.metrics`, `.table()`, `.save(folder)`.
+
+    Raises:
+        EvaluationError: no row has a readable image and a caption.
+    """
+    start, was_training = time.perf_counter(), model.training
+    captions: list[list[str]] = []
+    skipped: list[Skip] = []
+
+    def load(row: Mapping[str, Any], image: Image.Image, number: int) -> tuple[Image.Image, list[str]]:
+        if not row["captions"]:
+            raise ImageError("it has no caption")
+        return image, list(row["captions"])
+
+    def images() -> Iterator[Image.Image]:
+        with closing(readable(dataset, load, skipped, doing="Embedding images", progress=progress)) as loaded:
+            for image, own in loaded:
+                captions.append(own)
+                yield image
+
+    try:
+        image_embeds = embed_images(model, processor, images(), batch_size=batch_size, device=device)
+        if not captions:
+            found = f"; the first: {skipped[0].path}, {skipped[0].reason}" if skipped else ""
+            raise EvaluationError(
+                f"Expected rows with a readable image and captions, found none ({len(skipped)} skipped{found})."
+            )
+        texts = [text for own in captions for text in own]
+        distinct = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+        text_embeds = embed_texts(model, processor, list(distinct), batch_size=batch_size, device=device)
+    finally:
+        model.train(was_training)
+    # scored once and then copied: captions of one text tie exactly, whatever the matrix product rounds
+    scores = (image_embeds @ text_embeds.T)[:, [distinct[text] for text in texts]]  # (images, captions)
+    owner = [image for image, own in enumerate(captions) for _ in own]
+    name, split = dataset_names(dataset)
+    return RetrievalReport(
+        ranks=retrieval_ranks(scores, text_to_image=owner),
+        honest_ranks=retrieval_ranks(scores, *same_text_answers(captions)),
+        model=model_name(model),
+        dataset=name,
+        split=split,
+        images=len(captions),
+        captions=len(texts),
+        distinct_captions=len(distinct),
+        skipped=skipped,
+        seconds=time.perf_counter() - start,
+    )

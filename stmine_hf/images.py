@@ -1,0 +1,265 @@
+"""Find the images of a folder and read them safely, whatever lies there.
+
+A bad file is never an error here: it becomes one `Skip` with a reason that a person can act on.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
+
+from .errors import StmineError
+from .modeling.fisvl.processing_fisvl import to_rgb
+
+# Only these Pillow plugins ever see a file: others run programs (EPS), are metafiles, or match almost any bytes (TGA).
+FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "AVIF", "JPEG2000", "GIF", "BMP", "PPM")
+# fmt: off
+SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".webp", ".avif", ".jp2", ".j2k", ".gif", ".bmp",
+    ".ppm", ".pgm", ".pbm", ".pnm",
+})
+# fmt: on
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"MM\0*", b"II+\0", b"\0\0\0\x0cjP  ")
+
+# Twice Pillow's own limit, as there: a full 10,980 px Sentinel-2 tile passes, and decoding stays near 1 GB at worst.
+MAX_PIXELS = 2 * 89_478_485
+# Images above this many pixels are decoded one at a time, so that several of them never add up in memory.
+_LARGE = 2**24
+_one_large_at_a_time = threading.Lock()
+# A JPEG may be decoded at 1/2, 1/4 or 1/8 as long as it stays this many times larger than the model's input. Pillow's
+# documentation of `reducing_gap` calls the result of 3.0 "almost indistinguishable from fair resampling".
+_REDUCING_GAP = 3
+
+
+class Skip(NamedTuple):
+    """A file or folder left out, and why."""
+
+    path: str
+    reason: str
+
+
+class ImageFile(NamedTuple):
+    """A file that should hold an image: its path below the folder searched ("/" between parts), size and mtime."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+class ImageError(StmineError):
+    """A file cannot be used as an image; the message is the reason alone, without the path."""
+
+
+def find_images(
+    root: str | Path, *, on_skip: Callable[[Skip], None] = lambda skip: None, exclude: str | Path | None = None
+) -> Iterator[ImageFile]:
+    """Walk a folder for images, in the same order every time, holding one folder's names at a time.
+
+    A file counts as an image if its suffix or, failing that, its first bytes say so. Names starting with "." are
+    left alone. Links are followed, each folder entered once, so that loops end.
+
+    Args:
+        on_skip: told of unreadable folders, broken links, and files whose names or kinds cannot be used.
+        exclude: a folder not to enter (the index itself may live among its images).
+    """
+    seen = set() if exclude is None or not os.path.exists(exclude) else {_identity(os.stat(exclude))}
+    waiting = [""]  # folders and files below root, next one last; a trailing "/" marks a folder
+    while waiting:
+        path = waiting.pop()
+        full = os.path.join(root, path)
+        if path and not path.endswith("/"):
+            if file := image_file(path, on_skip, below=root, among_others=True):
+                yield file
+            continue
+        try:
+            if (identity := _identity(os.stat(full))) in seen:
+                continue
+            seen.add(identity)
+            with os.scandir(full) as entries:
+                names = [e.name + "/" * _is_folder(e) for e in entries if not e.name.startswith(".")]
+        except OSError as error:
+            on_skip(Skip(_printable(path) or ".", f"folder cannot be read: {error.strerror or error}"))
+            continue
+        waiting.extend(path + name for name in sorted(names, reverse=True))
+
+
+def image_file(
+    path: str, on_skip: Callable[[Skip], None], *, below: str | Path = "", among_others: bool = False
+) -> ImageFile | None:
+    """Look at one file without decoding it; None if it was skipped.
+
+    Args:
+        path: absolute, or relative to the folder `below`.
+        among_others: say nothing of files that neither name nor content makes an image.
+    """
+    full = os.path.join(below, path)
+    named_as_image = os.path.splitext(path)[1].lower() in SUFFIXES
+    try:
+        info = os.stat(full)
+        problem = None if stat.S_ISREG(info.st_mode) else "not a regular file"
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror or error}"
+    # Only regular files may be opened for a look inside: opening a pipe would wait for ever.
+    if among_others and not (named_as_image if problem else looks_like_image(full)):
+        return None
+    if problem is None and not _is_utf8(path):
+        problem = "its name is not valid UTF-8: rename it"
+    if problem:
+        on_skip(Skip(_printable(path), problem))
+        return None
+    return ImageFile(path, info.st_size, info.st_mtime_ns)
+
+
+def looks_like_image(path: str | Path) -> bool:
+    """Whether the suffix, or else the first bytes, are those of an image. An unreadable file counts by its suffix."""
+    if os.path.splitext(path)[1].lower() in SUFFIXES:
+        return True
+    try:
+        with open(path, "rb") as file:
+            head = file.read(16)
+    except OSError:
+        return False
+    return (
+        head.startswith(_SIGNATURES)
+        or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+        or head[4:12] in (b"ftypavif", b"ftypavis")
+        or (head[:2] == b"BM" and head[6:10] == bytes(4))  # "BM" alone begins ordinary words
+    )
+
+
+def open_image(path: str | Path, side: int) -> Image.Image:
+    """Read the (first) image of a file as upright RGB.
+
+    Args:
+        side: pixels the caller needs along the longer side. JPEGs far larger than this come out smaller than they
+            are, which makes even 20,000 px ones quick and small in memory; they keep three times `side` at least.
+
+    Raises:
+        ImageError: for anything that keeps the file from being read, with the reason.
+    """
+    with image_errors():
+        if os.path.getsize(path) == 0:
+            raise ImageError("empty file")
+        with open(path, "rb") as file, _open_lazily(file) as image:
+            image.draft(None, (_REDUCING_GAP * side, _REDUCING_GAP * side))  # does nothing but to JPEGs
+            pixels = image.width * image.height
+            if pixels > MAX_PIXELS:
+                raise ImageError(_too_large(image.size))
+            if pixels <= _LARGE:
+                return _decode(image, side)
+            with _one_large_at_a_time:
+                return _decode(image, side)
+
+
+def image_pixels(path: str | Path) -> int:
+    """How many pixels a file says it has, without decoding them; 0 where that cannot be told."""
+    try:
+        with open(path, "rb") as file, _open_lazily(file) as image:
+            return image.width * image.height
+    except Exception:  # whoever opens the image will be told what is wrong
+        return 0
+
+
+def content_digest(path: str | Path) -> bytes:
+    """16 bytes that tell a file's content: equal for copies and after a rename.
+
+    Raises:
+        ImageError: the file cannot be read.
+    """
+    with image_errors(), open(path, "rb") as file:
+        digest = blake2b(digest_size=16)
+        while block := file.read(2**20):
+            digest.update(block)
+        return digest.digest()
+
+
+@contextmanager
+def image_errors() -> Iterator[None]:
+    """Turn whatever reading one image raises into a ImageError with its reason."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except PermissionError:
+        raise ImageError("no permission to read it") from None
+    except FileNotFoundError:
+        raise ImageError("file not found") from None
+    except IsADirectoryError:
+        raise ImageError("a folder, not an image") from None
+    except UnidentifiedImageError:
+        raise ImageError("not an image, or of a kind that cannot be read") from None
+    except Image.DecompressionBombError:
+        raise ImageError(_too_large(None)) from None
+    except Exception as error:  # decoders meet hostile bytes with nearly every type there is, MemoryError included
+        raise ImageError(f"corrupt or cut short ({type(error).__name__}: {error})") from None
+
+
+def _open_lazily(file) -> Image.Image:
+    """Read the header only."""
+    is_jpeg = file.read(3) == b"\xff\xd8\xff"
+    file.seek(0)
+    if not is_jpeg:
+        Image.init()
+        return Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
+    # Straight to the plugin: Image.open refuses by the full size, before a reduced one can be asked for.
+    image = JpegImageFile(file)
+    if image.info.get("progressive") and image.width * image.height > MAX_PIXELS:
+        raise ImageError(_too_large(image.size))  # libjpeg keeps all coefficients of these, reduced or not
+    return image
+
+
+def _decode(image: Image.Image, side: int) -> Image.Image:
+    """Decode; images above _LARGE are also shrunk (with the same gap) before copies are made of them."""
+    image.load()
+    upright: Image.Image = image
+    try:
+        upright = ImageOps.exif_transpose(image)
+    except Exception:  # nonsense in the EXIF block says nothing about the pixels
+        upright = image
+    factor = min(upright.size) // (_REDUCING_GAP * side)
+    if factor > 1 and upright.width * upright.height > _LARGE:
+        upright = _reducible(upright).reduce(factor)
+    return to_rgb(upright)
+
+
+def _reducible(image: Image.Image) -> Image.Image:
+    """The same image in a mode whose pixels can be averaged."""
+    if image.mode in ("P", "PA") or "transparency" in image.info:
+        return image.convert("RGBA")
+    if image.mode.startswith("I;16"):
+        return image.convert("I")
+    return image.convert("L") if image.mode == "1" else image
+
+
+def _too_large(size: tuple[int, int] | None) -> str:
+    found = f"{size[0]} x {size[1]} px is" if size else "its size is"
+    return f"{found} over the limit of {MAX_PIXELS // 1_000_000} megapixels: cut it into tiles or shrink it"
+
+
+def _is_utf8(path: str) -> bool:
+    """Python keeps foreign bytes of a name as lone surrogates, which no JSON, Parquet or HTML can hold."""
+    return path.isascii() or not any("\ud800" <= character <= "\udfff" for character in path)
+
+
+def _printable(path: str) -> str:
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or into a forbidden place
+        return False
+
+
+def _identity(info: os.stat_result) -> tuple[int, int]:
+    return info.st_dev, info.st_ino

@@ -1,0 +1,49 @@
+"""Training-time augmentation of posts' images, as named presets.
+
+A preset turns an RGB PIL image into another one, which the processor squashes and normalises as it does in use. All
+randomness comes from torch's global generator, so that the caller's seed decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from PIL import Image
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+from ...errors import StmineError
+
+ImageTransform = Callable[[Image.Image], Image.Image]
+
+
+def build_image_transform(name: str) -> ImageTransform | None:
+    """The preset `name`; None for `none`.
+
+    Args:
+        name: `none`; `crop`: a random half to the whole of the area; `flip`: that, mirrored every other time (writing
+            in an image is mirrored too); `colour`: that, with brightness, contrast and saturation off by up to 20 %.
+
+    Raises:
+        StmineError: no such preset.
+    """
+    presets: dict[str, list[v2.Transform]] = {
+        "none": [],
+        "crop": [RandomCrop()],
+        "flip": [RandomCrop(), v2.RandomHorizontalFlip()],
+        "colour": [RandomCrop(), v2.RandomHorizontalFlip(), v2.ColorJitter(0.2, 0.2, 0.2)],
+    }
+    if name not in presets:
+        raise StmineError(f"Unknown image augmentation {name!r}; choose one of {', '.join(presets)}.")
+    return v2.Compose(presets[name]) if presets[name] else None
+
+
+class RandomCrop(v2.RandomResizedCrop):
+    """`RandomResizedCrop` without the resizing: detectors get the full resolution, the processor resizes."""
+
+    def __init__(self) -> None:
+        super().__init__(size=(1, 1), scale=(0.5, 1.0))
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        return F.crop(inpt, **params)

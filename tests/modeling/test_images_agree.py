@@ -1,0 +1,54 @@
+"""The three image processors read an image of any mode alike."""
+
+from __future__ import annotations
+
+import inspect
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from stmine_hf.modeling.fisvl.processing_fisvl import FisvlImageProcessor
+from stmine_hf.modeling.fisvl.processing_fisvl import to_rgb as fisvl_to_rgb
+from stmine_hf.modeling.mttv.processing_mttv import MttvImageProcessor
+from stmine_hf.modeling.mttv.processing_mttv import to_rgb as mttv_to_rgb
+from stmine_hf.modeling.sat.image_processing_sat import SatImageProcessor
+from stmine_hf.modeling.sat.image_processing_sat import to_rgb as sat_to_rgb
+
+IMAGES = runpy.run_path(str(Path(__file__).parent / "fisvl" / "test_processing_fisvl.py"))["IMAGES"]
+SIZE = {"height": 32, "width": 32}
+PROCESSORS = {
+    "fisvl": FisvlImageProcessor(size=SIZE),
+    "mttv": MttvImageProcessor(size=SIZE),
+    "sat": SatImageProcessor(size=SIZE, fit="stretch"),
+}
+
+
+def test_one_function_in_three_files():
+    """Each folder stands alone on the Hub, so each has a copy."""
+    assert inspect.getsource(fisvl_to_rgb) == inspect.getsource(mttv_to_rgb) == inspect.getsource(sat_to_rgb)
+
+
+@pytest.mark.parametrize("method", PROCESSORS)
+@pytest.mark.parametrize("name", IMAGES)
+def test_an_image_of_any_mode_is_what_it_looks_like(method, name):
+    image, processor = IMAGES[name][0], PROCESSORS[method]
+    found = processor(image, return_tensors="np")["pixel_values"]
+    expected = processor(fisvl_to_rgb(image), return_tensors="np")["pixel_values"]
+    assert found.shape == (1, 3, 32, 32) and np.isfinite(found).all()
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("method", PROCESSORS)
+def test_boxes_count_in_the_pixels_that_an_image_has(method, tmp_path):
+    """No processor turns an image behind its user's back; whoever opens a file does, and then the tag is gone."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.radial_gradient("L").crop((0, 0, 120, 80)).convert("RGB").save(tmp_path / "lying.png", exif=exif)
+    image, processor = Image.open(tmp_path / "lying.png"), PROCESSORS[method]
+    stored = processor(image, return_tensors="np")["pixel_values"]
+    np.testing.assert_array_equal(stored, processor(np.asarray(image), return_tensors="np")["pixel_values"])
+    upright = processor(ImageOps.exif_transpose(image), return_tensors="np")["pixel_values"]
+    assert np.abs(stored - upright).max() > 0.1
