@@ -107,7 +107,7 @@ def _open(folder: Path, path: str) -> Any:
     try:
         if path.startswith(("http://", "https://")):
             raise ImageError("an address, not a file: download the image and give its path")
-        return image(folder / path)
+        return post_image(folder / path)
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from None
     except ValueError as error:  # a NUL in the path

@@ -137,7 +137,7 @@ def test_bad_posts_are_skipped_and_tried_again(parts, tmp_path):
     for name, content in {**odd_images(), **bad_images()}.items():
         (tmp_path / name).write_bytes(content)
     names = [*bad_images(), *odd_images(), "gone.png"]
-    posts = [Post(name, "", [partial(image, tmp_path / name)]) for name in names]
+    posts = [Post(name, "", [partial(post_image, tmp_path / name)]) for name in names]
     report = precompute(parts, [*posts, posts[6]], tmp_path / "features", batch_size=4)
     assert report.added == report.total == len(odd_images())
     reasons = dict(report.skipped)
