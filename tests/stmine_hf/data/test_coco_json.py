@@ -103,8 +103,6 @@ def test_an_image_of_the_own_split_comes_first(tmp_path, load):
     for split, colour in (("train", "red"), ("val", "blue")):
         file = f"annotations/instances_{split}2017.json"
         write(folder, [image(1, "a.png")], [], file=file, image_dir=f"{split}2017")
-            folder, [image(1, "a.png")], [], file=f"annotations/instances_{split}2017.json", image_dir=f"{split}2017"
-        )
         Image.new("RGB", (40, 30), colour).save(folder / f"{split}2017/a.png")
     (folder / "annotations/captions_train2017.json").write_text("[]")
     sets = load(folder)

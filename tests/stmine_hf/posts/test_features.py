@@ -19,6 +19,7 @@ from stmine_hf.modeling.mttv.processing_mttv import Regions
 from stmine_hf.posts import FeatureStore
 from stmine_hf.posts.features import precompute_features
 from stmine_hf.posts.judging import Post
+from stmine_hf.posts.reading import post_image
 
 
 def detector(images):
