@@ -171,7 +171,7 @@ def test_missing_regions_parity(parity, item):
     small = {"vocab_size": 200, "hidden_size": 12, "intermediate_size": 8}
     model = MttvModel(official_config("weibo", vision_width=16, text_config=small))
     _, regions = model._as_configured(None, rows, torch.zeros(1, 1, 12))
-    theirs = torch.tensor(DATASET["missing images"][item]["region rows (first value of each)"])
+    theirs = torch.tensor(DATASET["missing pictures"][item]["region rows (first value of each)"])
     parity("regions, filled up and cut", difference(regions[0, :, 0], theirs), 0)
 
 

@@ -76,11 +76,11 @@ def test_labels_and_folders_named_in_the_annotation(tmp_path, load):
             record("b.jpg", label="storage tanks"),
         ],
         name="dataset.json",
-        images="images",
+        images="photos",
         dataset="RSITMD",
     )
     (folder / "images").mkdir()
-    (folder / "pictures/b.jpg").rename(folder / "images/b.jpg")
+    (folder / "photos/b.jpg").rename(folder / "images/b.jpg")
     rows = load("rsitmd", data_dir=folder, split="train")
     assert [rows.features["label"].int2str(label) for label in rows["label"]] == ["denseresidential", "storagetanks"]
 

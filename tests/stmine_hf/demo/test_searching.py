@@ -87,7 +87,7 @@ def test_a_stranger_reaches_no_file_by_its_name(loaded, images):
 
 
 def test_a_stranger_stays_within_the_given_folder(loaded, images, tmp_path):
-    search = ImageSearch(loaded, "images", within=tmp_path)
+    search = ImageSearch(loaded, "pictures", within=tmp_path)
     assert len(search.search("planes")) == 3
     for path in ("..", str(tmp_path.parent), "pictures/../.."):
         with pytest.raises(StmineError, match="outside"):

@@ -60,7 +60,7 @@ def test_what_is_written(detector, folder, tmp_path):
     rows, summary = document(out), document(out, "summary.json")
     assert len(rows) == report.objects == summary["objects"] > 10
     assert sum(report.classes.values()) == len(rows) and summary["classes"] == report.classes
-    assert summary["threshold"] == THRESHOLD and summary["source"] == "images" and str(tmp_path) not in str(summary)
+    assert summary["threshold"] == THRESHOLD and summary["source"] == "pictures" and str(tmp_path) not in str(summary)
     names = [image["file_name"] for image in summary["images"]]
     assert names == ["0.jpg", "1.jpg", "2.jpg", "3.jpg", "4.jpg", "more/five.png", "more/six.webp"]
     for image in summary["images"]:
@@ -211,7 +211,7 @@ def test_a_single_image_is_done_anew_each_time(detector, folder, tmp_path):
         report = run(Detector(*tiny_sat(), threshold=threshold), folder / "0.jpg", out)
         assert (report.images, report.detected) == (1, 1)
     assert document(out) == [] and document(out, "summary.json")["threshold"] == 0.2
-    assert {path.name for path in out.iterdir()} == {"images", "detections.json", "summary.json", ".lock"}
+    assert {path.name for path in out.iterdir()} == {"pictures", "detections.json", "summary.json", ".lock"}
     assert (out / "pictures" / "0.jpg").is_file()
 
 

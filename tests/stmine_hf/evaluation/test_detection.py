@@ -254,10 +254,10 @@ def test_bad_images_are_skipped_with_their_boxes(parts, rows, report):
 @pytest.mark.parametrize("size", [(1, 1), (1200, 20)])
 def test_images_of_every_kind(parts, mode, size):
     if mode == "I;16":
-        image = Image.fromarray(np.arange(size[0] * size[1], dtype=np.uint16).reshape(size[1], size[0]))
+        pixels = Image.fromarray(np.arange(size[0] * size[1], dtype=np.uint16).reshape(size[1], size[0]))
     else:
-        image = image(0, *size).convert(mode)
-    row = {"image": image, "objects": {"bbox": [[0, 0, *size]], "category": [0]}}
+        pixels = image(0, *size).convert(mode)
+    row = {"image": pixels, "objects": {"bbox": [[0, 0, *size]], "category": [0]}}
     found = evaluate_detection(*parts, [row], score_threshold=THRESHOLD, progress=False)
     assert found.skipped == [] and found.scores.boxes == (1, 0, 0, 0)
     for one in found.detections:

@@ -306,7 +306,7 @@ def test_a_model_with_broken_weights_is_refused(images, tmp_path):
 def test_other_images_are_refused_while_the_first_are_there(images, tmp_path, model):
     build(images, tmp_path / "index", model)
     shutil.copytree(images, tmp_path / "others")
-    with pytest.raises(StmineError, match=r"indexes .*images, which still exists"):
+    with pytest.raises(StmineError, match=r"indexes .*pictures, which still exists"):
         build(tmp_path / "others", tmp_path / "index", model)
 
 

@@ -10,7 +10,7 @@ from stmine_hf.training.arguments import parse_arguments
 from stmine_hf.training.mttv.arguments import MttvDataArguments, MttvModelArguments, MttvTrainingArguments
 
 KINDS = (MttvModelArguments, MttvDataArguments, MttvTrainingArguments)
-CONFIGS = Path(__file__).parents[3] / "examples" / "configs"
+CONFIGS = Path(__file__).parents[4] / "examples" / "configs"
 SHIPPED = [
     "official_weibo",
     "recommended_weibo",

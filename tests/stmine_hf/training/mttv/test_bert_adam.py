@@ -15,7 +15,7 @@ from stmine_hf import MttvConfig, MttvForSequenceClassification
 from stmine_hf.conversion.mttv import convert_name, convert_state_dict, official_config
 from stmine_hf.training.mttv.bert_adam import BertAdam, released_optimizer, released_total_steps, warmup_linear
 
-FIXTURES = Path(__file__).parents[2] / "fixtures" / "mttv"
+FIXTURES = Path(__file__).parents[3] / "fixtures" / "mttv"
 TRAINING = json.loads((FIXTURES / "training.json").read_text())
 TINY = json.loads((FIXTURES / "tiny_training.json").read_text())
 

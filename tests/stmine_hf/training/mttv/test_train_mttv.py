@@ -12,7 +12,7 @@ from helpers_mttv import MTTV_WORDS, tiny_mttv_processor
 from helpers_sat import save_tiny_sat
 from transformers import BertConfig, BertModel, ResNetConfig, ResNetModel
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 CONFIG = ROOT / "examples" / "configs" / "mttv_toy.yaml"
 
 

@@ -16,7 +16,7 @@ from stmine_hf.evaluation.classification import evaluate_posts
 from stmine_hf.training.mttv.bert_adam import BertAdam, released_optimizer, released_total_steps
 from stmine_hf.training.mttv.trainer import MttvTrainer, plateau_factor
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 PLATEAU = json.loads((ROOT / "tests" / "fixtures" / "mttv" / "training.json").read_text())["plateau"]
 WEIGHTED = {"ema_decay": 0.9, "class_balance": 0.5, "group_balance": 0.5}
 RELEASED = {"train_sampling_strategy": "group_by_length", "released_optimizer": True, "max_grad_norm": 0.0}

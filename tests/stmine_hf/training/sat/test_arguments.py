@@ -10,7 +10,7 @@ from stmine_hf.training.arguments import parse_arguments, save_arguments
 from stmine_hf.training.sat.arguments import SatDataArguments, SatModelArguments, SatTrainingArguments
 
 KINDS = (SatModelArguments, SatDataArguments, SatTrainingArguments)
-CONFIGS = Path(__file__).parents[3] / "examples" / "configs"
+CONFIGS = Path(__file__).parents[4] / "examples" / "configs"
 SHIPPED = ("official_coco", "sat_coco_small", "recommended_indiscernible", "sat_networks", "sat_toy")
 
 

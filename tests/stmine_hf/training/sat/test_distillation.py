@@ -27,7 +27,7 @@ from stmine_hf.training.sat.distillation import (
 )
 
 RANDOM = ("ColorJitter", "RandomGrayscale")
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from helpers_sat import save_tiny_sat
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 CONFIG = ROOT / "examples" / "configs" / "sat_toy.yaml"
 
 
