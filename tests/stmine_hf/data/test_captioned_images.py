@@ -72,7 +72,7 @@ def test_labels_and_folders_named_in_the_annotation(tmp_path, load):
     folder = write_karpathy(
         tmp_path / "rsitmd",
         [
-            record("a.jpg", label="DenseResidential", filepath="rsitmd/images"),
+            record("a.jpg", label="DenseResidential", filepath="rsitmd/photos"),
             record("b.jpg", label="storage tanks"),
         ],
         name="dataset.json",
