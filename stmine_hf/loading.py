@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import StmineError
+from .methods import FISVL, METHODS, MTTV, SAT, Method, get
 
 if TYPE_CHECKING:
     import torch
@@ -30,56 +31,60 @@ def published(repository: str) -> str:
     return str(folder) if (folder / "model.safetensors").is_file() else f"stmine-hf/{repository}"
 
 
-DEFAULT_FISVL = published("fisvl-lite-rsicd")
-DEFAULT_MTTV = published("mttv-lite-weibo")
-DEFAULT_SAT = published("sat-coco-small")
+def __getattr__(name: str) -> str:
+    """`DEFAULT_FISVL` and so on, of version 0.1: where the default model of a method lies."""
+    prefix, _, method = name.lower().partition("_")
+    if prefix != "default" or method not in METHODS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return published(METHODS[method].default_checkpoint)
 
 
-def load_fisvl(
-    model: str | Path | None = None, device: str | torch.device | None = None
-) -> tuple[FisvlModel, FisvlProcessor]:
-    """Loads a FISVL model for use: evaluation mode, float32, on the fastest device unless told otherwise.
+def load_model(
+    method: Method | str, model: str | Path | None = None, device: str | torch.device | None = None
+) -> tuple[Any, Any]:
+    """Load a model of a method for use: evaluation mode, float32.
 
     The code is this package's own: nothing from the folder is run.
 
     Args:
+        method: its record or its name.
         model: folder or Hub id; None is the small model that ships with the project. An adapter opens too: its base is
-            loaded as it was when the adapter was trained (at that revision), and the adapter merged into it.
-        device: "cpu", "cuda", "mps", ...; None takes CUDA where there is one, else the CPU.
+            loaded as it was when the adapter was trained (at that revision), and the adapter merged into it. So does
+            a folder written by `stmine export`: what it gives is called in the same way, and runs on the CPU.
+        device: "cpu", "cuda", "mps", ...; None is CUDA where there is one, else the CPU.
 
     Returns:
         The model and its processor.
 
     Raises:
-        StmineError: not a folder or reachable Hub id, not a FISVL model, or damaged; no such device here.
+        StmineError: not a folder or reachable Hub id, a model of another method, or damaged; no such device here.
     """
-    from . import FisvlModel, FisvlProcessor
+    method = get(method) if isinstance(method, str) else method
+    method.register()
+    if model is not None and method.is_exported and method.is_exported(model):
+        return method.open_exported(model)
+    return _load(method, str(model or published(method.default_checkpoint)), device)
 
-    return _load("FISVL", FisvlModel, FisvlProcessor, str(model or DEFAULT_FISVL), device)
+
+def load_fisvl(
+    model: str | Path | None = None, device: str | torch.device | None = None
+) -> tuple[FisvlModel, FisvlProcessor]:
+    """Load a FISVL model for use; see `load_model`."""
+    return load_model(FISVL, model, device)
 
 
 def load_mttv(
     model: str | Path | None = None, device: str | torch.device | None = None
 ) -> tuple[MttvForSequenceClassification, MttvProcessor]:
-    """Loads an MTTV model for use; see `load_fisvl`."""
-    from . import MttvForSequenceClassification, MttvProcessor
-
-    return _load("MTTV", MttvForSequenceClassification, MttvProcessor, str(model or DEFAULT_MTTV), device)
+    """Load an MTTV model for use; see `load_model`."""
+    return load_model(MTTV, model, device)
 
 
 def load_sat(
     model: str | Path | None = None, device: str | torch.device | None = None
 ) -> tuple[SatForObjectDetection, SatImageProcessor]:
-    """Loads a SAT (or NanoDet-m) detector for use; see `load_fisvl`.
-
-    A folder written by `stmine export sat` opens too: what it gives is called in the same way, and runs on the CPU.
-    """
-    from . import SatForObjectDetection, SatImageProcessor
-    from .export.runtimes_sat import is_exported, open_exported
-
-    if model is not None and is_exported(model):
-        return open_exported(model)  # type: ignore[return-value]
-    return _load("SAT", SatForObjectDetection, SatImageProcessor, str(model or DEFAULT_SAT), device)
+    """Load a SAT (or NanoDet-m) detector for use; see `load_model`."""
+    return load_model(SAT, model, device)
 
 
 def place(model: Any, device: str | torch.device | None) -> None:
@@ -89,9 +94,8 @@ def place(model: Any, device: str | torch.device | None) -> None:
         model.to(device)
 
 
-def _load(method: str, model_class: Any, processor_class: Any, name: str, device: Any) -> tuple[Any, Any]:
+def _load(method: Method, name: str, device: Any) -> tuple[Any, Any]:
     import torch
-    from transformers import AutoConfig
 
     try:
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -100,21 +104,14 @@ def _load(method: str, model_class: Any, processor_class: Any, name: str, device
         raise StmineError(f"device {str(device)!r}: not usable here ({_first_line(error)}).") from error
     adapter = adapter_base(name)
     base, revision = adapter or (name, None)
+    model_type = model_type_of(base, revision, adapter_of=name if adapter else None)
+    if model_type != method.name:
+        raise StmineError(_another_method(name, method, model_type))
     try:
-        model_type = AutoConfig.from_pretrained(base, revision=revision).model_type
-    except Exception as error:
-        wanted = f"{name} is an adapter of {base}" + (f" at {revision}" if revision else "") if adapter else name
-        raise StmineError(
-            f"{wanted}: no model found{' there' if adapter else ''}. Expected a folder with config.json and "
-            f"model.safetensors, or the id of a Hub repository that can be reached ({_first_line(error)})."
-        ) from error
-    if model_type != model_class.config_class.model_type:
-        raise StmineError(f"{name}: expected a {method} model, found one of type {model_type!r}.")
-    try:
-        loaded, report = model_class.from_pretrained(
-            base, revision=revision, dtype=torch.float32, output_loading_info=True
+        loaded, report = method.model_class.from_pretrained(
+            base, revision=revision, dtype=torch.float32, trust_remote_code=False, output_loading_info=True
         )
-        processor = processor_class.from_pretrained(name)
+        processor = method.processor_class.from_pretrained(name, trust_remote_code=False)
     except Exception as error:
         raise StmineError(
             f"{name}: the model cannot be loaded ({_first_line(error)}). Download or train it again."
@@ -130,6 +127,46 @@ def _load(method: str, model_class: Any, processor_class: Any, name: str, device
     # Convolutions on a CPU are two to three times as fast on channels-last weights; results agree to rounding.
     loaded = loaded.to(device, memory_format=torch.channels_last)
     return loaded.eval(), processor
+
+
+def model_type_of(name: str, revision: str | None = None, *, adapter_of: str | None = None) -> str:
+    """The `model_type` in the config of a model; nothing from there is run.
+
+    Args:
+        name: folder or Hub id.
+        revision: of a Hub id.
+        adapter_of: the adapter whose base it is, for the message.
+
+    Raises:
+        StmineError: no config there.
+    """
+    from transformers import PreTrainedConfig
+
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(name, revision=revision)
+        if "model_type" not in config:
+            raise ValueError("config.json names no model_type")
+        return str(config["model_type"])
+    except Exception as error:
+        wanted, there = name, ""
+        if adapter_of:
+            wanted = f"{adapter_of} is an adapter of {name}" + (f" at {revision}" if revision else "")
+            there = " there"
+        raise StmineError(
+            f"{wanted}: no model found{there}. Expected a folder with config.json and model.safetensors, or the id of "
+            f"a Hub repository that can be reached ({_first_line(error)})."
+        ) from error
+
+
+def _another_method(name: str, expected: Method, model_type: str) -> str:
+    message = f"{name}: expected a {expected.title} model, found one of type {model_type!r}."
+    if found := METHODS.get(model_type):
+        message += f" That is a {found.title} model; these commands use it: {_listed(found)}."
+    return message
+
+
+def _listed(method: Method) -> str:
+    return ", ".join(f"stmine {command}" for command in method.commands)
 
 
 def adapter_base(name: str) -> tuple[str, str | None] | None:

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from ..evaluation.reports import versions
+from ..methods import get
 from ..training.adapters import adapter_header, adapter_use, has_adapter
 from ..training.arguments import ZooTrainingArguments, resolved_arguments
 
@@ -20,59 +21,11 @@ _STARTS = ("model_name_or_path", "init_from", "vision_backbone", "conv_backbone"
 
 
 @dataclass(frozen=True)
-class Method:
-    """What cards of one method share.
-
-    Attributes:
-        what: a model of it is.
-        task: of the Hub's pages, which offers a widget by it.
-        snippet: a few lines that load and use it; `{repo}` stands for its id.
-        metrics: that the Hub lists, with their names there.
-    """
-
-    what: str
-    task: str
-    snippet: str
-    metrics: Mapping[str, str]
-
-
-METHODS = {
-    "fisvl": Method(
-        "Finds satellite images by sentences and sentences by images: FISVL (Zhou et al., IEEE JSTARS 2024)",
-        "zero-shot-image-classification",
-        """from PIL import Image
-from transformers import AutoModel, AutoProcessor
-model = AutoModel.from_pretrained("{repo}", trust_remote_code=True)
-processor = AutoProcessor.from_pretrained("{repo}", trust_remote_code=True)
-inputs = processor(images=Image.open("image.jpg"), text=["a harbour", "a forest"], return_tensors="pt")
-print(model(**inputs).logits_per_image.softmax(dim=-1))""",
-        {"r_mean": "Mean recall", "txt_r1": "image-to-text R@1", "img_r1": "text-to-image R@1"},
-    ),
-    "mttv": Method(
-        "Tells fake from real posts by text and image: MTTV",
-        "text-classification",
-        """from transformers import pipeline
-judge = pipeline("fake-news-detection", model="{repo}", trust_remote_code=True)
-print(judge({{"text": "what the post says", "image": "image.jpg"}}))  # either may be missing""",
-        {"accuracy": "Accuracy", "macro_f1": "Macro F1"},
-    ),
-    "sat": Method(
-        "Finds objects in images on a phone-sized budget: SAT, a light detector of the NanoDet family",
-        "object-detection",
-        """from transformers import pipeline
-detect = pipeline("object-detection", model="{repo}", trust_remote_code=True)
-print(detect("image.jpg", threshold=0.3))""",
-        {"ap": "AP", "ap50": "AP50"},
-    ),
-}
-
-
-@dataclass(frozen=True)
 class RunCard:
     """Writes `README.md` for the weights of a run.
 
     Args:
-        method: of `METHODS`.
+        method: its name.
         model: where the model came from.
         data: what it was trained on.
         args: how.
@@ -98,7 +51,7 @@ class RunCard:
         from ..hub.model_repository import portable_settings
         from .rendering import render
 
-        method, args = METHODS[self.method], self.args
+        method, args = get(self.method), self.args
         starts = [Path(value).name if Path(value).exists() else value for value in self._starts()]
         settings = resolved_arguments(self.model, self.data, args)
         settings = portable_settings({key: value for key, value in settings.items() if key not in _PRIVATE}, {})
@@ -107,13 +60,13 @@ class RunCard:
             "run.md",
             self._header(name, metrics, network),
             name=name.rpartition("/")[2],
-            what=method.what,
+            what=method.description,
             start=[f"`{start}`" for start in starts],
             dataset=self._dataset(),
             split=self.data.eval_split,
             parameters=sum(parameter.numel() for parameter in network.parameters()),
             adapter=adapter_use(network) if has_adapter(network) else None,
-            snippet=method.snippet.format(repo=name),
+            snippet=method.usage.format(repo=name),
             metrics=metrics,
             step=step,
             steps=steps,
@@ -137,7 +90,7 @@ class RunCard:
     def _header(self, name: str, metrics: Mapping[str, Any] | None, network: Any) -> Any:
         from huggingface_hub import EvalResult, ModelCardData
 
-        method, dataset = METHODS[self.method], self._dataset()
+        method, dataset = get(self.method), self._dataset()
         scores = [
             EvalResult(
                 task_type=method.task,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..loading import DEFAULT_SAT, published
+from ..loading import published
 from ..search.store import FINISHED
 from . import samples
 from .event import Event, EventDesk
@@ -66,7 +66,7 @@ class Tools:
     def objects(self, kind: str) -> ObjectFinder:
         """The finder of everyday things, or the one of what is hidden."""
         model = (self.models.hidden or published("sat-indiscernible")) if kind == HIDDEN else self.models.sat
-        return self._once(("objects", kind), lambda: ObjectFinder(model or DEFAULT_SAT, device=self.device))
+        return self._once(("objects", kind), lambda: ObjectFinder(model, device=self.device))
 
     @property
     def desk(self) -> EventDesk:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from ..cards.data_cards import described_sets, write_data_card
 from ..loading import published
-from .model_files import METHODS, method_of
+from ..methods import METHODS
+from .model_files import method_of
 from .model_repository import ModelRepository
 from .repository import MANIFEST, PublishError, files_in, read_manifest
 from .space_repository import is_space, lay_out_space
@@ -59,7 +60,7 @@ def build(
         return []
     if source in METHODS:
         with _replacing(out, None) as folder:
-            _kind_of(str(source))(folder).lay_out()
+            METHODS[str(source)].repository_class(folder).lay_out()
         return []
     source = _find(source)
     run = _run_of(source)
@@ -92,15 +93,7 @@ def repository_at(model: Path, folder: Path | None = None) -> ModelRepository:
     Raises:
         PublishError: no model of this project's methods.
     """
-    return _kind_of(method_of(model))(folder or model)
-
-
-def _kind_of(method: str) -> type[ModelRepository]:
-    from .fisvl_repository import FisvlRepository
-    from .mttv_repository import MttvRepository
-    from .sat_repository import SatRepository
-
-    return {kind.method: kind for kind in (FisvlRepository, MttvRepository, SatRepository)}[method]
+    return METHODS[method_of(model)].repository_class(folder or model)
 
 
 def _find(source: str | Path) -> Path:

@@ -6,17 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from transformers import AutoConfig
 
-from .. import FisvlConfig, MttvConfig, SatConfig
 from ..errors import StmineError
-from ..loading import adapter_base, load_fisvl, load_mttv, load_sat
-
-_LOADERS: dict[str, Any] = {
-    FisvlConfig.model_type: load_fisvl,
-    MttvConfig.model_type: load_mttv,
-    SatConfig.model_type: load_sat,
-}
+from ..loading import adapter_base, load_model, model_type_of
+from ..methods import METHODS
 
 
 def merge_adapter(adapter: str, out: str | Path) -> dict[str, Any]:
@@ -39,13 +32,10 @@ def merge_adapter(adapter: str, out: str | Path) -> dict[str, Any]:
             "leaves it in best/."
         )
     base, revision = found
-    try:
-        method = AutoConfig.from_pretrained(base, revision=revision).model_type
-    except Exception:
-        method = "fisvl"  # whose loader will say what is wrong with the base
-    if method not in _LOADERS:
-        raise StmineError(f"{adapter}: its base {base} is of type {method!r}; expected {', '.join(_LOADERS)}.")
-    model, processor = _LOADERS[method](adapter, device="cpu")
+    model_type = model_type_of(base, revision, adapter_of=adapter)
+    if (method := METHODS.get(model_type)) is None:
+        raise StmineError(f"{adapter}: its base {base} is of type {model_type!r}; expected {', '.join(METHODS)}.")
+    model, processor = load_model(method, adapter, device="cpu")
     if any(".base_layer." in name for name in model.state_dict()):
         raise StmineError(f"{adapter}: PEFT cannot merge all of its layers; use the adapter as it is.")
     out = Path(out)
@@ -54,13 +44,13 @@ def merge_adapter(adapter: str, out: str | Path) -> dict[str, Any]:
     processor.save_pretrained(out)
     published = not Path(base).is_dir()
     header: dict[str, Any] = {"base_model": base, "base_model_relation": "finetune"} if published else {}
-    header |= {"library_name": "transformers", "tags": ["custom_code", method]}
+    header |= {"library_name": "transformers", "tags": ["custom_code", method.name]}
     origin = f"`{base}`" + (f" at revision `{revision}`" if revision else "") if published else "an unpublished model"
     (out / "README.md").write_text(
-        f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n\n# {method.upper()} model, fine-tuned\n\n"
-        f"Made by `stmine merge` of an adapter and its base, {origin}. It loads as any {method.upper()} model does, "
+        f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n\n# {method.title} model, fine-tuned\n\n"
+        f"Made by `stmine merge` of an adapter and its base, {origin}. It loads as any {method.title} model does, "
         "with `trust_remote_code=True`.\n",
         encoding="utf-8",
     )
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return {"method": method, "base": base, "revision": revision, "parameters": parameters}
+    return {"method": method.name, "base": base, "revision": revision, "parameters": parameters}

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from safetensors import safe_open
 
+from ..methods import METHODS
 from .repository import PublishError, read_json
 
 if TYPE_CHECKING:
     from transformers import BaseImageProcessor, PreTrainedModel, ProcessorMixin
 
 WEIGHTS = "model.safetensors"
-METHODS = ("fisvl", "mttv", "sat")
 _DISTRIBUTION = "stmine-hf"
 _CHECKOUT = Path(__file__).resolve().parents[2]
 

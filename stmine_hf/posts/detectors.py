@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import stmine_hf
-
 from ..errors import StmineError
+from ..methods import by_auto_class
 from ..modeling.mttv.processing_mttv import TransformersDetector
 
 if TYPE_CHECKING:
@@ -31,9 +30,10 @@ def load_detector(
     """
     if model is not None and not model.config.num_region_tokens:
         raise StmineError("This model takes no regions (num_region_tokens is 0): leave the detector out.")
-    stmine_hf.SatForObjectDetection  # noqa: B018  touching it registers the family with the Auto classes
+    for method in by_auto_class("AutoModelForObjectDetection"):
+        method.register()
     try:
-        detector = TransformersDetector.from_pretrained(str(name))
+        detector = TransformersDetector.from_pretrained(str(name), trust_remote_code=False)
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise StmineError(

@@ -17,7 +17,7 @@ import json
 import logging
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import cached_file
 
 from ..errors import StmineError
+from ..methods import AdapterTargets, get
 from .arguments import ZooTrainingArguments
 
 if TYPE_CHECKING:
@@ -41,50 +42,8 @@ LARGEST_SHARE = 0.05  # of the base's parameters, up to which heads are saved wh
 _ADAPTER = "default"  # PEFT's name of the only adapter
 _PREFIX = "base_model.model."  # of every tensor in an adapter's file
 _ATTENTION = re.compile(r"\.(?:attention|attn|self_attn)\.(?:.+\.)?(?:query|key|value|dense|qkv|proj|[qkvo]_proj)$")
-# Fields that change what is learned, not what a model with given weights answers.
-_LEARNING_ONLY = re.compile(
-    r".*dropout.*|objective|(affiliation|scene|triplet|assigner|quality_focal|giou|distribution_focal)_.*"
-    r"|weighted_contrastive_from_epoch|one_centre_per_scene|(center_)?temperature_init|train_vision"
-    r"|skip_batches_without_boxes|class_prior|head_init_std|batch_norm_momentum"
-)
+_LEARNING_ONLY = ("*dropout*",)  # config fields of all methods and encoders; the methods' records have theirs
 _BOOKKEEPING = {"_name_or_path", "architectures", "auto_map", "custom_pipelines", "dtype", "transformers_version"}
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What adapts a method's model.
-
-    Attributes:
-        encoders: parts whose attention projections get low-rank factors, or their pointwise convolutions where there
-            is no attention.
-        heads: groups of modules that are trained whole and saved in the adapter, if they are new (their weights start
-            at random) or if they fit: the adapter as a whole is to hold `LARGEST_SHARE` of the model at most. Of a
-            group that does not fit the linear layers get factors, as the encoders'.
-        rank: of the factors.
-    """
-
-    encoders: tuple[str, ...]
-    heads: tuple[tuple[str, ...], ...]
-    rank: int
-
-
-RECIPES = {
-    "fisvl": Recipe(
-        encoders=("vision_encoder", "text_encoder"),
-        heads=(("vision_proj", "text_proj", "conv_proj", "sensing", "graph", "head_img"),),
-        rank=8,
-    ),
-    "mttv": Recipe(
-        encoders=("mttv.encoder", "mttv.vision_encoder"),
-        heads=(("classifier",), ("mttv.global_proj", "mttv.region_proj")),
-        rank=8,
-    ),
-    "sat": Recipe(
-        encoders=("sat.backbone", "sat.neck", "head"),
-        heads=(("head.0.predictor", "head.1.predictor", "head.2.predictor"),),
-        rank=2,
-    ),
-}
 
 
 def has_adapter(model: Any) -> bool:
@@ -158,7 +117,7 @@ def add_adapter(
 
 
 def build_config(model: PreTrainedModel, args: ZooTrainingArguments, *, fresh: bool = False) -> PeftConfig:
-    """The PEFT configuration that `args` asks for; what it leaves open follows from the model's `Recipe`.
+    """The PEFT configuration that `args` asks for; what it leaves open follows from the method's `AdapterTargets`.
 
     Args:
         model: without an adapter.
@@ -185,7 +144,7 @@ def build_config(model: PreTrainedModel, args: ZooTrainingArguments, *, fresh: b
         raise StmineError(f"{args.peft}: {kind} has no field {', '.join(unknown)}.")
     if "target_modules" not in fields:
         raise StmineError(f"{args.peft}: {kind} changes no layers of a model, so it does not fit these models.")
-    recipe = RECIPES[model.config.model_type]
+    recipe = get(model.config.model_type).adapter
     if kind == "LORA":
         given["r"] = args.lora_rank or given.get("r") or recipe.rank
         given["lora_alpha"] = args.lora_alpha or given.get("lora_alpha") or 2 * given["r"]
@@ -205,13 +164,13 @@ def build_config(model: PreTrainedModel, args: ZooTrainingArguments, *, fresh: b
 
 def choose_modules(
     model: nn.Module,
-    recipe: Recipe,
+    recipe: AdapterTargets,
     rank: int,
     *,
     fresh: bool = False,
     targets: Sequence[str] | str | None = None,
 ) -> tuple[list[str], list[str]]:
-    """Which layers get factors, and which modules are trained whole; see `Recipe`.
+    """Which layers get factors, and which modules are trained whole; see `AdapterTargets`.
 
     Args:
         rank: of the factors.
@@ -254,7 +213,7 @@ def quantized(model: PreTrainedModel, base: str, revision: str | None, bits: str
     Raises:
         StmineError: bitsandbytes is missing or refuses this machine, or there is no such layer.
     """
-    recipe, modules = RECIPES[model.config.model_type], dict(model.named_modules())
+    recipe, modules = get(model.config.model_type).adapter, dict(model.named_modules())
     heads = [name for group in recipe.heads for name in _single(modules, group)]
     layers = [name for name, module in modules.items() if isinstance(module, nn.Linear) and not _within(name, heads)]
     if not any(_within(name, recipe.encoders) for name in layers):
@@ -356,7 +315,7 @@ def adapter_header(model: PreTrainedModel) -> dict[str, Any]:
     return {
         **({} if Path(base).is_dir() else {"base_model": base, "base_model_relation": "adapter"}),
         "library_name": "peft",
-        "pipeline_tag": _DOORS[method][1],
+        "pipeline_tag": get(method).task,
         "tags": ["custom_code", _kind(config).lower(), method],
     }
 
@@ -367,7 +326,8 @@ def adapter_use(model: PreTrainedModel) -> str:
     base, revision = str(config.base_model_name_or_path), config.revision
     kept = sum(tensor.numel() for tensor in adapter_weights(model).values())
     size = sum(p.numel() for name, p in model.named_parameters() if not _added(name))
-    auto, _, command = _DOORS[model.config.model_type]
+    method = get(model.config.model_type)
+    auto, command = method.auto_class, method.command_example
     pinned = f', revision="{revision}"' if revision else ""
     if Path(base).is_dir():
         where = (
@@ -403,17 +363,6 @@ The `stmine` command takes the folder wherever it takes a model, on the base as 
 stmine merge ADAPTER --out MERGED
 ```
 """
-
-
-_DOORS = {
-    "fisvl": ("AutoModel", "zero-shot-image-classification", "stmine index IMAGES --model ADAPTER --out my.index"),
-    "mttv": (
-        "AutoModelForSequenceClassification",
-        "text-classification",
-        'stmine classify --text "..." --image photo.jpg --model ADAPTER',
-    ),
-    "sat": ("AutoModelForObjectDetection", "object-detection", "stmine detect IMAGES --model ADAPTER --out found"),
-}
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
@@ -485,12 +434,13 @@ def _shape(tensors: dict[str, Any], name: str) -> Any:
 
 def _design(config: PreTrainedConfig) -> dict[str, Any]:
     """What of a config the answers of a model with given weights depend on."""
+    learning_only = (*_LEARNING_ONLY, *get(config.model_type).learning_only)
 
     def plain(fields: dict[str, Any]) -> dict[str, Any]:
         return {
             name: plain(value) if isinstance(value, dict) else value
             for name, value in fields.items()
-            if name not in _BOOKKEEPING and not _LEARNING_ONLY.fullmatch(str(name))
+            if name not in _BOOKKEEPING and not any(fnmatchcase(str(name), pattern) for pattern in learning_only)
         }
 
     return json.loads(json.dumps(plain(config.to_dict()), default=str))

@@ -11,8 +11,9 @@ from PIL import Image
 from trainers import ROOT, TRAINERS, accelerate_launch, environment
 from transformers import AutoModel
 
-from stmine_hf.cards.run import METHODS, RunCard
+from stmine_hf.cards.run import RunCard
 from stmine_hf.errors import StmineError
+from stmine_hf.methods import METHODS
 from stmine_hf.training.fisvl.arguments import FisvlDataArguments, FisvlModelArguments
 from stmine_hf.training.mttv.arguments import MttvDataArguments, MttvModelArguments
 from stmine_hf.training.publishing import publish_best

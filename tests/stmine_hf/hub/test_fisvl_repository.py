@@ -200,7 +200,7 @@ def test_python_of_card_and_readme_runs(repository, data, tmp_path):
         blocks = [block for block in blocks if "sentence_transformers" not in block]
     assert len(blocks) >= 5
     # a block that fails names its own lines; the default model is the shipped one
-    code = "import stmine_hf.loading\nstmine_hf.loading.DEFAULT_FISVL = 'hub_cards/fisvl-lite-rsicd'\n"
+    code = "import stmine_hf.loading\nstmine_hf.loading.published = 'hub_cards/{}'.format\n"
     code += "".join(f"exec(compile({block!r}, 'block {number}', 'exec'))\n" for number, block in enumerate(blocks))
     subprocess.run(
         [sys.executable, "-c", code.replace(REPO, "hub_cards/fisvl-lite-rsicd")],

@@ -24,7 +24,8 @@ from stmine_hf import (
 from stmine_hf.cli import main
 from stmine_hf.errors import StmineError
 from stmine_hf.hub.merging import merge_adapter
-from stmine_hf.training.adapters import RECIPES, adapter_weights, add_adapter, build_config
+from stmine_hf.methods import SAT
+from stmine_hf.training.adapters import adapter_weights, add_adapter, build_config
 
 ROOT = Path(__file__).parents[3]
 AUTO = {"fisvl": AutoModel, "mttv": AutoModelForSequenceClassification, "sat": AutoModelForObjectDetection}
@@ -105,7 +106,7 @@ def test_the_targets_are_attention_projections_and_pointwise_convolutions():
         assert ".lateral" in name or ".convolution" in name or "gate" in name or "predictor" in name
     pointwise = [m for m in sat.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1)]
     assert sum("lora_A" in name for name, _ in sat.named_parameters()) == sum(
-        module.groups == 1 and module.weight.shape[0] > RECIPES["sat"].rank for module in pointwise
+        module.groups == 1 and module.weight.shape[0] > SAT.adapter.rank for module in pointwise
     ) - sum("lora_B" in name for name, _ in sat.named_parameters())
 
 

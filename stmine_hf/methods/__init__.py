@@ -1,0 +1,35 @@
+"""The methods: one record each, with all that the rest of the library knows of it.
+
+Everybody else looks up here, so that a new method is a folder in `modeling/`, a file here, and its training parts.
+Importing the records costs next to nothing: what they name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..errors import StmineError
+from .fisvl import FISVL
+from .mttv import MTTV
+from .record import AdapterTargets, Method, load_named
+from .sat import SAT
+
+METHODS: dict[str, Method] = {method.name: method for method in (FISVL, MTTV, SAT)}
+
+__all__ = ["FISVL", "METHODS", "MTTV", "SAT", "AdapterTargets", "Method", "by_auto_class", "get", "load_named"]
+
+
+def get(name: str) -> Method:
+    """The method of a name, which is the `model_type` of its models.
+
+    Raises:
+        StmineError: no such method.
+    """
+    if name not in METHODS:
+        raise StmineError(f"{name!r}: no such method; expected one of {', '.join(METHODS)}.")
+    return METHODS[name]
+
+
+def by_auto_class(auto_class: str) -> Iterator[Method]:
+    """The methods whose models an Auto class opens, such as "AutoModelForObjectDetection"."""
+    return (method for method in METHODS.values() if auto_class in method.auto_models)
