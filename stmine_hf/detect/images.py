@@ -13,7 +13,6 @@ batch it was at, and the next one goes on from there.
 from __future__ import annotations
 
 import io
-import json
 import os
 import threading
 import time
@@ -24,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image
 
@@ -42,7 +41,9 @@ from ..images import (
     open_image,
 )
 from ..inference.batching import batched, read_ahead
-from ..inference.progress import DetectionBar
+from ..inference.journal import Journal
+from ..inference.progress import ProgressBar
+from ..inference.skips import first_reasons
 from .detector import Detection, Detector, Prepared
 from .drawing import draw_onto
 from .results import RESULTS, RowWriter, coco_rows, write_summary
@@ -134,16 +135,16 @@ def detect_images(
     (out / ANNOTATED).mkdir(parents=True, exist_ok=True)
     with only_writer(out), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="PIL")  # of odd metadata: nothing to act on
-        journal = _Journal(out, None if single else detector.settings)
+        journal = _ImageJournal(out, None if single else detector.settings)
         present: list[str] = []
-        with journal, DetectionBar(total, disable=not progress) as bar:
+        with journal, ProgressBar("Detecting", total, shown=progress) as bar:
 
             def new() -> Iterator[ImageFile]:
                 for file in images(report.skipped.append):
                     if journal.has(file):
                         present.append(file.path)
                         report.unchanged += 1
-                        bar.advance(worked=False)
+                        bar.advance(worked=0)
                     else:
                         yield file
 
@@ -159,8 +160,7 @@ def detect_images(
                 if show is not None and drawn is not None and not show(drawn):
                     break
             if not present:
-                first = "; ".join(f"{path}: {reason}" for path, reason in report.skipped[:3])
-                raise StmineError(f"not one image of {source} could be read ({first}).")
+                raise StmineError(f"not one image of {source} could be read ({first_reasons(report.skipped)}).")
             listed = _write_results(out, journal, present, report)
     report.seconds = time.monotonic() - started
     summary = {
@@ -238,7 +238,7 @@ def _save_annotated(image: Image.Image, out: Path, path: str) -> str:
     return name
 
 
-def _write_results(out: Path, journal: _Journal, present: list[str], report: ImageReport) -> list[dict[str, Any]]:
+def _write_results(out: Path, journal: _ImageJournal, present: list[str], report: ImageReport) -> list[dict[str, Any]]:
     """Write detections.json of the images that are there, fill the report's counts, return the images' entries."""
     images: list[dict[str, Any]] = []
     classes: Counter[str] = Counter()
@@ -262,8 +262,8 @@ class _Known(NamedTuple):
     offset: int
 
 
-class _Journal:
-    """The lines of the images that are done, on disk as soon as they are.
+class _ImageJournal:
+    """The lines of the images that are done: the detector's settings first, then one line an image.
 
     Args:
         out: the folder of the results.
@@ -274,29 +274,28 @@ class _Journal:
     """
 
     def __init__(self, out: Path, settings: dict[str, Any] | None):
-        self._out, path = out, out / JOURNAL
+        self._out, self._settings, path = out, settings, out / JOURNAL
         self._known: dict[str, _Known] = {}
         self._next_id = 1
         if settings is None and path.exists():
             raise StmineError(f"{out} holds the results of a folder: choose another folder for those of one image.")
-        if path.exists():
-            os.truncate(path, self._read(path, settings))
-        self._file: BinaryIO = io.BytesIO() if settings is None else open(path, "ab+")  # noqa: SIM115
-        if not self._file.tell():
-            self._append({"settings": settings})
+        self._has_settings = False
+        self._journal = Journal(None if settings is None else path, ("settings", "file_name"), self._accept)
+        if not self._has_settings:
+            self._journal.append({"settings": settings})
 
-    def __enter__(self) -> _Journal:
+    def __enter__(self) -> _ImageJournal:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._file.close()
+        self._journal.__exit__(*exception)
 
     def has(self, file: ImageFile) -> bool:
         """Whether this very file is done and its annotated copy still there."""
         known = self._known.get(file.path)
         if known is None or (known.size, known.mtime_ns) != (file.size, file.mtime_ns):
             return False
-        return (self._out / self._row(known)["annotated"]).exists()
+        return (self._out / self._journal.read(known.offset)["annotated"]).exists()
 
     def add(self, file: ImageFile, row: Mapping[str, Any]) -> None:
         """Keep what was found in an image; one that is known keeps its id."""
@@ -304,49 +303,29 @@ class _Journal:
         image_id = known.image_id if known else self._next_id
         place = {"file_name": file.path, "size": file.size, "mtime_ns": file.mtime_ns, "image_id": image_id}
         line = {**place, **row, "detections": coco_rows(image_id, row["detections"])}
-        self._remember(line, self._append(line))
+        self._remember(line, *self._journal.append(line))
 
     def rows(self, paths: Iterable[str]) -> Iterator[dict[str, Any]]:
         """The lines of these images by their ids."""
         for known in sorted((self._known[path] for path in paths), key=lambda known: known.image_id):
-            yield self._row(known)
+            yield self._journal.read(known.offset)
 
-    def _row(self, known: _Known) -> dict[str, Any]:
-        self._file.seek(known.offset)
-        return json.loads(self._file.readline())
-
-    def _append(self, line: Mapping[str, Any]) -> int:
-        offset = self._file.seek(0, os.SEEK_END)
-        self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
-        self._file.flush()
-        return offset
-
-    def _read(self, path: Path, settings: dict[str, Any] | None) -> int:
-        """Take in what is there; how many bytes of it are whole lines."""
-        offset = 0
-        with open(path, "rb") as file:
-            for line in file:
-                try:
-                    row = json.loads(line) if line.endswith(b"\n") else None
-                except ValueError:
-                    row = None
-                if row is None:  # a run was killed while it wrote this
-                    break
-                if offset == 0:
-                    self._require_same(row.get("settings"), settings)
-                else:
-                    self._remember(row, offset)
-                offset += len(line)
-        return offset
+    def _accept(self, row: Mapping[str, Any], offset: int) -> None:
+        """Take in a line of an earlier run."""
+        if offset == 0:
+            self._require_same(row["settings"])
+            self._has_settings = True
+        else:
+            self._remember(row, offset)
 
     def _remember(self, row: Mapping[str, Any], offset: int) -> None:
         self._known[row["file_name"]] = _Known(row["size"], row["mtime_ns"], row["image_id"], offset)
         self._next_id = max(self._next_id, row["image_id"] + 1)
 
-    def _require_same(self, earlier: Any, settings: Any) -> None:
+    def _require_same(self, earlier: Mapping[str, Any]) -> None:
+        assert self._settings is not None
         words = {"identity": "model", "threshold": "threshold", "labels": "labels"}
-        earlier = earlier if isinstance(earlier, dict) else {}
-        differ = [words[key] for key in words if earlier.get(key) != settings[key]]
+        differ = [words[key] for key in words if earlier[key] != self._settings[key]]
         if differ:
             found = ", ".join(f"{word} {earlier.get(word)}" for word in differ)
             raise StmineError(

@@ -25,7 +25,7 @@ from PIL import Image
 from ..errors import StmineError
 from ..files import only_writer
 from ..inference.batching import batched, read_ahead
-from ..inference.progress import DetectionBar
+from ..inference.progress import ProgressBar
 from .detector import Detection, Detector, Prepared
 from .drawing import draw_onto
 from .images import JOURNAL, Show
@@ -131,7 +131,7 @@ def detect_video(
         only_writer(out),
         _VideoWriter(target, rate, stream.sample_aspect_ratio) as video,
         RowWriter(out / RESULTS) as rows,
-        DetectionBar(total, disable=not progress) as bar,
+        ProgressBar("Detecting", total, shown=progress) as bar,
     ):
         frames = _prepared(detector, _decoded(container, stream, report), report, batch_size)
         try:

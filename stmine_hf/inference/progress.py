@@ -1,4 +1,4 @@
-"""The bar of a running detection."""
+"""The one progress bar of all long jobs."""
 
 from __future__ import annotations
 
@@ -8,32 +8,52 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
-class DetectionBar:
-    """Counts images or frames on stderr, with their speed; `total` None where nobody knows it (a camera)."""
+class ProgressBar:
+    """Counts on stderr what is done, with its speed, if stderr is a terminal; nothing of it is left at the end.
 
-    def __init__(self, total: int | None, *, disable: bool):
+    Args:
+        doing: what is counted, in words that stand before the bar.
+        total: how many there are; None where nobody knows it (a camera, a stream).
+        shown: False switches it off.
+
+    Example:
+        >>> with ProgressBar("Counting", 3) as bar:
+        ...     for _ in range(3):
+        ...         bar.advance()
+    """
+
+    def __init__(self, doing: str, total: int | None = None, *, shown: bool = True):
+        console = Console(stderr=True)
         self._progress = Progress(
-            TextColumn("detecting"),
+            TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[speed]}"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=disable,
+            console=console,
+            transient=True,
+            disable=not (shown and console.is_terminal),
         )
-        self._task = self._progress.add_task("", total=total, speed="")
+        self._task = self._progress.add_task(doing, total=total, speed="")
         self._started = time.monotonic()
         self._worked = 0
 
-    def __enter__(self) -> DetectionBar:
+    def __enter__(self) -> ProgressBar:
         self._progress.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._progress.stop()
 
-    def advance(self, *, worked: bool = True) -> None:
-        """One more is done; `worked` if it went through the model."""
-        self._worked += worked
+    def advance(self, count: int = 1, *, worked: int | None = None, doing: str | None = None) -> None:
+        """So many more are done.
+
+        Args:
+            count: how many.
+            worked: how many of them took time, from which the speed follows; those of an earlier run did not.
+                Default: all.
+            doing: what follows, if that has other words.
+        """
+        self._worked += count if worked is None else worked
         speed = f"{self._worked / (time.monotonic() - self._started):.1f}/s" if self._worked else ""
-        self._progress.update(self._task, advance=1, speed=speed)
+        self._progress.update(self._task, advance=count, speed=speed, description=doing)

@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..errors import StmineError
 from ..files import write_atomically, write_json
 from ..images import ImageError, ImageFile, Skip, content_digest, image_errors, open_image
 from ..inference.batching import batched, read_ahead
+from ..inference.progress import ProgressBar
+from ..inference.skips import first_reasons
 from . import store
 from .embedder import Embedder
 from .store import Manifest, Row
@@ -116,23 +116,14 @@ class Update:
             StmineError: not one image could be read; the index is left as it was.
         """
         started, report = time.monotonic(), self._report
-        bar = _progress_bar(disable=not progress)
-        with bar, warnings.catch_warnings():
+        total = sum(1 for _ in images(lambda skip: None))
+        with ProgressBar("Embedding", total, shown=progress) as bar, warnings.catch_warnings():
             # Pillow warns of odd metadata, and from half the size on that is refused here: nothing to act on.
             warnings.filterwarnings("ignore", module="PIL")
-            total = sum(1 for _ in images(lambda skip: None))
-            task = bar.add_task("embedding", total=total, speed="")
-
-            def show() -> None:
-                done = report.added + report.changed + report.unchanged + len(report.skipped)
-                speed = f"{report.embedded / (time.monotonic() - started):.1f}/s" if report.embedded else ""
-                bar.update(task, completed=min(done, total), speed=speed)
-
             try:
-                self._embed(images, show)
+                self._embed(images, bar)
             finally:  # also when stopped by Ctrl-C
                 self._save()
-                show()
         self._settle_missing(remove_missing)
         self._publish()
         write_json(self._folder / store.SKIPPED, report.skipped)
@@ -140,7 +131,8 @@ class Update:
         report.peak_memory_mb = _peak_memory_mb()
         return report
 
-    def _embed(self, images: Lister, show: Callable[[], None]) -> None:
+    def _embed(self, images: Lister, bar: ProgressBar) -> None:
+        report, shown, embedded = self._report, 0, 0
         workers = min(8, max(2, os.cpu_count() or 1))
         # Enough ahead that a whole batch gets ready while the model is at work on the one before it.
         loaded = read_ahead(self._load, self._new(images), workers=workers, ahead=self._batch_size + workers)
@@ -149,7 +141,9 @@ class Update:
                 vectors = self.embedder.features([pixels for _, pixels in batch])
                 self._report.embedded += len(batch)
                 self._keep([(row, vector) for (row, _), vector in zip(batch, vectors, strict=True)])
-                show()
+                done = report.added + report.changed + report.unchanged + len(report.skipped)
+                bar.advance(done - shown, worked=report.embedded - embedded)
+                shown, embedded = done, report.embedded
 
     def _new(self, images: Lister) -> Iterator[ImageFile]:
         """The images of which the index has no row of this size and time."""
@@ -245,8 +239,10 @@ class Update:
             return
         shards = self._compact()
         if not shards:
-            first = "; ".join(f"{path}: {reason}" for path, reason in self._report.skipped[:3])
-            raise StmineError(f"not one image of {self._root} could be read ({first}): nothing was changed")
+            raise StmineError(
+                f"not one image of {self._root} could be read ({first_reasons(self._report.skipped)}): nothing was "
+                "changed"
+            )
         faiss = faiss_module()
         vectors = faiss.IndexFlatIP(self._manifest.model["dimension"])
         for shard in shards:
@@ -304,18 +300,6 @@ def faiss_module() -> Any:
     except ImportError:
         raise StmineError("searching needs FAISS: pip install 'stmine-hf[search]'") from None
     return faiss
-
-
-def _progress_bar(*, disable: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=disable,
-    )
 
 
 def _now() -> str:

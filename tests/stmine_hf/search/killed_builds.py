@@ -88,7 +88,7 @@ def whole_or_refused(index: Path, sizes: set[int]) -> None:
 
 
 def main(folder: Path) -> None:
-    images = folder / "pictures"
+    images = folder / "images"
     for number in range(9):
         image(images / f"{number % 3}" / f"{number:02d}.png", number)
     (images / "bad.png").write_bytes(b"bad")

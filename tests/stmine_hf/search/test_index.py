@@ -37,7 +37,7 @@ def model():
 @pytest.fixture
 def images(tmp_path):
     """12 images in two folders, two of them the same, and three files that are none."""
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     for number in range(12):
         path = folder / ("north" if number % 2 else "south") / f"{number:02d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,7 +107,7 @@ def test_an_image_finds_itself_and_its_copy(images, tmp_path, model):
 
 
 def test_ties_come_in_the_order_of_paths_whatever_the_order_of_building(tmp_path, model):
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     (folder / "later").mkdir(parents=True)
     draw(folder / "z.png", 1)
     draw(folder / "other.png", 2)

@@ -1,0 +1,98 @@
+"""A file of JSON lines that grows as work is done, so that a run that was killed is resumed where it stopped."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..errors import StmineError
+
+
+class Journal:
+    """Rows that are in the file as soon as they are done; a last line that a kill has cut short is removed.
+
+    The caller holds the lock of the file or of its folder.
+
+    Args:
+        path: made if missing. None: the rows are kept in memory, for work that is not resumed.
+        first_keys: with which of these keys every row begins. What a kill has left of a line is recognized by it.
+        on_row: called with each row that is there and its offset, before anything is written. Any KeyError, TypeError
+            or ValueError says that the row was not written by this command.
+
+    Raises:
+        StmineError: the file has other content. It is left as it is.
+    """
+
+    def __init__(
+        self, path: Path | None, first_keys: Iterable[str], on_row: Callable[[Mapping[str, Any], int], object]
+    ):
+        if path is None:
+            self._file: BinaryIO = io.BytesIO()
+            return
+        beginnings = tuple(f'{{"{key}": '.encode() for key in first_keys)
+        end = _whole_lines(path, beginnings, on_row) if path.exists() else 0
+        self._file = open(path, "ab+")  # noqa: SIM115  closed by __exit__
+        self._file.truncate(end)
+        if end and not self._ends_with_newline(end):
+            self._file.write(b"\n")
+            self._file.flush()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+    def append(self, *rows: Mapping[str, Any]) -> list[int]:
+        """Write rows, all at once.
+
+        Returns:
+            Their offsets; see `read`.
+        """
+        lines = [json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows]
+        start = self._file.seek(0, os.SEEK_END)
+        self._file.write(b"".join(lines))
+        self._file.flush()
+        return [start + sum(map(len, lines[:number])) for number in range(len(lines))]
+
+    def read(self, offset: int) -> dict[str, Any]:
+        """The row that begins at `offset`."""
+        self._file.seek(offset)
+        return json.loads(self._file.readline())
+
+    def _ends_with_newline(self, end: int) -> bool:
+        self._file.seek(end - 1)
+        return self._file.read(1) == b"\n"
+
+
+def _whole_lines(path: Path, beginnings: tuple[bytes, ...], on_row: Callable[[Mapping[str, Any], int], object]) -> int:
+    """Give the rows to `on_row`.
+
+    Returns:
+        How many bytes of the file are whole rows.
+    """
+    if not path.is_file():
+        raise StmineError(f"{path}: expected a file to write results to, found a folder.")
+    offset = 0
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                on_row(json.loads(line), offset)
+            except (ValueError, KeyError, TypeError) as error:
+                if isinstance(error, ValueError) and not line.endswith(b"\n") and _is_cut_short(line, beginnings):
+                    break
+                raise StmineError(
+                    f"{path}, line {number}: expected a result of this command, found something else. Give another "
+                    "place for the results, or delete this file."
+                ) from None
+            offset += len(line)
+    return offset
+
+
+def _is_cut_short(line: bytes, beginnings: tuple[bytes, ...]) -> bool:
+    """Whether the last line of a file is what a kill, or a system that went down (zeros), left of one of ours."""
+    return not line.strip(b"\0") or any(line[: len(start)] == start[: len(line)] for start in beginnings)
