@@ -6,9 +6,10 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from .errors import StmineError
 
@@ -30,22 +31,47 @@ def write_json(path: Path, content: Any) -> None:
 
 
 @contextmanager
-def only_writer(folder: Path) -> Iterator[None]:
+def only_writer(folder: Path, file: str | None = None) -> Iterator[None]:
     """Hold a folder for writing. The system lets go of the lock when the process ends, however it ends.
+
+    Args:
+        folder: is there.
+        file: hold this one file of the folder instead, there or not.
 
     Raises:
         StmineError: another process holds it.
     """
-    with open(folder / LOCK, "a+") as file:
+    place = folder / (LOCK if file is None else f".stmine-{sha256(os.fsencode(file)).hexdigest()[:16]}{LOCK}")
+    with ExitStack() as stack:
+        while True:
+            lock = stack.enter_context(open(place, "a+"))
+            try:
+                _lock(lock)
+            except (BlockingIOError, PermissionError):
+                held = folder if file is None else folder / file
+                raise StmineError(f"another run is writing {held}: wait until it has ended, or stop it") from None
+            if _is_at(lock, place):  # else the run before has just removed it, and a third one may have made another
+                break
         try:
-            if sys.platform == "win32":
-                import msvcrt
+            yield
+        finally:
+            if file is not None:
+                place.unlink(missing_ok=True)
 
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-            else:
-                import fcntl
 
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            raise StmineError(f"another run is writing {folder}: wait until it has ended, or stop it") from None
-        yield
+def _lock(file: IO[str]) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,322 @@
+"""Where results are written: no file that this package did not write is ever replaced or removed.
+
+A folder with results holds `.stmine-outputs.jsonl`, one line for each file written there: its name and SHA-256.
+A file may be replaced or removed only if it is on that list and unchanged. New content is written beside and moved
+into place in one step, and the line is on disk before the move, so that a killed run leaves nothing unaccounted for.
+
+    with Outputs("found", inputs=["photos"]) as outputs:
+        outputs.require_free("summary.json", "detections.json")  # fail before the work, not after it
+        outputs.write("summary.json", lambda path: path.write_text(text))
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from .errors import StmineError
+from .files import only_writer, write_atomically
+
+MARKER = ".stmine-outputs.jsonl"
+_PART = ".stmine-{}{}"  # short, as file names end at 255 bytes; with the suffix, by which writers know the format
+_PART_NAME = r"\.stmine-[0-9a-f]{16}(\..*)?"
+
+
+class OutputError(StmineError):
+    """An output that would replace, remove or mix with something that this package did not write."""
+
+
+def require_apart(output: str | Path, inputs: Iterable[str | Path], *, inside: bool = False) -> None:
+    """Check that an output does not equal, contain or lie in an input, links and spellings of a path aside.
+
+    Args:
+        output: a file or folder; it may not exist yet.
+        inputs: files and folders that are read. What does not exist is passed over.
+        inside: the output may lie in an input, as an index that an earlier version wrote among its images.
+
+    Raises:
+        OutputError: it does.
+    """
+    output = Path(output)
+    for source in map(Path, inputs):
+        if not os.path.exists(source):
+            continue
+        if os.path.exists(output) and os.path.samefile(output, source):
+            where = "is the input itself"
+        elif _lies_in(output, source):
+            if inside:
+                continue
+            where = f"lies in the input {source}"
+        elif os.path.isdir(output) and _lies_in(source, output):
+            where = f"contains the input {source}"
+        else:
+            continue
+        raise OutputError(f"the output {output} {where}: choose a place outside of it")
+
+
+class Outputs:
+    """The results of one run in a folder, of which this run is the only writer.
+
+    Args:
+        folder: for the results; made on entry.
+        inputs: what the run reads; see `require_apart`.
+        file: the run writes this one file of the folder (and files named after it): other runs may write others.
+        inside: see `require_apart`.
+
+    Raises:
+        OutputError: on entry, the folder (or `file`) equals, contains or lies in an input, or `folder` is a file.
+        StmineError: on entry, another run writes here.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        inputs: Iterable[str | Path] = (),
+        file: str | None = None,
+        inside: bool = False,
+    ) -> None:
+        self.folder = Path(folder)
+        self._inputs, self._single, self._inside = list(inputs), file, inside
+        # Of each name the last two contents: a run killed between line and move leaves the one before in place.
+        self._hashes: dict[str, list[str]] = {}  # "": a file that grows
+        self._parts: set[str] = set()
+        self._exit = ExitStack()
+
+    def __enter__(self) -> Outputs:
+        output = self.folder / self._single if self._single else self.folder
+        require_apart(output, self._inputs, inside=self._inside)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise OutputError(f"{self.folder}: expected a folder to write to, found a file")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._exit.enter_context(only_writer(self.folder, self._single))
+        try:
+            self._read()
+        except BaseException:
+            self._exit.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self._remove_parts()
+        finally:
+            self._exit.close()
+
+    @property
+    def has_marker(self) -> bool:
+        """Whether this package has written here, as far as the list of files knows."""
+        return (self.folder / MARKER).is_file()
+
+    def wrote(self, name: str) -> bool:
+        """Whether a file is there, is on the list and has not been changed since."""
+        path, known = self._path(name), self._hashes.get(name)
+        if not known or path.is_symlink() or not path.is_file():
+            return False
+        return "" in known or sha256_of(path) in known
+
+    def require_free(self, *names: str) -> None:
+        """Check that files can be written: nothing has their names, or only what this package wrote.
+
+        Raises:
+            OutputError: something else is there.
+        """
+        for name in names:
+            if os.path.lexists(self._path(name)) and not self.wrote(name):
+                found = "was changed since" if name in self._hashes else "was not written by stmine"
+                raise OutputError(
+                    f"{self.folder / name} exists and {found}: it is not replaced. Choose another "
+                    "output, or move it away"
+                )
+
+    def write(self, name: str, writer: Callable[[Path], Any]) -> Path:
+        """Write a file whole or not at all.
+
+        Args:
+            name: below the folder, with forward slashes.
+            writer: is given the path to write to.
+
+        Returns:
+            Path: of the file.
+
+        Raises:
+            OutputError: a file of that name is there that this package did not write.
+        """
+        self.require_free(name)
+        path = self._path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(_PART.format(secrets.token_hex(8), path.suffix[:32]))
+        listed = part.relative_to(self.folder).as_posix()
+        self._append({"part": listed})
+        self._parts.add(listed)
+        try:
+            writer(part)
+            with open(part, "rb+") as file:
+                os.fsync(file.fileno())
+            self._record(name, sha256_of(part))
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+            self._parts.discard(listed)
+        return path
+
+    def open_growing(self, name: str) -> BinaryIO:
+        """Open a file to append to, such as a journal that the next run reads; `settle` closes its account.
+
+        Raises:
+            OutputError: a file of that name is there that this package did not write.
+        """
+        self.require_free(name)
+        path = self._path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._record(name, "")
+        return open(path, "ab+")
+
+    def settle(self, name: str) -> None:
+        """Note the content of a file that has stopped growing: changed from now on, it is no longer ours."""
+        self._hashes.pop(name, None)
+        self._append({"removed": name})
+        self._record(name, sha256_of(self._path(name)))
+
+    def adopt(self, names: Iterable[str]) -> None:
+        """Note files of a folder that an earlier version wrote, by its own list of them, before there was a marker.
+
+        Names that are no regular files are passed over.
+        """
+        for name in names:
+            path = self._path(name)
+            if name not in self._hashes and path.is_file() and not path.is_symlink():
+                self._record(name, sha256_of(path))
+
+    def remove(self, name: str) -> None:
+        """Remove a file that this package wrote; nothing where there is none.
+
+        Raises:
+            OutputError: this package did not write it.
+        """
+        self.require_free(name)
+        self._path(name).unlink(missing_ok=True)
+        self._hashes.pop(name, None)
+        self._append({"removed": name})
+
+    def written(self) -> list[str]:
+        """The names on the list, in order."""
+        return sorted(self._hashes)
+
+    def _path(self, name: str) -> Path:
+        relative = PurePosixPath(name)
+        if relative.is_absolute() or ".." in relative.parts or not relative.parts:
+            raise OutputError(f"{name!r}: expected the name of a file below {self.folder}")
+        path = self.folder / relative
+        if not _lies_in(path.parent, self.folder):
+            raise OutputError(f"{path} leads out of {self.folder} by a link: it is not written")
+        return path
+
+    def _record(self, name: str, digest: str) -> None:
+        self._remember(name, digest)
+        self._append(_line(name, digest))
+
+    def _remember(self, name: str, digest: str) -> None:
+        self._hashes[name] = [*self._hashes.get(name, []), digest][-2:]
+
+    def _append(self, line: dict[str, Any]) -> None:
+        """Add a line. One short write in append mode: runs that write other files of the folder add theirs too."""
+        with open(self.folder / MARKER, "ab") as file:
+            file.write(b"\n" * _torn(self.folder / MARKER) + json.dumps(line).encode() + b"\n")
+
+    def _read(self) -> None:
+        try:
+            lines = (self.folder / MARKER).read_bytes().split(b"\n")
+        except FileNotFoundError:
+            return
+        for line in lines:
+            try:
+                entry = json.loads(line)
+                if "part" in entry:
+                    self._parts.add(str(entry["part"]))
+                elif "removed" in entry:
+                    self._hashes.pop(str(entry["removed"]), None)
+                else:
+                    self._remember(str(entry["file"]), "" if entry.get("growing") else str(entry["sha256"]))
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue  # cut short by a kill, or damaged: a file without its line is not replaced, which is safe
+        if not self._single:  # else what is half written may belong to a run that writes another file of the folder
+            self._remove_parts()
+            if len(lines) > 3 * len(self._hashes) + 64:
+                self._compact()
+
+    def _compact(self) -> None:
+        """Write the list anew with one line for each file and content."""
+        lines = [_line(name, digest) for name, digests in sorted(self._hashes.items()) for digest in digests]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        write_atomically(self.folder / MARKER, lambda path: path.write_text(text, encoding="utf-8"))
+
+    def _remove_parts(self) -> None:
+        """Remove what killed runs have left half written."""
+        for part in self._parts:
+            if re.fullmatch(_PART_NAME, PurePosixPath(part).name):
+                self._path(part).unlink(missing_ok=True)
+        self._parts.clear()
+
+
+def write_output(path: str | Path, writer: Callable[[Path], Any], *, inputs: Iterable[str | Path] = ()) -> Path:
+    """Write one file that a person has named, such as `--out hits.html`; see `Outputs`.
+
+    Args:
+        path: the file.
+        writer: is given the path to write to; its name ends with the same suffix.
+        inputs: what was read for it.
+
+    Raises:
+        OutputError: it is an input, or a file is there that this package did not write.
+    """
+    path = Path(path)
+    with Outputs(path.parent, inputs=inputs, file=path.name) as outputs:
+        return outputs.write(path.name, writer)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+
+
+def _digest(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(2**20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _line(name: str, digest: str) -> dict[str, Any]:
+    return {"file": name, "sha256": digest} if digest else {"file": name, "growing": True}
+
+
+def _torn(path: Path) -> bool:
+    """Whether a file ends inside a line."""
+    try:
+        with open(path, "rb") as file:
+            if not file.seek(0, os.SEEK_END):
+                return False
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"
+    except FileNotFoundError:
+        return False
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    """Whether a path is `folder` or lies below it, whatever links and spellings lead there."""
+    if not os.path.exists(folder):
+        return False
+    there = Path(os.path.realpath(path))
+    return any(os.path.exists(part) and os.path.samefile(part, folder) for part in (there, *there.parents))

@@ -1,0 +1,244 @@
+"""Results of a run: nothing of the user's is replaced, removed or mixed with."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stmine_hf.errors import StmineError
+from stmine_hf.outputs import MARKER, OutputError, Outputs, require_apart, write_output
+
+
+def text(content: str):
+    return lambda path: path.write_text(content)
+
+
+def visible(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+
+
+def test_own_files_are_replaced_and_removed(tmp_path):
+    for content in ("one", "two"):
+        with Outputs(tmp_path / "out") as outputs:
+            outputs.require_free("a/b.txt")
+            outputs.write("a/b.txt", text(content))
+    assert (tmp_path / "out" / "a" / "b.txt").read_text() == "two"
+    with Outputs(tmp_path / "out") as outputs:
+        assert outputs.written() == ["a/b.txt"] and outputs.wrote("a/b.txt")
+        outputs.remove("a/b.txt")
+        outputs.remove("a/b.txt")
+        assert outputs.written() == []
+    assert visible(tmp_path / "out" / "a") == set()
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "link", "dangling link", "changed", "other case of ours"])
+def test_a_users_file_stays(tmp_path, kind):
+    out = tmp_path / "out"
+    out.mkdir()
+    target, elsewhere = out / "x.json", tmp_path / "precious"
+    if kind == "file":
+        target.write_text("mine")
+    elif kind == "folder":
+        target.mkdir()
+    elif kind == "link":
+        elsewhere.write_text("mine")
+        target.symlink_to(elsewhere)
+    elif kind == "dangling link":
+        target.symlink_to(elsewhere)
+    else:
+        with Outputs(out) as outputs:
+            outputs.write("x.json", text("ours"))
+        target.write_text("edited by hand")
+    before = (target.lstat().st_mtime_ns, target.is_dir() or not target.exists() or target.read_text())
+    with Outputs(out) as outputs:
+        for action in (
+            lambda: outputs.require_free("x.json"),
+            lambda: outputs.write("x.json", text("new")),
+            lambda: outputs.remove("x.json"),
+            lambda: outputs.open_growing("x.json"),
+        ):
+            with pytest.raises(OutputError, match=r"x\.json exists and was (not written by stmine|changed since)"):
+                action()
+    assert before == (target.lstat().st_mtime_ns, target.is_dir() or not target.exists() or target.read_text())
+    assert not elsewhere.exists() or elsewhere.read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["../x", "/x", "a/../../x", "", "."])
+def test_names_stay_below_the_folder(tmp_path, name):
+    with Outputs(tmp_path / "out") as outputs, pytest.raises(OutputError, match="expected the name of a file"):
+        outputs.write(name, text("new"))
+    assert visible(tmp_path) == {"out"}
+
+
+def test_a_link_does_not_lead_out(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out" / "images").symlink_to(tmp_path / "elsewhere")
+    with Outputs(tmp_path / "out") as outputs, pytest.raises(OutputError, match="leads out of"):
+        outputs.write("images/a.jpg", text("new"))
+    assert visible(tmp_path / "elsewhere") == set()
+
+
+@pytest.mark.parametrize(
+    ("output", "source", "found"),
+    [
+        ("data", "data", "is the input itself"),
+        ("data/a.jpg", "data/a.jpg", "is the input itself"),
+        ("data/out", "data", "lies in"),
+        ("data/deep/er/out", "data", "lies in"),
+        ("data/./x/../out", "data", "lies in"),
+        (".", "data", "contains"),
+        ("data", "data/a.jpg", "contains"),
+        ("link", "data", "is the input itself"),
+        ("link/out", "data", "lies in"),
+        ("data/out", "link", "lies in"),
+        ("hard.jpg", "data/a.jpg", "is the input itself"),
+    ],
+)
+def test_outputs_apart_from_inputs(tmp_path, monkeypatch, output, source, found):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.jpg").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    os.link(tmp_path / "data" / "a.jpg", tmp_path / "hard.jpg")
+    monkeypatch.chdir(tmp_path)
+    for spelled in (output, tmp_path / output):
+        with pytest.raises(OutputError, match=found):
+            require_apart(spelled, [source])
+    require_apart("out", ["data", "data/a.jpg", "nowhere"])
+    require_apart("data/b.jpg", ["data/a.jpg"])
+    require_apart("database", ["data"])
+    require_apart("data/index", ["data"], inside=True)
+    with pytest.raises(OutputError):
+        require_apart("data", ["data"], inside=True)
+
+
+def test_one_file_named_by_a_person(tmp_path):
+    page = tmp_path / "hits.html"
+    for content in ("one", "two"):
+        assert write_output(page, text(content)) == page
+    assert page.read_text() == "two"
+    (tmp_path / "mine.html").write_text("mine")
+    with pytest.raises(OutputError, match="was not written by stmine"):
+        write_output(tmp_path / "mine.html", text("new"))
+    with pytest.raises(OutputError, match="is the input itself"):
+        write_output(page, text("new"), inputs=[page])
+    assert visible(tmp_path) == {"hits.html", "mine.html"}
+    assert {path.name for path in tmp_path.iterdir()} - visible(tmp_path) == {MARKER}
+
+
+def test_long_names_and_any_bytes(tmp_path):
+    names = ["a" * 251 + ".jpg", "\u98de" * 83 + ".png", os.fsdecode(b"\xff\xfe.jpg")]
+    for _ in range(2):
+        with Outputs(tmp_path / "out") as outputs:
+            for name in names:
+                outputs.write(name, text(name.encode("utf-8", "replace").decode()))
+            assert all(map(outputs.wrote, names))
+    write_output(tmp_path / names[0], text("x"))
+
+
+def test_one_writer(tmp_path):
+    with Outputs(tmp_path / "out"):
+        with pytest.raises(StmineError, match="another run is writing"), Outputs(tmp_path / "out"):
+            pass
+        write_output(tmp_path / "other.txt", text("x"))
+    with Outputs(tmp_path, file="a.txt"):
+        with pytest.raises(StmineError, match=r"another run is writing .*a\.txt"):
+            write_output(tmp_path / "a.txt", text("x"))
+        write_output(tmp_path / "b.txt", text("x"))
+    write_output(tmp_path / "a.txt", text("x"))
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path):
+    out = tmp_path / "out"
+    with Outputs(out) as outputs:
+        outputs.write("a.txt", text("one"))
+
+        def fails(path: Path) -> None:
+            path.write_text("half")
+            raise OSError(28, "No space left on device")
+
+        with pytest.raises(OSError, match="No space"):
+            outputs.write("a.txt", fails)
+        assert outputs.wrote("a.txt")
+    assert (out / "a.txt").read_text() == "one" and {p.name for p in out.iterdir()} == {"a.txt", MARKER, ".lock"}
+
+
+def test_a_growing_file_is_ours_until_it_is_settled(tmp_path):
+    out = tmp_path / "out"
+    for line in (b"one\n", b"two\n"):
+        with Outputs(out) as outputs, outputs.open_growing("rows.jsonl") as file:
+            file.write(line)
+    with Outputs(out) as outputs:
+        outputs.settle("rows.jsonl")
+    with Outputs(out) as outputs:
+        outputs.require_free("rows.jsonl")
+    (out / "rows.jsonl").write_text("edited by hand")
+    with Outputs(out) as outputs, pytest.raises(OutputError, match="changed since"):
+        outputs.open_growing("rows.jsonl")
+
+
+def test_files_of_an_earlier_version_are_adopted(tmp_path):
+    (tmp_path / "index.json").write_text("{}")
+    with Outputs(tmp_path) as outputs:
+        assert not outputs.has_marker
+        outputs.adopt(["index.json", "gone"])
+        outputs.write("index.json", text("[]"))
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"\xff\xff\n", b'{"file": "a.txt", "sha256": "0"}\n', b'{"file": "a', b"[]\n1\nnull\n"]
+)
+def test_a_damaged_list_makes_files_foreign(tmp_path, damage):
+    with Outputs(tmp_path) as outputs:
+        outputs.write("a.txt", text("one"))
+    (tmp_path / MARKER).write_bytes(damage)
+    with Outputs(tmp_path) as outputs:
+        with pytest.raises(OutputError):
+            outputs.write("a.txt", text("two"))
+        outputs.write("b.txt", text("two"))
+    with Outputs(tmp_path) as outputs:
+        assert outputs.wrote("b.txt")
+
+
+def test_the_list_does_not_grow_without_end(tmp_path):
+    for number in range(200):
+        with Outputs(tmp_path) as outputs:
+            outputs.write("a.txt", text(str(number)))
+    assert len((tmp_path / MARKER).read_bytes().splitlines()) < 100
+    with Outputs(tmp_path) as outputs:
+        assert outputs.wrote("a.txt")
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from stmine_hf.outputs import Outputs
+with Outputs(sys.argv[1]) as outputs:
+    for number in range(10**6):
+        def write(path):
+            path.write_text(f"{number}" * 2000)
+            print(number, flush=True)
+        outputs.write(f"{number % 7}.txt", write)
+"""
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_killed_run_leaves_nothing_unaccounted_for(tmp_path, seed):
+    out = tmp_path / "out"
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(out)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    for _ in range(3 + 17 * seed):
+        process.stdout.readline()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    with Outputs(out) as outputs:
+        names = {path.name for path in out.iterdir()} - {MARKER, ".lock"}
+        assert names <= {f"{number}.txt" for number in range(7)}, "what was half written is removed"
+        for name in names:
+            outputs.write(name, text("new"))
