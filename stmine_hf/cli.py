@@ -1,7 +1,7 @@
 """The `stmine` command: each command reads its arguments, calls the library and prints.
 
 The commands are in `commands/`; torch and transformers are imported inside them only, so `stmine --help` answers at
-once. Exit codes: 0 done, 1 something the user can mend (one red line), 2 wrong usage, 130 interrupted.
+once. Exit codes: 0 done, 1 an error the user can fix (one red line), 2 wrong usage, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ app = typer.Typer(
 
   stmine search scenes.index "many planes near a terminal"
 
-Every command has examples of its own: stmine COMMAND --help""",
+Examples of a command: stmine COMMAND --help""",
 )
 
 
 @app.callback()
 def stmine(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the whole traceback when something fails.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the full traceback of an error.")] = False,
 ) -> None:
-    """Three methods at work: find satellite images, judge posts, detect what is hard to see.
+    """Three methods: find satellite images, classify posts, detect hard-to-see objects.
 
     [bold]FISVL[/bold] finds satellite images by a sentence, or by another image: index, search.
 
-    [bold]MTTV[/bold] judges whether a post, text and image, is fake: classify, features.
+    [bold]MTTV[/bold] classifies a post of text and image as real or fake: classify, features.
 
     [bold]SAT[/bold] detects hard-to-see objects in images, video and camera: detect, export.
-    """  # `main` acts on --debug, wherever it stands on the line; here it is declared for the help
+    """  # `main` reads --debug; here it is declared for the help
 
 
 app.add_typer(images.app)
@@ -72,13 +72,13 @@ app.add_typer(version.app)
 
 
 def _present_name(word: str) -> str:
-    """An option under its present name: those of version 0.1 keep working."""
+    """An option by its present name; the names of version 0.1 keep working."""
     option, equals, value = word.partition("=")
     return _FORMER_OPTIONS.get(option, option) + equals + value
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of `stmine`; `--debug` is honoured wherever it stands, so a failed line needs it only appended."""
+    """Entry point of `stmine`; `--debug` may stand anywhere, so it can be appended to a command that failed."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     try:

@@ -1,19 +1,20 @@
-"""`stmine convert ...`: an authors' checkpoint becomes a folder that loads anywhere."""
+"""`stmine convert ...`: convert an authors' checkpoint to a folder that the Auto classes load."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from ..methods import FISVL, MTTV, SAT
 from .terminal import JsonOption, print_json, prints_only_json, stmine_command
 
-app = typer.Typer(no_args_is_help=True, help="Turn an authors' checkpoint into a folder that loads anywhere.")
+app = typer.Typer(no_args_is_help=True, help="Convert an authors' checkpoint to a folder that the Auto classes load.")
 
 
 @app.command(
-    "fisvl",
+    FISVL.name,
     epilog="""[bold]Examples[/bold]
 
   stmine convert fisvl checkpoint_best.pth fisvl-rsicd --vocab bert-base-uncased/vocab.txt
@@ -28,23 +29,18 @@ def convert_fisvl(
     vocab: Annotated[Path | None, typer.Option(help="vocab.txt of bert-base-uncased, for the tokenizer.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Turn an authors' FISVL checkpoint into a folder that `AutoModel` and `stmine` load.
+    """Convert an authors' FISVL checkpoint to a folder that `AutoModel` and `stmine` load.
 
-    The file is read as plain tensors: code hidden in a checkpoint is refused, never run.
+    Only tensors and plain values are read from the file; code in it is refused, never run.
     """
-    from ..conversion.fisvl import convert_checkpoint
-
     with prints_only_json(as_json):
-        convert_checkpoint(checkpoint, out, vocab=vocab)
-    if as_json:
-        print_json({"checkpoint": str(checkpoint), "out": str(out)})
-    else:
-        print(f"Written: {out}")
-        print(f"Next: {stmine_command()} index images --model {out} --out my.index")
+        FISVL.convert(checkpoint, out, vocab=vocab)
+    next_step = f"Next: {stmine_command()} index images --model {out} --out my.index"
+    _report({"checkpoint": str(checkpoint), "out": str(out)}, f"{out}", next_step, as_json)
 
 
 @app.command(
-    "mttv",
+    MTTV.name,
     epilog="""[bold]Examples[/bold]
 
   stmine convert mttv model_best.pt mttv-weibo --vocab bert-base-chinese/vocab.txt
@@ -75,29 +71,26 @@ def convert_mttv(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Turn an authors' MTTV checkpoint into a folder that the Auto classes load.
+    """Convert an authors' MTTV checkpoint to a folder that the Auto classes load.
 
-    The file is read as plain tensors: code hidden in a checkpoint (or in the authors' args.pt) is never run.
+    Only tensors and plain values are read from the file; code in it (or in the authors' args.pt) is never run.
     """
-    from ..conversion.mttv import convert_checkpoint
-
     order = None
     if labels is not None:
-        order = [int(label) if label.isdigit() else label for label in map(str.strip, labels.split(","))]
+        order = [int(label) if label.isdigit() else label for label in _names(labels)]
     with prints_only_json(as_json):
-        model = convert_checkpoint(
-            checkpoint, out, arguments or dataset, label_order=order, vocab=vocab, resnet=resnet
-        )
+        model = MTTV.convert(checkpoint, out, arguments or dataset, label_order=order, vocab=vocab, resnet=resnet)
     names = [model.config.id2label[row] for row in range(model.config.num_labels)]
-    if as_json:
-        print_json({"checkpoint": str(checkpoint), "out": str(out), "labels": names, "reads_images": bool(resnet)})
-    else:
-        print(f"Written: {out} (labels: {', '.join(names)}; takes {'images' if resnet else 'precomputed features'})")
-        print(f'Next, in Python: pipeline("fake-news-detection", model="{out}", trust_remote_code=True)')
+    _report(
+        {"checkpoint": str(checkpoint), "out": str(out), "labels": names, "reads_images": bool(resnet)},
+        f"{out} (labels: {', '.join(names)}; input: {'images' if resnet else 'precomputed features'})",
+        f'Next, in Python: pipeline("fake-news-detection", model="{out}", trust_remote_code=True)',
+        as_json,
+    )
 
 
 @app.command(
-    "sat",
+    SAT.name,
     epilog="""[bold]Examples[/bold]
 
   stmine convert sat nanodet_m.ckpt nanodet-m-coco
@@ -117,17 +110,28 @@ def convert_sat(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Turn an official NanoDet-m, the parent of SAT, into a folder that the Auto classes load.
+    """Convert an official NanoDet-m, the parent of SAT, to a folder that the Auto classes load.
 
-    The network of SAT itself was never published. The file is read as plain tensors: code in it is never run.
+    The network of SAT itself was never published. Only tensors and plain values are read from the file; code in it is
+    never run.
     """
-    from ..conversion.sat import convert_checkpoint
-
-    names = None if labels is None else [name.strip() for name in labels.split(",")]
     with prints_only_json(as_json):
-        config = convert_checkpoint(checkpoint, out, labels=names)
+        config = SAT.convert(checkpoint, out, labels=None if labels is None else _names(labels))
+    _report(
+        {"checkpoint": str(checkpoint), "out": str(out), "labels": list(config.id2label.values())},
+        f"{out} ({config.num_labels} classes)",
+        f'Next, in Python: pipeline("object-detection", model="{out}", trust_remote_code=True)',
+        as_json,
+    )
+
+
+def _names(labels: str) -> list[str]:
+    return [name.strip() for name in labels.split(",")]
+
+
+def _report(document: dict[str, Any], written: str, next_step: str, as_json: bool) -> None:
     if as_json:
-        print_json({"checkpoint": str(checkpoint), "out": str(out), "labels": list(config.id2label.values())})
+        print_json(document)
     else:
-        print(f"Written: {out} ({config.num_labels} classes)")
-        print(f'Next, in Python: pipeline("object-detection", model="{out}", trust_remote_code=True)')
+        print(f"Written: {written}")
+        print(next_step)

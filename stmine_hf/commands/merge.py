@@ -1,4 +1,4 @@
-"""`stmine merge`: an adapter and its base become one model."""
+"""`stmine merge`: merge an adapter into its base."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def merge(
     out: Annotated[Path, typer.Option("--out", help="Folder to write: safetensors, config, processor, code, card.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Make a whole model of an adapter and its base, which gives the same answers and needs no PEFT."""
+    """Merge an adapter into its base: a whole model that gives the same results and needs no PEFT."""
     from ..hub.merging import merge_adapter
 
     require_folder(out)

@@ -1,4 +1,4 @@
-"""What every command shares: options, JSON that stands alone, quiet libraries, paths as seen from here."""
+"""What the commands share: options, JSON output, quiet libraries, paths relative to the current folder."""
 
 from __future__ import annotations
 
@@ -13,33 +13,35 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import StmineError
+from ..methods import FISVL, MTTV, SAT, Method
 
 
-def _model_option(repository: str) -> Any:
+def _model_option(method: Method) -> Any:
+    """`--model` of the commands that use a model of a method."""
     return Annotated[
         str | None,
-        typer.Option("--model", help=f"Model folder or Hub id. Default: the {repository} of this release."),
+        typer.Option(
+            "--model", help=f"Model folder or Hub id. Default: the {method.default_checkpoint} of this release."
+        ),
     ]
 
 
-FisvlOption = _model_option("fisvl-lite-rsicd")
-MttvOption = _model_option("mttv-lite-weibo")
-SatOption = _model_option("sat-coco-small")
+FisvlOption, MttvOption, SatOption = map(_model_option, (FISVL, MTTV, SAT))
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, mps ... Default: an accelerator if there is one.")]
 DetectorOption = Annotated[
     str | None,
-    typer.Option(help="Folder or Hub id of an object detector (SAT is one): its boxes are looked at one by one, too."),
+    typer.Option(help="Folder or Hub id of an object detector, such as SAT: each of its boxes is an input, too."),
 ]
 BuilderOption = Annotated[
     list[str] | None,
-    typer.Option("--option", metavar="KEY=VALUE", help="An option of the data set; may be given several times."),
+    typer.Option("--option", metavar="KEY=VALUE", help="An option of the data set; repeat it for several."),
 ]
 ColumnOption = Annotated[
     list[str] | None,
     typer.Option(
         "--column",
         metavar="PART=COLUMN",
-        help="Of a data set of your own: which of its columns is what, such as image=img; may be given several times.",
+        help="For your own data: the column that holds a part, such as image=img; repeat it for several.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
@@ -47,7 +49,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 
 @contextmanager
 def prints_only_json(as_json: bool) -> Iterator[None]:
-    """While a library works: quiet loggers, and for `--json` a standard output that stays free for the document."""
+    """Quiet loggers while a library works; with `--json`, whatever it prints goes to standard error."""
     hush_libraries()
     if not as_json:
         yield
@@ -57,7 +59,7 @@ def prints_only_json(as_json: bool) -> Iterator[None]:
 
 
 def require_folder(out: Path | None) -> None:
-    """Before the work, whose results would else be lost.
+    """Check a folder for output before the work, not after it.
 
     Raises:
         StmineError: `out` is a file.
@@ -67,7 +69,7 @@ def require_folder(out: Path | None) -> None:
 
 
 def builder_options(given: list[str] | None) -> dict[str, Any]:
-    """What `--option key=value` says; a value is JSON (numbers, true, lists) or else a text.
+    """The options given as `--option key=value`; a value is read as JSON, or is a string if it is no JSON.
 
     Raises:
         typer.BadParameter: no "=" in it.
@@ -85,7 +87,7 @@ def builder_options(given: list[str] | None) -> dict[str, Any]:
 
 
 def column_mapping(given: list[str] | None) -> dict[str, Any]:
-    """What `--column part=column` says.
+    """The mapping given as `--column part=column`.
 
     Raises:
         typer.BadParameter: no "=" in it.
@@ -100,7 +102,7 @@ def column_mapping(given: list[str] | None) -> dict[str, Any]:
 
 
 def hush_libraries() -> None:
-    """Keep loading bars and notes of transformers off the terminal: what matters to the user, we print."""
+    """Turn off the progress bars and warnings of transformers; the commands print what matters."""
     from transformers.utils import logging
 
     logging.set_verbosity_error()
@@ -112,11 +114,11 @@ def print_json(document: dict[str, Any]) -> None:
 
 
 def stmine_command() -> str:
-    """How to call this command from here: by its path while its environment is not the active one."""
+    """How to call `stmine` from the current folder: by its path if its environment is not active."""
     return "stmine" if shutil.which("stmine") else str(from_here(Path(sys.executable).parent / "stmine"))
 
 
 def from_here(path: Path) -> Path:
-    """Shorter to read, and just as good to copy into the next command."""
+    """The path relative to the current folder, if it lies in it."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path

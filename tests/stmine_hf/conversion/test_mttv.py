@@ -259,7 +259,7 @@ def test_command_hands_over_what_it_was_given(capsys, tmp_path, monkeypatch):
     assert printed == {"checkpoint": "best.pt", "out": "out", "labels": ["fake", "real"], "reads_images": True}
     assert run("convert", "mttv", "best.pt", "out", "--args", "args.json") == 0
     assert given["arguments"][2] == Path("args.json") and given["label_order"] is None
-    assert "takes precomputed features" in capsys.readouterr().out
+    assert "input: precomputed features" in capsys.readouterr().out
 
 
 def test_what_is_converted_carries_its_code():
