@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 from PIL import Image
 
+from stmine_hf.data import BUILDERS
 from stmine_hf.data.toy.toy_camouflage import write_camouflage
 from stmine_hf.data.toy.toy_posts import write_posts
 from stmine_hf.data.toy.toy_scenes import write_scenes
@@ -15,7 +18,7 @@ from stmine_hf.data.toy.toy_scenes import write_scenes
 COUNT = 24  # posts come in fours, and a sixth of the fours is val
 CAPTIONED = {"rsicd": "rsicd", "rsitmd": "RSITMD", "ucm_captions": "ucm", "sydney_captions": "sydney"}
 DRAWN = {"toy_scenes": {"size": 32}, "toy_posts": {"size": 32}, "toy_camouflage": {"size": 64}}
-NAMES = (*CAPTIONED, "weibo", "fakeddit", "posts", "coco_json", "voc_xml", "yolo_txt", "indiscernible", *DRAWN)
+NAMES = BUILDERS
 
 
 def source(name: str, folder: Path) -> dict[str, Any]:
@@ -105,3 +108,13 @@ def _to_yolo(folder: Path, split: str, path: Path, boxes: list, names: dict[int,
         (folder / kind / split).mkdir(parents=True, exist_ok=True)
     path.rename(folder / "images" / split / path.name)
     (folder / f"labels/{split}/{path.stem}.txt").write_text("\n".join(lines))
+
+
+def plain_rows(rows: datasets.Dataset) -> list[dict]:
+    """Rows as JSON, images as mode, size and a digest of their pixels."""
+    plain = []
+    for row in rows:
+        image = row.pop("image")
+        pixels = image and [image.mode, *image.size, hashlib.sha256(image.tobytes()).hexdigest()]
+        plain.append({**row, "image": pixels})
+    return plain

@@ -1,36 +1,25 @@
 """Cards of the data sets that this package reads: what they are, under which terms, how to load them. No data.
 
-What the builders know (layout, classes, sizes, options, origin, citation) is taken from them; the rest stands in
-`templates/data/sets.yaml`.
+All that a card says of a set (layout, classes, sizes, options, origin, terms, citation) is taken from its builder.
 """
 
 from __future__ import annotations
 
 import inspect
-from dataclasses import fields
-from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import yaml
 from huggingface_hub import DatasetCardData
 
-from ..data import _BUILDER_CONFIG_FIELDS, BUILDERS, KINDS
+from ..data import BUILDERS, TASKS, builder_class, builder_options, kind_of
 from ..data.boxed_images import category_label
 from ..hub.repository import CARD
-from .rendering import TEMPLATES, render
-
-_TASKS = {
-    "captions": ["image-to-text", "text-retrieval"],
-    "posts": ["text-classification", "image-classification"],
-    "boxes": ["object-detection"],
-}
+from .rendering import render
 
 
 def described_sets() -> list[str]:
     """Names of the sets that have a card."""
-    return list(_about())
+    return [name for name in BUILDERS if hasattr(builder_class(name), "ABOUT")]
 
 
 def write_data_card(name: str, folder: Path) -> None:
@@ -46,23 +35,21 @@ def write_data_card(name: str, folder: Path) -> None:
 
 def data_card(name: str) -> str:
     """The text of a data set's card."""
-    about, script = _about()[name], BUILDERS[name][0]
-    module = import_module(f"...data.{script}", __name__)
-    builder = getattr(module, BUILDERS[name][1])
-    kind = next(kind for kind, names in KINDS.items() if name in names)
+    builder, kind = builder_class(name), kind_of(name)
+    module = inspect.getmodule(builder)
+    about = builder.ABOUT  # type: ignore[attr-defined]
     drawn = name.startswith("toy_")
     official = getattr(builder, "OFFICIAL_SIZES", None)
-    sizes = about.get("sizes") or (dict(zip(("train", "val", "test"), official, strict=True)) if official else {})
+    sizes = dict(about.sizes) or (dict(zip(("train", "val", "test"), official, strict=True)) if official else {})
     header = DatasetCardData(
         pretty_name=getattr(builder, "TITLE", name) if not drawn else name,
         license="apache-2.0" if drawn else "unknown",
-        language=about.get("language", "en"),
-        task_categories=_TASKS[kind],
+        language=about.language,
+        task_categories=list(TASKS[kind]),
         size_categories=_size_category(sum(sizes.values())) if sizes else None,
         tags=["stmine-hf", kind, *(["synthetic"] if drawn else [])],
     )
     title, _, summary = (inspect.getdoc(module) or "").splitlines()[0].partition(": ")
-    known = [field.name for field in fields(builder.BUILDER_CONFIG_CLASS)]
     return render(
         "data/card.md",
         header,
@@ -75,15 +62,10 @@ def data_card(name: str) -> str:
         about=about,
         sizes=sizes,
         classes=_classes(module, builder, drawn),
-        options=[option for option in known if option not in _BUILDER_CONFIG_FIELDS],
+        options=builder_options(builder),
         source=getattr(builder, "SOURCE", None),
         citation=getattr(builder, "CITATION", "").strip(),
     )
-
-
-@cache
-def _about() -> dict[str, dict[str, Any]]:
-    return yaml.safe_load((TEMPLATES / "data" / "sets.yaml").read_text(encoding="utf-8"))
 
 
 def _classes(module: Any, builder: Any, drawn: bool) -> dict[str, list[str]]:

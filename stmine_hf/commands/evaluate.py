@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from ..data import one_of
 from ..methods import FISVL, MTTV, SAT, Method
 from .terminal import (
     BuilderOption,
@@ -43,7 +44,7 @@ app = typer.Typer(no_args_is_help=True, help="Score a model with its paper's pro
   stmine evaluate fisvl --dataset mine.csv --split train --column image=file --column captions=sentence""",
 )
 def evaluate_fisvl(
-    dataset: Annotated[str, typer.Option(help=f"rsicd, rsitmd, ucm_captions, sydney_captions or toy_scenes. {OWN}")],
+    dataset: Annotated[str, typer.Option(help=f"{one_of('captions')}. {OWN}")],
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder with the data set's files (toy_scenes needs none).")
     ] = None,
@@ -84,7 +85,7 @@ def evaluate_fisvl(
 Choose among models by val; evaluate on test once, at the end.""",
 )
 def evaluate_mttv(
-    dataset: Annotated[str, typer.Option(help=f"weibo, fakeddit, posts or toy_posts. {OWN}")],
+    dataset: Annotated[str, typer.Option(help=f"{one_of('posts')}. {OWN}")],
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder with the data set's files (toy_posts needs none).")
     ] = None,
@@ -151,9 +152,7 @@ def evaluate_mttv(
   stmine evaluate sat --dataset indiscernible --data-dir data/indiscernible --option sources=CAMO --out results""",
 )
 def evaluate_sat(
-    dataset: Annotated[
-        str, typer.Option(help=f"coco_json, voc_xml, yolo_txt, indiscernible or toy_camouflage. {OWN}")
-    ],
+    dataset: Annotated[str, typer.Option(help=f"{one_of('boxes')}. {OWN}")],
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder with the data set's files (toy_camouflage needs none).")
     ] = None,

@@ -92,7 +92,7 @@ def column_mapping(given: list[str] | None) -> dict[str, Any]:
     Raises:
         typer.BadParameter: no "=" in it.
     """
-    from ..data.captioned_images import DataFolderError
+    from ..data import DataFolderError
     from ..data.columns import parse_mapping
 
     try:

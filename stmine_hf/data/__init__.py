@@ -1,4 +1,4 @@
-"""Data sets: one `datasets` builder script a set, and one door to them all."""
+"""Data sets: one `datasets` builder a set, and one door to them all."""
 
 from __future__ import annotations
 
@@ -9,39 +9,69 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import StmineError
+from .errors import DataError as DataError
+from .errors import DataFolderError as DataFolderError
 
 if TYPE_CHECKING:
     import datasets
 
-# What rows are of: images with captions (FISVL), posts (MTTV), images with boxes (SAT).
+# The one list of the sets, by what their rows are of: images with captions (FISVL), posts (MTTV), images with boxes
+# (SAT). A name is that of the module with the builder, here or, of a drawn set, in `toy`; all else (the lists below,
+# `stmine data list`, help texts, cards, tests) follows from it and from what the builder says of itself.
 KINDS = {
     "captions": ("rsicd", "rsitmd", "ucm_captions", "sydney_captions", "toy_scenes"),
     "posts": ("weibo", "fakeddit", "posts", "toy_posts"),
     "boxes": ("coco_json", "voc_xml", "yolo_txt", "indiscernible", "toy_camouflage"),
 }
-# name -> (script, builder class)
-BUILDERS = {
-    "rsicd": ("rsicd", "RSICD"),
-    "rsitmd": ("rsitmd", "RSITMD"),
-    "ucm_captions": ("ucm_captions", "UCMCaptions"),
-    "sydney_captions": ("sydney_captions", "SydneyCaptions"),
-    "toy_scenes": ("toy.toy_scenes", "ToyScenes"),
-    "weibo": ("weibo", "Weibo"),
-    "fakeddit": ("fakeddit", "Fakeddit"),
-    "posts": ("posts", "Posts"),
-    "toy_posts": ("toy.toy_posts", "ToyPosts"),
-    "coco_json": ("coco_json", "CocoJson"),
-    "voc_xml": ("voc_xml", "VocXml"),
-    "yolo_txt": ("yolo_txt", "YoloTxt"),
-    "indiscernible": ("indiscernible", "Indiscernible"),
-    "toy_camouflage": ("toy.toy_camouflage", "ToyCamouflage"),
+BUILDERS = tuple(name for names in KINDS.values() for name in names)
+# What models are trained for on rows of a kind, as the Hub names tasks of data sets.
+TASKS = {
+    "captions": ("image-to-text", "text-retrieval"),
+    "posts": ("text-classification", "image-classification"),
+    "boxes": ("object-detection",),
 }
 _BUILDER_CONFIG_FIELDS = ("name", "version", "data_dir", "data_files", "description", "contents")
 
 
-class DataError(StmineError):
-    """A data set that cannot be loaded: unknown name, option or split, missing or malformed files."""
+def kind_of(name: str) -> str:
+    """The kind of rows that a set by name yields."""
+    return next(kind for kind, names in KINDS.items() if name in names)
+
+
+def builder_class(name: str) -> type[datasets.GeneratorBasedBuilder]:
+    """The builder of a set by name: the one that its module defines.
+
+    Raises:
+        DataError: no set of that name.
+    """
+    if name not in BUILDERS:
+        raise DataError(f"unknown data set {name!r}: expected one of {', '.join(BUILDERS)}")
+    import datasets
+
+    module = import_module(f".toy.{name}" if name.startswith("toy_") else f".{name}", __name__)
+    return next(
+        thing
+        for thing in vars(module).values()
+        if isinstance(thing, type)
+        and issubclass(thing, datasets.GeneratorBasedBuilder)
+        and thing.__module__ == module.__name__
+    )
+
+
+def builder_options(builder: type[datasets.GeneratorBasedBuilder]) -> list[str]:
+    """The options of a builder, for `load_dataset`."""
+    known = [field.name for field in fields(builder.BUILDER_CONFIG_CLASS)]  # type: ignore[arg-type]
+    return [name for name in known if name not in _BUILDER_CONFIG_FIELDS]
+
+
+def one_of(kind: str) -> str:
+    """The sets of a kind, for help texts.
+
+    Example:
+        >>> one_of("posts")
+        'weibo, fakeddit, posts, toy_posts'
+    """
+    return ", ".join(KINDS[kind])
 
 
 def load_dataset(
@@ -99,7 +129,7 @@ def load_dataset(
         >>> mapping = {"image": "img", "captions": "text"}
         >>> mine = load_dataset("org/name", kind="captions", column_mapping=mapping)  # doctest: +SKIP
     """
-    from .captioned_images import DataFolderError
+    from .errors import DataFolderError
 
     if kind is not None and kind not in KINDS:
         raise DataError(f"kind has to be one of {', '.join(KINDS)}, got {kind!r}")
@@ -135,9 +165,8 @@ def make_builder(
         DataError: an option that it does not have.
         DataFolderError: a folder that does not hold the set.
     """
-    script, builder_class = BUILDERS[name]
-    make = getattr(import_module(f".{script}", __name__), builder_class)
-    known = [field.name for field in fields(make.BUILDER_CONFIG_CLASS) if field.name not in _BUILDER_CONFIG_FIELDS]
+    make = builder_class(name)
+    known = builder_options(make)
     if unknown := sorted(set(options) - set(known)):
         raise DataError(f"{name} has no option {', '.join(unknown)}; its options are: {', '.join(known)}")
     folder = str(Path(data_dir).expanduser().absolute()) if data_dir is not None else None
@@ -178,7 +207,7 @@ def _load_own(
     cache_dir: str | None,
     options: Mapping[str, Any],
 ) -> Any:
-    from .captioned_images import DataFolderError
+    from .errors import DataFolderError
     from .own_data import load_own
 
     if not Path(name).expanduser().exists() and not re.fullmatch(r"[\w.-]+/[\w.-]+", name):

@@ -30,7 +30,9 @@ import datasets
 import PIL.Image
 import PIL.ImageOps
 
-from .captioned_images import IMAGE_SUFFIXES, SPLITS, DataFolderError, Findings, count
+from .captioned_images import IMAGE_SUFFIXES, SPLITS
+from .errors import DataFolderError
+from .findings import Findings, count
 
 SUFFIXES = (*IMAGE_SUFFIXES, ".webp")
 ORIENTATION = 0x0112  # the EXIF tag

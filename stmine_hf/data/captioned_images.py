@@ -1,8 +1,6 @@
 """What the captioned remote-sensing sets share: three published annotation layouts in, one kind of row out.
 
-Each set has a script of its own beside this file (`rsicd.py`, `rsitmd.py`, ...): its name, classes and origin. Such a
-script and this file also work by themselves, without the rest of the package, on datasets 3.x:
-`datasets.load_dataset("somewhere/rsicd.py", data_dir=..., trust_remote_code=True)`.
+Each set has a builder of its own beside this file (`rsicd.py`, `rsitmd.py`, ...): its name, classes, origin and terms.
 
 Layouts, looked for in this order:
 
@@ -21,7 +19,6 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -30,15 +27,14 @@ from typing import Any
 import datasets
 import PIL.Image
 
+from .errors import DataFolderError
+from .findings import Findings, count
+
 SPLITS = ("train", "val", "test")
 PUBLISHED = ("rsicd", "rsitmd", "ucm", "sydney")  # as their files name them
 SPLIT_ALIASES = {"restval": "train", "valid": "val", "validation": "val", "dev": "val"}
 LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
-
-
-class DataFolderError(ValueError):
-    """The folder does not hold the data set: what was expected, what was found, and where to get it."""
 
 
 def caption_weights(
@@ -101,84 +97,6 @@ class Record:
     image_id: int | None = None
     folder: str | None = None  # as the annotation has it
     path: str = ""  # where the image was found
-
-
-def count(number: int, thing: str) -> str:
-    """`1 box`, `2 boxes`, `3,000 images`; without a thing just the number."""
-    return (
-        f"{number:,} {thing}{'' if number == 1 else 'es' if thing.endswith('x') else 's'}" if thing else f"{number:,}"
-    )
-
-
-class Findings:
-    """What was left out, dropped, mended or is odd: counts by reason, with the first examples.
-
-    Args:
-        row: what a row of the set is, for messages.
-    """
-
-    EXAMPLES, REASONS = 3, 6  # told of each reason, and of each fate
-
-    def __init__(self, row: str = "image") -> None:
-        self.row = row
-        self.counts: dict[str, Counter[str]] = {fate: Counter() for fate in ("left out", "dropped", "mended", "noted")}
-        self.places: dict[tuple[str, str], list[str]] = {}
-
-    def leave_out(self, reason: str, place: str) -> None:
-        """A row that is not in the set."""
-        self._add("left out", reason, place)
-
-    def drop(self, reason: str, place: str) -> None:
-        """A box that is not in the set; its image is."""
-        self._add("dropped", reason, place)
-
-    def mend(self, reason: str, place: str) -> None:
-        """Something that is in the set, but not as the file has it."""
-        self._add("mended", reason, place)
-
-    def note(self, reason: str, place: str) -> None:
-        """Something that is in the set as the file has it, but worth a look."""
-        self._add("noted", reason, place)
-
-    def _add(self, fate: str, reason: str, place: str) -> None:
-        self.counts[fate][reason] += 1
-        examples = self.places.setdefault((fate, reason), [])
-        if len(examples) < self.EXAMPLES:
-            examples.append(place)
-
-    def number(self, fate: str) -> int:
-        return self.counts[fate].total()
-
-    def copy(self) -> Findings:
-        return deepcopy(self)
-
-    def listed(self) -> list[dict[str, Any]]:
-        """For programs: `fate`, `reason`, `count` and the first `examples` of each kind."""
-        return [
-            {"fate": fate, "reason": reason, "count": number, "examples": self.places[fate, reason]}
-            for fate, reasons in self.counts.items()
-            for reason, number in reasons.most_common()
-        ]
-
-    def __bool__(self) -> bool:
-        return any(self.counts.values())
-
-    def __str__(self) -> str:
-        """`left out 2 images: 2 x no such file (images[0], a.jpg; images[1], b.jpg); dropped 1 box: ...`"""
-        things = {"left out": self.row, "dropped": "box"}
-        return "; ".join(
-            f"{fate} {count(reasons.total(), things.get(fate, ''))}: {self._told(fate)}"
-            for fate, reasons in self.counts.items()
-            if reasons
-        )
-
-    def _told(self, fate: str) -> str:
-        told = []
-        for reason, number in self.counts[fate].most_common(self.REASONS):
-            examples = [*self.places[fate, reason], "..."][:number]
-            told.append(f"{number:,} x {reason} ({'; '.join(examples)})")
-        rest = len(self.counts[fate]) - len(told)
-        return ", ".join(told) + (f", and {rest} more reasons" if rest else "")
 
 
 @dataclass

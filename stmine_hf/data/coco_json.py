@@ -37,13 +37,13 @@ from .boxed_images import (
 from .captioned_images import (
     SPLIT_ALIASES,
     SPLITS,
-    DataFolderError,
-    Findings,
     contents_of,
     file_of_each_split,
     named_files,
     read_json,
 )
+from .errors import DataFolderError
+from .findings import Findings
 
 PATTERNS = (
     "annotations/instances_*.json",

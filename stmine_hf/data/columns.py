@@ -16,7 +16,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .captioned_images import DataFolderError
+from .errors import DataFolderError
 
 # kind -> name of a part -> the column where it is looked for. The first ones are needed, the others taken if there.
 NEEDED = {

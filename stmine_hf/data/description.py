@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
-from importlib import import_module
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from . import _BUILDER_CONFIG_FIELDS, BUILDERS, KINDS, DataError, load_dataset
+from . import BUILDERS, builder_class, builder_options, kind_of, load_dataset
 
 if TYPE_CHECKING:
     import datasets
-
-DRAWN = "drawn by this package: nobody's images, texts or rights"
-# Terms of the sets that have a common source; else: `SOURCE` of the builder says.
-TERMS = {
-    "rsicd": "published without a license: cite the paper, ask its authors before you pass it on",
-    "weibo": "posts and images of Weibo's users, published without a license: for research, not to be passed on",
-    "indiscernible": "those of its sources: CAMO and SIRST state no license, COD10K is for non-commercial use, EBIKE "
-    "states no terms",
-    **dict.fromkeys(("toy_scenes", "toy_posts", "toy_camouflage"), DRAWN),
-}
 
 
 @dataclass(frozen=True)
@@ -72,30 +62,21 @@ def entries() -> list[Entry]:
 
 
 def entry(name: str) -> Entry:
-    """
+    """What there is to know of a set by name.
+
     Raises:
-        DataError: no builder of that name.
+        DataError: no set of that name.
     """
-    if name not in BUILDERS:
-        raise DataError(f"unknown data set {name!r}: expected one of {', '.join(BUILDERS)}")
-    script, builder_class = BUILDERS[name]
-    module = import_module(f".{script}", __package__)
-    builder = getattr(module, builder_class)
-    source = getattr(builder, "SOURCE", "")
-    options = [option.name for option in fields(builder.BUILDER_CONFIG_CLASS)]
+    builder = builder_class(name)
+    about, source = getattr(builder, "ABOUT", None), getattr(builder, "SOURCE", "")
     return Entry(
         name=name,
         kind=kind_of(name),
-        about=" ".join(str(module.__doc__).split("\n\n")[0].split()),
+        about=" ".join(str(inspect.getdoc(inspect.getmodule(builder))).split("\n\n")[0].split()),
         source=source,
-        terms=TERMS.get(name) or (f"those of its authors: see {source}" if source else "yours: these are your files"),
-        options=[option for option in options if option not in _BUILDER_CONFIG_FIELDS],
+        terms=about.terms if about else "yours: these are your files",
+        options=builder_options(builder),
     )
-
-
-def kind_of(name: str) -> str:
-    """The kind of rows that a builder yields."""
-    return next(kind for kind, names in KINDS.items() if name in names)
 
 
 def load_all(name: str, kind: str | None, **options: Any) -> tuple[datasets.DatasetDict, str]:

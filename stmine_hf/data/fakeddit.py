@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .captioned_images import DataFolderError
+from .about import ASK, About
+from .errors import DataFolderError
 from .post_files import BadRow, Columns, Images, PostFiles, PostFilesConfig, Row, as_text, pick
 
 # Label i of the files is the i-th name.
@@ -50,6 +51,14 @@ class Fakeddit(PostFiles):
     BUILDER_CONFIG_CLASS = FakedditConfig
 
     TITLE = "fakeddit"
+    ABOUT = About(
+        terms=f"Posts and images of Reddit's users; {ASK}",
+        mind=(
+            "A label is the habit of a subreddit, not a check of facts, and some of them are jokes. "
+            "Images were not sifted: expect disturbing ones"
+        ),
+        chinese="Reddit 帖子，附图片，按版块标为 2、3 或 6 类；标签来自版块习惯，不是事实核查",
+    )
     PATTERNS = ("multimodal_*.tsv", "all_*.tsv", "*.tsv", "*.jsonl")
     EXPECTED = (
         "multimodal_train.tsv, multimodal_validate.tsv, multimodal_test_public.tsv and the images in images/ or "

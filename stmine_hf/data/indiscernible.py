@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# for coco_json: of a script, datasets 3.x finds only the files that the script itself imports
-from .boxed_images import BoxedImages as BoxedImages
-from .captioned_images import DataFolderError
+from .about import About
 from .coco_json import CocoJson, CocoJsonConfig
+from .errors import DataFolderError
 
 SOURCES = ("CAMO", "COD10K", "EBIKE", "SIRST")
 
@@ -35,6 +34,21 @@ class Indiscernible(CocoJson):
     BUILDER_CONFIG_CLASS = IndiscernibleConfig
 
     TITLE = "indiscernible"
+    ABOUT = About(
+        terms=(
+            "Those of its sources: CAMO and SIRST state no license and ask for a citation, COD10K is for "
+            "non-commercial use, EBIKE's images state no terms and show real people. Use it for research,"
+            " and do not pass it on"
+        ),
+        terms_zh="CAMO 与 SIRST 没有写明许可，COD10K 限非商业用途，EBIKE 没有写明条款；请仅用于研究，请勿转发",
+        mind=(
+            "E-bikes and persons rest on a handful of images: their scores are anecdotes. Animals that "
+            "touch share one box. People and animals in hiding: do not train tools that hunt them"
+        ),
+        chinese="难以辨认的目标：伪装的动物和人、电梯口的电动自行车、红外小目标",
+        sizes={"train": 998, "val": 270},
+        language=None,
+    )
     LAYOUT = "images/, annotations/instances_train.json and annotations/instances_val.json"
 
     def _wanted(self, settings: Any) -> frozenset[str] | None:

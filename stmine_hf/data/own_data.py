@@ -22,8 +22,9 @@ from typing import Any
 import datasets
 from datasets.utils import tqdm
 
-from .captioned_images import DataFolderError, Findings, count
 from .columns import Columns, as_list, names_of
+from .errors import DataFolderError
+from .findings import Findings, count
 from .own_rows import BoxMaker, CaptionMaker, Maker, PostMaker, Raw, Row, make_names, told
 from .post_files import TABLES, BadRow, Images, find_tables, read_rows, split_named, split_of
 

@@ -16,8 +16,9 @@ from typing import Any
 import datasets
 
 from . import boxed_images, captioned_images, post_files
-from .captioned_images import DataFolderError, Findings
 from .columns import Columns, as_list
+from .errors import DataFolderError
+from .findings import Findings
 from .post_files import BadRow, as_text
 
 Row = dict[str, Any]

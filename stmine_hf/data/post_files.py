@@ -1,7 +1,7 @@
 """What the sets of posts share: files of posts and a folder of images in, one kind of row out.
 
-Each set has a script of its own beside this file (`weibo.py`, `fakeddit.py`, `posts.py`): which files it has and what
-their columns mean. Such a script and this file also work by themselves on datasets 3.x, as `captioned_images` does.
+Each set has a builder of its own beside this file (`weibo.py`, `fakeddit.py`, `posts.py`): which files it has and what
+their columns mean.
 
 Files are JSONL (or one JSON list), CSV or TSV, in UTF-8. What becomes of a row is decided here:
 
@@ -35,23 +35,18 @@ from datasets.utils import tqdm
 from .captioned_images import (
     SPLIT_ALIASES,
     SPLITS,
-    DataFolderError,
-    Findings,
     contents_of,
-    count,
     file_of_each_split,
     named_files,
 )
+from .errors import BadRow, DataFolderError
+from .findings import Findings, count
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff")  # likeliest first
 TABLES = ("*.jsonl", "*.json", "*.csv", "*.tsv")
 MOST_LINES = 50  # of one quoted cell; a quotation mark without its other half must not swallow the file
 
 Row = dict[str, Any]
-
-
-class BadRow(ValueError):
-    """A row to be left out; the message is the reason."""
 
 
 @dataclass(slots=True)

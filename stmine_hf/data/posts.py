@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .captioned_images import DataFolderError
+from .errors import DataFolderError
 from .event_clusters import split_by_event
 from .post_files import (
     TABLES,

@@ -1,5 +1,6 @@
 """RSICD: 10,921 remote-sensing images of 224 x 224 pixels, five captions each (Lu et al., 2018)."""
 
+from .about import ASK, About
 from .captioned_images import CaptionedImages
 
 
@@ -11,6 +12,11 @@ class RSICD(CaptionedImages):
     """
 
     TITLE = "RSICD"
+    ABOUT = About(
+        terms=f"The images come from Google Earth, Baidu Map, MapABC and Tianditu; {ASK}",
+        mind=("Many images share sentences word for word; `stmine evaluate fisvl` prints recall both ways"),
+        chinese="10,921 张遥感图片，每张五句英文描述",
+    )
     SHORT = "rsicd"
     OFFICIAL_SIZES = (8734, 1094, 1093)
     FILES = "dataset_rsicd.json and the folder RSICD_images/"

@@ -1,5 +1,6 @@
 """RSITMD: 4,743 remote-sensing images of 256 x 256 pixels, five detailed captions each (Yuan et al., 2021)."""
 
+from .about import ASK, About
 from .captioned_images import CaptionedImages
 
 
@@ -7,6 +8,14 @@ class RSITMD(CaptionedImages):
     """Folder: `dataset_RSITMD.json` and `images/`, or another layout of `captioned_images`. No official val split."""
 
     TITLE = "RSITMD"
+    ABOUT = About(
+        terms=f"For images and captions {ASK}",
+        mind=(
+            "RSITMD describes images that RSICD has too: a model trained on one must not be scored on the"
+            " other as if it had never seen them. There is no official validation split"
+        ),
+        chinese="4,743 张遥感图片，每张五句较详细的英文描述；没有官方验证集",
+    )
     SHORT = "rsitmd"
     OFFICIAL_SIZES = (4291, 0, 452)
     FILES = "dataset_RSITMD.json and the folder images/"

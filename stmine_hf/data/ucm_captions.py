@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from .about import ASK, About
 from .captioned_images import CaptionedImages
 
 
@@ -9,6 +10,11 @@ class UCMCaptions(CaptionedImages):
     """Folder: `dataset.json` and `imgs/`, or one of the other layouts of `captioned_images`."""
 
     TITLE = "UCM-Captions"
+    ABOUT = About(
+        terms=f"The images are cut from the USGS National Map; for the captions {ASK}",
+        mind=("Many images share sentences word for word; `stmine evaluate fisvl` prints recall both ways"),
+        chinese="UC Merced 的 2,100 张航拍图片，每张五句英文描述",
+    )
     SHORT = "ucm"
     OFFICIAL_SIZES = (1680, 210, 210)
     FILES = "dataset.json and the folder imgs/ (UCM_captions)"

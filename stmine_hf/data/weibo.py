@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from .captioned_images import DataFolderError
+from .about import ASK, About
+from .errors import DataFolderError
 from .event_clusters import split_by_event
 from .post_files import Columns, EventSplitConfig, Post, PostFiles
 
@@ -33,6 +34,17 @@ class Weibo(PostFiles):
     BUILDER_CONFIG_CLASS = WeiboConfig
 
     TITLE = "weibo"
+    ABOUT = About(
+        terms=f"Posts and images of Weibo's users; {ASK}",
+        mind=(
+            "A label is what Weibo's rumour reports (fake) or news agencies (real) said then: it is not "
+            "the truth. Rows may name real people; show none as fact. The released dev split shares "
+            'events with train: take `validation="events"`'
+        ),
+        chinese="中文微博帖子，附图片，标为谣言或真实；标签只是当时的判定，不等于真相",
+        sizes={"train": 6464, "val": 719, "test": 1840},
+        language="zh",
+    )
     LABELS = ("fake", "real")
     PATTERNS = ("*.jsonl",)
     EXPECTED = "train.jsonl, dev.jsonl, test.jsonl and the folder images/"

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from .boxed_images import SUFFIXES, Box, BoxedImages, BoxedImagesConfig, Record, find_image
-from .captioned_images import SPLIT_ALIASES, SPLITS, DataFolderError, contents_of, read_text
+from .captioned_images import SPLIT_ALIASES, SPLITS, contents_of, read_text
+from .errors import DataFolderError
 from .voc_xml import read_classes
 
 

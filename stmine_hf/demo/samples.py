@@ -64,14 +64,14 @@ def posts() -> list[SamplePost]:
 
     return [
         SamplePost(
-            "紧急通知！港口上空出现红色圆形，专家说今晚会掉下来，千万别出门，请大家马上转发！",  # noqa: RUF001
+            "紧急通知！港口上空出现红色圆形，专家说今晚会掉下来，千万别出门，请大家马上转发！",
             "Urgent! A red circle has appeared above the port, experts say it will come down tonight, do not leave "
             "the house, everybody please forward this at once!",
             draw(Scene("red", "circle", 1), np.random.default_rng(0), size=384),
             "several ships are docked at a port",
         ),
         SamplePost(
-            "【机场周边道路今日恢复通行】记者从市交通局获悉，机场附近的公交线路今日上午恢复运营。",  # noqa: RUF001
+            "【机场周边道路今日恢复通行】记者从市交通局获悉，机场附近的公交线路今日上午恢复运营。",
             "Roads around the airport open again today: the city's transport office tells us that the bus lines near "
             "the airport run again since this morning.",
             draw_street(),

@@ -1,7 +1,5 @@
 """What the report of the demo says, in English and Chinese."""
 
-# ruff: noqa: RUF001  Chinese has punctuation of its own
-
 from __future__ import annotations
 
 from dataclasses import dataclass

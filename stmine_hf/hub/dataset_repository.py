@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from ..cards.rendering import render
-from ..data import BUILDERS
+from ..data import BUILDERS, TASKS
 from ..data.description import Description, describe, entry
 from ..errors import StmineError
 from .repository import CARD
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 SHARD_BYTES = 500_000_000  # of images and text in one Parquet file
 ROW_GROUP = 100  # few rows: the Hub's viewer reads a whole group to show a page
-TASKS = {
-    "captions": (["image-to-text", "zero-shot-image-classification"], "A row is an image with its captions."),
-    "posts": (["text-classification"], "A row is a post: text, an image or none, and a label."),
-    "boxes": (["object-detection"], "A row is an image with its boxes, x, y, width, height in pixels."),
+ROWS = {
+    "captions": "A row is an image with its captions.",
+    "posts": "A row is a post: text, an image or none, and a label.",
+    "boxes": "A row is an image with its boxes, x, y, width, height in pixels.",
 }
 
 
@@ -134,7 +134,7 @@ def _card(
     header = DatasetCardData(
         pretty_name=title,
         license=license,
-        task_categories=TASKS[description.kind][0],
+        task_categories=list(TASKS[description.kind]),
         size_categories=_size(sum(numbers["rows"] for numbers in description.splits.values())),
         tags=["stmine-hf"],
         configs=[
@@ -150,7 +150,7 @@ def _card(
         header,
         name=title,
         about=known.about if known else "A data set.",
-        form=TASKS[description.kind][1],
+        form=ROWS[description.kind],
         splits=description.splits,
         columns=description.columns,
         source=known.source if known else "",

@@ -41,7 +41,7 @@ DATASET = "weibo"  # the same
 SPLITS = ("val", "test")
 IMAGE = "pictures/explained.svg"
 # Made up for the image: nobody wrote it, nothing of the kind was drawn at any harbour.
-POST = "紧急通知！港口上空出现红色圆形，专家说今晚会掉下来，千万别出门，请大家马上转发！"  # noqa: RUF001
+POST = "紧急通知！港口上空出现红色圆形，专家说今晚会掉下来，千万别出门，请大家马上转发！"
 SCENE = Scene("red", "circle", 1)
 
 # Why a field of the config departs from the released model; the card lists every field that does.

@@ -6,8 +6,7 @@ from typing import Any
 
 import datasets
 
-from ..data import DataError, load_dataset, select_rows
-from ..data.captioned_images import DataFolderError
+from ..data import load_dataset, select_rows
 from ..data.columns import parse_mapping
 from .arguments import ZooDataArguments, ZooTrainingArguments
 
@@ -31,10 +30,7 @@ def load_rows(
     Raises:
         StmineError: the data set cannot be read, or has no such split.
     """
-    try:
-        mapping = parse_mapping(data_args.column_mapping)
-    except DataFolderError as error:
-        raise DataError(str(error)) from None
+    mapping = parse_mapping(data_args.column_mapping)
     options = data_args.dataset_options or {}
     with args.main_process_first(desc="reading the data set"):
         splits = load_dataset(

@@ -7,7 +7,8 @@ from typing import Any
 
 import datasets
 
-from ..captioned_images import SPLITS, DataFolderError
+from ..captioned_images import SPLITS
+from ..errors import DataFolderError
 
 
 def share(count: int, split: str) -> range:

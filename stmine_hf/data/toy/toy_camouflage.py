@@ -20,14 +20,13 @@ import datasets
 import numpy as np
 from PIL import Image
 
+from ..about import drawn
 from ..boxed_images import row_features
-from ..captioned_images import SPLITS, DataFolderError
+from ..captioned_images import SPLITS
 from ..coco_json import to_coco
+from ..errors import DataFolderError
 from .camouflage_drawing import ANIMALS, BRIGHT, Ground, blurred, clouds, field, make_ground, paint, rotation, stamp
 from .drawn_set import DrawnSet, share
-
-# for camouflage_drawing: of a script, datasets 3.x finds only the files that the script itself imports
-from .overhead_drawing import Canvas as Canvas
 
 KINDS = tuple(ANIMALS)
 SHAPES = ((1.0, 1.0), (0.75, 1.0), (1.0, 0.75))  # height and width in shares of the longer side
@@ -246,6 +245,11 @@ class ToyCamouflage(DrawnSet):
     BUILDER_CONFIG_CLASS = ToyCamouflageConfig
 
     TITLE = "toy_camouflage"
+    ABOUT = drawn(
+        mind=("For tests and first steps: drawings tell nothing about photographs. `difficulty` goes from 0 to 1"),
+        chinese="绘制的伪装动物，带精确边框，难度可调",
+        language=None,
+    )
     WRITTEN_BY = "write_camouflage"
     LOADS_AS = "coco_json"
 

@@ -19,7 +19,9 @@ import datasets
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..captioned_images import SPLITS, DataFolderError
+from ..about import drawn
+from ..captioned_images import SPLITS
+from ..errors import DataFolderError
 from ..post_files import row_features
 from .drawn_set import DrawnSet, share
 
@@ -180,6 +182,14 @@ class ToyPosts(DrawnSet):
     BUILDER_CONFIG_CLASS = ToyPostsConfig
 
     TITLE = "toy_posts"
+    ABOUT = drawn(
+        mind=(
+            "Neither text nor image alone tells the label, both together always do: a model that stays at"
+            " one half uses one of them only"
+        ),
+        chinese="绘制的图文帖子：文字与图片相符为真，不符为假",
+        language=["en", "zh"],
+    )
     WRITTEN_BY = "write_posts"
     LOADS_AS = "posts"
 

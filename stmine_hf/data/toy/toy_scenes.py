@@ -18,6 +18,7 @@ import datasets
 import numpy as np
 from PIL import Image
 
+from ..about import drawn
 from ..captioned_images import SPLITS, DataFolderError, caption_weights, row_features
 from .drawn_set import DrawnSet, share
 from .overhead_drawing import Canvas
@@ -118,6 +119,10 @@ class ToyScenes(DrawnSet):
     BUILDER_CONFIG_CLASS = ToyScenesConfig
 
     TITLE = "toy_scenes"
+    ABOUT = drawn(
+        mind="For tests and first steps: drawings tell nothing about photographs",
+        chinese="绘制的俯视场景，每张五句英文描述",
+    )
     WRITTEN_BY = "`stmine toy`"
     LOADS_AS = "rsicd"
 

@@ -11,12 +11,11 @@ from pathlib import Path
 import datasets
 import pytest
 import yaml
-from data_folders import NAMES, source
-from loading_scripts import told
+from data_folders import NAMES, plain_rows, source
 
 from stmine_hf import load_dataset
 from stmine_hf.cli import main
-from stmine_hf.data import BUILDERS, KINDS
+from stmine_hf.data import BUILDERS, KINDS, kind_of
 from stmine_hf.data.description import describe
 from stmine_hf.hub.dataset_repository import export
 
@@ -48,10 +47,6 @@ def document(capsys):
     return json.loads(capsys.readouterr().out)
 
 
-def kind_of(name):
-    return next(kind for kind, names in KINDS.items() if name in names)
-
-
 def test_every_builder_is_listed(capsys):
     assert sorted(name for names in KINDS.values() for name in names) == sorted(BUILDERS)
     assert run("list", "--json") == 0
@@ -81,7 +76,7 @@ def test_sizes_are_those_of_the_files(capsys, tmp_path):
     options = source("rsicd", tmp_path / "rsicd")
     assert run("describe", "rsicd", "--data-dir", options["data_dir"]) == 0
     said = capsys.readouterr().out
-    assert "caption_weights" in said and "32 x 32" in said and "without a license" in said
+    assert "caption_weights" in said and "32 x 32" in said and "no license is stated" in said
     splits = load_dataset("rsicd", cache_dir=tmp_path / "cache", **options)
     found = describe("rsicd", splits, "captions")
     files = [path.stat().st_size for path in (tmp_path / "rsicd").rglob("*.*") if path.suffix in (".jpg", ".png")]
@@ -98,7 +93,7 @@ def reloads(name, tmp_path, **options):
     assert list(again) == list(splits)
     for split, rows in splits.items():
         assert list(again[split].features) == list(rows.features)
-        assert told(again[split]) == told(rows), split
+        assert plain_rows(again[split]) == plain_rows(rows), split
         assert again[split].features.arrow_schema.remove_metadata() == rows.features.arrow_schema.remove_metadata()
     header = yaml.safe_load((out / "README.md").read_text(encoding="utf-8").split("---")[1])
     assert {info["name"]: info["num_examples"] for info in header["dataset_info"]["splits"]} == {

@@ -1,6 +1,5 @@
 """What becomes of images and boxes, whatever their layout: sizes, EXIF, borders, counts."""
 
-import ast
 import math
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-import stmine_hf.data
 from stmine_hf.data import load_dataset
 from stmine_hf.data.boxed_images import (
     ORIENTATION,
@@ -22,8 +20,8 @@ from stmine_hf.data.boxed_images import (
     place_boxes,
     row_features,
 )
-from stmine_hf.data.captioned_images import Findings
 from stmine_hf.data.coco_json import to_coco
+from stmine_hf.data.findings import Findings
 from stmine_hf.data.toy import toy_camouflage
 
 
@@ -226,15 +224,3 @@ def test_three_layouts_of_one_set_say_the_same(tmp_path):
             assert ours["objects"]["category"] == theirs["objects"]["category"]
             np.testing.assert_allclose(ours["objects"]["bbox"], theirs["objects"]["bbox"], atol=1e-6)
             assert [w * h for _, _, w, h in ours["objects"]["bbox"]] == pytest.approx(theirs["objects"]["area"])
-
-
-@pytest.mark.parametrize("name", ["coco_json", "voc_xml", "yolo_txt", "indiscernible"])
-def test_scripts_import_all_siblings_that_they_need(name):
-    """datasets 3.x copies a script and the files that its own `from .x import` lines name, but not what those need."""
-
-    def siblings(script: str) -> set[str]:
-        tree = ast.parse((Path(stmine_hf.data.__file__).parent / f"{script}.py").read_text(encoding="utf-8"))
-        return {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level}
-
-    own = siblings(name)
-    assert own and set().union(*map(siblings, own)) <= own

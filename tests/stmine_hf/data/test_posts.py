@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from stmine_hf.data import DataError, load_dataset
-from stmine_hf.data.captioned_images import Findings
+from stmine_hf.data.findings import Findings
 from stmine_hf.data.post_files import MOST_LINES, number_groups, read_rows
 from stmine_hf.data.posts import Posts
 from stmine_hf.errors import StmineError

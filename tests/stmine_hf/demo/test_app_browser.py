@@ -93,7 +93,7 @@ def test_search_by_an_image_and_in_images_of_ones_own(page, tmp_path):
     page.get_by_text("my_port.png, similarity to your image").wait_for()
     keep(page, "search_own", tmp_path)
     page.get_by_text("中文").click()
-    page.get_by_text("my_port.png，与您的图片相似度").wait_for()  # noqa: RUF001
+    page.get_by_text("my_port.png，与您的图片相似度").wait_for()
     page.get_by_text(say.SEARCH_IN("zh", count=4)).wait_for()
 
 

@@ -1,0 +1,133 @@
+"""What a data set's files have that its rows do not: counted while they are read, kept beside the cached table."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+FATES = ("left out", "dropped", "mended", "noted", "not used")
+FILE = ".findings.json"  # beside a cached table; `datasets` passes over names that begin with a dot
+
+
+def count(number: int, thing: str) -> str:
+    """`1 box`, `2 boxes`, `3,000 images`; without a thing just the number."""
+    return (
+        f"{number:,} {thing}{'' if number == 1 else 'es' if thing.endswith('x') else 's'}" if thing else f"{number:,}"
+    )
+
+
+class Findings:
+    """What was left out, dropped, mended, is odd or not used: counts by reason, with the places.
+
+    Counts are exact; of the places the first `PLACES` of a reason are kept, of which messages show `EXAMPLES`. What a
+    format states and rows do not hold (`not used`, such as outlines) is no fault: it is listed, but makes no warning.
+
+    Args:
+        row: what a row of the set is, for messages.
+    """
+
+    EXAMPLES, REASONS = 3, 6  # shown of each reason, and of each fate
+    PLACES = 1000
+
+    def __init__(self, row: str = "image") -> None:
+        self.row = row
+        self.counts: dict[str, Counter[str]] = {fate: Counter() for fate in FATES}
+        self.places: dict[tuple[str, str], list[str]] = {}
+
+    def leave_out(self, reason: str, place: str) -> None:
+        """A row that is not in the set."""
+        self._add("left out", reason, place)
+
+    def drop(self, reason: str, place: str) -> None:
+        """A box that is not in the set; its image is."""
+        self._add("dropped", reason, place)
+
+    def mend(self, reason: str, place: str) -> None:
+        """Something that is in the set, but not as the file has it."""
+        self._add("mended", reason, place)
+
+    def note(self, reason: str, place: str) -> None:
+        """Something that is in the set as the file has it, but worth a look."""
+        self._add("noted", reason, place)
+
+    def pass_over(self, reason: str, place: str) -> None:
+        """Something that the format states and no row holds."""
+        self._add("not used", reason, place)
+
+    def _add(self, fate: str, reason: str, place: str) -> None:
+        reason, place = printable(reason), printable(place)
+        self.counts[fate][reason] += 1
+        places = self.places.setdefault((fate, reason), [])
+        if len(places) < self.PLACES:
+            places.append(place)
+
+    def number(self, fate: str) -> int:
+        return self.counts[fate].total()
+
+    def copy(self) -> Findings:
+        return deepcopy(self)
+
+    def listed(self) -> list[dict[str, Any]]:
+        """For programs: `fate`, `reason`, `count` and the first `places` of each kind."""
+        return [
+            {"fate": fate, "reason": reason, "count": number, "places": self.places[fate, reason]}
+            for fate, reasons in self.counts.items()
+            for reason, number in reasons.most_common()
+        ]
+
+    def save(self, file: Path) -> None:
+        """Write all of it as JSON, for `load`."""
+        content = {"row": self.row, "findings": self.listed()}
+        file.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, file: Path) -> Findings | None:
+        """What `save` wrote; None where there is no such file."""
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            findings = cls(content["row"])
+            for one in content["findings"]:
+                findings.counts[one["fate"]][one["reason"]] = int(one["count"])
+                findings.places[one["fate"], one["reason"]] = list(one["places"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return findings
+
+    def __bool__(self) -> bool:
+        return any(reasons for fate, reasons in self.counts.items() if fate != "not used")
+
+    def __str__(self) -> str:
+        """`left out 2 images: 2 x no such file (images[0], a.jpg; images[1], b.jpg); dropped 1 box: ...`"""
+        return self._described(self.EXAMPLES)
+
+    def brief(self) -> str:
+        """The same without places: `left out 2 images: 2 x no such file`."""
+        return self._described(0)
+
+    def _described(self, examples: int) -> str:
+        things = {"left out": self.row, "dropped": "box"}
+        return "; ".join(
+            f"{fate} {count(reasons.total(), things.get(fate, ''))}: {self._reasons(fate, examples)}"
+            for fate, reasons in self.counts.items()
+            if reasons and fate != "not used"
+        )
+
+    def _reasons(self, fate: str, examples: int) -> str:
+        shown = []
+        for reason, number in self.counts[fate].most_common(self.REASONS):
+            places = [*self.places[fate, reason][:examples], "..."][:number]
+            shown.append(f"{number:,} x {reason}" + (f" ({'; '.join(places)})" if examples else ""))
+        rest = len(self.counts[fate]) - len(shown)
+        return ", ".join(shown) + (f", and {rest} more reasons" if rest else "")
+
+
+def printable(text: str) -> str:
+    """A text that any terminal, file and JSON can hold: what is no Unicode and control characters are escaped."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else ascii(c)[1:-1] for c in text.encode("utf-8", "backslashreplace").decode("utf-8")
+    )
