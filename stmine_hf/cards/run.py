@@ -12,8 +12,9 @@ import yaml
 
 from ..evaluation.reports import versions
 from ..methods import get
-from ..training.adapters import adapter_header, adapter_use, has_adapter
-from ..training.arguments import ZooTrainingArguments, resolved_arguments
+from .adapter import adapter_header, adapter_use, has_adapter
+from .rendering import render
+from .settings import portable_settings, resolved_arguments
 
 # Of the settings, those that are of no use to somebody else.
 _PRIVATE = {"output_dir", "push_to_hub", "push_dry_run", "hub_model_id", "hub_private_repo"}
@@ -35,7 +36,7 @@ class RunCard:
     method: str
     model: Any
     data: Any
-    args: ZooTrainingArguments
+    args: Any
     script: str = field(default_factory=lambda: f"examples/{Path(sys.argv[0]).name}")
 
     def write(self, folder: Path, network: Any, metrics: Mapping[str, Any] | None, step: int, steps: int) -> None:
@@ -48,9 +49,6 @@ class RunCard:
             step: after which.
             steps: of the whole run.
         """
-        from ..hub.model_repository import portable_settings
-        from .rendering import render
-
         method, args = get(self.method), self.args
         starts = [Path(value).name if Path(value).exists() else value for value in self._starts()]
         settings = resolved_arguments(self.model, self.data, args)

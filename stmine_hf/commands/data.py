@@ -158,7 +158,7 @@ def push_dataset(
 ) -> None:
     """Upload an exported data set to the Hub in one commit; its card has to state a license, unless it is private."""
     from ..hub.dataset_repository import require_terms
-    from ..hub.kinds import header_of
+    from ..hub.repo_type import header_of
 
     header = header_of(folder)
     if not private:

@@ -179,10 +179,10 @@ def push_repository(
     from dataclasses import asdict
 
     from ..hub.check import check
-    from ..hub.kinds import kind_of
     from ..hub.push import plan, push
+    from ..hub.repo_type import repo_type_of
 
-    kind = kind_of(folder)
+    repo_type = repo_type_of(folder)
     if not no_check:
         with prints_only_json(as_json):
             report = check(folder)
@@ -190,10 +190,10 @@ def push_repository(
             _show(report, as_json)
             raise StmineError(f"{folder}: not fit to be published. Mend what failed, or add --no-check.")
     if dry_run:
-        planned, document = plan(folder, repo, kind, revision=revision), {}
+        planned, document = plan(folder, repo, repo_type, revision=revision), {}
     else:
         with prints_only_json(as_json):
-            pushed = push(folder, repo, kind, private=private, revision=revision, tag=tag)
+            pushed = push(folder, repo, repo_type, private=private, revision=revision, tag=tag)
         planned, document = pushed.plan, {"commit": pushed.commit, "url": pushed.url, "tag": pushed.tag}
     if as_json:
         print_json({**asdict(planned), **document})
@@ -222,7 +222,7 @@ def _print_plan(planned: Plan) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    to = f"{planned.kind} {planned.repo}, {planned.revision}" + ("" if planned.exists else " (to be made)")
+    to = f"{planned.repo_type} {planned.repo}, {planned.revision}" + ("" if planned.exists else " (to be made)")
     table = Table("file", "bytes", "", title=to)
     for file in planned.files:
         style = {"same": "dim", "removed": "red"}.get(file.state)

@@ -13,7 +13,7 @@ from .checks.code import check_app_code, check_model_code, normalised
 from .checks.files import check_license, check_manifest, check_paths, check_pickles, check_sizes
 from .checks.findings import Finding
 from .checks.loading import check_loading, has_code
-from .kinds import Kind, header_of, kind_of
+from .repo_type import RepoType, header_of, repo_type_of
 from .repository import files_in
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class CheckReport:
 
     Attributes:
         folder: the folder's name.
-        kind: what it is.
+        repo_type: what it is.
         bytes: size of all files.
         findings: line by line.
         measured: of a model: seconds to import and load, parameters, greatest difference from the library.
@@ -36,7 +36,7 @@ class CheckReport:
     """
 
     folder: str
-    kind: Kind
+    repo_type: RepoType
     bytes: int
     findings: list[Finding]
     measured: dict[str, Any] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class CheckReport:
         from rich.markup import escape
         from rich.table import Table
 
-        title = f"{self.folder}: {self.kind}, {self.bytes:,} bytes"
+        title = f"{self.folder}: {self.repo_type}, {self.bytes:,} bytes"
         if self.measured:
             title += f", loads in {self.measured['load_seconds']:.1f} s"
         table = Table("check", "", "found", title=title)
@@ -66,28 +66,28 @@ def check(folder: str | Path, *, load: bool = True) -> CheckReport:
     """Look at everything that can be looked at without a connection.
 
     Args:
-        folder: of a repository of any kind.
+        folder: of a repository of any type.
         load: open a model in a process of its own; False looks at files only.
 
     Raises:
         PublishError: no folder with a card that tells what it is.
     """
     start, folder = time.perf_counter(), Path(folder)
-    kind = kind_of(folder)
-    code = kind == "model" and has_code(folder)
+    repo_type = repo_type_of(folder)
+    code = repo_type == "model" and has_code(folder)
     findings = [
         check_manifest(folder, required=code),
-        check_pickles(folder, kind),
+        check_pickles(folder, repo_type),
         check_sizes(folder),
         check_paths(folder),
     ]
-    if kind == "model":
+    if repo_type == "model":
         findings.append(check_license(folder))
     if code:
         findings.append(check_model_code(folder))
-    elif kind == "space":
+    elif repo_type == "space":
         findings.append(check_app_code(folder, _required(folder)))
-    findings += [*check_header(folder, kind, code=code), check_text(folder)]
+    findings += [*check_header(folder, repo_type, code=code), check_text(folder)]
     findings += [results] if (results := check_eval_results(folder)) else []
     measured: dict[str, Any] = {}
     if code and not any(folder.glob("*.safetensors")):
@@ -100,7 +100,7 @@ def check(folder: str | Path, *, load: bool = True) -> CheckReport:
             findings += loading
     size = sum((folder / name).stat().st_size for name in files_in(folder))
     seconds = round(time.perf_counter() - start, 2)
-    return CheckReport(folder.absolute().name, kind, size, findings, measured, seconds)
+    return CheckReport(folder.absolute().name, repo_type, size, findings, measured, seconds)
 
 
 def _required(folder: Path) -> set[str]:

@@ -12,21 +12,15 @@ from huggingface_hub import EvalResult, ModelCardData
 from PIL import Image
 
 from .. import FisvlConfig, FisvlModel, ImageIndex, load_dataset
+from ..cards.settings import outcome_of, portable_data, portable_settings, portable_start
 from ..data.toy.toy_scenes import write_scenes
+from ..documents import read_json
 from ..evaluation.retrieval import HONEST, evaluate_retrieval
 from ..loading import load_fisvl
 from ..modeling.fisvl.processing_fisvl import FisvlImageProcessor
 from ..search.present import contact_sheet
 from .model_files import WEIGHTS
-from .model_repository import (
-    ModelRepository,
-    departures,
-    outcome_of,
-    portable_data,
-    portable_settings,
-    portable_start,
-)
-from .repository import read_json
+from .model_repository import ModelRepository, departures
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from safetensors import safe_open
 
+from ..documents import read_json
 from ..methods import METHODS
-from .repository import PublishError, read_json
+from .repository import PublishError
 
 if TYPE_CHECKING:
     from transformers import BaseImageProcessor, PreTrainedModel, ProcessorMixin
@@ -71,13 +72,12 @@ def method_of(folder: Path) -> str:
     Raises:
         PublishError: no model of this project's methods.
     """
-    try:
-        model_type = read_json(folder / "config.json")["model_type"]
-    except (OSError, KeyError) as error:
-        raise PublishError(f"{folder}: expected a folder with the config.json of a model ({error}).") from error
+    if not (folder / "config.json").is_file():
+        raise PublishError(f"{folder}: expected a folder with the config.json of a model, found none.")
+    model_type = read_json(folder / "config.json").get("model_type")
     if model_type not in METHODS:
         raise PublishError(f"{folder}: expected a model of type {', '.join(METHODS)}, found {model_type!r}.")
-    return model_type
+    return str(model_type)
 
 
 def code_files(method: str) -> dict[str, Path]:

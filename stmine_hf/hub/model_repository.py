@@ -9,34 +9,24 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from datetime import date
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import yaml
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
 
 from ..cards.rendering import render
+from ..cards.settings import outcome_of
+from ..documents import read_json
 from ..evaluation.reports import write_json
-from ..loading import published
 from .model_files import WEIGHTS, is_halved, write_code, write_license, write_model, write_requirements
-from .repository import CARD, ORGANISATION, PublishError, described_files, read_json, write_manifest
+from .repository import CARD, ORGANISATION, PublishError, described_files, write_manifest
 
 if TYPE_CHECKING:
     import torch
     from rich.table import Table
     from transformers import PreTrainedConfig
 
-# Settings of a run that say nothing about what it learned.
-_BOOKKEEPING = {
-    "accelerator_config",
-    "dataloader_pin_memory",
-    "debug",
-    "disable_tqdm",
-    "do_eval",
-    "logging_steps",
-    "report_to",
-    "resume_from_checkpoint",
-}
 _EVAL_RESULTS = ".eval_results"  # where the Hub looks for scores; `model-index` of the card is its older place
 
 
@@ -293,51 +283,6 @@ class ModelRepository(ABC):
             file.parent.mkdir(exist_ok=True)
             text = yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True)
             file.write_text(text, encoding="utf-8")
-
-
-def portable_settings(settings: dict[str, Any], paths: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a training run, as a user of the repository would write them.
-
-    Args:
-        settings: of the run's `config.yaml`.
-        paths: what replaces the paths of the machine it ran on; comes first. Absolute paths elsewhere keep their last
-            part only.
-    """
-    kept = {key: value for key, value in settings.items() if key not in {*paths, *_BOOKKEEPING}}
-    return paths | _without_machine(kept)
-
-
-def portable_start(settings: dict[str, Any]) -> dict[str, str]:
-    """The model that a training started from, if any: as an id, a published folder, or a folder of `outputs/`."""
-    start = settings.get("model_name_or_path")
-    if not start:
-        return {}
-    path = PurePath(start)
-    if Path(published(path.name)).is_dir():
-        start = f"hub_cards/{path.name}"
-    elif path.is_absolute():
-        start = f"outputs/{path.name}"
-    return {"model_name_or_path": start}
-
-
-def portable_data(settings: dict[str, Any], name: str) -> dict[str, str]:
-    """The data set of a training; its folder, if it has one, is called `name` on any machine."""
-    return {"dataset": settings["dataset"]} | ({"data_dir": f"data/{name}"} if settings.get("data_dir") else {})
-
-
-def outcome_of(run: Path) -> dict[str, Any]:
-    """`results.json` of a run; empty for one that is not over."""
-    return read_json(run / "results.json") if (run / "results.json").is_file() else {}
-
-
-def _without_machine(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_machine(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_machine(item) for item in value]
-    if isinstance(value, str) and PurePath(value).is_absolute():
-        return PurePath(value).name
-    return value
 
 
 def departures(

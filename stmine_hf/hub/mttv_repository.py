@@ -16,22 +16,16 @@ import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
 from .. import MttvConfig, MttvForSequenceClassification, load_dataset
+from ..cards.settings import outcome_of, portable_data, portable_settings, portable_start
 from ..conversion.mttv import RESNET152, official_config
 from ..data.toy.toy_posts import Scene, draw
+from ..documents import read_json
 from ..evaluation.classification import evaluate_posts
 from ..evaluation.reports import write_json
 from ..loading import load_mttv
 from ..modeling.mttv.pipeline_mttv import MttvPipeline, draw_regions
 from ..modeling.mttv.processing_mttv import MttvImageProcessor
-from .model_repository import (
-    ModelRepository,
-    departures,
-    outcome_of,
-    portable_data,
-    portable_settings,
-    portable_start,
-)
-from .repository import read_json
+from .model_repository import ModelRepository, departures
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from .kinds import Kind, header_of
+from .repo_type import RepoType, header_of
 from .repository import MANIFEST, PublishError, files_in, read_manifest, sha256_of
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Plan:
 
     Attributes:
         repo: id of the repository.
-        kind: what it is.
+        repo_type: what it is.
         revision: the branch.
         head: its present commit, or that of main, where a new branch starts; None without a repository.
         exists: whether the repository is there.
@@ -41,7 +41,7 @@ class Plan:
     """
 
     repo: str
-    kind: Kind
+    repo_type: RepoType
     revision: str
     head: str | None
     exists: bool
@@ -74,7 +74,7 @@ def require_login(repo: str) -> None:
         HfApi().whoami()
 
 
-def plan(folder: str | Path, repo: str, kind: Kind, *, revision: str = "main") -> Plan:
+def plan(folder: str | Path, repo: str, repo_type: RepoType, *, revision: str = "main") -> Plan:
     """Compare a folder with a branch of a repository; nothing is sent but questions.
 
     Files that only the Hub has stay, unless the `manifest.json` there lists them: these are an earlier build's.
@@ -85,13 +85,13 @@ def plan(folder: str | Path, repo: str, kind: Kind, *, revision: str = "main") -
     from huggingface_hub import HfApi
 
     with told(repo):
-        return _plan(HfApi(), Path(folder), repo, kind, revision)
+        return _plan(HfApi(), Path(folder), repo, repo_type, revision)
 
 
 def push(
     folder: str | Path,
     repo: str,
-    kind: Kind,
+    repo_type: RepoType,
     *,
     private: bool = False,
     revision: str = "main",
@@ -104,7 +104,7 @@ def push(
     Args:
         folder: as `stmine publish build` writes it.
         repo: id, such as "stmine-hf/sat-coco-small".
-        kind: what to make it.
+        repo_type: what to make it.
         private: make a new repository private.
         revision: the branch.
         tag: name for the commit, under which it stays loadable.
@@ -119,14 +119,14 @@ def push(
     folder, api = Path(folder), HfApi()
     with told(repo):
         api.whoami()
-        planned = _plan(api, folder, repo, kind, revision)
+        planned = _plan(api, folder, repo, repo_type, revision)
         _require_private(api, planned, private)
         _require_free(api, planned, tag)
         if not planned.exists:
-            sdk = header_of(folder).get("sdk") if kind == "space" else None
-            api.create_repo(repo, repo_type=kind, private=private, space_sdk=sdk, exist_ok=True)
+            sdk = header_of(folder).get("sdk") if repo_type == "space" else None
+            api.create_repo(repo, repo_type=repo_type, private=private, space_sdk=sdk, exist_ok=True)
         if revision != "main":
-            api.create_branch(repo, repo_type=kind, branch=revision, exist_ok=True)
+            api.create_branch(repo, repo_type=repo_type, branch=revision, exist_ok=True)
         commit = planned.head
         if planned.changes:
             operations: list[Any] = [
@@ -138,29 +138,29 @@ def push(
             commit = api.create_commit(
                 repo,
                 operations,
-                repo_type=kind,
+                repo_type=repo_type,
                 revision=revision,
                 commit_message=f"Publish {folder.absolute().name} with stmine-hf {__version__}",
                 parent_commit=planned.head,
             ).oid
         assert commit is not None  # without changes there is a commit that has them all
         if tag:
-            api.create_tag(repo, repo_type=kind, tag=tag, revision=commit, exist_ok=True)
-    prefix = "" if kind == "model" else f"{kind}s/"
+            api.create_tag(repo, repo_type=repo_type, tag=tag, revision=commit, exist_ok=True)
+    prefix = "" if repo_type == "model" else f"{repo_type}s/"
     return Pushed(planned, commit, f"{api.endpoint}/{prefix}{repo}/tree/{tag or revision}", tag)
 
 
-def _plan(api: HfApi, folder: Path, repo: str, kind: Kind, revision: str) -> Plan:
+def _plan(api: HfApi, folder: Path, repo: str, repo_type: RepoType, revision: str) -> Plan:
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
     from huggingface_hub.hf_api import RepoFile
 
     exists, head, there = True, None, {}
     try:
         try:
-            head = api.repo_info(repo, repo_type=kind, revision=revision).sha
+            head = api.repo_info(repo, repo_type=repo_type, revision=revision).sha
         except RevisionNotFoundError:  # a new branch starts where main is
-            head = api.repo_info(repo, repo_type=kind).sha
-        tree = api.list_repo_tree(repo, repo_type=kind, revision=head, recursive=True)
+            head = api.repo_info(repo, repo_type=repo_type).sha
+        tree = api.list_repo_tree(repo, repo_type=repo_type, revision=head, recursive=True)
         there = {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
     except RepositoryNotFoundError:
         exists = False
@@ -169,9 +169,9 @@ def _plan(api: HfApi, folder: Path, repo: str, kind: Kind, revision: str) -> Pla
         file, size = folder / name, (folder / name).stat().st_size
         state = "new" if name not in there else "same" if _is(file, there[name]) else "changed"
         files.append(PlannedFile(name, size, state))
-    for name in sorted(_built_before(api, repo, kind, head, there) - {file.path for file in files}):
+    for name in sorted(_built_before(api, repo, repo_type, head, there) - {file.path for file in files}):
         files.append(PlannedFile(name, there[name].size, "removed"))
-    return Plan(repo, kind, revision, head, exists, files)
+    return Plan(repo, repo_type, revision, head, exists, files)
 
 
 def _is(file: Path, entry: Any) -> bool:
@@ -185,17 +185,17 @@ def _is(file: Path, entry: Any) -> bool:
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest() == entry.blob_id
 
 
-def _built_before(api: HfApi, repo: str, kind: Kind, head: str | None, there: dict[str, Any]) -> set[str]:
+def _built_before(api: HfApi, repo: str, repo_type: RepoType, head: str | None, there: dict[str, Any]) -> set[str]:
     """The files on the Hub that its own manifest lists."""
     if MANIFEST not in there:
         return set()
     with TemporaryDirectory() as work:
-        api.hf_hub_download(repo, MANIFEST, repo_type=kind, revision=head, local_dir=work)
+        api.hf_hub_download(repo, MANIFEST, repo_type=repo_type, revision=head, local_dir=work)
         return {*read_manifest(Path(work))} & there.keys()
 
 
 def _require_private(api: HfApi, planned: Plan, private: bool) -> None:
-    if private and planned.exists and not api.repo_info(planned.repo, repo_type=planned.kind).private:
+    if private and planned.exists and not api.repo_info(planned.repo, repo_type=planned.repo_type).private:
         raise PublishError(
             f"{planned.repo}: it is there already, and public. Make it private on its settings page, or leave "
             "--private out."
@@ -206,7 +206,7 @@ def _require_free(api: HfApi, planned: Plan, tag: str | None) -> None:
     """Before the upload: a tag that people use must not move."""
     if not tag or not planned.exists:
         return
-    tags = {ref.name: ref.target_commit for ref in api.list_repo_refs(planned.repo, repo_type=planned.kind).tags}
+    tags = {ref.name: ref.target_commit for ref in api.list_repo_refs(planned.repo, repo_type=planned.repo_type).tags}
     if tag in tags and (planned.changes or tags[tag] != planned.head):
         raise PublishError(f"{planned.repo}: tag {tag} names commit {tags[tag][:8]} already. Choose another one.")
 

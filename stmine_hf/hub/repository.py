@@ -1,4 +1,4 @@
-"""What repositories of every kind share: their names, and the list of their files with sizes and hashes."""
+"""What repositories of every type share: their names, and the list of their files with sizes and hashes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..documents import read_json
 from ..errors import StmineError
 
 ORGANISATION = "stmine-hf"
@@ -66,18 +67,3 @@ def sha256_of(file: Any) -> str:
     while block := file.read(1 << 20):
         digest.update(block)
     return digest.hexdigest()
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The document in a file.
-
-    Raises:
-        PublishError: it is no JSON object.
-    """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise PublishError(f"{path}: no JSON ({error}).") from error
-    if not isinstance(document, dict):
-        raise PublishError(f"{path}: expected a JSON object, found {type(document).__name__}.")
-    return document

@@ -17,17 +17,18 @@ from huggingface_hub import EvalResult, ModelCardData
 from PIL import Image
 
 from .. import SatConfig, SatForObjectDetection, SatImageProcessor, load_dataset
+from ..cards.settings import outcome_of, portable_data, portable_settings, portable_start
 from ..cards.street_drawing import draw_street
 from ..data.toy.toy_camouflage import draw_camouflage
 from ..detect.detector import Detector
 from ..detect.drawing import draw_detections
+from ..documents import read_json
 from ..evaluation.detection import evaluate_detection
 from ..evaluation.reports import write_json
 from ..loading import load_sat
 from ..training.sat.budget import PUBLISHED_PARAMETERS, budget
 from ..training.trainer import BEST_FOLDER
-from .model_repository import ModelRepository, departures, outcome_of, portable_data, portable_settings, portable_start
-from .repository import read_json
+from .model_repository import ModelRepository, departures
 
 if TYPE_CHECKING:
     from rich.table import Table

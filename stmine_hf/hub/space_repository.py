@@ -15,9 +15,9 @@ _PACKAGE = __package__.partition(".")[0]
 
 
 def is_space(folder: Path) -> bool:
-    from .kinds import kind_of
+    from .repo_type import repo_type_of
 
-    return (folder / CARD).is_file() and kind_of(folder) == "space"
+    return (folder / CARD).is_file() and repo_type_of(folder) == "space"
 
 
 def lay_out_space(source: Path, folder: Path) -> None:

@@ -27,6 +27,7 @@ from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import cached_file
 
+from ..cards.adapter import ADAPTER, adapter_card, adapter_kind
 from ..errors import StmineError
 from ..methods import AdapterTargets, get
 from .arguments import ZooTrainingArguments
@@ -39,15 +40,10 @@ logger = logging.getLogger(__name__)
 WEIGHTS, SETTINGS, CARD = "adapter_model.safetensors", "adapter_config.json", "README.md"
 BASE_FOLDER = "base"  # of a run whose start is no published model
 LARGEST_SHARE = 0.05  # of the base's parameters, up to which heads are saved whole
-_ADAPTER = "default"  # PEFT's name of the only adapter
 _PREFIX = "base_model.model."  # of every tensor in an adapter's file
 _ATTENTION = re.compile(r"\.(?:attention|attn|self_attn)\.(?:.+\.)?(?:query|key|value|dense|qkv|proj|[qkvo]_proj)$")
 _LEARNING_ONLY = ("*dropout*",)  # config fields of all methods and encoders; the methods' records have theirs
 _BOOKKEEPING = {"_name_or_path", "architectures", "auto_map", "custom_pipelines", "dtype", "transformers_version"}
-
-
-def has_adapter(model: Any) -> bool:
-    return bool(getattr(model, "_hf_peft_config_loaded", False))
 
 
 def add_adapter(
@@ -111,7 +107,7 @@ def add_adapter(
     kept = sum(tensor.numel() for tensor in adapter_weights(model).values())
     logger.info(
         "Adapter (%s) on %s: %s of %s values train and are saved, %.1f %%.",
-        *(_kind(config), base, f"{kept:,}", f"{size:,}", 100 * kept / size),
+        *(adapter_kind(config), base, f"{kept:,}", f"{size:,}", 100 * kept / size),
     )
     return model.train()
 
@@ -272,7 +268,7 @@ def save_adapter(
     folder.mkdir(parents=True, exist_ok=True)
     weights = adapter_weights(model, state_dict)
     save_file({_PREFIX + name: tensor.contiguous() for name, tensor in weights.items()}, folder / WEIGHTS)
-    config = model.peft_config[_ADAPTER]
+    config = model.peft_config[ADAPTER]
     config.save_pretrained(str(folder))
     if processor is not None:
         processor.save_pretrained(folder)
@@ -299,70 +295,6 @@ def load_adapter_weights(model: PreTrainedModel, folder: str | Path) -> None:
             f"({', '.join(differing[:2])}). Resume with the settings of the run (config.yaml)."
         )
     set_peft_model_state_dict(model, weights)
-
-
-def adapter_card(model: PreTrainedModel) -> str:
-    """The README.md of an adapter folder: base and revision, how to load it, how to make a whole model of it."""
-    header = yaml.safe_dump(adapter_header(model), sort_keys=False).strip()
-    title = f"# {_kind(model.peft_config[_ADAPTER])} adapter of a {model.config.model_type.upper()} model"
-    return f"---\n{header}\n---\n\n{title}\n\n{adapter_use(model)}"
-
-
-def adapter_header(model: PreTrainedModel) -> dict[str, Any]:
-    """What the Hub reads of an adapter's card: the base, unless it is a folder, library, task and tags."""
-    config, method = model.peft_config[_ADAPTER], model.config.model_type
-    base = str(config.base_model_name_or_path)
-    return {
-        **({} if Path(base).is_dir() else {"base_model": base, "base_model_relation": "adapter"}),
-        "library_name": "peft",
-        "pipeline_tag": get(method).task,
-        "tags": ["custom_code", _kind(config).lower(), method],
-    }
-
-
-def adapter_use(model: PreTrainedModel) -> str:
-    """The part of an adapter's card that names base and revision and says how to load and to merge it."""
-    config = model.peft_config[_ADAPTER]
-    base, revision = str(config.base_model_name_or_path), config.revision
-    kept = sum(tensor.numel() for tensor in adapter_weights(model).values())
-    size = sum(p.numel() for name, p in model.named_parameters() if not _added(name))
-    method = get(model.config.model_type)
-    auto, command = method.auto_class, method.command_example
-    pinned = f', revision="{revision}"' if revision else ""
-    if Path(base).is_dir():
-        where = (
-            f"a folder, `{Path(base).name}`, and no published model: publish it and write its id into `{SETTINGS}` "
-            "(`base_model_name_or_path`), or publish the merged model instead"
-        )
-        base = "BASE"
-    else:
-        where = f"`{base}`" + (f" at revision `{revision}`" if revision else "")
-    share = f"{100 * kept / size:.1f} %"
-    return f"""{kept:,} values beside the {size:,} parameters of the base ({share}). The base is {where}.
-
-```python
-from transformers import {auto}
-
-model = {auto}.from_pretrained("ADAPTER", trust_remote_code=True)
-```
-
-`ADAPTER` is this folder or its id on the Hub. This reads the base as it is today; with the base as it was in training:
-
-```python
-from peft import PeftModel
-from transformers import {auto}
-
-base = {auto}.from_pretrained("{base}", trust_remote_code=True{pinned})
-model = PeftModel.from_pretrained(base, "ADAPTER")
-```
-
-The `stmine` command takes the folder wherever it takes a model, on the base as it was, and makes a whole model of it:
-
-```bash
-{command}
-stmine merge ADAPTER --out MERGED
-```
-"""
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
@@ -418,14 +350,9 @@ def _within(name: str, parts: Iterable[str]) -> bool:
     return any(name == part or name.startswith(f"{part}.") for part in parts)
 
 
-def _kind(config: PeftConfig) -> str:
-    """`LORA`, `IA3` ..."""
-    return str(getattr(config.peft_type, "value", config.peft_type))
-
-
 def _added(name: str) -> bool:
     """Whether a parameter was put there by PEFT."""
-    return f".{_ADAPTER}" in name
+    return f".{ADAPTER}" in name
 
 
 def _shape(tensors: dict[str, Any], name: str) -> Any:

@@ -13,8 +13,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass
-from enum import Enum
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
+from ..cards.settings import resolved_arguments
 from ..errors import StmineError
 
 logger = logging.getLogger(__name__)
@@ -215,17 +215,6 @@ def save_arguments(path: str | Path, *arguments: Any) -> None:
     Path(path).write_text(text, encoding="utf-8")
 
 
-def resolved_arguments(*arguments: Any) -> dict[str, Any]:
-    """The settings by name, without fields at their default and without the token."""
-    resolved: dict[str, Any] = {}
-    for group in arguments:
-        for item in fields(group):
-            value = getattr(group, item.name)
-            if item.init and item.name != "hub_token" and not _is_default(item, value):
-                resolved[item.name] = _plain(value)
-    return resolved
-
-
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -293,19 +282,3 @@ def mapping_field(name: str, value: dict | str | None) -> dict[str, Any] | None:
 def _did_you_mean(name: str, valid: set[str]) -> str:
     near = difflib.get_close_matches(name, sorted(valid), n=1)
     return f" Did you mean {near[0]!r}?" if near else " `--help` lists the valid ones."
-
-
-def _is_default(item: Field, value: Any) -> bool:
-    default = item.default_factory() if item.default_factory is not MISSING else item.default
-    return _plain(value) == _plain(default)
-
-
-def _plain(value: Any) -> Any:
-    """Enums to their value, dataclasses to mappings: what YAML can hold."""
-    if isinstance(value, Enum):
-        return value.value
-    if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
-    if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
-    return value

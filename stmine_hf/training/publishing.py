@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from .arguments import ZooTrainingArguments
-
-_SHOWS_DATA = ("worst_misses.png",)  # validation images: whether they may be shown to all is not ours to say
 
 
 def publish_best(folder: str | Path, args: ZooTrainingArguments) -> None:
@@ -21,25 +17,8 @@ def publish_best(folder: str | Path, args: ZooTrainingArguments) -> None:
     Raises:
         PublishError: the Hub refuses; the message says why.
     """
-    from ..hub.push import push
-    from ..hub.repository import PublishError, files_in
+    from ..hub import publish_run
 
-    folder, repo = Path(folder), args.hub_model_id or ""
-    if not (args.push_to_hub or args.push_dry_run):
-        return
-    with TemporaryDirectory() as scratch:
-        outgoing = Path(scratch) / repo.rpartition("/")[2]
-        shutil.copytree(folder, outgoing, ignore=shutil.ignore_patterns(*_SHOWS_DATA))
-        if args.push_dry_run:
-            names = files_in(outgoing)
-            total = sum((outgoing / name).stat().st_size for name in names)
-            print(f"--push_to_hub would make {repo} of these {len(names)} files, {total / 1e6:.1f} MB:")
-            for name in names:
-                print(f"  {(outgoing / name).stat().st_size:>12,}  {name}")
-            return
-        try:
-            pushed = push(outgoing, repo, "model", private=bool(args.hub_private_repo))
-        except PublishError as error:
-            again = f"The weights are in {folder}; try again with: stmine publish push {folder} --repo {repo}"
-            raise PublishError(f"{error} {again}") from error
-        print(f"Pushed {len(pushed.plan.changes)} files: {pushed.url}")
+    if args.push_to_hub or args.push_dry_run:
+        private = bool(args.hub_private_repo)
+        publish_run(folder, args.hub_model_id or "", private=private, dry_run=args.push_dry_run)

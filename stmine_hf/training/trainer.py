@@ -23,9 +23,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer, TrainerCallback
 
+from ..cards.adapter import has_adapter
 from ..cards.run import RunCard
 from ..errors import StmineError
-from .adapters import has_adapter, held_norms, load_adapter_weights, save_adapter
+from .adapters import held_norms, load_adapter_weights, save_adapter
 from .arguments import ZooTrainingArguments
 from .batch_rows import ROWS, WithRows, is_broken, report_batch
 from .checkpoints import UNFINISHED, free_space, is_write_failure, last_checkpoint, mend, put_in_place, remove_oldest
@@ -277,7 +278,7 @@ class ZooTrainer(Trainer):
     # ---- the Hub: nothing goes there before the end ----
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        from ..hub.push import require_login
+        from ..hub import require_login
 
         if self.is_world_process_zero():
             require_login(self.args.hub_model_id or "")  # hours before it is needed

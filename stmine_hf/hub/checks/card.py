@@ -10,11 +10,11 @@ import yaml
 from huggingface_hub import ModelCard, parse_eval_result_entries
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
-from ..kinds import Kind, header_of
+from ..repo_type import RepoType, header_of
 from ..repository import CARD
 from .findings import Finding, judged
 
-REQUIRED: dict[Kind, tuple[str, ...]] = {
+REQUIRED: dict[RepoType, tuple[str, ...]] = {
     "model": ("license", "library_name", "pipeline_tag", "tags"),
     "dataset": ("license", "pretty_name", "task_categories", "tags"),
     "space": ("title", "sdk", "license"),
@@ -51,31 +51,31 @@ _LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)[^)]*\)")
 _CODE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 
-def check_header(folder: Path, kind: Kind, code: bool) -> list[Finding]:
+def check_header(folder: Path, repo_type: RepoType, code: bool) -> list[Finding]:
     """The metadata of a card.
 
     Args:
         folder: the repository.
-        kind: what it is.
+        repo_type: what it is.
         code: whether loading it runs code of its own.
     """
     header = header_of(folder)
-    faults = [f"no {key}" for key in REQUIRED[kind] if not header.get(key)]
+    faults = [f"no {key}" for key in REQUIRED[repo_type] if not header.get(key)]
     faults += _license_faults(header)
-    tags, tasks = _list(header, "tags"), _list(header, "pipeline_tag" if kind == "model" else "task_categories")
+    tags, tasks = _list(header, "tags"), _list(header, "pipeline_tag" if repo_type == "model" else "task_categories")
     faults += [f"{task!r} is no task of the Hub" for task in tasks if task not in TASKS]
     languages = map(str, _list(header, "language"))
     faults += [f"{language!r} is no language code" for language in languages if not _LANGUAGE.fullmatch(language)]
     if code and "custom_code" not in tags:
         faults.append("tags lack custom_code, by which people see that code runs")
-    if kind == "model":
+    if repo_type == "model":
         faults += _model_faults(folder)
-    elif kind == "space":
+    elif repo_type == "space":
         faults += _space_faults(folder, header)
     else:
         faults += _dataset_faults(folder, header)
     found = ", ".join(map(str, tasks or tags))
-    findings = [judged("card's header", faults, f"{kind}; license {header.get('license')}; {found}")]
+    findings = [judged("card's header", faults, f"{repo_type}; license {header.get('license')}; {found}")]
     if header.get("license") == "unknown":
         warning = "the license is unknown: people who need to be sure stay away. `stmine publish build --license ID`"
         findings.append(Finding("license", "warning", warning))

@@ -10,7 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ..repository import files_in, read_json
+from ...documents import read_json
+from ..repository import files_in
 from .findings import Finding, judged
 
 ALLOWED = {"torch", "torchvision", "transformers", "timm", "PIL", "numpy", "safetensors"}

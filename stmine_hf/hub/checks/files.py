@@ -7,7 +7,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from ..kinds import Kind
+from ..repo_type import RepoType
 from ..repository import MANIFEST, files_in, manifest_of, read_manifest
 from .findings import Finding, judged
 
@@ -35,7 +35,7 @@ def check_manifest(folder: Path, required: bool) -> Finding:
     return judged("manifest", faults, f"{len(found)} files, sizes and SHA-256 as listed")
 
 
-def check_pickles(folder: Path, kind: Kind) -> Finding:
+def check_pickles(folder: Path, repo_type: RepoType) -> Finding:
     """No file that runs code when it is opened, whatever its name says; weights are safetensors that open."""
     faults, tensors = [], 0
     for name in files_in(folder):
@@ -44,7 +44,7 @@ def check_pickles(folder: Path, kind: Kind) -> Finding:
             start = opened.read(4096)
         if file.suffix.lower() in _PICKLES or _PICKLE.match(start):
             faults.append(f"{name} is, or may be, a pickle: publish safetensors")
-        elif kind != "dataset" and _ARCHIVE.match(start):
+        elif repo_type != "dataset" and _ARCHIVE.match(start):
             faults.append(f"{name} is an archive, which may hold pickles (PyTorch's files are such)")
         elif file.suffix == ".safetensors":
             try:

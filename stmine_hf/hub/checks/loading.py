@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ..repository import read_json
+from ...documents import read_json
 from . import bare_process
 from .findings import Finding, judged
 

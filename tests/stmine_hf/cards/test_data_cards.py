@@ -29,7 +29,7 @@ def test_shipped_card_is_what_a_build_of_today_gives(name):
     """If this fails: `make cards`."""
     assert (FOLDER / name / "README.md").read_text(encoding="utf-8") == data_card(name)
     report = check(FOLDER / name)
-    assert report.kind == "dataset" and report.passed, report.findings
+    assert report.repo_type == "dataset" and report.passed, report.findings
     warned = [line.check for line in report.findings if line.verdict == "warning"]
     assert warned == ([] if name in DRAWN else ["license"])
 

@@ -53,7 +53,7 @@ def failures(folder: Path) -> dict[str, str]:
 def test_what_a_build_writes_is_fit(repository):
     report = check(repository, load=False)
     assert report.passed and {line.verdict for line in report.findings} == {"ok"}
-    assert (report.kind, report.measured) == ("model", {})
+    assert (report.repo_type, report.measured) == ("model", {})
     assert report.bytes == sum(path.stat().st_size for path in repository.rglob("*") if path.is_file())
 
 
@@ -228,7 +228,7 @@ def test_data_sets_and_spaces_are_checked_as_such(tmp_path):
     )
     for folder, kind in ((data, "dataset"), (space, "space")):
         report = check(folder)
-        assert report.passed and report.kind == kind, report.findings
+        assert report.passed and report.repo_type == kind, report.findings
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,95 @@
+"""Settings of a training as a card shows them: those that were chosen, without the machine's folders and tokens."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, Field, asdict, fields, is_dataclass
+from enum import Enum
+from pathlib import Path, PurePath
+from typing import Any
+
+from ..documents import read_json
+from ..loading import published
+
+# Settings of a run that say nothing about what it learned.
+_BOOKKEEPING = {
+    "accelerator_config",
+    "dataloader_pin_memory",
+    "debug",
+    "disable_tqdm",
+    "do_eval",
+    "logging_steps",
+    "report_to",
+    "resume_from_checkpoint",
+}
+
+
+def resolved_arguments(*arguments: Any) -> dict[str, Any]:
+    """The settings by name, without fields at their default and without the token."""
+    resolved: dict[str, Any] = {}
+    for group in arguments:
+        for item in fields(group):
+            value = getattr(group, item.name)
+            if item.init and item.name != "hub_token" and not _is_default(item, value):
+                resolved[item.name] = _plain(value)
+    return resolved
+
+
+def portable_settings(settings: dict[str, Any], paths: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a training run, as a user of the repository would write them.
+
+    Args:
+        settings: of the run's `config.yaml`.
+        paths: what replaces the paths of the machine it ran on; comes first. Absolute paths elsewhere keep their last
+            part only.
+    """
+    kept = {key: value for key, value in settings.items() if key not in {*paths, *_BOOKKEEPING}}
+    return paths | _without_machine(kept)
+
+
+def portable_start(settings: dict[str, Any]) -> dict[str, str]:
+    """The model that a training started from, if any: as an id, a published folder, or a folder of `outputs/`."""
+    start = settings.get("model_name_or_path")
+    if not start:
+        return {}
+    path = PurePath(start)
+    if Path(published(path.name)).is_dir():
+        start = f"hub_cards/{path.name}"
+    elif path.is_absolute():
+        start = f"outputs/{path.name}"
+    return {"model_name_or_path": start}
+
+
+def portable_data(settings: dict[str, Any], name: str) -> dict[str, str]:
+    """The data set of a training; its folder, if it has one, is called `name` on any machine."""
+    return {"dataset": settings["dataset"]} | ({"data_dir": f"data/{name}"} if settings.get("data_dir") else {})
+
+
+def outcome_of(run: Path) -> dict[str, Any]:
+    """`results.json` of a run; empty for one that is not over."""
+    return read_json(run / "results.json") if (run / "results.json").is_file() else {}
+
+
+def _without_machine(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_machine(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_machine(item) for item in value]
+    if isinstance(value, str) and PurePath(value).is_absolute():
+        return PurePath(value).name
+    return value
+
+
+def _is_default(item: Field, value: Any) -> bool:
+    default = item.default_factory() if item.default_factory is not MISSING else item.default
+    return _plain(value) == _plain(default)
+
+
+def _plain(value: Any) -> Any:
+    """Enums to their value, dataclasses to mappings: what YAML can hold."""
+    if isinstance(value, Enum):
+        return value.value
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    return value
