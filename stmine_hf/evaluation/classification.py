@@ -1,4 +1,4 @@
-"""Score a classifier of posts: accuracy, the scores of each label, and how far its probabilities can be trusted.
+"""Score a classifier of posts: accuracy, the scores of each label, and the calibration of its probabilities.
 
 The Trainer (after each epoch), `stmine evaluate mttv` and the model cards all call `evaluate_posts`, so that a number
 in a log, on the screen and on a card is the same number.
@@ -29,6 +29,7 @@ from ..metrics.classification import (
     reliability_bins,
     softmax,
 )
+from ..outputs import Outputs
 from ..posts.judging import Post, judge, progress_bar
 from .reports import EvaluationError, dataset_names, decode_image, model_name, save_report, undecoded, versions
 
@@ -48,13 +49,13 @@ class ClassificationReport:
     """What a model scored, on what.
 
     Attributes:
-        logits: (N, L) of the N posts judged, in the order of the rows.
+        logits: (N, L) of the N posts classified, in the order of the rows.
         truth: (N,) their labels, as indices into `labels`.
         labels: names of the model's L labels.
-        post_ids: of the posts judged.
+        post_ids: of the posts classified.
         model, dataset, split: names; of the data None where unknown.
-        images: how many posts were judged with an image (or its features).
-        images_unreadable: the posts judged without an image of theirs that cannot be read, and why.
+        images: how many posts were classified with an image (or its features).
+        images_unreadable: the posts classified without an image of theirs that cannot be read, and why.
         skipped: rows left out, and why.
         seconds: the whole evaluation.
         bins: of the calibration error and the reliability diagram.
@@ -84,14 +85,14 @@ class ClassificationReport:
         return softmax(self.logits)
 
     @property
-    def verdicts(self) -> np.ndarray:
+    def predicted(self) -> np.ndarray:
         """(N,) the likeliest label of each post."""
         return self.logits.argmax(axis=1)
 
     @property
     def confusion(self) -> np.ndarray:
-        """(L, L) posts; row: what they are, column: what was said."""
-        return confusion_matrix(self.truth, self.verdicts, len(self.labels))
+        """(L, L) posts; row: the label, column: the prediction."""
+        return confusion_matrix(self.truth, self.predicted, len(self.labels))
 
     @property
     def recalls(self) -> list[float]:
@@ -143,13 +144,13 @@ class ClassificationReport:
         }
 
     def predictions(self) -> Iterator[dict[str, Any]]:
-        """Post by post: `post_id`, `label`, `verdict` and `probabilities` by label."""
+        """Post by post: `post_id`, `label`, `prediction` and `probabilities` by label."""
         for post_id, right, said, own in zip(
-            self.post_ids, self.truth, self.verdicts, self.probabilities, strict=True
+            self.post_ids, self.truth, self.predicted, self.probabilities, strict=True
         ):
             shares = dict(zip(self.labels, (round(value, 6) for value in own.tolist()), strict=True))
-            label, verdict = self.labels[right], self.labels[said]
-            yield {"post_id": post_id, "label": label, "verdict": verdict, "probabilities": shares}
+            label, prediction = self.labels[right], self.labels[said]
+            yield {"post_id": post_id, "label": label, "prediction": prediction, "probabilities": shares}
 
     def save(self, folder: str | Path, *, predictions: bool = False) -> None:
         """Write `results.json`, `confusion_matrix.png` and `reliability.png` (need matplotlib).
@@ -158,17 +159,20 @@ class ClassificationReport:
             folder: where to; made if need be.
             predictions: write `predictions.jsonl`, too.
         """
-        folder = Path(folder)
+        with Outputs(folder) as outputs:
+            self.write(outputs, predictions=predictions)
+
+    def write(self, outputs: Outputs, prefix: str = "", *, predictions: bool = False) -> None:
+        """The same, with other results of a run; see `save_report`."""
         if predictions:
-            folder.mkdir(parents=True, exist_ok=True)
-            with open(folder / "predictions.jsonl", "w", encoding="utf-8") as file:
-                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in self.predictions())
+            lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.predictions())
+            outputs.write(f"{prefix}predictions.jsonl", lambda path: path.write_text(lines, encoding="utf-8"))
         drawings = {"confusion_matrix.png": self.draw_confusion, "reliability.png": self.draw_reliability}
-        save_report(folder, self.to_dict(), drawings)
+        save_report(outputs, self.to_dict(), drawings, prefix=prefix)
 
     @in_every_script
     def draw_confusion(self) -> Figure:
-        """What was taken for what: posts, and their share of the row's label."""
+        """The confusion matrix: posts, and their share of the row's label."""
         from matplotlib.figure import Figure
 
         matrix, names = self.confusion, list(self.labels)
@@ -184,13 +188,13 @@ class ClassificationReport:
         ticks = [name if len(name) < 14 else name.replace(" ", "\n") for name in names]
         axes.set_xticks(range(len(names)), ticks, rotation=0 if len(names) < 4 else 45, fontsize="small")
         axes.set_yticks(range(len(names)), ticks, fontsize="small")
-        axes.set(xlabel="verdict", ylabel="label")
+        axes.set(xlabel="prediction", ylabel="label")
         axes.set_title(f"{self._what()}: accuracy {self.metrics['accuracy']:.3f}", fontsize="medium", loc="left")
         return figure
 
     @in_every_script
     def draw_reliability(self) -> Figure:
-        """How often verdicts of each certainty are right; on the diagonal the probabilities say what they mean."""
+        """How often predictions of each probability are right; on the diagonal the probabilities are calibrated."""
         from matplotlib.figure import Figure
 
         bins, edges = reliability_bins(self.probabilities, self.truth, self.bins), np.linspace(0, 1, self.bins + 1)
@@ -202,7 +206,7 @@ class ClassificationReport:
         axes.plot([0, 1], [0, 1], "--", color="grey", linewidth=1)
         counts.bar(edges[:-1], bins.count, 1 / self.bins, align="edge", color="grey")
         axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of them right")
-        counts.set(xlabel="probability of the verdict", ylabel="posts")
+        counts.set(xlabel="probability of the prediction", ylabel="posts")
         axes.set_title(f"{self._what()}: ECE {self.metrics['ece']:.3f}", fontsize="medium", loc="left")
         for one in (axes, counts):
             one.grid(alpha=0.25)
@@ -226,10 +230,10 @@ def evaluate_posts(
     bins: int = BINS,
     progress: bool = True,
 ) -> ClassificationReport:
-    """Judge every labelled post and compare.
+    """Classify every labelled post and compare with the labels.
 
     Every labelled row counts, so that the figures of different models compare: a post whose image cannot be read is
-    judged by its text alone and reported as such, and a model without visual encoder is shown texts only. The figures
+    classified by its text alone and reported as such, and a model without visual encoder sees texts only. The figures
     do not depend on `batch_size`. Every process of a distributed run measures the whole set by itself.
 
     Args:
@@ -248,12 +252,12 @@ def evaluate_posts(
         ClassificationReport: `.metrics`, `.table()`, `.save(folder)`.
 
     Raises:
-        EvaluationError: the data set's labels are not the model's, or not one row can be judged.
+        EvaluationError: the data set's labels are not the model's, or no row can be classified.
     """
     start, was_training = time.perf_counter(), model.training
     labels = tuple(model.config.id2label[index] for index in range(model.config.num_labels))
     names = _label_names(rows, labels)
-    judged: list[tuple[_Labelled, np.ndarray]] = []
+    classified: list[tuple[_Labelled, np.ndarray]] = []
     skipped: list[tuple[int, Skip]] = []  # with the rows' numbers: batches come out of order
     unreadable: list[tuple[int, Skip]] = []
     images = 0
@@ -287,22 +291,22 @@ def evaluate_posts(
                         skip = (post.id.row, Skip(str(post.id.post_id), problem))
                         (skipped if logits is None else unreadable).append(skip)
                     if logits is not None:
-                        judged.append((post.id, logits))
+                        classified.append((post.id, logits))
                         images += bool(post.images or post.features) and problem is None
                 bar.advance(task, len(batch))
     finally:
         model.train(was_training)
-    for found in (judged, skipped, unreadable):
+    for found in (classified, skipped, unreadable):
         found.sort(key=itemgetter(0))
-    if not judged:
+    if not classified:
         first = f"; the first: {skipped[0][1].path}, {skipped[0][1].reason}" if skipped else ""
-        raise EvaluationError(f"Expected posts with a label, found none to judge ({len(skipped)} skipped{first}).")
+        raise EvaluationError(f"Expected posts with a label, found none to classify ({len(skipped)} skipped{first}).")
     name, split = dataset_names(rows)
     return ClassificationReport(
-        logits=np.stack([logits for _, logits in judged]),
-        truth=np.array([post.truth for post, _ in judged]),
+        logits=np.stack([logits for _, logits in classified]),
+        truth=np.array([post.truth for post, _ in classified]),
         labels=labels,
-        post_ids=[post.post_id for post, _ in judged],
+        post_ids=[post.post_id for post, _ in classified],
         model=model_name(model),
         dataset=name,
         split=split,
@@ -315,7 +319,7 @@ def evaluate_posts(
 
 
 class _Labelled(NamedTuple):
-    """What a post is known by while it is judged."""
+    """What is kept of a post until it is classified."""
 
     row: int
     post_id: Any

@@ -30,6 +30,7 @@ from ..fonts import in_every_script
 from ..images import ImageError, Skip
 from ..inference.batching import batched
 from ..metrics.detection import DetectionScores, detection_scores
+from ..outputs import Outputs
 from .reports import EvaluationError, dataset_names, model_name, readable, row_name, save_report, versions
 from .worst_misses import Found, Miss, WorstMisses, misses_sheet
 
@@ -79,7 +80,7 @@ class DetectionReport:
 
     @cached_property
     def by_source(self) -> dict[str, DetectionScores]:
-        """The scores on the images of each origin, where the data tell of more than one."""
+        """The scores on the images of each origin, where the data state more than one."""
         images: dict[str, list[Any]] = {}
         for image in self.truth["images"]:
             images.setdefault(image.get("source") or "", []).append(image["id"])
@@ -153,18 +154,23 @@ class DetectionReport:
 
         The folder is made if need be; the curve needs matplotlib and comes last.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        with Outputs(folder) as outputs:
+            self.write(outputs)
+
+    def write(self, outputs: Outputs, prefix: str = "") -> None:
+        """The same, with other results of a run; see `save_report`."""
         rows = [
             {**row, "bbox": [round(value, 2) for value in row["bbox"]], "score": round(row["score"], 5)}
             for row in self.detections
         ]
         lines = ",\n".join(json.dumps(row) for row in rows)
-        (folder / "detections.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
-        (folder / "worst_misses.png").unlink(missing_ok=True)  # of an earlier evaluation
+        text = f"[\n{lines}\n]\n"
+        outputs.write(f"{prefix}detections.json", lambda path: path.write_text(text, encoding="utf-8"))
+        outputs.remove(f"{prefix}worst_misses.png")  # of an earlier evaluation
         if self.worst:
-            misses_sheet(self.worst, title=f"{self.model}: worst misses").save(folder / "worst_misses.png")
-        save_report(folder, self.to_dict(), {"pr_curve.png": self.draw})
+            sheet = misses_sheet(self.worst, title=f"{self.model}: worst misses")
+            outputs.write(f"{prefix}worst_misses.png", sheet.save)
+        save_report(outputs, self.to_dict(), {"pr_curve.png": self.draw}, prefix=prefix)
 
     @in_every_script
     def draw(self) -> Figure:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +20,7 @@ from rich.progress import Progress
 from ..errors import StmineError
 from ..images import ImageError, Skip, image_errors
 from ..inference.batching import read_ahead
+from ..outputs import Outputs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,7 +61,7 @@ def readable(
     Args:
         rows: with `image`: a `datasets.Dataset`, a stream, or any iterable.
         load: gets a row, its image (PIL) and its number; a ImageError skips the row, as bad images do.
-        skipped: is told of the rows left out, by `filename` or number, and why.
+        skipped: gets the rows left out, by `filename` or number, and why.
         doing: beside the bar.
         progress: show a bar on stderr.
     """
@@ -113,6 +116,19 @@ def versions(*more: str) -> dict[str, str]:
     return found
 
 
+# Names in results written by version 0.1, and their present ones.
+_PRESENT_KEYS = {"pictures_unreadable": "images_unreadable", "pictures": "images"}
+
+
+def with_present_names(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A document of results (`results.json`) with the present names of what version 0.1 named otherwise."""
+    renamed = {}
+    for key, value in document.items():
+        name = _PRESENT_KEYS.get(key, re.sub(r"^(eval_)?honest_", r"\1same_text_", key))
+        renamed[name] = with_present_names(value) if isinstance(value, Mapping) else value
+    return renamed
+
+
 def write_json(path: str | Path, document: Mapping[str, Any]) -> None:
     """Write a document with one line for each of its entries: short, and a change shows where it is."""
     lines = [f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in document.items()]
@@ -134,26 +150,30 @@ def fill_page(page: Path, name: str, text: str) -> None:
 
 
 def save_report(
-    folder: str | Path, document: Mapping[str, Any], figures: Mapping[str, Callable[[], Figure]] | None = None
+    outputs: Outputs,
+    document: Mapping[str, Any],
+    figures: Mapping[str, Callable[[], Figure]] | None = None,
+    *,
+    prefix: str = "",
 ) -> None:
-    """Write `results.json` and images into a folder, which is made if need be.
+    """Write `results.json` and images.
 
     Args:
-        folder: where to.
+        outputs: where to.
         document: what `results.json` holds. It is written first.
         figures: file names with functions that draw them (these import matplotlib).
+        prefix: of all names, such as "results/test/".
 
     Raises:
+        OutputError: a file is there that this package did not write.
         StmineError: matplotlib is missing; `results.json` is there all the same.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "results.json", document)
+    results = outputs.write(f"{prefix}results.json", lambda path: write_json(path, document))
     for name, draw in (figures or {}).items():
         try:
             figure = draw()
         except ImportError:
             raise StmineError(
-                f"Wrote {folder / 'results.json'}, but the image needs matplotlib: pip install 'stmine-hf[train]'"
+                f"Wrote {results}, but the image needs matplotlib: pip install 'stmine-hf[train]'"
             ) from None
-        figure.savefig(folder / name, dpi=150)
+        outputs.write(prefix + name, partial(figure.savefig, dpi=150))

@@ -1,4 +1,4 @@
-"""Score a retrieval model on a captioned set: the paper's table, and beside it the honest variant.
+"""Score a retrieval model on a captioned set: the paper's table, and one in which captions of the same text count.
 
 The Trainer (after each epoch), `stmine evaluate fisvl` and the model cards all call `evaluate_retrieval`, so that a
 number in a log, on the screen and on a card is the same number.
@@ -27,13 +27,14 @@ from ..metrics.retrieval import (
     retrieval_ranks,
     same_text_answers,
 )
+from ..outputs import Outputs
 from ..search.embedding import embed_images, embed_texts
 from .reports import EvaluationError, dataset_names, model_name, readable, save_report, versions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-HONEST = "honest_"  # prefix of the honest variant's metrics
+SAME_TEXT = "same_text_"  # prefix of the metrics that count captions of the same text as exact matches
 _COLOURS = {"txt": "#2166ac", "img": "#b2182b"}
 _DIRECTIONS = {"txt": "image → text", "img": "text → image"}
 
@@ -44,7 +45,7 @@ class RetrievalReport:
 
     Attributes:
         ranks: of the best right answer to every query, in the paper's protocol.
-        honest_ranks: the same, where any caption that reads as one of the image's own is right.
+        same_text_ranks: the same, where any caption that reads as one of the image's own is right.
         model, dataset, split: names; of the data None where unknown.
         images, captions, distinct_captions: how many were measured.
         skipped: images left out with their captions, and why.
@@ -52,7 +53,7 @@ class RetrievalReport:
     """
 
     ranks: RetrievalRanks
-    honest_ranks: RetrievalRanks
+    same_text_ranks: RetrievalRanks
     model: str
     dataset: str | None
     split: str | None
@@ -64,15 +65,15 @@ class RetrievalReport:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """`txt_r1, txt_r5, txt_r10, img_r1, img_r5, img_r10, r_mean` in percent, then the same with `honest_`."""
-        honest = recall_of_ranks(self.honest_ranks)
-        return recall_of_ranks(self.ranks) | {HONEST + key: value for key, value in honest.items()}
+        """`txt_r1, txt_r5, txt_r10, img_r1, img_r5, img_r10, r_mean` in percent, then the same with `same_text_`."""
+        same_text = recall_of_ranks(self.same_text_ranks)
+        return recall_of_ranks(self.ranks) | {SAME_TEXT + key: value for key, value in same_text.items()}
 
     def table(self) -> Table:
-        """The paper's row of numbers, and the honest one below it."""
+        """The paper's row of numbers, and below it the one that counts captions of the same text."""
         title = f"{self.model} on {self.dataset or 'the data'} {self.split or ''}".rstrip() + ", recall in %"
         caption = f"{self.images} images, {self.captions} captions ({self.distinct_captions} different ones)"
-        caption += "\nhonest: a caption equal to one of the image's own is right"
+        caption += "\nsame text: a caption equal to one of the image's own is right"
         if self.skipped:
             caption += f"\nskipped {len(self.skipped)} images, the first {self.skipped[0].path}: "
             caption += self.skipped[0].reason
@@ -82,7 +83,7 @@ class RetrievalReport:
             for k in KS:
                 table.add_column(f"{arrow}\nR@{k}", justify="right")
         table.add_column("mR", justify="right", style="bold")
-        for name, ranks in {"paper": self.ranks, "honest": self.honest_ranks}.items():
+        for name, ranks in {"paper": self.ranks, "same text": self.same_text_ranks}.items():
             table.add_row(name, *(f"{value:.2f}" for value in recall_of_ranks(ranks).values()))
         return table
 
@@ -98,14 +99,19 @@ class RetrievalReport:
             "skipped": [skip._asdict() for skip in self.skipped],
             "metrics": self.metrics,
             "recall_curve": recall_curve(self.ranks),
-            "honest_recall_curve": recall_curve(self.honest_ranks),
+            "same_text_recall_curve": recall_curve(self.same_text_ranks),
             "seconds": round(self.seconds, 2),
             "versions": versions(),
         }
 
     def save(self, folder: str | Path) -> None:
         """Write `results.json` and `recall_curve.png` (needs matplotlib) into `folder`, which is made if need be."""
-        save_report(folder, self.to_dict(), {"recall_curve.png": self.draw})
+        with Outputs(folder) as outputs:
+            self.write(outputs)
+
+    def write(self, outputs: Outputs, prefix: str = "") -> None:
+        """The same, with other results of a run; see `save_report`."""
+        save_report(outputs, self.to_dict(), {"recall_curve.png": self.draw}, prefix=prefix)
 
     @in_every_script
     def draw(self) -> Figure:
@@ -114,10 +120,11 @@ class RetrievalReport:
 
         figure = Figure(figsize=(7.2, 4.5), layout="constrained")
         axes = figure.subplots()
-        paper, honest = recall_curve(self.ranks), recall_curve(self.honest_ranks)
+        paper, same_text = recall_curve(self.ranks), recall_curve(self.same_text_ranks)
         for side, direction in _DIRECTIONS.items():
             axes.plot(paper["k"], paper[side], color=_COLOURS[side], linewidth=2, label=direction)
-            axes.plot(honest["k"], honest[side], "--", color=_COLOURS[side], label=f"{direction}, same text is right")
+            label = f"{direction}, same text is right"
+            axes.plot(same_text["k"], same_text[side], "--", color=_COLOURS[side], label=label)
             axes.plot(KS, [paper[side][k - 1] for k in KS], "o", color=_COLOURS[side], markersize=5)
         axes.set_xscale("log")
         axes.set_xticks([1, 2, 5, 10, 20, 50, 100], ["1", "2", "5", "10", "20", "50", "100"])
@@ -196,7 +203,7 @@ def evaluate_retrieval(
     name, split = dataset_names(dataset)
     return RetrievalReport(
         ranks=retrieval_ranks(scores, text_to_image=owner),
-        honest_ranks=retrieval_ranks(scores, *same_text_answers(captions)),
+        same_text_ranks=retrieval_ranks(scores, *same_text_answers(captions)),
         model=model_name(model),
         dataset=name,
         split=split,

@@ -72,12 +72,12 @@ class WorstMisses:
         objects, self._shown = row["objects"], self._shown + 1
         heap = self._heaps.setdefault(row.get("source") or "", [])
         sure = sum(score > THRESHOLD for score in found.scores)
-        seen, verdicts = match_detections(
+        seen, matches = match_detections(
             objects["bbox"], objects["category"], objects["iscrowd"], found.boxes[:sure], found.labels[:sure]
         )
         area = image.width * image.height
         there = list(zip(objects["bbox"], objects["category"], seen, objects["iscrowd"], strict=True))
-        detected = list(zip(found.boxes, found.labels, found.scores, verdicts, strict=False))
+        detected = list(zip(found.boxes, found.labels, found.scores, matches, strict=False))
         badness = sum(box[2] * box[3] / area for box, _, hit, crowd in there if not (hit or crowd))
         badness += sum(score * box[2] * box[3] / area for box, _, score, right in detected if right is False)
         order = (badness, -self._shown)  # of equals the first stays

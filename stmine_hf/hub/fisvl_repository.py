@@ -15,7 +15,7 @@ from .. import FisvlConfig, FisvlModel, ImageIndex, load_dataset
 from ..cards.settings import outcome_of, portable_data, portable_settings, portable_start
 from ..data.toy.toy_scenes import write_scenes
 from ..documents import read_json
-from ..evaluation.retrieval import HONEST, evaluate_retrieval
+from ..evaluation.retrieval import SAME_TEXT, evaluate_retrieval
 from ..loading import load_fisvl
 from ..modeling.fisvl.processing_fisvl import FisvlImageProcessor
 from ..search.present import contact_sheet
@@ -149,7 +149,7 @@ class FisvlRepository(ModelRepository):
         labels = {"txt": "image-to-text", "img": "text-to-image"}
         scores = []
         for key in sorted(results["metrics"], key=lambda name: not name.endswith("r_mean")):
-            side, _, measure = key.removeprefix(HONEST).rpartition("_")
+            side, _, measure = key.removeprefix(SAME_TEXT).rpartition("_")
             label = "Mean recall" if side == "r" else f"{labels[side]} R@{measure.removeprefix('r')}"
             scores.append(
                 EvalResult(
@@ -159,7 +159,7 @@ class FisvlRepository(ModelRepository):
                     dataset_name=results["dataset"].upper(),
                     dataset_split=results["split"],
                     metric_type="mean_recall" if side == "r" else f"recall_at_{measure.removeprefix('r')}",
-                    metric_name=label + (", equal captions count" if key.startswith(HONEST) else ""),
+                    metric_name=label + (", equal captions count" if key.startswith(SAME_TEXT) else ""),
                     metric_value=round(results["metrics"][key], 2),
                 )
             )
@@ -189,7 +189,7 @@ class FisvlRepository(ModelRepository):
                 "scenes": SCENES,
                 "results": results,
                 "metrics": metrics,
-                "honest": {k.removeprefix(HONEST): v for k, v in metrics.items() if k.startswith(HONEST)},
+                "same_text": {k.removeprefix(SAME_TEXT): v for k, v in metrics.items() if k.startswith(SAME_TEXT)},
                 "published": PUBLISHED,
             }
         return facts

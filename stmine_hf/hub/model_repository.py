@@ -18,7 +18,7 @@ from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardDat
 from ..cards.rendering import render
 from ..cards.settings import outcome_of
 from ..documents import read_json
-from ..evaluation.reports import write_json
+from ..evaluation.reports import with_present_names, write_json
 from .model_files import WEIGHTS, is_halved, write_code, write_license, write_model, write_requirements
 from .repository import CARD, ORGANISATION, PublishError, described_files, write_manifest
 
@@ -229,7 +229,10 @@ class ModelRepository(ABC):
         By whatever name it was published then: the weights are the same.
         """
         files = sorted((self.folder / "results").rglob("*.json"))
-        found = {file.relative_to(self.folder).with_suffix("").as_posix(): read_json(file) for file in files}
+        found = {
+            file.relative_to(self.folder).with_suffix("").as_posix(): with_present_names(read_json(file))
+            for file in files
+        }
         return {file: result for file, result in found.items() if {"command", "model"} <= result.keys()}
 
     def write_measured(self, file: Path, report: dict[str, Any], command: str, device: torch.device) -> None:

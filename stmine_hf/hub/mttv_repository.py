@@ -21,7 +21,7 @@ from ..conversion.mttv import RESNET152, official_config
 from ..data.toy.toy_posts import Scene, draw
 from ..documents import read_json
 from ..evaluation.classification import evaluate_posts
-from ..evaluation.reports import write_json
+from ..evaluation.reports import with_present_names, write_json
 from ..loading import load_mttv
 from ..modeling.mttv.pipeline_mttv import MttvPipeline, draw_regions
 from ..modeling.mttv.processing_mttv import MttvImageProcessor
@@ -172,7 +172,7 @@ class MttvRepository(ModelRepository):
     def _results(self) -> dict[str, dict[str, Any]]:
         """The measurements by split."""
         files = {split: self.folder / "results" / split / "results.json" for split in SPLITS}
-        return {split: read_json(file) for split, file in files.items() if file.is_file()}
+        return {split: with_present_names(read_json(file)) for split, file in files.items() if file.is_file()}
 
     def _measure_released(self, run: Path, data_dir: str | Path | None, progress: bool) -> None:
         """Write `results/released.json`: the released recipe from the same start, on the test split."""

@@ -27,9 +27,9 @@ class ClassScores(NamedTuple):
 
 @dataclass(frozen=True)
 class ReliabilityBins:
-    """Rows by the probability of their verdict, in bins of equal width, all (bins,). Empty bins: NaN and count 0."""
+    """Rows by the probability of their prediction in bins of equal width, all (bins,); empty bins: NaN and count 0."""
 
-    confidence: np.ndarray  # mean probability of the verdicts in the bin
+    confidence: np.ndarray  # mean probability of the predictions in the bin
     accuracy: np.ndarray  # share of them that are right
     count: np.ndarray
 
@@ -67,7 +67,7 @@ def confusion_matrix(truth: Any, predicted: Any, num_labels: int) -> np.ndarray:
 
 
 def accuracy(matrix: np.ndarray) -> float:
-    """Share of right verdicts.
+    """Share of correct predictions.
 
     Args:
         matrix: from `confusion_matrix`.
@@ -95,7 +95,7 @@ def class_scores(matrix: np.ndarray) -> ClassScores:
 
 
 def reliability_bins(probabilities: Any, truth: Any, bins: int = BINS) -> ReliabilityBins:
-    """Rows sorted into bins by how sure the classifier is of its verdict.
+    """Rows sorted into bins by how sure the classifier is of its prediction.
 
     Args:
         probabilities: (N, L), rows that add up to 1.
@@ -123,7 +123,7 @@ def reliability_bins(probabilities: Any, truth: Any, bins: int = BINS) -> Reliab
 def expected_calibration_error(bins: ReliabilityBins) -> float:
     """Mean distance between how sure the classifier is and how often it is right, over all rows (ECE).
 
-    0: of the verdicts given with 80 % probability, 80 % are right. (Guo et al., ICML 2017, equation 3.) More and thus
+    0: of the predictions made with 80 % probability, 80 % are right (Guo et al., ICML 2017, equation 3). More and thus
     narrower bins give a slightly greater value, so compare only what was measured with as many.
 
     Args:

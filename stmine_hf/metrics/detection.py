@@ -184,7 +184,7 @@ def match_detections(
         ([True], [True, False])
     """
     overlaps = box_ious(boxes, truth, crowd)
-    seen, verdicts = [False] * len(truth), list[bool | None]()
+    seen, matches = [False] * len(truth), list[bool | None]()
     for detection, label in enumerate(found):
         near = [
             place
@@ -194,10 +194,10 @@ def match_detections(
         free = next((place for place in near if not (seen[place] or crowd[place])), None)
         if free is not None:
             seen[free] = True
-            verdicts.append(True)
+            matches.append(True)
         else:
-            verdicts.append(None if any(crowd[place] for place in near) else False)
-    return seen, verdicts
+            matches.append(None if any(crowd[place] for place in near) else False)
+    return seen, matches
 
 
 def _mean(values: np.ndarray) -> float | None:

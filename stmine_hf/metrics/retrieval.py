@@ -96,7 +96,7 @@ def retrieval_ranks(
 
 
 def same_text_answers(captions: Sequence[Sequence[str]]) -> tuple[list[list[int]], list[list[int]]]:
-    """Right answers of the honest variant: any caption that reads as one of the image's own is right for that image.
+    """Right answers where captions of the same text count: any caption equal to one of an image's own is right for it.
 
     Data sets repeat captions ("many planes are parked near a terminal ."). The paper's protocol counts the very same
     sentence as wrong when it was written for another image, in both directions.

@@ -156,12 +156,12 @@ def test_evaluate_prints_saves_and_speaks_json(capsys, tmp_path, model, scenes):
     words = ["evaluate", "fisvl", "--model", model, "--dataset", "rsicd", "--data-dir", scenes, "--split", "train"]
     assert run(*words, "--limit", 6, "--out", tmp_path / "results") == 0
     printed = capsys.readouterr().out
-    assert "6 images, 30 captions" in printed and "honest" in printed
+    assert "6 images, 30 captions" in printed and "same text" in printed
     assert {path.name for path in (tmp_path / "results").iterdir()} >= {"results.json", "recall_curve.png"}
     assert run(*words, "--json") == 0
     scored = document(capsys)
     assert scored["split"] == "train" and scored["images"] > 6
-    assert {"r_mean", "honest_r_mean"} <= set(scored["metrics"])
+    assert {"r_mean", "same_text_r_mean"} <= set(scored["metrics"])
 
 
 def test_convert_hands_over_what_it_was_given(capsys, tmp_path, monkeypatch):

@@ -177,9 +177,9 @@ def test_one_post_that_breaks_the_tokenizer_costs_only_itself(parts, rows, repor
 
 
 def test_nothing_to_measure_is_a_clear_error(parts, rows):
-    with pytest.raises(EvaluationError, match=r"found none to judge \(0 skipped\)"):
+    with pytest.raises(EvaluationError, match=r"found none to classify \(0 skipped\)"):
         evaluate_posts(*parts, [], progress=False)
-    with pytest.raises(EvaluationError, match=r"found none to judge \(1 skipped; the first: p0, no label\)"):
+    with pytest.raises(EvaluationError, match=r"found none to classify \(1 skipped; the first: p0, no label\)"):
         evaluate_posts(*parts, [{**rows[0], "label": None}], progress=False)
 
 
@@ -213,8 +213,8 @@ def test_what_is_saved(report, tmp_path):
     assert {"python", "torch", "transformers"} <= results["versions"].keys()
     predictions = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
     assert [row["post_id"] for row in predictions] == report.post_ids
-    assert np.mean([row["label"] == row["verdict"] for row in predictions]) == report.metrics["accuracy"]
-    assert all(row["probabilities"][row["verdict"]] >= 0.5 for row in predictions)
+    assert np.mean([row["label"] == row["prediction"] for row in predictions]) == report.metrics["accuracy"]
+    assert all(row["probabilities"][row["prediction"]] >= 0.5 for row in predictions)
     for name in ("confusion_matrix.png", "reliability.png"):
         with Image.open(folder / name) as image:
             assert image.format == "PNG" and min(image.size) > 400

@@ -24,6 +24,7 @@ from stmine_hf.errors import StmineError
 from stmine_hf.evaluation import detection as evaluation_sat
 from stmine_hf.evaluation.detection import EvaluationError, evaluate_detection
 from stmine_hf.evaluation.worst_misses import MOST, Found, WorstMisses, misses_sheet
+from stmine_hf.outputs import write_output
 
 NAMES = ["deer", "ebike", "person", "target"]  # as in tiny_sat
 THRESHOLD = 0.0099  # the tiny model's scores are all near 0.01
@@ -316,7 +317,7 @@ def test_what_is_saved(report, table, tmp_path):
 
 
 def test_a_clean_sheet_leaves_no_sheet(parts, rows, answers, tmp_path):
-    (tmp_path / "worst_misses.png").write_bytes(b"of an earlier evaluation")
+    write_output(tmp_path / "worst_misses.png", lambda path: path.write_bytes(b"of an earlier evaluation"))
     answers += [
         [(label, 0.9, box) for label, box in zip(row["objects"]["category"], row["objects"]["bbox"], strict=True)]
         for row in rows

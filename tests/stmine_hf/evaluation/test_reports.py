@@ -19,8 +19,10 @@ from stmine_hf.evaluation.reports import (
     save_report,
     undecoded,
     versions,
+    with_present_names,
     write_json,
 )
+from stmine_hf.outputs import Outputs
 
 
 def test_json_has_a_line_for_each_entry_and_keeps_every_script(tmp_path):
@@ -38,8 +40,9 @@ def test_a_failed_image_does_not_cost_the_numbers(tmp_path, monkeypatch):
 
         return Figure()
 
-    with pytest.raises(StmineError, match=r"pip install 'stmine-hf\[train\]'"):
-        save_report(tmp_path / "new" / "one", {"a": 1}, {"a.png": draw})
+    message = r"pip install 'stmine-hf\[train\]'"
+    with Outputs(tmp_path / "new" / "one") as outputs, pytest.raises(StmineError, match=message):
+        save_report(outputs, {"a": 1}, {"a.png": draw})
     assert json.loads((tmp_path / "new/one/results.json").read_text()) == {"a": 1}
 
 
@@ -71,3 +74,20 @@ def test_a_broken_image_is_an_error_of_its_row():
 def test_versions_of_what_is_installed_only():
     found = versions("typer", "no-such-package")
     assert {"python", "torch", "typer"} <= found.keys() and "no-such-package" not in found
+
+
+def test_results_of_version_0_1_under_present_names():
+    former = {
+        "pictures": 3,
+        "metrics": {"r_mean": 1.5, "honest_r_mean": 2.5},
+        "best": {"eval_honest_img_r1": 1.0},
+        "honest_recall_curve": {"k": [1]},
+        "pictures_unreadable": [],
+    }
+    assert with_present_names(former) == {
+        "images": 3,
+        "metrics": {"r_mean": 1.5, "same_text_r_mean": 2.5},
+        "best": {"eval_same_text_img_r1": 1.0},
+        "same_text_recall_curve": {"k": [1]},
+        "images_unreadable": [],
+    }

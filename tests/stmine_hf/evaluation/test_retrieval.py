@@ -55,7 +55,7 @@ def encoded(image: Image.Image) -> bytes:
     return stream.getvalue()
 
 
-def loop_recall(model, processor, rows, *, honest: bool) -> dict[str, float]:
+def loop_recall(model, processor, rows, *, same_text: bool) -> dict[str, float]:
     """The protocol from its definition: one embedding at a time, sorted lists, sets of right answers."""
     with torch.no_grad():
         images = [model.get_image_features(processor(images=row["image"]).pixel_values).pooler_output for row in rows]
@@ -65,7 +65,7 @@ def loop_recall(model, processor, rows, *, honest: bool) -> dict[str, float]:
 
     def right(image: int, caption: int) -> bool:
         owner, text = pairs[caption]
-        return image == owner or (honest and text in rows[image]["captions"])
+        return image == owner or (same_text and text in rows[image]["captions"])
 
     scores = [[float((i * t).sum()) for t in texts] for i in images]
     sides = {"txt": [], "img": []}
@@ -84,12 +84,12 @@ def loop_recall(model, processor, rows, *, honest: bool) -> dict[str, float]:
 
 
 def test_numbers_equal_the_protocol_by_hand(parts, rows, report):
-    assert list(report.metrics) == KEYS + [f"honest_{key}" for key in KEYS]
-    paper, honest = (loop_recall(*parts, rows, honest=honest) for honest in (False, True))
+    assert list(report.metrics) == KEYS + [f"same_text_{key}" for key in KEYS]
+    paper, same_text = (loop_recall(*parts, rows, same_text=same_text) for same_text in (False, True))
     assert {key: report.metrics[key] for key in KEYS} == pytest.approx(paper)
-    assert {key: report.metrics[f"honest_{key}"] for key in KEYS} == pytest.approx(honest)
-    assert all(report.metrics[f"honest_{key}"] >= report.metrics[key] for key in KEYS)
-    assert honest["r_mean"] > paper["r_mean"]
+    assert {key: report.metrics[f"same_text_{key}"] for key in KEYS} == pytest.approx(same_text)
+    assert all(report.metrics[f"same_text_{key}"] >= report.metrics[key] for key in KEYS)
+    assert same_text["r_mean"] > paper["r_mean"]
     assert all(type(value) is float for value in report.metrics.values())
 
 
@@ -177,7 +177,7 @@ def test_what_is_saved(parts, report, tmp_path):
     assert results["metrics"] == report.metrics
     assert (results["images"], results["captions"], results["model"]) == (12, 36, "FisvlModel")
     assert results["recall_curve"]["txt"][0] == report.metrics["txt_r1"]
-    assert results["honest_recall_curve"]["img"][9] == report.metrics["honest_img_r10"]
+    assert results["same_text_recall_curve"]["img"][9] == report.metrics["same_text_img_r10"]
     assert {"python", "torch", "transformers"} <= results["versions"].keys()
     with Image.open(tmp_path / "new/folder/recall_curve.png") as curve:
         assert curve.format == "PNG" and min(curve.size) > 500
@@ -196,7 +196,7 @@ def test_table_shows_both_protocols_in_80_columns(report):
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(report.table())
     lines = console.export_text().splitlines()
-    for name, prefix in (("paper", ""), ("honest", "honest_")):
+    for name, prefix in (("paper", ""), ("same text", "same_text_")):
         line = next(line for line in lines if name in line and "│" in line)
         shown = [cell.strip() for cell in line.strip("│").split("│")]
         assert shown == [name, *(f"{report.metrics[prefix + key]:.2f}" for key in KEYS)]

@@ -146,7 +146,7 @@ def test_header_states_license_task_and_every_figure(card, repository):
 def test_table_shows_the_measured_figures(card, repository):
     metrics = results(repository)["metrics"]
     keys = ("txt_r1", "txt_r5", "txt_r10", "img_r1", "img_r5", "img_r10", "r_mean")
-    for label, prefix in (("paper", ""), ("honest", "honest_")):
+    for label, prefix in (("paper", ""), ("same text", "same_text_")):
         (row,) = re.findall(rf"^\| {label} \|(.*)\|$", card.text, re.MULTILINE)
         assert [cell.strip(" *") for cell in row.split("|")] == [f"{metrics[prefix + key]:.2f}" for key in keys]
 

@@ -73,7 +73,7 @@ def test_equals_double_loops_with_ties_and_ragged_answers(levels, chunk, monkeyp
             assert recall[f"txt_r{k}"] == pytest.approx(100 * sum(found) / 7)
 
 
-def test_honest_variant_equals_double_loops():
+def test_the_variant_of_same_texts_equals_double_loops():
     random = np.random.default_rng(0)
     for _ in range(10):
         captions = [[f"caption {random.integers(0, 8)}" for _ in range(random.integers(1, 4))] for _ in range(6)]
@@ -87,7 +87,7 @@ def test_honest_variant_equals_double_loops():
         assert ranks.text_to_image.tolist() == loop_ranks(scores.T, text_to_image)
 
 
-def test_honest_variant_is_the_paper_protocol_when_no_text_repeats():
+def test_the_variant_of_same_texts_is_the_paper_protocol_when_no_text_repeats():
     scores = np.random.default_rng(0).normal(size=(9, 18))
     captions = [[f"{image} {n}" for n in range(2)] for image in range(9)]
     assert retrieval_recall(scores, *same_text_answers(captions)) == retrieval_recall(scores, texts_per_image=2)
