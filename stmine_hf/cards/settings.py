@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from ..documents import read_json
+from ..evaluation.reports import with_present_names
 from ..loading import published
 
 # Settings of a run that say nothing about what it learned.
@@ -66,7 +67,8 @@ def portable_data(settings: dict[str, Any], name: str) -> dict[str, str]:
 
 def outcome_of(run: Path) -> dict[str, Any]:
     """`results.json` of a run; empty for one that is not over."""
-    return read_json(run / "results.json") if (run / "results.json").is_file() else {}
+    file = run / "results.json"
+    return with_present_names(read_json(file)) if file.is_file() else {}
 
 
 def _without_machine(value: Any) -> Any:

@@ -9,12 +9,14 @@ from typing import Any
 
 from ..documents import read_json
 from ..errors import StmineError
+from ..files import LOCK
+from ..outputs import MARKER
 
 ORGANISATION = "stmine-hf"
 CARD = "README.md"
 MANIFEST = "manifest.json"
-# What git, the Hub's client and Python leave in a folder: never part of a repository.
-_LEFTOVERS = {".git", ".gitattributes", ".cache", "__pycache__", ".DS_Store"}
+# What git, the Hub's client, Python and this package leave in a folder: never part of a repository.
+_LEFTOVERS = {".git", ".gitattributes", ".cache", "__pycache__", ".DS_Store", LOCK, MARKER}
 
 
 class PublishError(StmineError):

@@ -52,10 +52,10 @@ def test_prints_saves_and_speaks_json(capsys, tmp_path, model, folder):
     assert run(*words, "--out", tmp_path / "out", "--predictions") == 0
     printed = capsys.readouterr().out
     assert "macro F1" in printed and "accuracy" in printed and "tiny on weibo val" in printed
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+    assert {path.name for path in (tmp_path / "out").glob("[!.]*")} == {
         "results.json", "confusion_matrix.png", "reliability.png", "predictions.jsonl",
     }  # fmt: skip
-    assert all(name.name in printed for name in (tmp_path / "out").iterdir())
+    assert all(name.name in printed for name in (tmp_path / "out").glob("[!.]*"))
     assert run(*words, "--json", "--batch-size", 3) == 0
     found = document(capsys)
     saved = json.loads((tmp_path / "out" / "results.json").read_text())

@@ -23,7 +23,7 @@ from transformers import AutoModelForSequenceClassification, TimmWrapperConfig
 
 from stmine_hf import MttvForSequenceClassification
 from stmine_hf.hub.mttv_repository import IMAGE, MttvRepository, explanation_svg
-from stmine_hf.hub.repository import PublishError
+from stmine_hf.hub.repository import PublishError, files_in
 from stmine_hf.training.arguments import parse_arguments
 from stmine_hf.training.mttv.arguments import MttvDataArguments, MttvModelArguments, MttvTrainingArguments
 
@@ -119,7 +119,7 @@ def test_weights_are_small_and_load_as_float32(run, repository):
 
 
 def test_repository_is_complete_and_names_no_machine(repository, run):
-    here = {file.relative_to(repository).as_posix() for file in repository.rglob("*") if file.is_file()}
+    here = set(files_in(repository))
     shipped = {file.name for file in (ROOT / "modeling" / "mttv").glob("*_mttv.py")}
     measured = {"results.json", "confusion_matrix.png", "reliability.png"}
     assert here == shipped | {f"results/{split}/{file}" for split in ("val", "test") for file in measured} | {
