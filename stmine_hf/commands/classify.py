@@ -107,8 +107,10 @@ def _judge_one(
     network: Any, processor: Any, detector: Any, text: str, paths: list[Path], explain: Path | None
 ) -> dict[str, Any]:
     """The pipeline's answer; with an explanation its drawing is written, too."""
+    from ..explain.attribution import Attribution
+    from ..explain.drawing import draw_cells, explanation_page
     from ..images import ImageError
-    from ..modeling.mttv.pipeline_mttv import MttvPipeline, draw_regions, explanation_html
+    from ..modeling.mttv.pipeline_mttv import MttvPipeline
     from ..modeling.mttv.processing_mttv import as_released
     from ..posts.reading import post_image, whole_text
 
@@ -132,10 +134,11 @@ def _judge_one(
     found |= {"characters": len(text), "unread_characters": len(unread), "model": network.name_or_path}
     if explain is not None:
         explain.parent.mkdir(parents=True, exist_ok=True)
+        attribution = Attribution.from_pipeline(text, found)
         if explain.suffix.lower() == ".png":
-            draw_regions(images[0], found).save(explain)
+            draw_cells(images[0], attribution).save(explain)
         else:
-            page = explanation_html(text, found, images[0] if images else None)
+            page = explanation_page(attribution, images[0] if images else None)
             explain.write_text(page, encoding="utf-8")
         found["explanation"] = str(explain)
     return found
@@ -148,7 +151,8 @@ def _show_verdict(found: dict[str, Any]) -> None:
         print(f"The model reads the beginning only: the last {found['unread_characters']} characters do not count.")
     if "words" not in found:
         return
-    print(f"What moved it, in log-odds (above 0: for {found['label']}, below: against it):")
+    how = found["method"].replace("_", " ")
+    print(f"What moved it, in log-odds by {how} (above 0: for {found['label']}, below: against it):")
     for word in sorted(found["words"], key=lambda word: -abs(word["weight"]))[:MOST_WORDS]:
         print(f"{word['weight']:>+8.3f}  {word['word']}")
     parts = {

@@ -1,26 +1,23 @@
-"""What a visitor tries: search, post checker, detector, and the three at work on one event; no user interface.
+"""What the demo shows, without its user interface: search, post checker, detector, and the three on one event.
 
-Every door takes texts, PIL images or files of them, and raises `StmineError` with words for the visitor.
+All take texts, PIL images or image files, and raise `StmineError` with a message for the user.
 """
 
 from __future__ import annotations
 
-from .event import Event, EventDesk
+from .event import Event, EventDemo
 from .objects import FoundInVideo, FoundObjects, ObjectFinder
-from .posts import MovedRegion, MovedWord, PostCheck, PostChecker, WhatIf
+from .posts import PostCheck, PostChecker
 from .searching import ImageSearch, Match
 
 __all__ = [
     "Event",
-    "EventDesk",
+    "EventDemo",
     "FoundInVideo",
     "FoundObjects",
     "ImageSearch",
     "Match",
-    "MovedRegion",
-    "MovedWord",
     "ObjectFinder",
     "PostCheck",
     "PostChecker",
-    "WhatIf",
 ]

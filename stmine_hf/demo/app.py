@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import atexit
 import os
-import shutil
-import tempfile
+import signal
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import StmineError
-from . import limits
-from .tools import Models, Tools
+from ..images import find_images
+from ..search.store import FINISHED
+from . import limits, temporary
+from .connections import end_stalled
+from .tools import Background, Models, Tools
 
 if TYPE_CHECKING:
     import gradio as gr
 
-_VISITORS = 2  # at the models at a time
-_WAITING = 24  # in the queue; more are told to come back
+_AT_A_TIME = 2  # users whose requests run
+_WAITING = 24  # in the queue; more get a message to come back
 _KEEP_UPLOADS = 3600  # seconds
 _LOOK_FOR_OLD = 600  # seconds between two looks for what is older
 
@@ -26,8 +28,8 @@ def build_app(tools: Tools | None = None, *, language: str = "en") -> gr.Blocks:
     """The page, not yet served.
 
     Args:
-        tools: the models and the folder that visitors may search; by default those of this release, and none.
-        language: "en" or "zh"; visitors can switch, and browsers that prefer Chinese get it at once.
+        tools: the models and the folder that users may search; by default those of this release, and none.
+        language: "en" or "zh"; users can switch, and browsers that prefer Chinese get it at once.
 
     Raises:
         StmineError: Gradio is not installed, or an unknown language.
@@ -35,7 +37,7 @@ def build_app(tools: Tools | None = None, *, language: str = "en") -> gr.Blocks:
     if language not in ("en", "zh"):
         raise StmineError(f"language: expected en or zh, found {language!r}.")
     gr = _gradio()
-    from . import app_texts as say
+    from . import texts as say
     from .page import Page
     from .tabs import event_tab, objects_tab, posts_tab, search_tab
 
@@ -56,7 +58,7 @@ def build_app(tools: Tools | None = None, *, language: str = "en") -> gr.Blocks:
         footer = say.Text(*(f"<p>{say.FOOTER(one)}</p>" for one in ("en", "zh")))
         page.put(gr.HTML, value=footer, elem_id="footer")
         page.connect(app)
-    app.queue(max_size=_WAITING, default_concurrency_limit=_VISITORS, api_open=False)
+    app.queue(max_size=_WAITING, default_concurrency_limit=_AT_A_TIME, api_open=False)
     return app
 
 
@@ -73,7 +75,7 @@ def launch(
     """Serve the page.
 
     Args:
-        folder: of images to search, or an index of them; the only one that visitors may search. None: drawn scenes.
+        folder: of images to search, or an index of them; the only one that users may search. None: drawn scenes.
         host: "0.0.0.0" lets other computers in.
         port: the first free one from 7860 on if None.
         wait: until Ctrl-C; else return as soon as it is served.
@@ -82,15 +84,15 @@ def launch(
         The page and its address.
 
     Raises:
-        StmineError: Gradio is not installed, no such folder, the port is taken.
+        StmineError: Gradio is not installed, no such folder or no images in it, the port is taken.
     """
-    if folder is not None and not Path(folder).is_dir():
-        raise StmineError(f"{folder}: expected a folder of images, found none.")
+    if folder is not None:
+        _require_images(Path(folder))
     tools = Tools(models, folder=None if folder is None else Path(folder).resolve(), device=device)
     app = build_app(tools, language=language)
     from .page import CSS, HEAD, THEME
 
-    tools.open_in_background()
+    opening = tools.open_in_background()
     try:
         _, address, _ = app.launch(
             server_name=host,
@@ -111,19 +113,52 @@ def launch(
             prevent_thread_lock=True,
         )
     except OSError as error:
+        opening.stop()
         raise StmineError(f"The page cannot be served at {host}, port {port or '7860 to 7959'}: {error}.") from error
+    end_stalled(app.server)
     print(f"Open {address} in a browser. Ctrl-C ends the demo.", flush=True)
     if wait:
-        app.block_thread()
+        _wait(app, opening)
     return app, address
 
 
+def _wait(app: gr.Blocks, opening: Background) -> None:
+    """Serves until Ctrl-C or SIGTERM, then closes the page and removes what was uploaded."""
+
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        print("The demo ends.", flush=True)
+    try:
+        app.close(verbose=False)
+        opening.stop()
+    except KeyboardInterrupt:  # again: no time to wait for a model that is just being loaded
+        temporary.remove()
+        os._exit(130)
+    signal.signal(signal.SIGTERM, before)
+    temporary.remove()
+
+
+def _require_images(folder: Path) -> None:
+    """
+    Raises:
+        StmineError: neither an index nor a folder with images.
+    """
+    if not folder.is_dir():
+        raise StmineError(f"{folder}: expected a folder of images, found none.")
+    if not (folder / FINISHED).is_file() and next(find_images(folder), None) is None:
+        raise StmineError(f"{folder}: expected images in this folder, found none. Name another one with --images.")
+
+
 def _gradio() -> Any:
-    """Gradio, which reads these when imported: its makers are told nothing, uploads get a folder of their own."""
+    """Gradio, which reads these when imported: no analytics, and uploads go to the folder of this process."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     if "GRADIO_TEMP_DIR" not in os.environ:
-        os.environ["GRADIO_TEMP_DIR"] = folder = tempfile.mkdtemp(prefix="stmine-demo-")
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        os.environ["GRADIO_TEMP_DIR"] = str(temporary.root() / "uploads")
     try:
         import gradio
     except ImportError as error:

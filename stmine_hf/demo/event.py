@@ -1,4 +1,4 @@
-"""From a post to the ground: the three models at work on one event."""
+"""From a post to satellite images: the three models on one event."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from PIL import Image
 from ..errors import StmineError
 from . import limits
 from .objects import THRESHOLD, FoundObjects, ObjectFinder
-from .places import place_in
+from ..search.places import place_in
 from .posts import PostCheck, PostChecker
 from .searching import ImageSearch, Match
 
 
 @dataclass(frozen=True)
 class Event:
-    """What three models say of one post.
+    """What the three models find for one post.
 
     Attributes:
-        check: whether it reads like a fake, and why.
-        objects: what its image shows; None without an image.
-        sentence: what was searched for among the satellite images.
+        check: the prediction for the post, and what moved it.
+        objects: in its image; None without an image.
+        sentence: what was searched for in the satellite images.
         matches: the best of these.
         heat_maps: where the words match, one for each of `matches`.
     """
@@ -33,8 +33,8 @@ class Event:
     heat_maps: list[Image.Image]
 
 
-class EventDesk:
-    """Three models at one table."""
+class EventDemo:
+    """Runs the three models on one post."""
 
     def __init__(self, search: ImageSearch, posts: PostChecker, objects: ObjectFinder):
         self.search, self.posts, self.objects = search, posts, objects
@@ -48,19 +48,19 @@ class EventDesk:
         threshold: float = THRESHOLD,
         top: int = 3,
     ) -> Event:
-        """Judge a post, find objects in its image, and satellite images of the place that it tells of.
+        """Judge a post, find objects in its image, and satellite images of the place that it names.
 
         Args:
-            place: what to search for, in English; of Chinese its place words. By default the post itself, likewise.
+            place: what to search for, in English, or place words in Chinese. By default the post itself.
 
         Raises:
-            StmineError: no place in it, or something that one of the three models cannot use.
+            StmineError: the post names no place, or one of the three models cannot use it.
         """
         checked = None if image is None else limits.checked_image(image)
         text = limits.checked_text(text, limits.MAX_POST)
         sentence = (place_in(place.strip()) or place_in(text))[: limits.MAX_SENTENCE]
         if not sentence:
-            raise StmineError("The post names no place that can be searched for: say in English what it looks like.")
+            raise StmineError("The post names no place to search for. Describe the place in English.")
         check = self.posts.check(text, checked)
         objects = None if checked is None else self.objects.find(checked, threshold)
         matches = self.search.search(sentence, top)

@@ -1,4 +1,4 @@
-"""What a visitor may send: sizes, and the folders that may be read."""
+"""What a user of the page may send: sizes, and the folders that may be read."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def checked_image(image: ImageInput) -> Image.Image:
             image = _opened(Path(image))
         require_pixels(image.width * image.height)
         with image_errors():
-            upright = to_rgb(image)
+            upright = to_rgb(_reduced(image))
             upright.load()
     except ImageError as error:
         raise StmineError(f"The image cannot be used: {error}.") from None
@@ -132,7 +132,18 @@ def require_folder_size(folder: Path) -> None:
 def _opened(path: Path) -> Image.Image:
     require_file_size(path, MAX_FILE_BYTES)
     require_pixels(image_pixels(path))
-    return open_image(path, SIDE)
+    return open_image(path, SIDE // 3)  # which keeps three times as many pixels a side
+
+
+def _reduced(image: Image.Image) -> Image.Image:
+    """The image at 1/2, 1/3, ... of its size as long as that is more than `SIDE`, before copies are made of it.
+
+    Images in other modes than these must be converted first.
+    """
+    image.draft(None, (SIDE, SIDE))  # does nothing but to JPEG files that are not decoded yet
+    factor = max(image.size) // SIDE
+    ready = image.mode in ("RGB", "RGBA", "L", "CMYK") and "transparency" not in image.info
+    return image.reduce(factor) if factor > 1 and ready else image
 
 
 def _more_than(limit: int, items: Iterable[object]) -> bool:

@@ -1,9 +1,8 @@
-"""Detector: boxes in an image or a video."""
+"""Detector of the demo: boxes in an image or a video."""
 
 from __future__ import annotations
 
 import copy
-import tempfile
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,17 +14,33 @@ from PIL import Image
 from ..detect import Detection, Detector, detect_video, draw_detections
 from ..detect.video import open_video
 from ..errors import StmineError
-from . import limits
+from . import limits, temporary
+from .texts import class_name
 
 THRESHOLD = 0.4
 
 
 @dataclass(frozen=True)
 class FoundObjects:
-    """What is in an image: boxes in its pixels, best first, and a copy of it with them drawn."""
+    """What is in an image.
+
+    Attributes:
+        boxes: in pixels of the image, best first.
+        source: the image.
+    """
 
     boxes: list[Detection]
-    image: Image.Image
+    source: Image.Image
+
+    @property
+    def image(self) -> Image.Image:
+        """A copy of the image with the boxes drawn."""
+        return self.drawn("en")
+
+    def drawn(self, language: str) -> Image.Image:
+        """The same, with names of classes in a language."""
+        boxes = [box._replace(name=class_name(box.name, language)) for box in self.boxes]
+        return draw_detections(self.source, boxes)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -39,8 +54,8 @@ class FoundInVideo:
 
     Attributes:
         video: the annotated copy (MP4).
-        frames: in which objects were looked for.
-        cut: it was so many that the looking ended there.
+        frames: number of frames that were searched.
+        cut: the rest of the video was left out.
         counts: boxes of each class in all frames together, the most frequent first.
     """
 
@@ -79,7 +94,7 @@ class ObjectFinder:
         """
         checked = limits.checked_image(image)
         boxes = self._at(threshold)([checked])[0]
-        return FoundObjects(boxes, draw_detections(checked, boxes))
+        return FoundObjects(boxes, checked)
 
     def find_in_video(
         self,
@@ -92,8 +107,8 @@ class ObjectFinder:
         """Objects in every frame of a video.
 
         Args:
-            out: folder for the annotated copy; by default a new one among the system's temporary files, which is the
-                caller's to delete.
+            out: folder for the annotated copy; by default a new temporary one, which the caller may delete; it is
+                removed when the process ends.
 
         Raises:
             StmineError: too large a file or frame, or not a video that can be read; PyAV is missing.
@@ -103,14 +118,14 @@ class ObjectFinder:
         with closing(open_video(path)) as container:
             stream = container.streams.video[0]
             limits.require_frame_size(stream.width, stream.height)
-        folder = Path(out) if out else Path(tempfile.mkdtemp(prefix="stmine-demo-"))
+        folder = Path(out) if out else temporary.new_folder()
         report = detect_video(self._at(threshold), path, folder, limit=limits.MAX_VIDEO_FRAMES, progress=progress)
         return FoundInVideo(
             folder / report.video, report.frames, report.frames == limits.MAX_VIDEO_FRAMES, report.classes
         )
 
     def _at(self, threshold: float) -> Detector:
-        """The same detector at another threshold; visitors share the model, and not the slider."""
+        """The same detector at another threshold: users share the model, not the slider."""
         if not 0 <= threshold < 1:
             raise StmineError(f"threshold: expected a score from 0 to below 1, found {threshold}.")
         detector = copy.copy(self._detector)

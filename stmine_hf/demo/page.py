@@ -1,4 +1,4 @@
-"""What every tab of the demo's page is made of: text in two languages, safe inputs, errors that a visitor can read.
+"""What every tab of the page is made of: text in two languages, safe inputs, errors that a user can read.
 
 Imports Gradio, hence only `app` does import it.
 """
@@ -21,9 +21,10 @@ from gradio import processing_utils, utils
 from PIL import Image
 
 from ..errors import StmineError
-from . import app_texts as say
+from ..explain.drawing import STYLE
 from . import limits
-from .app_texts import Text
+from . import texts as say
+from .texts import Text
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ Job = tuple[Work, list[Any], list[Any], list[Any]]  # work, inputs, outputs, and
 _AT_THE_MODELS: dict[str, Any] = {"concurrency_id": "models", "api_visibility": "private"}
 _QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
-# Fonts of the visitor's own computer: no page of this demo asks another server for anything.
+# Fonts of the user's own computer: the page requests nothing from other servers.
 THEME = gr.themes.Soft(
     primary_hue="teal",
     secondary_hue="teal",
@@ -60,34 +61,20 @@ HEAD = """<style>
   .gradio-container .halves > * { min-width: 100% !important; }
 }
 </style>"""
-# The classes are those of the HTML in `answers`. Colours follow Gradio's light and dark themes, or work on both.
-CSS = """
+# The classes are those of the HTML in `answers`. Colors follow Gradio's light and dark themes, or work on both.
+CSS = f"{STYLE}.explanation, .verdict, .warning {{ color: var(--body-text-color); }}" + """
 #top { align-items: center; flex-wrap: nowrap; }
 #top h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .2rem; }
 #top p, .intro p { color: var(--body-text-color-subdued); margin: 0; }
 #language { flex: 0 0 190px !important; width: 190px !important; padding: 0; }
 #language .wrap { flex-wrap: nowrap; }
 .intro h2 { font-size: 1.25rem; margin: .3rem 0 .1rem; }
-.heading h3, .answer h3 { font-size: 1rem; font-weight: 600; margin: .3rem 0; }
 .heading { margin-bottom: -.6rem; }
 .heading h3 { margin: .2rem 0 0; font-weight: 500; }
-.answer h3 { margin-top: 1rem; }
 .chips { gap: .5rem; flex-wrap: wrap; align-items: center; }
 .chips button { min-width: fit-content !important; flex: 0 1 auto; border-radius: 999px; font-weight: 500; }
 .chips > .html-container, .chips > .block { flex: 0 0 auto; width: auto; min-width: 0 !important; padding: 0; }
 .quiet { color: var(--body-text-color-subdued); font-size: .92rem; margin: .25rem 0; font-weight: normal; }
-.verdict { border-left: 6px solid var(--tone); padding: .5rem .9rem; border-radius: 6px;
-  background: color-mix(in srgb, var(--tone) 12%, transparent); }
-.verdict b { display: block; font-size: 1.3rem; color: var(--body-text-color); }
-.words { line-height: 2; font-size: 1.05rem; overflow-wrap: anywhere; }
-.words span { padding: .12rem .1rem; border-radius: 4px; }
-.legend { font-weight: normal; }
-.legend span { white-space: nowrap; }
-.legend i { display: inline-block; width: .8em; height: .8em; border-radius: 3px; margin: 0 .3em 0 .8em; }
-.bars { display: grid; grid-template-columns: minmax(6.5rem, auto) 1fr 3.2rem; gap: .35rem .6rem;
-  align-items: center; }
-.bars .track { background: var(--border-color-primary); border-radius: 999px; height: .6rem; overflow: hidden; }
-.bars .fill { background: var(--tone); height: 100%; }
 .found span { display: inline-block; padding: .15rem .6rem; margin: 0 .3rem .3rem 0; border-radius: 999px;
   background: var(--block-background-fill); border: 1px solid var(--border-color-primary); }
 #footer p { text-align: center; font-size: .85rem; color: var(--body-text-color-subdued); }
@@ -155,21 +142,21 @@ class Page:
             return [self.put(gr.Button, value=label, size="sm") for label in labels]
 
     def on(self, triggers: list[Any], work: Work, inputs: list[Any], outputs: list[Any], *, busy: list[Any]) -> None:
-        """Lets a visitor's click or key start some work. A few visitors at a time get to the models, others wait.
+        """Lets a click or key start some work. A few users at a time get to the models, others wait.
 
         Args:
             busy: the outputs that show that something is going on.
         """
-        gr.on(triggers, for_visitors(work), inputs, outputs, show_progress_on=busy, **_AT_THE_MODELS)
+        gr.on(triggers, for_users(work), inputs, outputs, show_progress_on=busy, **_AT_THE_MODELS)
 
     def at_once(self, trigger: Any, work: Work, inputs: list[Any], outputs: list[Any]) -> None:
-        """Lets a visitor's key start quick work that needs no model."""
-        trigger(for_visitors(work), inputs, outputs, **_QUICK)
+        """Lets a key start quick work that needs no model."""
+        trigger(for_users(work), inputs, outputs, **_QUICK)
 
     def on_stream(self, camera: Any, work: Work, inputs: list[Any], outputs: list[Any]) -> None:
-        """Lets each image of a camera start some work, for a minute at most. One visitor's camera at a time."""
+        """Lets each image of a camera start some work, for a minute at most. One camera at a time."""
         camera.stream(
-            for_visitors(work),
+            for_users(work),
             inputs,
             outputs,
             stream_every=0.5,
@@ -190,7 +177,7 @@ class Page:
     def connect(self, app: gr.Blocks) -> None:
         """At the end of the page: the switch of languages, and what happens at first sight.
 
-        A visitor whose browser prefers Chinese gets to see Chinese.
+        Browsers that prefer Chinese get Chinese.
         """
 
         def preferred(request: gr.Request) -> str:
@@ -202,12 +189,12 @@ class Page:
                 gr.update(**{name: spoken(value, language) for name, value in texts.items()}) for texts in self._texts
             ]
 
-        self.language.change(for_visitors(translated), [self.language], self._spoken, **_QUICK)
+        self.language.change(for_users(translated), [self.language], self._spoken, **_QUICK)
         for work, inputs, outputs, _ in self._translated:
-            self.language.change(for_visitors(work), inputs, outputs, **_QUICK)
-        greeted = app.load(for_visitors(preferred), None, [self.language], **_QUICK)
+            self.language.change(for_users(work), inputs, outputs, **_QUICK)
+        greeted = app.load(for_users(preferred), None, [self.language], **_QUICK)
         for work, inputs, outputs, busy in self._first:
-            greeted.then(for_visitors(work), inputs, outputs, show_progress_on=busy, **_AT_THE_MODELS)
+            greeted.then(for_users(work), inputs, outputs, show_progress_on=busy, **_AT_THE_MODELS)
 
 
 def spoken(value: Any, language: str) -> Any:
@@ -220,14 +207,26 @@ def spoken(value: Any, language: str) -> Any:
 
 
 def image_input(**options: Any) -> Any:
-    """An image from a visitor, handed over unopened: `limits` looks at it, where Gradio would decode whatever comes.
+    """An image from a user, handed over unopened: `limits` looks at it, where Gradio would decode whatever comes.
 
-    Its value is the path of an uploaded file, or a PIL image of which the header alone has been read. What cannot be
-    used leaves again at once, with a message.
+    Its value is the path of an uploaded file, or a PIL image of which only the header has been read. Call
+    `refuse_unusable` when the outputs beside it are there.
     """
-    image = _ImageInput(show_label=False, buttons=[], **options)
-    image.upload(for_visitors(if_usable), [image], [image], show_progress="hidden", **_AT_THE_MODELS)
-    return image
+    return _ImageInput(show_label=False, buttons=[], **options)
+
+
+def refuse_unusable(image: Any, results: list[Any]) -> None:
+    """Lets an upload that cannot be used leave at once, with a message and with the results of the one before."""
+
+    def check(given: Any) -> Any:
+        try:
+            limits.checked_image(given)
+        except StmineError as error:
+            tell(str(error))
+            return [None] * (1 + len(results))
+        return gr.skip()
+
+    image.upload(for_users(check), [image], [image, *results], show_progress="hidden", **_AT_THE_MODELS)
 
 
 def _unopened(_: Any, payload: Any) -> Any:
@@ -247,16 +246,6 @@ _ImageInput: Any = ABCMeta.__new__(
 )
 
 
-def if_usable(image: Any) -> Any:
-    """Keeps an uploaded image, or tells why not."""
-    try:
-        limits.checked_image(image)
-    except StmineError as error:
-        tell(str(error))
-        return None
-    return gr.skip()
-
-
 def image_in(url: str) -> Image.Image:
     """The image in a data: URL, as webcams send it; not decoded yet.
 
@@ -272,17 +261,17 @@ def image_in(url: str) -> Image.Image:
 
 
 def tell(message: str) -> None:
-    """Shows the visitor a message, whatever it quotes; what is on the page stays as it is."""
+    """Shows the user a message, whatever it quotes; what is on the page stays as it is."""
     gr.Warning(escape(message), duration=8)
 
 
 def served(path: Path) -> str:
-    """A copy of a file where Gradio hands files out, under a name that tells its content; it goes with the uploads."""
+    """A copy of a file where Gradio hands files out, under a name made from its content; it is removed with the uploads."""
     return processing_utils.save_file_to_cache(path, utils.get_upload_folder())
 
 
-def for_visitors(work: Work) -> Work:
-    """Tells the visitor what he can mend, and of anything else a line that says nothing of the inside."""
+def for_users(work: Work) -> Work:
+    """Shows users the errors that they can fix, and of all others a line without details of the machine."""
 
     @functools.wraps(work)
     def guarded(*inputs: Any) -> Any:

@@ -1,9 +1,8 @@
-"""The tour: all that the demo shows, once, as one HTML page that needs no other file and no server."""
+"""The report: all that the demo shows, once, as one HTML page that needs no other file and no server."""
 
 from __future__ import annotations
 
 import base64
-import io
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
@@ -17,33 +16,34 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from ..errors import StmineError
+from ..explain.drawing import STYLE, image_html
+from ..explain.texts import LANGUAGES
 from ..files import write_atomically
 from ..loading import published
-from . import samples
+from . import answers, samples
 from . import texts as say
-from .event import EventDesk
+from .event import EventDemo
 from .objects import FoundObjects, ObjectFinder
-from .places import place_in
+from ..search.places import place_in
 from .posts import PostCheck, PostChecker
 from .searching import ImageSearch
 
 TOP = 3  # images for a sentence
 THRESHOLD = 0.25  # of boxes: drawn images, in which models trained on photographs are less sure
 _SIDE = 480  # pixels of the longer side of an image on the page, at most
-_SHOWN_WORDS = 3  # what-ifs of single words
 
 
 @dataclass(frozen=True)
 class Tour:
-    """What the tour is made with: folders or Hub ids of models, loaded ones, or None for those of this release.
+    """What the report is made with: folders or Hub ids of models, loaded ones, or None for those of this release.
 
     Attributes:
         fisvl: for the search.
         mttv: for the posts.
         sat: for everyday things.
-        hidden: for what hides.
-        images: a folder or an index of one's own, searched in the place of drawn images.
-        queries: sentences or images of one's own to search for.
+        hidden: for hidden objects.
+        images: a folder or an index of your own, searched in place of drawn images.
+        queries: sentences or images of your own to search for.
         language: "en" or "zh".
     """
 
@@ -58,7 +58,7 @@ class Tour:
 
 
 def write_report(tour: Tour, out: str | Path, *, progress: bool = True) -> Path:
-    """Run the tour and write its page.
+    """Run all parts of the demo once and write the report.
 
     Args:
         out: folder for `report.html`; made if missing.
@@ -70,8 +70,8 @@ def write_report(tour: Tour, out: str | Path, *, progress: bool = True) -> Path:
     Raises:
         StmineError: an unknown language, or a model, folder or sentence that cannot be used.
     """
-    if tour.language not in say.LANGUAGES:
-        raise StmineError(f"language: expected {' or '.join(say.LANGUAGES)}, found {tour.language!r}.")
+    if tour.language not in LANGUAGES:
+        raise StmineError(f"language: expected {' or '.join(LANGUAGES)}, found {tour.language!r}.")
     started, language = time.monotonic(), tour.language
     with _Steps(8, shown=progress) as step:
         step("drawing images")
@@ -88,16 +88,16 @@ def write_report(tour: Tour, out: str | Path, *, progress: bool = True) -> Path:
         everyday = ObjectFinder(tour.sat, device=tour.device)
         hidden = ObjectFinder(tour.hidden or published("sat-indiscernible"), device=tour.device)
         parts.append(_objects_part(everyday, hidden, language))
-        step("looking at a video")
+        step("reading a video")
         parts.append(_video_part(everyday, language))
-        step("putting all three together")
-        parts.append(_event_part(EventDesk(search, checker, everyday), posts[1], tour))
+        step("combining all three")
+        parts.append(_event_part(EventDemo(search, checker, everyday), posts[1], tour))
         step("writing the page")
         names = ", ".join(
             dict.fromkeys([search.model_name, checker.model_name, everyday.model_name, hidden.model_name])
         )
         seconds = time.monotonic() - started
-        parts.append(f"<footer>{say.FOOTER(language, seconds=seconds, models=escape(names))}</footer>")
+        parts.append(f"<footer>{say.REPORT_FOOTER(language, seconds=seconds, models=escape(names))}</footer>")
         page = Path(out) / "report.html"
         page.parent.mkdir(parents=True, exist_ok=True)
         document = _page("".join(parts), language, own=tour.images is not None)
@@ -118,29 +118,28 @@ def _search_part(search: ImageSearch, tour: Tour) -> str:
         for match in found:
             shown = [_img(match.image, match.name)]
             if image is None:
-                shown.append(_img(search.heat_map(match, sentence), say.SIMILARITY(language, score=match.score)))
-            caption = f"<b>{match.rank}</b> {say.SIMILARITY(language, score=match.score)}"
+                shown.append(_img(search.heat_map(match, sentence), say.REPORT_SIMILARITY(language, score=match.score)))
+            caption = f"<b>{match.rank}</b> {say.REPORT_SIMILARITY(language, score=match.score)}"
             cards.append(_figure("".join(shown), caption, "pair" if image is None else ""))
         note = (
             ""
             if sentence == heading or image
-            else f" <small>{say.READ_AS(language, sentence=escape(sentence))}</small>"
+            else f" <small>{say.REPORT_READ_AS(language, sentence=escape(sentence))}</small>"
         )
         rows.append(f"<h3>“{escape(heading)}”{note}</h3><div class=three>{''.join(cards)}</div>")
     if search.skipped:
-        rows.append(f"<p class=note>{say.SEARCH_SKIPPED(language, count=len(search.skipped))}</p>")
-    return _section(say.SEARCH(language), say.SEARCH_HOW(language, count=len(search)), *rows)
+        rows.append(f"<p class=note>{say.REPORT_SEARCH_SKIPPED(language, count=len(search.skipped))}</p>")
+    return _section(say.REPORT_SEARCH(language), say.REPORT_SEARCH_HOW(language, count=len(search)), *rows)
 
 
 def _posts_part(checked: Iterable[tuple[samples.SamplePost, PostCheck]], language: str) -> str:
     cards = [
-        f"<article>{_verdict(check, language)}<div class=post><div>{_shaded(check)}"
-        f"<p class=note>{escape(post.meaning)}</p>{_what_ifs(check, language)}</div>"
-        f"{_img(check.image, '') if check.image else ''}</div></article>"
+        f"<article class=post><div>{answers.explanation(check, language)}<p class=note>{escape(post.meaning)}</p></div>"
+        f"{_img(check.image, '') if check.image else ''}</article>"
         for post, check in checked
     ]
     return _section(
-        say.POSTS(language), say.POSTS_HOW(language), *cards, f"<p class=note>{say.NO_PROOF(language)}</p>"
+        say.REPORT_POSTS(language), say.REPORT_POSTS_HOW(language), *cards, f"<p class=note>{say.REPORT_NO_PROOF(language)}</p>"
     )
 
 
@@ -149,12 +148,12 @@ def _objects_part(everyday: ObjectFinder, hidden: ObjectFinder, language: str) -
     pairs = []
     for image in samples.hidden():
         found = hidden.find(image, THRESHOLD)
-        pairs.append(_figure(_img(image, "") + _img(found.image, ""), _found(found, language), "pair"))
+        pairs.append(_figure(_img(image, "") + _img(found.drawn(language), ""), _found(found, language), "pair"))
     return _section(
-        say.OBJECTS(language),
-        say.OBJECTS_HOW(language),
-        f"<h3>{say.STREET(language)}</h3>{_figure(_img(street.image, ''), _found(street, language))}",
-        f"<h3>{say.HIDDEN(language)}</h3><div class=two>{''.join(pairs)}</div>",
+        say.REPORT_OBJECTS(language),
+        say.REPORT_OBJECTS_HOW(language),
+        f"<h3>{say.REPORT_STREET(language)}</h3>{_figure(_img(street.drawn(language), ''), _found(street, language))}",
+        f"<h3>{say.REPORT_HIDDEN(language)}</h3><div class=two>{''.join(pairs)}</div>",
     )
 
 
@@ -162,87 +161,40 @@ def _video_part(everyday: ObjectFinder, language: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         found = everyday.find_in_video(samples.clip(), THRESHOLD, out=folder)
         data = base64.b64encode(found.video.read_bytes()).decode()
-    title = say.VIDEO(language, frames=found.frames, boxes=sum(found.counts.values()))
+    title = say.REPORT_VIDEO(language, frames=found.frames, boxes=sum(found.counts.values()))
     return (
         f"<section><h3>{title}</h3><video controls loop muted autoplay playsinline "
         f'src="data:video/mp4;base64,{data}"></video></section>'
     )
 
 
-def _event_part(desk: EventDesk, post: samples.SamplePost, tour: Tour) -> str:
+def _event_part(demo: EventDemo, post: samples.SamplePost, tour: Tour) -> str:
     language = tour.language
-    event = desk.look(post.text, post.image, place=post.place, threshold=THRESHOLD, top=TOP)
-    objects = f"{_img(event.objects.image, '')}<p>{_found(event.objects, language)}</p>" if event.objects else ""
+    event = demo.look(post.text, post.image, place=post.place, threshold=THRESHOLD, top=TOP)
+    objects = f"{_img(event.objects.drawn(language), '')}<p>{_found(event.objects, language)}</p>" if event.objects else ""
     ground = "".join(
         _figure(_img(match.image, match.name) + _img(heat, ""), "", "pair")
         for match, heat in zip(event.matches, event.heat_maps, strict=True)
     )
     return _section(
-        say.EVENT(language),
-        say.EVENT_HOW(language),
-        f"<article><div class=post><div><h3>{say.EVENT_VERDICT(language)}</h3>{_verdict(event.check, language)}"
-        f"{_shaded(event.check)}<p class=note>{escape(post.meaning)}</p></div>"
-        f"<div><h3>{say.EVENT_OBJECTS(language)}</h3>{objects}</div></div></article>",
-        f"<h3>{say.EVENT_GROUND(language, sentence=escape(event.sentence))}</h3><div class=three>{ground}</div>",
+        say.REPORT_EVENT(language),
+        say.REPORT_EVENT_HOW(language),
+        f"<article><div class=post><div><h3>{say.REPORT_EVENT_VERDICT(language)}</h3>"
+        f"{answers.explanation(event.check, language)}<p class=note>{escape(post.meaning)}</p></div>"
+        f"<div><h3>{say.REPORT_EVENT_OBJECTS(language)}</h3>{objects}</div></div></article>",
+        f"<h3>{say.REPORT_EVENT_GROUND(language, sentence=escape(event.sentence))}</h3><div class=three>{ground}</div>",
     )
-
-
-def verdict_words(label: str, language: str) -> str:
-    """A label as a person would say it."""
-    known = {"fake": say.FAKE, "real": say.REAL}
-    return known[label](language) if label in known else say.OTHER(language, label=escape(label))
-
-
-def _verdict(check: PostCheck, language: str) -> str:
-    kind = check.label if check.label in ("fake", "real") else "other"
-    return (
-        f"<p class='verdict {kind}'><b>{verdict_words(check.label, language)}</b> "
-        f"{say.SURE(language, share=check.confidence)}</p>"
-    )
-
-
-def _shaded(check: PostCheck) -> str:
-    weights = [word.weight for word in check.words] + [region.weight for region in check.regions]
-    strongest = max(map(abs, weights), default=0.0) or 1.0
-    parts, place = [], 0
-    for word in check.words:
-        colour = "214,39,40" if word.weight > 0 else "31,119,180"
-        shade = f"rgba({colour},{0.65 * abs(word.weight) / strongest:.2f})"
-        parts.append(escape(check.text[place : word.start]))
-        parts.append(f"<span style='background:{shade}'>{escape(word.word)}</span>")
-        place = word.end
-    return f"<p class=text>{''.join(parts)}{escape(check.text[place:])}</p>"
-
-
-def _what_ifs(check: PostCheck, language: str) -> str:
-    """The post as it is, and with the most telling parts taken away: how likely the verdict stays."""
-    rows = [(say.AS_IT_IS(language), check.confidence)]
-    for part, title in ((check.without_image, say.WITHOUT_IMAGE), (check.without_text, say.WITHOUT_TEXT)):
-        if part is not None:
-            rows.append((title(language), part.probabilities[check.label]))
-    telling: dict[str, float] = {}  # of a word that occurs twice, the place that tells more
-    for word in sorted(check.words, key=lambda word: -abs(word.weight)):
-        telling.setdefault(word.word, word.without)
-    most = list(telling.items())[:_SHOWN_WORDS]
-    rows += [(say.WITHOUT_WORD(language, word=escape(word)), without) for word, without in most]
-    cells = "".join(
-        f"<tr><td>{name}</td><td class=bar><i style='width:{100 * share:.0f}%'></i></td><td>{share:.1%}</td></tr>"
-        for name, share in rows
-    )
-    return f"<table><caption>{say.WHAT_IF(language)} {verdict_words(check.label, language)}?</caption>{cells}</table>"
 
 
 def _found(found: FoundObjects, language: str) -> str:
-    what = ", ".join(f"{escape(name)} ({count})" for name, count in found.counts.items())
-    return say.FOUND(language, what=what) if what else say.NOTHING(language)
+    what = ", ".join(f"{escape(say.class_name(name, language))} ({count})" for name, count in found.counts.items())
+    return say.REPORT_FOUND(language, what=what) if what else say.REPORT_NOTHING(language)
 
 
 def _img(image: Image.Image, alt: str) -> str:
     small = image.copy()
     small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    small.convert("RGB").save(file, "JPEG", quality=85)
-    return f'<img alt="{escape(alt)}" src="data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}">'
+    return image_html(small, alt, kind="JPEG")
 
 
 def _figure(content: str, caption: str, kind: str = "") -> str:
@@ -254,14 +206,14 @@ def _section(title: str, how: str, *content: str) -> str:
 
 
 def _page(content: str, language: str, *, own: bool) -> str:
-    subtitle = say.SUBTITLE(language, except_own=say.EXCEPT_OWN(language) if own else "")
+    subtitle = say.REPORT_SUBTITLE(language, except_own=say.REPORT_EXCEPT_OWN(language) if own else "")
     return f"""<!doctype html>
 <html lang="{language}">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>stmine-hf</title>
-<style>{_STYLE}</style>
+<style>{_STYLE}{STYLE}</style>
 </head>
 <body>
 <header><h1>{say.TITLE(language)}</h1><p>{subtitle}</p></header>
@@ -303,22 +255,13 @@ article { margin: 1rem 0; padding: 1rem; border: 1px solid var(--line); border-r
   background: var(--card); }
 .post { display: grid; grid-template-columns: 1fr minmax(12rem, 18rem); gap: 1.2rem; align-items: start; }
 .post h3 { margin-top: 0; }
-.text { margin: .3rem 0; font-size: 1.2rem; line-height: 1.9; }
-.text span { padding: .1em 0; border-radius: .15em; }
-.verdict { margin: 0 0 .4rem; }
-.verdict b { padding: .15em .6em; border-radius: 1em; color: #fff; background: var(--faint); }
-.verdict.fake b { background: #b45309; } .verdict.real b { background: #0f766e; }
-table { border-collapse: collapse; width: 100%; max-width: 34rem; font-size: .95rem; }
-caption { text-align: left; font-weight: 600; padding: .4rem 0 .2rem; }
-td { padding: .1rem .6rem .1rem 0; white-space: nowrap; } td:last-child { text-align: right; padding: 0; }
-.bar { width: 60%; } .bar i { display: block; height: .6rem; border-radius: .3rem; background: var(--faint); }
 footer { margin-top: 3rem; padding-top: 1rem; border-top: 1px solid var(--line); font-size: .9rem; }
 @media (max-width: 40rem) { body { padding: 1rem; } h1 { font-size: 1.6rem; } .post { grid-template-columns: 1fr; } }
 """
 
 
 class _Steps:
-    """A bar on stderr that names what is being done."""
+    """A progress bar on stderr that names the step."""
 
     def __init__(self, total: int, *, shown: bool):
         console = Console(stderr=True)

@@ -12,23 +12,33 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from ..errors import StmineError
+from ..explain.heat import HeatMaps, glowing
 from ..images import Skip
+from ..inference.scope import Warned
 from ..loading import load_fisvl
 from ..search import ImageIndex
 from ..search.embedder import Embedder
 from ..search.store import FINISHED
-from . import limits
-from .heat import HeatMaps, glowing
+from . import limits, temporary
 from .samples import cache
 
 
 class Match(NamedTuple):
-    """One image found. `rank` counts from 1; `score` is the cosine similarity in [-1, 1]; `image` is RGB."""
+    """One image found.
+
+    Attributes:
+        rank: counts from 1.
+        score: cosine similarity in [-1, 1].
+        path: of its file.
+        image: RGB.
+        warned: why all matches of the sentence mean little; None if nothing speaks against them.
+    """
 
     rank: int
     score: float
     path: Path
     image: Image.Image
+    warned: Warned | None = None
 
     @property
     def name(self) -> str:
@@ -103,11 +113,12 @@ class ImageSearch:
             StmineError: nothing to search for, too long a sentence, or an image that cannot be used.
         """
         query = self._sentence(query) if isinstance(query, str) else limits.checked_image(query)
-        matches = []
-        for hit in self._index.query(query, k=max(1, top), paths=False):
+        matches, hits = [], self._index.query(query, k=max(1, top), paths=False)
+        warned = self._index.check(query, hits) if isinstance(query, str) else None
+        for hit in hits:
             try:
                 path = hit.path if self._within is None else limits.inside(self._within, hit.path)
-                matches.append(Match(hit.rank, hit.score, path, limits.checked_image(path)))
+                matches.append(Match(hit.rank, hit.score, path, limits.checked_image(path), warned))
             except StmineError:
                 continue
         return matches
@@ -132,8 +143,8 @@ class ImageSearch:
             raise StmineError("No images to search: name a folder, or upload some.")
         if len(files) > limits.MAX_IMAGES:
             raise StmineError(f"{len(files)} images; at most {limits.MAX_IMAGES} are allowed at a time.")
-        self._uploads = tempfile.TemporaryDirectory(prefix="stmine-demo-")
-        folder = Path(self._uploads.name) / "pictures"
+        self._uploads = tempfile.TemporaryDirectory(dir=temporary.root())
+        folder = Path(self._uploads.name) / "images"
         folder.mkdir()
         for number, file in enumerate(files):
             limits.require_file_size(Path(file), limits.MAX_FILE_BYTES)

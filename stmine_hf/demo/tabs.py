@@ -1,4 +1,4 @@
-"""The four tabs of the demo's page: what is on them, and what happens when a visitor uses it."""
+"""The four tabs of the demo's page: what is on them, and what they do."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ import gradio as gr
 from PIL import Image
 
 from ..errors import StmineError
+from ..explain.texts import IMAGE
 from . import answers, limits, samples
-from . import app_texts as say
+from . import texts as say
 from .event import Event
 from .objects import THRESHOLD, FoundObjects
-from .page import Page, image_input, served
-from .places import place_in
+from .page import Page, image_input, refuse_unusable, served, tell
+from ..search.places import place_in
 from .posts import PostCheck
 from .searching import ImageSearch, Match
 from .tools import EVERYDAY, HIDDEN, Tools
 
 TOP = 6  # images found
-FIRST_POST = 1  # of the drawn ones, what the page opens with: its verdict hangs by its words
-_KEPT = 3600  # seconds that a visitor's own images stay searchable
+FIRST_POST = 1  # of the drawn ones, with which the page opens: its prediction depends on its words
+_KEPT = 3600  # seconds that a user's own images stay searchable
 _VIDEO_SECONDS = limits.MAX_VIDEO_FRAMES // 25
 
 
@@ -37,7 +38,7 @@ def search_tab(page: Page, tools: Tools) -> None:
             show_label=False,
             container=False,
             placeholder=say.SEARCH_HINT,
-            value=samples.SENTENCES["en"][0],
+            value=samples.SENTENCES[page.first_language][0],
             max_length=limits.MAX_SENTENCE,
             scale=5,
             min_width=200,
@@ -93,6 +94,8 @@ def search_tab(page: Page, tools: Tools) -> None:
     def told(match: Match, sentence: str, language: str) -> str:
         legend, read = say.SEARCH_LEGEND if sentence else say.SEARCH_LIKE_LEGEND, place_in(sentence)
         text = answers.note(legend(language, name=match.name, score=match.score))
+        if match.warned:
+            text = answers.warning_html(answers.warned(match.warned, language)) + text
         return text if read == sentence else text + answers.note(say.SEARCH_READ(language, sentence=read))
 
     def shown(matches: list[Match], sentence: str, language: str) -> tuple[Any, ...]:
@@ -111,7 +114,7 @@ def search_tab(page: Page, tools: Tools) -> None:
         return shown((search or tools.search).search(read, TOP), sentence, language)
 
     def find_sample(number: int, search: ImageSearch | None, language: str) -> tuple[Any, ...]:
-        sentence = samples.SENTENCES["en"][number]
+        sentence = samples.SENTENCES[language][number]
         return sentence, *find(sentence, search, language)
 
     def find_like(image: Any, search: ImageSearch | None, language: str) -> tuple[Any, ...]:
@@ -122,10 +125,16 @@ def search_tab(page: Page, tools: Tools) -> None:
     def explain(matches: list[Match], sentence: str, language: str, choice: gr.SelectData) -> tuple[Any, ...]:
         return explained(matches[choice.index], sentence, language)
 
-    def say_again(match: Match | None, sentence: str, search: ImageSearch | None, language: str) -> tuple[Any, ...]:
+    def say_again(
+        match: Match | None, sentence: str, typed: str, search: ImageSearch | None, language: str
+    ) -> tuple[Any, ...]:
+        """A sentence that is an example is shown in the new language; what a user wrote stays."""
+        for examples in samples.SENTENCES.values():
+            if typed in examples:
+                typed = samples.SENTENCES[language][examples.index(typed)]
         if match is None:
-            return gr.skip(), gr.skip()
-        return told(match, sentence, language), whereabouts(search, language)
+            return gr.skip(), gr.skip(), typed
+        return told(match, sentence, language), whereabouts(search, language), typed
 
     def search_uploads(files: list[str] | None, sentence: str, language: str) -> tuple[Any, ...]:
         if not files:
@@ -138,7 +147,7 @@ def search_tab(page: Page, tools: Tools) -> None:
         return search, whereabouts(search, language), *found_in(search, sentence, language)
 
     def found_in(search: ImageSearch | None, sentence: str, language: str) -> tuple[Any, ...]:
-        """The sentence at once among other images; nothing yet if there is none."""
+        """The sentence again in other images; nothing if there is none."""
         return find(sentence, search, language) if place_in(sentence.strip()) else shown([], "", language)
 
     def whereabouts(search: ImageSearch | None, language: str) -> str:
@@ -150,7 +159,8 @@ def search_tab(page: Page, tools: Tools) -> None:
         return answers.note(say.SEARCH_IN_SAMPLES(language, count=len(tools.search)))
 
     def first(language: str) -> tuple[Any, ...]:
-        return *shown(tools.found_first(), samples.SENTENCES["en"][0], language), whereabouts(None, language)
+        asked = samples.SENTENCES[language][0]
+        return *shown(tools.found_first(language), asked, language), whereabouts(None, language), asked
 
     results = [hits, found, asked, seen, heat, legend]
     page.on([go.click, sentence.submit], find, [sentence, own, page.language], results, busy=[hits])
@@ -162,12 +172,13 @@ def search_tab(page: Page, tools: Tools) -> None:
     page.on([uploads.change], search_uploads, [uploads, sentence, page.language], moved, busy=[hits])
     if tools.subfolders:
         page.on([open_folder.click], search_folder, [folder, sentence, page.language], moved, busy=[hits])
-    page.on_new_language(say_again, [seen, asked, own, page.language], [legend, where])
-    page.on_first_sight(first, [page.language], [*results, where], busy=[hits])
+    refuse_unusable(image, [])
+    page.on_new_language(say_again, [seen, asked, sentence, own, page.language], [legend, where, sentence])
+    page.on_first_sight(first, [page.language], [*results, where, sentence], busy=[hits])
 
 
 def posts_tab(page: Page, tools: Tools) -> None:
-    """A post in, a verdict and what moved it out."""
+    """A post in; its prediction and what moved it out."""
     page.intro(say.POSTS_TITLE, say.POSTS_INTRO)
     with gr.Row(elem_classes="halves"):
         with gr.Column(min_width=300):
@@ -175,7 +186,7 @@ def posts_tab(page: Page, tools: Tools) -> None:
             go = page.put(gr.Button, value=say.POSTS_GO, variant="primary", elem_id="post-go")
         with gr.Column(min_width=300):
             answer = gr.HTML(padding=False, elem_id="verdict")
-            above_regions = page.heading(say.POSTS_REGIONS)
+            above_regions = page.heading(IMAGE)
             regions = gr.Image(interactive=False, show_label=False, height=260, buttons=[], elem_id="regions")
             word = page.put(gr.Dropdown, label=say.POSTS_LEAVE_OUT, choices=[], elem_id="leave-out")
             without = gr.HTML(padding=False, elem_id="without")
@@ -183,7 +194,9 @@ def posts_tab(page: Page, tools: Tools) -> None:
     checked: Any = gr.State(None)  # PostCheck
 
     def shown(check: PostCheck, language: str) -> tuple[Any, ...]:
-        words = [(one.word, number) for number, one in enumerate(check.words)]
+        words = [
+            (one.word, number) for number, one in enumerate(check.attribution.words) if one.without is not None
+        ]
         return (
             check,
             answers.explanation(check, language),
@@ -202,7 +215,7 @@ def posts_tab(page: Page, tools: Tools) -> None:
         return *filled(tools, number, language), *shown(tools.checked(number), language)
 
     def leave_out(check: PostCheck | None, number: int | None, language: str) -> str:
-        if check is None or number is None or not 0 <= number < len(check.words):
+        if check is None or number is None or not 0 <= number < len(check.attribution.words):
             return ""
         return answers.left_out(check, number, language)
 
@@ -215,6 +228,7 @@ def posts_tab(page: Page, tools: Tools) -> None:
     page.on([go.click], check, [text, image, page.language], results, busy=[answer])
     for number, chip in enumerate(chips):
         page.on([chip.click], partial(check_sample, number), [page.language], [*form, *results], busy=[answer])
+    refuse_unusable(image, results)
     page.on([word.input], leave_out, [checked, word, page.language], [without], busy=[without])
     page.on_new_language(say_again, [checked, word, page.language], [answer, without])
     page.on_first_sight(partial(check_sample, FIRST_POST), [page.language], [*form, *results], busy=[answer])
@@ -269,13 +283,14 @@ def objects_in_image(page: Page, tools: Tools, given: list[Any]) -> None:
             boxes = gr.Image(interactive=False, show_label=False, buttons=[], elem_id="boxes")
             counts = gr.HTML(padding=False, elem_id="counts")
 
-    counted: Any = gr.State(None)  # dict[str, int]
+    seen: Any = gr.State(None)  # FoundObjects
 
     def shown(found: FoundObjects, language: str) -> tuple[Any, ...]:
-        return found.image, found.counts, answers.counts(found.counts, say.OBJECTS_NOTHING(language))
+        said = answers.counts(found.counts, say.OBJECTS_NOTHING(language), language)
+        return found.drawn(language), found, said
 
-    def say_again(found: dict[str, int] | None, language: str) -> Any:
-        return gr.skip() if found is None else answers.counts(found, say.OBJECTS_NOTHING(language))
+    def say_again(found: FoundObjects | None, language: str) -> tuple[Any, ...]:
+        return (gr.skip(),) * 3 if found is None else shown(found, language)
 
     def detect(image: Any, threshold: float, kind: str, language: str) -> tuple[Any, ...]:
         if image is None:
@@ -286,6 +301,14 @@ def objects_in_image(page: Page, tools: Tools, given: list[Any]) -> None:
         """Unless there is no image yet."""
         return (gr.skip(),) * 3 if image is None else detect(image, threshold, kind, language)
 
+    def detect_upload(image: Any, threshold: float, kind: str, language: str) -> tuple[Any, ...]:
+        """What was found in the image before leaves with an upload that cannot be used."""
+        try:
+            return gr.skip(), *detect(image, threshold, kind, language)
+        except StmineError as error:
+            tell(str(error))
+            return None, None, None, ""
+
     def detect_sample(threshold: float, language: str, choice: gr.SelectData) -> tuple[Any, ...]:
         drawn, kind = tools.sample_images()[choice.index]
         return drawn, kind, *shown(tools.spotted(choice.index, threshold), language)
@@ -295,10 +318,11 @@ def objects_in_image(page: Page, tools: Tools, given: list[Any]) -> None:
         return images, images[0], *shown(tools.spotted(0, THRESHOLD), language)
 
     threshold, kind, language = given
-    results = [boxes, counted, counts]
-    page.on_new_language(say_again, [counted, language], [counts])
+    results = [boxes, seen, counts]
+    page.on_new_language(say_again, [seen, language], results)
     page.on([go.click], detect, [image, *given], results, busy=[boxes])
-    page.on([threshold.release, kind.input, image.upload], detect_again, [image, *given], results, busy=[boxes])
+    page.on([threshold.release, kind.input], detect_again, [image, *given], results, busy=[boxes])
+    page.on([image.upload], detect_upload, [image, *given], [image, *results], busy=[boxes])
     page.on([gallery.select], detect_sample, [threshold, language], [image, kind, *results], busy=[boxes])
     page.on_first_sight(first, given, [gallery, image, *results], busy=[boxes])
 
@@ -327,14 +351,15 @@ def objects_in_video(page: Page, tools: Tools, given: list[Any]) -> None:
             raise StmineError(say.OBJECTS_NO_VIDEO(language))
         try:
             found = tools.objects(kind).find_in_video(path, threshold)
-        except StmineError as error:  # by its name alone: where uploads lie is nobody's business
-            raise StmineError(str(error).replace(path, Path(path).name)) from None
+        except StmineError as error:  # by its name alone, without the folder of the uploads
+            tell(str(error).replace(path, Path(path).name))
+            return None, ""  # no old result beside it
         try:
             shown = served(found.video)
         finally:
             shutil.rmtree(found.video.parent, ignore_errors=True)
         said = answers.note(say.OBJECTS_FRAMES(language, frames=found.frames)) if found.counts else ""
-        said += answers.counts(found.counts, say.OBJECTS_NOTHING(language))
+        said += answers.counts(found.counts, say.OBJECTS_NOTHING(language), language)
         return shown, said + (answers.note(say.OBJECTS_CUT(language)) if found.cut else "")
 
     def detect_sample(threshold: float, language: str) -> tuple[Any, ...]:
@@ -356,7 +381,7 @@ def objects_in_camera(page: Page, tools: Tools, given: list[Any]) -> None:
         )
 
     def detect(image: Any, threshold: float, kind: str, language: str) -> Any:
-        return gr.skip() if image is None else tools.objects(kind).find(image, threshold).image
+        return gr.skip() if image is None else tools.objects(kind).find(image, threshold).drawn(language)
 
     page.on_stream(camera, detect, [camera, *given], [boxes])
 
@@ -385,28 +410,31 @@ def event_tab(page: Page, tools: Tools) -> None:
     looked: Any = gr.State(None)  # Event
 
     def shown(event: Event, language: str) -> tuple[Any, ...]:
-        boxed = gr.Image(event.objects.image if event.objects else None, visible=event.objects is not None)
+        drawn = event.objects.drawn(language) if event.objects else None
+        boxed = gr.Image(drawn, visible=drawn is not None)
         images = [
             (heat, f"{match.rank} · {match.score:.2f}")
             for match, heat in zip(event.matches, event.heat_maps, strict=True)
         ]
-        return event, boxed, images, *told(event, language)
+        return event, images, boxed, *told(event, language)
 
     def told(event: Event, language: str) -> tuple[str, str, str]:
         nothing = say.OBJECTS_NOTHING(language) if event.objects else say.EVENT_NO_IMAGE(language)
         return (
             answers.verdict(event.check, language),
-            answers.counts(event.objects.counts if event.objects else {}, nothing),
+            answers.counts(event.objects.counts if event.objects else {}, nothing, language),
             answers.note(say.EVENT_HEAT(language, sentence=event.sentence)),
         )
 
     def say_again(event: Event | None, language: str) -> tuple[Any, ...]:
-        return (gr.skip(),) * 3 if event is None else told(event, language)
+        if event is None:
+            return (gr.skip(),) * 4
+        return event.objects.drawn(language) if event.objects else None, *told(event, language)
 
     def look(text: str, image: Any, place: str, language: str) -> tuple[Any, ...]:
         if not text.strip():
             raise StmineError(say.EVENT_NO_TEXT(language))
-        return shown(tools.desk.look(text, image, place=place), language)
+        return shown(tools.event.look(text, image, place=place), language)
 
     def look_at_sample(number: int, language: str) -> tuple[Any, ...]:
         return (
@@ -415,8 +443,9 @@ def event_tab(page: Page, tools: Tools) -> None:
             *shown(tools.looked_into(number), language),
         )
 
-    words = [verdict, counts, legend]
-    form, results = [text, image, meaning, place], [looked, boxes, ground, *words]
+    words = [boxes, verdict, counts, legend]
+    form, results = [text, image, meaning, place], [looked, ground, *words]
+    refuse_unusable(image, results)
     page.on_new_language(say_again, [looked, page.language], words)
     page.on([go.click], look, [text, image, place, page.language], results, busy=[verdict, ground])
     for number, chip in enumerate(chips):
@@ -450,6 +479,6 @@ def filled(tools: Tools, number: int, language: str) -> tuple[str, Image.Image, 
 
 
 def meaning_of(tools: Tools, text: str, language: str) -> str:
-    """A drawn post in English; nothing of any other text, nor for those who read Chinese."""
+    """A drawn post in English; "" for any other text, and for Chinese users."""
     meanings = {} if language == "zh" else {post.text: post.meaning for post in tools.sample_posts()}
     return answers.note(say.POSTS_MEANING(language, meaning=meanings[text])) if text in meanings else ""

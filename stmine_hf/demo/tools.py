@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
@@ -12,11 +13,14 @@ from typing import Any, TypeVar
 from ..loading import published
 from ..search.store import FINISHED
 from . import samples
-from .event import Event, EventDesk
-from .objects import FoundObjects, ObjectFinder
+from .event import Event, EventDemo
+from .objects import THRESHOLD, FoundObjects, ObjectFinder
+from ..search.places import place_in
 from .posts import PostCheck, PostChecker
 from .samples import SamplePost
 from .searching import ImageSearch, Match
+
+logger = logging.getLogger(__name__)
 
 Model = str | Path | tuple[Any, Any] | None
 Made = TypeVar("Made")
@@ -35,11 +39,11 @@ class Models:
 
 
 class Tools:
-    """What the page's visitors share.
+    """What the users of the page share.
 
     Args:
         models: opened at the first call that needs them.
-        folder: of images to search, or an index of them; the only one that visitors may search. None: drawn scenes.
+        folder: of images to search, or an index of them; the only one that users may search. None: drawn scenes.
         device: where the models run.
     """
 
@@ -56,7 +60,7 @@ class Tools:
 
     @property
     def subfolders(self) -> Path | None:
-        """The folder inside of which visitors may name others."""
+        """The folder inside which users may name others."""
         return None if self.folder is None or (self.folder / FINISHED).is_file() else self.folder
 
     @property
@@ -69,8 +73,8 @@ class Tools:
         return self._once(("objects", kind), lambda: ObjectFinder(model, device=self.device))
 
     @property
-    def desk(self) -> EventDesk:
-        return EventDesk(self.search, self.posts, self.objects(EVERYDAY))
+    def event(self) -> EventDemo:
+        return EventDemo(self.search, self.posts, self.objects(EVERYDAY))
 
     def sample_posts(self) -> list[SamplePost]:
         return self._once("sample posts", samples.posts)
@@ -82,10 +86,10 @@ class Tools:
             lambda: [(samples.street(), EVERYDAY), *((image, HIDDEN) for image in samples.hidden())],
         )
 
-    def found_first(self) -> list[Match]:
-        """The answer to the first sentence."""
-        sentence = samples.SENTENCES["en"][0]
-        return self._once("found", lambda: self.search.search(sentence))
+    def found_first(self, language: str = "en") -> list[Match]:
+        """The answer to the first sentence in a language."""
+        sentence = place_in(samples.SENTENCES[language][0])
+        return self._once(("found", sentence), lambda: self.search.search(sentence))
 
     def checked(self, number: int) -> PostCheck:
         """The verdict on a drawn post."""
@@ -93,31 +97,64 @@ class Tools:
         return self._once(("checked", number), lambda: self.posts.check(post.text, post.image))
 
     def spotted(self, number: int, threshold: float) -> FoundObjects:
-        """What is in a drawn image."""
+        """What is in a drawn image; kept at the default threshold alone."""
         image, kind = self.sample_images()[number]
-        return self._once(("spotted", number, threshold), lambda: self.objects(kind).find(image, threshold))
+
+        def find() -> FoundObjects:
+            return self.objects(kind).find(image, threshold)
+
+        return self._once(("spotted", number), find) if threshold == THRESHOLD else find()
 
     def looked_into(self, number: int) -> Event:
         """All three on a drawn post."""
         post = self.sample_posts()[number]
-        return self._once(("looked into", number), lambda: self.desk.look(post.text, post.image, place=post.place))
+        return self._once(("looked into", number), lambda: self.event.look(post.text, post.image, place=post.place))
 
-    def open_all(self) -> None:
-        """Opens what the first sight of the page needs, in the order in which a visitor meets it."""
-        self.found_first()
-        self.spotted(0, 0.4)
-        self.checked(0)
-        self.objects(HIDDEN)
+    def open_all(self, stop: threading.Event | None = None) -> None:
+        """Opens what the first sight of the page needs, in the order in which a user meets it, unless told to stop."""
+        for step in (
+            self.found_first,
+            lambda: self.spotted(0, THRESHOLD),
+            lambda: self.checked(0),
+            lambda: self.objects(HIDDEN),
+        ):
+            if stop is not None and stop.is_set():
+                return
+            step()
 
-    def open_in_background(self) -> threading.Thread:
-        """`open_all` while the page is already there; what fails, fails again for the visitor who needs it."""
-        thread = threading.Thread(target=self.open_all, name="open models", daemon=True)
-        thread.start()
-        return thread
+    def open_in_background(self) -> Background:
+        """`open_all` while the page is already there; what fails, fails again for the user who needs it."""
+        return Background(self.open_all)
+
+
+class Background:
+    """Work in a thread, which can be stopped between its steps.
+
+    Python must not end while the thread loads a model: PyTorch would abort the process.
+    """
+
+    def __init__(self, work: Callable[[threading.Event], None]):
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(work,), name="open models", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Waits for the current step."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self, work: Callable[[threading.Event], None]) -> None:
+        try:
+            work(self._stop)
+        except Exception:
+            logger.info("opening the models ahead of their use failed", exc_info=True)
 
 
 class Once:
-    """Makes each thing once: whoever asks first makes it, others who ask meanwhile wait. A failure is not kept."""
+    """Makes each thing once: the first caller makes it, others wait meanwhile. A failure is not kept.
+
+    Keys must be few: what was made is never freed.
+    """
 
     def __init__(self) -> None:
         self._made: dict[Hashable, Future[Any]] = {}

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 import shutil
 from datetime import date
 from pathlib import Path
@@ -22,8 +19,9 @@ from ..data.toy.toy_posts import Scene, draw
 from ..documents import read_json
 from ..evaluation.classification import evaluate_posts
 from ..evaluation.reports import with_present_names, write_json
+from ..explain import Attribution, explanation_svg
 from ..loading import load_mttv
-from ..modeling.mttv.pipeline_mttv import MttvPipeline, draw_regions
+from ..modeling.mttv.pipeline_mttv import MttvPipeline
 from ..modeling.mttv.processing_mttv import MttvImageProcessor
 from .model_repository import ModelRepository, departures
 
@@ -113,10 +111,10 @@ class MttvRepository(ModelRepository):
         model, processor = self.load(self.folder)
         judge = MttvPipeline(model=model, processor=processor)
         image = draw(SCENE, np.random.default_rng(0), size=224)
-        result = judge({"text": POST, "image": image}, explain=True)
+        attribution = Attribution.from_pipeline(POST, judge({"text": POST, "image": image}, explain=True))
         file = self.folder / IMAGE
         file.parent.mkdir(exist_ok=True)
-        file.write_text(explanation_svg(POST, result, draw_regions(image, result)), encoding="utf-8")
+        file.write_text(explanation_svg(attribution, image), encoding="utf-8")
 
     def header(self) -> ModelCardData:
         own = self.has_own_card()
@@ -191,40 +189,3 @@ def _options(settings: dict[str, Any], split: str) -> dict[str, Any]:
 
 def _load(settings: dict[str, Any], data_dir: str | Path | None, split: str) -> Any:
     return load_dataset(settings["dataset"], data_dir=data_dir, split=split, **_options(settings, split))
-
-
-def explanation_svg(text: str, result: dict[str, Any], image: Any, columns: int = 20) -> str:
-    """Verdict, shaded words and drawn image as one SVG, which a browser shows in fonts of its own.
-
-    Args:
-        text: the text that was judged; each character gets a square.
-        result: the answer of the pipeline with `explain=True`.
-        image: the image, drawn by `draw_regions`.
-        columns: characters in a line.
-    """
-    side, left, top = 26, image.width + 28, 62
-    strongest = max((abs(word["weight"]) for word in result["words"]), default=0.0) or 1.0
-    weights = np.zeros(len(text))
-    for word in result["words"]:
-        weights[word["start"] : word["end"]] = word["weight"] / strongest
-    parts = []
-    for place, (character, weight) in enumerate(zip(text, weights, strict=True)):
-        x, y = left + place % columns * side, top + place // columns * (side + 6)
-        colour = "214,39,40" if weight > 0 else "31,119,180"
-        parts.append(
-            f'<rect x="{x}" y="{y}" width="{side}" height="{side}" fill="rgb({colour})" '
-            f'fill-opacity="{0.65 * abs(weight):.2f}"/><text x="{x + side / 2}" y="{y + 20}">'
-            f"{html.escape(character)}</text>"
-        )
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    encoded = base64.b64encode(buffer.getvalue()).decode()
-    width, height = left + columns * side + 14, max(image.height + 28, top + 8 * side)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
-        f'font-size="18" text-anchor="middle"><rect width="100%" height="100%" fill="white"/>'
-        f'<image x="14" y="14" width="{image.width}" height="{image.height}" '
-        f'href="data:image/png;base64,{encoded}"/>'
-        f'<text x="{left}" y="40" font-size="22" text-anchor="start">{html.escape(result["label"])} '
-        f"({result['score']:.1%})</text>{''.join(parts)}</svg>\n"
-    )

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from ..errors import StmineError
+from ..inference.scope import ORDINARY, Scope
 from ..loading import place
 from ..model_identity import weights_digest
 from .embedding import embed_images, embed_texts, image_features, preprocess
@@ -80,6 +81,16 @@ class Embedder:
     def text(self, text: str) -> np.ndarray:
         """(1, D)."""
         return embed_texts(*self._loaded, [text]).numpy()
+
+    @cached_property
+    def scope(self) -> Scope | None:
+        """What is known of the texts that the model was trained on."""
+        return Scope.of(self._loaded[0])
+
+    @cached_property
+    def ordinary(self) -> np.ndarray:
+        """(D,) the mean of ordinary sentences."""
+        return embed_texts(*self._loaded, ORDINARY).mean(dim=0).numpy()
 
     @cached_property
     def identity(self) -> dict[str, Any]:

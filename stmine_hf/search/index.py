@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,9 +24,11 @@ from ..images import (
     looks_like_image,
     open_image,
 )
+from ..inference.scope import Warned
 from . import store
 from .build import BuildReport, Update, faiss_module
 from .embedder import Embedder
+from .places import place_in
 from .store import Manifest
 
 
@@ -194,6 +196,38 @@ class ImageIndex:
         ranked = sorted(zip(scores.tolist(), named, strict=True), key=lambda found: (-found[0], found[1]))[:k]
         return [Hit(rank, score, self._images / path) for rank, (score, path) in enumerate(ranked, start=1)]
 
+    def reads(self, sentence: str) -> str:
+        """A sentence as the model reads it: of Chinese, its place words in English, if the model reads no Chinese.
+
+        Raises:
+            StmineError: the sentence is in a script that the model cannot read.
+        """
+        scope = self._embedder.scope
+        if scope is None:
+            return sentence
+        read = place_in(sentence) if scope.script == "LATIN" else sentence
+        if not read:
+            raise StmineError(
+                f"nothing to search for in {sentence[:40]!r}: the model reads English, and of Chinese only words for "
+                "kinds of places, such as 机场 (airport). Describe the place in English"
+            )
+        if warned := scope.check_query(read):
+            raise StmineError(f"cannot search for {sentence[:40]!r}: {warned.message}")
+        return read
+
+    def check(self, query: str, hits: Sequence[Hit]) -> Warned | None:
+        """Whether even the best hit does not fit a sentence; None if it does, or if nothing is known of the model.
+
+        Args:
+            query: a sentence.
+            hits: what `query` found for it.
+        """
+        scope = self._embedder.scope
+        if scope is None or scope.least_fit is None or not hits:
+            return None
+        ordinary = float(self._embedder.text(self.reads(query))[0] @ self._embedder.ordinary)
+        return scope.check_fit(hits[0].score, ordinary)
+
     def __len__(self) -> int:
         return self._manifest.count
 
@@ -215,7 +249,7 @@ class ImageIndex:
             except ImageError as error:
                 raise StmineError(f"cannot search by {query}: {error}") from None
         self._embedder.require(self._manifest.model, self._folder)
-        return self._embedder.text(query) if isinstance(query, str) else self._embedder.image(query)
+        return self._embedder.text(self.reads(query)) if isinstance(query, str) else self._embedder.image(query)
 
     def _read(self) -> None:
         faiss = faiss_module()

@@ -16,7 +16,7 @@ from helpers_sat import tiny_sat
 from PIL import Image
 
 from stmine_hf.data.toy.toy_scenes import write_scenes
-from stmine_hf.demo import app_texts, limits
+from stmine_hf.demo import texts, limits
 from stmine_hf.demo.app import build_app, launch
 from stmine_hf.demo.tools import Models, Once, Tools
 from stmine_hf.errors import StmineError
@@ -111,7 +111,7 @@ def test_first_look_on_a_telephone(served, scenes, tmp_path):
         keep(page, "telephone_search", tmp_path)
         text = tmp_path / "text.png"
         text.write_text("no image")
-        page.get_by_text(app_texts.SEARCH_MORE.en).click()
+        page.get_by_text(texts.SEARCH_MORE.en).click()
         page.locator("#like input[type=file]").set_input_files(text)
         page.get_by_text("The image cannot be used").wait_for()
         page.locator("#like input[type=file]").set_input_files(next(scenes.glob("*.jpg")))
@@ -120,14 +120,14 @@ def test_first_look_on_a_telephone(served, scenes, tmp_path):
         page.get_by_text("similarity to your image").wait_for()
         assert page.locator("#top").bounding_box()["height"] < 200  # no gap above the tabs
         page.get_by_text("中文").click()
-        for label in (app_texts.POSTS_TAB, app_texts.OBJECTS_TAB, app_texts.EVENT_TAB):
+        for label in (texts.POSTS_TAB, texts.OBJECTS_TAB, texts.EVENT_TAB):
             page.get_by_role("tab", name=label.zh).click()
             assert page.evaluate("document.documentElement.scrollWidth") <= 390
         keep(page, "telephone_event_zh", tmp_path)
 
 
 def test_every_text_is_said_in_both_languages():
-    texts = {name: value for name, value in vars(app_texts).items() if isinstance(value, app_texts.Text)}
+    texts = {name: value for name, value in vars(texts).items() if isinstance(value, texts.Text)}
     assert len(texts) > 50
     for name, text in texts.items():
         assert re.search("[a-z]", text.en) and not re.search("[\u4e00-\u9fff]", text.en), name
@@ -137,7 +137,7 @@ def test_every_text_is_said_in_both_languages():
 
 def test_page_starts_in_the_language_asked_for():
     labels = [one["props"].get("label") for one in build_app(Tools(), language="zh").config["components"]]
-    assert app_texts.POSTS_TAB.zh in labels and app_texts.POSTS_TAB.en not in labels
+    assert texts.POSTS_TAB.zh in labels and texts.POSTS_TAB.en not in labels
 
 
 def test_unknown_language_and_missing_folder_are_refused(tmp_path):
@@ -167,9 +167,9 @@ def test_visitors_are_told_what_they_can_mend_and_nothing_else(monkeypatch, capl
     def broken():
         raise RuntimeError("secret of the machine")
 
-    page.for_visitors(mendable)()
-    page.for_visitors(broken)()
-    assert told == ["&lt;b&gt;too&lt;/b&gt; large", app_texts.BROKEN]
+    page.for_users(mendable)()
+    page.for_users(broken)()
+    assert told == ["&lt;b&gt;too&lt;/b&gt; large", texts.BROKEN]
     assert "secret of the machine" in caplog.text
 
 

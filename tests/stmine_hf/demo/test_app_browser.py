@@ -8,9 +8,10 @@ import pytest
 from browser import chromium, keep, visit
 from PIL import Image
 
-from stmine_hf.demo import app_texts as say
+from stmine_hf.demo import texts as say
 from stmine_hf.demo import samples
 from stmine_hf.demo.app import launch
+from stmine_hf.explain.texts import IMAGE, LABELS, WITHOUT_WORD
 
 ROOT = Path(__file__).resolve().parents[3]
 pytest.importorskip("gradio", reason='needs Gradio: pip install "stmine-hf[demo]"')
@@ -127,7 +128,7 @@ def test_what_is_no_search_is_told(page, tmp_path):
 def test_post_gets_a_verdict_with_reasons(page, tmp_path):
     open_tab(page, say.POSTS_TAB)
     page.get_by_role("tabpanel").get_by_role("button", name=say.POSTS_SAMPLES[0].en).locator("visible=true").click()
-    page.locator("#verdict").get_by_text(say.POSTS_LABELS["fake"].en).first.wait_for()
+    page.locator("#verdict").get_by_text(LABELS["fake"].en).first.wait_for()
     page.locator("#regions img").wait_for()
     assert page.locator("#verdict .words span").count() > 10
     page.locator("#leave-out input").click()
@@ -135,8 +136,8 @@ def test_post_gets_a_verdict_with_reasons(page, tmp_path):
     page.locator("#without .bars").wait_for()
     keep(page, "post", tmp_path)
     page.get_by_text("中文").click()
-    page.locator("#verdict").get_by_text(say.POSTS_LABELS["fake"].zh).first.wait_for()
-    page.locator("#without").get_by_text(say.POSTS_WITHOUT_WORD.zh[:2]).wait_for()
+    page.locator("#verdict").get_by_text(LABELS["fake"].zh).first.wait_for()
+    page.locator("#without").get_by_text(WITHOUT_WORD.zh[:2]).wait_for()
     page.get_by_text("In English: Urgent!").locator("visible=true").wait_for(state="detached")
     keep(page, "post_zh", tmp_path)
 
@@ -155,7 +156,7 @@ def test_own_post_without_an_image_and_an_empty_one(page, tmp_path):
     page.locator("#post-go").click()
     page.locator("#verdict .words").get_by_text("<b>").first.wait_for()  # shown as it was written
     assert page.locator("#verdict .words b").count() == 0
-    page.get_by_role("heading", name=say.POSTS_REGIONS.en).wait_for(state="hidden")  # there is no image
+    page.get_by_role("heading", name=IMAGE.en).wait_for(state="hidden")  # there is no image
     keep(page, "post_text_alone", tmp_path)
 
 
@@ -214,9 +215,9 @@ def test_event_is_looked_at_by_all_three(page, tmp_path):
     page.locator("#place textarea").fill("a baseball field beside green grass")
     page.locator("#event-go").click()
     wait_for_another(page, "#ground", before)
-    assert say.POSTS_LABELS["real"].en in page.locator("#event-verdict").inner_text()
+    assert LABELS["real"].en in page.locator("#event-verdict").inner_text()
     page.get_by_text("中文").click()
-    page.locator("#event-verdict").get_by_text(say.POSTS_LABELS["real"].zh).wait_for()
+    page.locator("#event-verdict").get_by_text(LABELS["real"].zh).wait_for()
     keep(page, "event_zh", tmp_path)
 
 

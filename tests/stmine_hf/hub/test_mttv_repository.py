@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -22,7 +21,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, TimmWrapperConfig
 
 from stmine_hf import MttvForSequenceClassification
-from stmine_hf.hub.mttv_repository import IMAGE, MttvRepository, explanation_svg
+from stmine_hf.hub.mttv_repository import IMAGE, MttvRepository
 from stmine_hf.hub.repository import PublishError, files_in
 from stmine_hf.training.arguments import parse_arguments
 from stmine_hf.training.mttv.arguments import MttvDataArguments, MttvModelArguments, MttvTrainingArguments
@@ -197,17 +196,6 @@ def test_refresh_brings_back_code_and_card_and_leaves_the_rest(repository, tmp_p
     MttvRepository(folder).refresh()
     for file in (path.relative_to(repository) for path in repository.rglob("*") if path.is_file()):
         assert (folder / file).read_bytes() == (repository / file).read_bytes(), file
-
-
-def test_image_shades_every_character_of_the_post():
-    words = [{"start": 0, "end": 2, "weight": 2.0}, {"start": 3, "end": 4, "weight": -1.0}]
-    result = {"label": "fake", "score": 0.9, "words": words}
-    svg = explanation_svg("红<色圆", result, Image.new("RGB", (9, 9)), columns=3)
-    root = ElementTree.fromstring(svg)
-    texts = [node.text for node in root if node.tag.endswith("text")]
-    assert texts == ["fake (90.0%)", *"红<色圆"]
-    shades = [float(node.get("fill-opacity")) for node in root if node.get("fill-opacity")]
-    assert shades == [0.65, 0.65, 0.0, 0.33] or shades == [0.65, 0.65, 0.0, 0.32]
 
 
 def test_commands_of_the_card_exist(repository):

@@ -10,7 +10,7 @@ from helpers import tiny_fisvl
 from PIL import Image
 
 from stmine_hf.data.toy.toy_scenes import draw_scene
-from stmine_hf.demo.heat import HeatMaps, glowing
+from stmine_hf.explain.heat import HeatMaps, glowing
 from stmine_hf.loading import load_fisvl
 
 SHIPPED = Path(__file__).parents[3] / "hub_cards" / "fisvl-lite-rsicd"

@@ -1,0 +1,217 @@
+"""Explanations as they are seen: HTML, SVG and the image itself, in the same two colors."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable
+from html import escape
+
+import numpy as np
+from PIL import Image
+
+from ..modeling.mttv.pipeline_mttv import color_of, draw_regions
+from . import texts as say
+from .attribution import Attribution
+
+_FULL = 0.65  # opacity behind the word with the greatest weight
+_SHOWN_WORDS = 3  # that are left out one by one, of those that move the verdict most
+_TONES = {"fake": "#b45309", "real": "#0f766e"}  # amber and teal; readable on white and with white on them
+_OTHER_TONE = "#64748b"
+
+STYLE = """
+.explanation .verdict, .verdict { border-left: 6px solid var(--tone); padding: .5rem .9rem; border-radius: 6px;
+  margin: 0 0 .6rem; background: color-mix(in srgb, var(--tone) 12%, transparent); }
+.verdict b { display: block; font-size: 1.3rem; }
+.explanation h3 { font-size: 1rem; font-weight: 600; margin: 1rem 0 .3rem; }
+.explanation .quiet { opacity: .7; font-size: .92rem; font-weight: normal; }
+.explanation .warning { margin: 0 0 .6rem; padding: .5rem .9rem; border-radius: 6px; border-left: 6px solid #d97706;
+  background: color-mix(in srgb, #d97706 12%, transparent); }
+.words { margin: 0; line-height: 2; font-size: 1.05rem; overflow-wrap: anywhere; white-space: pre-wrap; }
+.words span { padding: .12rem .1rem; border-radius: 4px; }
+.legend { font-weight: normal; }
+.legend span { white-space: nowrap; }
+.legend i { display: inline-block; width: .8em; height: .8em; border-radius: 3px; margin: 0 .3em 0 .8em; }
+.bars { display: grid; grid-template-columns: minmax(6.5rem, auto) 1fr 3.2rem; gap: .35rem .6rem;
+  align-items: center; }
+.bars .track { background: color-mix(in srgb, currentColor 15%, transparent); border-radius: 999px; height: .6rem;
+  overflow: hidden; }
+.bars .fill { background: var(--tone); height: 100%; }
+"""
+"""Style sheet of what `verdict_html`, `explanation_html` and `bars_html` give."""
+
+_PAGE = """<!doctype html>
+<html lang="{language}">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; }}
+body {{ margin: 2rem auto; max-width: 46rem; padding: 0 1rem; font: 1.05rem/1.5 system-ui, "Noto Sans CJK SC",
+  sans-serif; }}
+img {{ max-width: 100%; border-radius: .3rem; }}
+{style}</style>
+</head>
+<body>
+{content}
+</body>
+</html>
+"""
+
+
+def label_words(label: str, language: str = "en") -> str:
+    """A label as a person would say it."""
+    return say.LABELS[label](language) if label in say.LABELS else say.OTHER_LABEL(language, label=label)
+
+
+def verdict_html(attribution: Attribution, language: str = "en") -> str:
+    """The label and its probability."""
+    label, sure = label_words(attribution.label, language), say.SURE(language, share=attribution.score)
+    return f'<div class="verdict" {_tone(attribution)}><b>{escape(label)}</b>{sure}</div>'
+
+
+def explanation_html(attribution: Attribution, language: str = "en", warnings: Iterable[str] = ()) -> str:
+    """The verdict, the text with its words colored, and the score without some of its parts; no image.
+
+    Args:
+        attribution: what is shown. Everything in it is escaped.
+        language: "en" or "zh".
+        warnings: said below the verdict.
+    """
+    warned = "".join(f'<p class="warning">{escape(warning)}</p>' for warning in warnings)
+    return (
+        f'<div class="explanation">{verdict_html(attribution, language)}{warned}'
+        f"{_words(attribution, language)}{_what_if(attribution, language)}</div>"
+    )
+
+
+def bars_html(attribution: Attribution, rows: Iterable[tuple[str, float]]) -> str:
+    """Named probabilities of the label as bars."""
+    bars = "".join(
+        f'<div>{escape(name)}</div><div class="track"><div class="fill" style="width: {share:.1%}"></div></div>'
+        f"<div>{share:.1%}</div>"
+        for name, share in rows
+    )
+    return f'<div class="bars" {_tone(attribution)}>{bars}</div>'
+
+
+def explanation_page(
+    attribution: Attribution,
+    image: Image.Image | None = None,
+    language: str = "en",
+    warnings: Iterable[str] = (),
+) -> str:
+    """An HTML page that needs no other file: `explanation_html` and the drawn image.
+
+    Args:
+        attribution: what is shown.
+        image: the (first) image that was judged, if any.
+        language: "en" or "zh".
+        warnings: said below the verdict.
+    """
+    content = explanation_html(attribution, language, warnings)
+    if image is not None:
+        title = say.IMAGE(language)
+        drawn = image_html(draw_cells(image, attribution), title)
+        content += f'<div class="explanation"><h3>{title}</h3><p>{drawn}</p></div>'
+    if attribution.method in say.METHODS:
+        content += (
+            f'<p class="explanation"><small class="quiet">{say.METHODS[attribution.method](language)}</small></p>'
+        )
+    title = escape(label_words(attribution.label, language))
+    return _PAGE.format(language=language, title=title, style=STYLE, content=content)
+
+
+def draw_cells(image: Image.Image, attribution: Attribution) -> Image.Image:
+    """The image, upright, with its cells tinted and its regions framed: red for the label, blue against it."""
+    return draw_regions(image, attribution.to_dict(), strongest=attribution.strongest)
+
+
+def image_html(image: Image.Image, alt: str, *, kind: str = "PNG") -> str:
+    """An `<img>` that holds the image itself."""
+    return f'<img alt="{escape(alt)}" src="{_data_url(image, kind)}">'
+
+
+def explanation_svg(attribution: Attribution, image: Image.Image, columns: int = 20) -> str:
+    """Verdict, colored words and drawn image as one SVG, which a browser shows in fonts of its own.
+
+    Args:
+        attribution: what is shown; each character of its text gets a square.
+        image: the image that was judged.
+        columns: characters in a line.
+    """
+    side, left, top = 26, image.width + 28, 62
+    text, strongest = attribution.text, attribution.strongest
+    weights = np.zeros(len(text))
+    for word in attribution.words:
+        weights[word.start : word.end] = word.weight / strongest
+    parts = []
+    for place, (character, weight) in enumerate(zip(text, weights, strict=True)):
+        x, y = left + place % columns * side, top + place // columns * (side + 6)
+        parts.append(
+            f'<rect x="{x}" y="{y}" width="{side}" height="{side}" fill="rgb({_rgb(weight)})" '
+            f'fill-opacity="{_FULL * abs(weight):.2f}"/>'
+            f'<text x="{x + side / 2}" y="{y + 20}">{escape(character)}</text>'
+        )
+    width, height = left + columns * side + 14, max(image.height + 28, top + 8 * side)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
+        f'font-size="18" text-anchor="middle"><rect width="100%" height="100%" fill="white"/>'
+        f'<image x="14" y="14" width="{image.width}" height="{image.height}" '
+        f'href="{_data_url(draw_cells(image, attribution), "PNG")}"/>'
+        f'<text x="{left}" y="40" font-size="22" text-anchor="start">{escape(attribution.label)} '
+        f"({attribution.score:.1%})</text>{''.join(parts)}</svg>\n"
+    )
+
+
+def _words(attribution: Attribution, language: str) -> str:
+    if not attribution.words:
+        return ""
+    text, strongest, parts, end = attribution.text, attribution.strongest, [], 0
+    for word in attribution.words:
+        color = f"rgba({_rgb(word.weight)},{_FULL * abs(word.weight) / strongest:.2f})"
+        parts.append(escape(text[end : word.start]))
+        parts.append(f'<span style="background: {color}" title="{word.weight:+.3f}">{escape(word.word)}</span>')
+        end = word.end
+    if attribution.unread:
+        parts.append(f'<small class="quiet">{escape(text[end:])} ({say.UNREAD(language)})</small>')
+    legend = "".join(
+        f'<span><i style="background: rgba({_rgb(sign)},{_FULL})"></i>{said(language)}</span> '
+        for sign, said in ((1, say.FOR), (-1, say.AGAINST))
+    )
+    return f'<h3>{say.WORDS(language)}<small class="legend">{legend}</small></h3><p class="words">{"".join(parts)}</p>'
+
+
+def _what_if(attribution: Attribution, language: str) -> str:
+    """The label's probability for the post as it is, and with the parts left out that move it most."""
+    rows = [(say.AS_IT_IS(language), attribution.score)]
+    if attribution.without_image is not None:
+        rows.append((say.WITHOUT_IMAGE(language), attribution.without_image))
+    for word in attribution.strongest_words(_SHOWN_WORDS):
+        if word.without is not None:
+            rows.append((say.WITHOUT_WORD(language, word=word.word), word.without))
+    if len(rows) == 1:
+        return ""
+    label = escape(label_words(attribution.label, language))
+    return f'<h3>{say.WHAT_IF(language)} <small class="quiet">{label}:</small></h3>{bars_html(attribution, rows)}'
+
+
+def _tone(attribution: Attribution) -> str:
+    return f'style="--tone: {_TONES.get(attribution.label, _OTHER_TONE)}"'
+
+
+def _rgb(weight: float) -> str:
+    return ",".join(map(str, color_of(weight)))
+
+
+def _data_url(image: Image.Image, kind: str) -> str:
+    file = io.BytesIO()
+    image.convert("RGB").save(file, kind, quality=85)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+__all__ = [
+    "STYLE", "bars_html", "draw_cells", "explanation_html", "explanation_page", "explanation_svg", "image_html",
+    "label_words", "verdict_html",
+]  # fmt: skip
