@@ -46,8 +46,7 @@ def counts(found: Mapping[str, int], nothing: str, language: str = "en") -> str:
     if not found:
         return note(nothing)
     said = "".join(
-        f"<span>{number} × {escape(say.class_name(name, language))}</span>"
-        for name, number in found.items()
+        f"<span>{number} &times; {escape(say.class_name(name, language))}</span>" for name, number in found.items()
     )
     return f'<div class="found">{said}</div>'
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from PIL import Image
 
 from ..errors import StmineError
+from ..search.places import place_in
 from . import limits
 from .objects import THRESHOLD, FoundObjects, ObjectFinder
-from ..search.places import place_in
 from .posts import PostCheck, PostChecker
 from .searching import ImageSearch, Match
 

@@ -62,7 +62,9 @@ HEAD = """<style>
 }
 </style>"""
 # The classes are those of the HTML in `answers`. Colors follow Gradio's light and dark themes, or work on both.
-CSS = f"{STYLE}.explanation, .verdict, .warning {{ color: var(--body-text-color); }}" + """
+CSS = (
+    f"{STYLE}.explanation, .verdict, .warning {{ color: var(--body-text-color); }}"
+    + """
 #top { align-items: center; flex-wrap: nowrap; }
 #top h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .2rem; }
 #top p, .intro p { color: var(--body-text-color-subdued); margin: 0; }
@@ -90,6 +92,7 @@ img { max-width: 100%; }
   .tab-container button { padding: 0 .5rem !important; font-size: .9rem; }
 }
 """
+)
 
 
 class Page:
@@ -266,7 +269,7 @@ def tell(message: str) -> None:
 
 
 def served(path: Path) -> str:
-    """A copy of a file where Gradio hands files out, under a name made from its content; it is removed with the uploads."""
+    """A copy of a file among the uploads, from where Gradio serves it, under a name made from its content."""
     return processing_utils.save_file_to_cache(path, utils.get_upload_folder())
 
 

@@ -20,11 +20,11 @@ from ..explain.drawing import STYLE, image_html
 from ..explain.texts import LANGUAGES
 from ..files import write_atomically
 from ..loading import published
+from ..search.places import place_in
 from . import answers, samples
 from . import texts as say
 from .event import EventDemo
 from .objects import FoundObjects, ObjectFinder
-from ..search.places import place_in
 from .posts import PostCheck, PostChecker
 from .searching import ImageSearch
 
@@ -118,7 +118,9 @@ def _search_part(search: ImageSearch, tour: Tour) -> str:
         for match in found:
             shown = [_img(match.image, match.name)]
             if image is None:
-                shown.append(_img(search.heat_map(match, sentence), say.REPORT_SIMILARITY(language, score=match.score)))
+                shown.append(
+                    _img(search.heat_map(match, sentence), say.REPORT_SIMILARITY(language, score=match.score))
+                )
             caption = f"<b>{match.rank}</b> {say.REPORT_SIMILARITY(language, score=match.score)}"
             cards.append(_figure("".join(shown), caption, "pair" if image is None else ""))
         note = (
@@ -134,12 +136,15 @@ def _search_part(search: ImageSearch, tour: Tour) -> str:
 
 def _posts_part(checked: Iterable[tuple[samples.SamplePost, PostCheck]], language: str) -> str:
     cards = [
-        f"<article class=post><div>{answers.explanation(check, language)}<p class=note>{escape(post.meaning)}</p></div>"
-        f"{_img(check.image, '') if check.image else ''}</article>"
+        f"<article class=post><div>{answers.explanation(check, language)}"
+        f"<p class=note>{escape(post.meaning)}</p></div>{_img(check.image, '') if check.image else ''}</article>"
         for post, check in checked
     ]
     return _section(
-        say.REPORT_POSTS(language), say.REPORT_POSTS_HOW(language), *cards, f"<p class=note>{say.REPORT_NO_PROOF(language)}</p>"
+        say.REPORT_POSTS(language),
+        say.REPORT_POSTS_HOW(language),
+        *cards,
+        f"<p class=note>{say.REPORT_NO_PROOF(language)}</p>",
     )
 
 
@@ -171,7 +176,9 @@ def _video_part(everyday: ObjectFinder, language: str) -> str:
 def _event_part(demo: EventDemo, post: samples.SamplePost, tour: Tour) -> str:
     language = tour.language
     event = demo.look(post.text, post.image, place=post.place, threshold=THRESHOLD, top=TOP)
-    objects = f"{_img(event.objects.drawn(language), '')}<p>{_found(event.objects, language)}</p>" if event.objects else ""
+    objects = (
+        f"{_img(event.objects.drawn(language), '')}<p>{_found(event.objects, language)}</p>" if event.objects else ""
+    )
     ground = "".join(
         _figure(_img(match.image, match.name) + _img(heat, ""), "", "pair")
         for match, heat in zip(event.matches, event.heat_maps, strict=True)
@@ -182,7 +189,8 @@ def _event_part(demo: EventDemo, post: samples.SamplePost, tour: Tour) -> str:
         f"<article><div class=post><div><h3>{say.REPORT_EVENT_VERDICT(language)}</h3>"
         f"{answers.explanation(event.check, language)}<p class=note>{escape(post.meaning)}</p></div>"
         f"<div><h3>{say.REPORT_EVENT_OBJECTS(language)}</h3>{objects}</div></div></article>",
-        f"<h3>{say.REPORT_EVENT_GROUND(language, sentence=escape(event.sentence))}</h3><div class=three>{ground}</div>",
+        f"<h3>{say.REPORT_EVENT_GROUND(language, sentence=escape(event.sentence))}</h3>",
+        f"<div class=three>{ground}</div>",
     )
 
 

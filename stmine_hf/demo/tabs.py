@@ -12,12 +12,12 @@ from PIL import Image
 
 from ..errors import StmineError
 from ..explain.texts import IMAGE
+from ..search.places import place_in
 from . import answers, limits, samples
 from . import texts as say
 from .event import Event
 from .objects import THRESHOLD, FoundObjects
 from .page import Page, image_input, refuse_unusable, served, tell
-from ..search.places import place_in
 from .posts import PostCheck
 from .searching import ImageSearch, Match
 from .tools import EVERYDAY, HIDDEN, Tools
@@ -194,9 +194,7 @@ def posts_tab(page: Page, tools: Tools) -> None:
     checked: Any = gr.State(None)  # PostCheck
 
     def shown(check: PostCheck, language: str) -> tuple[Any, ...]:
-        words = [
-            (one.word, number) for number, one in enumerate(check.attribution.words) if one.without is not None
-        ]
+        words = [(one.word, number) for number, one in enumerate(check.attribution.words) if one.without is not None]
         return (
             check,
             answers.explanation(check, language),

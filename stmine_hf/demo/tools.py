@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..loading import published
+from ..search.places import place_in
 from ..search.store import FINISHED
 from . import samples
 from .event import Event, EventDemo
 from .objects import THRESHOLD, FoundObjects, ObjectFinder
-from ..search.places import place_in
 from .posts import PostCheck, PostChecker
 from .samples import SamplePost
 from .searching import ImageSearch, Match

@@ -16,7 +16,8 @@ from helpers_sat import tiny_sat
 from PIL import Image
 
 from stmine_hf.data.toy.toy_scenes import write_scenes
-from stmine_hf.demo import texts, limits
+from stmine_hf.demo import limits
+from stmine_hf.demo import texts as say
 from stmine_hf.demo.app import build_app, launch
 from stmine_hf.demo.tools import Models, Once, Tools
 from stmine_hf.errors import StmineError
@@ -39,12 +40,12 @@ def served(scenes):
 
 
 def join(app, address: str, name: str, data: list) -> list[dict]:
-    """The messages that a visitor gets who sends `data` to the handler called `name`."""
+    """The messages that a user gets who sends `data` to the handler called `name`."""
     (number,) = [one["id"] for one in app.config["dependencies"] if one["api_name"] == name][:1]
-    job = {"data": data, "fn_index": number, "session_hash": "visitor", "event_data": None, "trigger_id": None}
+    job = {"data": data, "fn_index": number, "session_hash": "user", "event_data": None, "trigger_id": None}
     httpx.post(f"{address}gradio_api/queue/join", json=job).raise_for_status()
     messages = []
-    with httpx.stream("GET", f"{address}gradio_api/queue/data?session_hash=visitor", timeout=60) as answer:
+    with httpx.stream("GET", f"{address}gradio_api/queue/data?session_hash=user", timeout=60) as answer:
         for line in answer.iter_lines():
             if line.startswith("data:"):
                 messages.append(json.loads(line[5:]))
@@ -111,7 +112,7 @@ def test_first_look_on_a_telephone(served, scenes, tmp_path):
         keep(page, "telephone_search", tmp_path)
         text = tmp_path / "text.png"
         text.write_text("no image")
-        page.get_by_text(texts.SEARCH_MORE.en).click()
+        page.get_by_text(say.SEARCH_MORE.en).click()
         page.locator("#like input[type=file]").set_input_files(text)
         page.get_by_text("The image cannot be used").wait_for()
         page.locator("#like input[type=file]").set_input_files(next(scenes.glob("*.jpg")))
@@ -120,14 +121,14 @@ def test_first_look_on_a_telephone(served, scenes, tmp_path):
         page.get_by_text("similarity to your image").wait_for()
         assert page.locator("#top").bounding_box()["height"] < 200  # no gap above the tabs
         page.get_by_text("中文").click()
-        for label in (texts.POSTS_TAB, texts.OBJECTS_TAB, texts.EVENT_TAB):
+        for label in (say.POSTS_TAB, say.OBJECTS_TAB, say.EVENT_TAB):
             page.get_by_role("tab", name=label.zh).click()
             assert page.evaluate("document.documentElement.scrollWidth") <= 390
         keep(page, "telephone_event_zh", tmp_path)
 
 
 def test_every_text_is_said_in_both_languages():
-    texts = {name: value for name, value in vars(texts).items() if isinstance(value, texts.Text)}
+    texts = {name: value for name, value in vars(say).items() if isinstance(value, say.Text)}
     assert len(texts) > 50
     for name, text in texts.items():
         assert re.search("[a-z]", text.en) and not re.search("[\u4e00-\u9fff]", text.en), name
@@ -137,7 +138,7 @@ def test_every_text_is_said_in_both_languages():
 
 def test_page_starts_in_the_language_asked_for():
     labels = [one["props"].get("label") for one in build_app(Tools(), language="zh").config["components"]]
-    assert texts.POSTS_TAB.zh in labels and texts.POSTS_TAB.en not in labels
+    assert say.POSTS_TAB.zh in labels and say.POSTS_TAB.en not in labels
 
 
 def test_unknown_language_and_missing_folder_are_refused(tmp_path):
@@ -153,7 +154,7 @@ def test_missing_extra_is_named(monkeypatch):
         build_app()
 
 
-def test_visitors_are_told_what_they_can_mend_and_nothing_else(monkeypatch, caplog):
+def test_users_are_told_what_they_can_mend_and_nothing_else(monkeypatch, caplog):
     import gradio as gr
 
     from stmine_hf.demo import page
@@ -169,7 +170,7 @@ def test_visitors_are_told_what_they_can_mend_and_nothing_else(monkeypatch, capl
 
     page.for_users(mendable)()
     page.for_users(broken)()
-    assert told == ["&lt;b&gt;too&lt;/b&gt; large", texts.BROKEN]
+    assert told == ["&lt;b&gt;too&lt;/b&gt; large", say.BROKEN]
     assert "secret of the machine" in caplog.text
 
 

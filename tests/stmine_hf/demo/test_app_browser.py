@@ -8,8 +8,8 @@ import pytest
 from browser import chromium, keep, visit
 from PIL import Image
 
-from stmine_hf.demo import texts as say
 from stmine_hf.demo import samples
+from stmine_hf.demo import texts as say
 from stmine_hf.demo.app import launch
 from stmine_hf.explain.texts import IMAGE, LABELS, WITHOUT_WORD
 
