@@ -33,10 +33,9 @@ from transformers import set_seed
 from stmine_hf import SatConfig, SatForObjectDetection, load_dataset
 from stmine_hf.errors import StmineError
 from stmine_hf.evaluation.detection import evaluate_detection
-from stmine_hf.evaluation.reports import decode_image, undecoded, write_json
-from stmine_hf.images import ImageError, Skip, find_images, image_errors, open_image
+from stmine_hf.evaluation.reports import undecoded, write_json
+from stmine_hf.images import ImageError, Skip, decode_image, find_images, image_errors, open_image
 from stmine_hf.loading import load_sat
-from stmine_hf.modeling.sat.image_processing_sat import to_rgb
 from stmine_hf.training.ema import WeightEma
 from stmine_hf.training.sat.budget import budget
 from stmine_hf.training.sat.distillation import Views, distillation_losses, teach
@@ -201,7 +200,7 @@ def dataset_images(folder: Path, skipped: list[Skip], most: int | None) -> list[
     for row in rows.select(range(min(len(rows), most or len(rows)))):
         try:
             with image_errors():
-                images.append(to_rgb(decode_image(row["image"])))
+                images.append(decode_image(row["image"]))
         except ImageError as error:
             skipped.append(Skip(row["filename"], str(error)))
     return images

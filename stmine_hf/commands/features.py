@@ -121,7 +121,8 @@ def _of_dataset(
 ) -> tuple[Iterator[Post], int]:
     """The posts of a data set's splits, and how many there are."""
     from .. import load_dataset
-    from ..evaluation.reports import decode_image, undecoded
+    from ..evaluation.reports import undecoded
+    from ..images import decode_image
     from ..posts.judging import Post
 
     loaded = load_dataset(name, data_dir=data_dir, split=split, kind="posts", **options)

@@ -9,8 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from ..errors import StmineError
-from ..images import ImageError, find_images, image_errors, image_pixels, open_image
-from ..modeling.fisvl.processing_fisvl import to_rgb
+from ..images import ImageError, decode_image, find_images, image_errors, image_pixels, open_image
 from ..posts.reading import whole_text
 
 MAX_FILE_BYTES = 20 * 2**20  # of an image
@@ -53,8 +52,7 @@ def checked_image(image: ImageInput) -> Image.Image:
             image = _opened(Path(image))
         require_pixels(image.width * image.height)
         with image_errors():
-            upright = to_rgb(_reduced(image))
-            upright.load()
+            upright = decode_image(_reduced(image))
     except ImageError as error:
         raise StmineError(f"The image cannot be used: {error}.") from None
     if max(upright.size) > SIDE:

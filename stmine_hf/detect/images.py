@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import io
 import os
-import threading
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,6 +37,7 @@ from ..images import (
     image_errors,
     image_file,
     image_pixels,
+    one_large_image,
     open_image,
 )
 from ..inference.batching import batched, read_ahead
@@ -49,10 +49,6 @@ from .drawing import draw_onto
 from .results import RESULTS, RowWriter, coco_rows, write_summary
 
 JOURNAL, ANNOTATED = "journal.jsonl", "pictures"
-_FULL_SIZE = 2**20  # a side that no image has: boxes are in pixels of the file, so none is decoded smaller
-# Images above this many pixels are taken one at a time, and read again to be drawn on: they would fill the memory.
-_LARGE = 2**24
-_one_large_at_a_time = threading.Lock()
 _MOST_JPEG = 65_500  # pixels of a side; larger ones are saved as PNG
 
 Show = Callable[[Image.Image], bool]  # False: nobody looks any more
@@ -80,7 +76,7 @@ class ImageReport:
 
 
 class _Loaded(NamedTuple):
-    """An image as it comes from the reading threads; `image` is None where it has to be read again."""
+    """An image as it comes from the reading threads; `image` is None of a large one, which is read again to be drawn."""
 
     file: ImageFile
     image: Image.Image | None
@@ -190,20 +186,18 @@ def _detected(
     """Each file with its line for the journal, once its annotated copy is written; the copy itself if to be kept."""
 
     def load(file: ImageFile) -> _Loaded | Skip:
-        large = image_pixels(root / file.path) > _LARGE
         try:
-            with _one_large_at_a_time if large else nullcontext():
-                image = open_image(root / file.path, _FULL_SIZE)
-                with image_errors():
-                    return _Loaded(file, None if large else image, detector.prepare(image))
+            with one_large_image(image_pixels(root / file.path)) as large, image_errors():
+                image = open_image(root / file.path)
+                return _Loaded(file, None if large else image, detector.prepare(image))
         except ImageError as error:
             return Skip(file.path, str(error))
 
     def annotate(one: tuple[_Loaded, list[Detection]]) -> Skip | tuple[ImageFile, dict[str, Any], Any]:
         (file, image, prepared), found = one
         try:
-            with nullcontext() if image else _one_large_at_a_time:
-                drawn = image or open_image(root / file.path, _FULL_SIZE)
+            with one_large_image(0 if image else prepared.size[0] * prepared.size[1]):
+                drawn = image or open_image(root / file.path)
                 draw_onto(drawn, found)
                 name = _save_annotated(drawn, out, file.path)
         except ImageError as error:  # changed or gone since it was read first

@@ -20,7 +20,7 @@ import torch
 from rich.table import Table
 
 from ..fonts import in_every_script
-from ..images import Skip
+from ..images import Skip, decode_image
 from ..metrics.classification import (
     BINS,
     class_scores,
@@ -31,7 +31,7 @@ from ..metrics.classification import (
 )
 from ..outputs import Outputs
 from ..posts.judging import Post, judge, progress_bar
-from .reports import EvaluationError, dataset_names, decode_image, model_name, save_report, undecoded, versions
+from .reports import EvaluationError, dataset_names, model_name, save_report, undecoded, versions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from ..errors import StmineError
-from ..images import ImageError, Skip, image_errors
+from ..images import ImageError, Skip, decode_image, image_errors
 from ..inference.batching import read_ahead
 from ..outputs import Outputs
 
@@ -38,14 +38,6 @@ def undecoded(dataset: Any) -> Any:
     if isinstance((getattr(dataset, "features", None) or {}).get("image"), datasets.Image):
         return dataset.cast_column("image", datasets.Image(decode=False))
     return dataset
-
-
-def decode_image(image: Any) -> Image.Image:
-    """A PIL image, or `datasets`' encoded form of one, fully read. Call it under `image_errors()`."""
-    if isinstance(image, Mapping):
-        image = datasets.Image().decode_example(dict(image))
-    image.load()
-    return image
 
 
 def readable(

@@ -18,10 +18,9 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchFeature
 
 from ..errors import StmineError
-from ..images import ImageError, image_errors
+from ..images import ImageError, decode_image, image_errors
 from ..inference.batching import batched, read_ahead
 from ..loading import place
-from ..modeling.mttv.processing_mttv import to_rgb
 
 # Posts are sorted by length among so many: padding then costs little, and few posts wait in memory.
 WINDOW = 512
@@ -160,7 +159,7 @@ class Encoder:
         for image in post.images:
             try:
                 with image_errors():
-                    opened.append(to_rgb(image()))
+                    opened.append(decode_image(image()))
             except ImageError as error:
                 problem = str(error)
         return opened, problem

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import datasets
@@ -13,8 +13,8 @@ from datasets.distributed import split_dataset_by_node
 from PIL import Image
 
 from ..errors import StmineError
-from ..evaluation.reports import decode_image, row_name, undecoded
-from ..images import ImageError, image_errors
+from ..evaluation.reports import row_name, undecoded
+from ..images import ImageError, decode_image, image_errors
 from .arguments import ZooTrainingArguments
 
 logger = logging.getLogger(__name__)
@@ -92,11 +92,11 @@ class Streamed(torch.utils.data.IterableDataset):
             if not found:
                 raise StmineError(f"None of the rows of the stream can be used ({self.unreadable} left out).")
 
-    def image(self, row: Mapping[str, Any], to_rgb: Callable[[Image.Image], Image.Image]) -> Image.Image | None:
+    def image(self, row: Mapping[str, Any]) -> Image.Image | None:
         """The image of a row as RGB, or None (and a line in the log) when it cannot be read."""
         try:
             with image_errors():
-                return to_rgb(decode_image(row["image"]))
+                return decode_image(row["image"])
         except ImageError as error:
             logger.warning("Skipped the image of %s: %s", row_name(row, 0), error)
             return None

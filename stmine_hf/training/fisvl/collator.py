@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,8 @@ from torch import Tensor
 
 from ...data.word_dropping import random_deletion
 from ...errors import StmineError
-from ...modeling.fisvl.processing_fisvl import clean_caption, to_rgb
+from ...images import ImageError, decode_image, image_errors
+from ...modeling.fisvl.processing_fisvl import clean_caption
 from ..streamed import Streamed, refuse
 from .arguments import FisvlTrainingArguments
 from .transforms import seeded
@@ -91,11 +91,9 @@ class CaptionedImages(torch.utils.data.Dataset):
             return None
         stored = self.rows[row]["image"]
         try:
-            with Image.open(io.BytesIO(stored["bytes"]) if stored["bytes"] else stored["path"]) as opened:
-                image = to_rgb(opened)
-                image.load()
-            return image
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            with image_errors():
+                return decode_image(stored)
+        except ImageError as error:
             self._bad[row] = True
             logger.warning("Skipped %s: %s", stored["path"] or self.rows[row]["filename"], error)
             return None
@@ -123,7 +121,7 @@ class CaptionedStream(Streamed):
     def sample(self, row: Mapping[str, Any], seed: int) -> dict[str, Any] | None:
         captions = [_clean(text, self.max_words) for text in row["captions"]]
         choices = [j for j, text in enumerate(captions) if text]
-        if not choices or (image := self.image(row, to_rgb)) is None:
+        if not choices or (image := self.image(row)) is None:
             return None
         picked = _pick(choices, self.captions_per_image, random.Random(seed))
         return _sample(row, image, captions, picked, seed)

@@ -17,9 +17,8 @@ from PIL import Image
 from torch import Tensor
 
 from ...errors import StmineError
-from ...evaluation.reports import decode_image, undecoded
-from ...images import ImageError, image_errors
-from ...modeling.mttv.processing_mttv import to_rgb
+from ...evaluation.reports import undecoded
+from ...images import ImageError, decode_image, image_errors
 from ...posts.features import FeatureStore, precompute_features
 from ...posts.judging import Post, stack_features
 from ..fisvl.transforms import seeded
@@ -135,7 +134,7 @@ class Posts(torch.utils.data.Dataset):
             return None
         try:
             with image_errors():
-                return to_rgb(decode_image(stored))
+                return decode_image(stored)
         except ImageError as error:
             self._bad[row] = True
             logger.warning("Post %s is shown without its image: %s", self.rows[row]["post_id"], error)
@@ -167,7 +166,7 @@ class PostStream(Streamed):
     def sample(self, row: Mapping[str, Any], seed: int) -> dict[str, Any] | None:
         text = row["text"] or ""
         dropped = text.strip() and random.Random(seed).random() < self.image_dropping
-        image = None if dropped or row["image"] is None else self.image(row, to_rgb)
+        image = None if dropped or row["image"] is None else self.image(row)
         if row["label"] not in self.ids or (not text.strip() and image is None):
             return None
         return {"text": text, "image": image, "features": None, "label": self.ids[row["label"]], "seed": seed}

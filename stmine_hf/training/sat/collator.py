@@ -13,9 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from ...errors import StmineError
-from ...evaluation.reports import decode_image, undecoded
-from ...images import ImageError, image_errors
-from ...modeling.sat.image_processing_sat import to_rgb
+from ...evaluation.reports import undecoded
+from ...images import ImageError, decode_image, image_errors
 from ..fisvl.transforms import seeded
 from ..streamed import Streamed
 from .arguments import SatTrainingArguments
@@ -96,7 +95,7 @@ class BoxedImages(torch.utils.data.Dataset):
         record = self.rows[row]
         try:
             with image_errors():
-                return to_rgb(decode_image(record["image"]))
+                return decode_image(record["image"])
         except ImageError as error:
             self._bad[row] = True
             logger.warning("Skipped %s: %s", record["filename"], error)
@@ -119,7 +118,7 @@ class BoxedStream(Streamed):
         super().__init__(rows, args, buffer)
 
     def sample(self, row: Mapping[str, Any], seed: int) -> dict[str, Any] | None:
-        image = self.image(row, to_rgb)
+        image = self.image(row)
         if image is None:
             return None
         boxes, labels = boxes_of(row["objects"], self.classes)

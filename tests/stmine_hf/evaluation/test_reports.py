@@ -14,7 +14,6 @@ from PIL import Image
 from stmine_hf.errors import StmineError
 from stmine_hf.evaluation.reports import (
     dataset_names,
-    decode_image,
     model_name,
     save_report,
     undecoded,
@@ -22,6 +21,7 @@ from stmine_hf.evaluation.reports import (
     with_present_names,
     write_json,
 )
+from stmine_hf.images import decode_image
 from stmine_hf.outputs import Outputs
 
 

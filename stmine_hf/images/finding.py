@@ -1,4 +1,4 @@
-"""Find the images of a folder and read them safely, whatever lies there.
+"""Find the images of a folder, whatever lies there.
 
 A bad file is never an error here: it becomes one `Skip` with a reason that a person can act on.
 """
@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import os
 import stat
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image, ImageOps, UnidentifiedImageError
-from PIL.JpegImagePlugin import JpegImageFile
+from PIL import Image, UnidentifiedImageError
 
-from .errors import StmineError
-from .modeling.fisvl.processing_fisvl import to_rgb
+from ..errors import StmineError
 
 # Only these Pillow plugins ever see a file: others run programs (EPS), are metafiles, or match almost any bytes (TGA).
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "AVIF", "JPEG2000", "GIF", "BMP", "PPM")
@@ -28,16 +25,17 @@ SUFFIXES = frozenset({
     ".ppm", ".pgm", ".pbm", ".pnm",
 })
 # fmt: on
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"MM\0*", b"II+\0", b"\0\0\0\x0cjP  ")
-
-# Twice Pillow's own limit, as there: a full 10,980 px Sentinel-2 tile passes, and decoding stays near 1 GB at worst.
-MAX_PIXELS = 2 * 89_478_485
-# Images above this many pixels are decoded one at a time, so that several of them never add up in memory.
-_LARGE = 2**24
-_one_large_at_a_time = threading.Lock()
-# A JPEG may be decoded at 1/2, 1/4 or 1/8 as long as it stays this many times larger than the model's input. Pillow's
-# documentation of `reducing_gap` calls the result of 3.0 "almost indistinguishable from fair resampling".
-_REDUCING_GAP = 3
+_SIGNATURES = (
+    b"\xff\xd8\xff",
+    b"\x89PNG\r\n\x1a\n",
+    b"GIF8",
+    b"II*\0",
+    b"MM\0*",
+    b"II+\0",
+    b"MM\0+",
+    b"\0\0\0\x0cjP  ",
+    b"\xff\x4f\xff\x51",
+)
 
 
 class Skip(NamedTuple):
@@ -136,39 +134,6 @@ def looks_like_image(path: str | Path) -> bool:
     )
 
 
-def open_image(path: str | Path, side: int) -> Image.Image:
-    """Read the (first) image of a file as upright RGB.
-
-    Args:
-        side: pixels the caller needs along the longer side. JPEGs far larger than this come out smaller than they
-            are, which makes even 20,000 px ones quick and small in memory; they keep three times `side` at least.
-
-    Raises:
-        ImageError: for anything that keeps the file from being read, with the reason.
-    """
-    with image_errors():
-        if os.path.getsize(path) == 0:
-            raise ImageError("empty file")
-        with open(path, "rb") as file, _open_lazily(file) as image:
-            image.draft(None, (_REDUCING_GAP * side, _REDUCING_GAP * side))  # does nothing but to JPEGs
-            pixels = image.width * image.height
-            if pixels > MAX_PIXELS:
-                raise ImageError(_too_large(image.size))
-            if pixels <= _LARGE:
-                return _decode(image, side)
-            with _one_large_at_a_time:
-                return _decode(image, side)
-
-
-def image_pixels(path: str | Path) -> int:
-    """How many pixels a file says it has, without decoding them; 0 where that cannot be told."""
-    try:
-        with open(path, "rb") as file, _open_lazily(file) as image:
-            return image.width * image.height
-    except Exception:  # whoever opens the image will be told what is wrong
-        return 0
-
-
 def content_digest(path: str | Path) -> bytes:
     """16 bytes that tell a file's content: equal for copies and after a rename.
 
@@ -198,51 +163,10 @@ def image_errors() -> Iterator[None]:
     except UnidentifiedImageError:
         raise ImageError("not an image, or of a kind that cannot be read") from None
     except Image.DecompressionBombError:
-        raise ImageError(_too_large(None)) from None
+        raise ImageError("its size is over the limit: cut it into tiles or shrink it") from None
     except Exception as error:  # decoders meet hostile bytes with nearly every type there is, MemoryError included
-        raise ImageError(f"corrupt or cut short ({type(error).__name__}: {error})") from None
-
-
-def _open_lazily(file) -> Image.Image:
-    """Read the header only."""
-    is_jpeg = file.read(3) == b"\xff\xd8\xff"
-    file.seek(0)
-    if not is_jpeg:
-        Image.init()
-        return Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
-    # Straight to the plugin: Image.open refuses by the full size, before a reduced one can be asked for.
-    image = JpegImageFile(file)
-    if image.info.get("progressive") and image.width * image.height > MAX_PIXELS:
-        raise ImageError(_too_large(image.size))  # libjpeg keeps all coefficients of these, reduced or not
-    return image
-
-
-def _decode(image: Image.Image, side: int) -> Image.Image:
-    """Decode; images above _LARGE are also shrunk (with the same gap) before copies are made of them."""
-    image.load()
-    upright: Image.Image = image
-    try:
-        upright = ImageOps.exif_transpose(image)
-    except Exception:  # nonsense in the EXIF block says nothing about the pixels
-        upright = image
-    factor = min(upright.size) // (_REDUCING_GAP * side)
-    if factor > 1 and upright.width * upright.height > _LARGE:
-        upright = _reducible(upright).reduce(factor)
-    return to_rgb(upright)
-
-
-def _reducible(image: Image.Image) -> Image.Image:
-    """The same image in a mode whose pixels can be averaged."""
-    if image.mode in ("P", "PA") or "transparency" in image.info:
-        return image.convert("RGBA")
-    if image.mode.startswith("I;16"):
-        return image.convert("I")
-    return image.convert("L") if image.mode == "1" else image
-
-
-def _too_large(size: tuple[int, int] | None) -> str:
-    found = f"{size[0]} x {size[1]} px is" if size else "its size is"
-    return f"{found} over the limit of {MAX_PIXELS // 1_000_000} megapixels: cut it into tiles or shrink it"
+        reason = " ".join(str(error).split())[:120]
+        raise ImageError(f"corrupt or cut short ({type(error).__name__}: {reason})") from None
 
 
 def _is_utf8(path: str) -> bool:

@@ -268,7 +268,7 @@ def test_a_very_large_jpeg_is_read_at_an_eighth(tmp_path):
 
 
 def test_a_huge_progressive_jpeg_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("stmine_hf.images.MAX_PIXELS", 1000)
+    monkeypatch.setattr("stmine_hf.images.limits.MAX_PIXELS", 1000)
     red((100, 100)).save(tmp_path / "p.jpg", progressive=True)
     with pytest.raises(ImageError, match="100 x 100 px is over the limit"):
         open_image(tmp_path / "p.jpg", 4)
@@ -279,7 +279,7 @@ def test_a_huge_progressive_jpeg_is_refused(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "I;16", "CMYK", "F"])
 def test_large_images_of_every_mode_are_shrunk_before_copies_are_made(tmp_path, monkeypatch, mode):
-    monkeypatch.setattr("stmine_hf.images._LARGE", 1000)
+    monkeypatch.setattr("stmine_hf.images.limits.LARGE", 1000)
     path = tmp_path / "x.tif"
     if mode == "I;16":
         Image.fromarray(np.full((100, 120), 700, dtype=np.uint16)).save(path)
