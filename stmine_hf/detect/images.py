@@ -76,7 +76,7 @@ class ImageReport:
 
 
 class _Loaded(NamedTuple):
-    """An image as it comes from the reading threads; `image` is None of a large one, which is read again to be drawn."""
+    """An image as it comes from the reading threads; `image` is None of a large one: it is read again to be drawn."""
 
     file: ImageFile
     image: Image.Image | None

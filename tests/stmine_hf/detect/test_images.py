@@ -319,7 +319,7 @@ def test_images_of_every_kind(detector, tmp_path, kind, suffix):
 
 def test_images_over_the_limit_are_skipped(detector, folder, tmp_path, monkeypatch):
     """The limit itself (twice Pillow's, 179 megapixels) would take seconds to write."""
-    monkeypatch.setattr("stmine_hf.images.MAX_PIXELS", 89 * 60)
+    monkeypatch.setattr("stmine_hf.images.limits.MAX_PIXELS", 89 * 60)
     report = run(detector, folder, tmp_path / "out")
     assert [skip.path for skip in report.skipped] == ["0.jpg", "more/five.png", "more/six.webp"]
     assert "cut it into tiles or shrink it" in report.skipped[0].reason and report.images == 4
@@ -336,8 +336,8 @@ def test_large_images_are_read_again_for_drawing(detector, folder, tmp_path, mon
     kept = run(detector, folder, tmp_path / "kept")
     opened = []
     real = module.open_image
-    monkeypatch.setattr(module, "open_image", lambda path, side: (opened.append(path), real(path, side))[1])
-    monkeypatch.setattr(module, "_LARGE", 100)
+    monkeypatch.setattr(module, "open_image", lambda path: (opened.append(path), real(path))[1])
+    monkeypatch.setattr("stmine_hf.images.limits.LARGE", 100)
     again = run(detector, folder, tmp_path / "again")
     assert len(opened) == 14 and again.classes == kept.classes
     for path in (tmp_path / "kept" / "pictures").rglob("*.jpg"):
@@ -358,7 +358,7 @@ def test_the_folder_is_not_held_in_memory(detector, folder, tmp_path, monkeypatc
         draw(number).save(folder / f"many{number:02}.jpg")
     read, lead = [], []
     real, detect = module.open_image, detector.detect
-    monkeypatch.setattr(module, "open_image", lambda path, side: (read.append(path), real(path, side))[1])
+    monkeypatch.setattr(module, "open_image", lambda path: (read.append(path), real(path))[1])
 
     def slow(images):
         time.sleep(0.02)
