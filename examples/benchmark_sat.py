@@ -28,8 +28,8 @@ from transformers.utils import logging as transformers_logging
 
 from stmine_hf import SatConfig, SatForObjectDetection, SatImageProcessor
 from stmine_hf.errors import StmineError
-from stmine_hf.export.export_sat import FORMATS, export_sat
-from stmine_hf.export.runtimes_sat import NcnnSat, open_exported
+from stmine_hf.export.ncnn import NcnnSat
+from stmine_hf.export.sat import FORMATS, export_sat, open_exported
 from stmine_hf.loading import load_sat
 
 

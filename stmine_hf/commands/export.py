@@ -62,8 +62,7 @@ def export_sat(
 
     Boxes come before the suppression of doubles: `stmine detect` does that, and the image processor saved beside.
     """
-    from ..export.export_sat import export_sat
-    from ..export.runtimes_sat import open_exported
+    from ..export.sat import export_sat, open_exported
     from ..loading import load_sat
 
     require_folder(out)

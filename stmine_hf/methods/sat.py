@@ -44,6 +44,6 @@ print(detect("image.jpg", threshold=0.3))""",
     converter="conversion.sat:convert_checkpoint",
     evaluator="evaluation.detection:evaluate_detection",
     repository="hub.sat_repository:SatRepository",
-    exported="export.runtimes_sat:is_exported",
-    export_opener="export.runtimes_sat:open_exported",
+    exported="export.sat:is_exported",
+    export_opener="export.sat:open_exported",
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from helpers_sat import save_tiny_sat
 
-from stmine_hf.export.export_sat import FORMATS
+from stmine_hf.export.sat import FORMATS
 
 SCRIPT = Path(__file__).parents[3] / "examples" / "benchmark_sat.py"
 

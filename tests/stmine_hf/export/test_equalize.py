@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers_sat import tiny_sat
 
-from stmine_hf.export.equalize_sat import _neighbours, _ranges, equalize
+from stmine_hf.export.equalize import _neighbours, _ranges, equalize
 
 
 @pytest.fixture(params=["none", "eca", "coordinate"])

@@ -15,15 +15,18 @@ import torch
 from helpers_sat import save_tiny_sat, tiny_sat
 from PIL import Image
 
-import stmine_hf.export.export_sat as module
+import stmine_hf.export.exported
+import stmine_hf.export.int8
 from stmine_hf import SatForObjectDetection, SatImageProcessor
 from stmine_hf.cli import main
 from stmine_hf.commands.export import CHECKED_IMAGES, _spread
 from stmine_hf.errors import StmineError
-from stmine_hf.export.export_sat import export_sat
-from stmine_hf.export.graphs_sat import MapsGraph, decode
-from stmine_hf.export.runtimes_sat import NcnnSat, OnnxSat, is_exported, open_exported
+from stmine_hf.export.graphs import MapsGraph, decode
+from stmine_hf.export.ncnn import NcnnSat
+from stmine_hf.export.onnx import OnnxSat, write_onnx
+from stmine_hf.export.sat import export_sat, is_exported, open_exported
 from stmine_hf.loading import load_sat
+from stmine_hf.outputs import OutputError
 
 SIZE = 64
 REPOSITORY = Path(__file__).parents[3] / "hub_cards" / "sat-coco-small"
@@ -137,23 +140,23 @@ def test_int8_weights_and_biases_overflow_nowhere(tmp_path):
 
 
 @pytest.mark.parametrize("bias", [0.0, float("nan")])
-def test_an_int8_model_of_no_use_is_refused_and_removed(tmp_path, monkeypatch, bias):
+def test_an_int8_model_of_no_use_is_refused_and_not_written(tmp_path, monkeypatch, bias):
     def spoiled(model, path, inputs):
         model = copy.deepcopy(model)
         for level in model.head:  # every class everywhere as probable as not
             level.predictor.weight.data.zero_()
             level.predictor.bias.data.fill_(bias)
-        module._write_onnx(model, path)
+        write_onnx(model, path)
 
-    monkeypatch.setattr(module, "_write_int8", spoiled)
+    monkeypatch.setattr(stmine_hf.export.int8, "write_int8", spoiled)
     model, processor = trained()
     with pytest.raises(StmineError, match=r"above 0.3 differ from PyTorch's by (0.5|0.4\d|nan) in the mean, where at"):
         export_sat(model, processor, tmp_path, format="int8", size=SIZE, images=images())
     assert not is_exported(tmp_path)
 
 
-def test_a_float_model_that_differs_is_refused_and_removed(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "LIMITS", {"onnx": -1.0})
+def test_a_float_model_that_differs_is_refused_and_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(stmine_hf.export.exported, "LIMIT", -1.0)
     with pytest.raises(StmineError, match=r"the onnx model differs from PyTorch by \S+ in a class probability"):
         export_sat(*tiny_sat(), tmp_path, size=SIZE)
     assert not is_exported(tmp_path)
@@ -164,6 +167,50 @@ def test_a_second_export_replaces_the_first(tmp_path):
     export_sat(model, processor, tmp_path, format="ncnn", size=SIZE)
     export_sat(model, processor, tmp_path, format="onnx", size=SIZE)
     assert sorted(path.suffix for path in tmp_path.glob("model.*")) == [".onnx"]
+
+
+def test_a_failed_export_leaves_the_one_before(tmp_path, monkeypatch):
+    export_sat(*tiny_sat(), tmp_path, size=SIZE)
+    before = (tmp_path / "model.onnx").read_bytes()
+    monkeypatch.setattr(stmine_hf.export.exported, "LIMIT", -1.0)
+    with pytest.raises(StmineError, match="it was not written"):
+        export_sat(*tiny_sat(attention="eca"), tmp_path, size=SIZE)
+    assert (tmp_path / "model.onnx").read_bytes() == before and open_exported(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "config.json", "model.ncnn.bin"])
+def test_a_users_file_is_neither_replaced_nor_removed(tmp_path, name):
+    (tmp_path / name).write_bytes(b"mine")
+    if name == "model.ncnn.bin":
+        export_sat(*tiny_sat(), tmp_path, size=SIZE)
+    else:
+        with pytest.raises(OutputError, match="was not written by stmine"):
+            export_sat(*tiny_sat(), tmp_path, size=SIZE)
+    assert (tmp_path / name).read_bytes() == b"mine"
+
+
+def test_an_export_of_version_0_1_opens_and_is_not_replaced(tmp_path):
+    export_sat(*tiny_sat(), tmp_path, size=SIZE)
+    for name in ("export.json", ".stmine-outputs.jsonl"):
+        (tmp_path / name).unlink()
+    assert isinstance(open_exported(tmp_path)[0], OnnxSat)
+    with pytest.raises(OutputError, match="was not written by stmine"):
+        export_sat(*tiny_sat(), tmp_path, size=SIZE)
+
+
+@pytest.mark.parametrize("format", ["onnx", "ncnn"])
+def test_a_flipped_byte_is_noticed(tmp_path, format):
+    export_sat(*tiny_sat(), tmp_path, format=format, size=SIZE)
+    files = [path for path in tmp_path.iterdir() if path.suffix in (".onnx", ".bin", ".param", ".json")]
+    generator = np.random.default_rng(0)
+    for path in (path for path in files if path.name != "export.json"):
+        content = path.read_bytes()
+        for place in generator.integers(len(content), size=25):
+            path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+            with pytest.raises(StmineError, match="is damaged or was changed"):
+                open_exported(tmp_path)
+        path.write_bytes(content)
+    open_exported(tmp_path)
 
 
 def test_the_model_given_stays_as_it_was(tmp_path):
@@ -253,8 +300,8 @@ def test_the_command_scores_int8_and_sets_its_ranges_on_train_images(tmp_path, c
         document = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "deer"}]}
         (data / "annotations" / f"instances_{split}.json").write_text(json.dumps(document))
     seen = []
-    write = module._write_int8
-    monkeypatch.setattr(module, "_write_int8", lambda *given: (seen.extend(given[2]), write(*given)))
+    write = stmine_hf.export.int8.write_int8
+    monkeypatch.setattr(stmine_hf.export.int8, "write_int8", lambda *given: (seen.extend(given[2]), write(*given)))
     words = f"export sat --model {model} --format int8 --size 64 --dataset coco_json --data-dir {data}"
     capsys.readouterr()
     assert run(f"{words} --out {tmp_path}/int8 --json") == 0

@@ -1,0 +1,82 @@
+"""SAT as ONNX with 8-bit convolutions, in ONNX Runtime."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from ..errors import StmineError
+from .equalize import equalize
+from .exported import CONFIDENT, Differences, ExportFormat, quiet, require
+from .onnx import FILE, OnnxSat, write_onnx
+
+if TYPE_CHECKING:
+    from ..modeling.sat.modeling_sat import SatForObjectDetection
+
+# Integers are a compromise: the mean difference of the probabilities above CONFIDENT. The shipped models have 0.013.
+LIMIT = 0.1
+# What stays in floats: fine detail, so small objects, is lost there first. 4 % of the weights.
+_EARLY = ("model.sat.backbone.stem.", "model.sat.backbone.stages.0.")
+
+
+class Int8Format(ExportFormat):
+    """As `OnnxFormat`; images like those in use set the ranges of the activations."""
+
+    name = "int8"
+    files = (FILE,)
+    runtime = OnnxSat
+    needs_images = True
+
+    def write(self, model: SatForObjectDetection, folder: Path, inputs: list[Tensor], size: tuple[int, int]) -> None:
+        write_int8(model, folder / FILE, inputs)
+
+    def require_near(self, differences: Differences) -> None:
+        if not differences.confident <= LIMIT:  # NaN is too far
+            raise StmineError(
+                f"the int8 model's class probabilities above {CONFIDENT:g} differ from PyTorch's by "
+                f"{differences.confident:.2g} in the mean, where at most {LIMIT:g} is allowed; it was not written. "
+                "Use more images, and such as the model will see, or --format onnx, which keeps floats."
+            )
+
+
+def write_int8(model: SatForObjectDetection, path: Path, inputs: list[Tensor]) -> None:
+    """Write the network with 8-bit weights and activations in its convolutions, but for the first."""
+    onnx = require("onnx")
+    require("onnxruntime")
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.rest: Iterator[Tensor] = iter(inputs)
+
+        def get_next(self) -> dict[str, Any] | None:
+            image = next(self.rest, None)
+            return None if image is None else {"pixel_values": image.numpy()}
+
+    with tempfile.TemporaryDirectory() as scratch:
+        plain, ready = Path(scratch) / "plain.onnx", Path(scratch) / "ready.onnx"
+        write_onnx(equalize(model, inputs), plain)
+        with quiet():
+            quant_pre_process(str(plain), str(ready), skip_symbolic_shape=True)
+            convolutions = [node for node in onnx.load(ready).graph.node if node.op_type == "Conv"]
+            quantize_static(
+                str(ready),
+                str(path),
+                Reader(),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                # Signed, since only then onnxruntime widens the scale of weights so small that the 32-bit bias would
+                # overflow; and it is faster by a third. Of 7 bits, since x86 processors without VNNI add two products
+                # of an unsigned and a signed byte in 16 bits: 2 x 255 x 64 fits.
+                weight_type=QuantType.QInt8,
+                reduce_range=True,
+                # Not Concat: channels that pass a block would be rounded anew by each, classes and distances together.
+                op_types_to_quantize=["Conv"],
+                nodes_to_exclude=[node.name for node in convolutions if node.input[1].startswith(_EARLY)],
+            )

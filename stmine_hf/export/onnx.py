@@ -1,0 +1,76 @@
+"""SAT as ONNX, in ONNX Runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..modeling.sat.modeling_sat import SatObjectDetectionOutput
+from .exported import ExportedSat, ExportFormat, quiet, require
+from .graphs import BoxesGraph
+
+if TYPE_CHECKING:
+    from ..modeling.sat.modeling_sat import SatForObjectDetection
+
+FILE = "model.onnx"
+OPSET = 17
+
+
+class OnnxSat(ExportedSat):
+    """`model.onnx`, float or 8-bit, in ONNX Runtime on the CPU: any batch, any height and width that 32 divides."""
+
+    weights_file = FILE
+
+    def __init__(self, folder: str | Path, threads: int | None = None):
+        super().__init__(folder, threads)
+        onnxruntime = require("onnxruntime")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        self.session = onnxruntime.InferenceSession(
+            str(Path(folder) / FILE), options, providers=["CPUExecutionProvider"]
+        )
+
+    def forward(self, pixel_values: Tensor, **kwargs: Any) -> SatObjectDetectionOutput:
+        logits, pred_boxes = self.session.run(None, {"pixel_values": pixel_values.numpy()})
+        size = torch.tensor(pixel_values.shape[-2:]).expand(len(pixel_values), 2)
+        return SatObjectDetectionOutput(
+            logits=torch.from_numpy(logits), pred_boxes=torch.from_numpy(pred_boxes), input_sizes=size
+        )
+
+
+class OnnxFormat(ExportFormat):
+    """Any batch, any height and width that 32 divides, in floats."""
+
+    name = "onnx"
+    files = (FILE,)
+    runtime = OnnxSat
+
+    def write(self, model: SatForObjectDetection, folder: Path, inputs: list[Tensor], size: tuple[int, int]) -> None:
+        write_onnx(model, folder / FILE)
+
+
+def write_onnx(model: SatForObjectDetection, path: Path) -> None:
+    """Write the network up to boxes, before the suppression of doubles."""
+    require("onnx")
+    graph = BoxesGraph(model).eval()
+    batch = {0: "batch", 1: "points"}
+    # The exporter by tracing: it takes a second and gives any batch, height and width; torch's newer one takes most of
+    # a minute for this network and needs one more package.
+    with quiet(), torch.no_grad():
+        torch.onnx.export(
+            graph,
+            (torch.zeros(2, 3, 96, 64),),
+            str(path),
+            input_names=["pixel_values"],
+            output_names=["logits", "pred_boxes"],
+            dynamic_axes={
+                "pixel_values": {0: "batch", 2: "height", 3: "width"},
+                "logits": batch,
+                "pred_boxes": batch,
+            },
+            opset_version=OPSET,
+            dynamo=False,
+        )

@@ -1,0 +1,164 @@
+"""Exporting SAT: written for another runtime, compared with PyTorch, and only then put in place."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..documents import read_json
+from ..errors import StmineError
+from ..modeling.sat.image_processing_sat import SatImageProcessor
+from ..outputs import Outputs, sha256_of
+from .exported import CONFIDENT, Differences, ExportedSat, ExportFormat
+from .int8 import Int8Format
+from .ncnn import NcnnFormat
+from .onnx import OnnxFormat
+
+if TYPE_CHECKING:
+    from ..modeling.sat.modeling_sat import SatForObjectDetection
+
+FORMATS: dict[str, ExportFormat] = {format.name: format for format in (OnnxFormat(), NcnnFormat(), Int8Format())}
+MANIFEST = "export.json"  # the format, and the SHA-256 of each other file; version 0.1 wrote none
+_WEIGHTS = {file for format in FORMATS.values() for file in format.files}
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written, and how far it is from PyTorch on the compared inputs.
+
+    Attributes:
+        folder: has the file(s), the config and the image processor.
+        format: "onnx", "ncnn" or "int8".
+        file_bytes: of the weights' file(s).
+        score_difference, confident_difference, box_difference: see `Differences`.
+        inputs: how many inputs were compared.
+    """
+
+    folder: Path
+    format: str
+    file_bytes: int
+    score_difference: float
+    confident_difference: float
+    box_difference: float
+    inputs: int
+
+
+def export_sat(
+    model: SatForObjectDetection,
+    processor: SatImageProcessor,
+    folder: str | Path,
+    *,
+    format: str = "onnx",
+    size: int | tuple[int, int] = 320,
+    images: Iterable[Image.Image] = (),
+) -> ExportReport:
+    """Write a model for another runtime and compare the two.
+
+    Args:
+        model: in evaluation mode; it stays as it is.
+        processor: its image processor, saved beside.
+        folder: made if need be. An earlier export in it is replaced once the new one is there and compared.
+        format: "onnx" (any batch, height and width), "ncnn" (one image at one size) or "int8" (ONNX with 8-bit
+            convolutions).
+        size: height and width, multiples of 32, of the ncnn model and of the compared inputs.
+        images: to compare on; for "int8" needed, to measure the ranges of the activations.
+
+    Returns:
+        [`ExportReport`]
+
+    Raises:
+        StmineError: unknown format, a size that 32 does not divide, no images for int8, a package missing, the
+            exported model's answers differ from PyTorch's, or the folder has files of these names that are not ours.
+    """
+    if format not in FORMATS:
+        raise StmineError(f"format: expected one of {', '.join(FORMATS)}, found {format!r}.")
+    height, width = (size, size) if isinstance(size, int) else size
+    if height < 32 or width < 32 or height % 32 or width % 32:
+        raise StmineError(f"size: expected multiples of 32 pixels, found {height} x {width}.")
+    chosen = FORMATS[format]
+    inputs = [processor(images=image, return_tensors="pt")["pixel_values"] for image in images]
+    if chosen.needs_images and not inputs:
+        raise StmineError(
+            f"{format} needs images like those in use, to measure the ranges of activations: --images DIR"
+        )
+    with tempfile.TemporaryDirectory() as scratch, Outputs(folder) as outputs:
+        outputs.require_free(*chosen.files, MANIFEST, "config.json", "preprocessor_config.json")
+        made = Path(scratch)
+        chosen.write(model, made, inputs, (height, width))
+        config = model.config.__class__.from_dict({**model.config.to_dict(), "export_size": [height, width]})
+        config.save_pretrained(made)
+        processor.save_pretrained(made)
+        inputs = chosen.comparable(inputs, (height, width))
+        inputs = inputs or [torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(0))]
+        differences = compare(model, chosen.runtime(made), inputs)
+        chosen.require_near(differences)
+        files = sorted(path.name for path in made.iterdir())
+        for name in sorted(_WEIGHTS - {*files}):  # of an earlier export in another format
+            if name in outputs.written():
+                outputs.remove(name)
+        for name in files:
+            outputs.write(name, partial(shutil.copyfile, made / name))
+        manifest = {"format": format, "files": {name: sha256_of(made / name) for name in files}}
+        outputs.write(MANIFEST, lambda path: path.write_text(json.dumps(manifest, indent=1) + "\n"))
+        size_of_files = sum((made / name).stat().st_size for name in chosen.files)
+    return ExportReport(Path(folder), format, size_of_files, *differences, len(inputs))
+
+
+def open_exported(folder: str | Path, threads: int | None = None) -> tuple[ExportedSat, SatImageProcessor]:
+    """Open a folder that `export_sat` wrote.
+
+    Raises:
+        StmineError: there is no exported model in it, it is damaged, or its runtime is not installed.
+    """
+    folder = Path(folder)
+    for format in FORMATS.values():
+        if all((folder / name).is_file() for name in format.files):
+            _require_undamaged(folder)
+            return format.runtime(folder, threads), SatImageProcessor.from_pretrained(folder)
+    expected = " or ".join(dict.fromkeys(" and ".join(format.files) for format in FORMATS.values()))
+    raise StmineError(
+        f"{folder}: expected an exported detector ({expected}), found none. Make one: stmine export sat --out FOLDER"
+    )
+
+
+def is_exported(folder: str | Path) -> bool:
+    """Whether `open_exported` opens this folder."""
+    return any((Path(folder) / name).is_file() for name in _WEIGHTS)
+
+
+def _require_undamaged(folder: Path) -> None:
+    if not (folder / MANIFEST).is_file():
+        return
+    for name, digest in read_json(folder / MANIFEST).get("files", {}).items():
+        if not (folder / name).is_file() or sha256_of(folder / name) != digest:
+            raise StmineError(f"{folder / name} is damaged or was changed: export the model again.")
+
+
+@torch.inference_mode()
+def compare(model: SatForObjectDetection, exported: ExportedSat, inputs: Iterable[Tensor]) -> Differences:
+    """The differences between a model and its export over some inputs."""
+    scores = boxes = 0.0
+    confident = []
+    for pixel_values in inputs:
+        ours, theirs = model(pixel_values.to(model.device)), exported(pixel_values)
+        probabilities, others = ours.logits.cpu().sigmoid(), theirs.logits.sigmoid()
+        difference = (probabilities - others).abs()
+        scores = max(scores, float(difference.max()))
+        confident.append(difference[~(torch.maximum(probabilities, others) <= CONFIDENT)])  # NaN counts
+        shown = probabilities.amax(dim=-1) > 0.05
+        if shown.any():
+            extent = torch.tensor([*pixel_values.shape[:1:-1]] * 2)
+            apart = (ours.pred_boxes.cpu() - theirs.pred_boxes)[shown].abs() * extent
+            boxes = max(boxes, float(apart.max()))
+    together = torch.cat(confident)
+    return Differences(scores, float(together.mean()) if len(together) else 0.0, boxes)
