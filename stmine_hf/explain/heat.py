@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ..inference.scope import ORDINARY
 from ..search.embedding import embed_texts
 
 # Images are read larger than for a search, so that there are more patches; two sizes whose patches lie apart.
@@ -26,6 +25,14 @@ _GRID = 28  # cells a side of a map
 # The heat at which a part glows fully, if no part of the image has more: half of the images with a sentence of
 # their own exceed 0.33 somewhere, half of those with the sentence of another kind of place stay below 0.12.
 _FULL = 0.25
+# What overhead images show, in the words of such captions. What is common to all of it says nothing of a place.
+_ORDINARY = (
+    "an airport with planes", "a river", "green trees", "a piece of green farmland",
+    "many buildings in a residential area", "a port with ships", "a bridge over a river", "a baseball field",
+    "a parking lot with cars", "a beach", "a desert", "storage tanks", "a railway station", "a stadium",
+    "a playground", "a pond", "mountains", "a square", "a church", "an industrial area", "a viaduct", "bare land",
+    "a school", "a resort", "a commercial area",
+)  # fmt: skip
 
 
 class HeatMaps:
@@ -43,7 +50,7 @@ class HeatMaps:
 
     @cached_property
     def _ordinary(self) -> Tensor:  # (D,)
-        return embed_texts(self._model, self._processor, ORDINARY).mean(dim=0)
+        return embed_texts(self._model, self._processor, _ORDINARY).mean(dim=0)
 
     def __call__(self, image: Image.Image, sentence: str) -> np.ndarray:
         """(28, 28) float32 over the image squashed to a square: cosine with the sentence above the ordinary.

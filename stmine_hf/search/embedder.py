@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from ..errors import StmineError
-from ..inference.scope import ORDINARY, Scope
+from ..inference.scope import Scope, nonsense
 from ..loading import place
 from ..model_identity import weights_digest
 from .embedding import embed_images, embed_texts, image_features, preprocess
@@ -88,9 +88,9 @@ class Embedder:
         return Scope.of(self._loaded[0])
 
     @cached_property
-    def ordinary(self) -> np.ndarray:
-        """(D,) the mean of ordinary sentences."""
-        return embed_texts(*self._loaded, ORDINARY).mean(dim=0).numpy()
+    def meaningless(self) -> np.ndarray:
+        """(D,) the mean of sentences without meaning."""
+        return embed_texts(*self._loaded, nonsense()).mean(dim=0).numpy()
 
     @cached_property
     def identity(self) -> dict[str, Any]:

@@ -225,8 +225,8 @@ class ImageIndex:
         scope = self._embedder.scope
         if scope is None or scope.least_fit is None or not hits:
             return None
-        ordinary = float(self._embedder.text(self.reads(query))[0] @ self._embedder.ordinary)
-        return scope.check_fit(hits[0].score, ordinary)
+        meaningless = float(self._embedder.text(self.reads(query))[0] @ self._embedder.meaningless)
+        return scope.check_fit(hits[0].score, meaningless)
 
     def __len__(self) -> int:
         return self._manifest.count
