@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -110,6 +111,7 @@ def _judge_one(
     from ..explain.attribution import Attribution
     from ..explain.drawing import draw_cells, explanation_page
     from ..images import ImageError
+    from ..inference.scope import Scope
     from ..modeling.mttv.pipeline_mttv import MttvPipeline
     from ..modeling.mttv.processing_mttv import as_released
     from ..posts.reading import post_image, whole_text
@@ -132,13 +134,18 @@ def _judge_one(
     )["offset_mapping"]  # fmt: skip
     unread = text[pieces[-1][1] if pieces else 0 :].strip()
     found |= {"characters": len(text), "unread_characters": len(unread), "model": network.name_or_path}
+    scope = Scope.of(network)
+    warned = scope.check_text(text) if scope else None
+    if warned:
+        found["warning"] = warned.message
     if explain is not None:
         explain.parent.mkdir(parents=True, exist_ok=True)
         attribution = Attribution.from_pipeline(text, found)
         if explain.suffix.lower() == ".png":
             draw_cells(images[0], attribution).save(explain)
         else:
-            page = explanation_page(attribution, images[0] if images else None)
+            warnings = [warned.message] if warned else []
+            page = explanation_page(attribution, images[0] if images else None, warnings=warnings)
             explain.write_text(page, encoding="utf-8")
         found["explanation"] = str(explain)
     return found
@@ -147,6 +154,8 @@ def _judge_one(
 def _show_verdict(found: dict[str, Any]) -> None:
     others = ", ".join(f"{label} {score:.1%}" for label, score in found["scores"].items() if label != found["label"])
     print(f"{found['label']} {found['score']:.1%} ({others})")
+    if "warning" in found:
+        print(f"Warning: {found['warning']}", file=sys.stderr)
     if found["unread_characters"]:
         print(f"The model reads the beginning only: the last {found['unread_characters']} characters do not count.")
     if "words" not in found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -94,16 +95,29 @@ def search(
         out = Path("outputs/search")
     require_folder(out)
     with prints_only_json(as_json):
-        hits = ImageIndex.open(index, model=model, device=device).query(query, k=k)
+        opened = ImageIndex.open(index, model=model, device=device)
+        hits = opened.query(query, k=k)
+        said = _remarks(opened, query, hits)
         written = _write_hits(hits, out, "hits", title=query) if out else {}
+    for name, text in said.items():
+        print(f"Warning: {text}" if name == "warning" else f"The model reads English: {text}", file=sys.stderr)
     if as_json:
-        print_json({"query": query, "hits": [_hit_row(hit) for hit in hits], **written})
+        print_json({"query": query, **said, "hits": [_hit_row(hit) for hit in hits], **written})
     else:
         _show_hits(hits, query)
         _show_files(written)
         if gone := sum(not hit.path.exists() for hit in hits):
             update = f"{stmine_command()} index IMAGES --out {index}"
             print(f"{gone} of these images are gone. Bring the index up to date: {update}")
+
+
+def _remarks(index: ImageIndex, query: str, hits: list[Hit]) -> dict[str, str]:
+    """Of a sentence: what was searched for in its place, and why the hits mean little, if so."""
+    if index.is_image(query):
+        return {}
+    said = {} if (read := index.reads(query)) == query else {"read_as": read}
+    warned = index.check(query, hits)
+    return {**said, "warning": warned.message} if warned else said
 
 
 def _hit_row(hit: Hit) -> dict[str, Any]:

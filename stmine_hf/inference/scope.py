@@ -197,8 +197,11 @@ def _find(name: str, revision: str | None) -> Path | None:
         return file if (file := Path(name) / FILE).is_file() else None
     from transformers.utils import cached_file
 
-    found = cached_file(
-        name, FILE, revision=revision, _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False, _raise_exceptions_for_gated_repo=False,
-    )  # fmt: skip
+    try:
+        found = cached_file(
+            name, FILE, revision=revision, _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False, _raise_exceptions_for_gated_repo=False,
+        )  # fmt: skip
+    except OSError:  # a folder that is gone, or no name of a repository
+        return None
     return Path(found) if found else None

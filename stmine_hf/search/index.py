@@ -196,6 +196,15 @@ class ImageIndex:
         ranked = sorted(zip(scores.tolist(), named, strict=True), key=lambda found: (-found[0], found[1]))[:k]
         return [Hit(rank, score, self._images / path) for rank, (score, path) in enumerate(ranked, start=1)]
 
+    @staticmethod
+    def is_image(query: str) -> bool:
+        """Whether `query` searches by the image of this path, not by a sentence.
+
+        Raises:
+            StmineError: it looks like the path of an image that is not there.
+        """
+        return _is_image(query)
+
     def reads(self, sentence: str) -> str:
         """A sentence as the model reads it: of Chinese, its place words in English, if the model reads no Chinese.
 

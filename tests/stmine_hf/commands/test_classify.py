@@ -18,6 +18,7 @@ from odd_posts import ODD_TEXTS, bad_images, noise, odd_images
 from PIL import Image
 
 from stmine_hf.cli import main
+from stmine_hf.inference.scope import Scope
 
 
 def run(*words) -> int:
@@ -91,6 +92,20 @@ def test_one_post_with_its_reasons(capsys, tmp_path, model, image, detector, suf
 def test_reasons_of_a_text_alone(capsys, tmp_path, model):
     assert run("--text", "fake news", "--model", model, "--explain", tmp_path / "why.html") == 0
     assert "<img" not in (tmp_path / "why.html").read_text()
+
+
+def test_a_text_unlike_the_training_is_warned_of(capsys, tmp_path, model):
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder)
+    Scope("CJK", 0.77, 5, needs_text=True).save(folder)
+    page = tmp_path / "why.html"
+    assert run("--text", "Forward this before it is deleted!", "--model", folder, "--explain", page) == 0
+    printed = capsys.readouterr()
+    assert "Warning: 0% of the letters are Chinese" in printed.err and "Chinese" in page.read_text()
+    assert run("--text", "Forward this before it is deleted!", "--model", folder, "--json") == 0
+    assert "Chinese" in document(capsys)["warning"]
+    assert run("--text", "港口上空出现红色圆形", "--model", folder, "--json") == 0
+    assert "warning" not in document(capsys)
 
 
 @pytest.mark.parametrize("name", [name for name, text in ODD_TEXTS.items() if text.strip()])

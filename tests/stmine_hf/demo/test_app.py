@@ -19,6 +19,7 @@ from stmine_hf.data.toy.toy_scenes import write_scenes
 from stmine_hf.demo import limits
 from stmine_hf.demo import texts as say
 from stmine_hf.demo.app import build_app, launch
+from stmine_hf.demo.objects import THRESHOLD
 from stmine_hf.demo.tools import Models, Once, Tools
 from stmine_hf.errors import StmineError
 
@@ -146,6 +147,12 @@ def test_unknown_language_and_missing_folder_are_refused(tmp_path):
         build_app(language="fr")
     with pytest.raises(StmineError, match="expected a folder of images"):
         launch(folder=tmp_path / "none")
+    for name in ("empty", "texts"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "texts" / "readme.txt").write_text("no image")
+    for name in ("empty", "texts"):
+        with pytest.raises(StmineError, match=f"{name}: expected images in this folder, found none"):
+            launch(folder=tmp_path / name)
 
 
 def test_missing_extra_is_named(monkeypatch):
@@ -199,6 +206,29 @@ def test_once_makes_each_thing_once_and_forgets_failures():
     with pytest.raises(StmineError):
         once("thing", make)
     assert [once("thing", make), once("thing", make)] == [1, 1]
+
+
+def test_detections_are_kept_for_the_default_threshold_alone():
+    tools = Tools(Models(sat=tiny_sat(), hidden=tiny_sat(seed=1)))
+    again = [tools.spotted(0, threshold) for threshold in (THRESHOLD, 0.31, 0.32, THRESHOLD)]
+    assert again[0] is again[3] and again[1] is not again[2]
+    kept = len(tools._once._made)
+    for step in range(20):
+        tools.spotted(0, 0.5 + step / 1000)
+    assert len(tools._once._made) == kept
+
+
+def test_a_refused_upload_takes_the_old_result_with_it(served, tmp_path):
+    _, address = served
+    with chromium() as browser, visit(browser, address) as page:
+        page.get_by_role("tab", name=say.OBJECTS_TAB.en).click()
+        page.locator("#boxes img").wait_for()
+        text = tmp_path / "text.png"
+        text.write_text("no image")
+        page.locator("#image").get_by_label("Remove Image").click()
+        page.locator("#image input[type=file]").set_input_files(text)
+        page.get_by_text("The image cannot be used").first.wait_for()
+        page.locator("#boxes img").wait_for(state="detached")
 
 
 def test_space_runs_this_page():
