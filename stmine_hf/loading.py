@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .checkpoints import (
+    CheckpointError,
+    building_within,
+    checkpoint_file,
+    read_config,
+    read_settings,
+    require_fitting,
+    stored_weights,
+)
 from .errors import StmineError
 from .methods import FISVL, METHODS, MTTV, SAT, Method, get
 
@@ -108,14 +117,27 @@ def _load(method: Method, name: str, device: Any) -> tuple[Any, Any]:
     if model_type != method.name:
         raise StmineError(_another_method(name, method, model_type))
     try:
-        loaded, report = method.model_class.from_pretrained(
-            base, revision=revision, dtype=torch.float32, trust_remote_code=False, output_loading_info=True
-        )
-        processor = method.processor_class.from_pretrained(name, trust_remote_code=False)
+        stored = stored_weights(base, revision)
+        require_fitting(read_config(base, revision), stored)
+        with building_within(stored):
+            loaded, report = method.model_class.from_pretrained(
+                base,
+                revision=revision,
+                dtype=torch.float32,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+        processor = _load_processor(method, name)
     except Exception as error:
         raise StmineError(
             f"{name}: the model cannot be loaded ({_first_line(error)}). Download or train it again."
         ) from error
+    if unused := sorted(report["unexpected_keys"]):
+        raise StmineError(
+            f"{base}: {len(unused)} tensors of model.safetensors are not part of the model that config.json describes "
+            f"({', '.join(unused[:3])}). Download or train it again."
+        )
     if missing := sorted(report["missing_keys"]):  # they would start at random
         raise StmineError(
             f"{base}: {len(missing)} tensors are missing in model.safetensors ({', '.join(missing[:3])}). Download or "
@@ -140,13 +162,11 @@ def model_type_of(name: str, revision: str | None = None, *, adapter_of: str | N
     Raises:
         StmineError: no config there.
     """
-    from transformers import PreTrainedConfig
-
     try:
-        config, _ = PreTrainedConfig.get_config_dict(name, revision=revision)
-        if "model_type" not in config:
-            raise ValueError("config.json names no model_type")
-        return str(config["model_type"])
+        config = read_config(name, revision)
+        if not isinstance(config.get("model_type"), str):
+            raise CheckpointError("config.json names no model_type")
+        return config["model_type"]
     except Exception as error:
         wanted, there = name, ""
         if adapter_of:
@@ -156,6 +176,13 @@ def model_type_of(name: str, revision: str | None = None, *, adapter_of: str | N
             f"{wanted}: no model found{there}. Expected a folder with config.json and model.safetensors, or the id of "
             f"a Hub repository that can be reached ({_first_line(error)})."
         ) from error
+
+
+def _load_processor(method: Method, name: str) -> Any:
+    for file in ("processor_config.json", "preprocessor_config.json"):
+        if path := checkpoint_file(name, file):
+            read_settings(path)  # an image of 10^9 pixels a side is refused here
+    return method.processor_class.from_pretrained(name, trust_remote_code=False)
 
 
 def _another_method(name: str, expected: Method, model_type: str) -> str:
@@ -178,36 +205,38 @@ def adapter_base(name: str) -> tuple[str, str | None] | None:
     Raises:
         StmineError: an adapter that names no base.
     """
-    from transformers.utils import find_adapter_config_file
-
     try:
-        file = find_adapter_config_file(name)
-        settings = json.loads(Path(file).read_text(encoding="utf-8")) if file else None
-    except (OSError, ValueError):  # whatever it is, opening it as a model will tell
+        file = checkpoint_file(name, "adapter_config.json")
+    except (OSError, ValueError):  # opening it as a model will say what is wrong
         return None
-    if settings is None:
+    if file is None:
         return None
-    base = settings.get("base_model_name_or_path")
-    if not base:
+    try:
+        settings = read_settings(file)
+    except (OSError, CheckpointError) as error:
+        raise StmineError(f"{name}: the adapter cannot be loaded ({_first_line(error)}).") from error
+    base, revision = settings.get("base_model_name_or_path"), settings.get("revision")
+    if not isinstance(base, str) or not base:
         raise StmineError(f"{name}: adapter_config.json names no base_model_name_or_path; write the model's id there.")
     beside = Path(name).resolve().parent / Path(base).name
     if Path(base).is_absolute() and not Path(base).is_dir() and beside.is_dir():
         return str(beside), None  # a run's folder that was moved with its base
-    return base, settings.get("revision")
+    return base, revision if isinstance(revision, str) else None
 
 
 def _with_adapter(model: Any, name: str) -> Any:
     """The model with an adapter merged into its weights, or beside them where its layers cannot be merged."""
     try:
-        from peft import PeftConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+        from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
         from peft.utils import load_peft_weights
     except ImportError as error:
         raise StmineError(f'{name} is an adapter, which needs PEFT: pip install "stmine-hf[train]".') from error
     try:
-        config = PeftConfig.from_pretrained(name)
-        config.base_model_name_or_path = model.name_or_path  # a base that was moved is no surprise
+        config = _adapter_settings(name)
+        config.base_model_name_or_path = model.name_or_path  # it may have been moved
+        with building_within(stored_weights(name, file="adapter_model.safetensors")):
+            adapted = get_peft_model(model, config)
         weights = load_peft_weights(name, device="cpu")
-        adapted = get_peft_model(model, config)
         expected = get_peft_model_state_dict(adapted, save_embedding_layers=False)
         if missing := sorted(set(expected) - set(weights)):
             raise StmineError(f"{len(missing)} tensors are missing in its file ({', '.join(missing[:3])})")
@@ -222,6 +251,28 @@ def _with_adapter(model: Any, name: str) -> Any:
     except (AttributeError, NotImplementedError) as error:
         logger.info("%s: cannot be merged (%s); it is used beside its base.", name, _first_line(error))
         return adapted.get_base_model()
+
+
+def _adapter_settings(name: str) -> Any:
+    """The PEFT configuration of an adapter, without what could import modules, load other adapters or never end."""
+    from peft import PeftConfig
+
+    path = checkpoint_file(name, "adapter_config.json")
+    settings = read_settings(path) if path else {}
+    for field in ("megatron_config", "layer_replication"):
+        if settings.get(field):
+            raise CheckpointError(f"adapter_config.json: {field} is not supported")
+    patterns = [settings.get(field) for field in ("target_modules", "exclude_modules", "layers_pattern")]
+    patterns += [key for field in ("rank_pattern", "alpha_pattern") for key in settings.get(field) or ()]
+    for pattern in patterns:
+        if isinstance(pattern, str) and (len(pattern) > 200 or re.search(r"\)[*+{]|(?:[*+}].*){5}", pattern)):
+            raise CheckpointError(
+                f"adapter_config.json: the pattern {pattern[:40]!r} is too complex; list the modules"
+            )
+    config = PeftConfig.from_pretrained(name)
+    if not hasattr(config, "target_modules"):
+        raise CheckpointError(f"adapter_config.json: {settings.get('peft_type')} changes no layers of the model")
+    return config
 
 
 def _first_line(error: Exception) -> str:

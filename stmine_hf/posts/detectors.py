@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..checkpoints import building_within, read_config, require_fitting, stored_weights
 from ..errors import StmineError
 from ..methods import by_auto_class
 from ..modeling.mttv.processing_mttv import TransformersDetector
@@ -33,7 +34,10 @@ def load_detector(
     for method in by_auto_class("AutoModelForObjectDetection"):
         method.register()
     try:
-        detector = TransformersDetector.from_pretrained(str(name), trust_remote_code=False)
+        stored = stored_weights(str(name))
+        require_fitting(read_config(str(name)), stored)
+        with building_within(stored):
+            detector = TransformersDetector.from_pretrained(str(name), trust_remote_code=False)
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise StmineError(

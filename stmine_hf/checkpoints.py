@@ -1,0 +1,277 @@
+"""Reading a checkpoint before a model is built from it: sizes that do not fit the weights are refused.
+
+A config of two kilobytes can ask for any number of layers and values. So the files are bounded in size and depth, each
+of their numbers is bounded, and while the model is built, its modules and values are counted against what the weights
+file holds. Nothing in a folder is run: no code file, no kernel, no pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import StmineError
+
+LARGEST_CONFIG = 4 << 20  # bytes: twice what 20,000 labels need
+LARGEST_HEADER = 32 << 20  # bytes of a safetensors header
+LARGEST_NUMBER = 1 << 24  # of any field; and no field exceeds the number of values in the weights file
+LARGEST_SMALL_NUMBER = 1 << 16  # that the weights file need not account for
+LARGEST_COUNT = 4096  # of layers, heads, steps and the like
+LARGEST_SIDE = 8192  # pixels
+MOST_LABELS = 100_000
+MOST_MODULES = 20_000  # a ResNet-152 and a BERT together have 1,100
+_SLACK = 1 << 22  # values that a model may have beyond those of its weights file
+
+_COUNTS = ("layer", "depth", "block", "stage", "step", "head", "group", "repeat", "level", "scale", "region", "token")
+_IDS = ("id", "ids", "index", "size")  # last words of names that count nothing
+_SIDES = ("height", "width", "shortest_edge", "longest_edge", "image_size", "input_size")
+
+
+class CheckpointError(StmineError):
+    """A checkpoint whose files contradict each other, or ask for more than a model of their size can be."""
+
+
+@dataclass(frozen=True)
+class StoredWeights:
+    """What the safetensors files of a checkpoint hold.
+
+    Attributes:
+        tensors: how many there are.
+        values: numbers in all of them.
+    """
+
+    tensors: int
+    values: int
+
+
+def checkpoint_file(name: str, file: str, revision: str | None = None) -> Path | None:
+    """A file of a checkpoint, downloaded if it is on the Hub; None if the checkpoint has no such file.
+
+    Raises:
+        OSError: no such folder, or a repository that cannot be reached.
+    """
+    from transformers.utils import cached_file
+
+    found = cached_file(name, file, revision=revision, _raise_exceptions_for_missing_entries=False)
+    return None if found is None else Path(found)
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The JSON object in a file, with bounded numbers.
+
+    Raises:
+        CheckpointError: larger than `LARGEST_CONFIG`, no JSON object, or a number that no model has.
+        OSError: the file cannot be read.
+    """
+    if (size := path.stat().st_size) > LARGEST_CONFIG:
+        raise CheckpointError(f"{path.name} has {size:,} bytes; expected {LARGEST_CONFIG:,} at most")
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        if not isinstance(settings, dict):
+            raise CheckpointError(f"{path.name}: expected a JSON object, found {type(settings).__name__}")
+        _check(settings, path.name)
+    except RecursionError as error:
+        raise CheckpointError(f"{path.name} is nested too deeply") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path.name} is not valid JSON ({error})") from error
+    return settings
+
+
+def read_config(name: str, revision: str | None = None) -> dict[str, Any]:
+    """The `config.json` of a checkpoint; see `read_settings`.
+
+    Args:
+        name: folder or Hub id.
+        revision: of a Hub id.
+
+    Raises:
+        CheckpointError: no config there, or one that is refused.
+        OSError: no such folder, or a repository that cannot be reached.
+    """
+    path = checkpoint_file(name, "config.json", revision)
+    if path is None:
+        raise CheckpointError("it has no config.json")
+    return read_settings(path)
+
+
+def stored_weights(name: str, revision: str | None = None, file: str = "model.safetensors") -> StoredWeights:
+    """What the weights of a checkpoint are, by the headers of its safetensors files.
+
+    Args:
+        name: folder or Hub id.
+        revision: of a Hub id.
+        file: the file's name; beside it, `<file>.index.json` may name several.
+
+    Raises:
+        CheckpointError: no such file, or one that is damaged.
+        OSError: a repository that cannot be reached.
+    """
+    if single := checkpoint_file(name, file, revision):
+        return _read_header(single)
+    index = checkpoint_file(name, f"{file}.index.json", revision)
+    if index is None:
+        raise CheckpointError(f"it has no {file}")
+    shards = read_settings(index).get("weight_map")
+    if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
+        raise CheckpointError(f"{index.name} has no weight_map")
+    tensors = values = 0
+    for shard in sorted(set(shards.values())):
+        part = checkpoint_file(name, shard, revision) if Path(shard).name == shard else None
+        if part is None:
+            raise CheckpointError(f"{index.name} names {shard!r}, which is not there")
+        header = _read_header(part)
+        tensors, values = tensors + header.tensors, values + header.values
+    return StoredWeights(tensors, values)
+
+
+def require_fitting(settings: Any, stored: StoredWeights, where: str = "config.json") -> None:
+    """Refuse settings with a number that exceeds the number of values in the weights.
+
+    Raises:
+        CheckpointError: there is one; the message names it.
+    """
+    largest = max(stored.values, LARGEST_SMALL_NUMBER)
+    for name, value in _numbers(settings, where):
+        if isinstance(value, int) and value > largest:
+            raise CheckpointError(f"{name} is {value:,}, but its weights are {stored.values:,} values in all")
+
+
+@contextmanager
+def building_within(stored: StoredWeights) -> Iterator[None]:
+    """Stop the building of a model in this thread as soon as it is larger than its weights file.
+
+    Args:
+        stored: what the weights file holds.
+
+    Raises:
+        CheckpointError: in the code that builds the model.
+    """
+    from torch import Tensor
+    from torch.nn.modules import module as hooks
+
+    thread, modules, values = threading.get_ident(), 0, 0
+    # Each value is registered twice: as the model is built without storage, and when its weights are put there.
+    largest = 4 * stored.values + _SLACK
+
+    def count_module(*_: Any) -> None:
+        nonlocal modules
+        modules += threading.get_ident() == thread
+        if modules > MOST_MODULES:
+            raise CheckpointError(
+                f"config.json describes a model of more than {MOST_MODULES:,} modules; its weights file holds "
+                f"{stored.tensors:,} tensors"
+            )
+
+    def count_values(module: Any, name: str, tensor: Any) -> None:
+        nonlocal values
+        if threading.get_ident() == thread and isinstance(tensor, Tensor):
+            values += tensor.numel()
+        if values > largest:
+            raise CheckpointError(
+                f"config.json describes a larger model than its weights file holds ({stored.values:,} values)"
+            )
+
+    handles = [
+        hooks.register_module_module_registration_hook(count_module),
+        hooks.register_module_parameter_registration_hook(count_values),
+        hooks.register_module_buffer_registration_hook(count_values),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _read_header(path: Path) -> StoredWeights:
+    from safetensors import SafetensorError, safe_open
+
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > min(size - 8, LARGEST_HEADER):
+        raise CheckpointError(f"{path.name} is damaged: its header is given as {length:,} of {size:,} bytes")
+    try:
+        with safe_open(path, framework="pt") as weights:
+            names = list(weights.keys())
+            return StoredWeights(len(names), sum(math.prod(weights.get_slice(name).get_shape()) for name in names))
+    except SafetensorError as error:
+        raise CheckpointError(f"{path.name} is damaged ({error})") from error
+
+
+def _check(settings: dict[str, Any], where: str) -> None:
+    for name, value in _numbers(settings, where):
+        largest, field = _largest(name), name.rpartition(".")[2]
+        if isinstance(value, bool):
+            continue
+        if isinstance(value, float) and not math.isfinite(value):
+            raise CheckpointError(f"{name} is {value}; expected a finite number")
+        if isinstance(value, int) and not -LARGEST_NUMBER <= value <= largest:
+            raise CheckpointError(f"{name} is {_shown(value)}; expected {largest:,} at most")
+        if isinstance(value, int) and value < 0 and _is_count(field):
+            raise CheckpointError(f"{name} is {value}; expected no negative number")
+    for name, part in _parts(settings, where):
+        if "auto_map" in part and "model_type" in part and part is not settings:
+            raise CheckpointError(f"{name} names code files (auto_map), which are never run")
+        for key in ("attn_implementation", "_attn_implementation", "experts_implementation"):
+            if "/" in str(part.get(key, "")):
+                raise CheckpointError(f"{name}.{key} names a kernel of a repository, which is never run")
+        if len(part) > MOST_LABELS:
+            raise CheckpointError(f"{name} has {len(part):,} entries; expected {MOST_LABELS:,} at most")
+
+
+def _largest(name: str) -> int:
+    parts = name.split(".")
+    field = parts[-1].partition("[")[0]
+    if "label2id" in parts[:-1] or field in ("num_labels", "num_classes"):
+        return MOST_LABELS
+    if field in _SIDES or "size" in parts[:-1]:
+        return LARGEST_SIDE
+    return LARGEST_COUNT if _is_count(field) else LARGEST_NUMBER
+
+
+def _is_count(field: str) -> bool:
+    words = field.partition("[")[0].split("_")
+    counted = any(word.removesuffix("s") in _COUNTS for word in words)
+    return (words[0] in ("num", "n") or counted) and words[-1] not in _IDS
+
+
+def _numbers(value: Any, name: str) -> Iterator[tuple[str, int | float]]:
+    for where, part in _parts(value, name):
+        for key, item in part.items():
+            yield from _own_numbers(item, f"{where}.{key}")
+
+
+def _own_numbers(value: Any, name: str) -> Iterator[tuple[str, int | float]]:
+    if isinstance(value, int | float):
+        yield name, value
+    elif isinstance(value, list):
+        if len(value) > LARGEST_COUNT:
+            raise CheckpointError(f"{name} has {len(value):,} entries; expected {LARGEST_COUNT:,} at most")
+        for index, item in enumerate(value):
+            yield from _own_numbers(item, f"{name}[{index}]")
+
+
+def _parts(value: Any, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A JSON object and all objects in it, with a name for each."""
+    if isinstance(value, dict):
+        yield name, value
+        for key, item in value.items():
+            yield from _parts(item, f"{name}.{key}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _parts(item, f"{name}[{index}]")
+
+
+def _no_number(constant: str) -> Any:
+    raise ValueError(f"{constant} is no number")
+
+
+def _shown(value: int) -> str:
+    return f"{value:,}" if abs(value) < 10**15 else "a number of more than 15 digits"
