@@ -75,7 +75,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         settings = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
         if not isinstance(settings, dict):
             raise CheckpointError(f"{path.name}: expected a JSON object, found {type(settings).__name__}")
-        _check(settings, path.name)
+        check_numbers(settings, path.name)
     except RecursionError as error:
         raise CheckpointError(f"{path.name} is nested too deeply") from error
     except ValueError as error:
@@ -98,6 +98,36 @@ def read_config(name: str, revision: str | None = None) -> dict[str, Any]:
     if path is None:
         raise CheckpointError("it has no config.json")
     return read_settings(path)
+
+
+def check_numbers(settings: dict[str, Any], where: str) -> None:
+    """Refuse settings with a number that no model has, and those that name code of others.
+
+    Args:
+        settings: from a file.
+        where: the file's name, for the message.
+
+    Raises:
+        CheckpointError: the first such number or name.
+    """
+    for name, value in _numbers(settings, where):
+        largest, field = _largest(name), name.rpartition(".")[2]
+        if isinstance(value, bool):
+            continue
+        if isinstance(value, float) and not math.isfinite(value):
+            raise CheckpointError(f"{name} is {value}; expected a finite number")
+        if isinstance(value, int) and not -LARGEST_NUMBER <= value <= largest:
+            raise CheckpointError(f"{name} is {_shown(value)}; expected {largest:,} at most")
+        if isinstance(value, int) and value < 0 and _is_count(field):
+            raise CheckpointError(f"{name} is {value}; expected no negative number")
+    for name, part in _parts(settings, where):
+        if "auto_map" in part and "model_type" in part and part is not settings:
+            raise CheckpointError(f"{name} names code files (auto_map), which are never run")
+        for key in ("attn_implementation", "_attn_implementation", "experts_implementation"):
+            if "/" in str(part.get(key, "")):
+                raise CheckpointError(f"{name}.{key} names a kernel of a repository, which is never run")
+        if len(part) > MOST_LABELS:
+            raise CheckpointError(f"{name} has {len(part):,} entries; expected {MOST_LABELS:,} at most")
 
 
 def stored_weights(name: str, revision: str | None = None, file: str = "model.safetensors") -> StoredWeights:
@@ -203,27 +233,6 @@ def _read_header(path: Path) -> StoredWeights:
             return StoredWeights(len(names), sum(math.prod(weights.get_slice(name).get_shape()) for name in names))
     except SafetensorError as error:
         raise CheckpointError(f"{path.name} is damaged ({error})") from error
-
-
-def _check(settings: dict[str, Any], where: str) -> None:
-    for name, value in _numbers(settings, where):
-        largest, field = _largest(name), name.rpartition(".")[2]
-        if isinstance(value, bool):
-            continue
-        if isinstance(value, float) and not math.isfinite(value):
-            raise CheckpointError(f"{name} is {value}; expected a finite number")
-        if isinstance(value, int) and not -LARGEST_NUMBER <= value <= largest:
-            raise CheckpointError(f"{name} is {_shown(value)}; expected {largest:,} at most")
-        if isinstance(value, int) and value < 0 and _is_count(field):
-            raise CheckpointError(f"{name} is {value}; expected no negative number")
-    for name, part in _parts(settings, where):
-        if "auto_map" in part and "model_type" in part and part is not settings:
-            raise CheckpointError(f"{name} names code files (auto_map), which are never run")
-        for key in ("attn_implementation", "_attn_implementation", "experts_implementation"):
-            if "/" in str(part.get(key, "")):
-                raise CheckpointError(f"{name}.{key} names a kernel of a repository, which is never run")
-        if len(part) > MOST_LABELS:
-            raise CheckpointError(f"{name} has {len(part):,} entries; expected {MOST_LABELS:,} at most")
 
 
 def _largest(name: str) -> int:

@@ -188,12 +188,9 @@ def _load_processor(method: Method, name: str) -> Any:
 def _another_method(name: str, expected: Method, model_type: str) -> str:
     message = f"{name}: expected a {expected.title} model, found one of type {model_type!r}."
     if found := METHODS.get(model_type):
-        message += f" That is a {found.title} model; these commands use it: {_listed(found)}."
-    return message
-
-
-def _listed(method: Method) -> str:
-    return ", ".join(f"stmine {command}" for command in method.commands)
+        commands = ", ".join(f"stmine {command}" for command in found.commands)
+        return f"{message} That is a {found.title} model; these commands use it: {commands}."
+    return f"{message} Give the folder or Hub id of a {expected.title} model; code from a folder is never run."
 
 
 def adapter_base(name: str) -> tuple[str, str | None] | None:

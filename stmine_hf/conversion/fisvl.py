@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .. import FisvlConfig, FisvlModel, FisvlProcessor  # registered: what is saved carries its code
+from ..checkpoints import CheckpointError, StoredWeights, check_numbers, require_fitting
 from ..errors import StmineError
 from ..modeling.fisvl.processing_fisvl import FisvlImageProcessor
 from .official import bert_tokenizer, read_official, require_same_names
@@ -197,9 +198,13 @@ def convert_checkpoint(checkpoint: str | Path, out: str | Path, *, vocab: str | 
     ):
         raise StmineError(f"{checkpoint}: expected a state dict, or a dict with one under 'model'.")
     stored = official.get("config", {}) if "model" in official else {}
+    held = StoredWeights(len(weights), sum(tensor.numel() for tensor in weights.values()))
     try:
+        if isinstance(stored, dict):
+            check_numbers(stored, "config")
+            require_fitting(stored, held, "config")
         config, max_tokens = config_from_official(stored), int(stored.get("max_tokens", 47))
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError, CheckpointError) as error:
         raise StmineError(f"{checkpoint}: the training options stored in it make no model: {error}") from error
     converted = convert_state_dict(weights, config)
     tokenizer = bert_tokenizer(vocab, "bert-base-uncased", config.text_config.vocab_size)

@@ -7,7 +7,6 @@ at all; what it says (data set, labels) is given by name.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .. import MttvConfig, MttvForSequenceClassification, MttvProcessor  # registered: saving carries the code along
+from ..checkpoints import CheckpointError, read_settings
 from ..errors import StmineError
 from ..modeling.mttv.configuration_mttv import PRESETS
 from ..modeling.mttv.processing_mttv import MttvImageProcessor
@@ -237,12 +237,11 @@ def _official_rows(label_order: Sequence[str | int], config: MttvConfig) -> list
 
 def _read_arguments(path: Path) -> Mapping[str, Any]:
     try:
-        arguments = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StmineError(f"{path}: expected a JSON file with the authors' arguments ({error}).") from error
-    if not isinstance(arguments, dict):
-        raise StmineError(f'{path}: expected a JSON object of the authors\' arguments, such as {{"task": "weibo"}}.')
-    return arguments
+        return read_settings(path)
+    except (OSError, CheckpointError) as error:
+        raise StmineError(
+            f'{path}: expected a JSON file with the authors\' arguments, such as {{"task": "weibo"}} ({error}).'
+        ) from error
 
 
 def _read_tensors(path: Path, what: str) -> Mapping[str, Tensor]:

@@ -1,8 +1,9 @@
-"""What every conversion does with an authors' file: read it without running it, see that it fits, find its words."""
+"""What the conversions share: reading an authors' file without running it, comparing names, finding the tokenizer."""
 
 from __future__ import annotations
 
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..checkpoints import CheckpointError
 from ..errors import StmineError
 
 
 def read_official(path: Path, what: str, advice: str, *, also_safetensors: bool = False) -> Any:
-    """What is stored in a checkpoint, read with `weights_only=True`: nothing in it is executed.
+    """Read a checkpoint with `weights_only=True`: nothing in it is executed.
 
     Args:
         path: the file.
@@ -31,14 +33,47 @@ def read_official(path: Path, what: str, advice: str, *, also_safetensors: bool 
     try:
         if also_safetensors and path.suffix == ".safetensors":
             return load_file(path)
-        with warnings.catch_warnings():  # torch remarks on pickles that it then refuses
+        _require_plain_archive(path)
+        with warnings.catch_warnings():  # torch warns of pickles that it then refuses
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+            stored = torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError as error:
+        raise StmineError(f"{path}: {error}. {advice}") from error
     except Exception as error:
         raise StmineError(
             f"{path}: not a readable checkpoint ({type(error).__name__}). It is cut short, of another kind, or holds "
             f"objects other than tensors and plain values; nothing of it was run. {advice}"
         ) from error
+    _require_real_tensors(stored, path)
+    return stored
+
+
+def _require_plain_archive(path: Path) -> None:
+    """Refuse an archive that would grow: `torch.save` stores its entries as they are, one after the other."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    grown = sum(entry.file_size for entry in entries)
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or grown > path.stat().st_size:
+        raise CheckpointError(
+            f"its entries are {grown:,} bytes in a file of {path.stat().st_size:,}. torch.save compresses nothing, so "
+            "this is not a checkpoint that it wrote"
+        )
+
+
+def _require_real_tensors(stored: Any, path: Path) -> None:
+    """Refuse tensors that show more values than are stored, as a view with a stride of 0 does."""
+    groups = [stored, *stored.values()] if isinstance(stored, Mapping) else []
+    size = path.stat().st_size
+    for name, tensor in (
+        (name, value) for group in groups if isinstance(group, Mapping) for name, value in group.items()
+    ):
+        if isinstance(tensor, Tensor) and tensor.numel() * tensor.element_size() > size:
+            raise StmineError(
+                f"{path}: tensor {name!r} has the shape {tuple(tensor.shape)}, which is more than the file's "
+                f"{size:,} bytes can hold."
+            )
 
 
 def require_same_names(converted: Mapping[str, Tensor], expected: Mapping[str, Tensor], advice: str) -> None:
@@ -53,7 +88,7 @@ def require_same_names(converted: Mapping[str, Tensor], expected: Mapping[str, T
 
 
 def bert_tokenizer(vocab: str | Path | None, name: str, size: int) -> Any:
-    """The tokenizer of a `vocab.txt`, or that of the BERT `name` (of `size` word pieces) from the Hub or its cache."""
+    """The tokenizer of a `vocab.txt`, or of the BERT `name` (with `size` word pieces) on the Hub or in its cache."""
     from transformers import AutoTokenizer, BertTokenizer
 
     if vocab is not None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .. import SatConfig, SatForObjectDetection, SatImageProcessor  # registered: what is saved carries its code
+from ..checkpoints import MOST_LABELS
 from ..errors import StmineError
 from .official import read_official, require_same_names
 
@@ -124,6 +125,8 @@ def _classes(weights: Mapping[str, Tensor], labels: Sequence[str] | None) -> dic
         raise StmineError("the checkpoint has no head.gfl_cls.0.weight; expected a NanoDet-m of the legacy v0.x kind.")
     config = official_config()
     count = predictor.shape[0] - 4 * (config.reg_max + 1)
+    if not 0 < count <= MOST_LABELS:
+        raise StmineError(f"head.gfl_cls.0.weight has the shape {tuple(predictor.shape)}: {count:,} classes.")
     if labels is not None:
         if len(labels) != count:
             raise StmineError(f"expected {count} labels, one for each class of the checkpoint; found {len(labels)}.")

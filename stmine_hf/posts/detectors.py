@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..checkpoints import building_within, read_config, require_fitting, stored_weights
+from ..checkpoints import CheckpointError, building_within, read_config, require_fitting, stored_weights
 from ..errors import StmineError
 from ..methods import by_auto_class
 from ..modeling.mttv.processing_mttv import TransformersDetector
@@ -29,13 +29,22 @@ def load_detector(
     Raises:
         StmineError: no such detector here, or a model that takes no regions.
     """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES
+
     if model is not None and not model.config.num_region_tokens:
         raise StmineError("This model takes no regions (num_region_tokens is 0): leave the detector out.")
-    for method in by_auto_class("AutoModelForObjectDetection"):
+    detectors = list(by_auto_class("AutoModelForObjectDetection"))
+    for method in detectors:
         method.register()
     try:
-        stored = stored_weights(str(name))
-        require_fitting(read_config(str(name)), stored)
+        config, stored = read_config(str(name)), stored_weights(str(name))
+        known = {method.name for method in detectors} | MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES.keys()
+        if config.get("model_type") not in known:
+            raise CheckpointError(
+                f"found one of type {config.get('model_type')!r}, which transformers has no detector for; code from a "
+                "folder is never run"
+            )
+        require_fitting(config, stored)
         with building_within(stored):
             detector = TransformersDetector.from_pretrained(str(name), trust_remote_code=False)
     except Exception as error:
