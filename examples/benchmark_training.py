@@ -217,7 +217,7 @@ def released_fisvl(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     from transformers import BertConfig, BertModel, ResNetConfig, ResNetModel, SwinConfig, SwinModel
 
     from stmine_hf import load_dataset
-    from stmine_hf.training.toy_tokenizer import word_tokenizer
+    from stmine_hf.training import word_tokenizer
 
     SwinModel(SwinConfig()).save_pretrained(folder / "swin")
     ResNetModel(ResNetConfig()).save_pretrained(folder / "resnet")
@@ -235,7 +235,7 @@ def released_mttv(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """Six layers of a BERT-base and ResNet-152 with random weights; what the latter sees is found before the steps."""
     from transformers import BertConfig, BertModel, ResNetConfig, ResNetModel
 
-    from stmine_hf.training.toy_tokenizer import word_tokenizer
+    from stmine_hf.training import word_tokenizer
 
     chinese = "chinese" in settings["text_backbone"]
     BertModel(BertConfig(vocab_size=21128 if chinese else 30522, num_hidden_layers=6)).save_pretrained(folder / "bert")

@@ -5,12 +5,12 @@
         --indiscernible data/indiscernible --coco_small data/coco_small --out outputs/sat-networks
 
 * The start is the same for all: NanoDet-m's COCO weights. The designs of SAT get them through trimming
-  (`training/trimming_sat.py`, no labels, no distillation); their attention starts as the identity.
+  (`stmine_hf/training/sat/trimming.py`, no labels, no distillation); their attention starts as the identity.
 * Data, order of images, schedule and evaluation are the same too: examples/configs/sat_networks.yaml. Validation is
   measured once, at the end of a run, on the mean weights: nothing is picked by it.
 
 A design, a data set and a seed make a run: 16 of them, 2 to 5 minutes each on one CPU core. A run that is complete is
-not repeated, one that was interrupted goes on: start the same command again. `--results` gets the table as JSON.
+not repeated, one that was interrupted resumes: start the same command again. `--results` gets the table as JSON.
 Further options (`--max_steps 200`, ...) go to examples/train_sat.py.
 """
 
@@ -28,14 +28,21 @@ from rich.console import Console
 from rich.table import Table
 
 from stmine_hf import SatConfig, load_dataset
-from stmine_hf.data.boxed_images import category_label
 from stmine_hf.errors import StmineError
 from stmine_hf.evaluation.reports import versions
 from stmine_hf.loading import load_sat
-from stmine_hf.training.sat.budget import budget
-from stmine_hf.training.sat.collator import BoxedImages, SatCollator, first_batches
-from stmine_hf.training.sat.transforms import SatTransform, build_recipe
-from stmine_hf.training.sat.trimming import TRIMMED, trim, unfuse
+from stmine_hf.training import (
+    TRIMMED,
+    BoxedImages,
+    SatCollator,
+    SatTransform,
+    budget,
+    build_recipe,
+    category_label,
+    first_batches,
+    trim,
+    unfuse,
+)
 
 HERE = Path(__file__).parent
 # Preset, and what differs from it. SAT keeps within 0.84 M parameters and 308.9 M multiply-adds: the coordinate
@@ -135,7 +142,7 @@ def train(options: dict[str, Any], more: list[str]) -> None:
         command += [f"--{name}", str(value)]
     print(shlex.join(command[1:] + more), flush=True)
     if subprocess.run([*command, "--resume_from_checkpoint", "auto", *more]).returncode:
-        raise StmineError(f"The run in {options['output_dir']} failed, see above; start again to go on from there.")
+        raise StmineError(f"The run in {options['output_dir']} failed, see above; start again to resume it.")
 
 
 def read(run: Path) -> dict[str, Any]:

@@ -9,12 +9,12 @@
 
 1. *Trim*: 24 -> 16 filters in the stem, fewer channels inside most blocks (58, 116 and 232 there) and in the head
    (96 -> 80). The most replaceable ones go, the layers behind them are refitted by least squares
-   (`training/trimming_sat.py`).
+   (`stmine_hf/training/sat/trimming.py`).
 2. *Distil*: the trimmed model learns to predict what its parent predicts of random views of any images: class
-   probabilities, distances, maps (`training/distillation_sat.py`). 3,000 steps of about a second on one CPU core; a
-   further round (`--student`) starts from the model of an earlier one.
+   probabilities, distances, maps (`stmine_hf/training/sat/distillation.py`). 3,000 steps of about a second on one CPU
+   core; a further round (`--student`) starts from the model of an earlier one.
 
-Run again with the same --out, it goes on where it stopped. OUT gets `best/` (the model, at the end: nothing is picked
+Run again with the same --out, it resumes where it stopped. OUT gets `best/` (the model, at the end: nothing is picked
 on the validation split), `config.yaml` (the settings), and `results.json`: the losses, the budget, the validation AP.
 """
 
@@ -36,12 +36,17 @@ from stmine_hf.evaluation.detection import evaluate_detection
 from stmine_hf.evaluation.reports import undecoded, write_json
 from stmine_hf.images import ImageError, Skip, decode_image, find_images, image_errors, open_image
 from stmine_hf.loading import load_sat
-from stmine_hf.training.ema import WeightEma
-from stmine_hf.training.sat.budget import budget
-from stmine_hf.training.sat.distillation import Views, distillation_losses, teach
-from stmine_hf.training.sat.trimming import TRIMMED, trim, unfuse
-from stmine_hf.training.sat.warm_start import recalibrate_batchnorm
-from stmine_hf.training.trainer import BEST_FOLDER
+from stmine_hf.training import (
+    TRIMMED,
+    Views,
+    WeightEma,
+    budget,
+    distillation_losses,
+    recalibrate_batchnorm,
+    teach,
+    trim,
+    unfuse,
+)
 
 MAPS_WEIGHT = 5.0  # of the maps' loss, which is a share of variance and so the smallest of the three
 SIDES = (224, 256, 320)  # of the views; a batch has as many as fill PIXELS
@@ -110,7 +115,7 @@ def main() -> None:
     else:
         model = SatForObjectDetection(config).to(memory_format=torch.channels_last)
         model.load_state_dict(state["model"])
-        print(f"Going on from step {state['step']}.")
+        print(f"Resuming from step {state['step']}.")
 
     # 4. Distil.
     ema = WeightEma(model, EMA_DECAY)
@@ -167,8 +172,8 @@ def main() -> None:
     with ema.applied():
         final = unfuse(model.eval())
     recalibrate_batchnorm(final, calibration.split(16))
-    final.save_pretrained(args.out / BEST_FOLDER)
-    processor.save_pretrained(args.out / BEST_FOLDER)
+    final.save_pretrained(args.out / "best")
+    processor.save_pretrained(args.out / "best")
 
     # 6. Measure and write up.
     report = evaluate_detection(final, processor, load_dataset("coco_json", data_dir=args.data_dir, split="val"))
@@ -181,7 +186,7 @@ def main() -> None:
     write_json(args.out / "results.json", results | budget(final.config)._asdict())
     Console().print(report.table())
     print(f"Model and scores are in {args.out}. Look for objects in your own images with it:")
-    print(f"  stmine detect IMAGES --model {args.out / BEST_FOLDER} --out detections")
+    print(f"  stmine detect IMAGES --model {args.out / 'best'} --out detections")
 
 
 def plain(value):

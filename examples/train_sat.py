@@ -8,8 +8,8 @@
 `accelerate launch --config_file examples/accelerate/gpus.yaml ...`. The order of the data, augmentation and dropout
 follow from `seed`; the joint batch of all processes has the same samples as the batch of one process of that size.
 
-A run may be killed at any time and goes on with `--resume_from_checkpoint auto`, to the same weights; SIGTERM and
-Ctrl-C save a checkpoint first.
+A run may be killed at any time and resumes with `--resume_from_checkpoint auto`, to the same weights; SIGTERM and
+Ctrl-C save a checkpoint first. A folder that holds a run is not overwritten without `--overwrite_output_dir true`.
 
 Any field of the YAML file can be given on the command line too, which wins; `--help` lists them all. `output_dir` gets
 `best/` (the model with the highest validation AP, ready for `stmine detect --model`), checkpoints to resume from,
@@ -22,53 +22,47 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.table import Table
-from transformers import AutoConfig, set_seed
 
-from stmine_hf import SatConfig, SatForObjectDetection, SatImageProcessor
-from stmine_hf.cards.run import RunCard
-from stmine_hf.data.boxed_images import category_label
-from stmine_hf.errors import StmineError
-from stmine_hf.training.adapters import add_adapter
-from stmine_hf.training.arguments import parse_arguments, save_arguments
-from stmine_hf.training.checkpoints import resume_point
-from stmine_hf.training.publishing import publish_best
-from stmine_hf.training.rows import load_rows
-from stmine_hf.training.sat.arguments import SatDataArguments, SatModelArguments, SatTrainingArguments
-from stmine_hf.training.sat.collator import BoxedImages, BoxedStream, SatCollator, first_batches
-from stmine_hf.training.sat.toy_model import build_toy_sat
-from stmine_hf.training.sat.trainer import SatTrainer
-from stmine_hf.training.sat.transforms import SatTransform, build_recipe
-from stmine_hf.training.sat.warm_start import carry_weights, recalibrate_batchnorm
-from stmine_hf.training.script import run_script
-from stmine_hf.training.trainer import BEST_FOLDER
-from stmine_hf.training.write_up import best_evaluation, plot_curves, write_results
+from stmine_hf.hub import publish_run, require_login
+from stmine_hf.training import (
+    BoxedImages,
+    BoxedStream,
+    SatCollator,
+    SatDataArguments,
+    SatModelArguments,
+    SatTrainer,
+    SatTrainingArguments,
+    SatTransform,
+    add_adapter,
+    build_recipe,
+    build_sat,
+    category_label,
+    finish_run,
+    first_batches,
+    recalibrate_batchnorm,
+    run_script,
+    start_run,
+)
 
-METRICS = ("ap", "ap50", "ap75")  # in the curves; the first says what is best
+METRICS = ["ap", "ap50", "ap75"]  # in the curves; the first says what is best
 
 
 def main() -> None:
     # 1. Settings: one YAML file, the command line on top.
-    model_args, data_args, args = parse_arguments((SatModelArguments, SatDataArguments, SatTrainingArguments))
-    logging.basicConfig(level=logging.INFO if args.process_index == 0 else logging.ERROR, format="%(message)s")
-    output_dir = Path(args.output_dir)
-    if args.should_save:
-        output_dir.mkdir(parents=True, exist_ok=True)
-        save_arguments(output_dir / "config.yaml", model_args, data_args, args)
-    set_seed(args.seed)
+    run = start_run(SatModelArguments, SatDataArguments, SatTrainingArguments)
+    model_args, data_args, args = run.model, run.data, run.args
+    if args.push_to_hub and args.should_save:
+        require_login(args.hub_model_id)  # hours before it is needed
 
     # 2. Data.
-    train_rows, eval_rows = load_rows("boxes", data_args, args, data_args.max_train_images, data_args.max_eval_images)
+    train_rows, eval_rows = run.load_rows("boxes", data_args.max_train_images, data_args.max_eval_images)
     names = category_label(train_rows.features).names
 
     # 3. Model and processor.
-    try:
-        model = build_model(model_args, names)
-        processor = build_processor(model_args, model, data_args.image_size)
-    except (OSError, ValueError) as error:  # nothing there; settings that contradict each other
-        raise StmineError(f"Cannot make the model: {' '.join(str(error).split())}") from error
-    resume = resume_point(args)
+    model, processor = build_sat(model_args, names, data_args.image_size)
     if args.peft:
-        model = add_adapter(model, processor, args, model_args.model_name_or_path, resuming=resume is not None)
+        resuming = run.checkpoint is not None
+        model = add_adapter(model, processor, args, model_args.model_name_or_path, resuming=resuming)
     model.to(memory_format=torch.channels_last)  # convolutions run up to twice as fast on a CPU
 
     # 4. Training samples: augmentation of images and boxes.
@@ -80,7 +74,7 @@ def main() -> None:
     recipe = build_recipe(data_args.augmentation, data_args.augmentation_options)
     collator = SatCollator(SatTransform(recipe, processor, data_args.train_image_size))
 
-    if model_args.recalibrate_batchnorm and not resume and not args.peft:  # adapters train on batch norms at rest
+    if model_args.recalibrate_batchnorm and not run.checkpoint and not args.peft:  # adapters train on fixed statistics
         few = first_batches(samples, collator, model_args.recalibrate_batchnorm, args.per_device_train_batch_size)
         count = recalibrate_batchnorm(model, few)
         logging.info(f"{count} batch norms have the statistics of {model_args.recalibrate_batchnorm} batches.")
@@ -94,49 +88,14 @@ def main() -> None:
         data_collator=collator,
         processing_class=processor,
     )
-    trainer.card = RunCard("sat", model_args, data_args, args)
-    trainer.train(resume_from_checkpoint=resume)
+    run.train(trainer, "sat")
 
-    # 6. Write up.
+    # 6. Write up, publish.
     if trainer.is_world_process_zero():
-        if eval_rows is None:
-            trainer.keep_last()
-        history = trainer.state.log_history
-        facts = {
-            "parameters": sum(tensor.numel() for tensor in model.parameters()),
-            "unreadable": samples.unreadable,
-            "seed": args.seed,
-        }
-        write_results(output_dir / "results.json", history, METRICS[0], **facts)
-        plot_curves(output_dir / "curves.png", history, METRICS, "validation average precision")
-        print_summary(best_evaluation(history, METRICS[0]), output_dir)
-        publish_best(output_dir / BEST_FOLDER, args)
-
-
-def build_model(args: SatModelArguments, names: list[str]) -> SatForObjectDetection:
-    """The design of a folder, a preset or a tiny one, for the data set's classes, with the weights that fit."""
-    fields = args.model_config or {}
-    if unknown := set(fields) - set(SatConfig().to_dict()):
-        raise StmineError(f"model_config: SatConfig has no field {', '.join(sorted(unknown))}.")
-    if args.toy_model:
-        model = build_toy_sat(names, **fields)
-    elif args.preset:
-        model = SatForObjectDetection(SatConfig.preset(args.preset, id2label=dict(enumerate(names)), **fields))
-    else:
-        known = AutoConfig.from_pretrained(args.model_name_or_path).to_dict()
-        classes = {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
-        model = SatForObjectDetection(SatConfig(**{**known, **classes, **fields}))
-    if source := args.model_name_or_path or args.init_from:
-        logging.info(f"{source}: {carry_weights(model, source)}")
-    return model.train()
-
-
-def build_processor(args: SatModelArguments, model: SatForObjectDetection, size: int | None) -> SatImageProcessor:
-    """That of the folder the model comes from, or the standard one; `size` pixels if given."""
-    given = {"size": {"height": size, "width": size}} if size else {}
-    if args.model_name_or_path:
-        return SatImageProcessor.from_pretrained(args.model_name_or_path, **given)
-    return SatImageProcessor.for_config(model.config, **given)
+        best = finish_run(run, trainer, METRICS, "validation average precision", seed=args.seed)
+        print_summary(best, run.output_dir)
+        if args.push_to_hub or args.push_dry_run:
+            publish_run(run.output_dir, args.hub_model_id, private=args.hub_private_repo, dry_run=args.push_dry_run)
 
 
 def print_summary(best: dict | None, output_dir: Path) -> None:
@@ -148,7 +107,7 @@ def print_summary(best: dict | None, output_dir: Path) -> None:
         table.add_row(*(f"{best[f'eval_{name}']:.4f}" for name in METRICS))
         Console().print(table)
     print(f"Model, scores and curves are in {output_dir}. Look for objects in your own images with it:")
-    print(f"  stmine detect IMAGES --model {output_dir / BEST_FOLDER} --out detections")
+    print(f"  stmine detect IMAGES --model {output_dir / 'best'} --out detections")
 
 
 if __name__ == "__main__":

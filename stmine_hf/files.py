@@ -14,6 +14,7 @@ from typing import IO, Any
 from .errors import StmineError
 
 LOCK = ".lock"  # held by the run that writes into a folder
+_held: set[IO[str]] = set()  # the locks of this process
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
@@ -32,7 +33,9 @@ def write_json(path: Path, content: Any) -> None:
 
 @contextmanager
 def only_writer(folder: Path, file: str | None = None) -> Iterator[None]:
-    """Hold a folder for writing. The system lets go of the lock when the process ends, however it ends.
+    """Hold a folder for writing. The system releases the lock when the process ends, however it ends.
+
+    Processes forked while the lock is held, such as workers that read data, do not hold it.
 
     Args:
         folder: is there.
@@ -52,9 +55,11 @@ def only_writer(folder: Path, file: str | None = None) -> Iterator[None]:
                 raise StmineError(f"another run is writing {held}: wait until it has ended, or stop it") from None
             if _is_at(lock, place):  # else the run before has just removed it, and a third one may have made another
                 break
+        _held.add(lock)
         try:
             yield
         finally:
+            _held.discard(lock)
             if file is not None:
                 place.unlink(missing_ok=True)
 
@@ -75,3 +80,13 @@ def _is_at(file: IO[str], path: Path) -> bool:
         return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
     except FileNotFoundError:
         return False
+
+
+def _close_in_child() -> None:
+    for lock in _held:
+        lock.close()
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_in_child)

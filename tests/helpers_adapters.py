@@ -18,15 +18,18 @@ from transformers import set_seed
 from stmine_hf.loading import load_fisvl, load_mttv, load_sat
 from stmine_hf.training.adapters import add_adapter
 from stmine_hf.training.fisvl.arguments import FisvlTrainingArguments
-from stmine_hf.training.fisvl.collator import CaptionedImages, FisvlCollator
+from stmine_hf.training.fisvl.collator import FisvlCollator
+from stmine_hf.training.fisvl.samples import CaptionedImages
 from stmine_hf.training.fisvl.trainer import FisvlTrainer
-from stmine_hf.training.fisvl.transforms import build_transform
+from stmine_hf.training.fisvl.transforms import build_fisvl_transform
 from stmine_hf.training.mttv.arguments import MttvTrainingArguments
-from stmine_hf.training.mttv.collator import MttvCollator, Posts
+from stmine_hf.training.mttv.collator import MttvCollator
+from stmine_hf.training.mttv.samples import Posts
 from stmine_hf.training.mttv.trainer import MttvTrainer
-from stmine_hf.training.mttv.transforms import build_image_transform
+from stmine_hf.training.mttv.transforms import build_mttv_transform
 from stmine_hf.training.sat.arguments import SatTrainingArguments
-from stmine_hf.training.sat.collator import BoxedImages, SatCollator
+from stmine_hf.training.sat.collator import SatCollator
+from stmine_hf.training.sat.samples import BoxedImages
 from stmine_hf.training.sat.trainer import SatTrainer
 from stmine_hf.training.sat.transforms import SatTransform, build_recipe
 
@@ -77,10 +80,10 @@ def adapter_trainer(
     samples: Any
     if method == "fisvl":
         samples, rows = CaptionedImages(toy_rows(16), "one", seed=0), toy_rows(8)
-        collator: Any = FisvlCollator(processor, build_transform("lite", processor.image_processor), 0.05)
+        collator: Any = FisvlCollator(processor, build_fisvl_transform("lite", processor.image_processor), 0.05)
     elif method == "mttv":
         samples, rows = Posts(post_rows(16), model.config.label2id, seed=0), post_rows(8)
-        collator = MttvCollator(processor, build_image_transform("flip"), token_dropping=0.1)
+        collator = MttvCollator(processor, build_mttv_transform("flip"), token_dropping=0.1)
     else:
         samples, rows = BoxedImages(boxed_rows(16), NAMES, model.config.label2id), boxed_rows(8)
         collator = SatCollator(SatTransform(build_recipe("mild"), processor))

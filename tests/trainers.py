@@ -27,15 +27,18 @@ from torch import Tensor
 from toy_rows import toy_rows
 
 from stmine_hf.training.fisvl.arguments import FisvlTrainingArguments
-from stmine_hf.training.fisvl.collator import CaptionedImages, FisvlCollator
+from stmine_hf.training.fisvl.collator import FisvlCollator
+from stmine_hf.training.fisvl.samples import CaptionedImages
 from stmine_hf.training.fisvl.trainer import FisvlTrainer
-from stmine_hf.training.fisvl.transforms import build_transform
+from stmine_hf.training.fisvl.transforms import build_fisvl_transform
 from stmine_hf.training.mttv.arguments import MttvTrainingArguments
-from stmine_hf.training.mttv.collator import MttvCollator, Posts
+from stmine_hf.training.mttv.collator import MttvCollator
+from stmine_hf.training.mttv.samples import Posts
 from stmine_hf.training.mttv.trainer import MttvTrainer
-from stmine_hf.training.mttv.transforms import build_image_transform
+from stmine_hf.training.mttv.transforms import build_mttv_transform
 from stmine_hf.training.sat.arguments import SatTrainingArguments
-from stmine_hf.training.sat.collator import BoxedImages, SatCollator
+from stmine_hf.training.sat.collator import SatCollator
+from stmine_hf.training.sat.samples import BoxedImages
 from stmine_hf.training.sat.trainer import SatTrainer
 from stmine_hf.training.sat.transforms import SatTransform, build_recipe
 from stmine_hf.training.trainer import ZooTrainer
@@ -66,7 +69,7 @@ def fisvl_trainer(
         args=FisvlTrainingArguments(output_dir=str(folder), **{**SETTINGS, **fields}),
         train_dataset=CaptionedImages(rows or toy_rows(16), captions_per_step, seed=0),
         eval_dataset=toy_rows(8),
-        data_collator=FisvlCollator(processor, build_transform(augmentation, processor.image_processor), 0.05),
+        data_collator=FisvlCollator(processor, build_fisvl_transform(augmentation, processor.image_processor), 0.05),
         processing_class=processor,
     )
 
@@ -86,7 +89,7 @@ def mttv_trainer(
         args=MttvTrainingArguments(output_dir=str(folder), **{**SETTINGS, **fields}),
         train_dataset=Posts(rows, {"fake": 0, "real": 1}, seed=0, image_dropping=0.1, features=features),
         eval_dataset=post_rows(12),
-        data_collator=MttvCollator(processor, build_image_transform(augmentation), token_dropping=0.1),
+        data_collator=MttvCollator(processor, build_mttv_transform(augmentation), token_dropping=0.1),
         processing_class=processor,
         features=features,
     )

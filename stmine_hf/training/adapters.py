@@ -236,7 +236,7 @@ def quantized(model: PreTrainedModel, base: str, revision: str | None, bits: str
         ) from error
 
 
-def held_norms(model: nn.Module) -> list[nn.Module]:
+def frozen_batchnorms(model: nn.Module) -> list[nn.Module]:
     """The batch norms to keep in evaluation mode: all but those of modules that the adapter saves whole."""
     return [
         module

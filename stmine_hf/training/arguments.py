@@ -26,6 +26,9 @@ from ..errors import StmineError
 
 logger = logging.getLogger(__name__)
 
+# Settings that had another name, as config.yaml files and command lines of version 0.1 have it.
+FORMER_NAMES = {"picture_augmentation": "image_augmentation", "picture_dropping": "image_dropping"}
+
 
 @dataclass
 class ZooTrainingArguments(TrainingArguments):
@@ -42,10 +45,10 @@ class ZooTrainingArguments(TrainingArguments):
     report_to: str = field(default="none", metadata={"help": "none, tensorboard, wandb, ..."})
 
     freeze_batchnorm: bool = field(
-        default=False, metadata={"help": "The encoders' batch norms keep their statistics and are not trained."}
+        default=False, metadata={"help": "Keep the statistics of the encoders' batch norms, and do not train them."}
     )
     freeze: list[str] = field(
-        default_factory=list, metadata={"help": "Regular expressions; parameters whose name one finds are frozen."}
+        default_factory=list, metadata={"help": "Regular expressions; parameters whose name matches one are frozen."}
     )
     train_only: list[str] = field(
         default_factory=list,
@@ -60,15 +63,18 @@ class ZooTrainingArguments(TrainingArguments):
     epoch_steps: int | None = field(
         default=None,
         metadata={
-            "help": "With streaming: steps of an epoch, since nobody knows the stream's length; None: max_steps."
+            "help": "With streaming: steps of an epoch, since the length of a stream is unknown; None: max_steps."
         },
     )
     ema_decay: float = field(
         default=0.0,
-        metadata={"help": "Evaluate and keep an exponential mean of the weights with this decay (0: off)."},
+        metadata={"help": "Evaluate and save an exponential moving average of the weights with this decay (0: off)."},
+    )
+    overwrite_output_dir: bool = field(
+        default=False, metadata={"help": "Remove the run that output_dir holds, and start a new one."}
     )
     push_dry_run: bool = field(
-        default=False, metadata={"help": "At the end, list what push_to_hub would send, and send nothing."}
+        default=False, metadata={"help": "At the end, list the files that push_to_hub would send, and send nothing."}
     )
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "Stop after N evaluations in a row without a better metric."}
@@ -82,7 +88,7 @@ class ZooTrainingArguments(TrainingArguments):
     )
     lora_rank: int | None = field(default=None, metadata={"help": "Rank of the factors; None: the method's."})
     lora_alpha: int | None = field(
-        default=None, metadata={"help": "The factors count alpha / rank times; None: twice the rank."}
+        default=None, metadata={"help": "The factors are scaled by alpha / rank; None: twice the rank."}
     )
     lora_targets: list[str] = field(
         default_factory=list,
@@ -91,24 +97,24 @@ class ZooTrainingArguments(TrainingArguments):
     quantize_base: str | None = field(
         default=None,
         metadata={
-            "help": "With peft: hold the encoders' linear layers in 8bit or 4bit (bitsandbytes), which saves memory "
-            "and costs time and some accuracy. The adapter fits the base at full precision."
+            "help": "With peft: load the encoders' linear layers in 8bit or 4bit (bitsandbytes), which saves memory "
+            "and costs time and some accuracy. The adapter works on the base at full precision, too."
         },
     )
 
     def __post_init__(self) -> None:
         if self.bf16 and self.use_cpu and not cpu_has_bfloat16():
-            logger.warning("bf16: this CPU has no bfloat16 instructions and is slow without; computing in float32.")
+            logger.warning("bf16: this CPU has no bfloat16 instructions and would be slow; using float32 instead.")
             self.bf16: bool = False
         if not torch.accelerator.is_available():
-            os.environ["ACCELERATE_USE_CPU"] = "true"  # or each of several processes would think it is alone
+            os.environ["ACCELERATE_USE_CPU"] = "true"  # otherwise several processes would not form a group
         super().__post_init__()
         if self.fp16 and self.device.type == "cpu":
             raise StmineError("fp16 needs a GPU, this run is on the CPU: use bf16, or neither.")
         if (self.push_to_hub or self.push_dry_run) and not (self.hub_model_id and "/" in self.hub_model_id):
             raise StmineError(f"push_to_hub needs hub_model_id: organisation/name, got {self.hub_model_id!r}.")
         if self.load_best_model_at_end:
-            raise StmineError("load_best_model_at_end is not for here: output_dir/best holds the best model anyway.")
+            raise StmineError("load_best_model_at_end is not supported: output_dir/best always holds the best model.")
         if self.early_stopping_patience is not None and self.eval_strategy == "no":
             raise StmineError("early_stopping_patience needs validation, but eval_strategy is no.")
         if not 0.0 <= self.ema_decay < 1.0:
@@ -116,9 +122,9 @@ class ZooTrainingArguments(TrainingArguments):
         if not 0.0 < self.layer_lr_decay <= 1.0:
             raise StmineError(f"layer_lr_decay must lie in (0, 1], got {self.layer_lr_decay}.")
         if self.peft and self.train_only:
-            raise StmineError("peft and train_only both say what trains: take one of them.")
+            raise StmineError("peft and train_only both select what trains: set one of them.")
         if self.peft is None and (self.lora_rank or self.lora_alpha or self.lora_targets):
-            raise StmineError("lora_rank, lora_alpha and lora_targets say how an adapter is: add peft: lora.")
+            raise StmineError("lora_rank, lora_alpha and lora_targets configure an adapter: add peft: lora.")
         if self.quantize_base not in (None, "8bit", "4bit"):
             raise StmineError(f"quantize_base must be 8bit or 4bit, got {self.quantize_base!r}.")
         if self.quantize_base and not self.peft:
@@ -141,7 +147,7 @@ class ZooDataArguments:
     column_mapping: list[str] = field(
         default_factory=list,
         metadata={
-            "help": "Of a data set of your own, which of its columns are what: image=img captions=text (several: "
+            "help": "Your own data set's columns by what they hold: image=img captions=text (several: "
             "captions=one,two; fields: bbox=objects.box)."
         },
     )
@@ -153,7 +159,7 @@ class ZooDataArguments:
         },
     )
     shuffle_buffer: int = field(
-        default=1000, metadata={"help": "With streaming: hold N rows, of which the next one is drawn."}
+        default=1000, metadata={"help": "With streaming: size of the buffer that rows are shuffled in."}
     )
     train_split: str = field(default="train", metadata={"help": "Split to train on, or a part: train[:90%%]."})
     eval_split: str = field(
@@ -167,13 +173,13 @@ class ZooDataArguments:
             raise StmineError(f"shuffle_buffer must be at least 1, got {self.shuffle_buffer}.")
         if self.eval_split.partition("[")[0] == "test":
             raise StmineError(
-                "eval_split is 'test': the best model would be picked on the rows that measure it. Use 'val'; "
-                "measure on test once, at the end, with `stmine evaluate`."
+                "eval_split is 'test': the best model would be picked on the rows that measure it. Use 'val', and "
+                "evaluate on test once, at the end, with `stmine evaluate`."
             )
 
 
 def cpu_has_bfloat16() -> bool:
-    """Whether this CPU computes in bfloat16 itself. Where it is emulated, convolutions take several times as long."""
+    """Whether this CPU has bfloat16 instructions. Emulated, convolutions take several times as long."""
     return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
@@ -191,7 +197,7 @@ def parse_arguments(dataclasses: Sequence[Any], argv: Sequence[str] | None = Non
     Raises:
         StmineError: Unreadable or malformed file, or an unknown key (the nearest valid one is named).
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
+    argv = _with_present_names(sys.argv[1:] if argv is None else argv)
     parser = HfArgumentParser(dataclasses, allow_abbrev=False)
     config = None
     if "--config" in argv:
@@ -200,7 +206,7 @@ def parse_arguments(dataclasses: Sequence[Any], argv: Sequence[str] | None = Non
             raise StmineError("--config needs a YAML file after it.")
         config = Path(argv[at + 1])
         del argv[at : at + 2]
-    content = _for_data_set(_named(argv, "--dataset"), _read_yaml(config)) if config else {}
+    content = _for_data_set(_value_of(argv, "--dataset"), _read_yaml(config)) if config else {}
     from_file = _yaml_to_argv(content, _valid_names(dataclasses), config)
     *parsed, unknown = parser.parse_args_into_dataclasses(from_file + argv, return_remaining_strings=True)
     if unknown:
@@ -224,10 +230,26 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise StmineError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise StmineError(f"{path} must hold `field: value` lines, found {type(content).__name__}.")
-    return content
+    both = [name for name, present in FORMER_NAMES.items() if name in content and present in content]
+    if both:
+        raise StmineError(f"{path}: {both[0]} is the former name of {FORMER_NAMES[both[0]]}, and both are set.")
+    return {_present_name(name): value for name, value in content.items()}
 
 
-def _named(argv: Sequence[str], option: str) -> str | None:
+def _with_present_names(argv: Sequence[str]) -> list[str]:
+    """A command line in which former names of options are replaced by the present ones."""
+    words = []
+    for word in argv:
+        name, equals, value = word.removeprefix("--").partition("=")
+        words.append(f"--{_present_name(name)}{equals}{value}" if word.startswith("--") else word)
+    return words
+
+
+def _present_name(name: str) -> str:
+    return FORMER_NAMES.get(name, name)
+
+
+def _value_of(argv: Sequence[str], option: str) -> str | None:
     """The value of an option on the command line."""
     for word, following in itertools.zip_longest(argv, argv[1:]):
         if word == option:
@@ -238,7 +260,7 @@ def _named(argv: Sequence[str], option: str) -> str | None:
 
 
 def _for_data_set(name: str | None, content: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a file without what belongs to its data set alone, where another one is asked for."""
+    """The settings of a file, without those of its data set alone if another one is given."""
     if name in (None, content.get("dataset")):
         return content
     return {

@@ -1,4 +1,4 @@
-"""Checkpoints of which none is ever half written: made in a folder of their own, then moved to their place."""
+"""Checkpoints that are whole or absent: written in a folder of their own, then moved to their place."""
 
 from __future__ import annotations
 
@@ -8,72 +8,76 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from .arguments import ZooTrainingArguments
-
 logger = logging.getLogger(__name__)
 
 UNFINISHED = "unfinished"  # where checkpoints and the best model are written
 _OLD = "old-"
+_STATE = "trainer_state.json"  # the last file of a checkpoint to be written
 
 
 def put_in_place(output_dir: str | Path, name: str) -> None:
-    """Move the complete `unfinished/name` to `name`, in the place of what was there.
+    """Move the complete `unfinished/name` to `name`, replacing the folder that was there.
 
-    A kill in between leaves the old or the new one, if need be after `mend`.
+    A kill in between leaves the old or the new one, after `recover_interrupted_save` if need be.
     """
-    place, workshop = Path(output_dir) / name, Path(output_dir) / UNFINISHED
-    old = workshop / (_OLD + name)
+    place, unfinished = Path(output_dir) / name, Path(output_dir) / UNFINISHED
+    old = unfinished / (_OLD + name)
     shutil.rmtree(old, ignore_errors=True)
     if place.exists():
         place.rename(old)
-    (workshop / name).rename(place)
-    shutil.rmtree(workshop, ignore_errors=True)
+    (unfinished / name).rename(place)
+    shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def mend(output_dir: str | Path) -> None:
-    """Finish a move that a kill cut in two, and remove what was only begun."""
-    workshop = Path(output_dir) / UNFINISHED
-    for old in workshop.glob(_OLD + "*"):
+def recover_interrupted_save(output_dir: str | Path) -> None:
+    """Complete a move that was interrupted half-way, and remove what was only begun."""
+    unfinished = Path(output_dir) / UNFINISHED
+    for old in unfinished.glob(_OLD + "*"):
         name = old.name.removeprefix(_OLD)
-        if not (Path(output_dir) / name).exists():  # the old one had gone already, so the new one is whole
-            (workshop / name).rename(Path(output_dir) / name)
-    shutil.rmtree(workshop, ignore_errors=True)
+        if not (Path(output_dir) / name).exists():  # the old one had been moved already, so the new one is complete
+            (unfinished / name).rename(Path(output_dir) / name)
+    shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def checkpoints(output_dir: str | Path) -> list[Path]:
+    """The complete checkpoints of a folder, by ascending step."""
+    found = [file.parent for file in Path(output_dir).glob(f"checkpoint-*/{_STATE}")]
+    return sorted((path for path in found if path.name.split("-")[-1].isdecimal()), key=_step)
+
+
+def last_checkpoint(output_dir: str | Path) -> str | None:
+    """The complete checkpoint of a folder with the highest step, None without any."""
+    found = checkpoints(output_dir)
+    return str(found[-1]) if found else None
+
+
+def is_checkpoint(folder: str | Path) -> bool:
+    """Whether this folder is a complete checkpoint."""
+    return (Path(folder) / _STATE).is_file()
 
 
 def remove_oldest(output_dir: str | Path, keep: int | None) -> None:
     """Keep the last `keep` checkpoints that were written; None or 0 keeps all."""
     if not keep:
         return
-    found = sorted(Path(output_dir).glob("checkpoint-*/trainer_state.json"), key=lambda file: file.stat().st_mtime)
-    for file in found[:-keep]:
-        shutil.rmtree(file.parent, ignore_errors=True)
-
-
-def last_checkpoint(output_dir: str | Path) -> str | None:
-    """The newest complete checkpoint in a folder: one whose last file to be written is there."""
-    folders = [path.parent for path in Path(output_dir).glob("checkpoint-*/trainer_state.json")]
-    return str(max(folders, key=lambda path: int(path.name.split("-")[-1]))) if folders else None
-
-
-def resume_point(args: ZooTrainingArguments) -> str | None:
-    """The checkpoint to go on from: `--resume_from_checkpoint auto` takes the newest of the output folder, if any."""
-    if args.resume_from_checkpoint != "auto":
-        return args.resume_from_checkpoint
-    found = last_checkpoint(args.output_dir or ".")
-    logger.info("Going on from %s" if found else "No checkpoint in %s: starting anew.", found or args.output_dir)
-    return found
+    for path in sorted(checkpoints(output_dir), key=lambda path: (path / _STATE).stat().st_mtime)[:-keep]:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def is_write_failure(error: BaseException) -> bool:
-    """Whether this is how the writing of a checkpoint fails: a full disk, a folder that is gone, ..."""
+    """Whether this is how the writing of a checkpoint fails: a full disk, a missing folder, ..."""
     if isinstance(error, RuntimeError):  # torch.save; the reason is lost
         return "inline_container" in str(error) or "PytorchStreamWriter" in str(error)
     return isinstance(error, (OSError, SafetensorError))
 
 
 def free_space(folder: str | Path) -> str:
-    """Room left on the disk of a folder, for messages."""
+    """Free space on the disk of a folder, for messages."""
     try:
         return f"{shutil.disk_usage(folder).free / 2**20:,.0f} MiB free"
     except OSError:
         return "the folder cannot be read"
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.split("-")[-1])

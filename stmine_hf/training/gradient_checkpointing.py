@@ -1,8 +1,8 @@
-"""Less memory for more time: activations inside blocks are computed again on the way back instead of being held.
+"""Gradient checkpointing: activations inside blocks are computed again in the backward pass instead of being stored.
 
-What the Trainer asks of a model with `--gradient_checkpointing`, done here for all three: transformers' own way knows
-transformers' encoders, SAT has none; and it asks inputs for gradients that its default kind of checkpoint has no use
-for, at which adapters of encoders like Swin fail.
+This implements the Trainer's `--gradient_checkpointing` for all three models: transformers' own version covers
+transformers' encoders only, SAT has none; and it makes inputs require gradients, which its default kind of checkpoint
+does not need and at which adapters of encoders like Swin fail.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 
-def prepare_recomputing(model: PreTrainedModel, blocks: Iterable[nn.Module]) -> None:
-    """Have the Trainer's `gradient_checkpointing_enable` do for this model what is said above.
+def prepare_gradient_checkpointing(model: PreTrainedModel, blocks: Iterable[nn.Module]) -> None:
+    """Replace the model's `gradient_checkpointing_enable`, which the Trainer calls; see the top of this file.
 
     Args:
-        model: its encoders of transformers recompute by themselves.
-        blocks: further modules, of one tensor to one tensor, that are to recompute. Their batch norms measure twice
-            and remember once.
+        model: its transformers encoders checkpoint their own layers.
+        blocks: further modules to checkpoint, each of one tensor to one tensor. Their batch norms compute statistics
+            twice and update the running ones once.
     """
     blocks, enabled = list(blocks), False
 
@@ -33,28 +33,30 @@ def prepare_recomputing(model: PreTrainedModel, blocks: Iterable[nn.Module]) -> 
         options = {"use_reentrant": False, **(gradient_checkpointing_kwargs or {})}
         if model.supports_gradient_checkpointing:
             model._set_gradient_checkpointing(True, partial(checkpoint, **options))
-        if not enabled:  # each `train()` asks anew
+        if not enabled:  # each `train()` calls this again
             for block in blocks:
-                _recompute(block)
+                _checkpoint_block(block)
         enabled = True
 
     model.gradient_checkpointing_enable = enable  # type: ignore[method-assign]
 
 
-def _recompute(block: nn.Module) -> None:
+def _checkpoint_block(block: nn.Module) -> None:
     forward = block.forward
 
-    def recomputed(x: torch.Tensor) -> torch.Tensor:
+    def checkpointed(x: torch.Tensor) -> torch.Tensor:
         if not (block.training and torch.is_grad_enabled()):
             return forward(x)
-        return checkpoint(forward, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _unremembered(block)))
+        return checkpoint(
+            forward, x, use_reentrant=False, context_fn=lambda: (nullcontext(), unchanged_statistics(block))
+        )
 
-    block.forward = recomputed
+    block.forward = checkpointed
 
 
 @contextmanager
-def _unremembered(block: nn.Module) -> Iterator[None]:
-    """Batch norms measure inside the block, but do not remember."""
+def unchanged_statistics(block: nn.Module) -> Iterator[None]:
+    """Inside this context batch norms in train mode normalise by the batch and do not update running statistics."""
     norms: list[Any] = [m for m in block.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
     before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
     for norm in norms:

@@ -1,21 +1,54 @@
-"""How a training script starts and ends."""
+"""How a training script ends: with one line for an error that the user can fix, also under a launcher."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
+import shlex
+import subprocess
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
+import psutil
 import torch.distributed as dist
 from transformers.utils import logging as transformers_logging
 
 from ..errors import StmineError
 from .interruption import Interrupted
 
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
+_LAUNCHER_SECONDS = 60.0  # that a launcher gets to end the other processes
+
+# Run by a process of its own: wait for the launcher to end, then print. Arguments: pid, seconds, text.
+_PRINT_AFTER = """
+import sys, time, psutil
+end = time.monotonic() + float(sys.argv[2])
+try:
+    launcher = psutil.Process(int(sys.argv[1]))
+    while launcher.is_running() and launcher.status() != psutil.STATUS_ZOMBIE:
+        if time.monotonic() > end:
+            sys.exit()
+        time.sleep(0.02)
+except psutil.NoSuchProcess:
+    pass
+print(sys.argv[3], file=sys.stderr, flush=True)
+"""
+
+
+class RunFinished(Exception):
+    """A run that is resumed has nothing left to do; the message says so."""
+
 
 def run_script(main: Callable[[], None]) -> None:
-    """Run a script's `main`: what the user can mend is one line, a run that was asked to stop says how to go on.
+    """Run a script's `main`: an error that the user can fix is one line, an interrupted run says how to resume.
+
+    `accelerate launch` prints a traceback of its own when a process ends with an error. The line is printed once more
+    after it, so that it is the last one.
 
     Raises:
         SystemExit: with 1 after a `StmineError`, 143 after SIGTERM, 130 after Ctrl-C.
@@ -23,15 +56,81 @@ def run_script(main: Callable[[], None]) -> None:
     transformers_logging.disable_progress_bar()  # of reading and writing weights, not of training
     try:
         main()
+    except RunFinished as finished:
+        if _is_first_process():
+            print(finished)
     except Interrupted as stop:
-        if os.environ.get("RANK", "0") == "0":
-            print(stop, file=sys.stderr)
+        if _is_first_process():
+            print(stop, file=sys.stderr, flush=True)
+            _repeat_after_launcher(str(stop).partition("; ")[2].partition("\n")[2].strip(), "Resume with: ")
         raise SystemExit(stop.exit_code) from None
+    except KeyboardInterrupt:
+        if _is_first_process():
+            print("interrupted before the training began", file=sys.stderr, flush=True)
+        raise SystemExit(130) from None
     except StmineError as error:
-        raise SystemExit(f"error: {error}") from None
+        _end_with(f"error: {error}")
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno not in (*_DISK_FULL, *_NOT_WRITABLE):
             raise
-        raise SystemExit(f"error: cannot write {error.filename or 'a file'}: {error.strerror}. Make room.") from None
+        fix = "Free some space." if error.errno in _DISK_FULL else "Choose a folder that can be written."
+        _end_with(f"error: cannot write {error.filename or 'a file'}: {error.strerror}. {fix}")
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
+
+
+def resume_command(output_dir: Path) -> str:
+    """What to type to resume the run in a folder."""
+    start = ["accelerate", "launch"] if _launched() else ["python"]
+    settings = ["--config", str(output_dir / "config.yaml"), "--resume_from_checkpoint", "auto"]
+    return shlex.join([*start, sys.argv[0], *settings])
+
+
+def _end_with(message: str) -> None:
+    _write_error_file(message)
+    if _is_first_process():
+        _repeat_after_launcher(message)
+    raise SystemExit(message) from None
+
+
+def _is_first_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _launched() -> bool:
+    return "ACCELERATE_MIXED_PRECISION" in os.environ
+
+
+def _write_error_file(message: str) -> None:
+    """What torchrun's summary shows as the cause."""
+    if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        details = {"py_callstack": message, "timestamp": str(int(time.time()))}
+        with suppress(OSError):
+            Path(file).write_text(json.dumps({"message": {"message": message, "extraInfo": details}}), "utf-8")
+
+
+def _repeat_after_launcher(text: str, before: str = "") -> None:
+    """Print a line once more when `accelerate launch` has ended, which prints its own traceback after this process.
+
+    It gives `--quiet` no place in its config files, and nothing that this process does keeps it from printing.
+    """
+    if not text or not _launched():
+        return
+    try:
+        launcher = psutil.Process(os.getppid())
+        words = launcher.cmdline()
+        if not any("accelerate" in word for word in words) or {"--quiet", "-q"} & set(words[: _script_at(words)]):
+            return
+        subprocess.Popen(
+            [sys.executable, "-c", _PRINT_AFTER, str(launcher.pid), str(_LAUNCHER_SECONDS), before + text],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # the launcher ends its own group
+        )
+    except (OSError, psutil.Error):
+        return  # the line has been printed once
+
+
+def _script_at(words: list[str]) -> int:
+    """Where the script stands in the launcher's command: options after it are the script's own."""
+    script = Path(sys.argv[0]).name
+    return next((place for place, word in enumerate(words) if Path(word).name == script), len(words))

@@ -1,4 +1,4 @@
-"""`transformers.Trainer` as all methods use it: one measure of the best model, weight mean, loss terms, safe resuming.
+"""`transformers.Trainer` as all methods use it: one measure of the best model, mean weights, loss terms, resuming.
 
 A method's own trainer is a subclass that says how a model is measured and, where it differs, what trains how fast.
 """
@@ -6,10 +6,8 @@ A method's own trainer is a subclass that says how a model is measured and, wher
 from __future__ import annotations
 
 import logging
-import math
 import shutil
 import signal
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,32 +16,42 @@ from typing import Any, Protocol
 
 import torch
 from accelerate.data_loader import prepare_data_loader
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, Trainer, TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback
+from transformers.trainer_utils import TrainOutput
 
 from ..cards.adapter import has_adapter
-from ..cards.run import RunCard
 from ..errors import StmineError
-from .adapters import held_norms, load_adapter_weights, save_adapter
+from .adapters import frozen_batchnorms, save_adapter
 from .arguments import ZooTrainingArguments
-from .batch_rows import ROWS, WithRows, is_broken, report_batch
-from .checkpoints import UNFINISHED, free_space, is_write_failure, last_checkpoint, mend, put_in_place, remove_oldest
+from .batch_rows import ROWS, WithRows, report_batch
+from .checkpoint_trainer import CheckpointTrainer
+from .checkpoints import (
+    UNFINISHED,
+    free_space,
+    is_write_failure,
+    last_checkpoint,
+    put_in_place,
+    recover_interrupted_save,
+)
 from .ema import WeightEma
-from .gradient_checkpointing import prepare_recomputing
+from .fit import fit_to_set
+from .gradient_checkpointing import prepare_gradient_checkpointing
 from .interruption import Interrupted, StopSignals, leaving_signals_to_parent
+from .loss_terms import LossTerms, describe_broken_loss, term_values
 from .parameters import freeze_batchnorm, freeze_by_name, parameter_groups, train_only
+from .script import resume_command
 from .streamed import Streamed
 
 logger = logging.getLogger(__name__)
 
-EMA_FILE = "ema.safetensors"
 BEST_FOLDER = "best"
 
 
 class Report(Protocol):
-    """What a measurement gives: `evaluate_retrieval` and its like."""
+    """The result of a measurement: `evaluate_retrieval` and its like."""
 
     @property
     def seconds(self) -> float: ...
@@ -54,92 +62,103 @@ class Report(Protocol):
     def save(self, folder: str | Path) -> None: ...
 
 
-class ZooTrainer(Trainer):
+class Card(Protocol):
+    """Writes the README.md beside the best weights; see `stmine_hf.cards.run.RunCard`."""
+
+    def write(self, folder: Path, network: Any, metrics: Mapping[str, Any] | None, step: int, steps: int) -> None: ...
+
+
+class _NothingLeft(Exception):
+    """Ends the loop of a run that is resumed at its end, before it trains a step more."""
+
+
+class ZooTrainer(CheckpointTrainer):
     """Trains a model of this project.
 
-    * Every term of `loss_dict` is logged; a loss that is no longer a number stops the run.
+    * Every term of `loss_dict` is logged; a loss that is not finite stops the run.
     * `evaluate()` measures `eval_dataset` by `measure`. Each time the metric of `metric_for_best_model` improves, the
-      model goes to `<output_dir>/best`: a run cut short leaves its best model behind.
-    * With `ema_decay` the mean weights are what is evaluated and kept there. Checkpoints hold both kinds.
-    * A training set that has `set_epoch` is told each epoch, counted from 0.
+      model is saved to `<output_dir>/best`, so that a run cut short leaves its best model behind.
+    * With `ema_decay` the mean weights are evaluated and saved there. Checkpoints hold both kinds.
+    * `set_epoch` of the training set is called at each epoch, counted from 0.
     * SIGTERM and Ctrl-C end the run after the present step, with a checkpoint.
-    * A checkpoint appears in its place only when it is whole. One that cannot be written is left out with a warning,
-      and the run goes on.
-    * Of a model with an adapter (`adapters.add_adapter`) the adapter alone is trained, kept and resumed.
+    * A run resumed from its last step trains no further step; `was_finished` is then true.
+    * Of a model with an adapter (`adapters.add_adapter`) the adapter alone is trained, saved and resumed.
 
     Args:
         model: Its outputs have `loss` and, if that has several terms, `loss_dict`.
-        args: Training arguments; its freezing fields are applied to `model` here.
+        args: Training arguments; its freezing fields are applied to `model` here, and what does not fit a small set is
+            made to fit (see `fit_to_set`).
         train_dataset: The samples.
-        eval_dataset: What `measure` takes, or None with `eval_strategy="no"`.
+        eval_dataset: The argument of `measure`, or None with `eval_strategy="no"`.
         data_collator: Makes the model's inputs of samples.
         processing_class: The processor, saved beside the model.
 
     Raises:
-        StmineError: From `train()`, when the loss is no longer a number (the message names the term and the rows), or
-            when the best model cannot be written.
-        Interrupted: From `train()`, after SIGTERM or Ctrl-C; the message says how to go on.
+        StmineError: From `train()`, when the loss is not finite (the message names the term and the rows), or when the
+            best model cannot be written.
+        Interrupted: From `train()`, after SIGTERM or Ctrl-C; the message says how to resume.
     """
 
-    args: ZooTrainingArguments
     parts: Mapping[str, Sequence[str]] = MappingProxyType({})  # name to prefixes of parameters; "head" is the rest
     optimizer: Any
     control: Any
     data_collator: Any
 
     def __init__(self, model: nn.Module, args: ZooTrainingArguments, train_dataset: Any, **kwargs: Any):
+        if not isinstance(train_dataset, Streamed):
+            fit_to_set(args, len(train_dataset))
         self._frozen_norms = self.freeze(model, args)
         if args.train_only:
             self._frozen_norms += train_only(model, self.parts, args.train_only)
         if has_adapter(model):
-            self._frozen_norms = held_norms(model)
+            self._frozen_norms = frozen_batchnorms(model)
         super().__init__(model=model, args=args, train_dataset=train_dataset, **kwargs)
         self.samples, self.network, self.processor = train_dataset, model, self.processing_class
         self.ema = WeightEma(model, args.ema_decay) if args.ema_decay else None
-        self._terms: dict[str, Tensor] = {}
-        self._terms_steps = 0
-        self.card: RunCard | None = None  # written beside the best weights
-        self._folder: str | None = None  # of checkpoints, while one is being written
+        self.card: Card | None = None  # written beside the best weights
+        self.was_finished = False
+        self._terms = LossTerms()
         self._signals = StopSignals()
-        self._stopping: int | None = None  # the signal that the run is being left for
+        self._stopping: int | None = None  # the signal that ends the run
         self.add_callback(_EachStep(self))
         if isinstance(model, PreTrainedModel):
-            prepare_recomputing(model, self.recomputed())
-
-    # ---- what a method says ----
+            prepare_gradient_checkpointing(model, self.checkpointed_blocks())
 
     def measure(self, rows: Any) -> Report:
         """Score the present weights on the rows of a split."""
         raise NotImplementedError
 
     def model_inputs(self) -> dict[str, Any]:
-        """Arguments of the model's `forward` beside what the collator made."""
+        """Arguments of the model's `forward` beside those of the collator."""
         return {}
 
     def lr_multipliers(self) -> dict[str, float]:
         """Prefix of a parameter's name to multiplier of its learning rate; "" is the rest."""
         return {"": 1.0}
 
-    def recomputed(self) -> list[nn.Module]:
+    def checkpointed_blocks(self) -> list[nn.Module]:
         """Blocks that `gradient_checkpointing` computes twice, beside the layers of transformers' encoders."""
         return []
 
     def freeze(self, model: nn.Module, args: ZooTrainingArguments) -> list[nn.Module]:
-        """Freeze what `args` says; returns the batch norms to keep in eval mode."""
+        """Freeze parameters as `args` say; returns the batch norms to keep in eval mode."""
         freeze_by_name(model, args.freeze)
         return freeze_batchnorm(model) if args.freeze_batchnorm else []
 
-    # ---- beginning and end ----
-
     def train(self, *args: Any, **kwargs: Any) -> Any:
         if self.args.should_save:
-            mend(self.args.output_dir or ".")
-        say = "Stopping after this step, with a checkpoint." if self.is_world_process_zero() else ""
-        with StopSignals(say) as self._signals:
-            self._stopping = None
-            output = super().train(*args, **kwargs)
+            recover_interrupted_save(self.args.output_dir or ".")
+        notice = "Stopping after this step, with a checkpoint." if self.is_world_process_zero() else ""
+        self._stopping, self.was_finished = None, False
+        with StopSignals(notice) as self._signals:
+            try:
+                output = super().train(*args, **kwargs)
+            except _NothingLeft:
+                self.was_finished, self.is_in_train = True, False
+                self.control = self.callback_handler.on_train_end(self.args, self.state, self.control)
+                output = TrainOutput(self.state.global_step, 0.0, {})
         if self._stopping is not None:
-            raise Interrupted(self._farewell(), self._stopping)
+            raise Interrupted(self._how_to_resume(), self._stopping)
         return output
 
     def asked_to_stop(self) -> int | None:
@@ -151,18 +170,15 @@ class ZooTrainer(Trainer):
             number = int(signals)
         return number or None
 
-    def _farewell(self) -> str:
+    def _how_to_resume(self) -> str:
         assert self._stopping is not None
         state, output_dir = self.state, Path(self.args.output_dir or ".")
-        kept = last_checkpoint(output_dir)
-        where = f"its last checkpoint is {kept}" if kept else "no checkpoint could be written"
+        saved = last_checkpoint(output_dir)
+        where = f"its last checkpoint is {saved}" if saved else "no checkpoint could be written"
         return (
             f"stopped by {signal.Signals(self._stopping).name} after step {state.global_step} of {state.max_steps}; "
-            f"{where}. Go on with:\n  accelerate launch {sys.argv[0]} --config {output_dir / 'config.yaml'} "
-            "--resume_from_checkpoint auto"
+            f"{where}. Resume with:\n  {resume_command(output_dir)}"
         )
-
-    # ---- the batches ----
 
     def get_train_dataloader(self) -> Any:
         collator, self.data_collator = self.data_collator, WithRows(self.data_collator)
@@ -189,8 +205,6 @@ class ZooTrainer(Trainer):
             loader, self.args.device, num_processes=1, process_index=0, put_on_device=True, dispatch_batches=False
         )
 
-    # ---- the step ----
-
     def compute_loss(
         self,
         model: nn.Module,
@@ -198,19 +212,19 @@ class ZooTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        self.hold_norms()
+        self.keep_norms_frozen()
         rows = inputs.pop(ROWS, None)
         outputs = model(**inputs, **self.model_inputs())
         self.note_terms(outputs, inputs, rows)
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
-    def hold_norms(self) -> None:
+    def keep_norms_frozen(self) -> None:
         """Frozen batch norms back to eval mode: a step has just set the whole model to train mode."""
         for norm in self._frozen_norms:
             norm.eval()
 
     def note_terms(self, outputs: Any, inputs: dict[str, Any], rows: Tensor | None) -> None:
-        """Add the terms of the loss to what is logged.
+        """Add the terms of the loss to those of the next line of the log.
 
         Args:
             outputs: of the model.
@@ -218,34 +232,24 @@ class ZooTrainer(Trainer):
             rows: of the training split that the batch consists of.
 
         Raises:
-            StmineError: the loss is not a number.
+            StmineError: the loss is not finite.
         """
         if not torch.isfinite(outputs.loss):
-            raise StmineError(self._not_a_number(outputs, inputs, rows))
-        for name, value in (getattr(outputs, "loss_dict", None) or {}).items():
-            self._terms[name] = self._terms.get(name, 0.0) + value.detach().float()
-        self._terms_steps += 1
+            raise StmineError(
+                f"The loss is {outputs.loss.item()} at step {self.state.global_step} (epoch {self.current_epoch})"
+                f"{describe_broken_loss(outputs)}.{self._broken_rows(inputs, rows, term_values(outputs))} Lower "
+                f"learning_rate (now {self.args.learning_rate:.2g}) or max_grad_norm (now "
+                f"{self.args.max_grad_norm:g}), and resume from the last checkpoint with --resume_from_checkpoint "
+                "auto."
+            )
+        self._terms.add(outputs)
 
     @property
     def current_epoch(self) -> int:
         """Epochs completed, an integer from 0."""
         return int((self.state.epoch or 0.0) + 1e-6)  # the state's fraction is a quotient of integers
 
-    def _not_a_number(self, outputs: Any, inputs: dict[str, Any], rows: Tensor | None) -> str:
-        terms = {name: value.item() for name, value in (getattr(outputs, "loss_dict", None) or {}).items()}
-        guilty = [name for name, value in terms.items() if not math.isfinite(value)]
-        because = f" because of {', '.join(guilty or ['the sum of the terms'])}" if terms else ""
-        upstream = [name for name, value in outputs.items() if name != "loss" and is_broken(value)]
-        origin = f" ({' and '.join(upstream)} are not finite already)" if upstream else ""
-        values = "; all terms: " + ", ".join(f"{name} {value:.4g}" for name, value in terms.items()) if terms else ""
-        return (
-            f"The loss is {outputs.loss.item()} at step {self.state.global_step} (epoch {self.current_epoch})"
-            f"{because}{origin}{values}.{self._guilty_rows(inputs, rows, terms)} Lower learning_rate (now "
-            f"{self.args.learning_rate:.2g}) or max_grad_norm (now {self.args.max_grad_norm:g}), and go on from the "
-            "last checkpoint with --resume_from_checkpoint auto."
-        )
-
-    def _guilty_rows(self, inputs: dict[str, Any], rows: Tensor | None, terms: dict[str, float]) -> str:
+    def _broken_rows(self, inputs: dict[str, Any], rows: Tensor | None, terms: dict[str, float]) -> str:
         if rows is None:
             return ""
         rank = f"-{self.args.process_index}" if self.args.world_size > 1 else ""
@@ -254,16 +258,9 @@ class ZooTrainer(Trainer):
         return " " + report_batch(file, facts, inputs, rows.tolist(), self.samples.rows)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if "loss" in logs and self._terms:
-            names = sorted(self._terms)
-            means = torch.stack([self._terms[name] for name in names]) / self._terms_steps
-            means = self.accelerator.reduce(means, reduction="mean")
-            logs |= {f"loss_{name}": round(value, 5) for name, value in zip(names, means.tolist(), strict=True)}
         if "loss" in logs:
-            self._terms, self._terms_steps = {}, 0
+            logs |= self._terms.pop_means(lambda means: self.accelerator.reduce(means, reduction="mean"))
         super().log(logs, start_time)
-
-    # ---- optimizer ----
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
@@ -274,19 +271,6 @@ class ZooTrainer(Trainer):
             kind, options = self.get_optimizer_cls_and_kwargs(args)
             self.optimizer = kind(groups, **options)
         return self.optimizer
-
-    # ---- the Hub: nothing goes there before the end ----
-
-    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        from ..hub import require_login
-
-        if self.is_world_process_zero():
-            require_login(self.args.hub_model_id or "")  # hours before it is needed
-
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        pass
-
-    # ---- evaluation and the best model ----
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
@@ -304,20 +288,22 @@ class ZooTrainer(Trainer):
             raise metrics
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        if self.is_in_train and self._patience_is_over():
+        if self.is_in_train and self.patience_is_over():
+            logger.info(
+                "No better %s in %d evaluations: stopping.",
+                *(self.args.metric_for_best_model, self.args.early_stopping_patience),
+            )
             self.control.should_training_stop = True
         return metrics
 
-    def _patience_is_over(self) -> bool:
+    def patience_is_over(self) -> bool:
+        """Whether the last `early_stopping_patience` evaluations were no better than one before them."""
         patience, name = self.args.early_stopping_patience, self.args.metric_for_best_model
-        if patience is None:
-            return False
         sign = 1 if self.args.greater_is_better else -1
         scores = [sign * entry[f"eval_{name}"] for entry in self.state.log_history if f"eval_{name}" in entry]
-        over = len(scores) - 1 - scores.index(max(scores)) >= patience
-        if over:
-            logger.info("No better %s in %d evaluations: stopping.", name, patience)
-        return over
+        if patience is None or not scores:
+            return False
+        return len(scores) - 1 - scores.index(max(scores)) >= patience
 
     def _measure_and_keep(self, rows: Any, prefix: str) -> dict[str, float]:
         report = self.measure(rows)
@@ -332,12 +318,12 @@ class ZooTrainer(Trainer):
         return best is None or (value > best if self.args.greater_is_better else value < best)
 
     def keep_last(self) -> None:
-        """Make the present (mean) weights the run's best model: for runs that evaluate nothing."""
+        """Make the present (mean) weights the run's best model: for runs without evaluation."""
         with self.ema.applied() if self.ema else nullcontext():
             self._keep_best()
 
     def _keep_best(self, report: Report | None = None) -> None:
-        """Write model, processor and scores, then let them take the place of the best so far."""
+        """Write model, processor and scores aside, then put them in the place of the best so far."""
         output_dir = Path(self.args.output_dir or ".")
         new = output_dir / UNFINISHED / BEST_FOLDER
         shutil.rmtree(new, ignore_errors=True)
@@ -357,92 +343,31 @@ class ZooTrainer(Trainer):
         except Exception as error:
             if not is_write_failure(error):
                 raise
-            mend(output_dir)
-            kept = last_checkpoint(output_dir) or "the start: there is no checkpoint yet"
+            recover_interrupted_save(output_dir)
+            saved = last_checkpoint(output_dir) or "the start: there is no checkpoint yet"
             raise StmineError(
-                f"Cannot write the best model to {output_dir} ({free_space(output_dir)}): {error}. Make room and go "
-                f"on with --resume_from_checkpoint auto, from {kept}."
+                f"Cannot write the best model to {output_dir} ({free_space(output_dir)}): {error}. Free some space "
+                f"and resume with --resume_from_checkpoint auto, from {saved}."
             ) from error
-
-    # ---- checkpoints ----
-
-    def _get_output_dir(self, trial: Any = None) -> str:
-        return self._folder or super()._get_output_dir(trial)
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any = None) -> None:
-        """Write a checkpoint aside and move it to its place when all processes have written their parts."""
-        output_dir, name = Path(self.args.output_dir or "."), f"checkpoint-{self.state.global_step}"
-        if not all(torch.isfinite(parameter).all() for parameter in self.network.parameters()):
-            raise StmineError(
-                f"The weights are no longer numbers after step {self.state.global_step}: this checkpoint is left out. "
-                f"Lower learning_rate (now {self.args.learning_rate:.2g}) and go on from the last one with "
-                "--resume_from_checkpoint auto."
-            )
-        self.state.best_global_step = None  # the best model is not in a checkpoint, so none is kept for it
-        self._folder = str(output_dir / UNFINISHED)
-        failure = None
-        try:
-            super()._save_checkpoint(model, trial)
-        except Exception as error:
-            if not is_write_failure(error):
-                raise
-            failure = str(error)
-        finally:
-            self._folder = None
-        failures = [text for text in gather_object([failure]) if text]  # waits for all processes, too
-        if self.args.should_save and not failures:
-            put_in_place(output_dir, name)
-            remove_oldest(output_dir, self.args.save_total_limit)
-        elif self.args.should_save:
-            mend(output_dir)
-            logger.warning(
-                "Cannot write %s to %s (%s): %s. The run goes on; make room for the next one. The last complete one: "
-                "%s.", name, output_dir, free_space(output_dir), failures[0], last_checkpoint(output_dir)
-            )  # fmt: skip
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        if not has_adapter(self.network):
-            return super()._save(output_dir, state_dict)
-        save_adapter(self.network, self.processor, output_dir or self.args.output_dir or ".", state_dict)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        if has_adapter(self.network):
-            return load_adapter_weights(self.network, resume_from_checkpoint)
-        # transformers saves some encoders (Swin) under older names and maps them back in `from_pretrained` alone: the
-        # Trainer's plain `load_state_dict(..., strict=False)` would leave those parameters as they are.
-        if not isinstance(self.network, PreTrainedModel):
-            return super()._load_from_checkpoint(resume_from_checkpoint, model)
-        saved = type(self.network).from_pretrained(resume_from_checkpoint, dtype=self.network.dtype)
-        self.network.load_state_dict(saved.state_dict())
-
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        if self.ema and self.args.should_save:
-            self.ema.save(Path(output_dir) / EMA_FILE)
-        super()._save_optimizer_and_scheduler(output_dir)
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if self.ema and checkpoint is not None:
-            if (file := Path(checkpoint) / EMA_FILE).is_file():
-                self.ema.load(file)
-            else:
-                logger.warning("%s has no %s: the weight mean starts from its weights.", checkpoint, EMA_FILE)
-                self.ema.restart()
 
 
 class _EachStep(TrainerCallback):
-    """What happens with the beat of training: the samples learn the epoch, the weight mean takes in each step."""
+    """Calls that follow the steps of training: the epoch for the samples, a step for the mean weights, the stop."""
 
     def __init__(self, trainer: ZooTrainer):
         self.trainer = trainer
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if not state.global_step:
+            return
         # A checkpoint of the last step of an epoch is written before that epoch's evaluation; a kill in between left
         # none, and the epoch is not trained again.
-        if args.eval_strategy == "epoch" and state.global_step and abs(state.epoch - round(state.epoch)) < 1e-6:
+        if args.eval_strategy == "epoch" and _at_end_of_epoch(state):
             name = f"eval_{args.metric_for_best_model}"
             if not any(name in entry and entry["step"] == state.global_step for entry in state.log_history):
                 self.trainer._determine_best_metric(self.trainer.evaluate(), None)
+        if state.global_step >= state.max_steps or self.trainer.patience_is_over():
+            raise _NothingLeft  # the Trainer looks at its flags after a step only
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if hasattr(self.trainer.samples, "set_epoch"):
@@ -458,8 +383,12 @@ class _EachStep(TrainerCallback):
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.trainer._stopping is None:
             return
-        # The end of an epoch for the Trainer alone: what it does then would come in the middle of one. At a true end
-        # it evaluates as usual, because the resumed run begins after that.
-        if abs(state.epoch - round(state.epoch)) > 1e-6:
+        # The end of an epoch for the Trainer alone: its work there would come in the middle of one. At a true end it
+        # evaluates as usual, because the resumed run begins after that.
+        if not _at_end_of_epoch(state):
             control.should_evaluate = control.should_log = False
         control.should_save = True
+
+
+def _at_end_of_epoch(state: Any) -> bool:
+    return abs(state.epoch - round(state.epoch)) < 1e-6

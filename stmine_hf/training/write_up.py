@@ -1,4 +1,4 @@
-"""What a training run leaves to read: its best scores as JSON, its curves as an image."""
+"""The results of a training run: its best scores as JSON, its curves as an image."""
 
 from __future__ import annotations
 
@@ -8,26 +8,38 @@ from pathlib import Path
 from typing import Any
 
 
-def best_evaluation(history: list[dict[str, Any]], metric: str) -> dict[str, Any] | None:
-    """The evaluation in a Trainer's log history with the highest `metric` (the earliest of equals), None without any.
+def best_evaluation(
+    history: list[dict[str, Any]], metric: str, greater_is_better: bool = True
+) -> dict[str, Any] | None:
+    """The evaluation in a Trainer's log history with the best `metric` (the earliest of equals), None without any.
 
     Args:
         history: `trainer.state.log_history`.
         metric: its name without the prefix `eval_`.
+        greater_is_better: false for a loss.
     """
     evaluations = [entry for entry in history if f"eval_{metric}" in entry]
-    return max(evaluations, key=lambda entry: entry[f"eval_{metric}"], default=None)
+    pick = max if greater_is_better else min
+    return pick(evaluations, key=lambda entry: entry[f"eval_{metric}"], default=None)
 
 
-def write_results(path: str | Path, history: list[dict[str, Any]], metric: str, **facts: Any) -> dict[str, Any]:
-    """Write the best evaluation, the last training summary and further facts as JSON; returns what was written."""
+def write_results(
+    path: str | Path, history: list[dict[str, Any]], best: dict[str, Any] | None, **facts: Any
+) -> dict[str, Any]:
+    """Write the best evaluation, the last training summary and further facts as JSON; returns the document."""
     summary: dict[str, Any] = next((entry for entry in reversed(history) if "train_runtime" in entry), {})
-    results = {"best": best_evaluation(history, metric), "training": summary, **facts}
+    results = {"best": best, "training": summary, **facts}
     Path(path).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     return results
 
 
-def plot_curves(path: str | Path, history: list[dict[str, Any]], metrics: Sequence[str], label: str) -> None:
+def plot_curves(
+    path: str | Path,
+    history: list[dict[str, Any]],
+    metrics: Sequence[str],
+    label: str,
+    best: dict[str, Any] | None = None,
+) -> None:
     """Draw the loss and its terms, and below them the validation scores, over the training steps.
 
     Args:
@@ -35,6 +47,7 @@ def plot_curves(path: str | Path, history: list[dict[str, Any]], metrics: Sequen
         history: `trainer.state.log_history`.
         metrics: Scores to draw, without the prefix `eval_`; the first is the one that picks the best model.
         label: Of the axis of the scores, with their unit.
+        best: The evaluation to mark.
     """
     from matplotlib.figure import Figure
 
@@ -42,13 +55,17 @@ def plot_curves(path: str | Path, history: list[dict[str, Any]], metrics: Sequen
     losses, scores = figure.subplots(2, 1, sharex=True)
     for name in sorted({key for entry in history for key in entry if key == "loss" or key.startswith("loss_")}):
         points = [(entry["step"], entry[name]) for entry in history if name in entry]
-        losses.plot(*zip(*points, strict=True), label=name.removeprefix("loss_"), linewidth=2 if name == "loss" else 1)
+        losses.plot(
+            *zip(*points, strict=True),
+            label=name.removeprefix("loss_"),
+            linewidth=2 if name == "loss" else 1,
+            marker="." if len(points) < 20 else None,  # a line of one point would not be seen
+        )
     losses.set_ylabel("training loss")
     for name in metrics:
         points = [(entry["step"], entry[f"eval_{name}"]) for entry in history if f"eval_{name}" in entry]
         if points:
             scores.plot(*zip(*points, strict=True), marker=".", label=name, linewidth=2 if name == metrics[0] else 1)
-    best = best_evaluation(history, metrics[0])
     if best:
         scores.axvline(best["step"], color="grey", linestyle=":")
         scores.set_title(

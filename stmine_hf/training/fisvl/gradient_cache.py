@@ -14,7 +14,6 @@ is that of the direct loss where batch norms are frozen or absent.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,12 +21,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ..gradient_checkpointing import unchanged_statistics
+
 _PER_TEXT = ("input_ids", "attention_mask", "token_type_ids")
 
 
 @dataclass
 class RandomState:
-    """Where torch's random numbers are, on the CPU and on one device."""
+    """The state of torch's random generators, of the CPU and of one device."""
 
     cpu: Tensor
     device: torch.device
@@ -78,7 +79,7 @@ def cached_step(
     """
     device = chunks[0]["pixel_values"].device
     states, images, texts = [], [], []
-    with torch.no_grad(), _same_statistics(network):
+    with torch.no_grad(), unchanged_statistics(network):
         for chunk in chunks:
             states.append(RandomState.now(device))
             outputs = model(**chunk)
@@ -107,13 +108,3 @@ def average_gradients(network: nn.Module) -> None:
         if parameter.grad is not None:
             dist.all_reduce(parameter.grad)
             parameter.grad /= dist.get_world_size()
-
-
-@contextmanager
-def _same_statistics(network: nn.Module) -> Iterator[None]:
-    """Batch norms measure inside the block, but do not remember."""
-    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
-    kept = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers()]
-    yield
-    for buffer, before in kept:
-        buffer.copy_(before)

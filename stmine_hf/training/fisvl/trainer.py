@@ -23,8 +23,8 @@ from .gradient_cache import average_gradients, cached_step, split_batch
 class FisvlTrainer(ZooTrainer):
     """Trains a `FisvlModel` on `CaptionedImages`; see `ZooTrainer`.
 
-    The model is told the epoch, which the value-guided schedule reads. `eval_dataset` are rows as
-    `stmine_hf.load_dataset` yields; what is measured is retrieval among them.
+    The value-guided schedule of the model gets the epoch. `eval_dataset` are rows of `stmine_hf.load_dataset`;
+    retrieval among them is measured.
     """
 
     args: FisvlTrainingArguments
@@ -52,7 +52,7 @@ class FisvlTrainer(ZooTrainer):
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             raise StmineError("gradient_cache_chunk works on one process or with DDP, not with FSDP or DeepSpeed.")
         model.train()
-        self.hold_norms()
+        self.keep_norms_frozen()
         inputs = self._prepare_inputs(inputs)
         rows, images = inputs.pop(ROWS, None), inputs.get("image_index")
         labels = [inputs.get(name) for name in ("image_ids", "scene_labels", "caption_weights")]

@@ -3,14 +3,13 @@
 `rsitmd`, `rsicd`, `ucm` and `sydney` are the released recipes (FISVL-pytorch/dataset/__init__.py, randaugment.py), on
 torchvision's operations; `lite` is a cheap one for CPU training; `none` is what evaluation does. A preset turns an RGB
 PIL image into a normalised float tensor `(3, height, width)`. All randomness comes from torch's global generator, so
-that the caller's seed decides (see `seeded`).
+that the caller's seed decides (see `training/seeding.py`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -28,18 +27,7 @@ LUMINANCE = torch.tensor([0.299, 0.587, 0.114])
 QUARTER_TURNS = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
 
 
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Run a block on torch's CPU generator seeded by `seed`, and put the generator back afterwards."""
-    state = torch.get_rng_state()
-    torch.manual_seed(seed)
-    try:
-        yield
-    finally:
-        torch.set_rng_state(state)
-
-
-def build_transform(name: str, image_processor: Any, side: int | None = None) -> Callable[[Image.Image], Tensor]:
+def build_fisvl_transform(name: str, image_processor: Any, side: int | None = None) -> Callable[[Image.Image], Tensor]:
     """The preset `name` for the size, mean and standard deviation of `image_processor`.
 
     Args:

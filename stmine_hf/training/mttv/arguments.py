@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from ...errors import StmineError
 from ..arguments import ZooDataArguments, ZooTrainingArguments, mapping_field
-from .collator import MODALITIES
+
+MODALITIES = ("both", "text", "image")
 
 
 @dataclass

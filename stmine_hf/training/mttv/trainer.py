@@ -17,7 +17,8 @@ from ..parameters import layer_multipliers, parameter_groups
 from ..trainer import BEST_FOLDER, ZooTrainer
 from .arguments import MttvTrainingArguments
 from .bert_adam import BertAdam, released_total_steps, warmup_linear
-from .collator import Posts, PostSampler, sample_weights
+from .sampler import PostSampler, sample_weights
+from .samples import Posts
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from ...errors import StmineError
 ImageTransform = Callable[[Image.Image], Image.Image]
 
 
-def build_image_transform(name: str) -> ImageTransform | None:
+def build_mttv_transform(name: str) -> ImageTransform | None:
     """The preset `name`; None for `none`.
 
     Args:

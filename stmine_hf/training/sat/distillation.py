@@ -18,7 +18,7 @@ from torchvision.transforms import v2
 
 from ...modeling.sat.image_processing_sat import SatImageProcessor
 from ...modeling.sat.modeling_sat import SatForObjectDetection
-from ..fisvl.transforms import seeded
+from ..seeding import seeded
 
 
 class Views:

@@ -44,7 +44,7 @@ class SatTrainer(ZooTrainer):
             **layer_multipliers(self.network, "sat.backbone.", args.layer_lr_decay, args.backbone_lr_mult),
         }
 
-    def recomputed(self) -> list[nn.Module]:
+    def checkpointed_blocks(self) -> list[nn.Module]:
         stem = self.network.sat.backbone.stem
         return [stem, *(m for m in self.network.modules() if isinstance(m, (SatShuffleBlock, SatHeadLevel)))]
 

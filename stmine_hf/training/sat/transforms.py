@@ -2,7 +2,7 @@
 
 The operations are torchvision's (`transforms.v2` on `tv_tensors`): one placement of the image on the canvas moves
 pixels and boxes together, what is left of a box is clipped to the canvas, and boxes of which nothing is left go. All
-randomness comes from torch's global generator, so that the caller's seed decides (see `transforms_fisvl.seeded`).
+randomness comes from torch's global generator, so that the caller's seed decides (see `training/seeding.py`).
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,17 +18,18 @@ from torch import Tensor, nn
 from transformers.utils import cached_file
 
 from ...errors import StmineError
+from ..streamed import Streamed
 
 
 @dataclass
-class Carried:
-    """What became of the model's tensors.
+class MatchingWeights:
+    """Which tensors of a model were loaded from another one.
 
     Attributes:
-        whole: names of those taken over.
-        parts: name -> classes whose rows were taken over (of the last convolutions, where classes differ).
-        new: names of those without a counterpart; they keep their initial values.
-        unused: the source's tensors that the model has no place for.
+        whole: names of those loaded.
+        parts: name -> classes whose rows were loaded (of the last convolutions, where classes differ).
+        new: names of those without a match; they keep their initial values.
+        unused: the source's tensors that the model does not have.
     """
 
     whole: list[str] = field(default_factory=list)
@@ -38,7 +40,7 @@ class Carried:
     def __str__(self) -> str:
         """One line for the log."""
         total = len(self.whole) + len(self.parts) + len(self.new)
-        text = f"{len(self.whole)} of {total} tensors taken over"
+        text = f"{len(self.whole)} of {total} tensors loaded"
         if self.parts:
             classes = next(iter(self.parts.values()))
             named = f" and those of {', '.join(classes)}" if classes else ""
@@ -46,15 +48,15 @@ class Carried:
         if self.new:
             text += f"; new: {_by_module(self.new)}"
         if self.unused:
-            text += f"; not needed: {_by_module(self.unused)}"
+            text += f"; unused: {_by_module(self.unused)}"
         return text
 
 
-def carry_weights(model: nn.Module, source: str) -> Carried:
-    """Give a `SatForObjectDetection` every tensor of another one that it has under the same name and shape.
+def load_matching_weights(model: nn.Module, source: str) -> MatchingWeights:
+    """Load every tensor of another SAT model that has the same name and shape in this one.
 
     Of the last convolutions, whose rows are classes and box sides, those of the boxes and of classes of the same name
-    are taken over where the whole does not fit: a new set of classes starts with its boxes learned. A fused model's
+    are loaded where the whole does not fit: a new set of classes starts with its boxes learned. A fused model's
     batch norms come back as placeholders: `recalibrate_batchnorm` makes them fit to train with.
 
     Args:
@@ -72,24 +74,24 @@ def carry_weights(model: nn.Module, source: str) -> Carried:
         tensors = unfused_tensors(tensors, own.batch_norm_eps)
     theirs = {name: int(number) for number, name in config["id2label"].items()}
     same_classes = {own.id2label[i]: i for i in range(own.num_labels)} == theirs
-    carried = Carried(unused=sorted(set(tensors) - set(model.state_dict())))
+    matching = MatchingWeights(unused=sorted(set(tensors) - set(model.state_dict())))
     with torch.no_grad():
         for name, place in model.state_dict().items():
             found, last = tensors.get(name), ".predictor." in name
             if found is not None and found.shape == place.shape and (same_classes or not last):
                 place.copy_(found)
-                carried.whole.append(name)
+                matching.whole.append(name)
             elif found is not None and last and found.shape[1:] == place.shape[1:] and _box_rows(own, found, theirs):
                 found = found.to(place.dtype)  # published weights are halved; unlike copy_, indexing converts nothing
                 shared = [label for label in own.label2id if label in theirs]
                 place[own.num_labels :] = found[len(theirs) :]
                 place[[own.label2id[label] for label in shared]] = found[[theirs[label] for label in shared]]
-                carried.parts[name] = shared
+                matching.parts[name] = shared
             else:
-                carried.new.append(name)
-    if not carried.whole:
+                matching.new.append(name)
+    if not matching.whole:
         raise StmineError(f"{source}: not one of its {len(tensors)} tensors fits this model.")
-    return carried
+    return matching
 
 
 def unfused_tensors(tensors: Mapping[str, Tensor], eps: float) -> dict[str, Tensor]:
@@ -161,6 +163,25 @@ def recalibrate_batchnorm(model: nn.Module, batches: Iterable[Tensor]) -> int:
         norm.running_mean.copy_(mean)
         norm.running_var.copy_(variance)
     return len(norms)
+
+
+def first_batches(
+    samples: torch.utils.data.Dataset,
+    collator: Callable[[list[Any]], dict[str, Any]],
+    count: int,
+    batch_size: int,
+    seed: int = 0,
+) -> Iterator[Tensor]:
+    """`pixel_values` of `count` batches at most, each image once, the same in every process."""
+    loader = torch.utils.data.DataLoader(
+        samples,
+        batch_size=batch_size,
+        shuffle=None if isinstance(samples, Streamed) else True,
+        generator=torch.Generator().manual_seed(seed),
+        collate_fn=collator,
+    )
+    for batch in itertools.islice(loader, count):
+        yield batch["pixel_values"]
 
 
 def _read(source: str) -> tuple[dict[str, Any], dict[str, Tensor]]:

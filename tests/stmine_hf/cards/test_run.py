@@ -13,10 +13,10 @@ from transformers import AutoModel
 
 from stmine_hf.cards.run import RunCard
 from stmine_hf.errors import StmineError
+from stmine_hf.hub import publish_run
 from stmine_hf.methods import METHODS
 from stmine_hf.training.fisvl.arguments import FisvlDataArguments, FisvlModelArguments
 from stmine_hf.training.mttv.arguments import MttvDataArguments, MttvModelArguments
-from stmine_hf.training.publishing import publish_best
 from stmine_hf.training.sat.arguments import SatDataArguments, SatModelArguments, SatTrainingArguments
 
 ARGUMENTS = {
@@ -109,7 +109,8 @@ def test_a_dry_run_lists_and_a_missing_name_is_told(tmp_path, capsys):
     args = SatTrainingArguments(
         output_dir=str(tmp_path), use_cpu=True, push_dry_run=True, push_to_hub=True, hub_model_id="me/mine"
     )
-    publish_best(tmp_path / "best", args)
+    assert args.push_dry_run
+    publish_run(tmp_path / "best", "me/mine", dry_run=True)
     out = capsys.readouterr().out
     assert "would make me/mine of these 1 files" in out and out.endswith("           4  README.md\n")
     for name in (None, "mine"):
@@ -163,7 +164,7 @@ from helpers_adapters import LOADERS, adapter_trainer, answers, save_base
 from transformers import AutoModel, AutoModelForObjectDetection, AutoModelForSequenceClassification
 
 from stmine_hf.hub.push import push
-from stmine_hf.training.publishing import publish_best
+from stmine_hf.hub import publish_run
 
 AUTO = {"fisvl": AutoModel, "mttv": AutoModelForSequenceClassification, "sat": AutoModelForObjectDetection}
 method, folder = sys.argv[1], Path(sys.argv[2])
@@ -172,7 +173,7 @@ names = {"push_to_hub": True, "hub_model_id": "stmine-hf/adapter"}
 run = adapter_trainer(method, "stmine-hf/base", folder / "run", **names)
 run.train()
 run.keep_last()
-publish_best(folder / "run" / "best", run.args)
+publish_run(folder / "run" / "best", "stmine-hf/adapter")
 expected = answers(run.network, run.processor)
 by_auto = AUTO[method].from_pretrained("stmine-hf/adapter", trust_remote_code=True)
 torch.testing.assert_close(answers(by_auto, run.processor), expected, atol=1e-5, rtol=1e-4)

@@ -1,5 +1,8 @@
 """Settings from a file and from the command line."""
 
+from dataclasses import fields
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -7,7 +10,9 @@ from stmine_hf.errors import StmineError
 from stmine_hf.training import arguments
 from stmine_hf.training.arguments import parse_arguments, save_arguments
 from stmine_hf.training.fisvl.arguments import FisvlDataArguments, FisvlModelArguments, FisvlTrainingArguments
+from stmine_hf.training.mttv.arguments import MttvDataArguments, MttvModelArguments, MttvTrainingArguments
 
+ROOT = Path(__file__).parents[3]
 KINDS = (FisvlModelArguments, FisvlDataArguments, FisvlTrainingArguments)
 VALID = "toy_model: true\nuse_cpu: true\nlearning_rate: 4e-5\nfreeze: [one, two]\nmodel_config: {dropout: 0.1}\n"
 
@@ -102,3 +107,26 @@ def test_bf16_on_a_cpu_without_it_gives_way_to_float32(able, monkeypatch, caplog
     training = parse_arguments(KINDS, ["--toy_model", "true", "--use_cpu", "true", "--bf16", "true"])[2]
     assert training.bf16 is able
     assert ("no bfloat16 instructions" in caplog.text) is not able
+
+
+def test_former_names_of_settings_are_read(tmp_path):
+    kinds = (MttvModelArguments, MttvDataArguments, MttvTrainingArguments)
+    path = tmp_path / "config.yaml"
+    path.write_text("toy_model: true\nuse_cpu: true\npicture_dropping: 0.3\npicture_augmentation: flip\n")
+    data = parse_arguments(kinds, ["--config", str(path)])[1]
+    assert (data.image_dropping, data.image_augmentation) == (0.3, "flip")
+    former = ["--picture_dropping", "0.1", "--picture_augmentation=crop"]
+    data = parse_arguments(kinds, ["--config", str(path), *former])[1]
+    assert (data.image_dropping, data.image_augmentation) == (0.1, "crop")
+    save_arguments(path, data)
+    assert yaml.safe_load(path.read_text()) == {"image_dropping": 0.1, "image_augmentation": "crop"}
+    names = {item.name for kind in kinds for item in fields(kind)}
+    assert set(arguments.FORMER_NAMES.values()) <= names and not set(arguments.FORMER_NAMES) & names
+    path.write_text("toy_model: true\npicture_dropping: 0.3\nimage_dropping: 0.2\n")
+    with pytest.raises(StmineError, match="picture_dropping is the former name of image_dropping, and both are set"):
+        parse_arguments(kinds, ["--config", str(path)])
+
+
+def test_the_config_of_a_shipped_run_is_read():
+    for config in (ROOT / "hub_cards").glob("mttv-*/training/config.yaml"):
+        parse_arguments((MttvModelArguments, MttvDataArguments, MttvTrainingArguments), ["--config", str(config)])

@@ -6,7 +6,6 @@ import os
 import resource
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +13,14 @@ from trainers import fisvl_trainer as trainer
 from trainers import weights
 
 from stmine_hf.errors import StmineError
-from stmine_hf.training.checkpoints import UNFINISHED, last_checkpoint, mend, put_in_place, remove_oldest, resume_point
+from stmine_hf.training.checkpoints import (
+    UNFINISHED,
+    last_checkpoint,
+    put_in_place,
+    recover_interrupted_save,
+    remove_oldest,
+)
+from stmine_hf.training.identity import choose_start
 from stmine_hf.training.script import run_script
 
 
@@ -29,9 +35,8 @@ def test_auto_resumes_from_the_last_complete_checkpoint(tmp_path):
     for step in (9, 10):
         write(tmp_path / f"checkpoint-{step}", "{}")
     assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
-    args = SimpleNamespace(resume_from_checkpoint="auto", output_dir=str(tmp_path))
-    assert resume_point(args) == str(tmp_path / "checkpoint-10")
-    assert resume_point(SimpleNamespace(resume_from_checkpoint=None)) is None
+    start = choose_start(tmp_path, "auto", False, {}, {})
+    assert start.checkpoint == str(tmp_path / "checkpoint-10")
 
 
 @pytest.mark.parametrize("cut", [None, "written", "old moved", "new moved"])
@@ -45,7 +50,7 @@ def test_a_move_cut_anywhere_leaves_one_of_the_two(tmp_path, cut):
         (tmp_path / "best").rename(workshop / "old-best")
         if cut == "new moved":
             (workshop / "best").rename(tmp_path / "best")
-    mend(tmp_path)
+    recover_interrupted_save(tmp_path)
     assert (tmp_path / "best" / "trainer_state.json").read_text() == ("old" if cut == "written" else "new")
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
 
@@ -85,8 +90,8 @@ def test_a_checkpoint_that_cannot_be_written_is_left_out(tmp_path, caplog, size)
     run._save_checkpoint = save_with_little_room
     with caplog.at_level(logging.WARNING):
         run.train()
-    told = [record.getMessage() for record in caplog.records if "Cannot write checkpoint-" in record.getMessage()]
-    assert len(told) == 2 and "MiB free" in told[0] and told[0].endswith(f"{tmp_path}/checkpoint-2.")
+    warnings = [record.getMessage() for record in caplog.records if "Cannot write checkpoint-" in record.getMessage()]
+    assert len(warnings) == 2 and "MiB free" in warnings[0] and warnings[0].endswith(f"{tmp_path}/checkpoint-2.")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-2", "checkpoint-8"]
     resumed = trainer(tmp_path)
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
@@ -126,7 +131,7 @@ def test_weights_that_are_no_numbers_never_reach_a_checkpoint(tmp_path):
         return loss
 
     run.training_step = spoil
-    with pytest.raises(StmineError, match="no longer numbers after step 4: this checkpoint is left out"):
+    with pytest.raises(StmineError, match="no longer finite after step 4: this checkpoint is skipped"):
         run.train()
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
 
@@ -135,11 +140,11 @@ def test_a_disk_that_is_full_at_the_end_of_a_script_is_one_line(tmp_path):
     def main():
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "results.json"))
 
-    with pytest.raises(SystemExit, match=r"error: cannot write .*results.json: No space left on device. Make room.$"):
+    with pytest.raises(SystemExit, match=r"cannot write .*results.json: No space left on device. Free some space.$"):
         run_script(main)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
 def test_a_write_to_a_full_disk_is_one_line():
-    with pytest.raises(SystemExit, match=r"error: cannot write a file: No space left on device. Make room.$"):
+    with pytest.raises(SystemExit, match=r"error: cannot write a file: No space left on device. Free some space.$"):
         run_script(lambda: Path("/dev/full").write_text("x" * 100_000) and None)

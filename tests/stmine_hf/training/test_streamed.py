@@ -19,11 +19,12 @@ from trainers import SETTINGS, weights
 from stmine_hf import load_dataset
 from stmine_hf.errors import StmineError
 from stmine_hf.training.fisvl.arguments import FisvlTrainingArguments
-from stmine_hf.training.fisvl.collator import CaptionedImages, CaptionedStream, FisvlCollator
+from stmine_hf.training.fisvl.collator import FisvlCollator
+from stmine_hf.training.fisvl.samples import CaptionedImages, CaptionedStream
 from stmine_hf.training.fisvl.trainer import FisvlTrainer
-from stmine_hf.training.fisvl.transforms import build_transform
-from stmine_hf.training.mttv.collator import PostStream, keep_modalities
-from stmine_hf.training.sat.collator import BoxedImages, BoxedStream
+from stmine_hf.training.fisvl.transforms import build_fisvl_transform
+from stmine_hf.training.mttv.samples import PostStream, keep_modalities
+from stmine_hf.training.sat.samples import BoxedImages, BoxedStream
 
 ROOT = Path(__file__).parents[3]
 
@@ -131,7 +132,7 @@ def streaming_trainer(folder, **fields):
         model=model.train(),
         args=args,
         train_dataset=CaptionedStream(toy_rows(10).to_iterable_dataset(num_shards=2), args, 4, "one"),
-        data_collator=FisvlCollator(processor, build_transform("lite", processor.image_processor), 0.05),
+        data_collator=FisvlCollator(processor, build_fisvl_transform("lite", processor.image_processor), 0.05),
         processing_class=processor,
     )
 
@@ -155,7 +156,7 @@ import json, sys
 from accelerate.utils import gather_object
 from stmine_hf import load_dataset
 from stmine_hf.training.fisvl.arguments import FisvlTrainingArguments
-from stmine_hf.training.fisvl.collator import CaptionedStream
+from stmine_hf.training.fisvl.samples import CaptionedStream
 args = FisvlTrainingArguments(output_dir=sys.argv[1], use_cpu=True, max_steps=4, per_device_train_batch_size=1)
 rows = load_dataset("toy_scenes", count=10, size=32, split="train", streaming=True)
 seen = gather_object([[args.process_index, item["image_id"]] for item in CaptionedStream(rows, args, 4, "one")])

@@ -14,7 +14,7 @@ from transformers import AutoModel
 
 from stmine_hf import SatConfig, SatForObjectDetection
 from stmine_hf.errors import StmineError
-from stmine_hf.training.gradient_checkpointing import prepare_recomputing
+from stmine_hf.training.gradient_checkpointing import prepare_gradient_checkpointing
 from stmine_hf.training.sat.arguments import SatTrainingArguments
 from stmine_hf.training.sat.trainer import SatTrainer
 
@@ -56,7 +56,7 @@ def test_recomputed_activations_and_an_adapter(tmp_path, method):
 
 def test_recomputing_holds_fewer_activations():
     model = SatForObjectDetection(SatConfig.preset("sat")).train()
-    prepare_recomputing(model, SatTrainer.recomputed(SimpleNamespace(network=model)))
+    prepare_gradient_checkpointing(model, SatTrainer.checkpointed_blocks(SimpleNamespace(network=model)))
     weights = {parameter.data_ptr() for parameter in model.parameters()}
 
     def held() -> int:

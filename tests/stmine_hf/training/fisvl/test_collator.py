@@ -8,13 +8,14 @@ from helpers import tiny_fisvl, tiny_processor
 from toy_rows import toy_rows
 
 from stmine_hf.errors import StmineError
-from stmine_hf.training.fisvl.collator import CaptionedImages, FisvlCollator
-from stmine_hf.training.fisvl.transforms import build_transform
+from stmine_hf.training.fisvl.collator import FisvlCollator
+from stmine_hf.training.fisvl.samples import CaptionedImages
+from stmine_hf.training.fisvl.transforms import build_fisvl_transform
 
 
 def collator(augmentation: str = "none", deletion_rate: float = 0.0) -> FisvlCollator:
     processor = tiny_processor()
-    return FisvlCollator(processor, build_transform(augmentation, processor.image_processor), deletion_rate)
+    return FisvlCollator(processor, build_fisvl_transform(augmentation, processor.image_processor), deletion_rate)
 
 
 def test_all_makes_every_caption_a_sample():

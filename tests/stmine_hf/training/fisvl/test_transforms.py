@@ -16,9 +16,9 @@ from stmine_hf.training.fisvl.transforms import (
     LiteAugment,
     RandAugment,
     apply_operation,
-    build_transform,
-    seeded,
+    build_fisvl_transform,
 )
+from stmine_hf.training.seeding import seeded
 
 PROCESSOR = SimpleNamespace(
     size={"height": 64, "width": 64}, image_mean=[0.48, 0.45, 0.40], image_std=[0.26, 0.26, 0.27]
@@ -32,7 +32,7 @@ def image() -> Image.Image:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_preset_gives_a_normalised_image_that_follows_the_seed(name, image):
-    transform = build_transform(name, PROCESSOR)
+    transform = build_fisvl_transform(name, PROCESSOR)
 
     def run(seed: int) -> torch.Tensor:
         with seeded(seed):
@@ -48,7 +48,7 @@ def test_preset_gives_a_normalised_image_that_follows_the_seed(name, image):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_training_images_may_be_smaller_than_the_processors(name, image):
-    assert build_transform(name, PROCESSOR, 48)(image).shape == (3, 48, 48)
+    assert build_fisvl_transform(name, PROCESSOR, 48)(image).shape == (3, 48, 48)
 
 
 def test_the_seed_leaves_no_trace():
@@ -62,7 +62,7 @@ def test_the_seed_leaves_no_trace():
 
 def test_an_unknown_preset_is_refused():
     with pytest.raises(StmineError, match=r"'rsidc'.*rsicd"):
-        build_transform("rsidc", PROCESSOR)
+        build_fisvl_transform("rsidc", PROCESSOR)
 
 
 def test_none_is_what_the_processor_does(image):
@@ -70,7 +70,7 @@ def test_none_is_what_the_processor_does(image):
 
     processor = tiny_processor(size=64)
     expected = processor(images=image, return_tensors="pt")["pixel_values"][0]
-    torch.testing.assert_close(build_transform("none", processor.image_processor)(image), expected)
+    torch.testing.assert_close(build_fisvl_transform("none", processor.image_processor)(image), expected)
 
 
 @pytest.mark.parametrize(

@@ -13,17 +13,11 @@ from post_rows import FEATURES, encoded, post, post_rows
 
 from stmine_hf.errors import StmineError
 from stmine_hf.modeling.mttv.processing_mttv import Regions
-from stmine_hf.training.mttv.collator import (
-    MttvCollator,
-    Posts,
-    PostSampler,
-    by_length,
-    drop_tokens,
-    keep_modalities,
-    kept_features,
-    sample_weights,
-)
-from stmine_hf.training.mttv.transforms import build_image_transform
+from stmine_hf.training.mttv.collator import MttvCollator, drop_tokens
+from stmine_hf.training.mttv.features import kept_features
+from stmine_hf.training.mttv.sampler import PostSampler, by_length, sample_weights
+from stmine_hf.training.mttv.samples import Posts, keep_modalities
+from stmine_hf.training.mttv.transforms import build_mttv_transform
 
 LABELS = {"fake": 0, "real": 1}
 
@@ -55,8 +49,8 @@ def test_posts_without_label_or_content_are_left_out_and_counted(caplog):
         samples = Posts(datasets.Dataset.from_list([*rows, post(4, "", image, 1)], FEATURES), LABELS)
     assert [samples[i]["text"] for i in range(len(samples))] == ["a", ""]
     assert samples[0]["image"] is None and samples[1]["image"].size == (8, 8)
-    assert "1 training posts are left out: without a label" in caplog.text
-    assert "2 training posts are left out: empty" in caplog.text
+    assert "1 training posts are skipped: without a label" in caplog.text
+    assert "2 training posts are skipped: empty" in caplog.text
     with pytest.raises(StmineError, match="None of the 2 training posts has"):
         Posts(datasets.Dataset.from_list(rows[1:3], FEATURES), LABELS)
 
@@ -99,7 +93,7 @@ def test_odd_posts_make_a_batch_that_trains(image):
     rows = [post(i, text, image, i % 2) for i, text in enumerate(texts)]
     samples = Posts(datasets.Dataset.from_list([*rows, post(9, "fake news", None, 1)], FEATURES), LABELS)
     model, _ = tiny_mttv(train_vision=True)
-    batch = batch_of(samples, transform=build_image_transform("colour"), token_dropping=0.3)
+    batch = batch_of(samples, transform=build_mttv_transform("colour"), token_dropping=0.3)
     assert batch["input_ids"].shape[1] <= 40
     loss = model.train()(**batch).loss
     loss.backward()
@@ -117,7 +111,7 @@ def test_a_batch_without_images_carries_none_and_means_the_same():
 
 
 def test_randomness_follows_seed_epoch_and_index_only():
-    options = {"transform": build_image_transform("colour"), "token_dropping": 0.5}
+    options = {"transform": build_mttv_transform("colour"), "token_dropping": 0.5}
 
     def batch(seed: int, epoch: int) -> dict[str, torch.Tensor]:
         samples = Posts(post_rows(6), LABELS, seed, image_dropping=0.3)
@@ -140,7 +134,7 @@ def test_workers_hear_of_the_epoch(persistent):
         batch_size=4,
         num_workers=1,
         persistent_workers=persistent,
-        collate_fn=MttvCollator(tiny_mttv_processor(), build_image_transform("crop")),
+        collate_fn=MttvCollator(tiny_mttv_processor(), build_mttv_transform("crop")),
     )
     seen = []
     for epoch in (0, 1, 0):
@@ -221,7 +215,7 @@ def test_a_detector_sees_the_images_as_augmented():
         return [Regions(np.array([[0, 0, 9, 9], [2, 2, 8, 8]], np.float32), np.array([0.9, 0.8])) for _ in images]
 
     samples = Posts(post_rows(3, bare=(1,)), LABELS)
-    batch = batch_of(samples, transform=build_image_transform("crop"), detector=detector)
+    batch = batch_of(samples, transform=build_mttv_transform("crop"), detector=detector)
     assert len(seen) == 2 and (40, 40) not in seen
     assert batch["region_mask"].tolist() == [[1, 1, 0], [0, 0, 0], [1, 1, 0]]
     model, _ = tiny_mttv()

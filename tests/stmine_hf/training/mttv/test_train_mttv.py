@@ -48,7 +48,7 @@ def test_a_small_run_writes_up_and_goes_on(tmp_path):
     # The settings as resolved start the same run, which goes on where it stopped.
     again = launch("--num_train_epochs", "3", "--resume_from_checkpoint", "auto", config=out / "config.yaml")
     assert again.returncode == 0, again.stderr[-3000:]
-    assert f"Going on from {out}/checkpoint-" in again.stdout + again.stderr
+    assert f"Resuming from {out}/checkpoint-" in again.stdout + again.stderr
     assert json.loads((out / "results.json").read_text())["training"]["epoch"] == 3
 
     # What came out opens without any of our code imported.

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from stmine_hf.errors import StmineError
-from stmine_hf.training.mttv.transforms import build_image_transform
+from stmine_hf.training.mttv.transforms import build_mttv_transform
 
 
 def columns(image: Image.Image) -> np.ndarray:
@@ -17,12 +17,12 @@ RAMP = Image.fromarray(np.broadcast_to(np.arange(100, dtype=np.uint8)[None, :, N
 
 
 def test_none_is_none():
-    assert build_image_transform("none") is None
+    assert build_mttv_transform("none") is None
 
 
 @pytest.mark.parametrize("name", ["crop", "flip"])
 def test_crops_keep_half_the_area_and_the_resolution(name):
-    transform = build_image_transform(name)
+    transform = build_mttv_transform(name)
     sizes, mirrored = set(), 0
     for seed in range(40):
         torch.manual_seed(seed)
@@ -38,14 +38,14 @@ def test_crops_keep_half_the_area_and_the_resolution(name):
 def test_colours_move_only_with_colour():
     grey = Image.new("RGB", (50, 50), (60, 60, 60))
     torch.manual_seed(0)
-    assert set(np.unique(build_image_transform("flip")(grey))) == {60}
-    assert set(np.unique(build_image_transform("colour")(grey))) != {60}
+    assert set(np.unique(build_mttv_transform("flip")(grey))) == {60}
+    assert set(np.unique(build_mttv_transform("colour")(grey))) != {60}
 
 
 def test_an_image_of_one_pixel_passes():
-    assert build_image_transform("colour")(Image.new("RGB", (1, 1))).size == (1, 1)
+    assert build_mttv_transform("colour")(Image.new("RGB", (1, 1))).size == (1, 1)
 
 
 def test_an_unknown_name_is_explained():
     with pytest.raises(StmineError, match="'lite'; choose one of none, crop, flip, colour"):
-        build_image_transform("lite")
+        build_mttv_transform("lite")

@@ -9,7 +9,8 @@ from helpers_sat import tiny_sat
 from torchvision.ops import box_convert
 
 from stmine_hf.errors import StmineError
-from stmine_hf.training.sat.collator import BoxedImages, SatCollator
+from stmine_hf.training.sat.collator import SatCollator
+from stmine_hf.training.sat.samples import BoxedImages
 from stmine_hf.training.sat.transforms import SatTransform, build_recipe
 
 LABEL2ID = {name: i for i, name in enumerate(NAMES)}

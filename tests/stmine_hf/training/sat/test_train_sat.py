@@ -45,7 +45,7 @@ def test_the_toy_run_learns_writes_up_and_goes_on(tmp_path):
     # The settings as resolved start the same run, which goes on where it stopped.
     again = launch("--num_train_epochs", "6", "--resume_from_checkpoint", "auto", config=out / "config.yaml")
     assert again.returncode == 0, again.stderr[-3000:]
-    assert f"Going on from {out}/checkpoint-" in again.stdout + again.stderr
+    assert f"Resuming from {out}/checkpoint-" in again.stdout + again.stderr
     assert json.loads((out / "results.json").read_text())["training"]["epoch"] == 6
 
     # What came out opens without any of our code imported.
@@ -71,7 +71,7 @@ def test_a_run_starts_from_another_model_and_measures_its_batch_norms(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     said = done.stdout + done.stderr
-    assert f"{source}: " in said and "tensors taken over" in said and "have the statistics of 2 batches" in said
+    assert f"{source}: " in said and "tensors loaded" in said and "have the statistics of 2 batches" in said
     assert (out / "best" / "model.safetensors").is_file() and "Best on validation" not in done.stdout
     processor = json.loads((out / "best" / "preprocessor_config.json").read_text())
     assert processor["size"] == {"height": 64, "width": 64}

@@ -12,10 +12,12 @@ from transformers import AutoImageProcessor, AutoModelForObjectDetection
 
 from stmine_hf.errors import StmineError
 from stmine_hf.evaluation.detection import evaluate_detection
-from stmine_hf.training.sat.collator import BoxedImages, SatCollator, first_batches
+from stmine_hf.training.sat.collator import SatCollator
+from stmine_hf.training.sat.samples import BoxedImages
 from stmine_hf.training.sat.toy_model import build_toy_sat
 from stmine_hf.training.sat.trainer import multistep_factor
 from stmine_hf.training.sat.transforms import SatTransform, build_recipe
+from stmine_hf.training.sat.warm_start import first_batches
 
 
 def test_the_loss_falls_and_its_terms_are_logged(tmp_path):

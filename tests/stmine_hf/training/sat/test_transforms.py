@@ -12,7 +12,6 @@ from torchvision.ops import box_convert
 
 from stmine_hf import SatImageProcessor
 from stmine_hf.errors import StmineError
-from stmine_hf.training.fisvl.transforms import seeded
 from stmine_hf.training.sat.transforms import (
     RECIPES,
     RandomColours,
@@ -21,6 +20,7 @@ from stmine_hf.training.sat.transforms import (
     SatTransform,
     build_recipe,
 )
+from stmine_hf.training.seeding import seeded
 
 PLAIN = {"image_mean": [0.0] * 3, "image_std": [1.0] * 3}  # pixels stay between 0 and 1
 

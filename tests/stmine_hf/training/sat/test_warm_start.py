@@ -9,45 +9,45 @@ from helpers_sat import save_tiny_sat, tiny_sat
 from safetensors.torch import load_file, save_file
 
 from stmine_hf.errors import StmineError
-from stmine_hf.training.sat.warm_start import carry_weights, recalibrate_batchnorm
+from stmine_hf.training.sat.warm_start import load_matching_weights, recalibrate_batchnorm
 
 
 def test_the_same_design_is_taken_whole(tmp_path):
     source = save_tiny_sat(tmp_path, seed=1)
     model, _ = tiny_sat(seed=2)
-    carried = carry_weights(model, str(source))
+    matching = load_matching_weights(model, str(source))
     expected = load_file(source / "model.safetensors")
     assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
-    assert sorted(carried.whole) == sorted(expected) and not (carried.parts or carried.new or carried.unused)
-    assert str(carried) == f"{len(expected)} of {len(expected)} tensors taken over"
+    assert sorted(matching.whole) == sorted(expected) and not (matching.parts or matching.new or matching.unused)
+    assert str(matching) == f"{len(expected)} of {len(expected)} tensors loaded"
 
 
 def test_of_another_design_what_fits_is_taken(tmp_path):
     source = save_tiny_sat(tmp_path, seed=1, attention="none", stage_blocks=(2, 2, 1))
     model, _ = tiny_sat(seed=2, attention="coordinate", stem_channels=4, attention_reduction=4)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    carried = carry_weights(model, str(source))
+    matching = load_matching_weights(model, str(source))
     expected = load_file(source / "model.safetensors")
     for name, tensor in model.state_dict().items():
         fits = name in expected and expected[name].shape == tensor.shape
-        assert fits == (name in carried.whole) != (name in carried.new)
+        assert fits == (name in matching.whole) != (name in matching.new)
         assert torch.equal(tensor, expected[name] if fits else before[name])
-    assert {name.split(".")[1] for name in carried.new} == {"neck", "backbone"}
-    assert carried.unused and all(name.startswith("sat.backbone.stages.0.1.") for name in carried.unused)
-    assert "sat.neck.attention (" in str(carried) and "not needed: sat.backbone.stages (" in str(carried)
+    assert {name.split(".")[1] for name in matching.new} == {"neck", "backbone"}
+    assert matching.unused and all(name.startswith("sat.backbone.stages.0.1.") for name in matching.unused)
+    assert "sat.neck.attention (" in str(matching) and "unused: sat.backbone.stages (" in str(matching)
 
 
 def test_new_classes_start_anew_and_common_ones_keep_their_rows(tmp_path):
     source = save_tiny_sat(tmp_path, seed=1)  # deer, ebike, person, target
     model, _ = tiny_sat(seed=2, id2label={0: "person", 1: "lamp"})
     fresh = model.head[1].predictor.weight.detach().clone()
-    carried = carry_weights(model, str(source))
+    matching = load_matching_weights(model, str(source))
     old = load_file(source / "model.safetensors")["head.1.predictor.weight"]
     got = model.head[1].predictor.weight
     assert torch.equal(got[2:], old[4:])  # the four sides' distributions
     assert torch.equal(got[0], old[2]) and torch.equal(got[1], fresh[1])
-    assert len(carried.parts) == 6 and not carried.new
-    assert set(map(tuple, carried.parts.values())) == {("person",)}
+    assert len(matching.parts) == 6 and not matching.new
+    assert set(map(tuple, matching.parts.values())) == {("person",)}
     assert model.head[0].predictor.bias[1].item() == pytest.approx(-4.595, abs=1e-3)  # as probable as any new class
 
 
@@ -57,7 +57,7 @@ def test_halved_weights_are_a_start_for_new_classes(tmp_path):
     stored = load_file(source / "model.safetensors")
     save_file({name: tensor.half() for name, tensor in stored.items()}, source / "model.safetensors", {"format": "pt"})
     model, _ = tiny_sat(seed=2, id2label={0: "person", 1: "lamp"})
-    carry_weights(model, str(source))
+    load_matching_weights(model, str(source))
     old, got = stored["head.1.predictor.weight"], model.head[1].predictor.weight
     assert got.dtype == torch.float32
     assert torch.equal(got[2:], old[4:].half().float()) and torch.equal(got[0], old[2].half().float())
@@ -66,7 +66,7 @@ def test_halved_weights_are_a_start_for_new_classes(tmp_path):
 def test_as_many_but_other_classes_are_not_mistaken_for_the_same(tmp_path):
     source = save_tiny_sat(tmp_path, seed=1)
     model, _ = tiny_sat(seed=2, id2label={0: "person", 1: "lamp", 2: "deer", 3: "sofa"})
-    carry_weights(model, str(source))
+    load_matching_weights(model, str(source))
     old = load_file(source / "model.safetensors")["head.0.predictor.weight"]
     got = model.head[0].predictor.weight
     assert torch.equal(got[[0, 2]], old[[2, 0]]) and not torch.equal(got[[1, 3]], old[[1, 3]])
@@ -75,34 +75,34 @@ def test_as_many_but_other_classes_are_not_mistaken_for_the_same(tmp_path):
 def test_boxes_of_another_fineness_start_anew(tmp_path):
     source = save_tiny_sat(tmp_path, seed=1, reg_max=3)
     model, _ = tiny_sat(seed=2)
-    carried = carry_weights(model, str(source))
-    assert len(carried.new) == 6 and all(".predictor." in name for name in carried.new)
+    matching = load_matching_weights(model, str(source))
+    assert len(matching.new) == 6 and all(".predictor." in name for name in matching.new)
 
 
 def test_a_source_that_is_none_is_explained(tmp_path):
     model, _ = tiny_sat()
     with pytest.raises(StmineError, match=r"no weights to start from\. Expected a folder or a Hub id"):
-        carry_weights(model, str(tmp_path))
+        load_matching_weights(model, str(tmp_path))
     source = save_tiny_sat(tmp_path / "sat")
     config = json.loads((source / "config.json").read_text())
     (source / "config.json").write_text(json.dumps({**config, "model_type": "yolos"}))
     with pytest.raises(StmineError, match="found one of type 'yolos'"):
-        carry_weights(model, str(source))
+        load_matching_weights(model, str(source))
     (source / "config.json").write_text(json.dumps(config))
     save_file({"other": torch.zeros(1)}, source / "model.safetensors")
     with pytest.raises(StmineError, match="not one of its 1 tensors fits"):
-        carry_weights(model, str(source))
+        load_matching_weights(model, str(source))
     (source / "model.safetensors").write_bytes(b"cut short")
     with pytest.raises(StmineError, match="no weights to start from"):
-        carry_weights(model, str(source))
+        load_matching_weights(model, str(source))
 
 
 def test_a_fused_model_gets_batch_norms_back(tmp_path):
     fused = folded_sat().fuse()
     fused.save_pretrained(tmp_path)
     model, _ = tiny_sat(seed=2)
-    carried = carry_weights(model, str(tmp_path))
-    assert not (carried.new or carried.unused)
+    matching = load_matching_weights(model, str(tmp_path))
+    assert not (matching.new or matching.unused)
     image = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(model(image).logits, fused(image).logits, atol=1e-5, rtol=1e-4)

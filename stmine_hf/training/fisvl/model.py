@@ -1,0 +1,40 @@
+"""The FISVL model that a run starts from, and its processor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import AutoTokenizer
+
+from ... import FisvlConfig, FisvlModel, FisvlProcessor
+from ...modeling.fisvl.processing_fisvl import FisvlImageProcessor
+from ..start import check_fields, starting_from
+from .arguments import FisvlModelArguments
+from .toy_model import build_toy_fisvl
+
+
+def build_fisvl(args: FisvlModelArguments, train_rows: Any) -> tuple[FisvlModel, FisvlProcessor]:
+    """A FISVL model from a folder, from pretrained backbones, or a tiny random one.
+
+    Args:
+        args: which of them.
+        train_rows: whose captions are the vocabulary of a tiny one.
+
+    Returns:
+        The model in training mode, and its processor.
+
+    Raises:
+        StmineError: there is nothing to start from, or settings contradict each other.
+    """
+    fields: Any = args.model_config or {}
+    check_fields(fields, FisvlConfig)
+    with starting_from(args.model_name_or_path or args.text_backbone, "fisvl-lite-rsicd"):
+        if args.toy_model:
+            captions = (caption for captions in train_rows["captions"] for caption in captions)
+            return build_toy_fisvl(captions, **fields)
+        if args.model_name_or_path:
+            model = FisvlModel.from_pretrained(args.model_name_or_path, **fields)
+            return model.train(), FisvlProcessor.from_pretrained(args.model_name_or_path)
+        backbones: Any = (args.vision_backbone, args.text_backbone, args.conv_backbone)
+        model = FisvlModel.from_backbones(*backbones, **fields)
+        return model, FisvlProcessor(FisvlImageProcessor(), AutoTokenizer.from_pretrained(args.text_backbone))

@@ -1,0 +1,54 @@
+"""Visual features of posts: those of a frozen visual encoder are computed once and take the place of the images."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ...errors import StmineError
+from ...evaluation.reports import undecoded
+from ...images import decode_image
+from ...posts.features import FeatureStore, precompute_features
+from ...posts.judging import Post
+
+logger = logging.getLogger(__name__)
+
+
+def kept_features(
+    folder: str | Path, model: Any, processor: Any, splits: list[Any], *, detector: Any = None, progress: bool = True
+) -> FeatureStore:
+    """The visual features of posts, found once and kept: those that the folder lacks are found first.
+
+    Args:
+        folder: made, or brought up to date; see `stmine_hf.posts.features`.
+        model: if it has no visual encoder, the folder is taken as it is.
+        processor: the model's.
+        splits: the posts.
+        detector: finds regions in the images; see `MttvProcessor`.
+        progress: show a bar on stderr.
+
+    Raises:
+        StmineError: the encoder is trained, so that its features change; or the folder holds those of another one.
+    """
+    if model.config.vision_config is not None:
+        if model.config.train_vision:
+            raise StmineError(
+                "features are found once, but model_config has train_vision: true; leave out one of them."
+            )
+        posts = (
+            Post(row["post_id"], "", [] if row["image"] is None else [partial(decode_image, row["image"])])
+            for rows in splits
+            for row in undecoded(rows)
+        )
+        total = sum(map(len, splits))
+        report = precompute_features(
+            model, processor, posts, folder, detector=detector, total=total, progress=progress
+        )
+        logger.info("Visual features in %s: %d posts, %d of them new.", folder, report.total, report.added)
+        for skip in report.skipped:
+            logger.warning("Post %s is taken without its image: %s", skip.path, skip.reason)
+    store = FeatureStore.open(folder)
+    store.require(model.config)
+    return store

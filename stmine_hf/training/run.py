@@ -1,0 +1,177 @@
+"""How a training run begins and ends: its settings, its folder, its identity, its write-up."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import broadcast_object_list
+from transformers import set_seed
+
+from ..cards.run import RunCard
+from ..cards.settings import resolved_arguments
+from ..errors import StmineError
+from ..files import only_writer
+from .arguments import ZooDataArguments, ZooTrainingArguments, parse_arguments, save_arguments
+from .checkpoints import recover_interrupted_save
+from .identity import RESULTS, RUN_FILE, RunIdentity, Start, choose_start, data_fingerprint
+from .rows import load_rows
+from .script import RunFinished
+from .trainer import BEST_FOLDER, ZooTrainer
+from .write_up import best_evaluation, plot_curves, write_results
+
+logger = logging.getLogger(__name__)
+
+_Prepared = tuple[Start | StmineError, ExitStack]
+_STARTS = (
+    "model_name_or_path",
+    "init_from",
+    "preset",
+    "toy_model",
+    "vision_backbone",
+    "conv_backbone",
+    "text_backbone",
+)
+
+
+@dataclass
+class Run:
+    """A training run: its settings and where it begins.
+
+    Attributes:
+        model: settings of the model.
+        data: settings of the data.
+        args: settings of the training.
+        identity: of the run.
+        checkpoint: that it resumes from, None at its beginning.
+    """
+
+    model: Any
+    data: Any
+    args: ZooTrainingArguments
+    identity: RunIdentity
+    checkpoint: str | None
+    _held: ExitStack = field(default_factory=ExitStack, repr=False)  # the lock of the folder
+
+    @property
+    def output_dir(self) -> Path:
+        return Path(self.args.output_dir or ".")
+
+    @property
+    def best(self) -> Path:
+        """The folder of the best model."""
+        return self.output_dir / BEST_FOLDER
+
+    def load_rows(self, kind: str, most_train: int | None, most_eval: int | None) -> tuple[Any, Any]:
+        """The rows to train on and those that pick the best model; see `load_rows`."""
+        data: ZooDataArguments = self.data
+        train_rows, eval_rows = load_rows(kind, data, self.args, most_train, most_eval)
+        found, before = data_fingerprint(train_rows), self.identity.data
+        if self.checkpoint and before is not None and found != before:
+            logger.warning(
+                "The training rows changed since the run began (%s rows then, %s now): the resumed run differs from "
+                "an uninterrupted one.",
+                *(before["rows"], "unknown" if found is None else found["rows"]),
+            )
+        self.identity = replace(self.identity, data=found)
+        if self.args.should_save:
+            self.identity.write(self.output_dir)
+        return train_rows, eval_rows
+
+    def train(self, trainer: ZooTrainer, method: str) -> None:
+        """Train from the beginning or the checkpoint.
+
+        Args:
+            trainer: of the run.
+            method: name of the method, for the card beside the best weights.
+
+        Raises:
+            RunFinished: the run had ended, with its results written.
+        """
+        trainer.card = RunCard(method, self.model, self.data, self.args)
+        trainer.checkpoint_files = {RUN_FILE: self.identity.text}
+        trainer.train(resume_from_checkpoint=self.checkpoint)
+        if trainer.was_finished and (self.output_dir / RESULTS).is_file():
+            raise RunFinished(
+                f"The run in {self.output_dir} is finished: step {trainer.state.global_step} of "
+                f"{trainer.state.max_steps}. Its model is {self.best}. To train on, raise num_train_epochs or "
+                "max_steps; to start a new run, choose another --output_dir."
+            )
+
+
+def start_run(*dataclasses: Any) -> Run:
+    """Read the settings of a run from the command line, prepare its folder, seed everything random.
+
+    The folder is locked for this process, and gets `config.yaml` (the settings as resolved) and `run.json`.
+
+    Args:
+        dataclasses: of the settings of model, data and training.
+
+    Raises:
+        StmineError: settings that do not fit, a folder that holds another run or is being written by one, no such
+            checkpoint.
+    """
+    model, data, args = parse_arguments(dataclasses)
+    logging.basicConfig(level=logging.INFO if args.process_index == 0 else logging.ERROR, format="%(message)s")
+    # How this process begins is no setting of the run: the next one that reads config.yaml begins in its own way.
+    resume, args.resume_from_checkpoint = args.resume_from_checkpoint, None
+    overwrite, args.overwrite_output_dir = args.overwrite_output_dir, False
+    shared: list[Any] = [None]
+    held = ExitStack()
+    if args.should_save:
+        shared[0], held = _prepare_folder((model, data, args), resume, overwrite)
+    start = broadcast_object_list(shared)[0]
+    if isinstance(start, StmineError):
+        raise start
+    set_seed(args.seed)
+    return Run(model, data, args, start.identity, start.checkpoint, held)
+
+
+def finish_run(run: Run, trainer: ZooTrainer, scores: list[str], label: str, **facts: Any) -> dict[str, Any] | None:
+    """Write `results.json` and `curves.png`. Only the main process calls it.
+
+    Args:
+        run: that `start_run` began.
+        trainer: after training.
+        scores: of the validation, to draw; the first one picks the best model.
+        label: of the axis of the scores, with their unit.
+        facts: further entries of `results.json`.
+
+    Returns:
+        The evaluation of the best model, None without any.
+    """
+    if trainer.eval_dataset is None:
+        trainer.keep_last()
+    history, parameters = trainer.state.log_history, sum(tensor.numel() for tensor in trainer.network.parameters())
+    more = {"parameters": parameters, "unreadable": trainer.samples.unreadable, **facts}
+    best = best_evaluation(history, scores[0], bool(run.args.greater_is_better))
+    write_results(run.output_dir / RESULTS, history, best, **more)
+    plot_curves(run.output_dir / "curves.png", history, scores, label, best)
+    return best
+
+
+def _prepare_folder(run: tuple[Any, Any, ZooTrainingArguments], resume: str | None, overwrite: bool) -> _Prepared:
+    """Lock the folder and decide how the run begins; an error is returned, for all processes to raise."""
+    folder, held = Path(run[2].output_dir or "."), ExitStack()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held.enter_context(only_writer(folder))
+        recover_interrupted_save(folder)
+        settings = {name: value for name, value in resolved_arguments(*run).items() if name != "output_dir"}
+        start = choose_start(folder, resume, overwrite, _own_settings(*run), settings)
+    except StmineError as error:
+        return error, held
+    start.identity.write(folder)
+    save_arguments(folder / "config.yaml", *run)
+    return start, held
+
+
+def _own_settings(model: Any, data: Any, args: ZooTrainingArguments) -> dict[str, Any]:
+    """Those in which another run differs. Of paths the last part: a folder may have moved since."""
+    starts = {name: getattr(model, name, None) for name in _STARTS}
+    settings = {"dataset": data.dataset, **starts, "model_config": model.model_config, "peft": args.peft}
+    plain = {name: Path(value).name if isinstance(value, str) else value for name, value in settings.items()}
+    return {**plain, "seed": args.seed}

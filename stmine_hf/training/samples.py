@@ -1,0 +1,107 @@
+"""Common parts of the training samples: images read safely, unreadable ones counted, epochs and seeds."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+import torch
+from PIL import Image
+
+from ..errors import StmineError
+from ..evaluation.reports import undecoded
+from ..images import ImageError, decode_image, image_errors
+from .seeding import sample_seed
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class EpochState:
+    """The epoch, which decides what is random about a sample, and a count of rows that could not be used.
+
+    Both are in shared memory: the main process sets the epoch, worker processes read it and count.
+
+    Args:
+        counters: number of cells that count unusable rows.
+        dtype: of a cell; bool marks single rows.
+    """
+
+    def __init__(self, counters: int, dtype: torch.dtype):
+        self._unreadable = torch.zeros(counters, dtype=dtype).share_memory_()
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+
+    @property
+    def unreadable(self) -> int:
+        """Number of rows found unreadable so far."""
+        return int(self._unreadable.sum())
+
+    @property
+    def epoch(self) -> int:
+        """The epoch, counted from 0."""
+        return int(self._epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch[0] = epoch
+
+
+class Samples(EpochState, torch.utils.data.Dataset):
+    """The samples of an epoch, read from a table of rows when they are needed.
+
+    Everything random about a sample follows from `(seed, epoch, index)`, so that neither the number of workers nor an
+    interruption changes a run. An image that cannot be read is counted in `unreadable` and logged once.
+
+    Args:
+        rows: a `datasets.Dataset` of `stmine_hf.load_dataset`.
+        seed: seed of the run.
+    """
+
+    unreadable_image = "Skipped {name}: {reason}"  # what is logged
+    name_column = "filename"
+
+    def __init__(self, rows: Any, seed: int = 0):
+        super().__init__(len(rows), torch.bool)
+        self.rows, self.seed = undecoded(rows), seed
+
+    def sample_seed(self, index: int) -> int:
+        """The seed of a sample in this epoch."""
+        return sample_seed(self.seed, self.epoch, index)
+
+    def read_image(self, row: int) -> Image.Image | None:
+        """The image of a row as RGB; None where there is none, or (logged once) where it cannot be read."""
+        if self._unreadable[row]:
+            return None
+        record = self.rows[row]
+        image, reason = read_rgb(record)
+        if reason:
+            self._unreadable[row] = True
+            name = record.get(self.name_column) or f"row {row}"
+            logger.warning(self.unreadable_image.format(name=name, reason=reason))
+        return image
+
+    def first_readable(self, candidates: Iterable[tuple[int, T]]) -> tuple[int, T, Image.Image]:
+        """The first row whose image can be read, with what belongs to it.
+
+        Args:
+            candidates: numbers of rows with anything that goes with them.
+
+        Raises:
+            StmineError: there is no such row.
+        """
+        for row, extra in candidates:
+            if (image := self.read_image(row)) is not None:
+                return row, extra, image
+        raise StmineError("None of the training images can be read; is data_dir the right folder?")
+
+
+def read_rgb(record: Mapping[str, Any]) -> tuple[Image.Image | None, str]:
+    """The image of a row as RGB, and why it cannot be read; (None, "") where the row has none."""
+    if record.get("image") is None:
+        return None, ""
+    try:
+        with image_errors():
+            return decode_image(record["image"]), ""
+    except ImageError as error:
+        return None, str(error)

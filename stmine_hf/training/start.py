@@ -1,0 +1,54 @@
+"""Errors in making the model that a run starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..errors import StmineError
+from ..loading import published
+
+_PREPARED = {  # folders that the configs start from -> the script that makes them
+    "fisvl-lite-start": "examples/build_fisvl_lite.py --data_dir DATA",
+    "mttv-lite-start": "examples/build_mttv_lite.py --data_dir DATA",
+}
+
+
+def check_fields(fields: Mapping[str, Any], config_class: Any) -> None:
+    """Check the names of `model_config`.
+
+    Raises:
+        StmineError: the configuration has no such field.
+    """
+    if unknown := sorted(set(fields) - set(config_class().to_dict())):
+        raise StmineError(f"model_config: {config_class.__name__} has no field {', '.join(unknown)}.")
+
+
+@contextmanager
+def starting_from(source: str | None, shipped: str) -> Iterator[None]:
+    """Turn what goes wrong in making a model into an error that the user can fix.
+
+    Args:
+        source: folder or Hub id that the model starts from, if any.
+        shipped: repository of the model of this method that ships with the project.
+
+    Raises:
+        StmineError: inside the block nothing was found, or settings contradict each other.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and source is not None and not Path(source).exists():
+            raise StmineError(_missing(source, shipped)) from error
+        raise StmineError(f"Cannot make the model: {' '.join(str(error).split())}") from error
+
+
+def _missing(source: str, shipped: str) -> str:
+    script = _PREPARED.get(Path(source).name)
+    build = f"Build it first (python {script} --out {source}), or start" if script else "Start"
+    return (
+        f"No model to start from: {source} is no folder here, and no repository of the Hub that can be reached. "
+        f"{build} from the model that ships with this project: --model_name_or_path {published(shipped)}"
+    )
