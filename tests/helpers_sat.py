@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from stmine_hf import SatConfig, SatForObjectDetection, SatImageProcessor
+from stmine_hf.modeling.sat.modeling_sat import SatPredictor
 
 
 def tiny_sat_config(**overrides) -> SatConfig:
@@ -55,3 +56,15 @@ def multiply_adds(config: SatConfig, size: int) -> int:
                 module.register_forward_hook(count)
         model(torch.zeros(1, 3, size, size))
     return sum(counts)
+
+
+def confident_sat() -> tuple[SatForObjectDetection, SatImageProcessor]:
+    """A tiny model that finds something, since its scores are spread."""
+    model, processor = tiny_sat()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, SatPredictor):
+                module.weight.copy_(20 * torch.randn(module.weight.shape, generator=generator))
+                module.bias.zero_()
+    return model, processor

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from deterministic import named_image
-from helpers_sat import tiny_sat
+from helpers_sat import confident_sat, tiny_sat
 from PIL import Image
 from torch import Tensor
 from torchvision.ops import box_convert
@@ -119,6 +119,69 @@ def test_a_batch_is_its_images_padded_to_the_largest():
     arrays = processor([np.asarray(image) for image in images], return_tensors="pt")["pixel_values"]
     tensors = processor([torch.from_numpy(np.array(p)).permute(2, 0, 1) for p in images], return_tensors="np")
     assert torch.equal(arrays, batch) and np.array_equal(tensors["pixel_values"], batch.numpy())
+
+
+SHAPES = [(60, 90), (90, 60), (60, 90), (96, 96), (20, 90), (7, 5)]
+
+
+@torch.no_grad()
+def test_what_is_found_does_not_depend_on_the_batch():
+    model, processor = confident_sat()
+    images = [Image.fromarray(named_image(h, w, seed)) for seed, (h, w) in enumerate(SHAPES)]
+
+    def detections(images):
+        outputs = model(**processor(images, return_tensors="pt"))
+        sizes = [(image.height, image.width) for image in images]
+        return outputs, processor.post_process_object_detection(outputs, threshold=0.4, target_sizes=sizes)
+
+    outputs, together = detections(images)
+    for number, image in enumerate(images):
+        single = model(**processor(image, return_tensors="pt"))
+        size = [(image.height, image.width)]
+        (alone,) = processor.post_process_object_detection(single, threshold=0.4, target_sizes=size)
+        (listed,) = detections([image])[1]
+        assert len(alone["scores"])
+        assert outputs.input_sizes[number].tolist() == single.input_sizes[0].tolist()
+        for name, expected in alone.items():
+            torch.testing.assert_close(together[number][name], expected, atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(listed[name], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_lists_come_in_one_size_that_the_others_do_not_change():
+    processor = SatImageProcessor(size={"height": 96, "width": 70})
+    images = [Image.fromarray(named_image(h, w, seed)) for seed, (h, w) in enumerate(SHAPES)]
+    together = processor(images, return_tensors="pt")
+    assert together["pixel_values"].shape == (6, 3, 96, 96) and together["pixel_mask"].shape == (6, 96, 96)
+    for image, pixels, mask in zip(images, together["pixel_values"], together["pixel_mask"], strict=True):
+        listed, alone = processor([image], return_tensors="pt"), processor(image, return_tensors="pt")
+        assert torch.equal(listed["pixel_values"][0], pixels) and torch.equal(listed["pixel_mask"][0], mask)
+        height, width = alone["pixel_values"].shape[-2:]
+        assert alone["pixel_mask"].all() and mask.sum() == height * width and mask[:height, :width].all()
+        padded = processor(image, return_tensors="pt", do_pad=True)["pixel_values"]
+        assert torch.equal(padded[0], pixels)
+    with pytest.raises(ValueError, match=r"need inputs of .* leave do_pad out"):
+        processor(images, do_pad=False)
+    same = processor(images[:1] * 2, do_pad=False, return_tensors="pt")["pixel_values"]
+    assert same.shape == (2, 3, 64, 96)
+
+
+@pytest.mark.parametrize(
+    "images, message",
+    [
+        ([], "at least one image, found none"),
+        (np.zeros((0, 8, 8, 3), np.uint8), "at least one image, found none"),
+        (np.zeros((0, 5, 3), np.uint8), "an image with pixels, found one of the shape .0, 5, 3."),
+        (np.zeros((5, 0, 3), np.uint8), "an image with pixels"),
+        ([torch.zeros(3, 8, 8), torch.zeros(3, 0, 8)], "an image with pixels"),
+        (Image.new("RGB", (0, 7)), "an image with pixels, found one of the shape .0, 7."),
+        (np.full((8, 8, 3), np.nan, np.float32), "finite values, found NaN or infinity"),
+        ([torch.zeros(3, 8, 8), torch.full((3, 8, 8), torch.inf)], "finite values, found NaN or infinity"),
+    ],
+    ids=["no list", "no batch", "no height", "no width", "one of two", "PIL", "NaN", "infinity"],
+)
+def test_what_is_no_image_is_refused(images, message):
+    with pytest.raises(ValueError, match=message):
+        SatImageProcessor()(images, return_tensors="pt")
 
 
 GREY = np.add.outer(np.arange(40), np.arange(50)).astype(np.uint16) * 100
