@@ -433,9 +433,9 @@ class SatForObjectDetection(SatPreTrainedModel):
         joined = SatObjectDetectionOutput(
             input_sizes=torch.tensor([heights, widths], device=pixel_values.device).T.contiguous()
         )
-        for name, rest in (("logits", None), ("pred_boxes", 0), ("distance_logits", 0)):
+        for name in ("logits", "pred_boxes", "distance_logits"):
             like = parts[0][1][name]
-            rest = torch.finfo(like.dtype).min if rest is None else rest
+            rest = torch.finfo(like.dtype).min if name == "logits" else 0.0
             joined[name] = like.new_full((len(pixel_values), points, like.shape[-1]), rest)
             for rows, part in parts:
                 joined[name][rows, : part[name].shape[1]] = part[name]
