@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
 MOST_WORDS = 10  # of an explanation, on the screen; the drawing has all
 
 app = typer.Typer()
+
+
+class ExplainMethod(str, Enum):
+    """Methods of explaining, as the pipeline names them; the first is the default everywhere."""
+
+    occlusion = "occlusion"
+    integrated_gradients = "integrated_gradients"
 
 
 @app.command(
@@ -49,6 +57,9 @@ def classify(
         Path | None,
         typer.Option(help="Write what moved the verdict: a page (.html), or the image with it (.png)."),
     ] = None,
+    explain_method: Annotated[
+        ExplainMethod, typer.Option(help="How --explain finds it: by leaving out each part, or by gradients.")
+    ] = ExplainMethod.occlusion,
     model: MttvOption = None,
     detector: DetectorOption = None,
     batch_size: Annotated[
@@ -76,7 +87,7 @@ def classify(
                 without_bad_images=without_bad_images, progress=not as_json,
             )  # fmt: skip
         else:
-            found = _judge_one(network, processor, regions, text or "", image or [], explain)
+            found = _judge_one(network, processor, regions, text or "", image or [], explain, explain_method.value)
     if file is not None and out is not None:
         _show_report(report, out, as_json)
     elif as_json:
@@ -105,7 +116,7 @@ def _check_usage(
 
 
 def _judge_one(
-    network: Any, processor: Any, detector: Any, text: str, paths: list[Path], explain: Path | None
+    network: Any, processor: Any, detector: Any, text: str, paths: list[Path], explain: Path | None, method: str
 ) -> dict[str, Any]:
     """The pipeline's answer; with an explanation its drawing is written, too."""
     from ..explain.attribution import Attribution
@@ -127,7 +138,7 @@ def _judge_one(
         except ImageError as error:
             raise StmineError(f"{path}: {error}") from None
     pipeline = MttvPipeline(model=network, processor=processor, detector=detector, device=network.device)
-    found = pipeline({"text": text, "image": images or None}, explain=explain is not None)
+    found = pipeline({"text": text, "image": images or None}, explain=False if explain is None else method)
     pieces = processor.tokenizer(
         as_released(text), add_special_tokens=False, truncation=True, max_length=processor.max_tokens,
         return_offsets_mapping=True,
@@ -162,7 +173,8 @@ def _show_verdict(found: dict[str, Any]) -> None:
         return
     how = found["method"].replace("_", " ")
     print(f"What moved it, in log-odds by {how} (above 0: for {found['label']}, below: against it):")
-    for word in sorted(found["words"], key=lambda word: -abs(word["weight"]))[:MOST_WORDS]:
+    shown = [word for word in found["words"] if word["word"].strip()]
+    for word in sorted(shown, key=lambda word: -abs(word["weight"]))[:MOST_WORDS]:
         print(f"{word['weight']:>+8.3f}  {word['word']}")
     parts = {
         "all words": sum(word["weight"] for word in found["words"]),

@@ -1,4 +1,4 @@
-"""`stmine demo`: the three models to play with, as a page in the browser or as a report."""
+"""`stmine demo`: the three models to try, as a page in the browser or as a report."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ app = typer.Typer()
 )
 def demo(
     once: Annotated[
-        bool, typer.Option("--once", help="No page to play with: run the whole tour and write it as a report.")
+        bool, typer.Option("--once", help="Serve no page: run all parts of the demo once and write a report.")
     ] = False,
     images: Annotated[
         Path | None,
@@ -37,22 +37,24 @@ def demo(
     ] = None,
     model: FisvlOption = None,
     mttv: Annotated[
-        str | None, typer.Option(help="The model that judges posts. Default: the mttv-lite-weibo of this release.")
+        str | None, typer.Option(help="The model that classifies posts. Default: the mttv-lite-weibo of this release.")
     ] = None,
     sat: Annotated[
         str | None, typer.Option(help="The model that finds objects. Default: the sat-coco-small of this release.")
     ] = None,
     hidden: Annotated[
         str | None,
-        typer.Option(help="The model that finds what hides. Default: the sat-indiscernible of this release."),
+        typer.Option(help="The model that finds hidden objects. Default: the sat-indiscernible of this release."),
     ] = None,
-    language: Annotated[str, typer.Option(help="Of the page or the report: en or zh.")] = "en",
+    language: Annotated[str, typer.Option(help="Language of the page or the report: en or zh.")] = "en",
     out: Annotated[Path, typer.Option(help="With --once: folder for report.html.")] = Path("outputs/demo"),
-    host: Annotated[str, typer.Option(help="Where to serve; 0.0.0.0 lets other computers in.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to serve at; 0.0.0.0 lets other computers connect.")
+    ] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(help="Default: the first free one from 7860 on.")] = None,
     device: DeviceOption = None,
 ) -> None:
-    """All three methods to play with: search images, check posts, find objects, and the three on one event.
+    """Try all three methods: search images, check posts, find objects, and the three on one event.
 
     Prints the address of a page for the browser and serves it until Ctrl-C. With --once it writes a report instead.
     """

@@ -56,4 +56,4 @@ def note(text: str) -> str:
 
 
 def warning_html(text: str) -> str:
-    return f'<p class="warning">{escape(text)}</p>'
+    return f'<p class="caution">{escape(text)}</p>'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import threading
@@ -93,6 +94,7 @@ def launch(
     from .page import CSS, HEAD, THEME
 
     opening = tools.open_in_background()
+    atexit.register(opening.stop)
     try:
         _, address, _ = app.launch(
             server_name=host,
@@ -113,7 +115,6 @@ def launch(
             prevent_thread_lock=True,
         )
     except OSError as error:
-        opening.stop()
         raise StmineError(f"The page cannot be served at {host}, port {port or '7860 to 7959'}: {error}.") from error
     end_stalled(app.server)
     print(f"Open {address} in a browser. Ctrl-C ends the demo.", flush=True)
@@ -128,7 +129,8 @@ def _wait(app: gr.Blocks, opening: Background) -> None:
     def end(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, end)
+    main = threading.current_thread() is threading.main_thread()  # others may not set handlers
+    before = signal.signal(signal.SIGTERM, end) if main else None
     try:
         threading.Event().wait()
     except KeyboardInterrupt:
@@ -139,7 +141,8 @@ def _wait(app: gr.Blocks, opening: Background) -> None:
     except KeyboardInterrupt:  # again: no time to wait for a model that is just being loaded
         temporary.remove()
         os._exit(130)
-    signal.signal(signal.SIGTERM, before)
+    if main:
+        signal.signal(signal.SIGTERM, before)
     temporary.remove()
 
 

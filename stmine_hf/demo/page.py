@@ -63,7 +63,7 @@ HEAD = """<style>
 </style>"""
 # The classes are those of the HTML in `answers`. Colors follow Gradio's light and dark themes, or work on both.
 CSS = (
-    f"{STYLE}.explanation, .verdict, .warning {{ color: var(--body-text-color); }}"
+    f"{STYLE}.explanation, .verdict, .caution {{ color: var(--body-text-color); }}"
     + """
 #top { align-items: center; flex-wrap: nowrap; }
 #top h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .2rem; }

@@ -24,12 +24,11 @@ from ..search.places import place_in
 from . import answers, samples
 from . import texts as say
 from .event import EventDemo
-from .objects import FoundObjects, ObjectFinder
+from .objects import THRESHOLD, FoundObjects, ObjectFinder
 from .posts import PostCheck, PostChecker
 from .searching import ImageSearch
 
 TOP = 3  # images for a sentence
-THRESHOLD = 0.25  # of boxes: drawn images, in which models trained on photographs are less sure
 _SIDE = 480  # pixels of the longer side of an image on the page, at most
 
 

@@ -101,10 +101,11 @@ class Attribution:
         return self.text[len(self.read) :].strip()
 
     def strongest_words(self, count: int) -> list[Word]:
-        """The words that move the prediction most, each once: of a word that occurs twice, the stronger."""
+        """The words that move the prediction most, each once: of a word that occurs twice, the stronger. No blanks."""
         found: dict[str, Word] = {}
         for word in sorted(self.words, key=lambda word: -abs(word.weight)):
-            found.setdefault(word.word, word)
+            if word.word.strip():
+                found.setdefault(word.word, word)
         return list(found.values())[:count]
 
     def to_dict(self) -> dict[str, Any]:

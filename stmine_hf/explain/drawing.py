@@ -20,12 +20,12 @@ _TONES = {"fake": "#b45309", "real": "#0f766e"}  # amber and teal; readable on w
 _OTHER_TONE = "#64748b"
 
 STYLE = """
-.explanation .verdict, .verdict { border-left: 6px solid var(--tone); padding: .5rem .9rem; border-radius: 6px;
+.verdict { border-left: 6px solid var(--tone); padding: .5rem .9rem; border-radius: 6px;
   margin: 0 0 .6rem; background: color-mix(in srgb, var(--tone) 12%, transparent); }
 .verdict b { display: block; font-size: 1.3rem; }
 .explanation h3 { font-size: 1rem; font-weight: 600; margin: 1rem 0 .3rem; }
 .explanation .quiet { opacity: .7; font-size: .92rem; font-weight: normal; }
-.explanation .warning { margin: 0 0 .6rem; padding: .5rem .9rem; border-radius: 6px; border-left: 6px solid #d97706;
+.caution { margin: 0 0 .6rem; padding: .5rem .9rem; border-radius: 6px; border-left: 6px solid #d97706;
   background: color-mix(in srgb, #d97706 12%, transparent); }
 .words { margin: 0; line-height: 2; font-size: 1.05rem; overflow-wrap: anywhere; white-space: pre-wrap; }
 .words span { padding: .12rem .1rem; border-radius: 4px; }
@@ -79,7 +79,7 @@ def explanation_html(attribution: Attribution, language: str = "en", warnings: I
         language: "en" or "zh".
         warnings: said below the verdict.
     """
-    warned = "".join(f'<p class="warning">{escape(warning)}</p>' for warning in warnings)
+    warned = "".join(f'<p class="caution">{escape(warning)}</p>' for warning in warnings)
     return (
         f'<div class="explanation">{verdict_html(attribution, language)}{warned}'
         f"{_words(attribution, language)}{_what_if(attribution, language)}</div>"

@@ -64,7 +64,7 @@ def test_posts_unlike_the_training_are_warned_of(tmp_path):
     check = checker.check("forward this before it is deleted")
     assert check.warned is not None and check.warned.kind == OTHER_SCRIPT
     for html in (answers.verdict(check, "en"), answers.explanation(check, "en")):
-        assert "0% of the letters are Chinese" in html and 'class="warning"' in html
+        assert "0% of the letters are Chinese" in html and 'class="caution"' in html
     assert "0%" in answers.explanation(check, "zh") and "Chinese" not in answers.explanation(check, "zh")
 
 

@@ -27,6 +27,8 @@ def test_weights_and_the_text_that_was_not_read():
     assert list(found.weights) == [2.0, -1.0, 0.5, 3.0, 0.5, -4.0] and found.strongest == 4.0
     assert found.read + " <b>rest" == HOSTILE and found.unread == "<b>rest"
     assert [word.word for word in found.strongest_words(2)] == ["<script>", "news"]
+    twice = attribution(words=[Word(" ", 0, 1, 9.0), Word("a", 1, 2, 1.0), Word("a", 2, 3, -3.0)])
+    assert [word.weight for word in twice.strongest_words(3)] == [-3.0]
     empty = Attribution("", "fake", 0.9, {"fake": 0.9, "real": 0.1}, "occlusion")
     assert empty.strongest == 1.0 and empty.unread == empty.read == ""
 
