@@ -7,7 +7,6 @@ file holds. Nothing in a folder is run: no code file, no kernel, no pickle.
 
 from __future__ import annotations
 
-import json
 import math
 import threading
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .documents import parse_json, read_text
 from .errors import StmineError
 
 LARGEST_CONFIG = 4 << 20  # bytes: twice what 20,000 labels need
@@ -66,20 +66,12 @@ def read_settings(path: Path) -> dict[str, Any]:
     """The JSON object in a file, with bounded numbers.
 
     Raises:
-        CheckpointError: larger than `LARGEST_CONFIG`, no JSON object, or a number that no model has.
-        OSError: the file cannot be read.
+        StmineError: not readable, larger than `LARGEST_CONFIG`, no JSON object, or a number that no model has.
     """
-    if (size := path.stat().st_size) > LARGEST_CONFIG:
-        raise CheckpointError(f"{path.name} has {size:,} bytes; expected {LARGEST_CONFIG:,} at most")
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
-        if not isinstance(settings, dict):
-            raise CheckpointError(f"{path.name}: expected a JSON object, found {type(settings).__name__}")
-        check_numbers(settings, path.name)
-    except RecursionError as error:
-        raise CheckpointError(f"{path.name} is nested too deeply") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path.name} is not valid JSON ({error})") from error
+    settings = parse_json(read_text(path, largest=LARGEST_CONFIG), path.name)
+    if not isinstance(settings, dict):
+        raise CheckpointError(f"{path.name}: expected a JSON object, found {type(settings).__name__}")
+    check_numbers(settings, path.name)
     return settings
 
 
@@ -91,7 +83,7 @@ def read_config(name: str, revision: str | None = None) -> dict[str, Any]:
         revision: of a Hub id.
 
     Raises:
-        CheckpointError: no config there, or one that is refused.
+        StmineError: no config there, or one that is refused.
         OSError: no such folder, or a repository that cannot be reached.
     """
     path = checkpoint_file(name, "config.json", revision)
@@ -276,10 +268,6 @@ def _parts(value: Any, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     elif isinstance(value, list):
         for index, item in enumerate(value):
             yield from _parts(item, f"{name}[{index}]")
-
-
-def _no_number(constant: str) -> Any:
-    raise ValueError(f"{constant} is no number")
 
 
 def _shown(value: int) -> str:

@@ -210,7 +210,7 @@ def adapter_base(name: str) -> tuple[str, str | None] | None:
         return None
     try:
         settings = read_settings(file)
-    except (OSError, CheckpointError) as error:
+    except (OSError, StmineError) as error:
         raise StmineError(f"{name}: the adapter cannot be loaded ({_first_line(error)}).") from error
     base, revision = settings.get("base_model_name_or_path"), settings.get("revision")
     if not isinstance(base, str) or not base:

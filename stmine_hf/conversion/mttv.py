@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .. import MttvConfig, MttvForSequenceClassification, MttvProcessor  # registered: saving carries the code along
-from ..checkpoints import CheckpointError, read_settings
+from ..checkpoints import read_settings
 from ..errors import StmineError
 from ..modeling.mttv.configuration_mttv import PRESETS
 from ..modeling.mttv.processing_mttv import MttvImageProcessor
@@ -238,7 +238,7 @@ def _official_rows(label_order: Sequence[str | int], config: MttvConfig) -> list
 def _read_arguments(path: Path) -> Mapping[str, Any]:
     try:
         return read_settings(path)
-    except (OSError, CheckpointError) as error:
+    except (OSError, StmineError) as error:
         raise StmineError(
             f'{path}: expected a JSON file with the authors\' arguments, such as {{"task": "weibo"}} ({error}).'
         ) from error

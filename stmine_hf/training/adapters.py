@@ -73,7 +73,7 @@ def add_adapter(
         StmineError: PEFT is missing, the settings do not fit it or the model; or the adapter is to be pushed, and its
             base is not on the Hub.
     """
-    known = AutoConfig.from_pretrained(source) if source else None
+    known = AutoConfig.from_pretrained(source, trust_remote_code=False) if source else None
     fresh = known is None or known.label2id != model.config.label2id
     base, revision = source, _commit(source) if source else None
     changed = known is None or _design(known) != _design(model.config)
