@@ -21,6 +21,7 @@ from rich.table import Table
 
 from ..fonts import in_every_script
 from ..images import Skip, decode_image
+from ..inference.progress import ProgressBar
 from ..metrics.classification import (
     BINS,
     class_scores,
@@ -30,7 +31,7 @@ from ..metrics.classification import (
     softmax,
 )
 from ..outputs import Outputs
-from ..posts.judging import Post, judge, progress_bar
+from ..posts.prediction import Post, predict
 from .reports import EvaluationError, dataset_names, model_name, save_report, undecoded, versions
 
 if TYPE_CHECKING:
@@ -274,7 +275,7 @@ def evaluate_posts(
                 if label in labels:
                     reason = f"text: expected a string, found {type(text).__name__}"
                 skipped.append((number, Skip(str(post_id), reason)))
-                bar.advance(task)
+                bar.advance()
                 continue
             image = row.get("image") if sees else None
             known = None if features is None or post_id not in features else partial(features.get, post_id)
@@ -282,10 +283,10 @@ def evaluate_posts(
             yield Post(_Labelled(number, post_id, labels.index(label)), text or "", images, known)
 
     try:
-        with progress_bar(progress) as bar:
-            task = bar.add_task("Judging posts", total=len(rows) if hasattr(rows, "__len__") else None)
+        total = len(rows) if hasattr(rows, "__len__") else None
+        with ProgressBar("Classifying posts", total, shown=progress) as bar:
             options = {"batch_size": batch_size, "device": device, "detector": detector}
-            for batch in judge(model, processor, posts(), without_bad_images=True, **options):
+            for batch in predict(model, processor, posts(), without_bad_images=True, **options):
                 for _, post, logits, problem in batch:
                     if problem:
                         skip = (post.id.row, Skip(str(post.id.post_id), problem))
@@ -293,7 +294,7 @@ def evaluate_posts(
                     if logits is not None:
                         classified.append((post.id, logits))
                         images += bool(post.images or post.features) and problem is None
-                bar.advance(task, len(batch))
+                bar.advance(len(batch))
     finally:
         model.train(was_training)
     for found in (classified, skipped, unreadable):

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import datasets
 from PIL import Image
-from rich.console import Console
-from rich.progress import Progress
 
 from ..errors import StmineError
 from ..images import ImageError, Skip, decode_image, image_errors
 from ..inference.batching import read_ahead
+from ..inference.progress import ProgressBar
 from ..outputs import Outputs
 
 if TYPE_CHECKING:
@@ -68,15 +67,16 @@ def readable(
 
     encoded = undecoded(rows)
     total = len(encoded) if hasattr(encoded, "__len__") else None
-    with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
-        task = bar.add_task(doing, total=total)
-        with closing(read_ahead(attempt, enumerate(encoded), workers=2, ahead=16)) as loaded:
-            for one in loaded:
-                bar.advance(task)
-                if isinstance(one, Skip):
-                    skipped.append(one)
-                else:
-                    yield one
+    with (
+        ProgressBar(doing, total, shown=progress) as bar,
+        closing(read_ahead(attempt, enumerate(encoded), workers=2, ahead=16)) as loaded,
+    ):
+        for one in loaded:
+            bar.advance()
+            if isinstance(one, Skip):
+                skipped.append(one)
+            else:
+                yield one
 
 
 def row_name(row: Mapping[str, Any], number: int) -> str:

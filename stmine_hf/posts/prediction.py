@@ -1,40 +1,72 @@
-"""Posts through an MTTV model, in batches of like length: what evaluation, the classify command and features share.
+"""Posts through an MTTV model, in batches of similar length: what evaluation, the classify command and features share.
 
-One bad post costs itself alone, and no figure depends on which posts happened to share a batch.
+A bad post affects no other one, and no score depends on which posts happened to share a batch.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
-from rich.console import Console
-from rich.progress import Progress
 from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchFeature
 
 from ..errors import StmineError
-from ..images import ImageError, decode_image, image_errors
+from ..images import ImageError, content_digest, decode_image, image_errors
 from ..inference.batching import batched, read_ahead
 from ..loading import place
 
 # Posts are sorted by length among so many: padding then costs little, and few posts wait in memory.
 WINDOW = 512
 
-BLIND = "the model has no visual encoder, it judges texts alone"
+TEXT_ONLY = "the model has no visual encoder, it classifies texts alone"
+
+
+@dataclass(frozen=True)
+class PostImage:
+    """An image of a post that is opened when its turn comes and is recognized by its content.
+
+    Args:
+        open: opens it; raises ImageError.
+        name: as the post gives it.
+        file: where it is stored, if it is a file.
+        content: its encoded bytes, if they are at hand.
+    """
+
+    open: Callable[[], Image.Image]
+    name: str = ""
+    file: Path | None = None
+    content: bytes | None = None
+
+    def __call__(self) -> Image.Image:
+        return self.open()
+
+    def digest(self) -> str | None:
+        """Hexadecimal digits that follow from the encoded bytes; None if they cannot be read."""
+        if self.content is not None:
+            return blake2b(self.content, digest_size=16).hexdigest()
+        try:
+            return None if self.file is None else content_digest(self.file).hex()
+        except (ImageError, ValueError):  # ValueError: a NUL in the path
+            return None
 
 
 class Post(NamedTuple):
-    """A post to be judged.
+    """A post to be classified.
 
     Attributes:
-        id: what its verdict is told by.
+        id: identifies its prediction.
         text: "" for a post without text.
-        images: functions that open its images, called when its turn comes.
+        images: functions that open its images, called when its turn comes; a `PostImage` is recognized when it has
+            changed, any other function is not.
         features: a function that gets its `global_features` (C, rows, columns) and `region_features` (R, C), in the
             place of images.
     """
@@ -45,14 +77,29 @@ class Post(NamedTuple):
     features: Callable[[], Mapping[str, Any]] | None = None
 
 
-class Judged(NamedTuple):
-    """What became of a post.
+def image_digests(post: Post) -> list[str | None]:
+    """The digest of each image's content; None where it cannot be read or is not known."""
+    return [image.digest() if isinstance(image, PostImage) else None for image in post.images]
+
+
+def content_key(post: Post) -> str:
+    """Hexadecimal digits that follow from text and images, not from the id: what the prediction depends on.
+
+    An image that cannot be read counts by its name.
+    """
+    digests = zip(post.images, image_digests(post), strict=True)
+    images = [digest or f"name {getattr(image, 'name', '')}" for image, digest in digests]
+    return blake2b(json.dumps([post.text, images]).encode(), digest_size=16).hexdigest()
+
+
+class Prediction(NamedTuple):
+    """What the model says of a post.
 
     Attributes:
-        number: place of the post among those given, from 0.
+        number: position of the post among those given, from 0.
         post: the post.
-        logits: (L,) float32; None if it could not be judged.
-        problem: why not; or, of a post judged without an image that cannot be read, what is wrong with that.
+        logits: (L,) float32; None if it could not be classified.
+        problem: why not; or, of a post classified without an image that cannot be read, what is wrong with that.
     """
 
     number: int
@@ -66,10 +113,10 @@ class Encoded(NamedTuple):
 
     inputs: BatchFeature | None
     posts: list[tuple[int, Post, str | None]]
-    failed: list[Judged]
+    failed: list[Prediction]
 
 
-def judge(
+def predict(
     model: Any,
     processor: Any,
     posts: Iterable[Post],
@@ -78,8 +125,9 @@ def judge(
     device: str | torch.device | None = None,
     detector: Any = None,
     without_bad_images: bool = False,
-) -> Iterator[list[Judged]]:
-    """Judge posts. At most a few hundred of them are held at a time, and the images of two batches.
+    is_wanted: Callable[[Post], bool] = lambda post: True,
+) -> Iterator[list[Prediction]]:
+    """Classify posts. At most a few hundred of them are in memory at a time, and the images of two batches.
 
     Args:
         model: an `MttvForSequenceClassification`; it is put into evaluation mode.
@@ -88,17 +136,20 @@ def judge(
         batch_size: posts at a time: few are fastest on a CPU.
         device: where to run; by default where the model is.
         detector: finds regions in the images; see `MttvProcessor`.
-        without_bad_images: judge a post by what is left when an image of it cannot be read. Else the post fails.
+        without_bad_images: classify a post by what is left when an image of it cannot be read. Else the post fails.
+        is_wanted: False for posts that an earlier run has classified. The others then share a batch with the same
+            posts as in a run that was never stopped, so that the last bits of their scores are the same.
 
     Yields:
-        What became of the posts of one batch. Batches are out of order; `number` tells the place of a post.
+        The predictions of one batch. Batches are out of order; `number` is the position of a post.
 
     Raises:
         StmineError: the model gives NaN.
     """
     place(model, device)
     encode = Encoder(model, processor, detector=detector, without_bad_images=without_bad_images)
-    for batch in read_ahead(encode, by_length(posts, batch_size), workers=1, ahead=2):
+    batches = ([one for one in batch if is_wanted(one[1])] for batch in by_length(posts, batch_size))
+    for batch in read_ahead(encode, filter(None, batches), workers=1, ahead=2):
         done = list(batch.failed)
         if batch.inputs is not None:
             with torch.inference_mode():
@@ -106,12 +157,12 @@ def judge(
             if not np.isfinite(logits).all():
                 raise StmineError("The model gives NaN or infinity for a post: its weights are broken.")
             for (number, post, problem), own in zip(batch.posts, logits, strict=True):
-                done.append(Judged(number, post, own, problem))
+                done.append(Prediction(number, post, own, problem))
         yield done
 
 
 def by_length(posts: Iterable[Post], batch_size: int) -> Iterator[list[tuple[int, Post]]]:
-    """Numbered posts in batches of like length. Posts without images come first: their batches need no vision."""
+    """Numbered posts in batches of similar length. Posts without images come first: their batches need no vision."""
     numbered = iter(enumerate(posts))
     while window := list(islice(numbered, max(WINDOW, batch_size))):
         window.sort(key=lambda item: (bool(item[1].images or item[1].features), len(item[1].text)))
@@ -119,7 +170,7 @@ def by_length(posts: Iterable[Post], batch_size: int) -> Iterator[list[tuple[int
 
 
 class Encoder:
-    """Numbered posts to a batch of the model. Arguments as of `judge`."""
+    """Numbered posts to a batch of the model. Arguments as of `predict`."""
 
     def __init__(self, model: Any, processor: Any, *, detector: Any = None, without_bad_images: bool = False):
         self.processor, self.detector, self.without_bad_images = processor, detector, without_bad_images
@@ -128,22 +179,22 @@ class Encoder:
     def __call__(self, batch: list[tuple[int, Post]]) -> Encoded:
         posts: list[tuple[int, Post, str | None]] = []
         images: list[list[Image.Image]] = []
-        failed: list[Judged] = []
+        failed: list[Prediction] = []
         for number, post in batch:
             opened, problem = self._open(post)
             if problem is None or self.without_bad_images:
                 posts.append((number, post, problem))
                 images.append(opened)
             else:
-                failed.append(Judged(number, post, None, problem))
+                failed.append(Prediction(number, post, None, problem))
         if not posts:
             return Encoded(None, [], failed)
         try:
             return Encoded(self._inputs([post for _, post, _ in posts], images), posts, failed)
-        except Exception as error:  # whatever tokenizers and detectors meet: it must not cost the posts beside it
+        except Exception as error:  # of a tokenizer or detector: it must not affect the other posts
             if len(posts) == 1:
                 number, post, _ = posts[0]
-                return Encoded(None, [], [*failed, Judged(number, post, None, f"{type(error).__name__}: {error}")])
+                return Encoded(None, [], [*failed, Prediction(number, post, None, f"{type(error).__name__}: {error}")])
             alone = [self([(number, post)]) for number, post, _ in posts]
             if not any(encoded.failed for encoded in alone):
                 raise
@@ -154,7 +205,7 @@ class Encoder:
     def _open(self, post: Post) -> tuple[list[Image.Image], str | None]:
         """RGB images of a post, and what is wrong with the last of those that cannot be read."""
         if post.images and not self.sees:
-            return [], BLIND
+            return [], TEXT_ONLY
         opened, problem = [], None
         for image in post.images:
             try:
@@ -170,12 +221,6 @@ class Encoder:
         shown = {"images": images, "detector": self.detector} if any(images) else {}
         features = [None if post.features is None else post.features() for post in posts]
         return BatchFeature({**self.processor(text=texts, **shown), **stack_features(features)})
-
-
-def progress_bar(shown: bool) -> Progress:
-    """A bar on stderr, if that is a terminal; it leaves nothing behind."""
-    console = Console(stderr=True)
-    return Progress(console=console, transient=True, disable=not (shown and console.is_terminal))
 
 
 def stack_features(features: Sequence[Mapping[str, Any] | None]) -> dict[str, torch.Tensor]:
