@@ -1,4 +1,4 @@
-"""`stmine classify`: a post, or a file of them, judged by MTTV."""
+"""`stmine classify`: a post, or a file of them, classified by MTTV."""
 
 from __future__ import annotations
 
@@ -34,11 +34,13 @@ class ExplainMethod(str, Enum):
 
   stmine classify --text "forward this, before it is deleted!" --explain why.html
 
-  stmine classify --file posts.jsonl --out verdicts.jsonl
+  stmine classify --file posts.jsonl --out predictions.jsonl
 
 A file has one post a line, {"id": ..., "text": ..., "image": ...}, or is a CSV with these columns.
 
-Paths of images start at the file. Run it again after an interruption: verdicts that are there stay.""",
+Paths of images start at the file. Run it again after an interruption or a change: only posts that are new or have
+
+changed are classified.""",
 )
 def classify(
     text: Annotated[str | None, typer.Option(help="Text of the post.")] = None,
@@ -46,11 +48,13 @@ def classify(
         list[Path] | None, typer.Option(help="Image of the post; may be given several times, the main one first.")
     ] = None,
     file: Annotated[Path | None, typer.Option(help="Many posts: JSON lines, CSV or TSV.")] = None,
-    out: Annotated[Path | None, typer.Option(help="With --file: the verdicts, as JSON lines.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="With --file: the predictions: .jsonl, .json, .csv, .tsv or .parquet.")
+    ] = None,
     without_bad_images: Annotated[
         bool,
         typer.Option(
-            "--without-bad-images", help="With --file: judge a post by its text where its image cannot be read."
+            "--without-bad-images", help="With --file: classify a post by its text where its image cannot be read."
         ),
     ] = False,
     explain: Annotated[
@@ -68,9 +72,9 @@ def classify(
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Judge whether a post is fake, from its text, its image, or both.
+    """Estimate whether a post is fake, from its text, its image, or both.
 
-    The verdict is an estimate from posts seen in training. It is no proof, and no person should be judged by it.
+    The verdict is an estimate from the posts seen in training. It is no proof, and no person should be judged by it.
     """
     _check_usage(text, image, file, out, explain)
     from ..loading import load_mttv
@@ -87,7 +91,7 @@ def classify(
                 without_bad_images=without_bad_images, progress=not as_json,
             )  # fmt: skip
         else:
-            found = _judge_one(network, processor, regions, text or "", image or [], explain, explain_method.value)
+            found = _classify_one(network, processor, regions, text or "", image or [], explain, explain_method.value)
     if file is not None and out is not None:
         _show_report(report, out, as_json)
     elif as_json:
@@ -108,14 +112,14 @@ def _check_usage(
     if file is not None and (text is not None or image or explain):
         raise typer.BadParameter("--file takes no --text, --image or --explain: these are for one post")
     if (file is None) != (out is None):
-        raise typer.BadParameter("--file and --out go together: the posts, and where to write their verdicts")
+        raise typer.BadParameter("--file and --out go together: the posts, and where to write their predictions")
     if explain is not None and explain.suffix.lower() not in (".html", ".png"):
         raise typer.BadParameter(f"--explain writes .html or .png, found {explain.name!r}")
     if explain is not None and explain.suffix.lower() == ".png" and not image:
         raise typer.BadParameter("--explain draws on the image, and there is none; name a file ending in .html")
 
 
-def _judge_one(
+def _classify_one(
     network: Any, processor: Any, detector: Any, text: str, paths: list[Path], explain: Path | None, method: str
 ) -> dict[str, Any]:
     """The pipeline's answer; with an explanation its drawing is written, too."""
@@ -129,9 +133,9 @@ def _judge_one(
 
     text, images = whole_text(text), []
     if not text.strip() and not paths:
-        raise StmineError("Nothing to judge: the text is empty, and there is no image.")
+        raise StmineError("Nothing to classify: the text is empty, and there is no image.")
     if paths and network.config.vision_config is None:
-        raise StmineError("This model has no visual encoder, it judges texts alone: leave --image out.")
+        raise StmineError("This model has no visual encoder, it classifies texts alone: leave --image out.")
     for path in paths:
         try:
             images.append(post_image(path))
@@ -190,19 +194,25 @@ def _show_report(report: ClassifyReport, out: Path, as_json: bool) -> None:
         facts = {
             "out": str(out),
             "model": report.model,
-            "judged": report.judged,
+            "judged": report.predicted,  # this key and `verdicts` are those of version 0.1, which scripts may read
             "done_before": report.done_before,
+            "outdated": report.outdated,
+            "removed": report.removed,
             "images_left_out": report.images_left_out,
             "skipped": report.skipped,
             "skipped_file": report.skipped_file and str(report.skipped_file),
             "first_skipped": [row._asdict() for row in report.first_skipped],
-            "verdicts": dict(report.verdicts),
+            "verdicts": dict(report.labels),
             "seconds": round(report.seconds, 2),
         }
         print_json(facts)
         return
-    speed = f", {report.judged / report.seconds:.1f} posts a second" if report.judged else ""
-    print(f"{report.judged} posts judged, {report.done_before} before, {report.skipped} skipped{speed}")
+    speed = f", {report.predicted / report.seconds:.1f} posts a second" if report.predicted else ""
+    print(f"{report.predicted} posts classified, {report.done_before} before, {report.skipped} skipped{speed}")
+    if report.outdated:
+        print(f"{report.outdated} of them again: predictions of version 0.1 do not say which text they belong to")
+    if report.removed:
+        print(f"{report.removed} predictions are of posts that are no longer in the file: they are set aside")
     if report.images_left_out:
         print(f"{report.images_left_out} of them without an image that cannot be read: see `problem`")
     for line, name, reason in report.first_skipped:
@@ -211,5 +221,5 @@ def _show_report(report: ClassifyReport, out: Path, as_json: bool) -> None:
         print(f"  ... and {report.skipped - len(report.first_skipped)} more")
     if report.skipped_file is not None:
         print(f"All that were skipped: {from_here(report.skipped_file)}")
-    print("Verdicts: " + ", ".join(f"{count} {label}" for label, count in report.verdicts.most_common()))
+    print("Predictions: " + ", ".join(f"{count} {label}" for label, count in report.labels.most_common()))
     print(f"Written: {from_here(out)}")

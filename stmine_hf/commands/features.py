@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,7 +25,7 @@ from .terminal import (
 )
 
 if TYPE_CHECKING:
-    from ..posts.judging import Post
+    from ..posts.prediction import Post
 
 app = typer.Typer(no_args_is_help=True, help="Find visual features once and keep them, for training on them.")
 
@@ -122,8 +121,7 @@ def _of_dataset(
     """The posts of a data set's splits, and how many there are."""
     from .. import load_dataset
     from ..evaluation.reports import undecoded
-    from ..images import decode_image
-    from ..posts.judging import Post
+    from ..posts.prediction import Post, row_image
 
     loaded = load_dataset(name, data_dir=data_dir, split=split, kind="posts", **options)
     splits = list(loaded.values()) if isinstance(loaded, dict) else [loaded]
@@ -132,6 +130,6 @@ def _of_dataset(
         for rows in splits:
             for row in undecoded(rows):
                 image = row.get("image")
-                yield Post(row["post_id"], "", [] if image is None else [partial(decode_image, image)])
+                yield Post(row["post_id"], "", [] if image is None else [row_image(image)])
 
     return posts(), sum(map(len, splits))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -53,7 +53,7 @@ class Journal:
         Returns:
             Their offsets; see `read`.
         """
-        lines = [json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows]
+        lines = [json_line(row) for row in rows]
         start = self._file.seek(0, os.SEEK_END)
         self._file.write(b"".join(lines))
         self._file.flush()
@@ -67,6 +67,20 @@ class Journal:
     def _ends_with_newline(self, end: int) -> bool:
         self._file.seek(end - 1)
         return self._file.read(1) == b"\n"
+
+
+def json_line(row: Mapping[str, Any]) -> bytes:
+    """A row as it is in the file. Half a surrogate pair, which a text can hold and UTF-8 cannot, becomes "?"."""
+    return json.dumps(row, ensure_ascii=False).encode(errors="replace") + b"\n"
+
+
+def json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Offset and content of each row of a file of JSON lines that this package wrote."""
+    offset = 0
+    with open(path, "rb") as file:
+        for line in file:
+            yield offset, json.loads(line)
+            offset += len(line)
 
 
 def _whole_lines(path: Path, beginnings: tuple[bytes, ...], on_row: Callable[[Mapping[str, Any], int], object]) -> int:

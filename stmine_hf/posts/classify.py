@@ -1,21 +1,25 @@
-"""A file of posts in, a file of verdicts out: batched, resumable, bad rows told apart.
+"""A file of posts in, a file of predictions out: batched, resumed after an interruption, bad rows listed apart.
 
-Verdicts are JSON lines: `id`, `label`, `score` (probability of the label), `scores` (by label), `line` (of the posts'
-file), `model`, and `problem` where an image was left out. They are written batch by batch, so a killed run loses one
-batch at most, and put into the order of the posts at the end. Rows that cannot be judged stand in the file
-`<out>.skipped.jsonl` with `line`, `id` and `reason`; every run tries them again.
+A prediction has `id`, `label`, `score` (probability of the label), `scores` (by label), `line` (in the file of posts),
+`model`, `key` (digits that follow from the post's text and images), and `problem` where an image was left out. The
+output has one for each post of the file that can be classified, in their order. In which format follows from its name.
+
+A prediction belongs to a text and images, not to an id or a line: it is reused where the key is the same, and a post
+whose content has changed is classified again. Predictions are on disk batch by batch, so a killed run loses one batch
+at most: in the output itself if that has JSON lines, else in `OUT.journal.jsonl`, which stays.
+
+    OUT.skipped.jsonl   rows that cannot be classified: `line`, `id` and `reason`; every run tries them again
+    OUT.removed.jsonl   predictions of posts that are no longer in the file; reused when they come back
 """
 
 from __future__ import annotations
 
 import json
-import os
 import time
-from bisect import insort
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from operator import itemgetter
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,17 +27,18 @@ import numpy as np
 import torch
 
 from ..errors import StmineError
-from ..files import write_atomically
+from ..inference.journal import Journal, json_line, json_rows
+from ..inference.progress import ProgressBar
 from ..metrics.classification import softmax
 from ..model_identity import model_tag
-from .judging import Judged, Post, judge, progress_bar
+from ..outputs import Outputs, require_apart
+from .prediction import Post, Prediction, content_key, predict
 from .reading import count_posts, read_posts
-
-_START = b'{"id": '  # how every line begins: what is left of one that a kill has cut short
+from .results import JSON_LINES, format_of, write_results
 
 
 class SkippedRow(NamedTuple):
-    """A row without verdict, and why."""
+    """A row without prediction, and why."""
 
     line: int
     id: str | int
@@ -42,28 +47,43 @@ class SkippedRow(NamedTuple):
 
 @dataclass
 class ClassifyReport:
-    """What one run did.
+    """What one run did, and what the output holds after it.
 
     Attributes:
-        judged: posts judged by this run.
-        done_before: posts whose verdict was there.
-        images_left_out: posts that this run judged without an image that cannot be read.
-        skipped: how many rows have no verdict.
+        predicted: posts classified by this run.
+        done_before: posts whose prediction was there.
+        outdated: predictions of an earlier version without `key`, which this run made again.
+        removed: predictions of posts that are no longer in the file.
+        images_left_out: posts that this run classified without an image that cannot be read.
+        skipped: how many rows have no prediction.
         first_skipped: ten of them; all are in the file `skipped_file`, None where there are none.
-        verdicts: how often each label was given, over all posts.
+        labels: how often each label was predicted, over all posts of the file.
         model: name and digest of the model.
         seconds: of the whole run, the loading of the model left out.
     """
 
-    judged: int = 0
+    predicted: int = 0
     done_before: int = 0
+    outdated: int = 0
+    removed: int = 0
     images_left_out: int = 0
     skipped: int = 0
     first_skipped: list[SkippedRow] = field(default_factory=list)
     skipped_file: Path | None = None
-    verdicts: Counter[str] = field(default_factory=Counter)
+    labels: Counter[str] = field(default_factory=Counter)
     model: str = ""
     seconds: float = 0.0
+
+
+@dataclass
+class _Place:
+    """A post of the file, and where in the journal its prediction is."""
+
+    line: int
+    id: str | int
+    key: str
+    offset: int | None = None
+    failure: str | None = None
 
 
 def classify_file(
@@ -78,164 +98,232 @@ def classify_file(
     without_bad_images: bool = False,
     progress: bool = True,
 ) -> ClassifyReport:
-    """Judge the posts of a file. Run it again to go on after an interruption, or after mending rows.
+    """Classify the posts of a file. Run it again to resume after an interruption, or after changing rows.
 
     Args:
         model: an `MttvForSequenceClassification`.
         processor: its `MttvProcessor`.
         file: posts; see `read_posts`.
-        out: verdicts, as JSON lines; posts whose `id` is there already are passed over.
+        out: predictions; its suffix is the format: .jsonl, .json, .csv, .tsv or .parquet.
         batch_size: posts at a time.
         device: where to run; by default where the model is.
         detector: finds regions in the images; see `MttvProcessor`.
-        without_bad_images: judge a post with a text by what is left when an image of it cannot be read, and tell so
-            as `problem`. Else it is skipped: no post is judged by less than was given.
+        without_bad_images: classify a post with a text by what is left when an image of it cannot be read, and say so
+            as `problem`. Else it is skipped: no post is classified by less than was given.
         progress: show a bar on stderr.
 
     Raises:
-        StmineError: no such file; `out` is something else, or of another model; not one row can be judged.
+        StmineError: no such file; `out` is something else, or of another model, or another run is writing it; not one
+            row can be classified.
     """
     start, file, out = time.perf_counter(), Path(file), Path(out)
     tag = model_tag(model) + (f" with {model_tag(detector.model)}" if hasattr(detector, "model") else "")
-    total = count_posts(file)
-    if out.exists() and out.samefile(file):
-        raise StmineError(f"{out}: the posts themselves; give another file for the verdicts.")
-    done = _verdicts_in(out, tag)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    report, skipped_file = ClassifyReport(model=tag), out.with_suffix(".skipped.jsonl")
     labels = [model.config.id2label[index] for index in range(model.config.num_labels)]
-    lines: dict[str, int] = {}  # of every post
-    with (
-        open(out, "ab") as verdicts,
-        open(skipped_file, "w", encoding="utf-8", errors="replace") as skips,
-        progress_bar(progress) as bar,
-    ):
-        task = bar.add_task("Judging posts", total=total)
+    total = count_posts(file)
+    report = ClassifyReport(model=tag)
+    with Outputs(out.parent, inputs=[file], file=out.name) as outputs:
+        files = _Files(outputs, file, out)
+        known = _Known(out, tag, without_bad_images)
+        places: list[_Place] = []
+        skipped: list[SkippedRow] = []
+        with (
+            files.open_journal(known) as journal,
+            ProgressBar("Classifying posts", total, shown=progress) as bar,
+        ):
+            unused = {key: deque(offsets) for key, offsets in known.offsets.items()}
 
-        def skip(line: int, name: str | int, reason: str) -> None:
-            row = SkippedRow(line, name, reason)
-            skips.write(json.dumps(row._asdict(), ensure_ascii=False) + "\n")
-            report.skipped += 1
-            insort(report.first_skipped, row, key=itemgetter(0))
-            del report.first_skipped[10:]
+            def posts() -> Iterator[Post]:
+                for row in read_posts(file):
+                    if row.post is None:
+                        skipped.append(SkippedRow(row.line, row.id, row.problem or ""))
+                        bar.advance(worked=0)
+                        continue
+                    place = _Place(row.line, row.id, content_key(row.post))
+                    places.append(place)
+                    # Of posts of the same content the first is classified first, so that it is the first here as well.
+                    if unused.get(place.key):
+                        place.offset = unused[place.key].popleft()
+                        report.done_before += 1
+                        bar.advance(worked=0)
+                    yield row.post._replace(id=place)
 
-        def posts() -> Iterator[Post]:
-            for row in read_posts(file):
-                if row.post is None:
-                    skip(row.line, row.id, row.problem or "")
-                    bar.advance(task)
-                    continue
-                lines[json.dumps(row.id)] = row.line
-                if json.dumps(row.id) in done:
-                    report.done_before += 1
-                    bar.advance(task)
-                else:
-                    yield row.post
+            batches = predict(
+                model, processor, posts(), batch_size=batch_size, device=device, detector=detector,
+                without_bad_images=without_bad_images, is_wanted=lambda post: post.id.offset is None,
+            )  # fmt: skip
+            for batch in batches:
+                done = []
+                for one in batch:
+                    if one.logits is None or (one.problem and not one.post.text.strip()):
+                        one.post.id.failure = one.problem or ""
+                    else:
+                        done.append(one)
+                        report.images_left_out += one.problem is not None
+                for one, offset in zip(done, journal.append(*(_row(one, labels, tag) for one in done)), strict=True):
+                    one.post.id.offset = offset
+                report.predicted += len(done)
+                bar.advance(len(batch))
 
-        options = {"batch_size": batch_size, "device": device, "detector": detector}
-        for batch in judge(model, processor, posts(), without_bad_images=without_bad_images, **options):
-            for one in batch:
-                line = lines[json.dumps(one.post.id)]
-                if one.logits is None or (one.problem and not one.post.text.strip()):
-                    skip(line, one.post.id, one.problem or "")
-                else:
-                    verdicts.write(_verdict(one, labels, line, tag))
-                    report.judged += 1
-                    report.images_left_out += one.problem is not None
-            verdicts.flush()
-            bar.advance(task, len(batch))
-    if report.skipped:
-        report.skipped_file = skipped_file
-    else:
-        skipped_file.unlink()
-    report.verdicts = _in_order(out, lines)
+        skipped += [SkippedRow(place.line, place.id, place.failure) for place in places if place.failure is not None]
+        places = [place for place in places if place.failure is None]
+        report.outdated = sum(place.id in known.outdated for place in places)
+        skipped.sort()
+        report.skipped, report.first_skipped = len(skipped), skipped[:10]
+        report.skipped_file = files.write_skipped(skipped)
+        if not places:
+            files.discard_empty()
+            found = f"{len(skipped)} rows skipped; line {skipped[0].line}: {skipped[0].reason}" if skipped else ""
+            raise StmineError(f"{file}: not one post can be classified ({found or 'it is empty'}).")
+        report.removed = files.write_removed(places)
+        report.labels = files.write(places, labels)
     report.seconds = time.perf_counter() - start
-    if not report.judged and not report.done_before:
-        if not out.stat().st_size:
-            out.unlink()
-        first = report.first_skipped[0] if report.first_skipped else None
-        found = f"{report.skipped} rows skipped; line {first.line}: {first.reason}" if first else "it is empty"
-        raise StmineError(f"{file}: not one post can be judged ({found}).")
     return report
 
 
-def _verdict(one: Judged, labels: list[str], line: int, tag: str) -> bytes:
+def _row(one: Prediction, labels: list[str], tag: str) -> dict[str, Any]:
     assert one.logits is not None
     probabilities = softmax(one.logits[None])[0]
     best = int(np.argmax(probabilities))
     row: dict[str, Any] = {
-        "id": one.post.id,
+        "id": one.post.id.id,
         "label": labels[best],
         "score": round(float(probabilities[best]), 6),
         "scores": {label: round(float(value), 6) for label, value in zip(labels, probabilities, strict=True)},
-        "line": line,
+        "line": one.post.id.line,
         "model": tag,
+        "key": one.post.id.key,
     }
-    if one.problem:
-        row["problem"] = one.problem
-    return json.dumps(row, ensure_ascii=False).encode() + b"\n"
+    return row | ({"problem": one.problem} if one.problem else {})
 
 
-def _verdicts_in(out: Path, tag: str) -> set[str]:
-    """Ids whose verdicts an earlier run has written; a last line that was cut short is removed.
+class _Known:
+    """The predictions that are there.
+
+    Attributes:
+        offsets: where in the journal those of each key are.
+        outdated: ids of those without a key, as version 0.1 wrote them: of which content they are is not known.
+    """
+
+    def __init__(self, out: Path, tag: str, without_bad_images: bool):
+        self._out, self._tag, self._without_bad_images = out, tag, without_bad_images
+        self.offsets: dict[str, list[int]] = {}
+        self.outdated: set[str | int] = set()
+
+    def accept(self, row: Mapping[str, Any], offset: int) -> None:
+        """Take note of a prediction.
+
+        Raises:
+            KeyError, TypeError: it is none.
+            StmineError: it is of another model.
+        """
+        _require_prediction(row)
+        if row["model"] != self._tag:
+            raise StmineError(
+                f"{self._out} holds predictions of {row['model']}, the model is now {self._tag}. Give another output, "
+                "or delete this one."
+            )
+        key = row.get("key")
+        if key is None:
+            self.outdated.add(row["id"])
+        elif "problem" not in row or self._without_bad_images:
+            self.offsets.setdefault(key, []).append(offset)
+
+
+def _require_prediction(row: Mapping[str, Any], offset: int = 0) -> None:
+    """
+    Raises:
+        KeyError, TypeError: the row is something else.
+    """
+    row["id"], row["label"], row["scores"], row["model"]
+
+
+class _Files:
+    """The files of one output.
 
     Raises:
-        StmineError: the file is something else, or of another model.
+        StmineError: something of the user is in their place.
     """
-    if not out.exists():
-        return set()
-    if not out.is_file():
-        raise StmineError(f"{out}: expected a file to write verdicts to, found a folder.")
-    done: set[str] = set()
-    end = 0
-    with open(out, "rb") as file:
-        for number, line in enumerate(file, start=1):
-            whole = line.endswith(b"\n")
-            try:
-                row = json.loads(line)
-                name, made_with = row["id"], row["model"]
-            except (ValueError, KeyError, TypeError) as error:
-                if isinstance(error, ValueError) and not whole and line[: len(_START)] == _START[: len(line)]:
-                    break
-                raise StmineError(
-                    f"{out}, line {number}: no verdict of this command. Give another file for the verdicts, or delete "
-                    "this one."
-                ) from None
-            if made_with != tag:
-                raise StmineError(
-                    f"{out} holds verdicts of {made_with}, the model is now {tag}. Give another file for the "
-                    "verdicts, or delete this one."
-                )
-            if whole:
-                done.add(json.dumps(name))
-                end += len(line)
-    if end < out.stat().st_size:
-        os.truncate(out, end)
-    return done
+
+    def __init__(self, outputs: Outputs, posts: Path, out: Path):
+        self._outputs, self._out = outputs, out
+        self._is_journal = format_of(out) == JSON_LINES
+        stem = out.stem if self._is_journal else out.name
+        self._journal = out.name if self._is_journal else f"{out.name}.journal.jsonl"
+        self._skipped, self._removed = f"{stem}.skipped.jsonl", f"{stem}.removed.jsonl"
+        for name in (self._journal, self._skipped, self._removed):
+            require_apart(outputs.folder / name, [posts])
+
+    def open_journal(self, known: _Known) -> Journal:
+        """The predictions that are there, to add to; `known` gets them all."""
+        path, outputs = self._outputs.folder / self._journal, self._outputs
+        if self._is_journal and path.exists() and path.name not in outputs.written():  # of version 0.1, or moved here
+            with Journal(path, ["id"], _require_prediction):
+                outputs.adopt([path.name])
+            outputs.adopt(name for name in [self._skipped] if _is_skip_list(outputs.folder / name))
+        outputs.require_free(self._out.name, self._skipped, self._removed)
+        outputs.open_growing(self._journal).close()
+        journal = Journal(path, ["id"], known.accept)
+        if outputs.wrote(self._removed):
+            for _, row in json_rows(outputs.folder / self._removed):
+                known.accept(row, *journal.append(row))
+        return journal
+
+    def write_skipped(self, skipped: list[SkippedRow]) -> Path | None:
+        """Write the rows without prediction; None if there are none."""
+        if not skipped:
+            self._outputs.remove(self._skipped)
+            return None
+        lines = [json_line(row._asdict()) for row in skipped]
+        return self._outputs.write(self._skipped, lambda path: path.write_bytes(b"".join(lines)))
+
+    def discard_empty(self) -> None:
+        """Remove a journal without rows."""
+        path = self._outputs.folder / self._journal
+        if path.stat().st_size == 0:
+            self._outputs.remove(self._journal)
+        else:
+            self._outputs.settle(self._journal)
+
+    def write_removed(self, places: list[_Place]) -> int:
+        """Set aside the predictions of posts that are not in the file; how many there are."""
+        used, ids = {place.offset for place in places}, {place.id for place in places}
+
+        def removed() -> Iterator[dict[str, Any]]:
+            seen: set[bytes] = set()  # a run killed between two writes leaves some in both files
+            for offset, row in json_rows(self._outputs.folder / self._journal):
+                digest = blake2b(json_line(row), digest_size=16).digest()
+                if offset not in used and digest not in seen and ("key" in row or row["id"] not in ids):
+                    seen.add(digest)
+                    yield row
+
+        count = sum(1 for _ in removed())
+        if self._is_journal and count:
+            self._outputs.write(self._removed, lambda path: path.write_bytes(b"".join(map(json_line, removed()))))
+        elif self._is_journal:
+            self._outputs.remove(self._removed)
+        return count
+
+    def write(self, places: list[_Place], labels: list[str]) -> Counter[str]:
+        """Write the prediction of every post, in their order; how often each label was predicted."""
+        counts: Counter[str] = Counter()
+
+        def rows() -> Iterator[dict[str, Any]]:
+            with open(self._outputs.folder / self._journal, "rb") as journal:
+                for place in places:
+                    assert place.offset is not None
+                    journal.seek(place.offset)
+                    row = json.loads(journal.readline())
+                    counts[row["label"]] += 1
+                    yield row | {"id": place.id, "line": place.line}
+
+        self._outputs.write(self._out.name, lambda path: write_results(path, rows(), labels))
+        self._outputs.settle(self._journal)
+        return counts
 
 
-def _in_order(out: Path, lines: dict[str, int]) -> Counter[str]:
-    """Put the verdicts into the order of the posts, in one step; those of posts that are gone come last.
-
-    Returns:
-        How often each label was given.
-    """
-    counts: Counter[str] = Counter()
-    places: list[tuple[int, int]] = []  # line of the post, start of the verdict
-    start = 0
-    with open(out, "rb") as file:
-        for line in file:
-            row = json.loads(line)
-            counts[row["label"]] += 1
-            places.append((lines.get(json.dumps(row["id"]), 2**63), start))
-            start += len(line)
-    if places != sorted(places):
-
-        def write(temporary: Path) -> None:
-            with open(out, "rb") as file, open(temporary, "wb") as ordered:
-                for _, place in sorted(places):
-                    file.seek(place)
-                    ordered.write(file.readline())
-
-        write_atomically(out, write)
-    return counts
+def _is_skip_list(path: Path) -> bool:
+    """Whether a file is the list of skipped rows that version 0.1 wrote."""
+    try:
+        return all(set(row) == set(SkippedRow._fields) for _, row in json_rows(path))
+    except (OSError, ValueError, TypeError):
+        return False

@@ -1,43 +1,50 @@
-"""Visual features of posts, found once and kept on disk: what a frozen visual encoder gives does not change.
+"""Visual features of posts, computed once and stored: what a frozen visual encoder gives does not change.
 
     FEATURES/
-      features.json               which encoder (and detector) they are of, and their shapes
+      features.json               of which encoder (and detector) they are, their shapes, all shards with checksums
       shards/000000.safetensors   "global_features" (n, C, rows, columns), "region_features" (n, R, C); missing: zeros
-      shards/000000.parquet       key and number of regions of the same n posts
+      shards/000000.parquet       key, number of regions and digest of the images of the same n posts
 
-A shard counts once its `.parquet` is there, which is written last; a killed run costs at most the posts since the last
-shard. The next run goes on. Nothing is pickled.
+The key of a post is its id; of several rows of a key the last one counts, and one with -1 regions says that there are
+none any more. A post whose images have changed is encoded again: their digest is stored with the row. Folders of
+format 1 open too, but have neither digests nor checksums: a changed image is noticed only in rows written since.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import StmineError
-from ..files import only_writer, write_atomically, write_json
 from ..images import Skip
 from ..inference.batching import batched, read_ahead
+from ..inference.progress import ProgressBar
+from ..inference.shards import (
+    ShardFolder,
+    checksums_of,
+    next_name,
+    remove_unnamed,
+    shard_file,
+    write_manifest,
+    write_shard,
+)
 from ..loading import place
 from ..model_identity import weights_digest
-from .judging import Encoded, Encoder, Post, progress_bar
+from ..outputs import Outputs
+from .prediction import Encoded, Encoder, Post, image_digests
 
-FORMAT_VERSION = 1
 _MANIFEST = "features.json"
-_ROWS = pa.schema([("key", pa.string()), ("regions", pa.int32())])
+_ROWS = pa.schema([("key", pa.string()), ("regions", pa.int32()), ("images", pa.string())])
+_REMOVED = -1  # as number of regions
 _DTYPES = {"float32": torch.float32, "float16": torch.float16}
 _SAVE_SECONDS = 120  # a shard is closed after this time even if it is small: so much work a kill may cost
 
@@ -53,18 +60,20 @@ class FeatureStore:
     torch.Size([2048, 7, 7])
     """
 
-    def __init__(self, folder: Path, manifest: dict[str, Any], places: dict[str, tuple[str, int, int]]):
-        self.folder, self.manifest, self._places = folder, manifest, places
+    def __init__(self, folder: Path, manifest: dict[str, Any], rows: dict[str, _Row]):
+        self.folder, self.manifest, self._rows = folder, manifest, rows
         self._file = lru_cache(maxsize=64)(self._open_shard)
+        self._verified: set[str] = set()
 
     @classmethod
     def open(cls, folder: str | Path) -> FeatureStore:
-        """
+        """Open the features of a folder. Each shard is verified when it is first read.
+
         Args:
             folder: written by `precompute_features` (`stmine features mttv`).
 
         Raises:
-            StmineError: no features there, of another format version, or damaged.
+            StmineError: no features there, of an unknown format version, or damaged.
         """
         folder = Path(folder)
         manifest = _read_manifest(folder)
@@ -72,13 +81,13 @@ class FeatureStore:
             raise StmineError(
                 f"{folder}: expected a folder of features with {_MANIFEST}; make it: stmine features mttv"
             )
-        return cls(folder, manifest, _places(folder))
+        return cls(folder, manifest, _read_rows(folder, manifest))
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._rows)
 
     def __contains__(self, key: Any) -> bool:
-        return str(key) in self._places
+        return str(key) in self._rows
 
     def get(self, key: Any) -> dict[str, Tensor]:
         """Features of a post, float32: `global_features` (C, rows, columns) and `region_features` (R, C).
@@ -90,8 +99,8 @@ class FeatureStore:
             KeyError: no features of this post.
             StmineError: the files are damaged.
         """
-        shard, row, regions = self._places[str(key)]
-        with _damage_is_told(self.folder):
+        shard, row, regions, _ = self._rows[str(key)]
+        with _shards(self.folder).reading(shard_file(shard, "safetensors")):
             file = self._file(shard)
             own = {name: file.get_slice(name)[row : row + 1][0] for name in ("global_features", "region_features")}
         return {
@@ -116,11 +125,15 @@ class FeatureStore:
             )
 
     def _open_shard(self, name: str) -> Any:
-        return safe_open(_shard(self.folder, name, "safetensors"), framework="pt")
+        file = shard_file(name, "safetensors")
+        if name not in self._verified:
+            _shards(self.folder).verify(file, self.manifest["checksums"])
+            self._verified.add(name)
+        return safe_open(self.folder / file, framework="pt")
 
     def __getstate__(self) -> dict[str, Any]:
         """Without open files: each process of a data loader opens its own."""
-        return {"folder": self.folder, "manifest": self.manifest, "places": self._places}
+        return {"folder": self.folder, "manifest": self.manifest, "rows": self._rows}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
@@ -131,7 +144,8 @@ class FeaturesReport:
     """What one run did, in posts.
 
     Attributes:
-        added: features found by this run.
+        added: features computed by this run.
+        changed: those of them whose post had features of other images.
         done_before: features that were there.
         without_image: posts that have none, and need no features.
         skipped: posts whose image cannot be read, and why. The next run tries them again.
@@ -140,6 +154,7 @@ class FeaturesReport:
     """
 
     added: int = 0
+    changed: int = 0
     done_before: int = 0
     without_image: int = 0
     skipped: list[Skip] = field(default_factory=list)
@@ -159,9 +174,10 @@ def precompute_features(
     dtype: str = "float32",
     save_every: int = 256,
     total: int | None = None,
+    inputs: Iterable[str | Path] = (),
     progress: bool = True,
 ) -> FeaturesReport:
-    """Find the visual features of posts and keep them. Run it again to go on after an interruption.
+    """Compute the visual features of posts and store them. Run it again to resume after an interruption.
 
     Args:
         model: an `MttvForSequenceClassification` with a visual encoder.
@@ -173,7 +189,8 @@ def precompute_features(
         detector: finds regions in the images; see `MttvProcessor`. None: the posts have none.
         dtype: "float32", or "float16" for half the space and three significant digits.
         save_every: posts of a shard, at most.
-        total: how many posts there are, for the bar.
+        total: how many posts there are, for the progress bar.
+        inputs: files and folders that the posts are read from; `folder` must not be or contain one of them.
         progress: show a bar on stderr.
 
     Raises:
@@ -185,40 +202,61 @@ def precompute_features(
     if dtype not in _DTYPES:
         raise StmineError(f"dtype: expected {' or '.join(_DTYPES)}, found {dtype!r}.")
     place(model, device)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "shards").mkdir(exist_ok=True)
     report = FeaturesReport()
     encode = Encoder(model, processor, detector=detector)
-    with only_writer(folder), progress_bar(progress) as bar:
-        shards = _Shards(folder, _identity(model, processor, detector, dtype), save_every)
-        task = bar.add_task("Finding features", total=total)
+    with (
+        Outputs(folder, inputs=inputs, inside=True) as outputs,
+        ProgressBar("Computing features", total, shown=progress) as bar,
+    ):
+        shards = _Shards(outputs, _identity(model, processor, detector, dtype), save_every)
+        images_of: dict[str, str | None] = {}  # of the posts on their way through the model
 
-        def with_images() -> Iterator[tuple[int, Post]]:
+        def with_images() -> Iterator[tuple[int, Post, bool]]:
+            """Numbered posts with images, and whether they have to be encoded."""
             seen: set[str] = set()
             for number, post in enumerate(posts):
                 key = str(post.id)
+                wanted = False
                 if key in seen:
                     report.skipped.append(Skip(key, "an id that came before"))
                 elif not post.images:
                     report.without_image += 1
-                elif key in shards.done:
-                    report.done_before += 1
+                    shards.remove(key)
                 else:
-                    yield number, post._replace(text="")
-                    seen.add(key)
-                    continue
+                    images = _images(post)
+                    wanted = not shards.has(key, images)
+                    report.done_before += not wanted
+                    if wanted:
+                        images_of[key] = images
+                    yield number, post._replace(text=""), wanted
                 seen.add(key)
-                bar.advance(task)
+                if not wanted:
+                    bar.advance(worked=0)
 
-        for batch in read_ahead(encode, batched(with_images(), batch_size), workers=1, ahead=2):
-            report.skipped += [Skip(str(one.post.id), one.problem or "") for one in batch.failed]
+        # The others share a batch with the same posts as in a run that was never stopped: the last bits stay the same.
+        batches = (
+            [(number, post) for number, post, wanted in batch if wanted]
+            for batch in batched(with_images(), batch_size)
+        )
+        for batch in read_ahead(encode, filter(None, batches), workers=1, ahead=2):
+            for _, post, _, problem in batch.failed:
+                report.skipped.append(Skip(str(post.id), problem or ""))
+                shards.remove(str(post.id))
             if batch.inputs is not None:
-                shards.add([str(post.id) for _, post, _ in batch.posts], *_features(model, batch))
-                report.added += len(batch.posts)
-            bar.advance(task, len(batch.posts) + len(batch.failed))
-        shards.close()
-    report.total, report.seconds = len(shards.done), time.perf_counter() - start
+                keys = [str(post.id) for _, post, _ in batch.posts]
+                report.changed += sum(key in shards.rows for key in keys)
+                report.added += len(keys)
+                shards.add(keys, [images_of.pop(key) for key in keys], *_features(model, batch))
+            bar.advance(len(batch.posts) + len(batch.failed))
+        shards.save()
+    report.total, report.seconds = len(shards.rows), time.perf_counter() - start
     return report
+
+
+def _images(post: Post) -> str | None:
+    """What is stored of the images of a post, to notice that they have changed; None where that cannot be known."""
+    digests = image_digests(post)
+    return None if None in digests else " ".join(filter(None, digests))
 
 
 @torch.inference_mode()
@@ -235,14 +273,13 @@ def _features(model: Any, batch: Encoded) -> tuple[Tensor, Tensor, list[int]]:
 
 
 def _identity(model: Any, processor: Any, detector: Any, dtype: str) -> dict[str, Any]:
-    """What the features depend on; two runs into one folder must agree in it."""
+    """What the features depend on; all runs into one folder must agree in it."""
     name = Path(getattr(model, "name_or_path", "") or type(model).__name__).name
     images = processor.image_processor
     return {
-        "format_version": FORMAT_VERSION,
         "model": name,
         "weights": weights_digest(model.mttv.vision_encoder),
-        "picture": {
+        "picture": {  # the key of format 1
             "size": dict(images.size),
             "mean": list(images.image_mean),
             "std": list(images.image_std),
@@ -254,106 +291,124 @@ def _identity(model: Any, processor: Any, detector: Any, dtype: str) -> dict[str
     }
 
 
+class _Row(NamedTuple):
+    """Where the features of a post are, how many regions it has, and the digests of its images (None: unknown)."""
+
+    shard: str
+    row: int
+    regions: int
+    images: str | None
+
+
 class _Shards:
-    """Features gathered in memory and written shard by shard.
+    """Features that are collected in memory and written shard by shard.
+
+    Attributes:
+        rows: what the folder holds, by key.
 
     Raises:
-        StmineError: what lies in the folder is of another encoder, or damaged.
+        StmineError: what the folder holds is of another encoder, or damaged.
     """
 
-    def __init__(self, folder: Path, identity: dict[str, Any], save_every: int):
-        self.folder, self.identity, self.save_every = folder, identity, save_every
+    def __init__(self, outputs: Outputs, identity: dict[str, Any], save_every: int):
+        self._outputs, self._save_every = outputs, save_every
+        folder = outputs.folder
         earlier = _read_manifest(folder)
         if earlier is not None:
             changed = [name for name in identity if name != "model" and earlier.get(name) != identity[name]]
             if changed:
                 found = "; ".join(f"{name} {earlier.get(name)}, now {identity[name]}" for name in changed)
                 raise StmineError(
-                    f"{folder} holds features made otherwise ({found}). Give another folder, or delete this one."
+                    f"{folder} holds features made with other settings ({found}). Give another folder, or delete this "
+                    "one."
                 )
-        self.shape = None if earlier is None else earlier["shape"]
-        self.done = set(_places(folder))
+            outputs.adopt([_MANIFEST])
+        self._manifest = {"shape": None, "shards": [], "checksums": {}, **(earlier or {}), **identity}
+        self.rows = _read_rows(folder, self._manifest) if earlier else {}
+        self._checksums: dict[str, str] = self._manifest["checksums"]
+        remove_unnamed(outputs, self._checksums)
         self._keys: list[str] = []
+        self._images: list[str | None] = []
         self._parts: list[tuple[Tensor, Tensor, list[int]]] = []
         self._saved = time.monotonic()
 
-    def add(self, keys: list[str], maps: Tensor, regions: Tensor, counts: list[int]) -> None:
-        if not bool(torch.isfinite(maps.to(_DTYPES[self.identity["dtype"]])).all()):
-            raise StmineError(
-                f"The features of {keys[0]} or of a post near it do not fit into {self.identity['dtype']}."
-            )
-        if self.shape is None:
-            self.shape = list(maps.shape[1:])
-            write_json(self.folder / _MANIFEST, {**self.identity, "shape": self.shape})
-        self._keys += keys
-        self._parts.append((maps, regions, counts))
-        if len(self._keys) >= self.save_every or time.monotonic() - self._saved > _SAVE_SECONDS:
-            self.close()
+    def has(self, key: str, images: str | None) -> bool:
+        """Whether there are features of a post, of these images as far as that is known."""
+        row = self.rows.get(key)
+        return row is not None and (None in (images, row.images) or images == row.images)
 
-    def close(self) -> None:
+    def add(self, keys: list[str], images: list[str | None], maps: Tensor, regions: Tensor, counts: list[int]) -> None:
+        """Add the features of posts."""
+        dtype = _DTYPES[self._manifest["dtype"]]
+        if not bool(torch.isfinite(maps.to(dtype)).all()):
+            raise StmineError(f"The features of {keys[0]} or of a post near it do not fit into {dtype}.")
+        if self._manifest["shape"] is None:
+            self._manifest["shape"] = list(maps.shape[1:])
+        self._keys += keys
+        self._images += images
+        self._parts.append((maps, regions, counts))
+        if len(self._keys) >= self._save_every or time.monotonic() - self._saved > _SAVE_SECONDS:
+            self.save()
+
+    def remove(self, key: str) -> None:
+        """Note that a post has no features any more, if it had any: its images are gone or cannot be read."""
+        if key in self.rows:
+            regions = torch.zeros(1, self._manifest["regions"], self._manifest["shape"][0])
+            self.add([key], [None], torch.zeros(1, *self._manifest["shape"]), regions, [_REMOVED])
+
+    def save(self) -> None:
         """Write what is in memory."""
         if not self._keys:
             return
-        maps, regions = (
-            torch.cat(parts).to(_DTYPES[self.identity["dtype"]]) for parts in list(zip(*self._parts, strict=True))[:2]
-        )
-        tensors = {"global_features": maps.contiguous(), "region_features": regions.contiguous()}
+        dtype = _DTYPES[self._manifest["dtype"]]
+        maps, regions = (torch.cat(parts).to(dtype) for parts in list(zip(*self._parts, strict=True))[:2])
         counts = [count for *_, own in self._parts for count in own]
-        name = f"{max((int(file.stem) for file in _index_files(self.folder)), default=-1) + 1:06d}"
-        write_atomically(_shard(self.folder, name, "safetensors"), lambda temporary: save_file(tensors, temporary))
-        table = pa.table([self._keys, counts], schema=_ROWS)
-        write_atomically(_shard(self.folder, name, "parquet"), lambda temporary: pq.write_table(table, temporary))
-        self.done.update(self._keys)
-        self._keys, self._parts, self._saved = [], [], time.monotonic()
+        table = pa.table([self._keys, counts, self._images], schema=_ROWS)
+        name = next_name(self._outputs.folder)
+        tensors = {"global_features": maps.contiguous(), "region_features": regions.contiguous()}
+        earlier = [name for name in self._manifest["shards"] if shard_file(name, "parquet") not in self._checksums]
+        self._checksums |= checksums_of(self._outputs.folder, earlier)
+        self._checksums |= write_shard(self._outputs, name, table, tensors)
+        self._manifest["shards"].append(name)
+        write_manifest(self._outputs, _MANIFEST, self._manifest)
+        _update(self.rows, name, table)
+        self._keys, self._images, self._parts, self._saved = [], [], [], time.monotonic()
 
 
-def _places(folder: Path) -> dict[str, tuple[str, int, int]]:
-    """Key -> shard, row in it, number of regions."""
-    places: dict[str, tuple[str, int, int]] = {}
-    with _damage_is_told(folder):
-        for file in _index_files(folder):
-            table = pq.read_table(file, schema=_ROWS)
-            columns = zip(table.column("key").to_pylist(), table.column("regions").to_pylist(), strict=True)
-            for row, (key, regions) in enumerate(columns):
-                places[key] = (file.stem, row, regions)
-    return places
+def _read_rows(folder: Path, manifest: dict[str, Any]) -> dict[str, _Row]:
+    """What the folder holds, by key."""
+    rows: dict[str, _Row] = {}
+    for name in manifest["shards"]:
+        table = _shards(folder).read_table(name, manifest["checksums"])
+        with _shards(folder).reading(shard_file(name, "parquet")):
+            _update(rows, name, table)
+    return rows
+
+
+def _update(rows: dict[str, _Row], shard: str, table: pa.Table) -> None:
+    """Enter the rows of a shard; those of format 1 have no column `images`."""
+    keys, regions = table.column("key").to_pylist(), table.column("regions").to_pylist()
+    images = table.column("images").to_pylist() if "images" in table.column_names else [None] * len(keys)
+    for number, (key, count, digests) in enumerate(zip(keys, regions, images, strict=True)):
+        if count == _REMOVED:
+            rows.pop(key, None)
+        else:
+            rows[key] = _Row(shard, number, count, digests)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any] | None:
-    """None if there is none."""
-    try:
-        manifest = json.loads((folder / _MANIFEST).read_bytes())
-        version = manifest["format_version"]
-        if version == FORMAT_VERSION:
-            manifest["shape"][0], manifest["model"]
-    except FileNotFoundError:
+    """None if there is none. In format 1 every shard with a table counts."""
+    shards = _shards(folder)
+    manifest = shards.read_manifest(_MANIFEST)
+    if manifest is None:
         return None
-    except NotADirectoryError:
-        raise StmineError(f"{folder}: expected a folder of features, found a file.") from None
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise StmineError(_damaged(folder, error)) from None
-    if version != FORMAT_VERSION:
-        raise StmineError(
-            f"{folder} has features of format {version}, this stmine-hf reads {FORMAT_VERSION}: make them again."
-        )
+    with shards.reading(_MANIFEST):
+        if manifest["format_version"] == 1:
+            manifest["shards"] = sorted(file.stem for file in folder.glob("shards/[0-9]*.parquet"))
+            manifest["checksums"] = {}
+        manifest["shape"][0], manifest["model"], manifest["shards"], manifest["checksums"]
     return manifest
 
 
-def _index_files(folder: Path) -> list[Path]:
-    return sorted((folder / "shards").glob("[0-9]*.parquet"))
-
-
-def _shard(folder: Path, name: str, suffix: str) -> Path:
-    return folder / "shards" / f"{name}.{suffix}"
-
-
-@contextmanager
-def _damage_is_told(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # Arrow and safetensors each have error types of their own
-        raise StmineError(_damaged(folder, error)) from error
-
-
-def _damaged(folder: Path, found: object) -> str:
-    return f"the features in {folder} are damaged ({found}): delete the folder and make them again"
+def _shards(folder: Path) -> ShardFolder:
+    return ShardFolder(folder, "features", "delete the folder and make them again")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -54,9 +55,20 @@ class PostImage:
         if self.content is not None:
             return blake2b(self.content, digest_size=16).hexdigest()
         try:
-            return None if self.file is None else content_digest(self.file).hex()
+            return content_digest(self.file).hex() if self.file is not None and self.file.is_file() else None
         except (ImageError, ValueError):  # ValueError: a NUL in the path
             return None
+
+
+def row_image(image: Any) -> PostImage:
+    """The image of a data set's row.
+
+    Args:
+        image: as `datasets` stores it, {"bytes": ..., "path": ...}; or a PIL image.
+    """
+    stored = image if isinstance(image, Mapping) else {}
+    path = stored.get("path")
+    return PostImage(partial(decode_image, image), path or "", Path(path) if path else None, stored.get("bytes"))
 
 
 class Post(NamedTuple):

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from ..errors import StmineError
 from ..images import ImageError, open_image
-from .judging import Post
+from .prediction import Post, PostImage
 
 _COLUMNS = {"text", "image", "img"}
 # Images are decoded whole, so that they are judged as everywhere else: only a JPEG of more than three times this
@@ -100,7 +100,8 @@ def _row(folder: Path, row: Row, content: Mapping[str, Any]) -> Row:
         return row._replace(problem="image: expected a path or a list of paths")
     if not images and not (text and text.strip()):
         return row._replace(problem="neither text nor image")
-    return row._replace(post=Post(row.id, whole_text(text or ""), [partial(_open, folder, one) for one in images]))
+    opened = [PostImage(partial(_open, folder, one), one, folder / one) for one in images]
+    return row._replace(post=Post(row.id, whole_text(text or ""), opened))
 
 
 def _open(folder: Path, path: str) -> Any:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ...posts.judging import stack_features
+from ...posts.prediction import stack_features
 from ..seeding import seeded
 from .transforms import ImageTransform
 

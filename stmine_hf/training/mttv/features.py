@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ...errors import StmineError
 from ...evaluation.reports import undecoded
-from ...images import decode_image
 from ...posts.features import FeatureStore, precompute_features
-from ...posts.judging import Post
+from ...posts.prediction import Post, row_image
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +36,7 @@ def kept_features(
                 "features are found once, but model_config has train_vision: true; leave out one of them."
             )
         posts = (
-            Post(row["post_id"], "", [] if row["image"] is None else [partial(decode_image, row["image"])])
+            Post(row["post_id"], "", [] if row["image"] is None else [row_image(row["image"])])
             for rows in splits
             for row in undecoded(rows)
         )

@@ -147,7 +147,7 @@ def test_a_model_of_texts_refuses_images(capsys, tmp_path, image):
     assert run("--text", "fake", "--model", blind) == 0
     capsys.readouterr()
     assert run("--text", "fake", "--image", image, "--model", blind) == 1
-    assert "judges texts alone: leave --image out" in error_line(capsys)
+    assert "classifies texts alone: leave --image out" in error_line(capsys)
 
 
 def test_wrong_usage(capsys, tmp_path, model):
@@ -196,7 +196,7 @@ def test_a_file_of_posts(capsys, tmp_path, model, detector):
     words = ["--file", file, "--out", out, "--model", model, "--batch-size", 3]
     assert run(*words) == 0
     printed = capsys.readouterr().out
-    assert "8 posts judged, 0 before, 2 skipped" in printed and "skipped line 3 (line 3): not JSON" in printed
+    assert "8 posts classified, 0 before, 2 skipped" in printed and "skipped line 3 (line 3): not JSON" in printed
     assert "skipped line 5 (p4): 4.png: not an image" in printed and "Written:" in printed
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row["id"] for row in rows] == ["p0", "p1", "p3", "p5", "p6", "p7", "p8", "p9"]
@@ -211,7 +211,7 @@ def test_a_file_of_posts(capsys, tmp_path, model, detector):
     assert document(capsys)["score"] > 0
 
     assert run("--file", file, "--out", out, "--model", model, "--detector", detector) == 1
-    assert "holds verdicts of tiny@" in error_line(capsys)
+    assert "holds predictions of tiny@" in error_line(capsys)
     assert run("--file", file, "--out", tmp_path / "regions.jsonl", "--model", model, "--detector", detector) == 0
 
 
@@ -227,7 +227,7 @@ def test_one_post_and_a_file_agree(capsys, tmp_path, model):
 def test_files_that_are_none_are_told(capsys, tmp_path, model):
     for name, content, message in (
         ("none.jsonl", None, "no such file"),
-        ("empty.jsonl", b"", "not one post can be judged (it is empty)"),
+        ("empty.jsonl", b"", "not one post can be classified (it is empty)"),
         ("table.csv", b"a;b\n1;2\n", "names the columns text, image and id"),
         ("words.jsonl", b"hello\nworld\n", "2 rows skipped; line 1: not JSON at column 1"),
     ):

@@ -1,11 +1,14 @@
-"""A file of posts in, a file of verdicts out: equal to judging one by one, nothing lost, nothing judged twice."""
+"""A file of posts in, a file of predictions out: equal to the pipeline's, nothing lost, nothing computed twice."""
 
 from __future__ import annotations
 
+import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from helpers_mttv import tiny_mttv
@@ -14,7 +17,7 @@ from odd_posts import ODD_TEXTS, bad_images, noise, odd_images
 from stmine_hf.errors import StmineError
 from stmine_hf.modeling.mttv.pipeline_mttv import MttvPipeline
 from stmine_hf.modeling.mttv.processing_mttv import Regions
-from stmine_hf.posts import classify as classifying
+from stmine_hf.posts import classify as classify_module
 from stmine_hf.posts.classify import classify_file
 
 
@@ -60,12 +63,12 @@ def posts_file(folder: Path, *posts: dict) -> Path:
 
 
 @pytest.mark.parametrize("given", [None, detector])
-def test_verdicts_equal_those_of_the_pipeline(parts, folder, tmp_path, given):
+def test_predictions_equal_those_of_the_pipeline(parts, folder, tmp_path, given):
     model, processor = parts
     report = classify(parts, folder / "posts.jsonl", tmp_path / "new" / "out.jsonl", detector=given)
     rows = read(tmp_path / "new" / "out.jsonl")
     assert [row["id"] for row in rows] == [f"p{number}" for number in range(30)]
-    assert (report.judged, report.done_before, report.skipped) == (30, 0, 1)
+    assert (report.predicted, report.done_before, report.skipped) == (30, 0, 1)
     assert [row["line"] for row in rows] == [line for line in range(1, 32) if line != 11]
     pipeline = MttvPipeline(model=model, processor=processor, detector=given, device="cpu")
     for row, line in zip(
@@ -77,58 +80,63 @@ def test_verdicts_equal_those_of_the_pipeline(parts, folder, tmp_path, given):
         assert row["label"] == expected["label"]
         assert row["scores"] == pytest.approx(expected["scores"], abs=2e-6)
         assert row["score"] == row["scores"][row["label"]] == max(row["scores"].values())
-    assert report.verdicts.total() == 30 and set(report.verdicts) <= {"fake", "real"}
+    assert report.labels.total() == 30 and set(report.labels) <= {"fake", "real"}
     assert read(tmp_path / "new" / "out.skipped.jsonl") == [report.first_skipped[0]._asdict()]
     assert report.first_skipped[0].line == 11 and "not JSON" in report.first_skipped[0].reason
 
 
-def test_a_second_run_judges_only_what_is_new(parts, folder, tmp_path):
+def test_a_second_run_classifies_only_what_is_new(parts, folder, tmp_path):
     file, out = tmp_path / "posts.jsonl", tmp_path / "out.jsonl"
     lines = ['{"id": 1, "text": "fake"}', '{"text": "假"}', "no json", '{"id": "1", "image": "a.png"}']
     file.write_text("\n".join(lines), encoding="utf-8")
     first = classify(parts, file, out)
-    assert (first.judged, first.skipped) == (2, 2) and [row["id"] for row in read(out)] == [1, "line 2"]
+    assert (first.predicted, first.skipped) == (2, 2) and [row["id"] for row in read(out)] == [1, "line 2"]
     assert [(row["line"], row["id"]) for row in read(tmp_path / "out.skipped.jsonl")] == [(3, "line 3"), (4, "1")]
     before = out.read_bytes()
     again = classify(parts, file, out)
-    assert (again.judged, again.done_before, again.skipped) == (0, 2, 2) and out.read_bytes() == before
+    assert (again.predicted, again.done_before, again.skipped) == (0, 2, 2) and out.read_bytes() == before
 
     (tmp_path / "a.png").write_bytes(odd_images()["1x1.png"])
     file.write_text("\n".join([lines[0], lines[1], '{"id": 3, "text": "new"}', lines[3]]), encoding="utf-8")
     mended = classify(parts, file, out)
-    assert (mended.judged, mended.done_before, mended.skipped, mended.skipped_file) == (2, 2, 0, None)
+    assert (mended.predicted, mended.done_before, mended.skipped, mended.skipped_file) == (2, 2, 0, None)
     assert [row["id"] for row in read(out)] == [1, "line 2", 3, "1"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "out.jsonl", "posts.jsonl"]
+    assert sorted(path.name for path in tmp_path.glob("[!.]*")) == ["a.png", "out.jsonl", "posts.jsonl"]
 
-    file.write_text(lines[1], encoding="utf-8")  # the verdicts of posts that are gone stay
-    assert classify(parts, file, out).judged == 1 and len(read(out)) == 5
+    before = read(out)
+    file.write_text(lines[1], encoding="utf-8")  # predictions of posts that are gone are set aside, and come back
+    only = classify(parts, file, out)
+    assert (only.predicted, only.done_before, only.removed) == (0, 1, 3)
+    assert read(out) == [{**before[1], "id": "line 1", "line": 1}] and len(read(tmp_path / "out.removed.jsonl")) == 3
+    file.write_text("\n".join([lines[0], lines[1], '{"id": 3, "text": "new"}', lines[3]]), encoding="utf-8")
+    again = classify(parts, file, out)
+    assert (again.predicted, again.done_before, again.removed) == (0, 4, 0) and read(out) == before
+    assert not (tmp_path / "out.removed.jsonl").exists()
 
 
 def test_a_killed_run_loses_one_batch_at_most(parts, folder, tmp_path, monkeypatch):
     whole, out = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
     classify(parts, folder / "posts.jsonl", whole)
-    judge = classifying.judge
+    predict = classify_module.predict
     for batches in range(8):
 
         def dying(*arguments, batches=batches, **options):
-            for number, batch in enumerate(judge(*arguments, **options)):
+            for number, batch in enumerate(predict(*arguments, **options)):
                 if number == batches:
                     raise KeyboardInterrupt
                 yield batch
 
         out.unlink(missing_ok=True)
-        monkeypatch.setattr(classifying, "judge", dying)
+        monkeypatch.setattr(classify_module, "predict", dying)
         with pytest.raises(KeyboardInterrupt):
             classify(parts, folder / "posts.jsonl", out)
         assert len(read(out)) == min(4 * batches, 30)
         with open(out, "ab") as file:  # a line that was being written
             file.write(b'{"id": "p29", "label": "fa'[: 3 * batches])
-        monkeypatch.setattr(classifying, "judge", judge)
+        monkeypatch.setattr(classify_module, "predict", predict)
         report = classify(parts, folder / "posts.jsonl", out)
-        assert (report.judged, report.done_before) == (30 - min(4 * batches, 30), min(4 * batches, 30))
-        for one, other in zip(read(out), read(whole), strict=True):
-            assert one["scores"] == pytest.approx(other["scores"], abs=2e-6)
-            assert {**one, "score": 0, "scores": 0} == {**other, "score": 0, "scores": 0}
+        assert (report.predicted, report.done_before) == (30 - min(4 * batches, 30), min(4 * batches, 30))
+        assert out.read_bytes() == whole.read_bytes()
 
 
 def test_the_batch_does_not_matter(parts, folder, tmp_path):
@@ -140,11 +148,11 @@ def test_the_batch_does_not_matter(parts, folder, tmp_path):
     assert found[1] == pytest.approx(found[0], abs=2e-6) and found[2] == pytest.approx(found[0], abs=2e-6)
 
 
-def test_verdicts_of_another_model_are_not_mixed_in(parts, folder, tmp_path):
+def test_predictions_of_another_model_are_not_mixed_in(parts, folder, tmp_path):
     file, out = posts_file(tmp_path, {"id": 1, "text": "a"}), tmp_path / "out.jsonl"
     classify(parts, file, out)
     with pytest.raises(
-        StmineError, match=r"holds verdicts of MttvFor.*@\w{8}, the model is now .*@\w{8}\. Give another"
+        StmineError, match=r"holds predictions of MttvFor.*@\w{8}, the model is now .*@\w{8}\. Give another"
     ):
         classify(tiny_mttv(seed=2), file, out)
     assert len(read(out)) == 1
@@ -154,16 +162,17 @@ def test_verdicts_of_another_model_are_not_mixed_in(parts, folder, tmp_path):
 def test_files_of_the_user_are_not_overwritten(parts, tmp_path, content):
     file, out = posts_file(tmp_path, {"id": 1, "text": "a"}), tmp_path / "letter.jsonl"
     out.write_text(content)
-    with pytest.raises(StmineError, match="line 1: no verdict of this command"):
+    with pytest.raises(StmineError, match="line 1: expected a result of this command"):
         classify(parts, file, out)
     assert out.read_text() == content
-    with pytest.raises(StmineError, match="the posts themselves"):
+    with pytest.raises(StmineError, match="is the input itself"):
         classify(parts, file, file)
+    (tmp_path / "folder.jsonl").mkdir()
     with pytest.raises(StmineError, match="found a folder"):
-        classify(parts, file, tmp_path)
+        classify(parts, file, tmp_path / "folder.jsonl")
 
 
-def test_odd_posts_are_judged_and_bad_ones_skipped(parts, tmp_path):
+def test_odd_posts_are_classified_and_bad_ones_skipped(parts, tmp_path):
     for name, content in {**odd_images(), **bad_images()}.items():
         (tmp_path / name).write_bytes(content)
     texts = [{"id": name, "text": text} for name, text in ODD_TEXTS.items()]
@@ -175,14 +184,14 @@ def test_odd_posts_are_judged_and_bad_ones_skipped(parts, tmp_path):
     assert skipped["empty"] == "neither text nor image" and "cut.png: corrupt" in skipped["two"]
     rows = {row["id"]: row["score"] for row in read(tmp_path / "out.jsonl")}
     assert set(rows) == {row["id"] for row in posts} - set(skipped) and np.isfinite(list(rows.values())).all()
-    assert report.judged + report.skipped == len(posts)
+    assert report.predicted + report.skipped == len(posts)
 
 
 def test_images_that_cannot_be_read_can_be_left_out(parts, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no image")
     posts = [{"id": 1, "text": "fake", "image": "bad.png"}, {"id": 2, "image": "bad.png"}, {"id": 3, "text": "fake"}]
     report = classify(parts, posts_file(tmp_path, *posts), tmp_path / "out.jsonl", without_bad_images=True)
-    assert (report.judged, report.images_left_out, report.skipped) == (2, 1, 1)
+    assert (report.predicted, report.images_left_out, report.skipped) == (2, 1, 1)
     first, second = read(tmp_path / "out.jsonl")
     assert first["scores"] == pytest.approx(second["scores"], abs=2e-6)
     assert first["problem"].startswith("bad.png: not an image") and "problem" not in second
@@ -192,7 +201,7 @@ def test_a_model_of_texts_skips_posts_with_images(tmp_path):
     (tmp_path / "a.png").write_bytes(odd_images()["1x1.png"])
     file = posts_file(tmp_path, {"id": 1, "text": "a"}, {"id": 2, "text": "a", "image": "a.png"})
     report = classify(tiny_mttv(vision_config=None), file, tmp_path / "out.jsonl")
-    assert report.judged == 1 and "no visual encoder" in report.first_skipped[0].reason
+    assert report.predicted == 1 and "no visual encoder" in report.first_skipped[0].reason
 
 
 def test_a_detector_that_fails_costs_only_the_posts_it_fails_on(parts, tmp_path):
@@ -206,7 +215,7 @@ def test_a_detector_that_fails_costs_only_the_posts_it_fails_on(parts, tmp_path)
     file = posts_file(tmp_path, *({"id": name, "image": name, "text": "a"} for name in odd_images()))
     report = classify(parts, file, tmp_path / "out.jsonl", detector=failing)
     assert [(row.id, row.reason) for row in report.first_skipped] == [("1x1.png", "IndexError: no room for a box")]
-    assert report.judged == len(odd_images()) - 1
+    assert report.predicted == len(odd_images()) - 1
 
 
 def test_boxes_outside_and_of_no_area_are_looked_at_as_black(parts, tmp_path):
@@ -225,16 +234,189 @@ def test_boxes_outside_and_of_no_area_are_looked_at_as_black(parts, tmp_path):
     assert "corners are swapped" in reasons["swapped.png"] and "four finite numbers" in reasons["infinite.png"]
 
 
-def test_nothing_to_judge_is_a_clear_error(parts, tmp_path):
+def test_nothing_to_classify_is_a_clear_error(parts, tmp_path):
     for posts, message in (([], "it is empty"), ([{"text": ""}], "1 rows skipped; line 1: neither text nor image")):
-        with pytest.raises(StmineError, match=f"not one post can be judged \\({message}"):
+        with pytest.raises(StmineError, match=f"not one post can be classified \\({message}"):
             classify(parts, posts_file(tmp_path, *posts), tmp_path / "out.jsonl")
         assert not (tmp_path / "out.jsonl").exists()
 
 
-def test_broken_weights_are_told(tmp_path):
+def test_broken_weights_are_reported(tmp_path):
     model, processor = tiny_mttv()
     with torch.no_grad():
         model.classifier.weight[0, 0] = torch.nan
     with pytest.raises(StmineError, match="gives NaN"):
         classify((model, processor), posts_file(tmp_path, {"text": "a"}), tmp_path / "out.jsonl")
+
+
+def by_text(out: Path, file: Path) -> list[tuple[str, float]]:
+    """Text and score of each post, in the order of the output."""
+    texts = dict(enumerate((json.loads(line)["text"] for line in file.read_text().splitlines()), start=1))
+    return [(texts[row["line"]], row["scores"]["fake"]) for row in read(out)]
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("change", ["insert", "delete", "swap", "edit", "duplicate", "edit two, insert one"])
+def test_predictions_stay_with_their_posts(parts, tmp_path, named, change):
+    posts = [
+        {"text": f"fake news {'假' * number} {number}"} | ({"id": number} if named else {}) for number in range(12)
+    ]
+    out, fresh = tmp_path / "out.jsonl", tmp_path / "fresh.jsonl"
+    classify(parts, posts_file(tmp_path, *posts), out)
+    before = len(read(out))
+    other = {"text": "another one"} | ({"id": "new"} if named else {})
+    expected = {"insert": 1, "delete": 0, "swap": 0, "edit": 1, "duplicate": 1, "edit two, insert one": 3}[change]
+    if "insert" in change:
+        posts.insert(3, other)
+    if "edit" in change:
+        posts[5] = posts[5] | {"text": "edited"}
+    if "two" in change:
+        posts[0] = posts[0] | {"text": "edited, too"}
+    if change == "delete":
+        del posts[2]
+    if change == "swap":
+        posts[0]["text"], posts[7]["text"] = posts[7]["text"], posts[0]["text"]
+    if change == "duplicate":
+        posts.insert(1, posts[4] | ({"id": "again"} if named else {}))
+    file = posts_file(tmp_path, *posts)
+    report = classify(parts, file, out)
+    assert (report.predicted, report.done_before) == (expected, len(posts) - expected)
+    classify(parts, file, fresh)
+    rows, others = read(out), read(fresh)
+    assert [(row["id"], row["line"], row["key"]) for row in rows] == [
+        (row["id"], row["line"], row["key"]) for row in others
+    ]
+    assert [score for _, score in by_text(out, file)] == pytest.approx(
+        [score for _, score in by_text(fresh, file)], abs=2e-6
+    )
+    assert len(rows) == len(posts) == report.labels.total() and report.removed == before - report.done_before
+
+
+def test_an_image_changed_under_its_name_is_classified_again(parts, tmp_path):
+    noise(20, 30).save(tmp_path / "a.png")
+    file, out = posts_file(tmp_path, {"id": 1, "image": "a.png"}, {"id": 2, "text": "a"}), tmp_path / "out.jsonl"
+    classify(parts, file, out)
+    stat = (tmp_path / "a.png").stat()
+    content = (tmp_path / "a.png").read_bytes()
+    noise(20, 31).save(tmp_path / "a.png")
+    os.utime(tmp_path / "a.png", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert classify(parts, file, out).predicted == 1
+    (tmp_path / "a.png").write_bytes(content)
+    assert classify(parts, file, out).predicted == 0  # set aside in between
+
+
+def test_a_post_once_classified_without_its_image_is_not_taken_for_a_whole_one(parts, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no image")
+    file, out = posts_file(tmp_path, {"id": 1, "text": "a", "image": "a.png"}, {"text": "b"}), tmp_path / "out.jsonl"
+    assert classify(parts, file, out, without_bad_images=True).images_left_out == 1
+    whole = out.read_bytes()
+    strict = classify(parts, file, out)
+    assert (strict.predicted, strict.done_before, strict.skipped) == (0, 1, 1) and len(read(out)) == 1
+    assert classify(parts, file, out, without_bad_images=True).done_before == 2 and out.read_bytes() == whole
+    noise(20, 30).save(tmp_path / "a.png")
+    assert classify(parts, file, out, without_bad_images=True).predicted == 1 and "problem" not in read(out)[0]
+
+
+def test_predictions_of_version_0_1_are_made_again(parts, tmp_path):
+    """They do not say of which text they are."""
+    file, out = posts_file(tmp_path, {"id": 1, "text": "a"}, {"text": "b"}), tmp_path / "out.jsonl"
+    classify(parts, file, out)
+    rows, whole = read(out), out.read_bytes()
+    for row in rows:
+        del row["key"]
+        row["scores"] = {"fake": 0.0, "real": 1.0}
+    gone = {**rows[0], "id": "gone"}
+    (tmp_path / ".stmine-outputs.jsonl").unlink()
+    out.write_text("".join(json.dumps(row) + "\n" for row in (*rows, gone)) + '{"id": "cut')
+    (tmp_path / "out.skipped.jsonl").write_text('{"line": 9, "id": "line 9", "reason": "not JSON"}\n')
+    report = classify(parts, file, out)
+    assert (report.predicted, report.done_before, report.outdated, report.removed) == (2, 0, 2, 1)
+    assert out.read_bytes() == whole and read(tmp_path / "out.removed.jsonl") == [gone]
+    assert not (tmp_path / "out.skipped.jsonl").exists()
+
+
+@pytest.mark.parametrize("name", ["out.skipped.jsonl", "out.removed.jsonl", "out.jsonl"])
+def test_posts_at_a_derived_name_are_never_written_over(parts, tmp_path, name):
+    content = '{"id": 1, "text": "a"}\n{"id": 2}\n'
+    (tmp_path / name).write_text(content)
+    with pytest.raises(StmineError, match="is the input itself"):
+        classify(parts, tmp_path / name, tmp_path / "out.jsonl")
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / name)
+    with pytest.raises(StmineError, match="is the input itself"):
+        classify(parts, tmp_path / "link.jsonl", tmp_path / "out.jsonl")
+    (tmp_path / "posts.jsonl").write_text(content)
+    with pytest.raises(StmineError, match=name.replace(".", r"\.")):
+        classify(parts, tmp_path / "posts.jsonl", tmp_path / "out.jsonl")
+    assert (tmp_path / name).read_text() == content and (tmp_path / "posts.jsonl").read_text() == content
+
+
+def test_an_output_that_was_edited_is_not_replaced(parts, tmp_path):
+    file, out = posts_file(tmp_path, {"id": 1, "text": "a"}), tmp_path / "out.jsonl"
+    classify(parts, file, out)
+    edited = out.read_text().replace("fake", "FAKE")
+    out.write_text(edited)
+    with pytest.raises(StmineError, match="was changed since"):
+        classify(parts, file, out)
+    assert out.read_text() == edited
+
+
+def test_a_second_writer_is_refused(parts, folder, tmp_path, monkeypatch):
+    out, predict, refused = tmp_path / "out.jsonl", classify_module.predict, []
+
+    def beside(*arguments, **options):
+        for batch in predict(*arguments, **options):
+            yield batch
+            if not refused:
+                monkeypatch.setattr(classify_module, "predict", predict)
+                with pytest.raises(StmineError, match="another run is writing"):
+                    classify(parts, folder / "posts.jsonl", out)
+                refused.append(True)
+
+    monkeypatch.setattr(classify_module, "predict", beside)
+    report = classify(parts, folder / "posts.jsonl", out)
+    assert refused and len(read(out)) == report.predicted == report.labels.total() == 30
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "json", "parquet"])
+def test_the_format_follows_from_the_name(parts, folder, tmp_path, suffix, monkeypatch):
+    out, predict = tmp_path / f"out.{suffix}", classify_module.predict
+    classify(parts, folder / "posts.jsonl", tmp_path / "lines.jsonl")
+    expected = read(tmp_path / "lines.jsonl")
+
+    def dying(*arguments, **options):
+        yield next(predict(*arguments, **options))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(classify_module, "predict", dying)
+    with pytest.raises(KeyboardInterrupt):
+        classify(parts, folder / "posts.jsonl", out)
+    assert not out.exists()
+    monkeypatch.setattr(classify_module, "predict", predict)
+    report = classify(parts, folder / "posts.jsonl", out)
+    assert (report.done_before, report.predicted, report.skipped_file) == (
+        4,
+        26,
+        tmp_path / f"out.{suffix}.skipped.jsonl",
+    )
+    if suffix == "json":
+        assert json.loads(out.read_text()) == expected
+    else:
+        if suffix == "parquet":
+            rows = pq.read_table(out).to_pylist()
+        else:
+            with open(out, newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file, delimiter="," if suffix == "csv" else "\t"))
+        assert [(row["id"], int(row["line"]), row["label"], float(row["score_fake"]), row["key"]) for row in rows] == [
+            (row["id"], row["line"], row["label"], row["scores"]["fake"], row["key"]) for row in expected
+        ]
+    content = out.read_bytes()
+    assert classify(parts, folder / "posts.jsonl", out).done_before == 30 and out.read_bytes() == content
+    out.write_bytes(content + b" ")
+    with pytest.raises(StmineError, match="was changed since"):
+        classify(parts, folder / "posts.jsonl", out)
+
+
+@pytest.mark.parametrize("name", ["out.txt", "out", "out.xlsx"])
+def test_an_unknown_format_is_refused(parts, folder, tmp_path, name):
+    with pytest.raises(StmineError, match=r"expected a file name that ends with \.jsonl"):
+        classify(parts, folder / "posts.jsonl", tmp_path / name)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
+import random
 from functools import partial
 from pathlib import Path
 
@@ -12,13 +14,15 @@ import pytest
 import torch
 from helpers_mttv import tiny_mttv
 from odd_posts import bad_images, noise, odd_images
+from PIL import Image
 
 from stmine_hf.errors import StmineError
 from stmine_hf.evaluation.classification import evaluate_posts
 from stmine_hf.modeling.mttv.processing_mttv import Regions
+from stmine_hf.outputs import Outputs
 from stmine_hf.posts import FeatureStore
 from stmine_hf.posts.features import precompute_features
-from stmine_hf.posts.judging import Post
+from stmine_hf.posts.prediction import Post, PostImage, row_image
 from stmine_hf.posts.reading import post_image
 
 
@@ -104,34 +108,45 @@ def test_a_second_run_does_only_what_is_new(parts, posts, tmp_path):
             assert all(torch.allclose(one[name], other[name], atol=1e-5) for name in one)
 
 
-def test_a_killed_run_is_gone_on_with(parts, posts, tmp_path, monkeypatch):
-    """Stopped at every point at which something is written."""
-    from stmine_hf.posts import features
+def stored(folder) -> dict[str, tuple[bytes, bytes]]:
+    """Every post's features, as bytes."""
+    store = FeatureStore.open(folder)
+    found = {key: store.get(key) for key in sorted(store._rows)}
+    return {
+        key: tuple(one[name].numpy().tobytes() for name in ("global_features", "region_features"))
+        for key, one in found.items()
+    }
 
-    write, steps = features.write_atomically, 0
 
-    def dying(path, content):
+def test_a_killed_run_is_resumed(parts, posts, tmp_path, monkeypatch):
+    """Stopped at every point at which something is written: the same bytes as of a run that was never stopped."""
+    write, steps = Outputs.write, 999
+
+    def dying(self, name, writer):
         nonlocal steps
         steps -= 1
-        if steps < 0:
-            Path(path).with_name(f".new-{Path(path).name}").write_bytes(b"half")
-            raise KeyboardInterrupt
-        write(path, content)
 
-    monkeypatch.setattr(features, "write_atomically", dying)
-    for die_at in range(6):  # three shards of two files
+        def half(path):
+            path.write_bytes(b"half")
+            raise KeyboardInterrupt
+
+        return write(self, name, half if steps < 0 else writer)
+
+    posts = [*posts[:2], Post("bad", "", [lambda: Image.open(io.BytesIO(b"bad"))]), *posts[2:]]
+    precompute(parts, posts, tmp_path / "whole", save_every=4, detector=detector)
+    monkeypatch.setattr(Outputs, "write", dying)
+    for die_at in range(6):  # two shards of two files, and the manifest after each
         folder, steps = tmp_path / str(die_at), die_at
         with pytest.raises(KeyboardInterrupt):
-            precompute(parts, posts, folder, save_every=4, batch_size=4)
-        done = len(FeatureStore.open(folder))
-        assert done == [0, 0, 4, 4, 8, 8][die_at]
+            precompute(parts, posts, folder, save_every=4, detector=detector)
+        done = len(FeatureStore.open(folder)) if (folder / "features.json").exists() else 0
+        assert done == [0, 0, 0, 5, 5, 5][die_at]
         steps = 99
-        report = precompute(parts, posts, folder, save_every=4)
+        report = precompute(parts, posts, folder, save_every=4, detector=detector)
         assert (report.added, report.done_before, report.total) == (10 - done, done, 10)
-        store = FeatureStore.open(folder)
-        assert torch.allclose(
-            store.get(posts[7].id)["global_features"], expected(parts, posts[7], False)[0], atol=1e-5
-        )
+        assert stored(folder) == stored(tmp_path / "whole")
+        named = {*FeatureStore.open(folder).manifest["checksums"], "features.json"}
+        assert {path.relative_to(folder).as_posix() for path in folder.rglob("[!.]*.*")} == named
 
 
 def test_bad_posts_are_skipped_and_tried_again(parts, tmp_path):
@@ -151,7 +166,7 @@ def test_bad_posts_are_skipped_and_tried_again(parts, tmp_path):
 def test_features_of_another_encoder_are_not_mixed_in(parts, posts, tmp_path):
     precompute(parts, posts[:3], tmp_path)
     other = tiny_mttv(seed=2)
-    with pytest.raises(StmineError, match=r"made otherwise \(weights .*\)\. Give another folder"):
+    with pytest.raises(StmineError, match=r"other settings \(weights .*\)\. Give another folder"):
         precompute(other, posts, tmp_path)
     with pytest.raises(StmineError, match="regions 0, now 3"):
         precompute(parts, posts, tmp_path, detector=detector)
@@ -168,7 +183,7 @@ def test_features_of_another_encoder_are_not_mixed_in(parts, posts, tmp_path):
     [
         ("features.json", b"{", "are damaged .*: delete the folder"),
         ("features.json", b'{"format_version": 1}', "are damaged"),
-        ("features.json", b'{"format_version": 7}', "of format 7, this stmine-hf reads 1"),
+        ("features.json", b'{"format_version": 7}', "of format 7, this stmine-hf reads format 1"),
         ("shards/000000.parquet", b"PAR1", "are damaged"),
     ],
 )
@@ -185,6 +200,75 @@ def test_a_damaged_shard_is_told_when_it_is_read(parts, posts, tmp_path):
     shard.write_bytes(shard.read_bytes()[:50])
     with pytest.raises(StmineError, match="are damaged"):
         FeatureStore.open(tmp_path).get(posts[0].id)
+
+
+def test_any_changed_byte_is_reported(parts, posts, tmp_path):
+    precompute(parts, posts, tmp_path, save_every=4)
+    draw, files = random.Random(0), [tmp_path / "features.json", *sorted((tmp_path / "shards").iterdir())]
+    for file in files:
+        content = file.read_bytes()
+        places = [0, len(content) - 1, *(draw.randrange(len(content)) for _ in range(12))]
+        for place in places:
+            changed = bytearray(content)
+            changed[place] ^= draw.randrange(1, 256)
+            file.write_bytes(changed)
+            with pytest.raises(StmineError, match=file.name):
+                stored(tmp_path)
+        file.write_bytes(content[:-1])
+        with pytest.raises(StmineError, match=file.name):
+            stored(tmp_path)
+        file.write_bytes(content)
+    assert len(stored(tmp_path)) == 10
+
+
+def image_posts(folder: Path, *names: str) -> list[Post]:
+    return [
+        Post(name, "", [PostImage(partial(post_image, folder / name), name, folder / name)] if name != "none" else [])
+        for name in names
+    ]
+
+
+def test_features_of_a_changed_image_are_computed_again(parts, tmp_path):
+    for number, name in enumerate("abcd"):
+        noise(20 + number, 30).save(tmp_path / f"{name}.png")
+    posts, folder = image_posts(tmp_path, "a.png", "b.png", "c.png", "d.png"), tmp_path / "features"
+    precompute(parts, posts, folder)
+    before = stored(folder)
+    (tmp_path / "b.png").touch()  # the same image
+    assert precompute(parts, posts, folder).done_before == 4 and stored(folder) == before
+
+    noise(40, 30).save(tmp_path / "b.png")
+    (tmp_path / "c.png").write_bytes(b"no image")
+    posts[3] = posts[3]._replace(images=[])
+    report = precompute(parts, posts, folder)
+    assert (report.added, report.changed, report.done_before, report.without_image) == (1, 1, 1, 1)
+    assert [skip.path for skip in report.skipped] == ["c.png"] and report.total == 2
+    precompute(parts, posts[:2], tmp_path / "fresh")
+    now, fresh = FeatureStore.open(folder), FeatureStore.open(tmp_path / "fresh")
+    assert "c.png" not in now and "d.png" not in now and len(now) == 2
+    for name in ("a.png", "b.png"):
+        assert torch.allclose(now.get(name)["global_features"], fresh.get(name)["global_features"], atol=1e-5)
+
+    noise(22, 30).save(tmp_path / "c.png")
+    assert precompute(parts, posts, folder).added == 1 and "c.png" in FeatureStore.open(folder)
+
+
+def test_rows_of_a_data_set_are_recognized_by_their_bytes():
+    encoded = io.BytesIO()
+    noise(4, 4).save(encoded, "png")
+    image, other = ({"bytes": encoded.getvalue() + end, "path": None} for end in (b"", b" "))
+    assert row_image(image).digest() == row_image(dict(image)).digest() != row_image(other).digest()
+    assert row_image(noise(4, 4)).digest() is None and row_image({"bytes": None, "path": "no"}).digest() is None
+
+
+def test_a_run_beside_another_is_refused_and_files_of_the_user_stay(parts, posts, tmp_path):
+    with Outputs(tmp_path / "one"), pytest.raises(StmineError, match="another run is writing"):
+        precompute(parts, posts, tmp_path / "one")
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "features.json").write_text("[]")
+    with pytest.raises(StmineError, match=r"features\.json"):
+        precompute(parts, posts, tmp_path / "two")
+    assert (tmp_path / "two" / "features.json").read_text() == "[]"
 
 
 def test_a_folder_without_features_is_told(tmp_path):
