@@ -190,6 +190,11 @@ def _show_verdict(found: dict[str, Any]) -> None:
 
 
 def _show_report(report: ClassifyReport, out: Path, as_json: bool) -> None:
+    if report.warned:
+        print(
+            f"Warning: {report.warned} posts are unlike those that the model was trained on: see `warning`",
+            file=sys.stderr,
+        )
     if as_json:
         facts = {
             "out": str(out),
@@ -199,6 +204,7 @@ def _show_report(report: ClassifyReport, out: Path, as_json: bool) -> None:
             "outdated": report.outdated,
             "removed": report.removed,
             "images_left_out": report.images_left_out,
+            "warned": report.warned,
             "skipped": report.skipped,
             "skipped_file": report.skipped_file and str(report.skipped_file),
             "first_skipped": [row._asdict() for row in report.first_skipped],

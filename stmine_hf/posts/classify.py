@@ -1,7 +1,8 @@
 """A file of posts in, a file of predictions out: batched, resumed after an interruption, bad rows listed apart.
 
 A prediction has `id`, `label`, `score` (probability of the label), `scores` (by label), `line` (in the file of posts),
-`model`, `key` (digits that follow from the post's text and images), and `problem` where an image was left out. The
+`model`, `key` (digits that follow from the post's text and images), `problem` where an image was left out,
+and `warning` where the post is unlike those that the model was trained on. The
 output has one for each post of the file that can be classified, in their order. In which format follows from its name.
 
 A prediction belongs to a text and images, not to an id or a line: it is reused where the key is the same, and a post
@@ -29,6 +30,7 @@ import torch
 from ..errors import StmineError
 from ..inference.journal import Journal, json_line, json_rows
 from ..inference.progress import ProgressBar
+from ..inference.scope import Scope
 from ..metrics.classification import softmax
 from ..model_identity import model_tag
 from ..outputs import Outputs, require_apart
@@ -55,6 +57,7 @@ class ClassifyReport:
         outdated: predictions of an earlier version without `key`, which this run made again.
         removed: predictions of posts that are no longer in the file.
         images_left_out: posts that this run classified without an image that cannot be read.
+        warned: posts unlike those that the model was trained on; see `stmine_hf.inference.scope`.
         skipped: how many rows have no prediction.
         first_skipped: ten of them; all are in the file `skipped_file`, None where there are none.
         labels: how often each label was predicted, over all posts of the file.
@@ -67,6 +70,7 @@ class ClassifyReport:
     outdated: int = 0
     removed: int = 0
     images_left_out: int = 0
+    warned: int = 0
     skipped: int = 0
     first_skipped: list[SkippedRow] = field(default_factory=list)
     skipped_file: Path | None = None
@@ -119,7 +123,7 @@ def classify_file(
     start, file, out = time.perf_counter(), Path(file), Path(out)
     tag = model_tag(model) + (f" with {model_tag(detector.model)}" if hasattr(detector, "model") else "")
     labels = [model.config.id2label[index] for index in range(model.config.num_labels)]
-    total = count_posts(file)
+    total, scope = count_posts(file), Scope.of(model)
     report = ClassifyReport(model=tag)
     with Outputs(out.parent, inputs=[file], file=out.name) as outputs:
         files = _Files(outputs, file, out)
@@ -140,6 +144,7 @@ def classify_file(
                         continue
                     place = _Place(row.line, row.id, content_key(row.post))
                     places.append(place)
+                    report.warned += bool(scope and scope.check_text(row.post.text))
                     # Of posts of the same content the first is classified first, so that it is the first here as well.
                     if unused.get(place.key):
                         place.offset = unused[place.key].popleft()
@@ -159,7 +164,9 @@ def classify_file(
                     else:
                         done.append(one)
                         report.images_left_out += one.problem is not None
-                for one, offset in zip(done, journal.append(*(_row(one, labels, tag) for one in done)), strict=True):
+                for one, offset in zip(
+                    done, journal.append(*(_row(one, labels, tag, scope) for one in done)), strict=True
+                ):
                     one.post.id.offset = offset
                 report.predicted += len(done)
                 bar.advance(len(batch))
@@ -180,8 +187,9 @@ def classify_file(
     return report
 
 
-def _row(one: Prediction, labels: list[str], tag: str) -> dict[str, Any]:
+def _row(one: Prediction, labels: list[str], tag: str, scope: Scope | None) -> dict[str, Any]:
     assert one.logits is not None
+    warned = scope.check_text(one.post.text) if scope else None
     probabilities = softmax(one.logits[None])[0]
     best = int(np.argmax(probabilities))
     row: dict[str, Any] = {
@@ -193,7 +201,8 @@ def _row(one: Prediction, labels: list[str], tag: str) -> dict[str, Any]:
         "model": tag,
         "key": one.post.id.key,
     }
-    return row | ({"problem": one.problem} if one.problem else {})
+    row |= {"problem": one.problem} if one.problem else {}
+    return row | ({"warning": warned.message} if warned else {})
 
 
 class _Known:

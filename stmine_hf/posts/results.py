@@ -54,7 +54,17 @@ def write_results(path: Path, rows: Iterable[dict[str, Any]], labels: Sequence[s
 
 
 def _columns(labels: Sequence[str]) -> list[str]:
-    return ["id", "line", "label", "score", *(f"score_{label}" for label in labels), "model", "key", "problem"]
+    return [
+        "id",
+        "line",
+        "label",
+        "score",
+        *(f"score_{label}" for label in labels),
+        "model",
+        "key",
+        "problem",
+        "warning",
+    ]
 
 
 def _flat(rows: Iterable[dict[str, Any]], labels: Sequence[str]) -> Iterator[dict[str, Any]]:

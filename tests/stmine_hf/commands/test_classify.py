@@ -106,6 +106,15 @@ def test_a_text_unlike_the_training_is_warned_of(capsys, tmp_path, model):
     assert "Chinese" in document(capsys)["warning"]
     assert run("--text", "港口上空出现红色圆形", "--model", folder, "--json") == 0
     assert "warning" not in document(capsys)
+    posts = tmp_path / "posts.jsonl"
+    texts = ("港口上空出现红色圆形", "Forward this!", "Срочно перешлите")
+    posts.write_text("".join(json.dumps({"id": number, "text": text}) + "\n" for number, text in enumerate(texts)))
+    for suffix in ("jsonl", "csv"):
+        assert run("--file", posts, "--out", tmp_path / f"out.{suffix}", "--model", folder) == 0
+        assert "Warning: 2 posts are unlike" in capsys.readouterr().err
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert ["warning" in row for row in rows] == [False, True, True]
+    assert (tmp_path / "out.csv").read_text().count("of the letters are Chinese") == 2
 
 
 @pytest.mark.parametrize("name", [name for name, text in ODD_TEXTS.items() if text.strip()])
