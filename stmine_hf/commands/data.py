@@ -81,8 +81,8 @@ def describe_dataset(
 
     options, mapping = builder_options(option), column_mapping(column)
     with prints_only_json(as_json):
-        splits, rows_of = _load(dataset, data_dir, kind, options, mapping)
-        description = describe(dataset, splits, rows_of, samples=samples)
+        splits, rows_of, found = _load(dataset, data_dir, kind, options, mapping)
+        description = describe(dataset, splits, rows_of, samples=samples, findings=found)
     if as_json:
         print_json(asdict(description))
         return
@@ -129,7 +129,7 @@ def export_dataset(
 
     options, mapping = builder_options(option), column_mapping(column)
     with prints_only_json(as_json):
-        splits, rows_of = _load(dataset, data_dir, kind, options, mapping)
+        splits, rows_of, _ = _load(dataset, data_dir, kind, options, mapping)
         exported = export(dataset, splits, rows_of, out, license=license, progress=not as_json)
     counts = {split: numbers["rows"] for split, numbers in exported.description.splits.items()}
     if as_json:
@@ -168,7 +168,7 @@ def push_dataset(
 
 def _load(
     dataset: str, data_dir: Path | None, kind: str | None, options: dict[str, Any], mapping: dict[str, Any]
-) -> tuple[Any, str]:
+) -> tuple[Any, str, Any]:
     from ..data.description import load_all
 
     return load_all(dataset, kind, data_dir=data_dir, column_mapping=mapping, **options)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import DataError as DataError
 from .errors import DataFolderError as DataFolderError
+from .findings import Findings
 
 if TYPE_CHECKING:
     import datasets
@@ -61,7 +62,8 @@ def builder_class(name: str) -> type[datasets.GeneratorBasedBuilder]:
 def builder_options(builder: type[datasets.GeneratorBasedBuilder]) -> list[str]:
     """The options of a builder, for `load_dataset`."""
     known = [field.name for field in fields(builder.BUILDER_CONFIG_CLASS)]  # type: ignore[arg-type]
-    return [name for name in known if name not in _BUILDER_CONFIG_FIELDS]
+    own = [name for name in known if name not in (*_BUILDER_CONFIG_FIELDS, "encoding")]
+    return [*own, "encoding"] if "encoding" in known else own
 
 
 def one_of(kind: str) -> str:
@@ -83,6 +85,8 @@ def load_dataset(
     cache_dir: str | Path | None = None,
     kind: str | None = None,
     column_mapping: Mapping[str, Any] | None = None,
+    strict: bool = False,
+    findings: str | Path | None = None,
     **options: Any,
 ) -> datasets.Dataset | datasets.DatasetDict | datasets.IterableDataset | datasets.IterableDatasetDict:
     """Load a data set by name, or one of your own.
@@ -113,6 +117,8 @@ def load_dataset(
         cache_dir: where the row tables are cached; default: that of the `datasets` library.
         kind: captions, posts or boxes: what rows to make of a data set of your own; one by name has to be of it.
         column_mapping: of a data set of your own, which of its columns are what: see `columns`.
+        strict: refuse data of which anything is left out, changed or odd, in the place of a warning.
+        findings: file to write the whole list of what was left out, changed or is odd to, as JSON.
         options: of the set's builder: `image_dir`, `weight_average`, `weight_low` of the captioned sets; `image_dir`,
             `files`, `validation` ("events" holds out whole events) and more of the posts, see `WeiboConfig`,
             `FakedditConfig`, `PostsConfig`; `image_dir`, `files`, `classes`, `one_based`, `sources` of those with
@@ -129,31 +135,79 @@ def load_dataset(
         >>> mapping = {"image": "img", "captions": "text"}
         >>> mine = load_dataset("org/name", kind="captions", column_mapping=mapping)  # doctest: +SKIP
     """
-    from .errors import DataFolderError
+    rows, _ = read_dataset(
+        name,
+        data_dir=data_dir,
+        split=split,
+        streaming=streaming,
+        cache_dir=cache_dir,
+        kind=kind,
+        column_mapping=column_mapping,
+        strict=strict,
+        findings=findings,
+        **options,
+    )
+    return rows
 
+
+def read_dataset(
+    name: str,
+    *,
+    data_dir: str | Path | None = None,
+    split: str | None = None,
+    streaming: bool = False,
+    cache_dir: str | Path | None = None,
+    kind: str | None = None,
+    column_mapping: Mapping[str, Any] | None = None,
+    strict: bool = False,
+    findings: str | Path | None = None,
+    **options: Any,
+) -> tuple[Any, Findings]:
+    """As `load_dataset`, and what was left out, changed or is odd; of a stream of one's own as far as it was read."""
     if kind is not None and kind not in KINDS:
         raise DataError(f"kind has to be one of {', '.join(KINDS)}, got {kind!r}")
     cache = str(cache_dir) if cache_dir is not None else None
-    try:
-        if name not in BUILDERS:
-            return _load_own(name, kind, data_dir, column_mapping, split, streaming, cache, options)
+    if name in BUILDERS:
         if kind is not None and name not in KINDS[kind]:
             raise DataError(f"{name} has no rows of {kind}: expected {', '.join(KINDS[kind])} or a set of your own")
         if column_mapping:
             raise DataError(f"{name} knows its columns: column_mapping is for tables, folders and Hub ids of your own")
-        builder = make_builder(name, data_dir=data_dir, cache_dir=cache, **options)
-        if streaming:
-            splits = builder.as_streaming_dataset()
-            if split is None or split in splits:
-                return splits[split] if split else splits
-        else:
-            builder.download_and_prepare()
-            splits = builder.info.splits
-            if split is None or set(re.findall(r"(?:^|\+)(\w+)", split)) <= set(splits):
-                return builder.as_dataset(split=split)
-    except DataFolderError as error:
-        raise DataError(str(error)) from None
+        rows, found = _load_by_name(name, data_dir, split, streaming, cache, options)
+    else:
+        rows, found = _load_own(name, kind, data_dir, column_mapping, split, streaming, cache, options, strict)
+    if findings is not None:
+        found.save(Path(findings))
+    if strict and found:
+        raise DataError(
+            f"{found.subject or name}; {found}. Strict reading refuses such data: mend it, or leave strict out"
+        )
+    return rows, found
+
+
+def _load_by_name(
+    name: str,
+    data_dir: str | Path | None,
+    split: str | None,
+    streaming: bool,
+    cache: str | None,
+    options: Mapping[str, Any],
+) -> tuple[Any, Findings]:
+    builder = make_builder(name, data_dir=data_dir, cache_dir=cache, **options)
+    if streaming:
+        splits = builder.as_streaming_dataset()
+        if split is None or split in splits:
+            return splits[split] if split else splits, findings_of(builder)
+    else:
+        builder.download_and_prepare()
+        splits = builder.info.splits
+        if split is None or set(re.findall(r"(?:^|\+)(\w+)", split)) <= set(splits):
+            return builder.as_dataset(split=split), findings_of(builder)
     raise DataError(f"{name} has no split {split!r} here: there are {', '.join(splits)}")
+
+
+def findings_of(builder: datasets.GeneratorBasedBuilder) -> Findings:
+    """What a builder has left out, changed or found odd: nothing, where it draws its rows."""
+    return getattr(builder, "findings", None) or Findings()
 
 
 def make_builder(
@@ -206,7 +260,8 @@ def _load_own(
     streaming: bool,
     cache_dir: str | None,
     options: Mapping[str, Any],
-) -> Any:
+    strict: bool,
+) -> tuple[Any, Findings]:
     from .errors import DataFolderError
     from .own_data import load_own
 
@@ -220,8 +275,14 @@ def _load_own(
     if data_dir is not None:
         raise DataError(f"{name} is read where it is: leave data_dir out (images elsewhere: image_dir)")
     try:
-        splits = load_own(
-            name, kind, column_mapping=column_mapping, streaming=streaming, cache_dir=cache_dir, options=options
+        splits, findings = load_own(
+            name,
+            kind,
+            column_mapping=column_mapping,
+            streaming=streaming,
+            cache_dir=cache_dir,
+            options=options,
+            strict=strict,
         )
     except DataFolderError as error:
         if not Path(name).expanduser().is_dir():
@@ -229,4 +290,4 @@ def _load_own(
         known = ", ".join(KINDS[kind])
         hint = f"A folder in the layout of one of {known} goes by that name, with the folder as its data_dir"
         raise DataError(f"{error}. {hint}") from None
-    return splits if split is None else select_rows(splits, split)
+    return (splits if split is None else select_rows(splits, split)), findings

@@ -17,12 +17,8 @@ What was left out, dropped, mended or is odd is counted and told in one warning 
 from __future__ import annotations
 
 import math
-import os
-import stat
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
-from hashlib import sha256
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,11 +26,11 @@ import datasets
 import PIL.Image
 import PIL.ImageOps
 
-from .captioned_images import IMAGE_SUFFIXES, SPLITS
 from .errors import DataFolderError
 from .findings import Findings, count
+from .folder_builder import SPLITS, FolderBuilder, FolderConfig, Row, image_folder
+from .names import ImageFiles, Wanted, stamp_of
 
-SUFFIXES = (*IMAGE_SUFFIXES, ".webp")
 ORIENTATION = 0x0112  # the EXIF tag
 ROUNDING = 0.5  # pixels that a box may stand out and stay as it is: tools round
 
@@ -123,59 +119,34 @@ class Record:
 
 
 @dataclass
-class BoxedImagesConfig(datasets.BuilderConfig):
-    """Options that every set with boxes has.
-
-    Args:
-        data_dir: the folder with the annotations (and, unless `image_dir` is given, the images).
-        image_dir: the folder with the images, where it is not in `data_dir`.
-        contents: hash of what was found in the folder, so that the cache follows the folder; set by the builder.
-    """
-
-    image_dir: str | None = None
-    contents: str = ""
+class BoxedImagesConfig(FolderConfig):
+    """Options that every set with boxes has: those of `FolderConfig`."""
 
 
-class BoxedImages(datasets.GeneratorBasedBuilder):
-    """Base of the builders; a subclass says how its layout is read.
+class BoxedImages(FolderBuilder):
+    """Base of the builders; a subclass says how its layout is read."""
 
-    Attributes:
-        findings: what was amiss in the folder, once it was prepared or a stream of it was made.
-
-    Raises:
-        DataFolderError: at construction, when the folder does not hold the set; at preparation, when nothing is left.
-    """
-
-    VERSION = datasets.Version("1.0.0")  # part of the cache's path: raise it whenever the rows made of a folder change
     BUILDER_CONFIG_CLASS = BoxedImagesConfig
 
-    findings: Findings
-
-    TITLE: str  # in messages
     LAYOUT: str  # what is expected in the folder
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        self._findings = Findings()
         self._names: list[str] = []
         self._category_ids: list[int] = []  # of the names, where the layout has numbers
-        known = {option.name for option in fields(self.BUILDER_CONFIG_CLASS)}
-        settings = self.BUILDER_CONFIG_CLASS(**{name: options[name] for name in known & set(options)})
-        self._records = self._read_folder(settings)
-        rows = repr([self._names, self._category_ids, self._records, str(self._findings)]).encode()
-        super().__init__(*args, **{**options, "contents": sha256(rows).hexdigest()[:16]})
+        super().__init__(*args, **options)
 
     def _read(self, folder: Path, settings: Any) -> list[Record]:
         """The records of all splits; sets `_names` (and `_category_ids`), notes what it leaves out."""
         raise NotImplementedError
 
-    def _read_folder(self, settings: Any) -> list[Record]:
+    def _read_folder(self) -> list[Record]:
+        settings = self._settings
         if settings.data_dir is None:
             raise DataFolderError(f"{self.TITLE}: give the set's folder as data_dir. Expected there: {self.LAYOUT}")
         folder = Path(settings.data_dir).expanduser().absolute()
         if not folder.is_dir():
             raise DataFolderError(f"{self.TITLE}: no folder {folder}. Expected: {self.LAYOUT}")
-        if settings.image_dir is not None and not Path(settings.image_dir).expanduser().is_dir():
-            raise DataFolderError(f"{self.TITLE}: no folder {settings.image_dir} (image_dir)")
+        image_folder(self.TITLE, settings.image_dir)
         records = self._read(folder, settings)
         if not records:
             why = f"it {self._findings}" if self._findings else "the annotations name no image"
@@ -184,14 +155,16 @@ class BoxedImages(datasets.GeneratorBasedBuilder):
             )
         return records
 
+    def _fingerprint(self) -> list:
+        return [self._names, self._category_ids]
+
     def _info(self) -> datasets.DatasetInfo:
         return datasets.DatasetInfo(
             description=f"{self.TITLE}: images with boxes of {len(self._names)} categories.",
             features=row_features(self._names, self._category_ids or range(1, len(self._names) + 1)),
         )
 
-    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
-        self.findings = findings = self._findings.copy()
+    def _split_rows(self, findings: Findings) -> tuple[str, dict[str, list[Row]]]:
         bar = datasets.utils.tqdm(self._records, desc="Looking at the images", unit="", delay=3)
         placed = [record for record in (place_boxes(record, findings) for record in bar) if record]
         boxes = sum(len(record.boxes) for record in placed)
@@ -199,38 +172,21 @@ class BoxedImages(datasets.GeneratorBasedBuilder):
         for record in placed:
             if splits.setdefault(record.path, record.split) != record.split:
                 findings.note("image in two splits", f"{record.filename} in {splits[record.path]}, {record.split}")
-        if findings:
-            message = f"{self.TITLE}: {count(len(placed), 'image')} with {count(boxes, 'box')}; {findings}"
-            if not placed or (not boxes and findings.number("dropped")):
-                raise DataFolderError(f"{message}. Nothing is left to load.")
-            warnings.warn(message, stacklevel=2)
+        subject = f"{self.TITLE}: {count(len(placed), 'image')} with {count(boxes, 'box')}"
+        if not placed or (not boxes and findings.number("dropped")):
+            raise DataFolderError(f"{subject}; {findings}. Nothing is left to load.")
         rows = number_rows(placed)
-        generators = []
-        for split in SPLITS:
-            some = [row for record, row in zip(placed, rows, strict=True) if record.split == split]
-            if some:
-                # A list is a list of shards to `datasets`: a stream can then be shuffled and shared out row by row.
-                kwargs = {"rows": some if dl_manager.is_streaming else tuple(some)}
-                generators.append(datasets.SplitGenerator(name=split, gen_kwargs=kwargs))
-        return generators
-
-    def _generate_examples(self, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
-        yield from enumerate(rows)
+        return subject, {
+            split: [row for record, row in zip(placed, rows, strict=True) if record.split == split] for split in SPLITS
+        }
 
 
-def find_image(name: str, roots: Iterable[Path]) -> tuple[str, tuple[int, int]] | None:
-    """Path and stamp of the first `root / name` that is a file; after those, of the bare file name in a root."""
-    name = name.replace("\\", "/")
-    roots = list(roots)
-    for candidate in (name, name.rpartition("/")[2]):
-        for root in roots:
-            try:
-                found = os.stat(root / candidate)
-            except (OSError, ValueError):  # ValueError: a NUL in the name
-                continue
-            if stat.S_ISREG(found.st_mode):
-                return str(root / candidate), (found.st_size, found.st_mtime_ns)
-    return None
+def find_images(
+    images: ImageFiles, wanted: Sequence[Wanted], findings: Findings, known: Sequence[str | None] = ()
+) -> list[tuple[str, tuple[int, int]] | None]:
+    """Path and stamp of each image, None of those that are not there; `known` as of `ImageFiles.find`."""
+    paths = images.find(wanted, findings, known)
+    return [None if path is None else (path, stamp_of(path)) for path in paths]
 
 
 def place_boxes(record: Record, findings: Findings, file: str | BinaryIO | None = None) -> Record | None:

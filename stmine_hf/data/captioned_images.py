@@ -14,27 +14,26 @@ Layouts, looked for in this order:
 
 from __future__ import annotations
 
-import json
 import re
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import datasets
 import PIL.Image
 
-from .errors import DataFolderError
+from .cells import is_missing, name_of, number_of, text_of, whole_of
+from .errors import BadRow, DataFolderError
 from .findings import Findings, count
+from .folder_builder import SPLITS, FolderBuilder, FolderConfig, Row, contents_of, split_named
+from .names import ImageFiles, Wanted, tidy
+from .tables import read_json, read_lines
 
-SPLITS = ("train", "val", "test")
 PUBLISHED = ("rsicd", "rsitmd", "ucm", "sydney")  # as their files name them
-SPLIT_ALIASES = {"restval": "train", "valid": "val", "validation": "val", "dev": "val"}
 LETTER_OR_DIGIT = re.compile(r"[^\W_]")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
+IMAGE_FOLDERS = ("images", "imgs", "RSICD_images", "RSICD_images/RSICD_images", "UCM_images", "Sydney_images", ".")
 
 
 def caption_weights(
@@ -96,40 +95,26 @@ class Record:
     label: str | int | None = None
     image_id: int | None = None
     folder: str | None = None  # as the annotation has it
+    name: str = ""  # of the image with its folders, "" for the file name
     path: str = ""  # where the image was found
 
 
 @dataclass
-class CaptionedImagesConfig(datasets.BuilderConfig):
-    """Options of the captioned sets.
+class CaptionedImagesConfig(FolderConfig):
+    """Options of the captioned sets, besides those of `FolderConfig`.
 
     Args:
-        data_dir: the folder with the annotations (and, unless `image_dir` is given, the images).
-        image_dir: the folder with the images, where it is not in `data_dir`.
         weight_average, weight_low: see `caption_weights`.
-        contents: hash of the rows found in the folder, so that the cache follows the folder; set by the builder.
     """
 
-    image_dir: str | None = None
     weight_average: float = 0.7
     weight_low: float = 0.95
-    contents: str = ""
 
 
-class CaptionedImages(datasets.GeneratorBasedBuilder):
-    """Base of the builders; a subclass says which set it is.
+class CaptionedImages(FolderBuilder):
+    """Base of the builders; a subclass says which set it is."""
 
-    Attributes:
-        findings: what was amiss in the folder, once it was prepared or a stream of it was made.
-
-    Raises:
-        DataFolderError: at construction, when the folder does not hold the set.
-    """
-
-    VERSION = datasets.Version("1.0.0")  # part of the cache's path: raise it whenever the rows made of a folder change
     BUILDER_CONFIG_CLASS = CaptionedImagesConfig
-
-    findings: Findings
 
     TITLE: str  # as the paper writes it
     SHORT: str  # as the file names have it: dataset_<SHORT>.json, <SHORT>_train.json
@@ -138,12 +123,6 @@ class CaptionedImages(datasets.GeneratorBasedBuilder):
     FILES: str  # what to get ...
     SOURCE: str  # ... and where
     CITATION: str
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        self._findings = Findings()
-        self._records = self._read_folder(options.get("data_dir"), options.get("image_dir"))
-        rows = repr([self._records, str(self._findings)]).encode()
-        super().__init__(*args, **{**options, "contents": sha256(rows).hexdigest()[:16]})
 
     def _info(self) -> datasets.DatasetInfo:
         sizes = ", ".join(f"{size} {split}" for split, size in zip(SPLITS, self.OFFICIAL_SIZES, strict=True))
@@ -154,34 +133,22 @@ class CaptionedImages(datasets.GeneratorBasedBuilder):
             citation=self.CITATION,
         )
 
-    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
-        self.findings = findings = self._findings.copy()
+    def _split_rows(self, findings: Findings) -> tuple[str, dict[str, list[Row]]]:
         records = [record for record in self._records if is_image(record, findings)]
-        if findings:
-            message = f"{self.TITLE}: {count(len(records), 'image')}; {findings}"
-            if not records:
-                raise DataFolderError(f"{message}. Nothing is left to load. {self._how_to_get()}")
-            warnings.warn(message, stacklevel=2)
-
+        subject = f"{self.TITLE}: {count(len(records), 'image')}"
+        if not records:
+            raise DataFolderError(f"{subject}; {findings}. Nothing is left to load. {self._how_to_get()}")
         reference = [r for r in records if r.split == "train"] or records
         words = [count_words(caption) for record in reference for caption in record.captions]
         mean_words = max(sum(words) / len(words), 1.0)
-        generators = []
-        for split in SPLITS:
-            rows = list(self._rows((r for r in records if r.split == split), mean_words))
-            if rows:
-                # A list is a list of shards to `datasets`: a stream can then be shuffled and shared out row by row.
-                kwargs = {"rows": rows if dl_manager.is_streaming else tuple(rows)}
-                generators.append(datasets.SplitGenerator(name=split, gen_kwargs=kwargs))
-        return generators
-
-    def _generate_examples(self, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
-        yield from enumerate(rows)
+        return subject, {
+            split: list(self._rows((r for r in records if r.split == split), mean_words)) for split in SPLITS
+        }
 
     def _rows(self, records: Iterable[Record], mean_words: float) -> Iterator[dict[str, Any]]:
         records = list(records)
         ids = [record.image_id for record in records]
-        if not all(isinstance(i, int) for i in ids) or len(set(ids)) < len(ids):
+        if None in ids or len(set(ids)) < len(ids):
             ids = list(range(len(records)))  # equal ids must mean one image
         options = {"average": self.config.weight_average, "low": self.config.weight_low}
         for image_id, record in zip(ids, records, strict=True):
@@ -206,7 +173,12 @@ class CaptionedImages(datasets.GeneratorBasedBuilder):
         return self.CLASSES.index(name) if name in self.CLASSES else -1
 
     def _class_name(self, record: Record) -> str:
-        return re.sub(r"[^a-z]", "", str(record.label or self.class_of(record.filename)).lower())
+        folder = tidy(record.name).rpartition("/")[0].rpartition("/")[2]  # that of the scene, in some archives
+        for name in (record.label, self.class_of(record.filename), folder):
+            letters = re.sub(r"[^a-z]", "", str(name or "").lower())
+            if letters and (name != folder or letters in self.CLASSES):
+                return letters
+        return ""
 
     def _note_foreign_classes(self, records: Sequence[Record]) -> None:
         """Say so when half of the classes are none of this set's: the folder is then hardly this set."""
@@ -223,8 +195,9 @@ class CaptionedImages(datasets.GeneratorBasedBuilder):
         """The class that a file name tells: `airport` for `airport_12.jpg`; empty when it tells none."""
         return re.split(r"_?\d", Path(filename).stem)[0]
 
-    def _read_folder(self, data_dir: str | None, image_dir: str | None) -> list[Record]:
+    def _read_folder(self) -> list[Record]:
         """Rows of the annotation files whose image exists and that have a caption."""
+        data_dir, image_dir = self._settings.data_dir, self._settings.image_dir
         if data_dir is None:
             raise DataFolderError(
                 f"{self.TITLE} does not download itself: give its folder as data_dir. {self._how_to_get()}"
@@ -234,16 +207,25 @@ class CaptionedImages(datasets.GeneratorBasedBuilder):
             raise DataFolderError(f"{self.TITLE}: no folder {folder}. {self._how_to_get()}")
         read = list(self._read_annotations(folder))
         self._note_foreign_classes(read)
-        images = Images(folder, Path(image_dir).expanduser().absolute() if image_dir else None)
+        roots = [Path(image_dir).expanduser().absolute()] if image_dir else [folder / name for name in IMAGE_FOLDERS]
+        starts = roots if image_dir else [folder.parent, folder]  # what an annotated folder starts from
+        images = ImageFiles(roots, searched=roots if image_dir else [folder])
+        wanted = [
+            Wanted(
+                record.name or record.filename,
+                record.place,
+                tuple(str(start / record.folder) for start in starts) if record.folder else (),
+            )
+            for record in read
+        ]
         records = []
-        for record in read:
-            path = images.find(record)
+        for record, path in zip(read, images.find(wanted, self._findings), strict=True):
             if path is None:
-                self._findings.leave_out("no such image", f"{record.place}, {record.filename}")
+                self._findings.leave_out("no such image", f"{record.place}, {record.name or record.filename}")
             elif not record.captions:
                 self._findings.leave_out("no caption", f"{record.place}, {record.filename}")
             else:
-                record.path = str(path)
+                record.path = path
                 records.append(record)
         if not records:
             reasons = self._findings if self._findings else "the annotations are empty"
@@ -254,16 +236,19 @@ class CaptionedImages(datasets.GeneratorBasedBuilder):
         return records
 
     def _read_annotations(self, folder: Path) -> Iterator[Record]:
+        encoding = self._settings.encoding
         for stem in (f"dataset_{self.SHORT}", f"dataset_{self.SHORT.upper()}", "dataset"):
             if (file := folder / f"{stem}.json").is_file():
-                return read_karpathy(file, self.SHORT, self._findings)
+                return read_karpathy(file, self.SHORT, self._findings, encoding)
         places = [folder, folder / "finetune", folder / f"{self.SHORT}_precomp"]
         fisvl = {split: find_fisvl_file(places, self.SHORT, split) for split in SPLITS}
         if any(fisvl.values()):
-            return (r for split, file in fisvl.items() if file for r in read_fisvl(file, split, self._findings))
+            return (
+                r for split, file in fisvl.items() if file for r in read_fisvl(file, split, self._findings, encoding)
+            )
         precomp = [(place, split) for place in places for split in SPLITS if (place / f"{split}_caps.txt").is_file()]
         if precomp:
-            return (r for place, split in precomp for r in read_precomp(place, split))
+            return (r for place, split in precomp for r in read_precomp(place, split, encoding))
         raise DataFolderError(
             f"{self.TITLE}: expected dataset_{self.SHORT}.json, {self.SHORT}_train.json or train_caps.txt "
             f"in {folder}, found {contents_of(folder)}. {self._how_to_get()}"
@@ -271,40 +256,6 @@ class CaptionedImages(datasets.GeneratorBasedBuilder):
 
     def _how_to_get(self) -> str:
         return f"Get {self.FILES} from {self.SOURCE}"
-
-
-class Images:
-    """Finds the images of an annotation file in the folders where the published archives have them."""
-
-    FOLDERS = ("images", "imgs", "RSICD_images", "RSICD_images/RSICD_images", "UCM_images", "Sydney_images", ".")
-
-    def __init__(self, data_dir: Path, image_dir: Path | None = None) -> None:
-        self.roots = [image_dir] if image_dir else [data_dir.parent, data_dir]  # what an annotated folder starts from
-        self.folders = [image_dir] if image_dir else [data_dir / name for name in self.FOLDERS]
-        self._candidates: dict[str | None, list[dict[str, Path]]] = {}
-        self._listings: dict[Path, dict[str, Path]] = {}
-
-    def find(self, record: Record) -> Path | None:
-        """The image's path; a name whose suffix alone differs (.tif made into .jpg) is found too."""
-        if record.folder not in self._candidates:
-            annotated = [root / record.folder for root in self.roots] if record.folder else []
-            self._candidates[record.folder] = [self._listing(folder) for folder in (*annotated, *self.folders)]
-        for name in (record.filename, record.filename.rpartition(".")[0]):
-            for listing in self._candidates[record.folder]:
-                if name in listing:
-                    return listing[name]
-        return None
-
-    def looked_in(self) -> str:
-        return ", ".join(str(folder) for folder in self._listings)
-
-    def _listing(self, folder: Path) -> dict[str, Path]:
-        """Paths by file name and by stem: one look into a folder instead of one for each image."""
-        if folder not in self._listings:
-            entries = sorted(folder.iterdir()) if folder.is_dir() else []
-            paths = [path for path in entries if path.suffix.lower() in IMAGE_SUFFIXES]
-            self._listings[folder] = {path.stem: path for path in paths} | {path.name: path for path in paths}
-        return self._listings[folder]
 
 
 def is_image(record: Record, findings: Findings) -> bool:
@@ -317,29 +268,72 @@ def is_image(record: Record, findings: Findings) -> bool:
         return False
 
 
-def read_karpathy(file: Path, short: str, findings: Findings) -> Iterator[Record]:
-    """Rows of `{"images": [...]}`; says so when the file calls itself by the name of another published set."""
-    content = read_json(file)
+def read_karpathy(file: Path, short: str, findings: Findings, encoding: str | None = None) -> Iterator[Record]:
+    """Rows of `{"images": [...]}`, or of `{"airport": [...], ...}` as NWPU-Captions has them; notes a file that calls
+    itself by the name of another published set."""
+    content = read_json(file, encoding)
     items = content.get("images") if isinstance(content, dict) else None
-    if not isinstance(items, list):
-        raise DataFolderError(f'{file}: expected {{"images": [...]}}, the layout of dataset_rsicd.json')
-    called = str(content.get("dataset") or "").lower()
-    if short not in called and any(name in called for name in PUBLISHED):
-        findings.note(f"a file of another set than {short} (take the data set of its name)", f"{file.name}, {called}")
-    for index, item in enumerate(items):
-        place = f"{file.name}, images[{index}]"
+    if isinstance(items, list):
+        called = str(content.get("dataset") or "").lower()
+        if short not in called and any(name in called for name in PUBLISHED):
+            findings.note(
+                f"a file of another set than {short} (take the data set of its name)", f"{file.name}, {called}"
+            )
+        numbered = [(f"{file.name}, images[{index}]", None, item) for index, item in enumerate(items)]
+    elif isinstance(content, dict) and content and all(isinstance(part, list) for part in content.values()):
+        numbered = [
+            (f"{file.name}, {label}[{index}]", label, item)
+            for label, part in content.items()
+            for index, item in enumerate(part)
+        ]
+    else:
+        raise DataFolderError(
+            f'{file}: expected {{"images": [...]}}, the layout of dataset_rsicd.json, or lists of images by class'
+        )
+    for place, label, item in numbered:
         try:
+            name, folder = image_name(item)
             yield Record(
                 place,
                 split=split_name(item["split"]),
-                filename=str(item["filename"]),
-                captions=clean([sentence["raw"] for sentence in item["sentences"]]),
-                label=item.get("label"),
-                image_id=item.get("imgid"),
-                folder=str(item["filepath"]) if item.get("filepath") else None,
+                filename=tidy(name).rpartition("/")[2],
+                captions=sentences_of(item),
+                label=_label_of(item.get("label", label)),
+                image_id=whole_of(item.get("imgid")),
+                folder=folder,
+                name=name,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             findings.leave_out("malformed", f"{place} ({type(error).__name__}: {error})")
+
+
+def image_name(item: Mapping[str, Any]) -> tuple[str, str | None]:
+    """The name of an item's image, and the folder that `filepath` says; some files have the whole path there."""
+    folder = text_of(item.get("filepath")).replace("\\", "/")
+    if is_missing(item.get("filename")) and folder:
+        return folder, None
+    name = text_of(item["filename"])
+    if not name.strip():
+        raise BadRow("no filename")
+    return name, folder.removesuffix(f"/{name}") if folder and folder != name else None
+
+
+def sentences_of(item: Mapping[str, Any]) -> list[str]:
+    """The captions of an item: texts, or objects with the text as `raw`; also as `raw`, `raw_1`, ... of the item."""
+    sentences = item.get("sentences", item.get("captions"))
+    if sentences is None and (raw := sorted(key for key in item if re.fullmatch(r"raw(_[0-9]+)?", key))):
+        sentences = [item[key] for key in raw]
+    if isinstance(sentences, (str, dict)):
+        sentences = [sentences]
+    if not isinstance(sentences, list):
+        raise BadRow('expected `sentences`, a list of texts or of objects such as {"raw": "a river"}')
+    return clean(text_of(one["raw"] if isinstance(one, dict) else one) for one in sentences)
+
+
+def _label_of(value: Any) -> str | int | None:
+    """A class: a number as such, a text as it is."""
+    number = whole_of(value) if not isinstance(value, str) else None
+    return number if number is not None else name_of(value) or None
 
 
 def find_fisvl_file(places: Sequence[Path], short: str, split: str) -> Path | None:
@@ -348,40 +342,50 @@ def find_fisvl_file(places: Sequence[Path], short: str, split: str) -> Path | No
     return max(files, key=lambda file: "length" in file.name, default=None)
 
 
-def read_fisvl(file: Path, split: str, findings: Findings) -> Iterator[Record]:
+def read_fisvl(file: Path, split: str, findings: Findings, encoding: str | None = None) -> Iterator[Record]:
     """Rows of a list of `{image, caption, image_id, label, length}`, records of one image joined."""
-    items = read_json(file)
+    items = read_json(file, encoding)
     if not isinstance(items, list):
         raise DataFolderError(f"{file}: expected a list of {{image, caption, image_id, label, length}}")
     records: dict[str, Record] = {}
     for index, item in enumerate(items):
         place = f"{file.name}[{index}]"
         try:
-            filename = str(item["image"]).replace("\\", "/").split("/")[-1]  # the authors, too, use the last part only
+            name = text_of(item["image"]).replace("\\", "/")
             captions = item["caption"] if isinstance(item["caption"], list) else [item["caption"]]
             weights = item.get("length")
             weights = weights if isinstance(weights, list) else [weights] * len(captions)
-            pairs = [(c.strip(), w) for c, w in zip(captions, weights, strict=True) if c.strip()]
-            new = Record(place, split, filename, [], [], label=item.get("label"), image_id=item.get("image_id"))
+            texts = [text_of(caption).strip() for caption in captions]
+            pairs = [(text, weight) for text, weight in zip(texts, weights, strict=True) if text]
+            own = (
+                None if any(is_missing(weight) for _, weight in pairs) else [number_of(weight) for _, weight in pairs]
+            )
+            label, image_id = _label_of(item.get("label")), whole_of(item.get("image_id"))
+            new = Record(place, split, name.rpartition("/")[2], [], [], label=label, image_id=image_id, name=name)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             findings.leave_out("malformed", f"{place} ({type(error).__name__}: {error})")
             continue
-        record = records.setdefault(filename, new)
-        record.captions += [caption for caption, _ in pairs]
-        if record.weights is not None and all(isinstance(w, (int, float)) for _, w in pairs):
-            record.weights += [float(weight) for _, weight in pairs]
+        record = records.setdefault(name, new)
+        record.captions += [text for text, _ in pairs]
+        if record.weights is not None and own is not None:
+            record.weights += own
         else:
             record.weights = None
+    if len({record.filename for record in records.values()}) == len(records):
+        for record in records.values():
+            record.name = record.filename  # the authors, too, use the last part only
     yield from records.values()
 
 
-def read_precomp(folder: Path, split: str) -> Iterator[Record]:
+def read_precomp(folder: Path, split: str, encoding: str | None = None) -> Iterator[Record]:
     """Rows of `<split>_caps.txt` and `<split>_filename.txt`."""
     captions_file, names_file = folder / f"{split}_caps.txt", folder / f"{split}_filename.txt"
     if not names_file.is_file():
         raise DataFolderError(f"{captions_file} needs {names_file.name} beside it: the image of each caption")
-    captions = read_text(captions_file).splitlines()
-    names = read_text(names_file).split()
+    captions = read_lines(captions_file, encoding)
+    names = [name for line in read_lines(names_file, encoding) if (name := line.strip())]
+    while names and captions and len(captions) % len(names) and not captions[-1].strip():
+        captions.pop()
     if not names or len(captions) % len(names):
         raise DataFolderError(
             f"{captions_file.name} has {len(captions)} lines and {names_file.name} {len(names)} names in {folder}: "
@@ -392,7 +396,8 @@ def read_precomp(folder: Path, split: str) -> Iterator[Record]:
     for index, name in enumerate(names):
         lines = captions[index * per_name : (index + 1) * per_name]
         place = f"{captions_file.name}, line {index * per_name + 1}"
-        records.setdefault(name, Record(place, split, name, [])).captions += clean(lines)
+        new = Record(place, split, tidy(name).rpartition("/")[2], [], name=name)
+        records.setdefault(name, new).captions += clean(lines)
     yield from records.values()
 
 
@@ -401,69 +406,8 @@ def clean(captions: Iterable[str]) -> list[str]:
     return [caption.strip() for caption in captions if caption.strip()]
 
 
-def file_of_each_split(
-    title: str, folder: Path, matching: Iterable[Path], split_of: Callable[[Path], str | None]
-) -> dict[str, Path]:
-    """Files by the split that their names tell; a lone file whose name tells none is train.
-
-    Raises:
-        DataFolderError: two files for one split, or several files of unknown split.
-    """
-    files = list(matching)
-    if len(files) == 1:
-        return {split_of(files[0]) or "train": files[0]}
-    chosen: dict[str, Path] = {}
-    for split, file in ((split, file) for file in files if (split := split_of(file))):
-        if split in chosen:
-            raise DataFolderError(
-                f"{title}: {chosen[split].name} and {file.name} in {file.parent} are both for {split}: say which with "
-                f'the option files={{"{split}": ...}}'
-            )
-        chosen[split] = file
-    if files and not chosen:
-        raise DataFolderError(
-            f"{title}: the names {', '.join(file.name for file in files[:4])} in {folder} do not tell the split: say "
-            'it with the option files={"train": ...}'
-        )
-    return {split: chosen[split] for split in SPLITS if split in chosen}
-
-
-def named_files(title: str, folder: Path, files: Any, example: str) -> dict[str, Path]:
-    """The files that the option `files` names, by split.
-
-    Raises:
-        DataFolderError: it is no mapping of splits to files, or a file is not there.
-    """
-    if not isinstance(files, Mapping) or not files or set(files) - set(SPLITS):
-        raise DataFolderError(
-            f"{title}: files has to say the file of each split ({', '.join(SPLITS)}), such as "
-            f'{{"train": "{example}"}}; got {files!r}'
-        )
-    named = {split: folder / str(files[split]) for split in SPLITS if split in files}
-    if missing := [str(file) for file in named.values() if not file.is_file()]:
-        raise DataFolderError(f"{title}: no file {', '.join(missing)} (option files)")
-    return named
-
-
-def contents_of(folder: Path, most: int = 8) -> str:
-    """The first entries of a folder, for messages."""
-    found = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
-    return f"[{', '.join(found[:most])}" + (f", and {len(found) - most} more]" if len(found) > most else "]")
-
-
-def split_name(name: str) -> str:
-    split = SPLIT_ALIASES.get(name, name)
-    if split not in SPLITS:
-        raise ValueError(f"unknown split {name!r}")
+def split_name(name: Any) -> str:
+    split = split_named(name_of(name))
+    if split is None:
+        raise BadRow(f"unknown split {name!r}")
     return split
-
-
-def read_text(file: Path) -> str:
-    return file.read_text(encoding="utf-8-sig", errors="replace")
-
-
-def read_json(file: Path) -> Any:
-    try:
-        return json.loads(read_text(file))
-    except json.JSONDecodeError as error:
-        raise DataFolderError(f"{file} is not JSON ({error}). Was it cut short? Get it again.") from None

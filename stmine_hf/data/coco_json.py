@@ -24,26 +24,15 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 
-from .boxed_images import (
-    Box,
-    BoxedImages,
-    BoxedImagesConfig,
-    Record,
-    category_ids,
-    category_label,
-    find_image,
-)
-from .captioned_images import (
-    SPLIT_ALIASES,
-    SPLITS,
-    contents_of,
-    file_of_each_split,
-    named_files,
-    read_json,
-)
-from .errors import DataFolderError
+from .boxed_images import Box, BoxedImages, BoxedImagesConfig, Record, category_ids, category_label, find_images
+from .cells import flag_of, is_missing, key_of, plain, text_of, whole_of
+from .errors import BadRow, DataFolderError
 from .findings import Findings
+from .folder_builder import contents_of, file_of_each_split, image_folder, named_files, split_named
+from .names import ImageFiles, Wanted
+from .tables import read_json
 
 PATTERNS = (
     "annotations/instances_*.json",
@@ -139,16 +128,27 @@ class CocoJson(BoxedImages):
 
     def _read(self, folder: Path, settings: Any) -> list[Record]:
         found = self._find_files(folder, settings.files)
-        contents = {split: read_coco(file) for split, file in found.items()}
+        contents = {split: read_coco(file, settings.encoding) for split, file in found.items()}
         labels = self._number_categories({found[split]: content for split, content in contents.items()})
-        image_dir = Path(settings.image_dir).expanduser().absolute() if settings.image_dir else None
+        image_dir = image_folder(self.TITLE, settings.image_dir)
+        readers = [
+            Reader(file.name, split, image_folders(folder, image_dir, file, split), labels, self._findings)
+            for split, file in found.items()
+        ]
+        for reader in readers:
+            reader.list_images(contents[reader.split]["images"], self._wanted(settings))
+        # all splits together: what a name means depends on what the others mean
+        images = ImageFiles([], searched=[image_dir or folder])
+        wanted = [one for reader in readers for one in reader.wanted]
+        places = iter(find_images(images, wanted, self._findings))
         records: list[Record] = []
-        for split, file in found.items():
-            roots = image_folders(folder, image_dir, file, split)
-            content = contents.pop(split)  # whole COCO is gigabytes
-            records += Reader(file.name, split, roots, labels, self._findings).read(content, self._wanted(settings))
+        for reader in readers:
+            content = contents.pop(reader.split)  # whole COCO is gigabytes
+            records += reader.read([next(places) for _ in reader.wanted], content["annotations"])
         if any(record.image_id is None for record in records):
             self._findings.mend("image ids that are no numbers: all numbered anew", ", ".join(map(str, found)))
+            for record in records:
+                record.image_id = None
         return records
 
     def _wanted(self, settings: Any) -> frozenset[str] | None:
@@ -166,41 +166,45 @@ class CocoJson(BoxedImages):
                 return chosen
         raise DataFolderError(f"{self.TITLE}: expected {self.LAYOUT}. In {folder} found {contents_of(folder)}")
 
-    def _number_categories(self, contents: Mapping[Path, dict[str, list]]) -> dict[int, int]:
+    def _number_categories(self, contents: Mapping[Path, dict[str, list]]) -> dict[Any, int]:
         """Label of each category id; sets the names. All files together, so that the splits agree."""
-        names: dict[int, str] = {}
+        names: dict[Any, str] = {}
         for file, content in contents.items():
             for index, category in enumerate(content["categories"]):
                 place = f"{file}, categories[{index}]"
                 try:
-                    number, name = category["id"], str(category["name"])
-                except (KeyError, TypeError) as error:
+                    number, name = category["id"], text_of(category["name"]).strip()
+                except (KeyError, TypeError, BadRow) as error:
                     raise DataFolderError(f"{place}: expected an id and a name ({error!r})") from None
-                if not is_whole(number):
+                key = key_of(number)
+                if key is None:
                     raise DataFolderError(f"{place}: the id has to be a whole number, not {number!r}")
-                if names.setdefault(number, name) != name:
+                if names.setdefault(key, name) != name:
                     raise DataFolderError(
-                        f"{place}: category {number} is {name!r} here and {names[number]!r} before: the files of one "
+                        f"{place}: category {key} is {name!r} here and {names[key]!r} before: the files of one "
                         "set have to agree"
                     )
-        labels: dict[int, int] = {}
-        for number in sorted(names):
-            if names[number] in self._names:
-                labels[number] = self._names.index(names[number])
+        numbered = all(isinstance(key, int) and whole_of(key) is not None for key in names)
+        if not numbered:
+            self._findings.mend("category ids that are no numbers: all numbered anew", ", ".join(map(str, contents)))
+        labels: dict[Any, int] = {}
+        for key in sorted(names, key=lambda key: (isinstance(key, str), key)):
+            if names[key] in self._names:
+                labels[key] = self._names.index(names[key])
                 self._findings.mend(
                     "category named as another: taken as one",
-                    f"{self._category_ids[labels[number]]} and {number} are {names[number]!r}",
+                    f"{self._category_ids[labels[key]]} and {key} are {names[key]!r}",
                 )
             else:
-                labels[number] = len(self._names)
-                self._names.append(names[number])
-                self._category_ids.append(number)
+                labels[key] = len(self._names)
+                self._names.append(names[key])
+                self._category_ids.append(key if numbered else len(self._names))
         return labels
 
 
-def read_coco(file: Path) -> dict[str, list]:
+def read_coco(file: Path, encoding: str | None = None) -> dict[str, list]:
     """The lists of a COCO JSON file, checked to be there; what is in them is not."""
-    content = read_json(file)
+    content = read_json(file, encoding)
     missing = [key for key in KEYS if not isinstance(content, dict) or not isinstance(content.get(key), list)]
     if missing:
         raise DataFolderError(
@@ -215,8 +219,8 @@ def read_coco(file: Path) -> dict[str, list]:
 def split_of(name: str) -> str | None:
     """`val` for annotations/instances_val2017.json and valid/_annotations.coco.json; None where no word tells."""
     for word in re.findall(r"[a-z]+", name.lower().removeprefix("annotations/")):
-        if SPLIT_ALIASES.get(word, word) in SPLITS:
-            return SPLIT_ALIASES.get(word, word)
+        if split := split_named(word):
+            return split
     return None
 
 
@@ -231,43 +235,56 @@ def image_folders(folder: Path, image_dir: Path | None, file: Path, split: str) 
     return [place for place in dict.fromkeys(candidates) if place.is_dir()]
 
 
-def is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-@dataclass
 class Reader:
-    """Reads the entries of one file."""
+    """Reads the entries of one file: first the names of its images, then, when these are found, all the rest.
 
-    name: str
-    split: str
-    roots: list[Path]
-    labels: dict[int, int]
-    findings: Findings
+    Args:
+        name: of the file, for messages.
+        split: that it is of.
+        roots: where its images may be, likeliest first.
+        labels: of the category ids.
+        findings: is told what is left out.
+    """
 
-    def read(self, content: dict[str, list], sources: frozenset[str] | None) -> list[Record]:
-        by_id = self._read_images(content["images"], sources)
-        self._read_boxes(content["annotations"], by_id)
-        return list({id(record): record for record in by_id.values() if record}.values())
+    def __init__(
+        self, name: str, split: str, roots: list[Path], labels: Mapping[Any, int], findings: Findings
+    ) -> None:
+        self.name, self.split, self.labels, self.findings = name, split, labels, findings
+        self.roots = tuple(map(str, roots))
+        self.wanted: list[Wanted] = []
+        self._entries: list[tuple[Any, dict]] = []  # id and entry of each image wanted
+        self._passed: set[Any] = set()  # ids of images of other sources
 
-    def _read_images(self, images: list, sources: frozenset[str] | None) -> dict[Any, Record | None]:
-        """Records by the ids of the file, None for those that are left out; an image listed twice has two ids."""
-        by_id: dict[Any, Record | None] = {}
-        by_path: dict[str, Record] = {}
+    def list_images(self, images: list, sources: frozenset[str] | None) -> None:
+        """Note which images are wanted: all, or those of some sources."""
         for index, image in enumerate(images):
             place = f"{self.name}, images[{index}]"
             try:
-                image_id, filename = image["id"], str(image["file_name"])
-                hash(image_id)
-            except (KeyError, TypeError) as error:
+                image_id, filename = key_of(image["id"]), text_of(image["file_name"])
+                if image_id is None or not filename.strip():
+                    raise TypeError(f"id {image['id']!r}, file_name {filename!r}")
+            except (KeyError, TypeError, BadRow, AttributeError) as error:
                 self.findings.leave_out("malformed", f"{place} ({type(error).__name__}: {error})")
                 continue
             source = image.get("source")
-            source = source if isinstance(source, str) else ""
-            if sources is not None and source not in sources:
-                by_id.setdefault(image_id, None)
+            if sources is not None and (source if isinstance(source, str) else "") not in sources:
+                self._passed.add(image_id)
                 continue
-            found = find_image(filename, self.roots)
+            self.wanted.append(Wanted(filename, place, self.roots))
+            self._entries.append((image_id, image))
+
+    def read(self, places: list[tuple[str, tuple[int, int]] | None], annotations: list) -> list[Record]:
+        """The records, with where their images are, and their boxes."""
+        by_id = self._read_images(places)
+        self._read_boxes(annotations, by_id)
+        return list({id(record): record for record in by_id.values() if record}.values())
+
+    def _read_images(self, places: list[tuple[str, tuple[int, int]] | None]) -> dict[Any, Record | None]:
+        """Records by the ids of the file, None for those that are left out; an image listed twice has two ids."""
+        by_id: dict[Any, Record | None] = dict.fromkeys(self._passed)
+        by_path: dict[str, Record] = {}
+        for one, (image_id, image), found in zip(self.wanted, self._entries, places, strict=True):
+            place, filename = one.place, one.name
             if found is None:
                 self.findings.leave_out("no such file", f"{place}, {filename}")
                 by_id.setdefault(image_id, None)
@@ -282,16 +299,17 @@ class Reader:
                 self.findings.leave_out("two images of one id", f"{place}, {filename}")
                 by_id[image_id] = None
             else:
-                size = (image.get("width"), image.get("height"))
+                width, height = whole_of(image.get("width")), whole_of(image.get("height"))
+                source = image.get("source")
                 record = Record(
                     place,
                     self.split,
                     filename,
                     path,
                     stamp,
-                    image_id=image_id if is_whole(image_id) else None,
-                    size=size if all(is_whole(side) and side > 0 for side in size) else None,  # type: ignore[arg-type]
-                    source=source,
+                    image_id=whole_of(image_id),
+                    size=(width, height) if width and height and width > 0 and height > 0 else None,
+                    source=text_of(source) if isinstance(source, str) else "",
                 )
                 by_id[image_id] = by_path[path] = record
         return by_id
@@ -302,27 +320,30 @@ class Reader:
         for index, annotation in enumerate(annotations):
             place = f"{self.name}, annotations[{index}]"
             try:
-                image_id = annotation["image_id"]
+                image_id = key_of(annotation["image_id"])
                 if image_id not in by_id:
-                    self.findings.drop("of no image in the list", f"{place}, image_id {image_id!r}")
+                    self.findings.drop(
+                        "of no image in the list", f"{place}, image_id {plain(annotation['image_id'])!r}"
+                    )
                     continue
                 record = by_id[image_id]
                 if record is None:
                     continue  # its image is left out, and counted
-                x, y, width, height = (real(value) for value in annotation["bbox"])
+                x, y, width, height, area = outline(annotation, record.size)
                 category = annotation["category_id"]
-                label = self.labels.get(category) if is_whole(category) else None
-                area = annotation.get("area")
-                area = real(area) if area is not None else None
-                iscrowd = bool(annotation.get("iscrowd"))
-            except (KeyError, TypeError, ValueError, OverflowError) as error:
+                label = self.labels.get(key_of(category))
+                if not is_missing(annotation.get("area")):
+                    area = real(annotation["area"])
+                is_ignored = flag_of(annotation.get("ignore"))
+                iscrowd = flag_of(annotation.get("iscrowd")) or is_ignored
+            except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
                 self.findings.drop("malformed", f"{place} ({type(error).__name__}: {error})")
                 continue
             if label is None:
-                self.findings.drop("of an unknown category", f"{place}, category {category!r}")
+                self.findings.drop("of an unknown category", f"{place}, category {plain(category)!r}")
                 continue
-            box_id = annotation.get("id")
-            box_id = box_id if is_whole(box_id) and box_id > 0 else None
+            box_id = whole_of(annotation.get("id"))
+            box_id = box_id if box_id is not None and box_id > 0 else None
             key = (label, x, y, width, height, iscrowd)
             first = seen.setdefault(id(record), {}).setdefault(key, (index, image_id))
             if first[0] != index and (box_id in taken or first[1] != image_id):
@@ -333,10 +354,82 @@ class Reader:
                 box_id = None
             elif box_id is not None:
                 taken.add(box_id)
+            if is_ignored:
+                self.findings.note("box marked ignore: counts neither for nor against, as a crowd", place)
+            for part in ("keypoints", "segmentation"):
+                if annotation.get(part):
+                    self.findings.pass_over(part, place)
             record.boxes.append(Box(place, (x, y, width, height), label, box_id, area, iscrowd))
 
 
 def real(value: Any) -> float:
+    """A number; NaN stays one, for the check of all boxes."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{value!r} is no number")
     return float(value)
+
+
+def outline(annotation: Mapping[str, Any], size: tuple[int, int] | None) -> tuple[float, float, float, float, Any]:
+    """Corner and size of a box, and the area of its outline where only that is given.
+
+    Args:
+        annotation: with `bbox`, or without one but with `segmentation`: polygons, or a mask as run lengths.
+        size: width and height of the image, as the file says.
+
+    Raises:
+        TypeError, ValueError: neither can be read.
+    """
+    shape = annotation.get("segmentation")
+    if (not is_missing(annotation.get("bbox")) and annotation["bbox"] != []) or not shape:
+        x, y, width, height = (real(value) for value in annotation["bbox"])
+        return x, y, width, height, None
+    if isinstance(shape, Mapping):
+        return mask_box(shape["counts"], int(shape["size"][0]), int(shape["size"][1]))
+    polygons = [np.array([real(value) for value in polygon]).reshape(-1, 2) for polygon in shape]
+    points = np.concatenate(polygons)
+    (left, top), (right, bottom) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+    area = sum(
+        abs(float(np.dot(p[:, 0], np.roll(p[:, 1], 1)) - np.dot(p[:, 1], np.roll(p[:, 0], 1)))) / 2 for p in polygons
+    )
+    return left, top, right - left, bottom - top, area or None
+
+
+def mask_box(counts: Any, height: int, width: int) -> tuple[float, float, float, float, float]:
+    """Corner, size and area of a mask of run lengths, a list or COCO's compressed text, as pycocotools has them."""
+    runs = np.array(
+        run_lengths(counts) if isinstance(counts, (str, bytes)) else [int(real(one)) for one in counts], np.int64
+    )
+    if height <= 0 or width <= 0 or (runs < 0).any() or runs.sum() > height * width or height * width > 2**40:
+        raise ValueError(f"run lengths that do not fit a mask of {width} x {height}")
+    ends = np.cumsum(runs)
+    first, last = ends[:-1:2], ends[1::2] - 1  # of the runs of ones, down the columns
+    first, last = first[: len(last)][last >= first[: len(last)]], last[last >= first[: len(last)]]
+    if not len(first):
+        raise ValueError("an empty mask")
+    left, right = first.min() // height, last.max() // height
+    whole = first // height != last // height  # a run that goes on in the next column touches both borders
+    top = 0 if whole.any() else (first % height).min()
+    bottom = height - 1 if whole.any() else (last % height).max()
+    area = float((last - first + 1).sum())
+    return float(left), float(top), float(right - left + 1), float(bottom - top + 1), area
+
+
+def run_lengths(text: str | bytes) -> list[int]:
+    """The run lengths in COCO's compressed text: numbers of five bits a character, from the third on as differences
+    to the one before the last."""
+    runs: list[int] = []
+    codes = iter(text.encode() if isinstance(text, str) else text)
+    for code in codes:
+        value = shift = 0
+        while True:
+            value |= (code - 48 & 0x1F) << shift
+            shift += 5
+            if not code - 48 & 0x20:
+                break
+            code = next(codes, 48)
+            if shift > 60:
+                raise ValueError("run lengths that cannot be read")
+        if code - 48 & 0x10:
+            value -= 1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+    return runs

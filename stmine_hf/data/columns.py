@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .cells import opened
 from .errors import DataFolderError
 
 # kind -> name of a part -> the column where it is looked for. The first ones are needed, the others taken if there.
@@ -121,7 +122,7 @@ def parse_mapping(given: Iterable[str]) -> dict[str, Column]:
     mapping: dict[str, Column] = {}
     for entry in given:
         part, sign, column = entry.partition("=")
-        if isinstance(whole := unpacked(entry), dict):
+        if isinstance(whole := opened(entry), dict):
             mapping |= whole
         elif part and sign and column:
             mapping[part] = column.split(",") if "," in column else column
@@ -135,22 +136,12 @@ def value_of(row: Mapping[str, Any], column: str) -> Any:
     if column in row:
         return row[column]
     outer, _, inner = column.partition(".")
-    value = unpacked(row.get(outer))
+    value = opened(row.get(outer))
     if isinstance(value, Mapping):
         return value_of(value, inner)
     if isinstance(value, list):
         return [value_of(item, inner) for item in value if isinstance(item, Mapping)]
     return None
-
-
-def unpacked(value: Any) -> Any:
-    """A list or mapping that a cell of a CSV file holds as JSON; anything else as it is."""
-    if isinstance(value, str) and value[:1] in ("[", "{"):
-        try:
-            return json.loads(value)
-        except ValueError:
-            return value
-    return value
 
 
 def names_of(example: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -162,17 +153,9 @@ def names_of(example: Mapping[str, Any], prefix: str = "") -> list[str]:
     """
     found: list[str] = []
     for name, value in example.items():
-        value = unpacked(value)
+        value = opened(value)
         inner = getattr(value, "feature", value)  # of a list
         inner = inner[0] if isinstance(inner, list) and inner else inner
         is_open = isinstance(inner, Mapping) and not hasattr(inner, "decode_example")
         found += names_of(inner, f"{prefix}{name}.") if is_open and inner else [f"{prefix}{name}"]
     return found
-
-
-def as_list(value: Any) -> list:
-    """A list as it is (or as JSON in a cell of a table), one value as a list of it, nothing as an empty one."""
-    value = unpacked(value)
-    if value is None or value == "":
-        return []
-    return list(value) if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else [value]

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from . import BUILDERS, builder_class, builder_options, kind_of, load_dataset
+from . import BUILDERS, builder_class, builder_options, kind_of, read_dataset
+from .findings import Findings
 
 if TYPE_CHECKING:
     import datasets
@@ -46,6 +47,7 @@ class Description:
         columns: name to type.
         splits: name to `rows` and `image_bytes`, as stored.
         samples: first rows of the first split; of images their size.
+        findings: what was left out, changed or is odd: `fate`, `reason`, `count` and `places`.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Description:
     columns: dict[str, str]
     splits: dict[str, dict[str, int]]
     samples: list[dict[str, Any]] = field(default_factory=list)
+    findings: list[dict[str, Any]] = field(default_factory=list)
 
 
 def entries() -> list[Entry]:
@@ -79,20 +82,24 @@ def entry(name: str) -> Entry:
     )
 
 
-def load_all(name: str, kind: str | None, **options: Any) -> tuple[datasets.DatasetDict, str]:
-    """All splits of a data set by name or of one's own, and their kind; options as of `load_dataset`."""
+def load_all(name: str, kind: str | None, **options: Any) -> tuple[datasets.DatasetDict, str, Findings]:
+    """All splits of a data set by name or of one's own, their kind, and the findings; options as of `load_dataset`."""
     kind = kind or (kind_of(name) if name in BUILDERS else None)
-    splits = load_dataset(name, kind=kind, **options)
-    return splits, str(kind)
+    splits, findings = read_dataset(name, kind=kind, **options)
+    return splits, str(kind), findings
 
 
-def describe(name: str, splits: datasets.DatasetDict, kind: str, *, samples: int = 3) -> Description:
-    """
+def describe(
+    name: str, splits: datasets.DatasetDict, kind: str, *, samples: int = 3, findings: Findings | None = None
+) -> Description:
+    """What a data set at hand is.
+
     Args:
         name: of the data set.
         splits: its rows.
         kind: of them.
         samples: how many rows to show.
+        findings: what was left out of it, changed or is odd.
     """
     first = next(iter(splits.values()))
     return Description(
@@ -105,6 +112,7 @@ def describe(name: str, splits: datasets.DatasetDict, kind: str, *, samples: int
             for split, rows in splits.items()
         },
         samples=[shown(row) for row in first.select(range(min(samples, len(first))))],
+        findings=findings.listed() if findings is not None else [],
     )
 
 

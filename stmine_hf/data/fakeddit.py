@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .about import ASK, About
-from .errors import DataFolderError
-from .post_files import BadRow, Columns, Images, PostFiles, PostFilesConfig, Row, as_text, pick
+from .cells import flag_of, is_missing, name_of
+from .errors import BadRow, DataFolderError
+from .folder_builder import Row
+from .names import Wanted
+from .post_files import Columns, Post, PostFiles, PostFilesConfig
+from .tables import pick
 
 # Label i of the files is the i-th name.
 LABELS = {
@@ -80,15 +84,24 @@ class Fakeddit(PostFiles):
         return LABELS[self._settings.labels]
 
     def _label(self, value: Any) -> str:
-        number = as_text(value).strip().removesuffix(".0")
+        number = name_of(value)
         numbers = [str(index) for index in range(len(self._labels()))]
         if number not in numbers:
             raise BadRow(f"unknown label {number!r}, expected {' or '.join(numbers)}" if number else "no label")
         return self._labels()[int(number)]
 
-    def _image(self, row: Row, post_id: str, images: Images) -> tuple[str, Path | None]:
-        if pick(row, self._columns().image):
-            return super()._image(row, post_id, images)
-        claimed = as_text(row.get("hasImage")).strip().lower()
-        path = None if claimed == "false" else images.find_by_id(post_id)
-        return path.name if path else f"{post_id}.jpg" if claimed == "true" else "", path
+    def _image(self, row: Row, post: Post) -> Wanted | None:
+        if not is_missing(pick(row, self._columns().image)):
+            return super()._image(row, post)
+        claimed = row.get("hasImage")
+        if not is_missing(claimed) and not flag_of(claimed):
+            return None
+        return Wanted(post.post_id, post.place, stem=True, hint="" if is_missing(claimed) else f"{post.post_id}.jpg")
+
+    def _place(self, post: Post, image: Wanted, path: str | None) -> None:
+        if not image.stem:
+            super()._place(post, image, path)
+        elif path is not None:
+            super()._place(post, replace(image, name=Path(path).name), path)
+        elif image.hint:  # the post has one, as the file says
+            super()._place(post, replace(image, name=image.hint), None)

@@ -8,6 +8,9 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from ..files import write_json
+from .errors import DataError
+
 FATES = ("left out", "dropped", "mended", "noted", "not used")
 FILE = ".findings.json"  # beside a cached table; `datasets` passes over names that begin with a dot
 
@@ -27,13 +30,16 @@ class Findings:
 
     Args:
         row: what a row of the set is, for messages.
+
+    Attributes:
+        subject: what the set comes to in words, the begin of messages.
     """
 
     EXAMPLES, REASONS = 3, 6  # shown of each reason, and of each fate
     PLACES = 1000
 
     def __init__(self, row: str = "image") -> None:
-        self.row = row
+        self.row, self.subject = row, ""
         self.counts: dict[str, Counter[str]] = {fate: Counter() for fate in FATES}
         self.places: dict[tuple[str, str], list[str]] = {}
 
@@ -79,9 +85,15 @@ class Findings:
         ]
 
     def save(self, file: Path) -> None:
-        """Write all of it as JSON, for `load`."""
-        content = {"row": self.row, "findings": self.listed()}
-        file.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        """Write all of it as JSON, for `load`.
+
+        Raises:
+            DataError: another file of that name is there.
+        """
+        if file.exists() and self.load(file) is None:
+            raise DataError(f"{file} is there and is no list of findings: give another file")
+        content = {"row": self.row, "subject": self.subject, "findings": self.listed()}
+        write_json(file, content)
 
     @classmethod
     def load(cls, file: Path) -> Findings | None:
@@ -89,6 +101,7 @@ class Findings:
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
             findings = cls(content["row"])
+            findings.subject = content["subject"]
             for one in content["findings"]:
                 findings.counts[one["fate"]][one["reason"]] = int(one["count"])
                 findings.places[one["fate"], one["reason"]] = list(one["places"])

@@ -2,12 +2,13 @@
 
 A source is one of
 
-* a table: a JSONL, JSON, CSV or TSV file, or a folder of them (`train.jsonl`, `val.csv`, ...) that names its images.
-  These are looked for in `images/` beside it, beside it, or in `image_dir`. Rows of one image are put together.
-* whatever `datasets` reads: a Hub id (`org/name`), a folder of Parquet files such as `stmine data export` writes, one
-  of `save_to_disk`, images with a `metadata.jsonl`, ...
+* a table: a JSONL, JSON, CSV, TSV or Excel file, or a folder of them (`train.jsonl`, `val.csv`, ...) that names its
+  images. These are looked for in `images/` beside it, beside it, or in `image_dir`. Rows of one image become one,
+* a folder of images with `metadata.csv` or `metadata.jsonl` in it or in its folders, as the Hub's ImageFolder is,
+* a Parquet, Feather or Arrow file, or a folder of them, also as `stmine data export` writes it,
+* whatever else `datasets` reads: a Hub id (`org/name`), a folder of `save_to_disk`, tar files of WebDataset, ...
 
-`columns` says how columns are named, `own_rows` what becomes of a row. What is left out or amiss is told in one
+`columns` says how columns are named, `own_rows` what becomes of a row. What is left out or odd is reported in one
 warning with the first examples; of a stream, as it goes on.
 """
 
@@ -22,11 +23,23 @@ from typing import Any
 import datasets
 from datasets.utils import tqdm
 
-from .columns import Columns, as_list, names_of
-from .errors import DataFolderError
+from .arrow_tables import ARROW, ArrowTables, is_plain
+from .columns import Columns, names_of
+from .errors import BadRow, DataError, DataFolderError
 from .findings import Findings, count
-from .own_rows import BoxMaker, CaptionMaker, Maker, PostMaker, Raw, Row, make_names, told
-from .post_files import TABLES, BadRow, Images, find_tables, read_rows, split_named, split_of
+from .folder_builder import Row, image_folder, split_named, split_of
+from .names import ImageFiles, Wanted, stamp_of
+from .own_rows import (
+    BoxRowBuilder,
+    CaptionRowBuilder,
+    PostRowBuilder,
+    RowBuilder,
+    SourceRow,
+    make_names,
+    place_of,
+)
+from .post_files import find_tables
+from .tables import TABLES, read_rows
 
 BOX_FORMATS = ("xywh", "xyxy", "cxcywh", "xywhn", "xyxyn", "cxcywhn")
 
@@ -39,7 +52,7 @@ class OwnOptions:
         name: the configuration of a Hub data set that has several.
         revision: of a Hub data set: branch, tag or commit.
         image_dir: of a table: the folder with the images, where they are not beside it.
-        encoding: of a table.
+        encoding: of a table that is neither UTF-8 nor says what it is.
         labels: names of the labels in their order; None takes those of the data set, sorted where it has no order.
         classes: names of the categories of boxes in their order; None likewise.
         bbox_format: corner and size (xywh), two corners (xyxy), or centre and size (cxcywh), in pixels; with an n
@@ -49,7 +62,7 @@ class OwnOptions:
     name: str | None = None
     revision: str | None = None
     image_dir: str | None = None
-    encoding: str = "utf-8"
+    encoding: str | None = None
     labels: Sequence[str] | None = None
     classes: Sequence[str] | None = None
     bbox_format: str = "xywh"
@@ -61,16 +74,17 @@ class OwnOptions:
             names = getattr(self, option)
             if names is not None and (isinstance(names, str) or not names or len(set(names)) < len(names)):
                 raise DataFolderError(f'{option} has to be a list of names such as ["fake", "real"], got {names!r}')
-        if self.image_dir is not None and not Path(self.image_dir).expanduser().is_dir():
-            raise DataFolderError(f"no folder {self.image_dir} (image_dir)")
+        image_folder("own data", self.image_dir)
 
-    def maker(self, columns: Columns, features: Mapping[str, Any] | None, raws: Any, findings: Findings) -> Maker:
+    def row_builder(
+        self, columns: Columns, features: Mapping[str, Any] | None, rows: Any, findings: Findings
+    ) -> RowBuilder:
         """What makes the rows of a source; see `make_names` for the arguments."""
         given = self.classes if columns.kind == "boxes" else self.labels
-        names, by_place = make_names(columns, given, features, raws)
+        names, by_place = make_names(columns, given, features, rows)
         if columns.kind == "boxes":
-            return BoxMaker(names, by_place, findings, self.bbox_format)
-        return (PostMaker if columns.kind == "posts" else CaptionMaker)(names, by_place, findings)
+            return BoxRowBuilder(names, by_place, findings, self.bbox_format)
+        return (PostRowBuilder if columns.kind == "posts" else CaptionRowBuilder)(names, by_place, findings)
 
 
 def load_own(
@@ -81,8 +95,9 @@ def load_own(
     streaming: bool = False,
     cache_dir: str | None = None,
     options: Mapping[str, Any] | None = None,
-) -> datasets.DatasetDict | datasets.IterableDatasetDict:
-    """All splits of a data set of one's own.
+    strict: bool = False,
+) -> tuple[datasets.DatasetDict | datasets.IterableDatasetDict, Findings]:
+    """All splits of a data set of one's own, and what was left out of it or is odd.
 
     Args:
         source: a file, a folder or a Hub id.
@@ -91,6 +106,7 @@ def load_own(
         streaming: read while iterating. Tables are read at once all the same: they hold no images.
         cache_dir: where `datasets` keeps what it makes.
         options: see `OwnOptions`.
+        strict: of a stream: stop at the first thing that is left out or odd.
 
     Raises:
         DataFolderError: with what was expected, what was found and what to do.
@@ -100,29 +116,51 @@ def load_own(
         raise DataFolderError(f"{source} has no option {', '.join(unknown)}; its options are: {', '.join(known)}")
     settings, path = OwnOptions(**options), Path(source).expanduser()
     if tables := _tables(path):
-        rows = _read_tables(path, tables, kind, column_mapping, settings)
+        rows, findings = _read_tables(path, tables, kind, column_mapping, settings)
         if not streaming:
-            return rows
+            return rows, findings
         shards = {split: own.to_iterable_dataset(num_shards=min(len(own), 64)) for split, own in rows.items()}
-        return datasets.IterableDatasetDict(shards)
+        return datasets.IterableDatasetDict(shards), findings
     splits = _open(str(path) if path.exists() else source, settings, streaming, cache_dir)
+    findings = Findings("row")
     if streaming:
         streams = {
-            split: _stream(rows, split, kind, column_mapping, settings, source) for split, rows in splits.items()
+            split: _stream(rows, split, kind, column_mapping, settings, source, findings, strict)
+            for split, rows in splits.items()
         }
-        return datasets.IterableDatasetDict(streams)
-    return _read_whole(splits, kind, column_mapping, settings, source)
+        return datasets.IterableDatasetDict(streams), findings
+    return _read_whole(splits, kind, column_mapping, settings, source, findings), findings
 
 
-def _tables(path: Path) -> dict[str, Path]:
-    """The table of each split; {} where the source is something else."""
+def _tables(path: Path) -> list[tuple[str, Path]]:
+    """Split and path of each table; [] where the source is something else."""
+    texts = [pattern for pattern in TABLES if pattern[1:] not in ARROW]
     if path.is_file():
-        if f"*{path.suffix.lower()}" not in TABLES:
+        suffix = path.suffix.lower()
+        if suffix in ARROW or suffix == ".tar" or path.name.lower().endswith((".tar.gz", ".tgz")):
+            return []
+        if f"*{suffix}" not in TABLES:
             raise DataFolderError(f"{path}: expected a table ({', '.join(TABLES)}), a folder or a Hub id")
-        return {split_of(path.name) or "train": path}
-    if not path.is_dir() or _is_saved(path) or any(path.glob("**/metadata.*")) or any(path.glob("**/*.parquet")):
-        return {}
-    return find_tables(str(path), path)
+        return [(split_of(path.name) or "train", path)]
+    if not path.is_dir() or _is_saved(path):
+        return []
+    if metadata := [*path.rglob("metadata.csv"), *path.rglob("metadata.jsonl")]:
+        return [(_split_of_folder(file.parent, path), file) for file in sorted(metadata)]
+    if _arrow_files(path) or any(path.glob("**/*.tar")) or any(path.glob("**/metadata.parquet")):
+        return []
+    return [*find_tables(str(path), path, texts).items()]
+
+
+def _split_of_folder(folder: Path, top: Path) -> str:
+    """The split that a folder in a set means: train where none of its names says one."""
+    return next((split for part in folder.relative_to(top).parts if (split := split_named(part))), "train")
+
+
+def _arrow_files(path: Path) -> list[Path]:
+    """The Parquet, Feather and Arrow files of a source."""
+    if path.is_file():
+        return [path] if path.suffix.lower() in ARROW else []
+    return sorted(file for suffix in ARROW for file in path.rglob(f"*{suffix}")) if path.is_dir() else []
 
 
 def _is_saved(path: Path) -> bool:
@@ -132,16 +170,26 @@ def _is_saved(path: Path) -> bool:
 
 def _open(source: str, settings: OwnOptions, streaming: bool, cache_dir: str | None) -> dict[str, Any]:
     """What `datasets` makes of a source, `validation` being `val` here."""
+    path = Path(source)
     try:
-        if _is_saved(Path(source)):
+        if _is_saved(path):
             saved = datasets.load_from_disk(source)
             loaded = saved if isinstance(saved, dict) else {str(saved.split or "train"): saved}
             if streaming:
                 loaded = {split: rows.to_iterable_dataset() for split, rows in loaded.items()}
+        elif (files := _arrow_files(path)) and (path.is_file() or not all(map(is_plain, files))):
+            loaded = _open_arrow(path, files, streaming, cache_dir)
+        elif path.is_file():  # a tar file
+            options = {"streaming": streaming, "cache_dir": cache_dir}
+            loaded = datasets.load_dataset(
+                "webdataset", data_files={split_of(path.name) or "train": source}, **options
+            )
         else:
             loaded = datasets.load_dataset(
                 source, settings.name, revision=settings.revision, streaming=streaming, cache_dir=cache_dir
             )
+    except DataFolderError:
+        raise
     except Exception as error:  # of the network, of the Hub, of any reader of files
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataFolderError(
@@ -151,32 +199,79 @@ def _open(source: str, settings: OwnOptions, streaming: bool, cache_dir: str | N
     return renamed if len(renamed) == len(loaded) else dict(loaded)
 
 
-# ---- tables ----
+def _open_arrow(path: Path, files: list[Path], streaming: bool, cache_dir: str | None) -> dict[str, Any]:
+    splits: dict[str, list[str]] = {}
+    for file in files:
+        inside = file.name if path.is_file() else file.relative_to(path).as_posix().replace("/", " ")
+        splits.setdefault(split_of(inside) or "train", []).append(str(file.absolute()))
+    stamps = repr([stamp_of(str(file)) for file in files])
+    builder = ArrowTables(cache_dir=cache_dir, dataset_name=path.stem, files=splits, stamps=stamps)
+    if streaming:
+        return builder.as_streaming_dataset()
+    builder.download_and_prepare()
+    return builder.as_dataset()
 
 
 def _read_tables(
-    path: Path, tables: Mapping[str, Path], kind: str, mapping: Mapping[str, Any] | None, settings: OwnOptions
-) -> datasets.DatasetDict:
+    path: Path,
+    tables: Sequence[tuple[str, Path]],
+    kind: str,
+    mapping: Mapping[str, Any] | None,
+    settings: OwnOptions,
+) -> tuple[datasets.DatasetDict, Findings]:
     findings = Findings("row")
-    read = {split: list(read_rows(file, findings, settings.encoding)) for split, file in tables.items()}
-    found = dict.fromkeys(name for rows in read.values() for _, row in rows for name in names_of(row))
+    read = [(split, file, list(read_rows(file, findings, settings.encoding))) for split, file in tables]
+    if any(file.stem == "metadata" for _, file, _ in read):  # ImageFolder's name for the image
+        for _, _, rows in read:
+            for _, row in rows:
+                if "image" not in row and "file_name" in row:
+                    row["image"] = row.pop("file_name")
+    found = dict.fromkeys(name for _, _, rows in read for _, row in rows for name in names_of(row))
     if not found:
-        raise DataFolderError(f"{path}: no row in {', '.join(file.name for file in tables.values())} {findings}")
+        raise DataFolderError(f"{path}: no row in {', '.join(file.name for _, file in tables)} {findings}")
     columns = Columns(kind, mapping, found, str(path))
     folder = (path if path.is_dir() else path.parent).absolute()
-    own_folder = settings.image_dir and Path(settings.image_dir).expanduser().absolute()
-    images = Images([own_folder] if own_folder else [folder / "images", folder])
-    raws = {
-        split: _imaged([Raw.read(columns, row, place, split) for place, row in rows], images, kind, findings)
-        for split, rows in read.items()
-    }
-    maker = settings.maker(columns, None, [raw for rows in raws.values() for raw in rows], findings)
-    made = {split: [_made(maker, raw) for raw in rows] for split, rows in raws.items()}
-    _finish(made, maker, str(path))
+    own_folder = image_folder(str(path), settings.image_dir)
+    images = ImageFiles([own_folder], stands_for="images") if own_folder else ImageFiles([folder / "images", folder])
+    sources: dict[str, list[SourceRow]] = {}
+    starts = []  # of each row, the folder of its file
+    for split, file, rows in read:
+        sources.setdefault(split, []).extend(SourceRow.read(columns, row, place, split) for place, row in rows)
+        starts += [str(file.parent.absolute())] * len(rows)
+    _find_images([row for rows in sources.values() for row in rows], images, starts, findings)
+    sources = {split: _of_one_image(rows, kind, findings) for split, rows in sources.items()}
+    every = [row for rows in sources.values() for row in rows]
+    row_builder = settings.row_builder(columns, None, every, findings)
+    made = {split: [_made(row_builder, row) for row in rows] for split, rows in sources.items()}
+    _finish(made, row_builder, str(path))
     kept = {split: [row for row in rows if row is not None] for split, rows in made.items()}
-    return datasets.DatasetDict(
-        {split: _table(rows, maker.features, path.stem, split) for split, rows in kept.items() if rows}
-    )
+    tables_of = {split: _table(rows, row_builder.features, path.stem, split) for split, rows in kept.items() if rows}
+    return datasets.DatasetDict(tables_of), findings
+
+
+def _find_images(rows: Sequence[SourceRow], images: ImageFiles, starts: Sequence[str], findings: Findings) -> None:
+    """Set the files of images that tables name; None where there is none."""
+    named = [
+        (row, start)
+        for row, start in zip(rows, starts, strict=True)
+        if row.image is not None and row.image.get("bytes") is None
+    ]
+    wanted = [Wanted(str(row.image["path"]), row.place, (start,)) for row, start in named]  # type: ignore[index]
+    for (row, _), path in zip(named, images.find(wanted, findings), strict=True):
+        row.image = {"bytes": None, "path": path} if path else None
+
+
+def _of_one_image(rows: Sequence[SourceRow], kind: str, findings: Findings) -> list[SourceRow]:
+    """The rows, those of one image, unless they are posts, put together."""
+    first_of: dict[str, SourceRow] = {}
+    for row in rows:
+        if row.filename and row.image is None and kind == "posts":
+            findings.note("image not found (image_dir says where to look)", place_of(row))
+        path = (row.image or {}).get("path") or (row.filename if row.image is None else "")
+        first = first_of.setdefault(path if path and kind != "posts" and not row.problem else f"\0{row.place}", row)
+        if first is not row:
+            first.add(row)
+    return list(first_of.values())
 
 
 def _table(rows: list[Row], features: datasets.Features, name: str | None, split: Any) -> datasets.Dataset:
@@ -185,71 +280,98 @@ def _table(rows: list[Row], features: datasets.Features, name: str | None, split
     return table
 
 
-def _imaged(raws: list[Raw], images: Images, kind: str, findings: Findings) -> list[Raw]:
-    """The rows with the files of their images; those of one image, unless they are posts, put together."""
-    of_image: dict[str, Raw] = {}
-    for raw in raws:
-        name = str((raw.image or {}).get("path") or "").replace("\\", "/")
-        file = images.find(name) if name else None
-        raw.image = {"bytes": None, "path": str(file)} if file else None
-        if name and not file and kind == "posts":
-            findings.note("image not found (image_dir says where to look)", told(raw))
-        first = of_image.setdefault(name if name and kind != "posts" else raw.place, raw)
-        if first is not raw:
-            first.take_in(raw)
-    return list(of_image.values())
-
-
-# ---- what `datasets` reads ----
-
-
 def _read_whole(
     splits: Mapping[str, datasets.Dataset],
     kind: str,
     mapping: Mapping[str, Any] | None,
     settings: OwnOptions,
     source: str,
+    findings: Findings,
 ) -> datasets.DatasetDict:
-    findings = Findings("row")
+    """The rows of what `datasets` has read; images stay where they lie."""
     features = next(iter(splits.values())).features
     columns = Columns(kind, mapping, names_of(features), source)
     encoded = {split: _undecoded(rows, features, columns) for split, rows in splits.items()}
-    named = {one.partition(".")[0] for part in ("label", "category") for one in as_list(columns.of.get(part))}
+    parts = [columns.of[part] for part in ("label", "category") if part in columns.of]
+    named = {one.partition(".")[0] for part in parts for one in ([part] if isinstance(part, str) else part)}
     light = (row for rows in splits.values() for row in (rows.select_columns(sorted(named)) if named else ()))
-    maker = settings.maker(columns, features, (Raw.read(columns, row, "", "") for row in light), findings)
-    made = {
-        split: [
-            _made(maker, Raw.read(columns, row, f"{split}, row {number}", split))
-            for number, row in enumerate(tqdm(rows, desc=f"Looking at the rows of {split}", delay=3, leave=False))
-        ]
-        for split, rows in encoded.items()
-    }
-    _finish(made, maker, source)
+    labels = (SourceRow.read(columns, row, "", "") for row in light)
+    row_builder = settings.row_builder(columns, features, labels, findings)
+    images = _image_files(source, settings)
+    made: dict[str, list[Row | None]] = {}
+    fixed: dict[str, dict[int, Any]] = {}  # of each split, images that are not as they lie in the source
+    for split, rows in encoded.items():
+        made[split], fixed[split] = [], {}
+        bar = tqdm(rows, desc=f"Looking at the rows of {split}", delay=3, leave=False)
+        for number, row in enumerate(bar):
+            own = SourceRow.read(columns, row, f"{split}, row {number}", split)
+            stored = own.image
+            _place_alone(own, images)
+            new = _made(row_builder, own)
+            made[split].append(new)
+            image = own.image if new is None else new.get("image")
+            if image is not stored:
+                fixed[split][number] = image
+    _finish(made, row_builder, source)
     column = columns.of.get("image")
     return datasets.DatasetDict(
         {
-            split: _joined(rows, None if column is None else encoded[split], str(column), maker, splits[split])
+            split: _joined(
+                rows, None if column is None else encoded[split], str(column), fixed[split], row_builder, splits[split]
+            )
             for split, rows in made.items()
             if any(rows)
         }
     )
 
 
+def _image_files(source: str, settings: OwnOptions) -> ImageFiles:
+    """Where the files are that a column of paths names: beside the data, or, as `datasets` has it, here."""
+    if own := image_folder(source, settings.image_dir):
+        return ImageFiles([own])
+    path = Path(source).expanduser().absolute()
+    if not path.exists():
+        return ImageFiles([])
+    folder = path if path.is_dir() else path.parent
+    return ImageFiles([folder / "images", folder, folder.parent, Path.cwd()], searched=[folder])
+
+
+def _place_alone(row: SourceRow, images: ImageFiles) -> None:
+    """Set the file of an image that a row names by its path."""
+    if row.image is not None and row.image.get("bytes") is None:
+        (path,) = images.find([Wanted(str(row.image["path"]), row.place)], Findings())
+        if path != row.image["path"]:
+            row.image = {"bytes": None, "path": path} if path else None
+
+
 def _joined(
-    rows: list[Row | None], images: datasets.Dataset | None, column: str, maker: Maker, source: datasets.Dataset
+    rows: list[Row | None],
+    images: datasets.Dataset | None,
+    column: str,
+    fixed: Mapping[int, Any],
+    row_builder: RowBuilder,
+    source: datasets.Dataset,
 ) -> datasets.Dataset:
-    """The rows as made beside the images as they lie in the source, which are not copied."""
+    """The rows as made beside the images as they lie in the source, which are not copied unless some are fixed."""
     kept = [place for place, row in enumerate(rows) if row is not None]
-    features = dict(maker.features)
-    image = {"image": features.pop("image")}
+    features = dict(row_builder.features)
+    image = datasets.Features({"image": features.pop("image")})
     blank = rows[kept[0]]
     light = [{name: (row or blank)[name] for name in features} for row in rows]  # type: ignore[index]
     table = _table(light, datasets.Features(features), source.info.dataset_name, source.split)
     if images is None:
-        beside = datasets.Dataset.from_dict({"image": [None] * len(rows)}, datasets.Features(image))
+        beside = datasets.Dataset.from_dict({"image": [None] * len(rows)}, image)
     else:
-        beside = images.select_columns([column]).rename_columns({column: "image"}).cast(datasets.Features(image))
-    joined = datasets.concatenate_datasets([table, beside], axis=1).select_columns(list(maker.features))
+        beside = images.select_columns([column]).rename_columns({column: "image"})
+        if fixed:
+            beside = beside.map(
+                lambda row, number: {"image": fixed.get(number, row["image"])},
+                with_indices=True,
+                features=datasets.Features({"image": datasets.Image(decode=False)}),
+                desc="Setting images",
+            )
+        beside = beside.cast(image)
+    joined = datasets.concatenate_datasets([table, beside], axis=1).select_columns(list(row_builder.features))
     return joined if len(kept) == len(rows) else joined.select(kept)
 
 
@@ -262,15 +384,18 @@ def _undecoded(rows: Any, features: Mapping[str, Any], columns: Columns) -> Any:
     if "image" not in columns.of:
         return rows
     column = columns.of["image"]
+    if isinstance(column, str) and column.endswith((".bytes", ".path")) and column not in features:
+        whole = column.rpartition(".")[0]  # of the struct that is the image
+        if isinstance(features.get(whole), Mapping):
+            column = columns.of["image"] = whole
     if not isinstance(column, str) or column not in features:
         raise DataFolderError(f"{columns.title}: images have to be a column by themselves, not {column!r}")
     feature = features[column]
-    if not isinstance(feature, datasets.Image) and getattr(feature, "dtype", "") not in ("string", "binary"):
+    kinds = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view", "null")
+    is_struct = isinstance(feature, Mapping) and set(feature) == {"bytes", "path"}
+    if not isinstance(feature, datasets.Image) and not is_struct and getattr(feature, "dtype", "") not in kinds:
         raise DataFolderError(f"{columns.title}: the column {column!r} holds no images, but {feature}")
     return rows.cast_column(column, datasets.Image(decode=False))
-
-
-# ---- streams ----
 
 
 def _stream(
@@ -280,6 +405,8 @@ def _stream(
     mapping: Mapping[str, Any] | None,
     settings: OwnOptions,
     source: str,
+    findings: Findings,
+    strict: bool,
 ) -> datasets.IterableDataset:
     features = rows.features
     first = next(iter(rows.take(1)), None) if features is None else None
@@ -288,59 +415,75 @@ def _stream(
     columns = Columns(kind, mapping, names_of(features or first or {}), source)
     if features is not None:
         rows = _undecoded(rows, features, columns)
-    maker = settings.maker(columns, features, None, Findings("row"))
+    row_builder = settings.row_builder(columns, features, None, findings)
     names = list(features or first or {})
-    mapped = rows.map(StreamedRows(columns, maker, split), batched=True, batch_size=16, remove_columns=names)
-    mapped = mapped.cast(maker.features)
+    streamed = StreamedRows(columns, row_builder, split, _image_files(source, settings), strict)
+    mapped = rows.map(streamed, batched=True, batch_size=16, remove_columns=names)
+    mapped = mapped.cast(row_builder.features)
     mapped.info.dataset_name = rows.info.dataset_name
     return mapped
 
 
 class StreamedRows:
-    """Turns batches of a stream into rows, fewer where some go; tells of the 1st, 10th, 100th ... that is amiss."""
+    """Turns batches of a stream into rows, fewer where some go; reports the 1st, 10th, 100th ... finding.
 
-    def __init__(self, columns: Columns, maker: Maker, split: str) -> None:
-        self.columns, self.maker, self.split = columns, maker, split
-        self.told = 1
+    Args:
+        columns: of the source.
+        row_builder: makes the rows.
+        split: that is streamed.
+        images: finds files that rows name.
+        strict: stop at the first finding.
+    """
+
+    def __init__(
+        self, columns: Columns, row_builder: RowBuilder, split: str, images: ImageFiles, strict: bool = False
+    ) -> None:
+        self.columns, self.row_builder, self.split = columns, row_builder, split
+        self.images, self.strict = images, strict
+        self.next_report = 1
 
     def __call__(self, batch: Mapping[str, list]) -> dict[str, list]:
         rows = []
         for position in range(len(next(iter(batch.values())))):
             own = {name: values[position] for name, values in batch.items()}
-            row = _made(self.maker, Raw.read(self.columns, own, f"a row of {self.split}", self.split))
+            source = SourceRow.read(self.columns, own, f"a row of {self.split}", self.split)
+            _place_alone(source, self.images)
+            row = _made(self.row_builder, source)
             if row is not None:
-                self.maker.finish_alone(row)
+                self.row_builder.finish_alone(row)
                 rows.append(row)
-        findings = self.maker.findings
-        if sum(findings.number(fate) for fate in findings.counts) >= self.told:
+        findings = self.row_builder.findings
+        if self.strict and findings:
+            raise DataError(f"{self.columns.title}: {findings} (strict)")
+        if sum(findings.number(fate) for fate in findings.counts) >= self.next_report:
             warnings.warn(f"{self.columns.title} so far: {findings}", stacklevel=2)
-            self.told *= 10
-        return {name: [row[name] for row in rows] for name in self.maker.features}
+            self.next_report *= 10
+        return {name: [row[name] for row in rows] for name in self.row_builder.features}
 
 
-# ---- both ----
-
-
-def _made(maker: Maker, raw: Raw) -> Row | None:
+def _made(row_builder: RowBuilder, source: SourceRow) -> Row | None:
     """The row, or None where it has to go."""
     try:
-        return maker.make(raw)
+        if source.problem:
+            raise BadRow(source.problem)
+        return row_builder.make(source)
     except BadRow as error:
-        maker.findings.leave_out(str(error), told(raw))
+        row_builder.findings.leave_out(str(error), place_of(source))
         return None
 
 
-def _finish(made: Mapping[str, list[Row | None]], maker: Maker, source: str) -> None:
-    """Fill in what depends on all rows, and tell what was amiss.
+def _finish(made: Mapping[str, list[Row | None]], row_builder: RowBuilder, source: str) -> None:
+    """Fill in what depends on all rows, and report what was left out or is odd.
 
     Raises:
         DataFolderError: nothing is left.
     """
     kept = [(row, split) for split, rows in made.items() for row in rows if row is not None]
     if kept:
-        maker.finish([row for row, _ in kept], [split for _, split in kept])
-    message = f"{source}: {count(len(kept), maker.THING)}; {maker.findings}"
+        row_builder.finish([row for row, _ in kept], [split for _, split in kept])
+    findings = row_builder.findings
+    findings.subject = f"{source}: {count(len(kept), row_builder.THING)}"
     if not kept:
-        raise DataFolderError(f"{message}. Nothing is left to load")
-    if maker.findings:
-        warnings.warn(message, stacklevel=5)
+        raise DataFolderError(f"{findings.subject}; {findings}. Nothing is left to load")
+    if findings:
+        warnings.warn(f"{findings.subject}; {findings}", stacklevel=6)

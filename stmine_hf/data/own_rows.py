@@ -16,18 +16,19 @@ from typing import Any
 import datasets
 
 from . import boxed_images, captioned_images, post_files
-from .columns import Columns, as_list
-from .errors import DataFolderError
+from .cells import flag_of, is_missing, list_of, name_of, number_of, opened, text_of, whole_of
+from .columns import Columns
+from .errors import BadRow, DataFolderError
 from .findings import Findings
-from .post_files import BadRow, as_text
+from .folder_builder import Row
+from .names import tidy
 
-Row = dict[str, Any]
 LISTS = ("captions", "caption_weights", "bbox", "category", "area", "iscrowd")  # parts of which an image has several
 
 
 @dataclass
-class Raw:
-    """What a row is to be made of; `place` names it in messages.
+class SourceRow:
+    """What a row is to be made of; `place` names it in messages, and `problem` says why it has to go.
 
     `image` is an image as `datasets` encodes it, a mapping of `bytes` and `path`, None where there is none;
     `filename` is its name, "" where it has none.
@@ -38,41 +39,63 @@ class Raw:
     parts: dict[str, Any]
     image: Mapping[str, Any] | None
     filename: str
+    problem: str = ""
 
     @classmethod
-    def read(cls, columns: Columns, row: Mapping[str, Any], place: str, split: str) -> Raw:
+    def read(cls, columns: Columns, row: Mapping[str, Any], place: str, split: str) -> SourceRow:
         parts = {part: columns.cell(part, row) for part in columns.of if part != "image"}
-        for part in set(LISTS) & set(parts):
-            parts[part] = boxes_in(parts[part]) if part == "bbox" else as_list(parts[part])
-        image = encoded(columns.cell("image", row))
-        path = str((image or {}).get("path") or "").replace("\\", "/")
+        image: Mapping[str, Any] | None = None
+        problem = ""
+        try:
+            for part in set(LISTS) & set(parts):
+                parts[part] = boxes_in(parts[part]) if part == "bbox" else list_of(parts[part])
+            image = encoded(columns.cell("image", row), place)
+        except BadRow as error:
+            problem = str(error)
+        path = tidy(str((image or {}).get("path") or ""))
         filename = parts.get("filename")
-        return cls(place, split, parts, image, filename if isinstance(filename, str) else path.rpartition("/")[2])
+        filename = filename if isinstance(filename, str) else path.rpartition("/")[2]
+        return cls(place, split, parts, image, filename, problem)
 
-    def take_in(self, other: Raw) -> None:
+    def add(self, other: SourceRow) -> None:
         """Add another row of the same image."""
         for part in set(LISTS) & set(self.parts):
             self.parts[part] += other.parts[part]
 
 
-def encoded(image: Any) -> Mapping[str, Any] | None:
-    """An image, its file's path or its bytes as `datasets` encodes images; of several the first."""
+def encoded(image: Any, place: str = "") -> Mapping[str, Any] | None:
+    """An image, its file's path or its bytes as `datasets` encodes images; of several the first.
+
+    Raises:
+        BadRow: it is nothing of that kind.
+    """
+    image = opened(image)
     if isinstance(image, (list, tuple)):
-        return encoded(image[0]) if image else None
-    if image is None or image == "" or isinstance(image, Mapping):
-        return image or None
-    return datasets.Image().encode_example(image)
+        return encoded(image[0], place) if image else None
+    if isinstance(image, Mapping):
+        if not image or (image.get("bytes") is None and is_missing(image.get("path"))):
+            return None
+        return {"bytes": image.get("bytes"), "path": image.get("path")}
+    if isinstance(image, (bytes, bytearray)):
+        return {"bytes": bytes(image), "path": None} if image else None
+    if is_missing(image) or isinstance(image, (str, int, float)):
+        name = post_files.image_of(image, place)
+        return {"bytes": None, "path": name} if name else None
+    try:
+        return datasets.Image().encode_example(image)
+    except Exception as error:  # of whatever a column may hold
+        raise BadRow(f"no image, but {type(image).__name__} ({type(error).__name__})") from None
 
 
 def boxes_in(value: Any) -> list[list]:
     """A list of boxes. One box by itself is a list of numbers, or of empty cells where a table has none."""
-    boxes = as_list(value)
+    boxes = [opened(box) for box in list_of(value)]
     if not boxes or isinstance(boxes[0], (list, tuple)):
         return boxes
-    return [boxes] if any(number not in (None, "") for number in boxes) else []
+    return [boxes] if not all(map(is_missing, boxes)) else []
 
 
-class Maker:
+class RowBuilder:
     """Makes rows of one kind.
 
     Args:
@@ -84,13 +107,13 @@ class Maker:
     THING = "image"  # a row in messages
 
     def __init__(self, names: Sequence[str], by_place: bool, findings: Findings) -> None:
-        self.names, self.by_place, self.findings = list(names), by_place, findings
+        self.names, self.by_place, self.findings = [name_of(name) for name in names], by_place, findings
 
     @property
     def features(self) -> datasets.Features:
         raise NotImplementedError
 
-    def make(self, raw: Raw) -> Row | None:
+    def make(self, source: SourceRow) -> Row | None:
         """The row; `image` is as encoded. None where it has to go and `findings` know why.
 
         Raises:
@@ -115,36 +138,36 @@ class Maker:
         Raises:
             BadRow: it is none of them.
         """
-        if value is None or value == "" or value == -1:
+        name = name_of(value)
+        if name in ("", "-1"):
             return -1
-        text = as_text(value).strip()
-        if not self.by_place and text in self.names:
-            return self.names.index(text)
-        if text.isdecimal() and int(text) < len(self.names):
-            return int(text)
-        raise BadRow(f"unknown {what} {text!r}, expected {' or '.join(self.names) or 'none'}")
+        if not self.by_place and name in self.names:
+            return self.names.index(name)
+        if name.isdecimal() and len(name) < 10 and int(name) < len(self.names):
+            return int(name)
+        raise BadRow(f"unknown {what} {name!r}, expected {' or '.join(self.names) or 'none'}")
 
 
-class CaptionMaker(Maker):
+class CaptionRowBuilder(RowBuilder):
     """Rows as `captioned_images` has them. `finish` reconstructs the weights of captions, where there are none."""
 
     @property
     def features(self) -> datasets.Features:
         return captioned_images.row_features(self.names or ["unknown"])
 
-    def make(self, raw: Raw) -> Row:
-        require_image(raw)
-        captions = captioned_images.clean(as_text(caption) for caption in raw.parts["captions"])
+    def make(self, source: SourceRow) -> Row:
+        require_image(source)
+        captions = captioned_images.clean(text_of(caption) for caption in source.parts["captions"])
         if not captions:
             raise BadRow("no caption")
-        weights = [number(weight) for weight in raw.parts.get("caption_weights", [])]
+        weights = [number_of(weight) for weight in source.parts.get("caption_weights", [])]
         return {
-            "image": raw.image,
+            "image": source.image,
             "captions": captions,
             "caption_weights": weights if len(weights) == len(captions) else None,
-            "label": self.label(raw.parts.get("label")) if self.names else -1,
-            "image_id": whole(raw.parts.get("image_id")),
-            "filename": raw.filename,
+            "label": self.label(source.parts.get("label")) if self.names else -1,
+            "image_id": whole_of(source.parts.get("image_id")),
+            "filename": source.filename,
         }
 
     def finish(self, rows: list[Row], splits: list[str]) -> None:
@@ -164,7 +187,7 @@ class CaptionMaker(Maker):
         row["caption_weights"] = row["caption_weights"] or [1.0] * len(row["captions"])
 
 
-class PostMaker(Maker):
+class PostRowBuilder(RowBuilder):
     """Rows as `post_files` has them."""
 
     THING = "post"
@@ -173,20 +196,20 @@ class PostMaker(Maker):
     def features(self) -> datasets.Features:
         return post_files.row_features(self.names)
 
-    def make(self, raw: Raw) -> Row:
-        text, image = as_text(raw.parts.get("text")), raw.image
+    def make(self, source: SourceRow) -> Row:
+        text, image = text_of(source.parts.get("text")), source.image
         if image is not None and (problem := problem_of(image)):
-            self.findings.note(f"image {problem}", told(raw))
+            self.findings.note(f"image {problem}", place_of(source))
             image = None
         if not text.strip() and image is None:
             raise BadRow("neither text nor image")
         return {
-            "post_id": as_text(raw.parts.get("post_id")) or None,
+            "post_id": name_of(source.parts.get("post_id")) or None,
             "text": text,
             "image": image,
-            "label": self.label(raw.parts.get("label")),
-            "filename": raw.filename,
-            "group": as_text(raw.parts.get("group")).strip(),
+            "label": self.label(source.parts.get("label")),
+            "filename": source.filename,
+            "group": name_of(source.parts.get("group")),
         }
 
     def finish(self, rows: list[Row], splits: list[str]) -> None:
@@ -204,11 +227,11 @@ class PostMaker(Maker):
         row["group"] = int(row["group"]) if row["group"].isdecimal() else -1
 
 
-class BoxMaker(Maker):
+class BoxRowBuilder(RowBuilder):
     """Rows as `boxed_images` has them.
 
     Args:
-        names, by_place, findings: as of every maker.
+        names, by_place, findings: as of every row builder.
         bbox_format: xywh, xyxy or cxcywh in pixels, or with an n behind in fractions of the sides.
     """
 
@@ -220,10 +243,10 @@ class BoxMaker(Maker):
     def features(self) -> datasets.Features:
         return boxed_images.row_features(self.names, range(1, len(self.names) + 1))
 
-    def make(self, raw: Raw) -> Row | None:
-        require_image(raw)
-        assert raw.image is not None
-        image, parts = raw.image, raw.parts
+    def make(self, source: SourceRow) -> Row | None:
+        require_image(source)
+        assert source.image is not None
+        image, parts = source.image, source.parts
         if len(parts["category"]) != len(parts["bbox"]):
             raise BadRow(f"{len(parts['bbox'])} boxes and {len(parts['category'])} categories")
         areas, crowds = (
@@ -236,23 +259,23 @@ class BoxMaker(Maker):
                 label = self.label(category, "category")
                 if label < 0:
                     raise BadRow("no category")
-                corner_and_size = xywh([number(value) for value in as_list(bbox)], self.bbox_format)
-                size = None if area is None or self.bbox_format.endswith("n") else number(area)
-                boxes.append(boxed_images.Box(told(raw), corner_and_size, label, None, size, bool(crowd)))
+                corner_and_size = xywh([number_of(value) for value in list_of(bbox)], self.bbox_format)
+                size = None if is_missing(area) or self.bbox_format.endswith("n") else number_of(area)
+                boxes.append(boxed_images.Box(place_of(source), corner_and_size, label, None, size, flag_of(crowd)))
             except BadRow as error:
-                self.findings.drop(str(error), told(raw))
+                self.findings.drop(str(error), place_of(source))
         record = boxed_images.Record(
-            raw.place,
-            raw.split,
-            raw.filename,
+            source.place,
+            source.split,
+            source.filename,
             str(image.get("path") or ""),
             (0, 0),
             boxes,
-            whole(parts.get("image_id")),
+            whole_of(parts.get("image_id")),
             (1, 1) if self.bbox_format.endswith("n") else None,
-            as_text(parts.get("source")),
+            text_of(parts.get("source")),
         )
-        placed = boxed_images.place_boxes(record, self.findings, opened(image))
+        placed = boxed_images.place_boxes(record, self.findings, file_of(image))
         if placed is None:
             return None
         (row,) = boxed_images.number_rows([placed])
@@ -292,47 +315,29 @@ def xywh(values: list[float], bbox_format: str) -> tuple[float, float, float, fl
     return first, second, third, fourth
 
 
-def number(value: Any) -> float:
-    """A number, or a cell of a table that holds one.
-
-    Raises:
-        BadRow: it is none.
-    """
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise BadRow(f"{value!r} where a number was expected") from None
-
-
-def whole(value: Any) -> int | None:
-    """A whole number, or None where the cell holds none."""
-    text = str(value)
-    return int(text) if text.isdecimal() and len(text) < 19 else None
-
-
-def opened(image: Mapping[str, Any]) -> str | io.BytesIO:
+def file_of(image: Mapping[str, Any]) -> str | io.BytesIO:
     """What Pillow opens."""
     return io.BytesIO(image["bytes"]) if image.get("bytes") else str(image.get("path") or "")
 
 
 def problem_of(image: Mapping[str, Any]) -> str:
-    """Why an image cannot be read, told from its header; "" where it can."""
-    return post_files.problem_of_image(opened(image))
+    """Why an image cannot be read, by its header; "" where it can."""
+    return post_files.problem_of_image(file_of(image))
 
 
-def require_image(raw: Raw) -> None:
+def require_image(source: SourceRow) -> None:
     """
     Raises:
         BadRow: the row has no image that can be read.
     """
-    if raw.image is None:
-        raise BadRow("no such image" if raw.filename else "no image")
-    if problem := problem_of(raw.image):
+    if source.image is None:
+        raise BadRow("no such image" if source.filename else "no image")
+    if problem := problem_of(source.image):
         raise BadRow(f"image {problem}")
 
 
-def told(raw: Raw) -> str:
-    return f"{raw.place}, {raw.filename}" if raw.filename else raw.place
+def place_of(source: SourceRow) -> str:
+    return f"{source.place}, {source.filename}" if source.filename else source.place
 
 
 def digest(image: Mapping[str, Any] | None) -> int:
@@ -342,7 +347,7 @@ def digest(image: Mapping[str, Any] | None) -> int:
 
 
 def make_names(
-    columns: Columns, given: Sequence[str] | None, features: Mapping[str, Any] | None, raws: Iterable[Raw] | None
+    columns: Columns, given: Sequence[str] | None, features: Mapping[str, Any] | None, rows: Iterable[SourceRow] | None
 ) -> tuple[list[str], bool]:
     """The labels of posts and captions, or the categories of boxes, and whether the source stores their places.
 
@@ -350,7 +355,7 @@ def make_names(
         columns: of the source.
         given: by an option; these win.
         features: of the source, which may name them.
-        raws: all its rows, to find them; None of a stream.
+        rows: all its rows, to find them; None of a stream.
 
     Raises:
         DataFolderError: nobody can know them.
@@ -359,20 +364,20 @@ def make_names(
     feature = feature_of(features, columns.of.get(part))
     by_place = isinstance(feature, datasets.ClassLabel)
     if given is not None:
-        return [str(name) for name in given], by_place
+        return [name_of(name) for name in given], by_place
     if by_place:
         return list(feature.names), True
-    if part not in columns.of or (raws is None and columns.kind == "captions"):
+    if part not in columns.of or (rows is None and columns.kind == "captions"):
         return [], False  # captions need no labels
-    if raws is None:
+    if rows is None:
         raise DataFolderError(
             f"{columns.title}: the {option} of a stream are not known before its end: name them by the option "
             f'{option}, such as {{"{option}": ["fake", "real"]}}'
         )
-    found = {as_text(value).strip() for raw in raws for value in as_list(raw.parts.get(part)) if is_plain(value)}
-    if not found - {""} and columns.kind != "captions":
+    found = {name_of(value) for row in rows for value in _plain_cells(row.parts.get(part))}
+    if not found - {"", "-1"} and columns.kind != "captions":
         raise DataFolderError(f"{columns.title}: no row has a {part}. Name the {option} by the option {option}")
-    return post_files.sorted_names(found - {""}), False
+    return post_files.sorted_names(found - {"", "-1"}), False
 
 
 def feature_of(features: Mapping[str, Any] | None, column: Any) -> Any:
@@ -384,5 +389,9 @@ def feature_of(features: Mapping[str, Any] | None, column: Any) -> Any:
     return getattr(feature, "feature", feature)
 
 
-def is_plain(value: Any) -> bool:
-    return not isinstance(value, (list, dict))
+def _plain_cells(value: Any) -> list:
+    """The labels that a cell holds; what is no label is found out when rows are made."""
+    try:
+        return [one for one in list_of(value) if not isinstance(one, (list, dict, tuple, bytes))]
+    except BadRow:
+        return []

@@ -3,7 +3,7 @@
 Each set has a builder of its own beside this file (`weibo.py`, `fakeddit.py`, `posts.py`): which files it has and what
 their columns mean.
 
-Files are JSONL (or one JSON list), CSV or TSV, in UTF-8. What becomes of a row is decided here:
+Files are tables, see `tables`. What becomes of a row is decided here, for training and for `stmine classify`:
 
 * Texts stay as they are, empty ones too; only what is no Unicode (half a surrogate pair) becomes U+FFFD.
 * A row without an image is kept, and so is one whose image is missing or not readable: its `image` is None. Whether
@@ -16,15 +16,10 @@ Everything of this kind is counted and told in one warning a build, with file an
 
 from __future__ import annotations
 
-import csv
-import json
-import os
 import re
 import warnings
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
-from hashlib import sha256
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,21 +27,23 @@ import datasets
 import PIL.Image
 from datasets.utils import tqdm
 
-from .captioned_images import (
-    SPLIT_ALIASES,
-    SPLITS,
-    contents_of,
-    file_of_each_split,
-    named_files,
-)
+from .cells import name_of, opened, text_of
 from .errors import BadRow, DataFolderError
 from .findings import Findings, count
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff")  # likeliest first
-TABLES = ("*.jsonl", "*.json", "*.csv", "*.tsv")
-MOST_LINES = 50  # of one quoted cell; a quotation mark without its other half must not swallow the file
-
-Row = dict[str, Any]
+from .folder_builder import (
+    SPLITS,
+    FolderBuilder,
+    FolderConfig,
+    Row,
+    contents_of,
+    file_of_each_split,
+    image_folder,
+    named_files,
+    split_named,
+    split_of,
+)
+from .names import ImageFiles, Wanted, stamp_of, tidy
+from .tables import TABLES, pick, read_rows
 
 
 @dataclass(slots=True)
@@ -95,20 +92,15 @@ class Columns:
 
 
 @dataclass
-class PostFilesConfig(datasets.BuilderConfig):
-    """Options that every set of posts has.
+class PostFilesConfig(FolderConfig):
+    """Options that every set of posts has, besides those of `FolderConfig`; `data_dir` may also be one file.
 
     Args:
-        data_dir: the folder with the files of posts (and, unless `image_dir` is given, the images), or one file.
-        image_dir: the folder with the images, where it is not in `data_dir`.
         files: the file of each split, in `data_dir` or as a whole path, where the names are not the usual ones:
             `{"train": "posts.jsonl"}`.
-        contents: hash of what was found in the folder, so that the cache follows the folder; set by the builder.
     """
 
-    image_dir: str | None = None
     files: dict[str, str] | None = None
-    contents: str = ""
 
 
 @dataclass
@@ -134,38 +126,18 @@ class EventSplitConfig(PostFilesConfig):
             raise DataFolderError(f"validation_share has to lie between 0 and 1, got {self.validation_share}")
 
 
-class PostFiles(datasets.GeneratorBasedBuilder):
-    """Base of the builders; a subclass says which set it is.
+class PostFiles(FolderBuilder):
+    """Base of the builders; a subclass says which set it is."""
 
-    Attributes:
-        findings: what was amiss in the folder, once it was prepared or a stream of it was made.
-
-    Raises:
-        DataFolderError: at construction, when the folder does not hold the set.
-    """
-
-    VERSION = datasets.Version("1.0.0")  # part of the cache's path: raise it whenever the rows made of a folder change
     BUILDER_CONFIG_CLASS = PostFilesConfig
+    ROW = "row"
 
-    findings: Findings
-
-    TITLE: str  # in messages
     LABELS: tuple[str, ...]  # in their order, which must not depend on the order of the rows
     PATTERNS: tuple[str, ...]  # of the files' names, the first that the folder has
     EXPECTED: str  # what that comes to, for people
     IMAGE_FOLDERS: tuple[str, ...] = ("images", ".")  # in data_dir, where image_dir is not given
     SOURCE = ""
     CITATION = ""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        self._findings = Findings("row")
-        known = {option.name for option in fields(self.BUILDER_CONFIG_CLASS)}
-        self._settings: Any = self.BUILDER_CONFIG_CLASS(**{name: options[name] for name in known & set(options)})
-        self._posts = self._read_folder()
-        digest = sha256(repr([self._labels(), str(self._findings)]).encode())
-        for post in self._posts:
-            digest.update(repr(post).encode())
-        super().__init__(*args, **{**options, "contents": digest.hexdigest()[:16]})
 
     def _columns(self) -> Columns:
         return Columns()
@@ -184,18 +156,15 @@ class PostFiles(datasets.GeneratorBasedBuilder):
         Raises:
             BadRow: there is no such label.
         """
-        name = as_text(value).strip()
+        name = name_of(value)
         if name not in self.LABELS:
             raise BadRow(f"unknown label {name!r}, expected {' or '.join(self.LABELS)}" if name else "no label")
         return name
 
-    def _image(self, row: Row, post_id: str, images: Images) -> tuple[str, Path | None]:
-        """Name of the row's image ("" for none) and where it is."""
-        value = pick(row, self._columns().image)
-        if isinstance(value, list):
-            value = value[0] if value else None
-        name = as_text(value).strip().replace("\\", "/")
-        return name, images.find(name) if name else None
+    def _image(self, row: Row, post: Post) -> Wanted | None:
+        """The row's image, None where it names none."""
+        name = image_of(pick(row, self._columns().image), post.place)
+        return Wanted(name, post.place) if name else None
 
     def _arrange(self, posts: list[Post]) -> list[Post]:
         """The posts with their final splits and groups."""
@@ -209,52 +178,38 @@ class PostFiles(datasets.GeneratorBasedBuilder):
             citation=self.CITATION,
         )
 
-    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
-        self.findings = findings = self._findings.copy()
-        posts = self._arrange(self._posts)
+    def _fingerprint(self) -> list:
+        return [list(self._labels())]
+
+    def _split_rows(self, findings: Findings) -> tuple[str, dict[str, list[Row]]]:
+        posts = self._arrange(self._records)
         paths = list(dict.fromkeys(post.path for post in posts if post.path))
-        shown = {
+        problems = {
             path: problem_of_image(path)
             for path in tqdm(paths, desc=f"Looking at the images of {self.TITLE}", delay=2, leave=False)
         }
         label_of = {"": -1, **{name: index for index, name in enumerate(self._labels())}}
         for post in posts:
-            if problem := shown.get(post.path):
+            if problem := problems.get(post.path):
                 findings.note(f"image {problem}", f"{post.place}, {post.path}")
-        if findings:
-            warnings.warn(f"{self.TITLE}: {count(len(posts), 'post')}; {findings}", stacklevel=2)
-        generators = []
-        for split in SPLITS:
-            rows = [
-                {
-                    "post_id": post.post_id,
-                    "text": post.text,
-                    "image": post.path if post.path and not shown[post.path] else None,
-                    "label": label_of[post.label],
-                    "filename": post.image.rpartition("/")[2],
-                    "group": post.group,
-                }
-                for post in posts
-                if post.split == split
-            ]
-            if rows:
-                # A list is a list of shards to `datasets`: a stream can then be shuffled and shared out row by row.
-                kwargs = {"rows": rows if dl_manager.is_streaming else tuple(rows)}
-                generators.append(datasets.SplitGenerator(name=split, gen_kwargs=kwargs))
-        return generators
-
-    def _generate_examples(self, rows: Iterable[Row]) -> Iterator[tuple[int, Row]]:
-        yield from enumerate(rows)
+        rows_of: dict[str, list[Row]] = {split: [] for split in SPLITS}
+        for post in posts:
+            row = {
+                "post_id": post.post_id,
+                "text": post.text,
+                "image": post.path if post.path and not problems[post.path] else None,
+                "label": label_of[post.label],
+                "filename": tidy(post.image).rpartition("/")[2],
+                "group": post.group,
+            }
+            rows_of[post.split].append(row)
+        return f"{self.TITLE}: {count(len(posts), 'post')}", rows_of
 
     def _read_folder(self) -> list[Post]:
         folder, found = self._find_files()
-        image_dir = self._settings.image_dir
-        if image_dir is not None and not Path(image_dir).expanduser().is_dir():
-            raise DataFolderError(f"{self.TITLE}: no folder {image_dir} (image_dir)")
-        roots = [folder / name for name in self.IMAGE_FOLDERS]
-        images = Images([Path(image_dir).expanduser().absolute()] if image_dir else roots)
-
+        image_dir = image_folder(self.TITLE, self._settings.image_dir)
         posts: list[Post] = []
+        wanted: list[Wanted] = []
         ids: dict[str, int] = {}  # how many rows came with each
         groups: list[str] = []
         for split, file in found:
@@ -262,7 +217,11 @@ class PostFiles(datasets.GeneratorBasedBuilder):
             for place, row in self._read_rows(file):
                 seen.update(dict.fromkeys(row))
                 try:
-                    post, group = self._post(split, place, row, images)
+                    post, group = self._post(split, place, row)
+                    image = self._image(row, post)
+                    if image is None and not any(name in row for name in self._columns().text):
+                        names = " or ".join(self._columns().text)
+                        raise BadRow(f"no {names} (there is: {', '.join(map(str, row)) or 'nothing'})")
                 except BadRow as error:
                     self._findings.leave_out(str(error), place)
                     continue
@@ -273,12 +232,17 @@ class PostFiles(datasets.GeneratorBasedBuilder):
                         post.post_id = f"{given}#{ids[given]}"
                 ids[post.post_id] = 1
                 posts.append(post)
+                wanted.append(image or Wanted(""))
                 groups.append(group)
             missing = [names for names in self._required() if seen and not seen.keys() & set(names)]
             if missing:
                 raise DataFolderError(
                     f"{self.TITLE}: {file} has no column {' or '.join(missing[0])}, but {', '.join(map(str, seen))}"
                 )
+        roots = [image_dir] if image_dir else [folder / name for name in self.IMAGE_FOLDERS]
+        images = ImageFiles(roots, stands_for="images" if image_dir else "")
+        for post, image, path in zip(posts, wanted, images.find(wanted, self._findings), strict=True):
+            self._place(post, image, path)
         for post, number in zip(posts, number_groups(groups), strict=True):
             post.group = number
         if not posts:
@@ -287,30 +251,28 @@ class PostFiles(datasets.GeneratorBasedBuilder):
             raise DataFolderError(f"{self.TITLE}: no usable row in {files} of {folder}: {why}.")
         return posts
 
-    def _post(self, split: str, place: str, row: Row, images: Images) -> tuple[Post, str]:
+    def _place(self, post: Post, image: Wanted, path: str | None) -> None:
+        """Note where the image of a post is, or that it is not there."""
+        post.image = image.name
+        if path is not None:
+            post.path, post.stamp = path, stamp_of(path)
+        elif image.name:
+            self._findings.note("image not found (image_dir says where to look)", f"{post.place}, {image.name}")
+
+    def _post(self, split: str, place: str, row: Row) -> tuple[Post, str]:
         """The post of a row, and the name of its group."""
         columns = self._columns()
-        if own := as_text(pick(row, columns.split)).strip():
+        if own := name_of(pick(row, columns.split)):
             split = split_named(own) or ""
             if not split:
                 raise BadRow(f"unknown split {own!r}, expected {', '.join(SPLITS)}")
-        post_id = as_text(pick(row, columns.id)).strip() or place.replace(", line ", "-").replace(", item ", "-")
-        text = as_text(pick(row, columns.text))
-        image, path = self._image(row, post_id, images)
-        if not image and not any(name in row for name in columns.text):
-            raise BadRow(f"no {' or '.join(columns.text)} (there is: {', '.join(map(str, row)) or 'nothing'})")
+        post_id = name_of(pick(row, columns.id)) or place.replace(", line ", "-").replace(", item ", "-")
+        text = text_of(pick(row, columns.text))
         label = self._label(pick(row, columns.label))
-        group = as_text(pick(row, columns.group)).strip()
-        post = Post(place, split, post_id, text, label, image)
-        if image and path is None:
-            self._findings.note("image not found (image_dir says where to look)", f"{place}, {image}")
-        elif path is not None:
-            found = path.stat()
-            post.path, post.stamp = str(path), (found.st_size, found.st_mtime_ns)
-        return post, group
+        return Post(place, split, post_id, text, label), name_of(pick(row, columns.group))
 
     def _read_rows(self, file: Path) -> Iterator[tuple[str, Row]]:
-        return read_rows(file, self._findings)
+        return read_rows(file, self._findings, self._settings.encoding)
 
     def _find_files(self) -> tuple[Path, list[tuple[str, Path]]]:
         """The set's folder, and its files with their splits."""
@@ -342,42 +304,19 @@ def find_tables(title: str, folder: Path, patterns: Sequence[str] = TABLES) -> d
     return {}
 
 
-class Images:
-    """Finds images by name in some folders, with one look into each folder."""
+def image_of(value: Any, place: str) -> str:
+    """The name of the image that a cell means, of several the first; "" for none.
 
-    def __init__(self, folders: Sequence[Path]) -> None:
-        self.folders = folders
-        self._listings: dict[str, dict[str, str]] = {}
-
-    def find(self, name: str) -> Path | None:
-        """The image `images/a.jpg` there, or `a.jpg`; else one whose suffix alone differs, such as `a.png`."""
-        inside, _, bare = name.rpartition("/")
-        places = [os.path.join(folder, inside) for folder in self.folders] if inside else []
-        places += [str(folder) for folder in self.folders]
-        for wanted in (bare, f"{os.path.splitext(bare)[0]}."):
-            for place in places:
-                if wanted in (listing := self._listing(place)):
-                    return Path(place, listing[wanted])
-        return None
-
-    def find_by_id(self, post_id: str) -> Path | None:
-        """The image whose name is the id and a suffix."""
-        for folder in self.folders:
-            if name := self._listing(str(folder)).get(f"{post_id}."):
-                return Path(folder, name)
-        return None
-
-    def _listing(self, folder: str) -> dict[str, str]:
-        """File names by themselves and, of images, by the name up to the dot of the suffix."""
-        if folder not in self._listings:
-            try:
-                names = [entry.name for entry in os.scandir(folder) if entry.is_file()]
-            except (OSError, ValueError):  # ValueError: a NUL in the name
-                names = []
-            ranked = sorted((SUFFIXES.index(s), n) for n in names if (s := os.path.splitext(n)[1].lower()) in SUFFIXES)
-            stems = {os.path.splitext(name)[0] + ".": name for _, name in reversed(ranked)}
-            self._listings[folder] = {**stems, **{name: name for name in names}}
-        return self._listings[folder]
+    Raises:
+        BadRow: the cell holds something else.
+    """
+    value = opened(value)
+    if isinstance(value, (list, tuple)):
+        value = value[0] if value else None
+    if isinstance(value, (Mapping, bytes)):
+        raise BadRow("an image in the table itself: load the file as a data set of your own, of the kind posts")
+    name = name_of(value) if not isinstance(value, str) else text_of(value).strip()
+    return "" if name.lower() in ("nan", "null", "none", "<na>") else name
 
 
 def problem_of_image(file: str | BinaryIO) -> str:
@@ -406,152 +345,3 @@ def number_groups(names: Sequence[str]) -> list[int]:
 def sorted_names(names: Iterable[str]) -> list[str]:
     """Names of labels in an order that does not depend on that of the rows: numbers by value, then the others."""
     return sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
-
-
-def pick(row: Row, names: Sequence[str]) -> Any:
-    """The row's value under the first of the names that it has; None where it has none of them."""
-    return next((row[name] for name in names if name in row), None)
-
-
-def as_text(value: Any) -> str:
-    """A cell as text that can be stored: "" for None, halves of surrogate pairs replaced.
-
-    Raises:
-        BadRow: the cell holds a list or an object.
-    """
-    if value is None:
-        return ""
-    if isinstance(value, (list, dict)):
-        raise BadRow(f"a {type(value).__name__} where a text was expected")
-    text = value if isinstance(value, str) else str(value)
-    if text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text):
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def split_named(name: str) -> str | None:
-    """The split that a word stands for."""
-    split = {**SPLIT_ALIASES, "validate": "val"}.get(name.lower(), name.lower())
-    return split if split in SPLITS else None
-
-
-def split_of(filename: str) -> str | None:
-    """The split that a file's name tells: `val` for text_validate.tsv; None where no word of it does."""
-    words = re.findall(r"[a-z]+", filename.rpartition(".")[0].lower())
-    return next((split for word in words if (split := split_named(word))), None)
-
-
-def read_rows(file: Path, findings: Findings, encoding: str = "utf-8") -> Iterator[tuple[str, Row]]:
-    """Rows of a JSONL, JSON, CSV or TSV file, each with its place; what cannot be read is noted."""
-    try:
-        lines = read_lines(file, findings, encoding)
-        if file.suffix.lower() in (".csv", ".tsv"):
-            yield from read_table(file, lines, findings)
-        else:
-            yield from read_json_rows(file, lines, findings)
-    except (OSError, UnicodeError, LookupError) as error:
-        raise DataFolderError(f"{file}: cannot be read as {encoding} ({error})") from None
-
-
-def read_lines(file: Path, findings: Findings, encoding: str) -> Iterator[tuple[int, str]]:
-    """Lines with their numbers; bytes of another encoding are replaced and noted."""
-    number = foreign = 0
-    with file.open(encoding=encoding, errors="surrogateescape") as opened:
-        for number, line in enumerate(opened, start=1):
-            if number == 1:
-                line = line.removeprefix("\ufeff")
-            if not line.isascii() and any("\udc80" <= character <= "\udcff" for character in line):
-                line = line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-                findings.note(f"bytes that are not {encoding}, replaced", f"{file.name}, line {number}")
-                foreign += 1
-            yield number, line
-    if foreign > max(number / 2, 3):
-        raise DataFolderError(
-            f"{file}: {foreign:,} of {number:,} lines are not {encoding}. Save the file as UTF-8, or load it as the "
-            'set posts with the option encoding, such as encoding="gb18030"'
-        )
-
-
-def read_json_rows(file: Path, lines: Iterator[tuple[int, str]], findings: Findings) -> Iterator[tuple[str, Row]]:
-    """Objects, one a line; or the items of one list."""
-    for number, line in lines:
-        if not line.strip():
-            continue
-        place = f"{file.name}, line {number}"
-        if number == 1 and line.lstrip().startswith("["):
-            try:
-                items = json.loads(line + "".join(line for _, line in lines))
-            except (ValueError, RecursionError) as error:
-                raise DataFolderError(f"{file} is not JSON ({error}). Was it cut short? Get it again.") from None
-            for index, item in enumerate(items):
-                if isinstance(item, dict):
-                    yield f"{file.name}, item {index}", item
-                else:
-                    findings.leave_out("not an object", f"{file.name}, item {index}")
-            return
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            findings.leave_out("not JSON", place)
-            continue
-        if isinstance(row, dict):
-            yield place, row
-        else:
-            findings.leave_out("not an object", place)
-
-
-def read_table(file: Path, lines: Iterator[tuple[int, str]], findings: Findings) -> Iterator[tuple[str, Row]]:
-    """Rows of a table whose first line names the columns. A row of another number of cells is left out."""
-    records = read_records(lines, "\t" if file.suffix.lower() == ".tsv" else None)
-    _, names = next(records, (0, []))
-    names = [name.strip() for name in names]
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise DataFolderError(f"{file}, line 1: column {twice[0]!r} occurs twice")
-    for number, cells in records:
-        place = f"{file.name}, line {number}"
-        if len(cells) == len(names):
-            yield place, dict(zip(names, cells, strict=True))
-        else:
-            findings.leave_out(f"{len(cells)} cells instead of {len(names)}", place)
-
-
-def read_records(lines: Iterator[tuple[int, str]], delimiter: str | None) -> Iterator[tuple[int, list[str]]]:
-    """Cells of each record, with the number of its first line.
-
-    A quoted cell may hold line breaks. A record that cannot be read so (a lone quotation mark, as in files written
-    without quoting) is split at its delimiters as it stands.
-    """
-    waiting: list[tuple[int, str]] = []
-    width = 0
-    limit = csv.field_size_limit(2**31 - 1)
-    try:
-        while (first := waiting.pop(0) if waiting else next(lines, None)) is not None:
-            number, record = first
-            if not record.strip("\r\n"):
-                continue
-            if delimiter is None:  # the header tells
-                delimiter = max(",;\t", key=record.count)
-            taken: list[tuple[int, str]] = []
-            cells = parse_record(record, delimiter)
-            while cells is None and len(taken) < MOST_LINES:
-                following = waiting.pop(0) if waiting else next(lines, None)
-                if following is None:
-                    break
-                taken.append(following)
-                cells = parse_record(record + "".join(line for _, line in taken), delimiter)
-            if not cells or (taken and len(cells) != width):
-                waiting = taken + waiting
-                cells = record.rstrip("\r\n").split(delimiter)
-            width = width or len(cells)
-            yield number, cells
-    finally:
-        csv.field_size_limit(limit)
-
-
-def parse_record(record: str, delimiter: str) -> list[str] | None:
-    """Cells of a record; [] where it is malformed; None where a quoted cell goes on beyond its end."""
-    try:
-        (cells,) = csv.reader([record], delimiter=delimiter, strict=True)
-        return cells
-    except (csv.Error, ValueError) as error:
-        return None if "unexpected end" in str(error) else []

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from .errors import DataFolderError
+from .cells import name_of
+from .errors import BadRow, DataFolderError
 from .event_clusters import split_by_event
-from .post_files import (
-    TABLES,
-    BadRow,
-    Columns,
-    EventSplitConfig,
-    Post,
-    PostFiles,
-    Row,
-    as_text,
-    read_rows,
-    sorted_names,
-)
+from .post_files import Columns, EventSplitConfig, Post, PostFiles, sorted_names
+from .tables import TABLES
 
 
 @dataclass
@@ -34,7 +24,6 @@ class PostsConfig(EventSplitConfig):
         id_column, group_column, split_column: columns that may be there: a name for each post; what posts have in
             common (an event, an image); the split, where the file's name does not tell it.
         labels: the labels in their order; None takes those of the files, sorted.
-        encoding: of the files, such as "gb18030".
     """
 
     text_column: str = "text"
@@ -44,7 +33,6 @@ class PostsConfig(EventSplitConfig):
     group_column: str = "group"
     split_column: str = "split"
     labels: Sequence[str] | None = None
-    encoding: str = "utf-8"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,8 +42,8 @@ class PostsConfig(EventSplitConfig):
 
 
 class Posts(PostFiles):
-    """Folder: one file, or `train.jsonl`, `val.jsonl`, `test.jsonl` (also .json, .csv, .tsv); images in `images/` or
-    beside the files. Of a lone file all rows are train rows, unless it has a column `split`.
+    """Folder: one file, or `train.jsonl`, `val.jsonl`, `test.jsonl` (also .json, .csv, .tsv, .xlsx, ...); images in
+    `images/` or beside the files. Of a lone file all rows are train rows, unless it has a column `split`.
 
     With `validation="events"`, posts without a group are grouped by their texts, see `event_clusters`.
     """
@@ -64,7 +52,7 @@ class Posts(PostFiles):
 
     TITLE = "posts"
     PATTERNS = TABLES
-    EXPECTED = "posts.jsonl, or train.jsonl, val.jsonl and test.jsonl (also .json, .csv, .tsv)"
+    EXPECTED = "posts.jsonl, or train.jsonl, val.jsonl and test.jsonl (also .json, .csv, .tsv, .xlsx, .parquet)"
 
     def _columns(self) -> Columns:
         own = self._settings
@@ -81,13 +69,10 @@ class Posts(PostFiles):
         columns = self._columns()
         return [columns.text, columns.label, *([columns.image] if self._settings.image_column else [])]
 
-    def _read_rows(self, file: Path) -> Iterator[tuple[str, Row]]:
-        return read_rows(file, self._findings, self._settings.encoding)
-
     def _labels(self) -> list[str]:
         if self._settings.labels is not None:
-            return [str(label) for label in self._settings.labels]
-        names = {post.label for post in self._posts} - {""}
+            return [name_of(label) for label in self._settings.labels]
+        names = {post.label for post in self._records} - {""}
         if not names:
             raise DataFolderError(
                 f"{self.TITLE}: no row has a label in the column {self._settings.label_column!r}. Give the right "
@@ -96,10 +81,11 @@ class Posts(PostFiles):
         return sorted_names(names)
 
     def _label(self, value: Any) -> str:
-        name = as_text(value).strip()
-        given = self._settings.labels
-        if name and given is not None and name not in map(str, given):
-            raise BadRow(f"unknown label {name!r}, expected {' or '.join(map(str, given))}")
+        name, given = name_of(value), self._settings.labels
+        if name and given is not None and name not in map(name_of, given):
+            if not name.isdecimal() or int(name) >= len(given):
+                raise BadRow(f"unknown label {name!r}, expected {' or '.join(map(str, given))}")
+            return name_of(given[int(name)])  # by its place among the names
         return name
 
     def _arrange(self, posts: list[Post]) -> list[Post]:

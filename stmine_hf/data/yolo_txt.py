@@ -1,14 +1,16 @@
 """Sets in the layout of YOLO: one text file of boxes an image, in fractions of its sides.
 
 Images are in `images/train`, `images/val`, ... or `train/images`, `valid/images`, ..., or wherever `data.yaml` says
-(its entries `path`, `train`, `val`, `test`: folders or lists of files); without splits, all of `images/` is train. The
-boxes of `.../images/train/a.jpg` are in `.../labels/train/a.txt`, or beside the image. A line is
+(its entries `path`, `train`, `val`, `test`: folders or lists of files), or Darknet's `obj.data`; without splits, all
+of `images/` is train, or of the folder itself, where boxes lie beside the images (LabelImg). The boxes of
+`.../images/train/a.jpg` are in `.../labels/train/a.txt`, or beside the image. A line is
 
     class  centre-x  centre-y  width  height        or        class  x1 y1  x2 y2  x3 y3 ...     (an outline)
 
-with classes counted from 0. An image without such a file has no boxes, as YOLO's own tools see it; only where no
-image of a split has one is the split left out. Names of the classes come from the option `classes`, from `names` in
-`data.yaml` (any `*.yaml` in the folder), or from `classes.txt` or `obj.names`, a name a line.
+with classes counted from 0; where `data.yaml` has `kpt_shape`, keypoints follow the box and are not used. An image
+without such a file has no boxes, as YOLO's own tools see it; only where no image of a split has one is the split left
+out. Names of the classes come from the option `classes`, from `names` in `data.yaml` (any `*.yaml` in the folder), or
+from `classes.txt` or `obj.names`, a name a line.
 """
 
 from __future__ import annotations
@@ -18,9 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .boxed_images import SUFFIXES, Box, BoxedImages, BoxedImagesConfig, Record, find_image
-from .captioned_images import SPLIT_ALIASES, SPLITS, contents_of, read_text
-from .errors import DataFolderError
+from .boxed_images import Box, BoxedImages, BoxedImagesConfig, Record
+from .cells import number_of, shortened, text_of, whole_of
+from .errors import BadRow, DataFolderError
+from .folder_builder import SPLIT_ALIASES, SPLITS, contents_of, image_folder
+from .names import SUFFIXES, ImageFiles, Wanted, stamp_of
+from .tables import TextFile, read_lines, read_text
 from .voc_xml import read_classes
 
 
@@ -44,106 +49,203 @@ class YoloTxt(BoxedImages):
     LAYOUT = "images/train and labels/train (and val, test), names of the classes in data.yaml or classes.txt"
 
     def _read(self, folder: Path, settings: Any) -> list[Record]:
-        about = self._read_yaml(folder)
-        names = dict(enumerate(settings.classes)) if settings.classes else class_names(about.get("names"))
-        names = names or dict(enumerate(read_classes(folder / "classes.txt") or read_classes(folder / "obj.names")))
-        if not names:
-            raise DataFolderError(
-                f"{self.TITLE}: no names of the classes in {folder}: expected data.yaml with `names`, or classes.txt, "
-                f"or the option classes. Found {contents_of(folder)}"
-            )
+        about = self._read_yaml(folder, settings.encoding) or self._read_darknet(folder, settings.encoding)
+        names = self._read_names(folder, settings, about)
         self._names = [names[number] for number in sorted(names)]
         if len(set(self._names)) < len(self._names):
             raise DataFolderError(f"{self.TITLE}: two classes in {folder} have one name: {', '.join(self._names)}")
         labels = {number: label for label, number in enumerate(sorted(names))}
-        images = self._find_images(folder, settings.image_dir, about)
+        stated = whole_of(about.get("nc"))
+        if stated is not None and stated != len(names):
+            self._findings.note("number of classes that is not that of the names", f"nc {stated}, {len(names)} names")
+        keypoints = keypoint_numbers(about.get("kpt_shape"), folder)
+        images = self._find_images(folder, settings, about)
         if not images:
             raise DataFolderError(f"{self.TITLE}: expected {self.LAYOUT}. In {folder} found {contents_of(folder)}")
         records = []
         for split, paths in images.items():
-            texts = {path: find_label_file(path, folder, split) for path in paths}
+            texts = {path: find_label_file(path, start, folder, split) for path, start in paths.items()}
             if not any(texts.values()):
-                for path in paths:
+                for path, start in paths.items():
                     self._findings.leave_out(
-                        "in a split without any label file", f"{path}, {label_files(path, folder, split)[0]}"
+                        "in a split without any label file", f"{path}, {label_files(path, start, folder, split)[0]}"
                     )
                 continue
             for path, text in texts.items():
-                found = find_image(path.name, [path.parent])
-                if found is None:
+                if not path.is_file():
                     self._findings.leave_out("no such file", str(path))
                     continue
                 place = (text or path).name
-                record = Record(place, split, path.name, *found, size=(1, 1))
+                record = Record(place, split, path.name, str(path), stamp_of(str(path)), size=(1, 1))
                 if text:
-                    self._read_boxes(text, record, labels)
+                    self._read_boxes(text, record, labels, keypoints)
                 records.append(record)
         return records
 
-    def _read_yaml(self, folder: Path) -> Mapping[str, Any]:
+    def _read_yaml(self, folder: Path, encoding: str | None) -> dict[str, Any]:
         import yaml
 
         for file in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")], key=lambda file: file.stem != "data"):
+            text = read_text(file, encoding)
             try:
-                content = yaml.safe_load(read_text(file))
-            except yaml.YAMLError as error:
+                if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+                    raise DataFolderError(f"{file}: has aliases (*name), which no such file needs: write them out")
+                content = yaml.safe_load(text)
+            except (yaml.YAMLError, ValueError, RecursionError) as error:
                 raise DataFolderError(f"{file} is not YAML ({' '.join(str(error).split())})") from None
             if isinstance(content, Mapping) and "names" in content:
-                return content
+                return {**content, "file": file}
         return {}
 
-    def _find_images(self, folder: Path, image_dir: str | None, about: Mapping[str, Any]) -> dict[str, list[Path]]:
-        """Paths of the images of each split."""
-        images = Path(image_dir).expanduser().absolute() if image_dir else folder / "images"
-        found: dict[str, list[Path]] = {}
+    def _read_darknet(self, folder: Path, encoding: str | None) -> dict[str, Any]:
+        """What `obj.data` says: lines such as `train = data/train.txt`, paths of which start at a folder `data`."""
+        file = folder / "obj.data"
+        if not file.is_file():
+            return {}
+        pairs = (line.partition("=") for line in read_lines(file, encoding))
+        about: dict[str, Any] = {key.strip(): value.strip() for key, sign, value in pairs if sign}
+        return {key: about[key] for key in ("train", "valid", "val", "test") if key in about}
+
+    def _read_names(self, folder: Path, settings: Any, about: Mapping[str, Any]) -> dict[int, str]:
+        if settings.classes:
+            return dict(enumerate(settings.classes))
+        problem = ""
+        if "names" in about:
+            try:
+                if names := class_names(about["names"]):
+                    return names
+            except BadRow as error:
+                problem = f" `names` of {about['file'].name} cannot be understood: {error}."
+        for file in (folder / "classes.txt", folder / "obj.names"):
+            if names := dict(enumerate(read_classes(file, settings.encoding))):
+                return names
+        raise DataFolderError(
+            f"{self.TITLE}: no names of the classes in {folder}:{problem} expected data.yaml with `names`, a list or "
+            f"names by number, or classes.txt, or the option classes. Found {contents_of(folder)}"
+        )
+
+    def _find_images(self, folder: Path, settings: Any, about: Mapping[str, Any]) -> dict[str, dict[Path, Path]]:
+        """The images of each split, each with the folder from which its path starts."""
+        image_dir = image_folder(self.TITLE, settings.image_dir)
+        images = image_dir or folder / "images"
+        found: dict[str, dict[Path, Path]] = {}
         for key in (*SPLITS, *SPLIT_ALIASES):
             entries = about.get(key) if image_dir is None else None
             entries = entries if isinstance(entries, list) else [entries] if entries else []
-            base = folder / str(about.get("path") or ".")
-            paths = [path for entry in entries for path in images_of_entry(str(entry), base, folder)]
-            paths = paths or images_in(images / key) or images_in(folder / key / "images")
+            bases = [folder / str(about.get("path") or ".").replace("\\", "/"), folder]
+            paths: dict[Path, Path] = {}
+            for entry in entries:
+                paths |= self._images_of_entry(str(entry), bases, folder, settings.encoding)
+            for start in (images / key, folder / key / "images", *([] if image_dir else [folder / key])):
+                paths = paths or dict.fromkeys(images_in(start), start)
             if paths:
-                found.setdefault(SPLIT_ALIASES.get(key, key), list(dict.fromkeys(paths)))
-        if not found and (paths := images_in(images)):
+                found.setdefault(SPLIT_ALIASES.get(key, key), paths)
+        if not found and (paths := dict.fromkeys(images_in(images), images)):
             found["train"] = paths
+        if not found and image_dir is None:
+            beside = [path for path in images_in(folder) if path.with_suffix(".txt").is_file()]
+            if beside:
+                found["train"] = dict.fromkeys(images_in(folder), folder)
         return {split: found[split] for split in SPLITS if split in found}
 
-    def _read_boxes(self, file: Path, record: Record, labels: Mapping[int, int]) -> None:
+    def _images_of_entry(
+        self, entry: str, bases: Sequence[Path], folder: Path, encoding: str | None
+    ) -> dict[Path, Path]:
+        """The images that an entry of data.yaml means: of a folder, or of a list of files, relative to a base."""
+        # exported archives say ../train/images and mean train/images beside data.yaml; Darknet's say data/train.txt
+        entry = entry.replace("\\", "/")
+        for name in dict.fromkeys((entry, entry.removeprefix("../"), entry.removeprefix("data/"))):
+            for base in bases:
+                place = base / name
+                if place.is_file():
+                    return self._images_of_list(place, bases, folder, encoding)
+                if paths := images_in(place):
+                    return dict.fromkeys(paths, place)
+        return {}
+
+    def _images_of_list(
+        self, file: Path, bases: Sequence[Path], folder: Path, encoding: str | None
+    ) -> dict[Path, Path]:
+        lines = [line.strip() for line in read_lines(file, encoding) if line.strip()]
+        files = ImageFiles([file.parent, *bases], searched=[folder])
+        wanted = [Wanted(line, f"{file.name}, line {number}") for number, line in enumerate(lines, start=1)]
+        found: dict[Path, Path] = {}
+        for line, path in zip(lines, files.find(wanted, self._findings), strict=True):
+            place = Path(path) if path else bases[0] / line
+            found[Path(*place.parts)] = next((base for base in bases if place.is_relative_to(base)), place.parent)
+        return found
+
+    def _read_boxes(self, file: Path, record: Record, labels: Mapping[int, int], keypoints: int) -> None:
         seen = set()
-        for number, line in enumerate(read_text(file).splitlines(), start=1):
+        for number, line, _ in TextFile(file):
             words = line.split()
             if not words:
                 continue
             place = f"{record.place}, line {number}"
             try:
-                category, *values = (float(word) for word in words)
-                if category != int(category):
-                    raise ValueError(f"class {words[0]}")
+                category = whole_of(words[0])
+                values = [number_of(word) for word in words[1:]]
+                if category is None:
+                    raise BadRow(f"class {shortened(words[0])}")
+                if keypoints and len(values) == 4 + keypoints:
+                    values = values[:4]
+                    self._findings.pass_over("keypoints", place)
                 if len(values) == 4:
                     x, y, width, height = values
                     bbox = (x - width / 2, y - height / 2, width, height)
-                elif len(values) >= 6 and len(values) % 2 == 0:
+                elif len(values) >= 6 and len(values) % 2 == 0 and not keypoints:
                     left, top = min(values[::2]), min(values[1::2])
                     bbox = (left, top, max(values[::2]) - left, max(values[1::2]) - top)
+                    self._findings.pass_over("outline", place)
                 else:
-                    raise ValueError(f"{len(values)} numbers after the class, expected 4 or pairs of an outline")
-            except (ValueError, OverflowError) as error:
+                    points = f", {keypoints} more for keypoints" if keypoints else " or pairs of an outline"
+                    raise BadRow(f"{len(values)} numbers after the class, expected 4{points}")
+            except BadRow as error:
                 self._findings.drop("malformed", f"{place} ({error})")
                 continue
-            if int(category) not in labels:
-                self._findings.drop("of an unknown category", f"{place}, class {int(category)}")
+            if category not in labels:
+                self._findings.drop("of an unknown category", f"{place}, class {category}")
             elif (category, bbox) in seen:
                 self._findings.drop("listed twice", place)
             else:
                 seen.add((category, bbox))
-                record.boxes.append(Box(place, bbox, labels[int(category)]))
+                record.boxes.append(Box(place, bbox, labels[category]))
 
 
-def class_names(told: Any) -> dict[int, str]:
-    """Names by number, of YAML's list or mapping; empty where it is neither."""
-    if isinstance(told, Mapping):
-        return {number: str(name) for number, name in told.items() if isinstance(number, int)}
-    return {number: str(name) for number, name in enumerate(told)} if isinstance(told, list) else {}
+def class_names(names: Any) -> dict[int, str]:
+    """Names by number, of a list or a mapping, whose keys may be texts.
+
+    Raises:
+        BadRow: it is neither.
+    """
+    if isinstance(names, Mapping):
+        numbered = {whole_of(number): name for number, name in names.items()}
+        if None in numbered or len(numbered) < len(names):
+            raise BadRow(f"the keys have to be numbers, found {', '.join(map(shortened, list(names)[:4]))}")
+    elif isinstance(names, list):
+        numbered = dict(enumerate(names))
+    elif isinstance(names, str) and names.strip():
+        return {0: names.strip()}
+    else:
+        raise BadRow(f"expected a list or names by number, found {shortened(names)}")
+    return {int(number): text_of(name).strip() for number, name in numbered.items() if number is not None}
+
+
+def keypoint_numbers(shape: Any, folder: Path) -> int:
+    """How many numbers the keypoints of a line are, 0 for none.
+
+    Raises:
+        DataFolderError: `kpt_shape` is no pair of numbers.
+    """
+    if shape is None:
+        return 0
+    numbers = [whole_of(number) for number in shape] if isinstance(shape, (list, tuple)) else []
+    if len(numbers) != 2 or not numbers[0] or numbers[1] not in (2, 3):
+        raise DataFolderError(
+            f"{folder}: kpt_shape in data.yaml has to be the number of keypoints and 2 or 3, such as [17, 3], found "
+            f"{shortened(shape)}"
+        )
+    return numbers[0] * numbers[1]
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -151,31 +253,16 @@ def images_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES) if folder.is_dir() else []
 
 
-def images_of_entry(entry: str, *bases: Path) -> list[Path]:
-    """The images that an entry of data.yaml means: of a folder, or of a list of files, relative to a base."""
-    # exported archives say ../train/images and mean train/images beside data.yaml
-    for name in dict.fromkeys((entry, entry.replace("\\", "/").removeprefix("../"))):
-        for base in bases:
-            place = base / name
-            if place.is_file():
-                lines = [line.strip() for line in read_text(place).splitlines() if line.strip()]
-                starts = (place.parent, *bases)
-                return [next((start / x for start in starts if (start / x).is_file()), base / x) for x in lines]
-            if paths := images_in(place):
-                return paths
-    return []
-
-
-def label_files(image: Path, folder: Path, split: str) -> list[Path]:
-    """Where the boxes of an image may be, likeliest first."""
-    name = f"{image.stem}.txt"
-    places = [folder / "labels" / split / name, image.with_name(name), folder / "labels" / name]
+def label_files(image: Path, start: Path, folder: Path, split: str) -> list[Path]:
+    """Where the boxes of an image may be, likeliest first; the folders of its path below `start` stay."""
+    inside = (image.relative_to(start) if image.is_relative_to(start) else Path(image.name)).with_suffix(".txt")
+    places = [folder / "labels" / split / inside, image.with_suffix(".txt"), folder / "labels" / inside]
     if "images" in image.parts:
         parts = list(image.parts)
         parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
-        places.insert(0, Path(*parts).with_name(name))
+        places.insert(0, Path(*parts).with_suffix(".txt"))
     return places
 
 
-def find_label_file(image: Path, folder: Path, split: str) -> Path | None:
-    return next((file for file in label_files(image, folder, split) if file.is_file()), None)
+def find_label_file(image: Path, start: Path, folder: Path, split: str) -> Path | None:
+    return next((file for file in label_files(image, start, folder, split) if file.is_file()), None)

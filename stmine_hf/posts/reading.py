@@ -1,25 +1,31 @@
-"""Files of posts (JSON lines, CSV, TSV), row by row: a bad row is told with its line and costs nothing but itself.
+"""Files of posts, row by row, by the reader of training: a bad row is reported with its line and costs nothing else.
 
-A row has `text`, `image` (a path, relative to the file; in JSON also a list of paths) and `id`, each of which may be
-missing or empty, but for a text or an image to judge. `img` stands for `image`, as in the authors' files. A row
-without `id` is known as "line 7".
+A row has `text`, `image` (a path, relative to the file or to `images/` beside it; also a list of paths) and `id`, each
+of which may be missing or empty, but for a text or an image to judge. `img` stands for `image`, as in the authors'
+files. A row without `id` is known as "line 7".
 """
 
 from __future__ import annotations
 
-import codecs
-import csv
+import io
 import json
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..data.cells import is_missing, opened, plain, text_of, whole_of
+from ..data.cells import whole_text as whole_text
+from ..data.errors import BadRow
+from ..data.names import ImageFiles
+from ..data.post_files import image_of
+from ..data.tables import TextFile, table_rows
 from ..errors import StmineError
 from ..images import ImageError, open_image
 from .prediction import Post, PostImage
 
 _COLUMNS = {"text", "image", "img"}
+_TABLES = (".csv", ".tsv", ".xlsx", ".parquet", ".feather", ".arrow")
 # Images are decoded whole, so that they are judged as everywhere else: only a JPEG of more than three times this
 # many pixels a side may come out smaller (see `open_image`).
 _SIDE = 4096
@@ -34,36 +40,44 @@ class Row(NamedTuple):
     problem: str | None = None
 
 
-def read_posts(file: str | Path) -> Iterator[Row]:
+def read_posts(file: str | Path, encoding: str | None = None) -> Iterator[Row]:
     """The rows of a file of posts; blank lines are none.
 
     Args:
-        file: `.csv` (with commas), `.tsv` (with tabs, no quoting), or JSON lines under any other name.
+        file: a table: CSV, TSV, JSON, Excel, Parquet, ..., or JSON lines under any other name.
+        encoding: of a file that is neither UTF-8 nor says what it is, such as "gb18030".
 
     Raises:
-        StmineError: no such file, or a table without the columns.
+        StmineError: no such file, one that cannot be read, or a table without the columns.
     """
-    file = Path(file)
-    read = _read_table if file.suffix.lower() in (".csv", ".tsv") else _read_json_lines
+    file = _require_file(file)
     first_line: dict[str, int] = {}
-    for line, content, problem in read(file):
-        name = content.get("id")
-        name = whole_text(name) if isinstance(name, str) else name
-        row = Row(line, f"line {line}" if name in (None, "") else name, None, problem)
-        if problem is None:
-            row = _row(file.parent, row, content)
-        if row.post is not None:
-            earlier = first_line.setdefault(json.dumps(row.id), line)
-            if earlier != line:
-                row = row._replace(post=None, problem=f"the id of line {earlier} again")
-        yield row
+    images = ImageFiles([file.parent, file.parent / "images"])
+    for number, row in enumerate(table_rows(file, encoding=encoding)):
+        if number == 0 and file.suffix.lower() in _TABLES and not row.problem:
+            _require_columns(file, row.cells)
+        name = row.cells.get("id")
+        name = whole_text(name) if isinstance(name, str) else _id(name)
+        shown = f"line {row.number}" if name in (None, "") else name
+        new = Row(row.number, shown, None, f"{row.problem}{row.detail}" if row.problem else None)
+        if not row.problem:
+            new = _with_post(images, new, row.cells)
+        if new.post is not None:
+            earlier = first_line.setdefault(json.dumps(new.id), row.number)
+            if earlier != row.number:
+                new = new._replace(post=None, problem=f"the id of line {earlier} again")
+        yield new
 
 
-def count_posts(file: str | Path) -> int:
-    """How many rows `read_posts` will give."""
-    file = Path(file)
-    read = _read_table if file.suffix.lower() in (".csv", ".tsv") else _lines
-    return sum(1 for _ in read(file))
+def count_posts(file: str | Path, encoding: str | None = None) -> int:
+    """How many rows `read_posts` will give; arguments as of that."""
+    file = _require_file(file)
+    if file.suffix.lower() not in (*_TABLES, ".json"):
+        lines = (line for _, line, _ in TextFile(file, encoding) if not line.isspace())
+        first = next(lines, "")
+        if not first.lstrip().startswith("["):
+            return (1 if first else 0) + sum(1 for _ in lines)
+    return sum(1 for _ in table_rows(file, encoding=encoding))
 
 
 def post_image(path: str | Path) -> Any:
@@ -75,121 +89,86 @@ def post_image(path: str | Path) -> Any:
     return open_image(path, side=_SIDE)
 
 
-def whole_text(text: str) -> str:
-    """A text with replacement characters for halves of surrogate pairs, which JSON can hold and no tokenizer reads.
-
-    (Programs that cut a text by UTF-16 units leave half an emoji at its end.)
-    """
-    if text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text):
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+def _id(value: Any) -> Any:
+    """An id as files have it: a whole number as such, a missing one as None."""
+    value = plain(value)
+    number = whole_of(value)
+    return value if number is None or isinstance(value, bool) else number
 
 
-def _row(folder: Path, row: Row, content: Mapping[str, Any]) -> Row:
+def _with_post(images: ImageFiles, row: Row, cells: Mapping[str, Any]) -> Row:
     """`row` with its post, or with what is wrong with it."""
-    text, image = content.get("text"), content.get("image")
-    image = content.get("img") if image is None else image
-    images = [] if image in (None, "") else image if isinstance(image, list) else [image]
     if not isinstance(row.id, (str, int)) or isinstance(row.id, bool):
         return row._replace(
             id=f"line {row.line}", problem=f"id: expected a string or a whole number, found {_kind(row.id)}"
         )
-    if text is not None and not isinstance(text, str):
-        return row._replace(problem=f"text: expected a string, found {_kind(text)}")
-    if not all(isinstance(one, str) and one for one in images):
-        return row._replace(problem="image: expected a path or a list of paths")
-    if not images and not (text and text.strip()):
-        return row._replace(problem="neither text nor image")
-    opened = [PostImage(partial(_open, folder, one), one, folder / one) for one in images]
-    return row._replace(post=Post(row.id, whole_text(text or ""), opened))
-
-
-def _open(folder: Path, path: str) -> Any:
+    image = cells.get("image")
+    image = opened(cells.get("img") if is_missing(image) else image)
     try:
-        if path.startswith(("http://", "https://")):
+        text = text_of(cells.get("text"))
+    except BadRow as error:
+        return row._replace(problem=f"text: {error}")
+    named = image if isinstance(image, list) else [] if is_missing(image) else [image]
+    if not all(isinstance(one, Mapping) or (isinstance(one, (str, bytes)) and one) for one in named):
+        return row._replace(problem="image: expected a path or a list of paths")
+    named = [one for one in named if not isinstance(one, str) or image_of(one, "")]
+    if not named and not text.strip():
+        return row._replace(problem="neither text nor image")
+    return row._replace(post=Post(row.id, text, [_post_image(images, one) for one in named]))
+
+
+def _post_image(images: ImageFiles, image: str | bytes | Mapping[str, Any]) -> PostImage:
+    """An image that is opened when its turn comes; its file is what tells that it has changed."""
+    if isinstance(image, Mapping):
+        image = image.get("bytes") or str(image.get("path") or "")
+    if isinstance(image, bytes):
+        return PostImage(partial(_open, images, image), "", content=image)
+    return PostImage(partial(_open, images, image), image, Path(images.find_one(image) or Path(images.folders[0], image)))
+
+
+def _open(images: ImageFiles, image: str | bytes) -> Any:
+    """The image of a path, or of what a Parquet file holds.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    if isinstance(image, Mapping):
+        image = image.get("bytes") or str(image.get("path") or "")
+    if isinstance(image, bytes):
+        return open_image(io.BytesIO(image), side=_SIDE)  # type: ignore[arg-type]
+    try:
+        if image.startswith(("http://", "https://")):
             raise ImageError("an address, not a file: download the image and give its path")
-        return post_image(folder / path)
+        return post_image(images.find_one(image) or Path(images.folders[0], image))
     except ImageError as error:
-        raise ImageError(f"{path}: {error}") from None
+        raise ImageError(f"{image}: {error}") from None
     except ValueError as error:  # a NUL in the path
-        raise ImageError(f"{path!r}: {error}") from None
+        raise ImageError(f"{image!r}: {error}") from None
 
 
-def _read_json_lines(file: Path) -> Iterator[tuple[int, dict[str, Any], str | None]]:
-    """Line, content and problem of each row."""
-    for number, line in _lines(file):
-        try:
-            content = json.loads(line.rstrip().decode("utf-8-sig" if number == 1 else "utf-8"))
-        except UnicodeDecodeError as error:
-            yield number, {}, f"not UTF-8 (byte {error.object[error.start]:#04x} at {error.start})"
-        except json.JSONDecodeError as error:
-            yield number, {}, f"not JSON at column {error.colno}: {error.msg.removesuffix(' at')}"
-        except (ValueError, RecursionError) as error:  # a number of thousands of digits, nesting without end
-            yield number, {}, f"not JSON that can be read: {error}"
-        else:
-            if isinstance(content, dict):
-                yield number, content, None
-            else:
-                yield number, {}, f"expected an object with text and image, found {_kind(content)}"
-
-
-def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
-    with _opened(file) as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield number, line
-
-
-def _read_table(file: Path) -> Iterator[tuple[int, dict[str, Any], str | None]]:
-    """The same for a table with a header."""
-    csv.field_size_limit(2**31 - 1)
-    with _opened(file) as lines:
-        decoded = (line.decode("utf-8-sig" if n == 0 else "utf-8", "surrogateescape") for n, line in enumerate(lines))
-        if file.suffix.lower() == ".tsv":
-            reader = csv.reader(decoded, delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
-        else:
-            reader = csv.reader(decoded, strict=True)
-        header = [name.strip() for name in next(reader, [])]
-        if not _COLUMNS & set(header):
-            shown = ", ".join(map(repr, header[:8])) or "an empty file"
-            raise StmineError(
-                f"{file}: expected a first line that names the columns text, image and id, separated by "
-                f"{'tabs' if file.suffix.lower() == '.tsv' else 'commas'}, found {shown}."
-            )
-        while True:
-            line = reader.line_num + 1
-            try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:  # e.g. a NUL
-                yield line, {}, f"not a row of a table: {error}"
-                continue
-            if not cells:
-                continue
-            if len(cells) != len(header):
-                yield line, {}, f"expected {len(header)} columns, found {len(cells)}"
-            elif any("\udc80" <= character <= "\udcff" for cell in cells for character in cell):
-                yield line, {}, "not UTF-8: save the file as UTF-8"
-            else:
-                yield line, dict(zip(header, cells, strict=True)), None
-
-
-def _opened(file: Path) -> Any:
+def _require_file(file: str | Path) -> Path:
     """
     Raises:
-        StmineError: there is no such file, or it is no text.
+        StmineError: there is no such file.
     """
-    try:
-        opened = open(file, "rb")  # noqa: SIM115  the caller closes it
-    except FileNotFoundError:
-        raise StmineError(f"{file}: no such file. Expected posts as JSON lines, CSV or TSV.") from None
-    except IsADirectoryError:
-        raise StmineError(f"{file}: a folder. Expected a file of posts: JSON lines, CSV or TSV.") from None
-    if opened.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        opened.close()
-        raise StmineError(f"{file}: this is UTF-16. Save it as UTF-8.")
-    return opened
+    file = Path(file)
+    if file.is_dir():
+        raise StmineError(f"{file}: a folder. Expected a file of posts: JSON lines, CSV, TSV, Excel or Parquet.")
+    if not file.exists():
+        raise StmineError(f"{file}: no such file. Expected posts as JSON lines, CSV, TSV, Excel or Parquet.")
+    if file.suffix.lower() in (".csv", ".tsv") and not file.stat().st_size:
+        _require_columns(file, {})
+    return file
+
+
+def _require_columns(file: Path, cells: Mapping[str, Any]) -> None:
+    """
+    Raises:
+        StmineError: a table has no column that a post is made of.
+    """
+    if not _COLUMNS & set(cells):
+        shown = ", ".join(map(repr, list(cells)[:8])) or "an empty file"
+        raise StmineError(f"{file}: expected a first line that names the columns text, image and id, found {shown}.")
 
 
 def _kind(value: Any) -> str:

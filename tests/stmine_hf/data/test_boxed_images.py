@@ -15,13 +15,13 @@ from stmine_hf.data.boxed_images import (
     Record,
     category_ids,
     category_label,
-    find_image,
     number_rows,
     place_boxes,
     row_features,
 )
 from stmine_hf.data.coco_json import to_coco
 from stmine_hf.data.findings import Findings
+from stmine_hf.data.names import ImageFiles, Wanted
 from stmine_hf.data.toy import toy_camouflage
 
 
@@ -175,11 +175,11 @@ def test_numbers_for_what_has_none(image):
 
 def test_images_by_name(tmp_path, image):
     (tmp_path / "folder.png").mkdir()
-    found = find_image("a.png", [tmp_path / "absent", tmp_path])
-    assert found[0] == str(image) and found[1][0] == image.stat().st_size
-    assert find_image("images\\train\\a.png", [tmp_path]) == found, "a path of another machine"
+    files = ImageFiles([tmp_path / "absent", tmp_path])
+    assert files.find([Wanted("a.png")], Findings()) == [str(image)]
+    assert files.find([Wanted("images\\train\\a.png")], Findings()) == [str(image)], "a path of another machine"
     for name in ("folder.png", "", ".", "b.png", "a\0.png", "x" * 5000):
-        assert find_image(name, [tmp_path]) is None
+        assert files.find([Wanted(name)], Findings()) == [None]
 
 
 def test_category_ids_travel_with_the_features(tmp_path):

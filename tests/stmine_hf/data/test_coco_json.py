@@ -288,8 +288,8 @@ def test_categories_of_all_splits_together(tmp_path, load):
         ),
         ('{"images": [], "annotations": [], "categories": [5]}', r"categories\[0\]: expected an id and a name"),
         (
-            '{"images": [], "annotations": [], "categories": [{"id": "1", "name": "a"}]}',
-            "id has to be a whole number, not '1'",
+            '{"images": [], "annotations": [], "categories": [{"id": [1], "name": "a"}]}',
+            r"id has to be a whole number, not \[1\]",
         ),
         (
             '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}',
