@@ -78,6 +78,10 @@ class Columns:
                 f"{title}: column_mapping names {unknown[0]!r}, but rows of the kind {kind} are made of "
                 f"{', '.join([*parts, *(['objects'] if kind == 'boxes' else [])])}"
             )
+        for suffix in (".bytes", ".path"):  # of the struct that is an image
+            image = mapping.get("image")
+            if isinstance(image, str) and image not in self.found and image.removesuffix(suffix) in self.found:
+                mapping["image"] = image.removesuffix(suffix)
         self.of: dict[str, Column] = {}
         for part, usual in parts.items():
             column = mapping.get(part, usual)

@@ -289,6 +289,7 @@ def _read_whole(
     findings: Findings,
 ) -> datasets.DatasetDict:
     """The rows of what `datasets` has read; images stay where they lie."""
+    splits = {split: _with_images(rows) for split, rows in splits.items()}
     features = next(iter(splits.values())).features
     columns = Columns(kind, mapping, names_of(features), source)
     encoded = {split: _undecoded(rows, features, columns) for split, rows in splits.items()}
@@ -375,6 +376,14 @@ def _joined(
     return joined if len(kept) == len(rows) else joined.select(kept)
 
 
+def _with_images(rows: Any) -> Any:
+    """The rows with each struct of bytes and path as an image: so `datasets` and pandas store one."""
+    for name, feature in (rows.features or {}).items():
+        if isinstance(feature, Mapping) and set(feature) == {"bytes", "path"}:
+            rows = rows.cast_column(name, datasets.Image(decode=False))
+    return rows
+
+
 def _undecoded(rows: Any, features: Mapping[str, Any], columns: Columns) -> Any:
     """The rows with images as encoded.
 
@@ -384,16 +393,11 @@ def _undecoded(rows: Any, features: Mapping[str, Any], columns: Columns) -> Any:
     if "image" not in columns.of:
         return rows
     column = columns.of["image"]
-    if isinstance(column, str) and column.endswith((".bytes", ".path")) and column not in features:
-        whole = column.rpartition(".")[0]  # of the struct that is the image
-        if isinstance(features.get(whole), Mapping):
-            column = columns.of["image"] = whole
     if not isinstance(column, str) or column not in features:
         raise DataFolderError(f"{columns.title}: images have to be a column by themselves, not {column!r}")
     feature = features[column]
     kinds = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view", "null")
-    is_struct = isinstance(feature, Mapping) and set(feature) == {"bytes", "path"}
-    if not isinstance(feature, datasets.Image) and not is_struct and getattr(feature, "dtype", "") not in kinds:
+    if not isinstance(feature, datasets.Image) and getattr(feature, "dtype", "") not in kinds:
         raise DataFolderError(f"{columns.title}: the column {column!r} holds no images, but {feature}")
     return rows.cast_column(column, datasets.Image(decode=False))
 
@@ -408,6 +412,7 @@ def _stream(
     findings: Findings,
     strict: bool,
 ) -> datasets.IterableDataset:
+    rows = _with_images(rows)
     features = rows.features
     first = next(iter(rows.take(1)), None) if features is None else None
     if features is None and first is None:

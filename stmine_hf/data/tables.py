@@ -148,7 +148,7 @@ class TextFile:
         return (
             f"{self.file}, line {self.foreign[0]}: not {self.name} ({len(self.foreign):,} of {self.lines:,} lines are "
             f'not). Save the file as UTF-8, or say its encoding: --encoding {self._likely} (option encoding="'
-            f'{self._likely}")'
+            f'{self._likely}"), or another: big5, euc_kr, shift_jis, cp1252'
         )
 
     @property
@@ -158,16 +158,11 @@ class TextFile:
     @cached_property
     def _likely(self) -> str:
         """An encoding to try: a suggestion, never used by itself."""
-        try:
-            from charset_normalizer import from_bytes
-
-            best = from_bytes(self.file.read_bytes()[: 4 * SAMPLE]).best()
-            name = best.encoding if best else "gb18030"
-        except Exception:  # a suggestion is worth no error
-            name = "gb18030"
-        return {"gb2312": "gb18030", "gbk": "gb18030", "cp949": "euc_kr", "johab": "euc_kr", "big5hkscs": "big5"}.get(
-            name, "gb18030" if name in ("ascii", "utf_8", "mac_iceland") else name
-        )
+        for name in ("gb18030", "big5", "euc_kr", "shift_jis"):
+            with suppress(UnicodeDecodeError):
+                codecs.getincrementaldecoder(name)().decode(self.head)
+                return name
+        return "cp1252"
 
 
 def encoding_of(head: bytes, given: str | None = None) -> str:
@@ -283,7 +278,7 @@ def _json_row(place: str, line: str, problem: str) -> TableRow:
     if problem:
         return TableRow(place, {}, problem)
     try:
-        row = json.loads(line)
+        row = json.loads(line.rstrip())
     except json.JSONDecodeError as error:
         return TableRow(place, {}, "not JSON", f" at column {error.colno}: {error.msg.removesuffix(' at')}")
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, nesting without end

@@ -7,7 +7,6 @@ files. A row without `id` is known as "line 7".
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -21,7 +20,7 @@ from ..data.names import ImageFiles
 from ..data.post_files import image_of
 from ..data.tables import TextFile, table_rows
 from ..errors import StmineError
-from ..images import ImageError, open_image
+from ..images import ImageError, decode_image, image_errors, open_image
 from .prediction import Post, PostImage
 
 _COLUMNS = {"text", "image", "img"}
@@ -123,7 +122,9 @@ def _post_image(images: ImageFiles, image: str | bytes | Mapping[str, Any]) -> P
         image = image.get("bytes") or str(image.get("path") or "")
     if isinstance(image, bytes):
         return PostImage(partial(_open, images, image), "", content=image)
-    return PostImage(partial(_open, images, image), image, Path(images.find_one(image) or Path(images.folders[0], image)))
+    return PostImage(
+        partial(_open, images, image), image, Path(images.find_one(image) or Path(images.folders[0], image))
+    )
 
 
 def _open(images: ImageFiles, image: str | bytes) -> Any:
@@ -135,7 +136,8 @@ def _open(images: ImageFiles, image: str | bytes) -> Any:
     if isinstance(image, Mapping):
         image = image.get("bytes") or str(image.get("path") or "")
     if isinstance(image, bytes):
-        return open_image(io.BytesIO(image), side=_SIDE)  # type: ignore[arg-type]
+        with image_errors():
+            return decode_image({"bytes": image, "path": None})
     try:
         if image.startswith(("http://", "https://")):
             raise ImageError("an address, not a file: download the image and give its path")
