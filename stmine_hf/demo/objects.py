@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from ..detect import Detection, Detector, detect_video, draw_detections
-from ..detect.video import open_video
+from ..detect.video import open_video, video_stream
 from ..errors import StmineError
 from . import limits, temporary
 from .texts import class_name
@@ -116,7 +116,7 @@ class ObjectFinder:
         path = Path(path)
         limits.require_file_size(path, limits.MAX_VIDEO_BYTES)
         with closing(open_video(path)) as container:
-            stream = container.streams.video[0]
+            stream = video_stream(container)
             limits.require_frame_size(stream.width, stream.height)
         folder = Path(out) if out else temporary.new_folder()
         report = detect_video(self._at(threshold), path, folder, limit=limits.MAX_VIDEO_FRAMES, progress=progress)

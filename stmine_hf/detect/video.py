@@ -1,7 +1,7 @@
 """Objects in a video or in what a camera sees: an annotated video and COCO results of its frames.
 
 OUT/
-  NAME.mp4           the annotated video, without sound
+  NAME.mp4           the annotated video, each frame at its own time; its audio if asked for
   detections.json    COCO results; `image_id` is the number of the frame from 0, `seconds` its time
   summary.json       how many frames, how many of them broken, what was found
 """
@@ -41,6 +41,14 @@ _CONTAINERS = frozenset({
 # fmt: on
 _ENCODERS = {"libx264": {"crf": "20", "preset": "veryfast"}, "libopenh264": {}, "mpeg4": {}}
 _BITS_PER_PIXEL = 0.2  # for encoders that do not choose by quality
+_FINEST_TICKS = 60_000  # a second: MPEG-4 has no more than 65,535
+# What an MP4 holds as it is.
+_MP4_AUDIO = frozenset({"aac", "mp3", "ac3", "eac3", "opus", "flac", "alac"})
+# 8K. Of larger frames, a few would fill the memory.
+MAX_FRAME_PIXELS = 8192 * 4320
+_MANY_PIXELS = 4096 * 2304  # of a frame; above, decoders keep fewer frames at work
+_FRAMES_BYTES = 2**29  # of the decoded frames that wait for the model or are drawn on
+_MOST_THREADS = 8  # of a decoder, each of which holds a frame
 _USUAL_RATE = Fraction(25)  # frames a second where neither file nor camera says
 _CAMERA_FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
 
@@ -58,6 +66,7 @@ class VideoReport:
     missing: int = 0  # frames that the file announces and does not hold, since it was cut short
     with_objects: int = 0
     classes: dict[str, int] = field(default_factory=dict)  # objects of each, the most frequent first
+    audio: str = ""  # codec of the audio that was kept
     stopped: bool = False  # by Ctrl-C, or because the window was closed
     seconds: float = 0.0
 
@@ -90,25 +99,29 @@ def detect_video(
     *,
     batch_size: int = 4,
     limit: int | None = None,
+    audio: bool = False,
     show: Show | None = None,
     progress: bool = True,
 ) -> VideoReport:
     """Find objects in every frame of a video, or of what a camera sees until Ctrl-C.
 
-    Only a few frames are in memory at a time. The annotated video keeps the rate and the times of the frames; a broken
-    one is left out, and the one before it stays on for its time.
+    Only a few frames are in memory at a time, some 512 MB of them at most. The annotated video shows each frame at its
+    own time, however uneven the times are, and starts with the first; a broken one is left out, and the one before it
+    stays on for its time.
 
     Args:
         detector: what looks.
         source: a video file, or a camera: "camera", "camera:1", "/dev/video1".
         out: folder for the results, see above; made if missing.
-        batch_size: frames that go through the model at a time (of a camera always one).
+        batch_size: frames that go through the model at a time (of a camera always one, of very large ones fewer).
         limit: only the first so many frames.
+        audio: keep the audio of the video.
         show: given each annotated frame; the run ends when it answers False.
         progress: show a bar on stderr.
 
     Raises:
-        StmineError: no such file or camera, not a video, or not one frame of it can be decoded; PyAV is missing.
+        StmineError: no such file or camera, not a video, frames that are too large, or not one of them can be decoded;
+            the audio to be kept is missing or of a kind that no MP4 holds; PyAV is missing.
     """
     started, report, out = time.monotonic(), VideoReport(), Path(os.path.abspath(out))
     camera = CAMERA.match(str(source))
@@ -121,22 +134,26 @@ def detect_video(
     if not camera and target.exists() and target.samefile(source):
         raise StmineError(f"{source} would be overwritten by its annotated copy: choose another folder than {out}.")
     container = _open_camera(camera) if camera else open_video(Path(source))
-    stream = container.streams.video[0]
-    rate, batch_size = _frame_rate(stream), 1 if camera else batch_size
+    stream = video_stream(container)
+    sound = _audio_stream(container, source) if audio else None
+    rate = _frame_rate(stream)
+    batch_size = 1 if camera else max(1, min(batch_size, _FRAMES_BYTES // (16 * stream.width * stream.height)))
     total = min(filter(None, (None if camera else stream.frames, limit)), default=None)
     classes: Counter[str] = Counter()
     out.mkdir(parents=True, exist_ok=True)
     with (
         closing(container),
         only_writer(out),
-        _VideoWriter(target, rate, stream.sample_aspect_ratio) as video,
+        _VideoWriter(target, rate, stream.sample_aspect_ratio, sound) as video,
         RowWriter(out / RESULTS) as rows,
         ProgressBar("Detecting", total, shown=progress) as bar,
     ):
-        frames = _prepared(detector, _decoded(container, stream, report), report, batch_size)
+        reader = _Reader(container, stream, sound, report)
+        frames = _prepared(detector, reader.frames(), report, batch_size)
         try:
             for frame, found in _detected(detector, frames, batch_size):
                 video.write(frame.image, frame.seconds)
+                video.write_audio(reader.audio_packets(), reader.start)
                 rows.write(coco_rows(frame.number, found, seconds=round(frame.seconds, 3)))
                 classes.update(one.name for one in found)
                 report.frames += 1
@@ -148,6 +165,8 @@ def detect_video(
                     break
         except KeyboardInterrupt:  # what was done so far is worth having
             report.stopped = True
+        video.write_audio(reader.audio_packets(), reader.start)
+        report.audio = "" if sound is None else sound.codec_context.name
         if not report.frames:
             raise StmineError(f"{source}: not one frame could be decoded ({report.broken} broken ones).")
     report.video, report.frame_rate, report.classes = target.name, float(rate), dict(classes.most_common())
@@ -199,51 +218,73 @@ def _prepared(detector: Detector, decoded: Iterable[Any], report: VideoReport, b
                 yield frame
 
 
-def _decoded(container: Any, stream: Any, report: VideoReport) -> Iterator[tuple[int, float, Any]]:
-    """Number, seconds since the first, and the frame as PyAV has it; broken and missing ones are counted."""
-    import av
+class _Reader:
+    """Decodes the frames of a video, and hands over the packets of its audio as they come.
 
-    stream.thread_type = "AUTO"
-    # Else frames that refer to a broken one would be dropped without a word.
-    stream.codec_context.flags |= av.codec.context.Flags.output_corrupt
-    rate, packets, number, first = _frame_rate(stream), 0, 0, None
-    for packet in _packets(container, stream):
-        packets += packet.size > 0
-        try:
-            frames = packet.decode()
-        except av.error.EOFError:
-            break
-        except av.error.FFmpegError:
-            report.broken += 1
-            number += 1
-            continue
-        for frame in frames:
-            if frame.is_corrupt:
+    Attributes:
+        start: seconds of the first frame, on the clock of the file; None before it.
+    """
+
+    def __init__(self, container: Any, stream: Any, audio: Any, report: VideoReport):
+        self._container, self._stream, self._audio, self._report = container, stream, audio, report
+        self._packets: list[Any] = []
+        self.start: float | None = None
+
+    def audio_packets(self) -> list[Any]:
+        """Those that came since the last call."""
+        packets, self._packets = self._packets, []
+        return packets
+
+    def frames(self) -> Iterator[tuple[int, float, Any]]:
+        """Number, seconds since the first, and the frame as PyAV has it; broken and missing ones are counted."""
+        import av
+
+        stream, report = self._stream, self._report
+        small = stream.width * stream.height <= _MANY_PIXELS
+        stream.thread_type = "AUTO" if small else "SLICE"
+        stream.codec_context.thread_count = min(_MOST_THREADS, os.cpu_count() or 1) if small else 2
+        # Else frames that refer to a broken one would be dropped without a word.
+        stream.codec_context.flags |= av.codec.context.Flags.output_corrupt
+        rate, packets, number = _frame_rate(stream), 0, 0
+        for packet in self._demuxed():
+            packets += packet.size > 0
+            try:
+                frames = packet.decode()
+            except av.error.EOFError:
+                break
+            except av.error.FFmpegError:
                 report.broken += 1
-            else:
-                seconds = float(number / rate) if frame.time is None else frame.time
-                first = seconds if first is None else first
-                yield number, seconds - first, frame
-            number += 1
-    report.missing = max(0, stream.frames - packets)
-    dropped = packets - number  # by the decoder, in spite of the flag
-    if 0 < dropped < packets / 2:  # of some interlaced videos a packet is half a frame
-        report.broken += dropped
+                number += 1
+                continue
+            for frame in frames:
+                if frame.is_corrupt:
+                    report.broken += 1
+                else:
+                    seconds = float(number / rate) if frame.time is None else frame.time
+                    self.start = seconds if self.start is None else self.start
+                    yield number, seconds - self.start, frame
+                number += 1
+        report.missing = max(0, stream.frames - packets)
+        dropped = packets - number  # by the decoder, in spite of the flag
+        if 0 < dropped < packets / 2:  # of some interlaced videos a packet is half a frame
+            report.broken += dropped
 
+    def _demuxed(self) -> Iterator[Any]:
+        """The video's packets up to the end, or to where a cut-short file stops making sense."""
+        import av
 
-def _packets(container: Any, stream: Any) -> Iterator[Any]:
-    """The packets up to the end, or to where a cut-short file stops making sense."""
-    import av
-
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets, None)
-        except av.error.FFmpegError:
-            return
-        if packet is None:
-            return
-        yield packet
+        packets = self._container.demux([one for one in (self._stream, self._audio) if one is not None])
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.error.FFmpegError:
+                return
+            if packet is None:
+                return
+            if packet.stream is self._stream or packet.stream.index == self._stream.index:
+                yield packet
+            elif packet.size:
+                self._packets.append(packet)
 
 
 def _upright(image: Image.Image, rotation: int) -> Image.Image:
@@ -275,8 +316,10 @@ def open_video(path: Path) -> Any:
         raise StmineError(f"{path}: expected a video, found nothing.")
     if path.is_file() and path.stat().st_size == 0:
         raise StmineError(f"{path}: the file is empty; copy or record it again.")
+    # Nothing is decoded whose frames are larger, not even to learn what is in the file.
+    options = {"protocol_whitelist": "file", "max_pixels": str(MAX_FRAME_PIXELS)}
     try:
-        container = av.open(str(path), options={"protocol_whitelist": "file"}, metadata_errors="replace")
+        container = av.open(str(path), options=options, metadata_errors="replace")
     except (av.error.FFmpegError, OSError) as error:
         raise StmineError(
             f"{path}: neither an image nor a video that can be read ({_reason(error)}). A recording that was cut "
@@ -286,10 +329,54 @@ def open_video(path: Path) -> Any:
         kind = container.format.long_name or container.format.name
         container.close()
         raise StmineError(f"{path}: expected an image or a video, found a file of the kind {kind!r}.")
-    if not container.streams.video or container.streams.video[0].codec_context is None:
+    try:
+        stream = video_stream(container)
+        if stream.width * stream.height > MAX_FRAME_PIXELS:
+            raise StmineError(
+                f"frames of {stream.width} x {stream.height} px are over the limit of {MAX_FRAME_PIXELS / 1e6:.1f} "
+                "megapixels: shrink the video."
+            )
+        stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}
+    except StmineError as error:
         container.close()
-        raise StmineError(f"{path}: there is no video in this file that can be decoded.")
+        raise StmineError(f"{path}: {error}") from None
     return container
+
+
+def video_stream(container: Any) -> Any:
+    """The film in a container: not the cover that a tagger put into it, and the one that a player would choose.
+
+    Raises:
+        StmineError: there is none.
+    """
+    import av
+
+    streams = [
+        stream
+        for stream in container.streams.video
+        if stream.codec_context is not None and not stream.disposition & av.stream.Disposition.attached_pic
+    ]
+    if not streams:
+        cover = ", only a cover image" if container.streams.video else ""
+        raise StmineError(f"there is no video in this file that can be decoded{cover}.")
+    best = container.streams.best("video")
+    return next((stream for stream in streams if best is not None and stream.index == best.index), streams[0])
+
+
+def _audio_stream(container: Any, source: str | Path) -> Any:
+    """
+    Raises:
+        StmineError: there is no audio, or none that an MP4 holds.
+    """
+    stream = container.streams.best("audio")
+    if stream is None or stream.codec_context is None:
+        raise StmineError(f"{source}: --audio was given, and there is no audio in this file: leave it out.")
+    if stream.codec_context.name not in _MP4_AUDIO:
+        raise StmineError(
+            f"{source}: its audio ({stream.codec_context.name}) cannot be copied into an MP4, which holds "
+            f"{', '.join(sorted(_MP4_AUDIO))}: convert the file first, or leave --audio out."
+        )
+    return stream
 
 
 def _open_camera(camera: re.Match[str]) -> Any:
@@ -347,18 +434,30 @@ def _pyav() -> Any:
 
 
 class _VideoWriter:
-    """An MP4 that appears when it is complete; the first frame sets the size."""
+    """An MP4 that appears when it is complete; the first frame sets the size.
 
-    def __init__(self, path: Path, rate: Fraction, aspect: Fraction | None):
+    Args:
+        path: where to.
+        rate: frames a second, on the average.
+        aspect: width of a pixel divided by its height; None: square.
+        audio: the stream of another file whose packets `write_audio` gets; None: there is none.
+    """
+
+    def __init__(self, path: Path, rate: Fraction, aspect: Fraction | None, audio: Any = None):
         self._path, self._partial = path, path.with_name(f".new-{path.name}")
-        self._rate, self._aspect = rate, aspect
+        self._rate, self._aspect, self._audio_source = rate, aspect, audio
+        # Fine enough for uneven times, and a whole number of ticks for each frame of an even video.
+        self._ticks = rate.numerator * max(1, _FINEST_TICKS // rate.numerator)
+        self._ticks = self._ticks if self._ticks <= 65_535 else _FINEST_TICKS
         self._container: Any = None
+        self._audio: Any = None
         self._last = -1
 
     def __enter__(self) -> _VideoWriter:
         return self
 
     def write(self, image: Image.Image, seconds: float) -> None:
+        """Add a frame that is shown from `seconds` on."""
         import av
 
         # The encoders' colours come in blocks of two by two pixels.
@@ -366,10 +465,25 @@ class _VideoWriter:
         if self._container is None:
             self._container = av.open(str(self._partial), "w", format="mp4")
             self._stream = self._new_stream(even.size)
-        self._last = max(self._last + 1, round(seconds * self._rate))
+            if self._audio_source is not None:
+                self._audio = self._container.add_stream_from_template(self._audio_source)
+        self._last = max(self._last + 1, round(seconds * self._ticks))
         frame = av.VideoFrame.from_image(even)
-        frame.pts, frame.time_base = self._last, 1 / self._rate
+        frame.pts, frame.time_base = self._last, Fraction(1, self._ticks)
         self._container.mux(self._stream.encode(frame))
+
+    def write_audio(self, packets: list[Any], start: float | None) -> None:
+        """Add packets of the audio, `start` seconds earlier than they were; what comes before that is left out."""
+        if self._audio is None or start is None:
+            return
+        for packet in packets:
+            if packet.pts is None or packet.dts is None:
+                continue
+            shift = round(start / packet.time_base)
+            packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+            if packet.pts >= 0:
+                packet.stream = self._audio
+                self._container.mux(packet)
 
     def _new_stream(self, size: tuple[int, int]) -> Any:
         import av
@@ -381,6 +495,7 @@ class _VideoWriter:
                 continue
             stream.width, stream.height = size
             stream.pix_fmt = "yuv420p"
+            stream.codec_context.time_base = Fraction(1, self._ticks)
             if not options:
                 stream.bit_rate = round(_BITS_PER_PIXEL * size[0] * size[1] * float(self._rate))
             if self._aspect:

@@ -91,6 +91,106 @@ def test_uneven_times_are_kept(detector, tmp_path):
     assert [row["seconds"] for row in document(tmp_path / "out")] == pytest.approx([0, 0.1, 0.2, 1.2, 1.3, 1.4])
 
 
+UNEVEN = {
+    "a screen": [*range(0, 1000, 16), *range(2000, 12_000, 1000)],
+    "a gap": [0, 33, 67, 5000, 5033],
+    "a phone": [0, 41, 62, 103, 145, 166, 208, 251],
+    "thirds": [round(number * 1000 / 3) for number in range(9)],
+    "a late start": [4000, 4040, 4080, 7000],
+}
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+@pytest.mark.parametrize("name", UNEVEN)
+def test_each_frame_is_shown_at_its_own_time(detector, tmp_path, monkeypatch, name, codec):
+    if codec == "mpeg4":
+        monkeypatch.setattr(module, "_ENCODERS", {"mpeg4": {}})
+    times = UNEVEN[name]
+    write_video(tmp_path / "a.mkv", len(times), rate=1000, pts=times)
+    report = run(detector, tmp_path / "a.mkv", tmp_path / "out")
+    frames, seconds, _ = read_video(tmp_path / "out" / "a.mp4")
+    assert report.frames == len(frames) == len(times)
+    expected = [(time - times[0]) / 1000 for time in times]
+    assert [second - seconds[0] for second in seconds] == pytest.approx(expected, abs=0.002)
+    assert sorted({row["seconds"] for row in document(tmp_path / "out")}) == pytest.approx(expected, abs=0.002)
+
+
+def with_cover(path, *, frames=0, cover_first=True, audio=False):
+    """A film (or none) and a cover image in one file, as taggers write them; perhaps with a second of audio."""
+    with av.open(str(path), "w") as container:
+
+        def add_cover():
+            stream = container.add_stream("mjpeg", rate=1)
+            stream.width, stream.height, stream.pix_fmt = 96, 96, "yuvj420p"
+            stream.disposition = av.stream.Disposition.attached_pic
+            return stream
+
+        cover = add_cover() if cover_first else None
+        film = container.add_stream("libx264", rate=10) if frames else None
+        if film is not None:
+            film.width, film.height, film.pix_fmt = 64, 48, "yuv420p"
+        sound = container.add_stream("aac", rate=16000) if audio else None
+        cover = cover or add_cover()
+        container.mux(cover.encode(av.VideoFrame.from_image(Image.new("RGB", (96, 96), "red"))))
+        container.mux(cover.encode(None))
+        for number in range(frames):
+            container.mux(film.encode(av.VideoFrame.from_image(frame_image(number))))
+        if film is not None:
+            container.mux(film.encode(None))
+        if sound is not None:
+            tone = np.sin(np.arange(16000) / 20).astype(np.float32)[None]
+            frame = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")
+            frame.rate = 16000
+            container.mux(sound.encode(frame))
+            container.mux(sound.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("cover_first", [True, False])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_a_cover_is_not_the_film(detector, tmp_path, suffix, cover_first):
+    path = with_cover(tmp_path / f"a.{suffix}", frames=10, cover_first=cover_first)
+    report = run(detector, path, tmp_path / "out")
+    assert (report.frames, report.width, report.height) == (10, 64, 48)
+
+
+def test_a_song_with_a_cover_is_refused(detector, tmp_path):
+    path = with_cover(tmp_path / "song.mp4", audio=True)
+    with pytest.raises(StmineError, match=r"song.mp4: there is no video in this file .*, only a cover image"):
+        run(detector, path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_audio_is_kept_on_request(detector, tmp_path):
+    path = with_cover(tmp_path / "a.mp4", frames=10, audio=True)
+
+    def packets(path):
+        with av.open(str(path)) as container:
+            audio = container.streams.best("audio")
+            return audio and [bytes(packet) for packet in container.demux(audio) if packet.size]
+
+    assert run(detector, path, tmp_path / "mute").audio == "" and packets(tmp_path / "mute" / "a.mp4") is None
+    report = detect_video(detector, path, tmp_path / "out", audio=True, progress=False)
+    kept, there = packets(tmp_path / "out" / "a.mp4"), packets(path)
+    assert report.audio == "aac" and kept and set(kept) <= set(there) and len(there) - len(kept) <= 1  # of priming
+    silent = write_video(tmp_path / "silent.mp4", 4)
+    with pytest.raises(StmineError, match=r"silent.mp4: --audio was given, and there is no audio"):
+        detect_video(detector, silent, tmp_path / "no", audio=True, progress=False)
+
+
+def test_frames_that_would_fill_the_memory_are_refused_unseen(detector, tmp_path, monkeypatch):
+    video = write_video(tmp_path / "a.mp4", 4)
+    monkeypatch.setattr(module, "MAX_FRAME_PIXELS", 64 * 48 - 1)
+    with pytest.raises(StmineError, match=r"a.mp4.*(over the limit|no video in this file|cannot be read)"):
+        run(detector, video, tmp_path / "out")
+    monkeypatch.setattr(module, "MAX_FRAME_PIXELS", 64 * 48)
+    assert run(detector, video, tmp_path / "out").frames == 4
+    monkeypatch.setattr(module, "_MANY_PIXELS", 10)
+    monkeypatch.setattr(module, "_FRAMES_BYTES", 10)
+    assert run(detector, video, tmp_path / "again").frames == 4
+    assert document(tmp_path / "again") == document(tmp_path / "out")
+
+
 def test_limit(detector, tmp_path):
     report = run(detector, write_video(tmp_path / "a.mp4", 12), tmp_path / "out", limit=5)
     assert (report.frames, report.missing, report.stopped) == (5, 0, False)
@@ -168,13 +268,13 @@ def test_a_file_cut_short_gives_what_it_has(detector, tmp_path, name, codec):
 
 def test_frames_that_change_size_are_brought_to_the_first(detector, tmp_path, monkeypatch):
     video = write_video(tmp_path / "a.mp4", 4)
-    decoded = module._decoded
+    decoded = module._Reader.frames
 
-    def shrinking(*arguments):
-        for number, seconds, frame in decoded(*arguments):
+    def shrinking(reader):
+        for number, seconds, frame in decoded(reader):
             yield number, seconds, frame.reformat(width=32, height=24) if number >= 2 else frame
 
-    monkeypatch.setattr(module, "_decoded", shrinking)
+    monkeypatch.setattr(module._Reader, "frames", shrinking)
     report = run(detector, video, tmp_path / "out")
     assert (report.frames, report.width, report.height) == (4, 64, 48)
     assert [round(row["bbox"][2] / 8) for row in document(tmp_path / "out")] == [1, 1, 1, 1]
