@@ -165,6 +165,24 @@ def require_fitting(settings: Any, stored: StoredWeights, where: str = "config.j
 
 
 @contextmanager
+def opening(name: str, revision: str | None = None) -> Iterator[None]:
+    """Where a model is opened: its config must fit its weights, and the model must not grow beyond them.
+
+    Args:
+        name: folder or Hub id.
+        revision: of a Hub id.
+
+    Raises:
+        StmineError: no checkpoint there, or one that contradicts itself.
+        OSError: a repository that cannot be reached.
+    """
+    config, stored = read_config(name, revision), stored_weights(name, revision)
+    require_fitting(config, stored)
+    with building_within(stored):
+        yield
+
+
+@contextmanager
 def building_within(stored: StoredWeights) -> Iterator[None]:
     """Stop the building of a model in this thread as soon as it is larger than its weights file.
 

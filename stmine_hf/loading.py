@@ -11,9 +11,9 @@ from .checkpoints import (
     CheckpointError,
     building_within,
     checkpoint_file,
+    opening,
     read_config,
     read_settings,
-    require_fitting,
     stored_weights,
 )
 from .errors import StmineError
@@ -71,6 +71,7 @@ def load_model(
     method = get(method) if isinstance(method, str) else method
     method.register()
     if model is not None and method.is_exported and method.is_exported(model):
+        read_config(str(model))
         return method.open_exported(model)
     return _load(method, str(model or published(method.default_checkpoint)), device)
 
@@ -117,9 +118,7 @@ def _load(method: Method, name: str, device: Any) -> tuple[Any, Any]:
     if model_type != method.name:
         raise StmineError(_another_method(name, method, model_type))
     try:
-        stored = stored_weights(base, revision)
-        require_fitting(read_config(base, revision), stored)
-        with building_within(stored):
+        with opening(base, revision):
             loaded, report = method.model_class.from_pretrained(
                 base,
                 revision=revision,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..checkpoints import CheckpointError, building_within, read_config, require_fitting, stored_weights
+from ..checkpoints import CheckpointError, opening, read_config
 from ..errors import StmineError
 from ..methods import by_auto_class
 from ..modeling.mttv.processing_mttv import TransformersDetector
@@ -37,15 +37,14 @@ def load_detector(
     for method in detectors:
         method.register()
     try:
-        config, stored = read_config(str(name)), stored_weights(str(name))
+        config = read_config(str(name))
         known = {method.name for method in detectors} | MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES.keys()
         if config.get("model_type") not in known:
             raise CheckpointError(
                 f"found one of type {config.get('model_type')!r}, which transformers has no detector for; code from a "
                 "folder is never run"
             )
-        require_fitting(config, stored)
-        with building_within(stored):
+        with opening(str(name)):
             detector = TransformersDetector.from_pretrained(str(name), trust_remote_code=False)
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

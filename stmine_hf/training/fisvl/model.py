@@ -33,8 +33,10 @@ def build_fisvl(args: FisvlModelArguments, train_rows: Any) -> tuple[FisvlModel,
             captions = (caption for captions in train_rows["captions"] for caption in captions)
             return build_toy_fisvl(captions, **fields)
         if args.model_name_or_path:
-            model = FisvlModel.from_pretrained(args.model_name_or_path, **fields)
-            return model.train(), FisvlProcessor.from_pretrained(args.model_name_or_path)
+            model = FisvlModel.from_pretrained(args.model_name_or_path, trust_remote_code=False, **fields)
+            return model.train(), FisvlProcessor.from_pretrained(args.model_name_or_path, trust_remote_code=False)
         backbones: Any = (args.vision_backbone, args.text_backbone, args.conv_backbone)
         model = FisvlModel.from_backbones(*backbones, **fields)
-        return model, FisvlProcessor(FisvlImageProcessor(), AutoTokenizer.from_pretrained(args.text_backbone))
+        return model, FisvlProcessor(
+            FisvlImageProcessor(), AutoTokenizer.from_pretrained(args.text_backbone, trust_remote_code=False)
+        )

@@ -40,9 +40,11 @@ def _build(args: MttvModelArguments, train_rows: Any, fields: dict[str, Any]) ->
     if args.toy_model:
         return build_toy_mttv(train_rows["text"], labels, **fields)
     if args.model_name_or_path:
-        model = MttvForSequenceClassification.from_pretrained(args.model_name_or_path, **fields)
-        return model.train(), MttvProcessor.from_pretrained(args.model_name_or_path)
-    tokenizer = AutoTokenizer.from_pretrained(args.text_backbone)
+        model = MttvForSequenceClassification.from_pretrained(
+            args.model_name_or_path, trust_remote_code=False, **fields
+        )
+        return model.train(), MttvProcessor.from_pretrained(args.model_name_or_path, trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(args.text_backbone, trust_remote_code=False)
     fields = {
         "id2label": dict(enumerate(labels)),
         "label2id": {label: index for index, label in enumerate(labels)},

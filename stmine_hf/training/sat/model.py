@@ -43,7 +43,7 @@ def build_sat(
         elif args.preset:
             model = SatForObjectDetection(SatConfig.preset(args.preset, id2label=dict(enumerate(names)), **fields))
         else:
-            known = AutoConfig.from_pretrained(str(source)).to_dict()
+            known = AutoConfig.from_pretrained(str(source), trust_remote_code=False).to_dict()
             classes = {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
             model = SatForObjectDetection(SatConfig(**{**known, **classes, **fields}))
         if weights := source or args.init_from:
