@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import sys
@@ -20,11 +21,12 @@ import pyarrow as pa
 import torch
 
 from ..errors import StmineError
-from ..files import write_atomically, write_json
 from ..images import ImageError, ImageFile, Skip, content_digest, image_errors, open_image
 from ..inference.batching import batched, read_ahead
 from ..inference.progress import ProgressBar
+from ..inference.shards import next_name, remove_unnamed
 from ..inference.skips import first_reasons
+from ..outputs import Outputs, sha256_of
 from . import store
 from .embedder import Embedder
 from .store import Manifest, Row
@@ -54,26 +56,30 @@ class BuildReport:
         return self.embedded / self.seconds if self.seconds else 0.0
 
 
-class Update:
-    """One run; its caller holds the index's lock.
+class IndexBuilder:
+    """One run that makes an index or brings it up to date.
 
     Args:
-        folder: the index.
+        outputs: the folder of the index.
         root: the images' folder; row paths below it are relative to it.
         save_every: images between two savings.
 
     Raises:
-        StmineError: what is in `folder` belongs to another model, other images or another format version.
+        StmineError: the index belongs to another model, other images or an unknown format version, or is damaged.
     """
 
-    def __init__(self, folder: Path, root: Path, embedder: Embedder, *, batch_size: int, save_every: int = 1024):
-        self._folder, self._root, self.embedder = folder, root, embedder
+    def __init__(self, outputs: Outputs, root: Path, embedder: Embedder, *, batch_size: int, save_every: int = 1024):
+        folder = outputs.folder
+        self._outputs, self._folder, self._root, self.embedder = outputs, folder, root, embedder
         self._batch_size, self._save_every = batch_size, save_every
         finished = store.read_manifest(folder / store.FINISHED)
         unfinished = store.read_manifest(folder / store.UNFINISHED)
         self._published = finished if unfinished is None else None  # what is on disk, if that is all there is
         earlier = unfinished or finished
         identity = embedder.identity
+        for manifest in filter(None, (finished, unfinished)):
+            store.verify(folder, manifest)
+            store.adopt(outputs, manifest)
         if earlier:
             embedder.require(earlier.model, folder)
             identity = earlier.model | {"source": embedder.source or earlier.model["source"]}
@@ -83,6 +89,7 @@ class Update:
             model=identity,
             shards=list(earlier.shards) if earlier else [],
             created=earlier.created if earlier else _now(),
+            checksums=dict(earlier.checksums) if earlier else {},
         )
 
         tables = [store.read_rows(folder, [name]) for name in self._manifest.shards]
@@ -126,7 +133,8 @@ class Update:
                 self._save()
         self._settle_missing(remove_missing)
         self._publish()
-        write_json(self._folder / store.SKIPPED, report.skipped)
+        skipped = json.dumps(report.skipped, indent=1)
+        self._outputs.write(store.SKIPPED, lambda path: path.write_text(skipped, encoding="utf-8"))
         report.seconds = time.monotonic() - started
         report.peak_memory_mb = _peak_memory_mb()
         return report
@@ -206,12 +214,10 @@ class Update:
         """Make the work so far survive a kill."""
         if not self._buffer:
             return
-        name = store.new_name(self._folder)
         rows, vectors = zip(*self._buffer, strict=True)
-        store.write_shard(self._folder, name, list(rows), np.stack(vectors))
-        self._manifest.shards.append(name)
+        self._manifest.shards.append(store.write_shard(self._outputs, self._manifest, list(rows), np.stack(vectors)))
         self._rows_in.append(len(rows))
-        store.write_manifest(self._folder / store.UNFINISHED, self._manifest)
+        store.write_manifest(self._outputs, store.UNFINISHED, self._manifest)
         self._published = None
         self._buffer = []
 
@@ -234,8 +240,12 @@ class Update:
         if self._published and self._live.all():
             places = {name: getattr(self._manifest, name) for name in ("images", "images_from_index", "model")}
             if (moved := replace(self._published, **places)) != self._published:
-                store.write_manifest(self._folder / store.FINISHED, moved)
-            store.delete_unnamed(self._folder, self._published)  # a run killed at the very end may have left some
+                store.add_checksums(self._folder, moved)
+                if moved.faiss not in moved.checksums:  # of format 1
+                    moved.checksums[moved.faiss] = sha256_of(self._folder / moved.faiss)
+                store.write_manifest(self._outputs, store.FINISHED, moved)
+            # a run killed at the very end may have left some
+            remove_unnamed(self._outputs, store.named(self._published))
             return
         shards = self._compact()
         if not shards:
@@ -247,14 +257,17 @@ class Update:
         vectors = faiss.IndexFlatIP(self._manifest.model["dimension"])
         for shard in shards:
             vectors.add(store.read_embeddings(self._folder, shard))
-        name = f"vectors-{store.new_name(self._folder)}.faiss"
-        write_atomically(self._folder / name, lambda temporary: faiss.write_index(vectors, str(temporary)))
+        name = f"vectors-{next_name(self._folder)}.faiss"
+        file = self._outputs.write(name, lambda path: faiss.write_index(vectors, str(path)))
 
-        self._manifest.shards, self._manifest.faiss, self._manifest.count = shards, name, vectors.ntotal
-        self._manifest.updated, self._manifest.versions = _now(), _versions()
-        store.write_manifest(self._folder / store.FINISHED, self._manifest)
-        (self._folder / store.UNFINISHED).unlink(missing_ok=True)
-        store.delete_unnamed(self._folder, self._manifest)
+        manifest = self._manifest
+        manifest.shards, manifest.faiss, manifest.count = shards, name, vectors.ntotal
+        manifest.updated, manifest.versions = _now(), _versions()
+        store.add_checksums(self._folder, manifest)
+        manifest.checksums[name] = sha256_of(file)
+        store.write_manifest(self._outputs, store.FINISHED, manifest)
+        self._outputs.remove(store.UNFINISHED)
+        remove_unnamed(self._outputs, store.named(manifest))
 
     def _compact(self) -> list[str]:
         """The shards without their dead rows; neighbours that are small, or have become so, are joined."""
@@ -268,8 +281,8 @@ class Update:
             elif group:
                 rows = [store.read_rows(self._folder, [name]).filter(pa.array(mask)) for name, mask in group]
                 vectors = [store.read_embeddings(self._folder, name)[mask] for name, mask in group]
-                compact.append(store.new_name(self._folder))
-                store.write_shard(self._folder, compact[-1], pa.concat_tables(rows), np.concatenate(vectors))
+                table, embeddings = pa.concat_tables(rows), np.concatenate(vectors)
+                compact.append(store.write_shard(self._outputs, self._manifest, table, embeddings))
             group.clear()
 
         starts = np.cumsum([0, *self._rows_in])

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from ..errors import StmineError
-from ..files import LOCK, only_writer
+from ..files import LOCK
 from ..images import (
     SUFFIXES,
     ImageError,
@@ -25,8 +25,9 @@ from ..images import (
     open_image,
 )
 from ..inference.scope import Warned
+from ..outputs import Outputs
 from . import store
-from .build import BuildReport, Update, faiss_module
+from .build import BuildReport, IndexBuilder, faiss_module
 from .embedder import Embedder
 from .places import place_in
 from .store import Manifest
@@ -51,10 +52,10 @@ class ImageIndex:
     report: BuildReport | None = None
     """What the last `build` or `add` of this object did."""
 
-    def __init__(self, folder: Path, embedder: Embedder, images: str | Path | None = None):
+    def __init__(self, folder: Path, embedder: Embedder, images: str | Path | None = None, verify: bool | None = None):
         self._folder = folder
         self._embedder = embedder
-        self._moved_to = images
+        self._moved_to, self._verify = images, verify
         self._read()
 
     @classmethod
@@ -98,21 +99,20 @@ class ImageIndex:
         if folder.exists() and not folder.is_dir():
             raise StmineError(f"{folder} is a file: choose another place for the index")
 
-        (folder / "shards").mkdir(parents=True, exist_ok=True)
-        with only_writer(folder):
+        with Outputs(folder, inputs=[root], inside=True) as outputs:
             earlier = store.read_manifest(folder / store.UNFINISHED) or store.read_manifest(folder / store.FINISHED)
             if earlier:
                 _require_same_images(earlier, folder, root)
             embedder = Embedder(model or (earlier.model["source"] if earlier else None), device)
-            update = Update(folder, root, embedder, batch_size=batch_size, save_every=save_every)
+            builder = IndexBuilder(outputs, root, embedder, batch_size=batch_size, save_every=save_every)
 
             def list_images(on_skip: Callable[[Skip], None]) -> Iterator[ImageFile]:
                 yield from find_images(root, on_skip=on_skip, exclude=folder)
-                for path in update.known_outside():
+                for path in builder.known_outside():
                     if os.path.exists(path) and (file := image_file(path, on_skip)):
                         yield file
 
-            report = update.run(list_images, remove_missing=True, progress=progress)
+            report = builder.run(list_images, remove_missing=True, progress=progress)
         index = cls(folder, embedder)
         index.report = report
         return index
@@ -125,19 +125,22 @@ class ImageIndex:
         model: str | Path | tuple[Any, Any] | None = None,
         device: str | torch.device | None = None,
         images: str | Path | None = None,
+        verify: bool | None = None,
     ) -> ImageIndex:
         """Open a finished index. The model is loaded (and checked to be the right one) by the first query.
 
         Args:
             model: where the index's model lies now, if it has moved; or a loaded `(model, processor)`.
-            images: where the images lie now, if they have moved without the index.
+            images: where the images are now, if they have moved without the index.
+            verify: check every file against its checksum (a second for each gigabyte or so). Default: if the index is
+                below 1 GB.
 
         Raises:
             StmineError: no index there, one that was never finished, a damaged one or one of another format version.
         """
         folder = Path(os.path.abspath(path))
         manifest = store.read_manifest(folder / store.FINISHED)
-        return cls(folder, Embedder(model or (manifest.model["source"] if manifest else None), device), images)
+        return cls(folder, Embedder(model or (manifest.model["source"] if manifest else None), device), images, verify)
 
     def add(
         self, images: str | Path | Iterable[str | Path], *, batch_size: int = 8, progress: bool = True
@@ -161,9 +164,9 @@ class ImageIndex:
                         seen.add(file.path)
                         yield file
 
-        with only_writer(self._folder):
-            update = Update(self._folder, self._images, self._embedder, batch_size=batch_size)
-            self.report = update.run(list_images, remove_missing=False, progress=progress)
+        with Outputs(self._folder) as outputs:
+            builder = IndexBuilder(outputs, self._images, self._embedder, batch_size=batch_size)
+            self.report = builder.run(list_images, remove_missing=False, progress=progress)
         self._read()
         return self.report
 
@@ -267,17 +270,19 @@ class ImageIndex:
             if manifest is None:
                 raise StmineError(_no_index(self._folder))
             try:
-                rows = store.read_rows(self._folder, manifest.shards)
+                if self._verify or (self._verify is None and store.size(self._folder, manifest) < store.VERIFIED):
+                    store.verify(self._folder, manifest)
+                rows = store.read_rows(self._folder, manifest.shards, manifest.checksums)
                 # Read, not mapped into memory: FAISS 1.15 crashes on mapping a file that was cut short.
                 self._vectors = faiss.read_index(str(self._folder / manifest.faiss))
                 break
             except (FileNotFoundError, RuntimeError) as error:  # FAISS raises the second
-                problem = str(error)
+                problem: Exception = error
         else:
-            raise StmineError(store.damaged(self._folder, problem))
+            raise problem if isinstance(problem, StmineError) else store.damaged(self._folder, problem)
         if not self._vectors.ntotal == len(rows) == manifest.count:
             found = f"{self._vectors.ntotal} vectors and {len(rows)} paths, not {manifest.count}"
-            raise StmineError(store.damaged(self._folder, found))
+            raise store.damaged(self._folder, found)
         self._manifest, self._paths = manifest, rows.column("path")
         self._images = Path(self._moved_to or _images_folder(manifest, self._folder))
 

@@ -1,13 +1,14 @@
 """An index on disk: which files there are, and how they stay whole when a run is killed or two runs meet.
 
     INDEX/
-      index.json                  the finished index: model, images' folder, its shards and its FAISS file
-      unfinished.json             the same for a build under way or broken off; the next run goes on from it
+      index.json                  the finished index: model, images' folder, its shards and FAISS file, checksums
+      unfinished.json             the same for a build under way or interrupted; the next run resumes it
       shards/000000.safetensors   "embeddings": (n, D) float32, unit rows
       shards/000000.parquet       path, size, mtime_ns, digest of the same n images
       vectors-000000.faiss        IndexFlatIP over all shards in their order
-      skipped.json                [path, reason] of the images the last run left out
+      skipped.json                [path, reason] of the images the last run skipped
       .lock                       held by the run that writes
+      .stmine-outputs.jsonl       the files that were written here; no others are ever replaced or removed
 
 No file is ever changed in place. A build writes new files under new names, then makes them count by replacing one of
 the two manifests, and deletes what no manifest names only after that. So a reader always finds a whole index,
@@ -16,24 +17,21 @@ and a kill costs at most the images since the last shard.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from safetensors import safe_open
-from safetensors.numpy import save_file
 
 from ..errors import StmineError
-from ..files import write_atomically, write_json
+from ..inference import shards as shard_files
+from ..inference.shards import ShardFolder, shard_file
+from ..outputs import Outputs
 
-FORMAT_VERSION = 1
 FINISHED, UNFINISHED, SKIPPED = "index.json", "unfinished.json", "skipped.json"
+VERIFIED = 2**30  # bytes: indexes up to this size are verified whole whenever they are opened
 
 _ROWS = pa.schema([("path", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64()), ("digest", pa.binary(16))])
 
@@ -60,10 +58,11 @@ class Manifest:
     created: str = ""
     updated: str = ""
     versions: dict[str, str] = field(default_factory=dict)
-    format_version: int = FORMAT_VERSION
+    checksums: dict[str, str] = field(default_factory=dict)  # SHA-256 of every file; none in format 1
+    format_version: int = shard_files.FORMAT_VERSION
 
 
-# Names of fields in format 1, which every index has.
+# Names of fields in the files of both formats.
 _ON_DISK = {"images": "pictures", "images_from_index": "pictures_from_index"}
 
 
@@ -71,92 +70,86 @@ def read_manifest(path: Path) -> Manifest | None:
     """None if there is no such file.
 
     Raises:
-        StmineError: the file is damaged or of another format version.
+        StmineError: the file is damaged or of an unknown format version.
     """
-    try:
-        content = json.loads(path.read_bytes())
-        version = content["format_version"]
-    except FileNotFoundError:
+    content = _folder(path.parent).read_manifest(path.name)
+    if content is None:
         return None
-    except NotADirectoryError:
-        raise StmineError(f"{path.parent} is a file; an index is a folder") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise StmineError(damaged(path.parent, error)) from None
-    if version != FORMAT_VERSION:
-        raise StmineError(
-            f"{path.parent} has index format {version}, this stmine-hf reads format {FORMAT_VERSION}: index the "
-            "images again with --out to a new folder, or use the stmine-hf version that made it "
-            f"({content.get('versions', {}).get('stmine-hf', 'unknown')})"
-        )
     names = {_ON_DISK.get(field.name, field.name): field.name for field in fields(Manifest)}
-    try:
+    with _folder(path.parent).reading(path.name):
         return Manifest(**{names[key]: value for key, value in content.items() if key in names})
-    except TypeError as error:
-        raise StmineError(damaged(path.parent, error)) from None
 
 
-def write_manifest(path: Path, manifest: Manifest) -> None:
-    write_json(path, {_ON_DISK.get(key, key): value for key, value in asdict(manifest).items()})
+def write_manifest(outputs: Outputs, name: str, manifest: Manifest) -> None:
+    """Write index.json or unfinished.json."""
+    shard_files.write_manifest(
+        outputs, name, {_ON_DISK.get(key, key): value for key, value in asdict(manifest).items()}
+    )
 
 
-def write_shard(folder: Path, name: str, rows: list[Row] | pa.Table, embeddings: np.ndarray) -> None:
-    """Write n rows with their (n, D) float32 embeddings; the shard counts once a manifest names it."""
+def write_shard(outputs: Outputs, manifest: Manifest, rows: list[Row] | pa.Table, embeddings: np.ndarray) -> str:
+    """Write n rows with their (n, D) float32 embeddings; the shard counts once a manifest that names it is written.
+
+    Returns:
+        Its name; its checksums are entered into `manifest`.
+    """
+    name = shard_files.next_name(outputs.folder)
     table = rows if isinstance(rows, pa.Table) else pa.table(list(zip(*rows, strict=True)), schema=_ROWS)
-    write_atomically(_shard(folder, name, "parquet"), lambda temporary: pq.write_table(table, temporary))
     tensors = {"embeddings": np.ascontiguousarray(embeddings, dtype=np.float32)}
-    write_atomically(_shard(folder, name, "safetensors"), lambda temporary: save_file(tensors, temporary))
+    manifest.checksums |= shard_files.write_shard(outputs, name, table, tensors)
+    return name
 
 
-def read_rows(folder: Path, names: list[str]) -> pa.Table:
+def read_rows(folder: Path, names: list[str], checksums: dict[str, str] | None = None) -> pa.Table:
     """The rows of these shards, one after the other."""
-    with _damage_is_told(folder):
-        tables = [pq.read_table(_shard(folder, name, "parquet"), schema=_ROWS) for name in names]
-    return pa.concat_tables([_ROWS.empty_table(), *tables])
+    tables = [_folder(folder).read_table(name, checksums or {}) for name in names]
+    with _folder(folder).reading("shards"):
+        return pa.concat_tables([_ROWS.empty_table(), *(table.select(_ROWS.names).cast(_ROWS) for table in tables)])
 
 
 def read_embeddings(folder: Path, name: str, rows: slice = slice(None)) -> np.ndarray:
     """(n, D) float32; only the wanted rows are read."""
-    with _damage_is_told(folder), safe_open(_shard(folder, name, "safetensors"), framework="np") as file:
-        return file.get_slice("embeddings")[rows]
+    file = shard_file(name, "safetensors")
+    with _folder(folder).reading(file), safe_open(folder / file, framework="np") as tensors:
+        return tensors.get_slice("embeddings")[rows]
 
 
-def new_name(folder: Path) -> str:
-    """A number no shard and no FAISS file of this index has, whether it counts or was left by a killed run."""
-    used = [int(path.stem.removeprefix("vectors-")) for path in _numbered_files(folder)]
-    return f"{max(used, default=-1) + 1:06d}"
+def verify(folder: Path, manifest: Manifest) -> None:
+    """Check every file of an index against its checksum.
+
+    Raises:
+        StmineError: the content of one has changed.
+    """
+    for file in manifest.checksums:
+        _folder(folder).verify(file, manifest.checksums)
 
 
-def delete_unnamed(folder: Path, manifest: Manifest) -> None:
-    """Delete the shards and FAISS files that `manifest` does not name, and what killed runs left half written."""
-    for path in _numbered_files(folder):
-        if path.stem not in manifest.shards and path.name != manifest.faiss:
-            path.unlink()
-    for pattern in (".new-*", "shards/.new-*"):
-        for path in folder.glob(pattern):
-            path.unlink()
+def size(folder: Path, manifest: Manifest) -> int:
+    """Bytes of the files that have a checksum."""
+    return sum((folder / file).stat().st_size for file in manifest.checksums if (folder / file).exists())
 
 
-def damaged(folder: Path, found: object) -> str:
-    return f"the index {folder} is damaged ({found}): delete it and index the images again"
+def adopt(outputs: Outputs, manifest: Manifest) -> None:
+    """Enter the files of an index that was moved here, or that version 0.1 wrote, into the list of what is ours."""
+    outputs.adopt([*filter(None, named(manifest)), FINISHED, UNFINISHED, SKIPPED])
 
 
-def _shard(folder: Path, name: str, suffix: str) -> Path:
-    return folder / "shards" / f"{name}.{suffix}"
+def add_checksums(folder: Path, manifest: Manifest) -> None:
+    """Enter the checksums of those files that were written before there were any; forget those of files not named."""
+    old = [name for name in manifest.shards if shard_file(name, "parquet") not in manifest.checksums]
+    manifest.checksums |= shard_files.checksums_of(folder, old)
+    manifest.checksums = {file: value for file, value in manifest.checksums.items() if file in named(manifest)}
 
 
-def _numbered_files(folder: Path) -> list[Path]:
-    return [
-        path
-        for pattern in ("shards/[0-9]*.parquet", "shards/[0-9]*.safetensors", "vectors-[0-9]*.faiss")
-        for path in folder.glob(pattern)
-    ]
+def named(manifest: Manifest) -> set[str]:
+    """The shards' files and the FAISS file of an index."""
+    return {shard_file(name, suffix) for name in manifest.shards for suffix in shard_files.SUFFIXES} | {manifest.faiss}
 
 
-@contextmanager
-def _damage_is_told(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError:
-        raise  # a reader may have met a writer that was replacing the file: it tries again
-    except Exception as error:  # Arrow and safetensors each have error types of their own
-        raise StmineError(damaged(folder, error)) from error
+def damaged(folder: Path, found: object) -> StmineError:
+    """The error to raise for damage."""
+    return _folder(folder).damaged(found)
+
+
+def _folder(folder: Path) -> ShardFolder:
+    return ShardFolder(folder, "index files", "delete it and index the images again")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -152,7 +153,11 @@ def test_a_word_that_is_also_a_file_stays_a_sentence(images, tmp_path, model, mo
 
 def test_nothing_new_costs_nothing(images, tmp_path, model):
     build(images, tmp_path / "index", model)
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "index").rglob("*") if path.name != "skipped.json"}
+    before = {
+        path: path.stat().st_mtime_ns
+        for path in (tmp_path / "index").rglob("*")
+        if path.name not in ("skipped.json", ".stmine-outputs.jsonl")
+    }
     index = build(images, tmp_path / "index", model)
     assert counts(index) == {"unchanged": 12} and len(index.report.skipped) == 2
     for path, mtime in before.items():
@@ -306,7 +311,7 @@ def test_a_model_with_broken_weights_is_refused(images, tmp_path):
 def test_other_images_are_refused_while_the_first_are_there(images, tmp_path, model):
     build(images, tmp_path / "index", model)
     shutil.copytree(images, tmp_path / "others")
-    with pytest.raises(StmineError, match=r"indexes .*pictures, which still exists"):
+    with pytest.raises(StmineError, match=r"indexes .*images, which still exists"):
         build(tmp_path / "others", tmp_path / "index", model)
 
 
@@ -325,7 +330,7 @@ def test_another_format_version_is_refused(images, tmp_path, model):
     manifest = tmp_path / "index" / "index.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format_version": 99, "news": 1}))
     for attempt in (lambda: ImageIndex.open(tmp_path / "index"), lambda: build(images, tmp_path / "index", model)):
-        with pytest.raises(StmineError, match=r"has index format 99.*reads format 1.*index the images again"):
+        with pytest.raises(StmineError, match=r"has index files of format 99.*reads format 1.*index the images again"):
             attempt()
 
 
@@ -339,8 +344,54 @@ def test_a_damaged_index_is_told(images, tmp_path, model, damage):
     else:
         path = next((tmp_path / "index").rglob(damage))
         path.write_bytes(path.read_bytes()[:30])
-    with pytest.raises(StmineError, match=r"is damaged .*delete it and index the images again"):
+    with pytest.raises(StmineError, match=r"are damaged .*delete it and index the images again"):
         ImageIndex.open(tmp_path / "index")
+
+
+def test_any_changed_byte_is_reported(images, tmp_path, model):
+    build(images, tmp_path / "index", model, save_every=5)
+    draw, files = random.Random(0), [path for path in (tmp_path / "index").rglob("[!.]*.*") if path.stem != "skipped"]
+    assert len(files) == 6  # two shards
+    for file in files:
+        content = file.read_bytes()
+        for place in (0, len(content) - 1, *(draw.randrange(len(content)) for _ in range(8))):
+            changed = bytearray(content)
+            changed[place] ^= draw.randrange(1, 256)
+            file.write_bytes(changed)
+            with pytest.raises(StmineError, match=file.name):
+                ImageIndex.open(tmp_path / "index")
+        with pytest.raises(StmineError, match=file.name):  # and by an update
+            build(images, tmp_path / "index", model)
+        file.write_bytes(content)
+    assert len(build(images, tmp_path / "index", model)) == 12
+
+
+def test_an_index_of_format_1_opens_and_gets_checksums_with_its_next_change(images, tmp_path, model):
+    """Version 0.1 wrote neither checksums nor a list of its files."""
+    folder = tmp_path / "index"
+    expected = [(hit.path, hit.score) for hit in build(images, folder, model, save_every=5).query("planes", k=12)]
+    content = json.loads((folder / "index.json").read_text())
+    del content["checksums"], content["checksum"]
+    (folder / "index.json").write_text(json.dumps({**content, "format_version": 1}))
+    (folder / ".stmine-outputs.jsonl").unlink()
+    opened = ImageIndex.open(folder, model=model)
+    assert [(hit.path, hit.score) for hit in opened.query("planes", k=12)] == expected
+    assert counts(build(images, folder, model)) == {"unchanged": 12}
+    assert json.loads((folder / "index.json").read_text())["format_version"] == 1
+    draw(images / "new.png", 50)
+    assert counts(build(images, folder, model)) == {"added": 1, "unchanged": 12, "embedded": 1}
+    manifest = json.loads((folder / "index.json").read_text())
+    named = {file.relative_to(folder).as_posix() for file in folder.rglob("[!.]*.*")} - {"index.json", "skipped.json"}
+    assert manifest["format_version"] == 2 and set(manifest["checksums"]) == named
+
+
+def test_files_of_the_user_in_an_index_stay(images, tmp_path, model):
+    folder = tmp_path / "index"
+    build(images, folder, model)
+    (folder / "shards" / "000099.parquet").write_text("mine")
+    draw(images / "new.png", 50)
+    assert len(build(images, folder, model)) == 13
+    assert (folder / "shards" / "000099.parquet").read_text() == "mine"
 
 
 def test_places_that_are_no_index_or_no_images(images, tmp_path, model):
@@ -348,7 +399,7 @@ def test_places_that_are_no_index_or_no_images(images, tmp_path, model):
     (tmp_path / "empty").mkdir()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.doc").write_text("x")
-    for path, message in [("nowhere", "no index in"), ("empty", "no index in"), ("file", "is a file")]:
+    for path, message in [("nowhere", "no index in"), ("empty", "no index in"), ("file", "found a file")]:
         with pytest.raises(StmineError, match=message):
             ImageIndex.open(tmp_path / path)
     for source, out, message in [
