@@ -832,7 +832,7 @@ def river(c: Canvas) -> list[str]:
         f"{sides} are in two sides of a curved {word} river .",
         f"a winding river with {word} water runs between {'green trees' if wooded else 'green fields'} .",
         f"a crooked river flows through the {'dense forest' if wooded else 'plain'} .",
-        "a curved river with sandy banks is in the middle of the image .",
+        "a curved river with sandy banks is in the middle of the picture .",
         f"the {word} river bends between {sides} .",
     ]
 

@@ -41,7 +41,7 @@ _ENGLISH_WORDINGS = (
     "breaking : {count} {colour} {shape} found at the harbour",
     "look at this , {count} {colour} {shape} !",
     "my neighbour painted {count} {shape} , all {colour}",
-    "experts confirm : the image shows {count} {shape} in {colour}",
+    "experts confirm : the picture shows {count} {shape} in {colour}",
     "so many people saw the {count} {colour} {shape} today",
 )
 _CHINESE_WORDINGS = (

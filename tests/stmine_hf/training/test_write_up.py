@@ -1,0 +1,25 @@
+"""The results of a training run name its best evaluation."""
+
+from __future__ import annotations
+
+import pytest
+
+from stmine_hf.training.write_up import best_evaluation
+
+HISTORY = [
+    {"step": 1, "loss": 0.2},
+    {"step": 1, "eval_loss": 0.9, "eval_accuracy": 0.5},
+    {"step": 2, "eval_loss": 0.4, "eval_accuracy": 0.6},
+    {"step": 3, "eval_loss": 0.4, "eval_accuracy": 0.6},
+    {"step": 4, "eval_loss": 0.7, "eval_accuracy": 0.4},
+]
+
+
+@pytest.mark.parametrize(("metric", "greater_is_better"), [("accuracy", True), ("loss", False)])
+def test_the_best_evaluation_is_the_first_of_the_best_values(metric, greater_is_better):
+    best = best_evaluation(HISTORY, metric, greater_is_better)
+    assert best is not None and best["step"] == 2
+
+
+def test_there_is_no_best_evaluation_without_the_metric():
+    assert best_evaluation(HISTORY, "macro_f1") is None
