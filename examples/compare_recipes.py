@@ -12,7 +12,7 @@ A study is a YAML file:
 * `metric`: a validation score. It is measured once, at the end of a run: nothing is picked by it;
 * `seeds`: a variant is run with each.
 
-Runs that are complete are not repeated, one that was interrupted goes on: start the same command again. The scores of
+Runs that are complete are not repeated, one that was interrupted resumes: start the same command again. The scores of
 all complete runs in OUT, those of other `--variants` and `--seeds` too, go to examples/results/recipes_NAME.json, and
 their table into examples/RECIPES.md. Further options (`--max_steps 20`, ...) go to the training script.
 """
@@ -97,7 +97,7 @@ def train(script: Path, settings: dict[str, Any], folder: Path, more: list[str])
     command = [str(script), "--config", str(config), "--resume_from_checkpoint", "auto", *more]
     print(shlex.join(["python", *command]), flush=True)
     if subprocess.run([sys.executable, *command]).returncode:
-        raise StmineError(f"The run in {folder} failed, see above; start again to go on from there.")
+        raise StmineError(f"The run in {folder} failed, see above; start again to resume it.")
 
 
 def complete_runs(study: dict[str, Any], out: Path) -> list[dict[str, Any]]:

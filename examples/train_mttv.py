@@ -5,8 +5,10 @@
     accelerate launch examples/train_mttv.py --config RUN/config.yaml --resume_from_checkpoint auto
 
 `examples/accelerate/` has settings for one CPU, two processes on it, several GPUs, FSDP, DeepSpeed and several nodes:
-`accelerate launch --config_file examples/accelerate/gpus.yaml ...`. The order of the data, augmentation and dropout
-follow from `seed`; the joint batch of all processes has the same samples as the batch of one process of that size.
+`accelerate launch --config_file examples/accelerate/gpus.yaml ...`. One process needs no launcher:
+`python examples/train_mttv.py ...` does the same, and accelerate adds no traceback to an error (nor does it with
+`--quiet`). The order of the data, augmentation and dropout follow from `seed`; the joint batch of all processes has
+the same samples as the batch of one process of that size.
 
 A run may be killed at any time and resumes with `--resume_from_checkpoint auto`, to the same weights; SIGTERM and
 Ctrl-C save a checkpoint first. A folder that holds a run is not overwritten without `--overwrite_output_dir true`.

@@ -57,14 +57,14 @@ def add_adapter(
     """Put the adapter that `args.peft` asks for into a model; nothing else of it trains afterwards.
 
     The base of the adapter is `source`, if the model is what lies there. Otherwise (fresh backbones, other classes,
-    another config, a toy) it is written to `<output_dir>/base`; a resumed run goes on from that.
+    another config, a toy) it is written to `<output_dir>/base`; a resumed run loads it from there.
 
     Args:
         model: as it is to be adapted.
         processor: of the model, written beside a base.
         args: `peft` and the `lora_` fields.
         source: folder or Hub id that the model came from, if from one.
-        resuming: the run goes on from a checkpoint.
+        resuming: the run resumes from a checkpoint.
 
     Returns:
         The model, in training mode.
@@ -285,7 +285,7 @@ def load_adapter_weights(model: PreTrainedModel, folder: str | Path) -> None:
 
     file = Path(folder) / WEIGHTS
     if not file.is_file():
-        raise StmineError(f"{folder}: no {WEIGHTS} to go on from; was this run started without --peft?")
+        raise StmineError(f"{folder}: no {WEIGHTS} to resume from; was this run started without --peft?")
     weights = {name.removeprefix(_PREFIX): tensor for name, tensor in load_file(file).items()}
     own = adapter_weights(model)
     differing = sorted({name for name in {*weights, *own} if _shape(weights, name) != _shape(own, name)})

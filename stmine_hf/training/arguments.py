@@ -23,6 +23,7 @@ from transformers import HfArgumentParser, TrainingArguments
 
 from ..cards.settings import resolved_arguments
 from ..errors import StmineError
+from .start import start_for_other_data
 
 logger = logging.getLogger(__name__)
 
@@ -263,9 +264,11 @@ def _for_data_set(name: str | None, content: dict[str, Any]) -> dict[str, Any]:
     """The settings of a file, without those of its data set alone if another one is given."""
     if name in (None, content.get("dataset")):
         return content
-    return {
-        key: value for key, value in content.items() if key not in ("data_dir", "dataset_options", "column_mapping")
-    }
+    own = ("data_dir", "dataset_options", "column_mapping")
+    kept = {key: value for key, value in content.items() if key not in own}
+    if isinstance(start := kept.get("model_name_or_path"), str):
+        kept["model_name_or_path"] = start_for_other_data(start)
+    return kept
 
 
 def _yaml_to_argv(content: dict[str, Any], valid: set[str], path: Path | None) -> list[str]:

@@ -34,7 +34,7 @@ EMA_FILE = "ema.safetensors"
 class CheckpointTrainer(Trainer):
     """Writes a checkpoint aside and moves it to its place when it is complete.
 
-    * A checkpoint that cannot be written is skipped with a warning, and the run goes on.
+    * A checkpoint that cannot be written is skipped with a warning, and training continues.
     * Weights that are not finite never reach a checkpoint.
     * Of a model with an adapter the adapter alone is saved and loaded.
     * With mean weights (`ema`) a checkpoint holds these, too.

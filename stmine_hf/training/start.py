@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,10 +11,30 @@ from typing import Any
 from ..errors import StmineError
 from ..loading import published
 
-_PREPARED = {  # folders that the configs start from -> the script that makes them
-    "fisvl-lite-start": "examples/build_fisvl_lite.py --data_dir DATA",
-    "mttv-lite-start": "examples/build_mttv_lite.py --data_dir DATA",
+logger = logging.getLogger(__name__)
+
+# Folders that the configs start from, which a script makes of the data set: the script, and the shipped model that was
+# trained from there.
+PREPARED = {
+    "fisvl-lite-start": ("examples/build_fisvl_lite.py", "fisvl-lite-rsicd"),
+    "mttv-lite-start": ("examples/build_mttv_lite.py", "mttv-lite-weibo"),
 }
+
+
+def start_for_other_data(source: str) -> str:
+    """The start for another data set than the config's: a prepared start that is missing is no loss for it.
+
+    Args:
+        source: that of the config.
+
+    Returns:
+        The shipped model, if `source` is a prepared start that was not made; else `source`.
+    """
+    _, shipped = PREPARED.get(Path(source).name, (None, None))
+    if shipped is None or Path(source).exists():
+        return source
+    logger.warning("%s is not here: starting from the model that ships, %s.", source, published(shipped))
+    return published(shipped)
 
 
 def check_fields(fields: Mapping[str, Any], config_class: Any) -> None:
@@ -46,8 +67,8 @@ def starting_from(source: str | None, shipped: str) -> Iterator[None]:
 
 
 def _missing(source: str, shipped: str) -> str:
-    script = _PREPARED.get(Path(source).name)
-    build = f"Build it first (python {script} --out {source}), or start" if script else "Start"
+    script, _ = PREPARED.get(Path(source).name, (None, None))
+    build = f"Build it first (python {script} --data_dir DATA --out {source}), or start" if script else "Start"
     return (
         f"No model to start from: {source} is no folder here, and no repository of the Hub that can be reached. "
         f"{build} from the model that ships with this project: --model_name_or_path {published(shipped)}"

@@ -34,7 +34,7 @@ def sample_weights(labels: Tensor, groups: Tensor, class_balance: float, group_b
 class PostSampler(torch.utils.data.Sampler[int]):
     """The order of an epoch: shuffled, or drawn with replacement by weight; batches of like length if wanted.
 
-    The order follows from the seed and the samples' epoch alone: a resumed run goes on in it, and every process of a
+    The order follows from the seed and the samples' epoch alone: a resumed run continues it, and every process of a
     distributed run has the same.
 
     Args:

@@ -1,13 +1,16 @@
 """The last line that a user sees of a failed run is the error, under a launcher, too."""
 
-import json
 import subprocess
 import sys
 
 import pytest
+import yaml
 from trainers import ROOT, TWO_PROCESSES, accelerate_launch, environment
 
+from stmine_hf import training
 from stmine_hf.errors import StmineError
+from stmine_hf.loading import published
+from stmine_hf.training.arguments import parse_arguments
 from stmine_hf.training.interruption import Interrupted
 from stmine_hf.training.script import RunFinished, resume_command, run_script
 
@@ -70,17 +73,28 @@ def test_the_error_is_the_last_line_under_a_launcher(tmp_path, config, quiet):
 
 @pytest.mark.slow
 def test_a_missing_start_says_what_to_build_or_to_start_from(tmp_path):
-    """The config of the small FISVL with a data set of one's own."""
-    options = {
-        "config": ROOT / "examples" / "configs" / "lite_rsicd.yaml",
-        "dataset": "toy_scenes",
-        "dataset_options": json.dumps({"count": 40, "size": 32}),
-        "output_dir": tmp_path / "run",
-    }
-    command = [sys.executable, str(ROOT / "examples" / "train_fisvl.py")]
-    command += [str(part) for key, value in options.items() for part in (f"--{key}", value)]
+    config = yaml.safe_load((ROOT / "examples" / "configs" / "lite_rsicd.yaml").read_text())
+    config |= {"dataset": "toy_scenes", "dataset_options": {"count": 40, "size": 32}, "output_dir": "run"}
+    del config["data_dir"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    command = [sys.executable, str(ROOT / "examples" / "train_fisvl.py"), "--config", "config.yaml"]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, cwd=tmp_path, timeout=200)
     last = done.stderr.splitlines()[-1]
     assert last.startswith("error: No model to start from: outputs/fisvl-lite-start is no folder here"), done.stderr
     assert "python examples/build_fisvl_lite.py --data_dir DATA --out outputs/fisvl-lite-start" in last
     assert "--model_name_or_path " in last and "fisvl-lite-rsicd" in last
+
+
+@pytest.mark.parametrize("method, config", [("fisvl", "lite_rsicd"), ("mttv", "lite_weibo")])
+def test_a_data_set_of_ones_own_starts_from_the_shipped_model(tmp_path, monkeypatch, caplog, method, config):
+    """As the README shows it, where nobody has made the start of the config."""
+    monkeypatch.chdir(tmp_path)
+    kinds = [getattr(training, f"{method.title()}{part}Arguments") for part in ("Model", "Data", "Training")]
+    file = str(ROOT / "examples" / "configs" / f"{config}.yaml")
+    shipped = published(config.replace("lite", f"{method}-lite").replace("_", "-"))
+    model = parse_arguments(kinds, ["--config", file, "--dataset", "mine.csv"])[0]
+    assert model.model_name_or_path == shipped and "is not here: starting from the model that ships" in caplog.text
+    assert parse_arguments(kinds, ["--config", file])[0].model_name_or_path == f"outputs/{method}-lite-start"
+    (tmp_path / "outputs" / f"{method}-lite-start").mkdir(parents=True)
+    model = parse_arguments(kinds, ["--config", file, "--dataset", "mine.csv"])[0]
+    assert model.model_name_or_path == f"outputs/{method}-lite-start"

@@ -41,7 +41,7 @@ def test_the_toy_run_learns_writes_up_and_goes_on(tmp_path):
     losses = [entry["loss_contrastive"] for entry in state["log_history"] if "loss_contrastive" in entry]
     assert sum(losses[-3:]) < 0.9 * sum(losses[:3])
 
-    # The settings as resolved start the same run, which goes on where it stopped.
+    # The settings as resolved start the same run, which resumes where it stopped.
     again = launch("--num_train_epochs", "5", "--resume_from_checkpoint", "auto", config=out / "config.yaml")
     assert again.returncode == 0, again.stderr[-3000:]
     assert f"Resuming from {out}/checkpoint-" in again.stdout + again.stderr

@@ -45,7 +45,7 @@ def test_a_small_run_writes_up_and_goes_on(tmp_path):
     assert yaml.safe_load((out / "config.yaml").read_text())["scaling_tau"] == 0.5
     assert (out / "best" / "confusion_matrix.png").is_file()
 
-    # The settings as resolved start the same run, which goes on where it stopped.
+    # The settings as resolved start the same run, which resumes where it stopped.
     again = launch("--num_train_epochs", "3", "--resume_from_checkpoint", "auto", config=out / "config.yaml")
     assert again.returncode == 0, again.stderr[-3000:]
     assert f"Resuming from {out}/checkpoint-" in again.stdout + again.stderr
@@ -116,4 +116,4 @@ def test_a_toy_verdict_needs_text_and_image(tmp_path):
         assert done.returncode == 0, done.stderr[-3000:]
         accuracy[modalities] = json.loads((out / "results.json").read_text())["best"]["eval_accuracy"]
     assert accuracy["both"] >= 0.9, accuracy
-    assert accuracy["text"] <= 0.65 and accuracy["picture"] <= 0.65, accuracy
+    assert accuracy["text"] <= 0.65 and accuracy["image"] <= 0.65, accuracy

@@ -219,7 +219,7 @@ def test_script_trims_distils_and_goes_on_where_it_stopped(tmp_path, monkeypatch
         script.main()
     monkeypatch.setattr(script.torch, "save", save)
     script.main()
-    assert "Going on from step 4" in capsys.readouterr().out
+    assert "Resuming from step 4" in capsys.readouterr().out
     whole, halves = (
         SatForObjectDetection.from_pretrained(folder / "best").state_dict() for folder in (tmp_path / "whole", out)
     )

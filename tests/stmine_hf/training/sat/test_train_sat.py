@@ -42,7 +42,7 @@ def test_the_toy_run_learns_writes_up_and_goes_on(tmp_path):
     losses = [entry["loss"] for entry in state["log_history"] if "loss_quality_focal" in entry]
     assert sum(losses[-3:]) < 0.95 * sum(losses[:3])
 
-    # The settings as resolved start the same run, which goes on where it stopped.
+    # The settings as resolved start the same run, which resumes where it stopped.
     again = launch("--num_train_epochs", "6", "--resume_from_checkpoint", "auto", config=out / "config.yaml")
     assert again.returncode == 0, again.stderr[-3000:]
     assert f"Resuming from {out}/checkpoint-" in again.stdout + again.stderr
