@@ -46,7 +46,7 @@ def kept_features(
         )
         logger.info("Visual features in %s: %d posts, %d of them new.", folder, report.total, report.added)
         for skip in report.skipped:
-            logger.warning("Post %s is taken without its image: %s", skip.path, skip.reason)
+            logger.warning("Post %s is used without its image: %s", skip.path, skip.reason)
     store = FeatureStore.open(folder)
     store.require(model.config)
     return store

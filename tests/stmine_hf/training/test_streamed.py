@@ -120,7 +120,7 @@ def test_what_a_stream_cannot_do(tmp_path):
         CaptionedStream(scenes(3, tmp_path), settings(max_steps=-1), 8, "one")
     with pytest.raises(StmineError, match="captions_per_step must be 'one' or a number"):
         CaptionedStream(scenes(3, tmp_path), settings(), 8, "all")
-    with pytest.raises(StmineError, match="class_balance needs to know all rows"):
+    with pytest.raises(StmineError, match="class_balance needs all rows"):
         PostStream(posts(), settings(class_balance=0.5), 8, {"real": 0, "fake": 1})
 
 

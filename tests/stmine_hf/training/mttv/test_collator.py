@@ -63,7 +63,7 @@ def test_an_unreadable_image_leaves_the_text_and_is_counted_and_named_once(caplo
     assert batch["image_mask"].tolist() == [1, 1, 0, 0, 0, 1]
     assert (batch["pixel_values"].flatten(1).abs().sum(dim=1) > 0).tolist() == [True, True, False, False, False, True]
     assert samples.unreadable == 2
-    assert caplog.text.count("Post 2 is shown without") == caplog.text.count("Post 3 is shown without") == 1
+    assert caplog.text.count("Post 2 is used without") == caplog.text.count("Post 3 is used without") == 1
 
 
 def test_unreadable_images_are_counted_across_workers():
@@ -197,7 +197,7 @@ def test_features_are_found_once_and_say_what_the_images_say(tmp_path, caplog):
         store = kept_features(tmp_path, model, processor, splits, progress=False)
         kept_features(tmp_path, model, processor, splits, progress=False)
     assert caplog.text.count("4 posts, 4 of them new") == caplog.text.count("4 posts, 0 of them new") == 1
-    assert "Post 3 is taken without its image" in caplog.text
+    assert "Post 3 is used without its image" in caplog.text
     from_features = model(**batch_of(Posts(rows, LABELS, features=store)))
     from_images = model(**batch_of(Posts(rows, LABELS)))
     torch.testing.assert_close(from_features.logits, from_images.logits)
