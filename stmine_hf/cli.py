@@ -16,6 +16,7 @@ from rich.console import Console
 from .commands import classify, convert, data, demo, detect, evaluate, export, features, merge, publish, toy, version
 from .commands import search as images
 from .errors import StmineError
+from .printing import printable
 
 _FORMER_OPTIONS = {
     "--licence": "--license",
@@ -86,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:  # wrong usage has already become SystemExit(2)
         if debug:
             raise
-        message = " ".join(str(error).split())
+        message = printable(" ".join(str(error).split()))
         if not isinstance(error, (StmineError, OSError)):
             message = f"{type(error).__name__}: {message} (--debug shows where)"
         Console(stderr=True, soft_wrap=True).print(f"error: {message}", style="red", markup=False, highlight=False)

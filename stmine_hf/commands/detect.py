@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .terminal import DeviceOption, JsonOption, SatOption, from_here, print_json, prints_only_json, require_folder
+from ..printing import printable
+from .terminal import (
+    BandsOption,
+    DeviceOption,
+    JsonOption,
+    SatOption,
+    StretchOption,
+    from_here,
+    print_json,
+    prints_only_json,
+    require_folder,
+)
 
 if TYPE_CHECKING:
     from ..detect import ImageReport, VideoReport
@@ -28,7 +39,7 @@ app = typer.Typer()
 
   stmine detect camera --show   # camera:1 for the second one; Ctrl-C ends it
 
-A folder run again, after new images came or after an interruption, goes on with what is new."""
+A folder run again, after new images came or after an interruption, is resumed: only what is new is looked at."""
 )
 def detect(
     source: Annotated[
@@ -45,6 +56,9 @@ def detect(
     ] = 4,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images or frames.")] = None,
     show: Annotated[bool, typer.Option("--show", help="Show them in a window, too; closing it ends the run.")] = False,
+    audio: Annotated[bool, typer.Option("--audio", help="Keep the audio of a video.")] = False,
+    stretch: StretchOption = None,
+    bands: BandsOption = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -53,13 +67,15 @@ def detect(
     Images and frames that cannot be read are skipped and counted; nothing is written beside the source.
     """
     from ..detect import Detector, VideoReport, detect_images, detect_video, source_kind
+    from ..images import PixelOptions
 
     kind = source_kind(source)
     out = out or Path("outputs/detect") / ("camera" if kind == "camera" else Path(source).resolve().stem)
     require_folder(out)
     wanted = None if labels is None else labels.split(",")
     with prints_only_json(as_json), ExitStack() as stack:
-        detector = Detector.load(model, device=device, threshold=threshold, labels=wanted)
+        pixels = PixelOptions.parse(stretch, bands)
+        detector = Detector.load(model, device=device, threshold=threshold, labels=wanted, pixels=pixels)
         options: dict[str, Any] = {"batch_size": batch_size, "limit": limit, "progress": not as_json}
         if show:
             from ..detect.screen import Screen
@@ -67,6 +83,8 @@ def detect(
             screen = Screen(f"{source} - stmine detect")
             stack.callback(screen.close)
             options["show"] = screen.show
+        if kind != "images":
+            options["audio"] = audio and kind == "video"
         report: ImageReport | VideoReport
         report = (detect_images if kind == "images" else detect_video)(detector, source, out, **options)
     if as_json:
@@ -100,10 +118,10 @@ def _show_report(report: ImageReport | VideoReport, out: Path, *, most: int = 10
         if report.unchanged:
             print(f"{report.unchanged} images were done already")
         for path, reason in report.skipped[:most]:
-            print(f"  skipped {path}: {reason}")
+            print(f"  skipped {printable(path)}: {reason}")
         if len(report.skipped) > most:
             print(f"  ... and {len(report.skipped) - most} more (summary.json lists all)")
-        annotated = out / "pictures"
+        annotated = out / "images"
     else:
         if report.broken:
             print(f"{report.broken} frames are broken and were left out")
@@ -112,4 +130,4 @@ def _show_report(report: ImageReport | VideoReport, out: Path, *, most: int = 10
         if report.stopped:
             print("stopped before the end")
         annotated = out / report.video
-    print(f"Look at: {from_here(annotated)}   {from_here(out / 'detections.json')}")
+    print(f"Look at: {printable(from_here(annotated))}   {printable(from_here(out / 'detections.json'))}")

@@ -44,6 +44,22 @@ ColumnOption = Annotated[
         help="For your own data: the column that holds a part, such as image=img; repeat it for several.",
     ),
 ]
+StretchOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LOW,HIGH",
+        help="Of images of more than 8 bits: the values that become black and white, such as 0,3000, or percentiles "
+        "of each image, such as 1%,99%. Default: 2%,98%, and the whole range where an image fills it.",
+    ),
+]
+BandsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="R,G,B",
+        help="Bands that become red, green and blue, such as 4,3,2; or one, in grey. Default: those that the file "
+        "names, else the first three.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
 

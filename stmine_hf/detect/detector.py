@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import StmineError
+from ..images import PixelOptions, decode_image
 from ..loading import load_sat
 from ..model_identity import weights_digest
 
@@ -47,6 +48,7 @@ class Detector:
         processor: its image processor.
         threshold: least score, exclusive.
         labels: names of the classes to look for; None for all that the model knows.
+        pixels: what becomes of images of more than 8 bits or more than three bands.
 
     Raises:
         StmineError: the model does not know such a class, or the threshold is not between 0 and 1.
@@ -54,11 +56,17 @@ class Detector:
     Example:
         >>> detector = Detector.load("hub_cards/sat-coco-small", threshold=0.4)  # doctest: +SKIP
         >>> [(found.name, found.box) for found in detector([image])[0]]  # doctest: +SKIP
-        [('deer', (61.2, 80.5, 200.1, 239.0))]
+        [('dog', (61.2, 80.5, 200.1, 239.0))]
     """
 
     def __init__(
-        self, model: Any, processor: Any, *, threshold: float = THRESHOLD, labels: Iterable[str] | None = None
+        self,
+        model: Any,
+        processor: Any,
+        *,
+        threshold: float = THRESHOLD,
+        labels: Iterable[str] | None = None,
+        pixels: PixelOptions | None = None,
     ):
         if not 0 <= threshold < 1:
             raise StmineError(f"threshold: expected a score from 0 to below 1, found {threshold}.")
@@ -66,6 +74,7 @@ class Detector:
         self.threshold = threshold
         self.labels = None if labels is None else sorted(_known_labels(labels, self.names))
         self.processor = processor
+        self.pixels = pixels or PixelOptions()
         self.name = _name(model)
         self.identity = _identity(model, processor)
         self._model = copy.deepcopy(model).fuse()
@@ -81,15 +90,16 @@ class Detector:
     def settings(self) -> dict[str, Any]:
         """What decides which boxes come out: two runs with equal settings find the same."""
         names = None if self.labels is None else [self.names[label] for label in self.labels]
-        return {"model": self.name, "identity": self.identity, "threshold": self.threshold, "labels": names}
+        settings = {"model": self.name, "identity": self.identity, "threshold": self.threshold, "labels": names}
+        return settings if self.pixels == PixelOptions() else {**settings, "pixels": self.pixels.document()}
 
     def __call__(self, images: Sequence[Image.Image]) -> list[list[Detection]]:
         """What is in each image, best first."""
-        return self.detect([prepare(self.processor, image) for image in images])
+        return self.detect([self.prepare(image) for image in images])
 
     def prepare(self, image: Image.Image) -> Prepared:
         """The part of the work that a thread can do ahead."""
-        return prepare(self.processor, image)
+        return prepare(self.processor, decode_image(image, self.pixels))
 
     def detect(self, images: Sequence[Prepared]) -> list[list[Detection]]:
         """What is in each prepared image, best first."""

@@ -1,13 +1,16 @@
-"""Objects in an image or in a folder of them: annotated copies, COCO results, and a journal to go on from.
+"""Objects in an image or in a folder of them: annotated copies, COCO results, and a journal by which a run is resumed.
 
     OUT/
-      pictures/...       an annotated copy of each image, under its own name (".jpg" added to other kinds)
+      images/...         an annotated copy of each image, under its own name (".jpg" added to other kinds; where two
+                         images would share a name, or it is too long, with a hash)
       detections.json    COCO results with the names of the classes
-      summary.json       what was found in how many images, which were skipped, and the id of each image
+      summary.json       `num_images`, what was found in them, which were skipped, and in `images` an entry for each:
+                         its id, size, number of objects and annotated copy
       journal.jsonl      of a folder: its settings, then a line for each image done
 
 An image's line is written once its annotated copy is there, batch by batch. So a run that is killed costs at most the
-batch it was at, and the next one goes on from there.
+batch it was at, and the next one resumes from there. Folders that version 0.1 wrote are resumed, too; the copies that
+are there stay in pictures/.
 """
 
 from __future__ import annotations
@@ -44,11 +47,14 @@ from ..inference.batching import batched, read_ahead
 from ..inference.journal import Journal
 from ..inference.progress import ProgressBar
 from ..inference.skips import first_reasons
+from ..outputs import require_apart
+from ..printing import printable
 from .detector import Detection, Detector, Prepared
 from .drawing import draw_onto
+from .names import ANNOTATED, AnnotatedNames
 from .results import RESULTS, RowWriter, coco_rows, write_summary
 
-JOURNAL, ANNOTATED = "journal.jsonl", "pictures"
+JOURNAL = "journal.jsonl"
 _MOST_JPEG = 65_500  # pixels of a side; larger ones are saved as PNG
 
 Show = Callable[[Image.Image], bool]  # False: nobody looks any more
@@ -96,7 +102,7 @@ def detect_images(
     """Find objects in an image, or in all those of a folder and its subfolders.
 
     A folder is resumed: what the results hold already (same file size and time, same settings) is left alone. A
-    single image is always done anew. Memory: a few images, and some 200 bytes for each one of the folder.
+    single image is always done anew. Memory: a few images, and some 400 bytes for each one of the folder.
 
     Args:
         detector: what looks.
@@ -128,6 +134,7 @@ def detect_images(
         raise StmineError(f"found no images in {source} (looked for {' '.join(sorted(SUFFIXES))} and by content)")
     if out.exists() and not out.is_dir():
         raise StmineError(f"{out}: expected a folder to write to, found a file.")
+    require_apart(out / ANNOTATED, [source], inside=True)
     (out / ANNOTATED).mkdir(parents=True, exist_ok=True)
     with only_writer(out), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="PIL")  # of odd metadata: nothing to act on
@@ -144,7 +151,8 @@ def detect_images(
                     else:
                         yield file
 
-            for done in _detected(detector, root, out, new(), batch_size, keep=show is not None):
+            names = AnnotatedNames(root, journal.annotated)
+            for done in _detected(detector, root, out, new(), batch_size, names, keep=show is not None):
                 bar.advance(worked=not isinstance(done, Skip))
                 if isinstance(done, Skip):
                     report.skipped.append(done)
@@ -161,8 +169,8 @@ def detect_images(
     report.seconds = time.monotonic() - started
     summary = {
         **detector.settings,
-        "source": source.name,
-        "pictures": report.images,
+        "source": printable(source.name),
+        "num_images": report.images,
         "with_objects": report.with_objects,
         "objects": report.objects,
         "classes": report.classes,
@@ -181,25 +189,32 @@ def _one(path: Path, on_skip: Callable[[Skip], None]) -> Iterator[ImageFile]:
 
 
 def _detected(
-    detector: Detector, root: Path, out: Path, files: Iterable[ImageFile], batch_size: int, *, keep: bool
+    detector: Detector,
+    root: Path,
+    out: Path,
+    files: Iterable[ImageFile],
+    batch_size: int,
+    names: AnnotatedNames,
+    *,
+    keep: bool,
 ) -> Iterator[Skip | tuple[ImageFile, dict[str, Any], Image.Image | None]]:
     """Each file with its line for the journal, once its annotated copy is written; the copy itself if to be kept."""
 
     def load(file: ImageFile) -> _Loaded | Skip:
         try:
             with one_large_image(image_pixels(root / file.path)) as large, image_errors():
-                image = open_image(root / file.path)
+                image = open_image(root / file.path, options=detector.pixels)
                 return _Loaded(file, None if large else image, detector.prepare(image))
         except ImageError as error:
             return Skip(file.path, str(error))
 
-    def annotate(one: tuple[_Loaded, list[Detection]]) -> Skip | tuple[ImageFile, dict[str, Any], Any]:
-        (file, image, prepared), found = one
+    def annotate(one: tuple[_Loaded, list[Detection], str]) -> Skip | tuple[ImageFile, dict[str, Any], Any]:
+        (file, image, prepared), found, name = one
         try:
             with one_large_image(0 if image else prepared.size[0] * prepared.size[1]):
-                drawn = image or open_image(root / file.path)
+                drawn = image or open_image(root / file.path, options=detector.pixels)
                 draw_onto(drawn, found)
-                name = _save_annotated(drawn, out, file.path)
+                _save_annotated(drawn, out / name)
         except ImageError as error:  # changed or gone since it was read first
             return Skip(file.path, str(error))
         row = {"annotated": name, "width": prepared.size[1], "height": prepared.size[0], "detections": found}
@@ -213,23 +228,26 @@ def _detected(
             yield from (one for one in batch if isinstance(one, Skip))
             loaded = [one for one in batch if isinstance(one, _Loaded)]
             found = detector.detect([one.prepared for one in loaded])
-            yield from list(pool.map(annotate, zip(loaded, found, strict=True)))
+            copies = [names.choose(one.file.path, _suffix(one.prepared.size)) for one in loaded]
+            yield from list(pool.map(annotate, zip(loaded, found, copies, strict=True)))
 
 
-def _save_annotated(image: Image.Image, out: Path, path: str) -> str:
-    """Write the annotated copy of the image `path` whole or not at all; its path below `out`."""
-    kind = "PNG" if max(image.size) > _MOST_JPEG else "JPEG"
-    suffix = f".{kind.lower().replace('jpeg', 'jpg')}"
-    own = os.path.splitext(path)[1].lower() in ((".jpg", ".jpeg") if kind == "JPEG" else (".png",))
-    name = f"{ANNOTATED}/{path}{'' if own else suffix}"
+def _suffix(size: tuple[int, int]) -> str:
+    """That of an annotated copy: a JPEG, unless the image is larger than one can be."""
+    return ".png" if max(size) > _MOST_JPEG else ".jpg"
+
+
+def _save_annotated(image: Image.Image, target: Path) -> None:
+    """Write the annotated copy whole or not at all."""
     stream = io.BytesIO()
-    image.save(stream, kind, **({"quality": 92} if kind == "JPEG" else {}))
-    target = out / name
+    if _suffix(image.size) == ".png":
+        image.save(stream, "PNG")
+    else:
+        image.save(stream, "JPEG", quality=92)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".new-{target.name}")
     partial.write_bytes(stream.getbuffer())
     os.replace(partial, target)
-    return name
 
 
 def _write_results(out: Path, journal: _ImageJournal, present: list[str], report: ImageReport) -> list[dict[str, Any]]:
@@ -270,6 +288,7 @@ class _ImageJournal:
     def __init__(self, out: Path, settings: dict[str, Any] | None):
         self._out, self._settings, path = out, settings, out / JOURNAL
         self._known: dict[str, _Known] = {}
+        self.annotated: dict[str, str] = {}  # path of an image -> its copy
         self._next_id = 1
         if settings is None and path.exists():
             raise StmineError(f"{out} holds the results of a folder: choose another folder for those of one image.")
@@ -289,7 +308,7 @@ class _ImageJournal:
         known = self._known.get(file.path)
         if known is None or (known.size, known.mtime_ns) != (file.size, file.mtime_ns):
             return False
-        return (self._out / self._journal.read(known.offset)["annotated"]).exists()
+        return (self._out / self.annotated[file.path]).exists()
 
     def add(self, file: ImageFile, row: Mapping[str, Any]) -> None:
         """Keep what was found in an image; one that is known keeps its id."""
@@ -314,14 +333,16 @@ class _ImageJournal:
 
     def _remember(self, row: Mapping[str, Any], offset: int) -> None:
         self._known[row["file_name"]] = _Known(row["size"], row["mtime_ns"], row["image_id"], offset)
+        self.annotated[row["file_name"]] = row["annotated"]
         self._next_id = max(self._next_id, row["image_id"] + 1)
 
     def _require_same(self, earlier: Mapping[str, Any]) -> None:
         assert self._settings is not None
-        words = {"identity": "model", "threshold": "threshold", "labels": "labels"}
-        differ = [words[key] for key in words if earlier[key] != self._settings[key]]
+        words = {"identity": "model", "threshold": "threshold", "labels": "labels", "pixels": "stretch and bands"}
+        settings = self._settings
+        differ = [key for key in words if earlier.get(key) != settings.get(key)]
         if differ:
-            found = ", ".join(f"{word} {earlier.get(word)}" for word in differ)
+            found = ", ".join(f"{words[key]} {earlier.get('model' if key == 'identity' else key)}" for key in differ)
             raise StmineError(
                 f"{self._out} holds results made with other settings ({found}): choose another folder, or delete it "
                 "to start anew."

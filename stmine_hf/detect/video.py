@@ -26,6 +26,7 @@ from ..errors import StmineError
 from ..files import only_writer
 from ..inference.batching import batched, read_ahead
 from ..inference.progress import ProgressBar
+from ..printing import printable
 from .detector import Detection, Detector, Prepared
 from .drawing import draw_onto
 from .images import JOURNAL, Show
@@ -125,7 +126,7 @@ def detect_video(
     """
     started, report, out = time.monotonic(), VideoReport(), Path(os.path.abspath(out))
     camera = CAMERA.match(str(source))
-    name = "camera" if camera else Path(source).stem
+    name = "camera" if camera else printable(Path(source).stem)[:200]  # whatever bytes the file's name has
     target = out / f"{name}.mp4"
     if out.exists() and not out.is_dir():
         raise StmineError(f"{out}: expected a folder to write to, found a file.")
@@ -171,7 +172,8 @@ def detect_video(
             raise StmineError(f"{source}: not one frame could be decoded ({report.broken} broken ones).")
     report.video, report.frame_rate, report.classes = target.name, float(rate), dict(classes.most_common())
     report.seconds = time.monotonic() - started
-    write_summary(out, {**detector.settings, "source": name if camera else Path(source).name, **report.summary()})
+    shown = name if camera else printable(Path(source).name)
+    write_summary(out, {**detector.settings, "source": shown, **report.summary()})
     return report
 
 

@@ -63,7 +63,7 @@ def test_a_folder(capsys, model, folder, tmp_path):
     printed = capsys.readouterr().out
     assert f"{first['objects']} objects in 3 of 3 images" in printed
     assert "3 images were done already" in printed and "skipped bad.jpg: not an image" in printed
-    assert str(out / "pictures") in printed and (out / "pictures" / "2.jpg").is_file()
+    assert str(out / "images") in printed and (out / "images" / "2.jpg").is_file()
     assert run(*words[:5], "--threshold", 0.5) == 1
     assert f"other settings (threshold {THRESHOLD})" in error_line(capsys)
 
@@ -73,7 +73,7 @@ def test_an_image_goes_to_a_folder_of_its_name(capsys, model, folder, tmp_path, 
     assert run("street/0.jpg", "--model", model, "--threshold", THRESHOLD, "--labels", "deer, ebike") == 0
     printed = capsys.readouterr().out
     assert "outputs/detect/0/detections.json" in printed and "person" not in printed
-    assert (tmp_path / "outputs" / "detect" / "0" / "pictures" / "0.jpg").is_file()
+    assert (tmp_path / "outputs" / "detect" / "0" / "images" / "0.jpg").is_file()
 
 
 def test_a_video(capsys, model, tmp_path):

@@ -74,7 +74,7 @@ def test_what_is_written(detector, folder, tmp_path):
             assert row["bbox"] == pytest.approx([left, top, right - left, bottom - top], abs=0.1)
             assert (row["category_id"], row["category"]) == (one.label, one.name)
             assert row["file_name"] == image["file_name"] and row["score"] > THRESHOLD
-    assert summary["images"][-1]["annotated"] == "pictures/more/six.webp.jpg"
+    assert summary["images"][-1]["annotated"] == "images/more/six.webp.jpg"
 
 
 def test_the_json_is_coco_results(detector, folder, tmp_path):
@@ -91,7 +91,7 @@ def test_a_second_run_does_only_what_is_new(detector, folder, tmp_path, monkeypa
     out = tmp_path / "out"
     run(detector, folder, out)
     first = document(out, "summary.json")
-    annotated = {path: path.stat().st_mtime_ns for path in (out / "pictures").rglob("*.jpg")}
+    annotated = {path: path.stat().st_mtime_ns for path in (out / "images").rglob("*.jpg")}
 
     again = run(detector, folder, out)
     assert (again.images, again.detected, again.unchanged) == (7, 0, 7)
@@ -99,7 +99,7 @@ def test_a_second_run_does_only_what_is_new(detector, folder, tmp_path, monkeypa
 
     draw(50).save(folder / "0.jpg")  # another image under an old name
     draw(51).save(folder / "new.jpg")
-    (out / "pictures" / "1.jpg").unlink()
+    (out / "images" / "1.jpg").unlink()
     (folder / "2.jpg").unlink()
     third = run(detector, folder, out)
     assert (third.images, third.detected, third.unchanged) == (7, 3, 4)
@@ -107,7 +107,7 @@ def test_a_second_run_does_only_what_is_new(detector, folder, tmp_path, monkeypa
     assert "2.jpg" not in images and images["new.jpg"] == 8
     for image in first["images"]:
         assert images.get(image["file_name"], image["id"]) == image["id"]  # ids stay
-    untouched = out / "pictures" / "4.jpg"
+    untouched = out / "images" / "4.jpg"
     assert untouched.stat().st_mtime_ns == annotated[untouched]
     expected = detector([Image.open(folder / "0.jpg")])[0]
     found = [row for row in document(out) if row["file_name"] == "0.jpg"]
@@ -211,8 +211,8 @@ def test_a_single_image_is_done_anew_each_time(detector, folder, tmp_path):
         report = run(Detector(*tiny_sat(), threshold=threshold), folder / "0.jpg", out)
         assert (report.images, report.detected) == (1, 1)
     assert document(out) == [] and document(out, "summary.json")["threshold"] == 0.2
-    assert {path.name for path in out.iterdir()} == {"pictures", "detections.json", "summary.json", ".lock"}
-    assert (out / "pictures" / "0.jpg").is_file()
+    assert {path.name for path in out.iterdir()} == {"images", "detections.json", "summary.json", ".lock"}
+    assert (out / "images" / "0.jpg").is_file()
 
 
 def test_show_gets_each_annotated_image_and_may_end_the_run(detector, folder, tmp_path):
@@ -336,11 +336,11 @@ def test_large_images_are_read_again_for_drawing(detector, folder, tmp_path, mon
     kept = run(detector, folder, tmp_path / "kept")
     opened = []
     real = module.open_image
-    monkeypatch.setattr(module, "open_image", lambda path: (opened.append(path), real(path))[1])
+    monkeypatch.setattr(module, "open_image", lambda path, **options: (opened.append(path), real(path, **options))[1])
     monkeypatch.setattr("stmine_hf.images.limits.LARGE", 100)
     again = run(detector, folder, tmp_path / "again")
     assert len(opened) == 14 and again.classes == kept.classes
-    for path in (tmp_path / "kept" / "pictures").rglob("*.jpg"):
+    for path in (tmp_path / "kept" / "images").rglob("*.jpg"):
         other = tmp_path / "again" / path.relative_to(tmp_path / "kept")
         assert path.read_bytes() == other.read_bytes()
 
@@ -348,7 +348,7 @@ def test_large_images_are_read_again_for_drawing(detector, folder, tmp_path, mon
 def test_images_wider_than_a_jpeg_can_be(detector, tmp_path):
     draw(0).resize((66_000, 2)).save(tmp_path / "strip.png")
     run(detector, tmp_path / "strip.png", tmp_path / "out")
-    with Image.open(tmp_path / "out" / "pictures" / "strip.png") as annotated:
+    with Image.open(tmp_path / "out" / "images" / "strip.png") as annotated:
         assert annotated.size == (66_000, 2) and annotated.format == "PNG"
 
 
@@ -358,7 +358,7 @@ def test_the_folder_is_not_held_in_memory(detector, folder, tmp_path, monkeypatc
         draw(number).save(folder / f"many{number:02}.jpg")
     read, lead = [], []
     real, detect = module.open_image, detector.detect
-    monkeypatch.setattr(module, "open_image", lambda path: (read.append(path), real(path))[1])
+    monkeypatch.setattr(module, "open_image", lambda path, **options: (read.append(path), real(path, **options))[1])
 
     def slow(images):
         time.sleep(0.02)
