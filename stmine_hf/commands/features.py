@@ -1,4 +1,4 @@
-"""`stmine features ...`: what a frozen visual encoder gives, found once and kept."""
+"""`stmine features ...`: what a frozen visual encoder gives, computed once and stored."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .terminal import (
 if TYPE_CHECKING:
     from ..posts.prediction import Post
 
-app = typer.Typer(no_args_is_help=True, help="Find visual features once and keep them, for training on them.")
+app = typer.Typer(no_args_is_help=True, help="Compute visual features once and store them, for training on them.")
 
 
 @app.callback()
@@ -43,7 +43,7 @@ def features() -> None:
 
   stmine features mttv --file posts.jsonl --model my_model --detector my_detector --out my.features
 
-Run it again after an interruption, or with more posts: only what is new goes through the encoder.""",
+Run it again after an interruption, or with more posts: only what is new or has changed goes through the encoder.""",
 )
 def features_mttv(
     out: Annotated[Path, typer.Option("--out", help="Folder for the features: made, or brought up to date.")],
@@ -60,7 +60,7 @@ def features_mttv(
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the images of posts through the model's visual encoder and keep its map and the regions' features.
+    """Run the images of posts through the model's visual encoder and store its map and the regions' features.
 
     The key of a post is its id. Training (`features: FOLDER`) and `stmine evaluate mttv --features FOLDER` read them.
     """
@@ -82,7 +82,7 @@ def features_mttv(
             posts, total = _of_dataset(str(dataset), data_dir, split, options)
         report = precompute_features(
             network, processor, posts, out, batch_size=batch_size, detector=regions, dtype=dtype, total=total,
-            progress=not as_json,
+            inputs=[source for source in (file, data_dir) if source is not None], progress=not as_json,
         )  # fmt: skip
     report.skipped += bad
     if as_json:
@@ -101,7 +101,7 @@ def features_mttv(
 
 
 def _of_file(file: Path, bad: list[Any]) -> tuple[Iterator[Post], int]:
-    """The posts of a file, and how many rows it has; `bad` is told of the others."""
+    """The posts of a file, and how many rows it has; the other rows are added to `bad`."""
     from ..images import Skip
     from ..posts.reading import count_posts, read_posts
 

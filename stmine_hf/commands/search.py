@@ -81,7 +81,7 @@ def search(
             help="Folder for hits.png and hits.html. Default: outputs/search (with --json: none are written)."
         ),
     ] = None,
-    model: Annotated[str | None, typer.Option("--model", help="Where the index's own model lies now.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Where the model of the index is now.")] = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -196,7 +196,7 @@ class IndexBuilder:
                 yield row, pixels
 
     def _keep(self, embedded: list[tuple[Row, np.ndarray]]) -> None:
-        """Take in whole batches, so that a resumed run goes on with the same batches as one never stopped."""
+        """Take in whole batches, so that a resumed run has the same batches as one never stopped."""
         for row, _ in embedded:
             known = self._row_of.get(row.path)
             if known is None:

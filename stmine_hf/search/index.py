@@ -73,7 +73,7 @@ class ImageIndex:
         """Make the index `out` of a folder of images, or bring it up to date.
 
         Only new and changed files (size or mtime, and content) go through the model. Images that are gone leave the
-        index, those of a subfolder that cannot be read just now stay. A run that was killed goes on where it stopped.
+        index, those of a subfolder that cannot be read just now stay. A run that was killed is resumed where it stopped.
         Memory: one batch of images, and about 200 bytes for each image of the index.
 
         Args:
@@ -130,7 +130,7 @@ class ImageIndex:
         """Open a finished index. The model is loaded (and checked to be the right one) by the first query.
 
         Args:
-            model: where the index's model lies now, if it has moved; or a loaded `(model, processor)`.
+            model: where the index's model is now, if it has moved; or a loaded `(model, processor)`.
             images: where the images are now, if they have moved without the index.
             verify: check every file against its checksum (a second for each gigabyte or so). Default: if the index is
                 below 1 GB.
@@ -336,5 +336,5 @@ def _is_image(text: str) -> bool:
 
 def _no_index(folder: Path) -> str:
     if (folder / store.UNFINISHED).exists() or (folder / LOCK).exists():
-        return f"the index {folder} was never finished: run `stmine index` with the same folders again, it goes on"
+        return f"the index {folder} was never finished: run `stmine index` with the same folders again to resume it"
     return f"no index in {folder} (no {store.FINISHED}): make one with `stmine index IMAGES --out {folder}`"
