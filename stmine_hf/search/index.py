@@ -73,7 +73,8 @@ class ImageIndex:
         """Make the index `out` of a folder of images, or bring it up to date.
 
         Only new and changed files (size or mtime, and content) go through the model. Images that are gone leave the
-        index, those of a subfolder that cannot be read just now stay. A run that was killed is resumed where it stopped.
+        index, those of a subfolder that cannot be read just now stay. A run that was killed is resumed where it
+        stopped.
         Memory: one batch of images, and about 200 bytes for each image of the index.
 
         Args:
