@@ -50,9 +50,6 @@ cards: $(READY)  ## bring the repositories in hub_cards/ up to today's code and 
 		repository=$$(dirname $$list); \
 		$(RUN) stmine_hf.cli publish build $$repository --out $$repository || exit 1; \
 	done
-	@for card in hub_cards/data/*; do \
-		$(RUN) stmine_hf.cli publish build $$(basename $$card) --out $$card || exit 1; \
-	done
 
 clean:  ## remove .venv, caches and outputs
 	@rm -rf $(VENV) build dist outputs .pytest_cache .ruff_cache .mypy_cache *.egg-info

@@ -7,7 +7,7 @@ Retrieval", IEEE JSTARS 2024; authors' code: https://github.com/zhouzihui2001/FI
 By default every function computes what the released code computes, since the published numbers came from it. Where
 the released code departs from its own evident intent, the docstring says so and one keyword mends it.
 
-Shapes: row i of `image_embeds` (B, D) and row i of `text_embeds` (B, D) are a picture and its caption, both of unit
+Shapes: row i of `image_embeds` (B, D) and row i of `text_embeds` (B, D) are an image and its caption, both of unit
 length. Every function returns a scalar. Half-precision embeddings are multiplied and summed in float32, also under
 autocast; float64 stays float64.
 """
@@ -45,7 +45,7 @@ def contrastive_loss(
         image_embeds (`Tensor` of shape `(B, D)`): unit length.
         text_embeds (`Tensor` of shape `(B, D)`): unit length.
         temperature: the learned `temp` of the release, starts at 0.07.
-        image_ids (`Tensor` of shape `(B,)`, *optional*): rows with equal ids show one picture, and all its captions
+        image_ids (`Tensor` of shape `(B,)`, *optional*): rows with equal ids show one image, and all its captions
             in the batch are positives. Without ids row i's only positive is i, and no epsilon leaks.
         caption_weights (`Tensor` of shape `(B,)`, *optional*): `w_j`, 0.5 to 1 in the release (field `length` of its
             annotations). Float64 weights make the loss float64.
@@ -166,7 +166,7 @@ def scene_adaptive_loss(
         image_embeds (`Tensor` of shape `(B, D)`): unit length.
         text_embeds (`Tensor` of shape `(B, D)`): unit length.
         temperature: shared with the contrastive loss (`temp` of the release).
-        image_ids (`Tensor` of shape `(B,)`): equal ids = one picture. Looked at with `mask_positives` only.
+        image_ids (`Tensor` of shape `(B,)`): equal ids = one image. Looked at with `mask_positives` only.
         scene_labels (`Tensor` of shape `(B,)`): scene class of each row.
         epoch: counted from 0.
         beta1: growth per epoch of the inter-class weight; -0.002 (RSICD) or -0.0015 (RSITMD) in the release.
@@ -215,7 +215,7 @@ def triplet_loss(image_embeds: Tensor, text_embeds: Tensor, margin: float = 0.2,
 
     With cosines `S`: `sum_{i != j} [margin + S_ij - S_ii]_+ + [margin + S_ij - S_jj]_+`; with `hardest`, the greatest
     term of each row (first kind) and of each column (second kind) instead of the sum. As in the release the result is
-    a sum over the batch, not a mean, and a second caption of the same picture counts as a negative.
+    a sum over the batch, not a mean, and a second caption of the same image counts as a negative.
 
     Args:
         image_embeds (`Tensor` of shape `(B, D)`): unit length.
@@ -305,7 +305,7 @@ def gather_with_grad(tensor: Tensor) -> Tensor:
 def gather_rows(tensor: Tensor | None) -> Tensor | None:
     """As `gather_with_grad`, without gradient: for image ids, scene labels, caption weights. None stays None.
 
-    Ids must tell pictures apart across processes: use the data set's, not positions in the local batch.
+    Ids must tell images apart across processes: use the data set's, not positions in the local batch.
     """
     return tensor if tensor is None or _world_size() == 1 else _all_gather(tensor.detach())[0]
 

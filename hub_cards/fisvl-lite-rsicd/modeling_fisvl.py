@@ -3,13 +3,13 @@
 Zhou et al., "Fine-Grained Information Supplementation and Value-Guided Learning for Remote Sensing Image-Text
 Retrieval", IEEE JSTARS 2024; authors' code: https://github.com/zhouzihui2001/FISVL.
 
-Picture -> token encoder (Swin-T) -> projected tokens; picture -> conv encoder (ResNet-50): its stem feeds the scene
+Image -> token encoder (Swin-T) -> projected tokens; image -> conv encoder (ResNet-50): its stem feeds the scene
 fine-grained sensing module, its last map is pooled and projected; all are nodes of a graph that two reasoning steps
 mix; the node of the pooled tokens comes out and is added to where it started. Text -> BERT -> projected first token.
 
 Equal to the authors' program (see tests/modeling/fisvl) after conversion. What was changed: the encoders are those of
 transformers and exchangeable, all widths follow the config, padding is masked unless `attend_padding`, a batch of one
-picture works. 165,957,884 parameters with the default config.
+image works. 165,957,884 parameters with the default config.
 """
 
 from copy import deepcopy
@@ -42,9 +42,9 @@ class FisvlOutput(ModelOutput):
     Args:
         loss (`Tensor` of shape `(1,)`): weighted sum of the terms that count in this epoch.
         loss_dict (`dict[str, Tensor]`): every term, unweighted: `contrastive`, `affiliation`, `scene` or `triplet`.
-        logits_per_image (`Tensor` of shape `(pictures, texts)`): cosine / temperature.
-        logits_per_text (`Tensor` of shape `(texts, pictures)`): the transpose.
-        image_embeds (`Tensor` of shape `(pictures, projection_dim)`): unit length.
+        logits_per_image (`Tensor` of shape `(images, texts)`): cosine / temperature.
+        logits_per_text (`Tensor` of shape `(texts, images)`): the transpose.
+        image_embeds (`Tensor` of shape `(images, projection_dim)`): unit length.
         text_embeds (`Tensor` of shape `(texts, projection_dim)`): unit length.
     """
 
@@ -199,7 +199,7 @@ class FisvlPreTrainedModel(PreTrainedModel):
 
 
 class FisvlModel(FisvlPreTrainedModel):
-    """FISVL: pictures and sentences in one space, nearest neighbours being matches.
+    """FISVL: images and sentences in one space, nearest neighbours being matches.
 
     With `config.fusion=False` this is the baseline of the paper: no conv encoder, sensing module or graph.
 
@@ -208,7 +208,7 @@ class FisvlModel(FisvlPreTrainedModel):
     >>> folder = "hub_cards/fisvl-lite-rsicd"
     >>> model = AutoModel.from_pretrained(folder, trust_remote_code=True)  # doctest: +SKIP
     >>> processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)  # doctest: +SKIP
-    >>> inputs = processor(images=picture, text=["a harbour", "a forest"], return_tensors="pt")  # doctest: +SKIP
+    >>> inputs = processor(images=image, text=["a harbour", "a forest"], return_tensors="pt")  # doctest: +SKIP
     >>> model(**inputs).logits_per_image.softmax(dim=-1)  # doctest: +SKIP
     """
 
@@ -245,7 +245,7 @@ class FisvlModel(FisvlPreTrainedModel):
         self.post_init()
 
     def get_image_features(self, pixel_values: Tensor) -> BaseModelOutputWithPooling:
-        """Embeds pictures.
+        """Embeds images.
 
         Args:
             pixel_values (`Tensor` of shape `(B, 3, H, W)`): as the processor makes them.
@@ -321,16 +321,16 @@ class FisvlModel(FisvlPreTrainedModel):
         return_dict: bool | None = None,
         **kwargs,
     ) -> FisvlOutput | tuple:
-        """Embeds pictures, sentences or both, and compares them.
+        """Embeds images, sentences or both, and compares them.
 
         Args:
-            pixel_values (`Tensor` of shape `(P, 3, H, W)`, *optional*): pictures.
+            pixel_values (`Tensor` of shape `(P, 3, H, W)`, *optional*): images.
             input_ids (`Tensor` of shape `(T, L)`, *optional*): sentences; `attention_mask`, `token_type_ids` likewise.
-            image_ids (`Tensor` of shape `(T,)`, *optional*): equal ids = one picture; the losses need it.
+            image_ids (`Tensor` of shape `(T,)`, *optional*): equal ids = one image; the losses need it.
             scene_labels (`Tensor` of shape `(T,)`, *optional*): scene class of each row, for the value-guided losses.
             caption_weights (`Tensor` of shape `(T,)`, *optional*): value of each caption, about 0.7 to 1; None = 1.
-            image_index (`Tensor` of shape `(T,)`, *optional*): for each sentence the row of its picture; for several
-                captions a picture. None: row i belongs to row i.
+            image_index (`Tensor` of shape `(T,)`, *optional*): for each sentence the row of its image; for several
+                captions an image. None: row i belongs to row i.
             epoch: counted from 0; says which losses count (`ValueGuidedSchedule`).
             return_loss: compute the loss; None computes it when `image_ids` are given.
 
@@ -338,7 +338,7 @@ class FisvlModel(FisvlPreTrainedModel):
             [`FisvlOutput`]; what has no input is None.
 
         Raises:
-            ValueError: neither pictures nor sentences, or an input that a loss needs is missing.
+            ValueError: neither images nor sentences, or an input that a loss needs is missing.
         """
         if pixel_values is None and input_ids is None:
             raise ValueError("FisvlModel: expected pixel_values, input_ids or both; found neither.")
@@ -376,7 +376,7 @@ class FisvlModel(FisvlPreTrainedModel):
         """The objective on the joint batch of all processes.
 
         Args:
-            image_embeds (`Tensor` of shape `(T, D)`): of the picture of each sentence, of unit length.
+            image_embeds (`Tensor` of shape `(T, D)`): of the image of each sentence, of unit length.
             text_embeds (`Tensor` of shape `(T, D)`): likewise; the other arguments are those of `forward`.
 
         Returns:
@@ -384,8 +384,8 @@ class FisvlModel(FisvlPreTrainedModel):
         """
         if len(image_embeds) != len(text_embeds):
             raise ValueError(
-                f"FisvlModel: the loss needs as many pictures as sentences (row i belongs to row i), found "
-                f"{len(image_embeds)} and {len(text_embeds)}; give image_index for several captions a picture."
+                f"FisvlModel: the loss needs as many images as sentences (row i belongs to row i), found "
+                f"{len(image_embeds)} and {len(text_embeds)}; give image_index for several captions an image."
             )
         given = {"image_ids": image_ids, "scene_labels": scene_labels, "caption_weights": caption_weights}
         for name, rows in given.items():
@@ -519,7 +519,7 @@ def _new_encoder(config: PreTrainedConfig) -> PreTrainedModel:
 
 @torch.no_grad()
 def _measure(encoder: PreTrainedModel, stage: int | None = None) -> tuple[int, int | None]:
-    """Channels of an encoder's last hidden state and of the feature map `stage`, from a blank picture."""
+    """Channels of an encoder's last hidden state and of the feature map `stage`, from a blank image."""
     size = getattr(encoder.config, "image_size", 224)
     height, width = (size, size) if isinstance(size, int) else size
     training = encoder.training

@@ -1,4 +1,4 @@
-"""Processor of FISVL: pictures of any kind and sentences of any length, in; tensors, out."""
+"""Processor of FISVL: images of any kind and sentences of any length, in; tensors, out."""
 
 import re
 import unicodedata
@@ -42,11 +42,11 @@ def clean_caption(caption: str, max_words: int = 30) -> str:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """An 8-bit RGB picture from a PIL picture of any mode.
+    """An 8-bit RGB image from a PIL image of any mode.
 
     Animations give their first frame, transparency is laid on white, 16- and 32-bit greys and floats are stretched
     linearly from their own darkest to their own brightest value (sensors use 10 to 14 of the 16 bits). NaN, the usual
-    mark for no data, is black. EXIF does not turn it here: a box counts in the pixels that a picture has. Who opens a
+    mark for no data, is black. EXIF does not turn it here: a box counts in the pixels that an image has. Who opens a
     file turns it upright first, as pipelines and transformers' `load_image` do.
     """
     if getattr(image, "n_frames", 1) > 1:
@@ -69,7 +69,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 class FisvlImageProcessor(PilBackend):
-    """Squashes a picture to a square and normalises it: PIL bicubic, as the released evaluation."""
+    """Squashes an image to a square and normalises it: PIL bicubic, as the released evaluation."""
 
     resample = PILImageResampling.BICUBIC
     size = {"height": 224, "width": 224}  # noqa: RUF012
@@ -96,7 +96,7 @@ class FisvlProcessor(ProcessorMixin):
 
     Example:
 
-    >>> processor(images=[picture], text=["a harbour"], return_tensors="pt").keys()  # doctest: +SKIP
+    >>> processor(images=[image], text=["a harbour"], return_tensors="pt").keys()  # doctest: +SKIP
     ['pixel_values', 'input_ids', 'attention_mask']
     """
 
@@ -118,10 +118,10 @@ class FisvlProcessor(ProcessorMixin):
         max_length=None,
         **kwargs,
     ) -> BatchFeature:
-        """Prepares pictures, sentences or both.
+        """Prepares images, sentences or both.
 
         Args:
-            images: one picture or a list: PIL pictures of any mode; arrays or tensors of values 0 to 255, their three
+            images: one image or a list: PIL images of any mode; arrays or tensors of values 0 to 255, their three
                 channels first or last.
             text: one sentence or a list. Blank ones (or only punctuation) become an empty sequence, so that rows keep
                 their place.
@@ -136,7 +136,7 @@ class FisvlProcessor(ProcessorMixin):
             `pixel_values` (B, 3, H, W); `input_ids` and `attention_mask` (B, T).
 
         Raises:
-            ValueError: neither pictures nor sentences, or something else than text among the sentences.
+            ValueError: neither images nor sentences, or something else than text among the sentences.
             TypeError: an option that nothing takes.
         """
         if images is None and text is None:

@@ -45,21 +45,21 @@ class MttvConfig(PreTrainedConfig):
     The defaults build the released model for Weibo (62,890,752 parameters without a visual encoder).
 
     Args:
-        text_config: the transformer that reads text and picture: a `BertConfig`, its dict, or None for the sizes of
+        text_config: the transformer that reads text and image: a `BertConfig`, its dict, or None for the sizes of
             bert-base-chinese.
         vision_config: a visual encoder inside the model, so that it takes pixels: any transformers vision model, as a
             config or its dict ("resnet" with depths (3, 8, 36, 3) is the released one). None: no encoder; the model
             takes precomputed features.
         num_encoder_layers: layers N of the transformer; `text_config` is cut to its first N.
-        num_global_tokens: tokens g of the whole picture; one of 1 to 9, 16, 25, 36.
+        num_global_tokens: tokens g of the whole image; one of 1 to 9, 16, 25, 36.
         num_region_tokens: tokens r of detected regions, 0 or more (released: 5 for Weibo, 20 for Fakeddit).
         global_pooling: "avg" or "max": how the visual map becomes the global tokens.
         vision_width: channels of visual features.
         train_vision: False as released: the visual encoder is frozen, in evaluation mode, without gradients.
-        attend_missing: True as released: a missing region (or picture) is a zero feature, so its token is the bias of
+        attend_missing: True as released: a missing region (or image) is a zero feature, so its token is the bias of
             the projection, and is attended to. False masks these tokens.
-        cls_token_id: word that opens the sequence, before the picture.
-        sep_token_id: word between picture and text.
+        cls_token_id: word that opens the sequence, before the image.
+        sep_token_id: word between image and text.
         sequence_pooling: what of the transformer's last layer goes into the pooler: "first" takes the state of [CLS],
             as released; "mean" that of all attended tokens, for encoders pretrained so (E5, MiniLM).
         dropout: probability, everywhere in the transformer; replaces those of `text_config`.
@@ -130,9 +130,9 @@ class MttvConfig(PreTrainedConfig):
             )
         if self.num_region_tokens < 0:
             raise ValueError(f"MttvConfig: num_region_tokens must be 0 or more, found {self.num_region_tokens}.")
-        if self.num_picture_tokens + 2 > text.max_position_embeddings:
+        if self.num_image_tokens + 2 > text.max_position_embeddings:
             raise ValueError(
-                f"MttvConfig: num_global_tokens + num_region_tokens + 2 is {self.num_picture_tokens + 2}, but "
+                f"MttvConfig: num_global_tokens + num_region_tokens + 2 is {self.num_image_tokens + 2}, but "
                 f"text_config.max_position_embeddings is {text.max_position_embeddings}; take fewer tokens."
             )
         for name in ("cls_token_id", "sep_token_id"):
@@ -153,7 +153,7 @@ class MttvConfig(PreTrainedConfig):
             raise ValueError(f"MttvConfig: dropout must lie in [0, 1), found {self.dropout}.")
 
     @property
-    def num_picture_tokens(self) -> int:
+    def num_image_tokens(self) -> int:
         """Global and region tokens, without [CLS] and [SEP]."""
         return self.num_global_tokens + self.num_region_tokens
 

@@ -1,13 +1,13 @@
-"""MTTV: is a post (text and picture) fake?
+"""MTTV: is a post (text and image) fake?
 
 Wang et al., "Multi-modal transformer using two-level visual features for fake news detection", Applied Intelligence
 2022, doi 10.1007/s10489-022-04055-5; authors' code: https://github.com/cqu-wb/MTTV.
 
-Picture -> visual map -> pooled to g global tokens; detected regions -> r region tokens; the sequence
+Image -> visual map -> pooled to g global tokens; detected regions -> r region tokens; the sequence
 [CLS] global .. region .. [SEP] text goes through the first N layers of a BERT, its pooler and a linear classifier.
 
 Equal to the authors' program (see tests/modeling/mttv) after conversion. What was changed: the visual encoder may be
-part of the model and any of transformers', all widths follow the config, missing regions and pictures are defined. The
+part of the model and any of transformers', all widths follow the config, missing regions and images are defined. The
 released classes share words, positions and norm between two embedding modules; here there is one stock BERT, whose
 token-type table is made of two. 62,890,752 parameters with the default config.
 """
@@ -51,7 +51,7 @@ class MttvLinear(nn.Linear):
 
 
 class MttvTokenTypes(nn.Module):
-    """The token-type tables of text and picture, looked up as one: the picture's ids follow the text's.
+    """The token-type tables of text and image, looked up as one: the image's ids follow the text's.
 
     Two parameters as in the released code (one starts as a copy of the other), because its optimizer clips each
     parameter by itself.
@@ -163,17 +163,17 @@ class MttvModel(MttvPreTrainedModel):
         image_mask: Tensor | None = None,
         region_mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Runs all pictures and all regions of a batch through the visual encoder, together.
+        """Runs all images and all regions of a batch through the visual encoder, together.
 
         Args:
-            pixel_values (`Tensor` of shape `(B, 3, H, W)`): whole pictures.
+            pixel_values (`Tensor` of shape `(B, 3, H, W)`): whole images.
             region_pixel_values (`Tensor` of shape `(B, R, 3, H, W)`, *optional*): crops.
-            image_mask (`Tensor` of shape `(B,)`, *optional*): 0 = no picture. None: all are there.
+            image_mask (`Tensor` of shape `(B,)`, *optional*): 0 = no image. None: all are there.
             region_mask (`Tensor` of shape `(B, R)`, *optional*): 0 = no region. None: all are there.
 
         Returns:
             Global features (B, C, rows, columns) and region features (B, R, C), or None without regions; zero where
-            there is no picture or region.
+            there is no image or region.
 
         Raises:
             ValueError: the model has no visual encoder.
@@ -194,7 +194,7 @@ class MttvModel(MttvPreTrainedModel):
             )
             inputs = torch.cat([inputs, region_pixel_values[cropped]])
         with torch.set_grad_enabled(self.config.train_vision and torch.is_grad_enabled()):
-            # A post without picture in a batch of such still tells the map's size: one blank picture is run.
+            # A post without image in a batch of such still tells the map's size: one blank image is run.
             maps = self.vision_encoder((inputs if len(inputs) else pixel_values[:1] * 0).to(self.dtype))
         count = int(shown.sum())
         global_features = maps.new_zeros(batch, *maps.shape[1:])
@@ -205,7 +205,7 @@ class MttvModel(MttvPreTrainedModel):
         region_features[cropped] = maps[count : len(inputs)].mean(dim=(2, 3))
         return global_features, region_features
 
-    def _picture_tokens(self, global_features: Tensor, region_features: Tensor) -> Tensor:  # (B, g + r, D)
+    def _image_tokens(self, global_features: Tensor, region_features: Tensor) -> Tensor:  # (B, g + r, D)
         pool = F.adaptive_avg_pool2d if self.config.global_pooling == "avg" else F.adaptive_max_pool2d
         cells = pool(global_features, self.config.global_grid).flatten(2).transpose(1, 2)  # (B, g, C), row by row
         return torch.cat([self.global_proj(cells), self.region_proj(region_features)], dim=1)
@@ -229,14 +229,14 @@ class MttvModel(MttvPreTrainedModel):
     ) -> BaseModelOutputWithPooling | tuple:
         """Reads posts.
 
-        A picture comes as pixels (needs a visual encoder) or as features, or not at all.
+        An image comes as pixels (needs a visual encoder) or as features, or not at all.
 
         Args:
             input_ids (`Tensor` of shape `(B, T)`): text, without special tokens of its own.
             attention_mask (`Tensor` of shape `(B, T)`, *optional*): 0 = padding of the text. None: no padding.
-            pixel_values (`Tensor` of shape `(B, 3, H, W)`, *optional*): whole pictures; with `region_pixel_values`
+            pixel_values (`Tensor` of shape `(B, 3, H, W)`, *optional*): whole images; with `region_pixel_values`
                 (B, R, 3, H, W), `image_mask` (B,) and `region_mask` (B, R) as for `get_visual_features`.
-            global_features (`Tensor` of shape `(B, C, rows, columns)`, *optional*): visual map of the whole picture.
+            global_features (`Tensor` of shape `(B, C, rows, columns)`, *optional*): visual map of the whole image.
             region_features (`Tensor` of shape `(B, R, C)`, *optional*): one pooled vector a region, best first. More
                 than `num_region_tokens` are cut, fewer are filled up with zeros (a missing region is a zero vector).
             inputs_embeds (`Tensor` of shape `(B, T, D)`, *optional*): word embeddings in the place of `input_ids`.
@@ -261,7 +261,7 @@ class MttvModel(MttvPreTrainedModel):
         if attention_mask is None:
             attention_mask = torch.ones(words.shape[:2], dtype=torch.long, device=words.device)
         global_features, region_features = self._as_configured(global_features, region_features, words)
-        mask = self._picture_mask(global_features, region_features, image_mask, region_mask)  # (B, 2 + g + r)
+        mask = self._image_mask(global_features, region_features, image_mask, region_mask)  # (B, 2 + g + r)
         mask = torch.cat([mask, attention_mask.long()], dim=1)  # (B, 2 + g + r + T)
         encoded = self.encoder(
             inputs_embeds=self._sequence(global_features, region_features, words),  # (B, 2 + g + r + T, D)
@@ -303,16 +303,16 @@ class MttvModel(MttvPreTrainedModel):
         """[CLS] global .. region .. [SEP] text, before positions and token types (B, 2 + g + r + T, D)."""
         ends = torch.tensor([self.config.cls_token_id, self.config.sep_token_id], device=words.device)
         cls, sep = self.get_input_embeddings()(ends)[:, None, None].expand(2, len(words), 1, -1)
-        return torch.cat([cls, self._picture_tokens(global_features, region_features), sep, words], dim=1)
+        return torch.cat([cls, self._image_tokens(global_features, region_features), sep, words], dim=1)
 
-    def _picture_mask(
+    def _image_mask(
         self, global_features: Tensor, region_features: Tensor, image_mask: Tensor | None, region_mask: Tensor | None
     ) -> Tensor:  # (B, 2 + g + r)
-        """Attention mask of [CLS], picture and [SEP]: all ones as released, or without what is missing."""
+        """Attention mask of [CLS], image and [SEP]: all ones as released, or without what is missing."""
         config, batch = self.config, len(global_features)
         ones = torch.ones(batch, 1, dtype=torch.long, device=global_features.device)
         if config.attend_missing:
-            return ones.expand(batch, config.num_picture_tokens + 2)
+            return ones.expand(batch, config.num_image_tokens + 2)
         if image_mask is None:
             image_mask = global_features.flatten(1).any(dim=1)
         if region_mask is None:
@@ -328,15 +328,15 @@ class MttvModel(MttvPreTrainedModel):
         length, longest = words.shape[1], self.config.text_config.max_position_embeddings
         if length > longest:
             raise ValueError(f"MttvModel: expected at most {longest} text tokens, found {length}; cut the text.")
-        picture = torch.arange(self.config.num_picture_tokens + 2, device=words.device)
-        return torch.cat([picture, torch.arange(length, device=words.device)])[None]
+        image = torch.arange(self.config.num_image_tokens + 2, device=words.device)
+        return torch.cat([image, torch.arange(length, device=words.device)])[None]
 
     def _token_type_ids(self, attention_mask: Tensor) -> Tensor:  # (B, 2 + g + r + T)
-        """Picture's own table: 0 for [CLS] and global tokens, 1 for regions and [SEP]. Text's: 1, padding 0."""
+        """Image's own table: 0 for [CLS] and global tokens, 1 for regions and [SEP]. Text's: 1, padding 0."""
         config, first = self.config, self.config.text_config.type_vocab_size
         types = [first] * (config.num_global_tokens + 1) + [first + 1] * (config.num_region_tokens + 1)
-        picture = torch.tensor(types, device=attention_mask.device)
-        return torch.cat([picture.expand(len(attention_mask), -1), attention_mask.long()], dim=1)
+        image = torch.tensor(types, device=attention_mask.device)
+        return torch.cat([image.expand(len(attention_mask), -1), attention_mask.long()], dim=1)
 
     def get_input_embeddings(self) -> nn.Module:
         return self.encoder.get_input_embeddings()
@@ -352,7 +352,7 @@ class MttvForSequenceClassification(MttvPreTrainedModel):
 
     >>> model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)  # doctest: +SKIP
     >>> processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)  # doctest: +SKIP
-    >>> inputs = processor(text="...", images=picture, return_tensors="pt")  # doctest: +SKIP
+    >>> inputs = processor(text="...", images=image, return_tensors="pt")  # doctest: +SKIP
     >>> model(**inputs).logits.softmax(dim=-1)  # doctest: +SKIP
     """
 
@@ -468,10 +468,10 @@ class MttvForSequenceClassification(MttvPreTrainedModel):
         verdict: Tensor | None = None,
         steps: int = 24,
     ) -> MttvAttribution:
-        """Says which words, regions and cells of the picture moved the verdict, by integrated gradients.
+        """Says which words, regions and cells of the image moved the verdict, by integrated gradients.
 
         The path goes straight from a post without content (each word `baseline_id`, all visual features zero, as of
-        a missing picture) to this post; what is explained are the log-odds of the verdict against all other classes.
+        a missing image) to this post; what is explained are the log-odds of the verdict against all other classes.
 
         Args:
             baseline_id: word that means nothing; the tokenizer's mask token is best. None: [SEP].
@@ -546,7 +546,7 @@ class MttvForSequenceClassification(MttvPreTrainedModel):
 
         Args:
             text: a loaded `BertModel` or what `BertModel.from_pretrained` takes; its first `num_encoder_layers`
-                layers, embeddings and pooler are used. The picture's token types start as a copy of the text's.
+                layers, embeddings and pooler are used. The image's token types start as a copy of the text's.
             vision: visual encoder, likewise for `AutoModel`; None for a model that takes precomputed features.
             config: fields of [`MttvConfig`]; `vision_width` is read from the visual encoder if not given.
 

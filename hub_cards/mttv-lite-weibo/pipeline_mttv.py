@@ -47,9 +47,9 @@ class MttvPipeline(Pipeline):
         """Judges one post or a list.
 
         Args:
-            inputs: a post or a list of posts: a text, or a dict with `text`, `image` (a path, a PIL picture, a list of
-                these, or None) and `boxes` (regions found before), each of which may be missing. Pictures are turned
-                upright as their EXIF says; all boxes, given or found, count in the pixels of the upright picture.
+            inputs: a post or a list of posts: a text, or a dict with `text`, `image` (a path, a PIL image, a list of
+                these, or None) and `boxes` (regions found before), each of which may be missing. Images are turned
+                upright as their EXIF says; all boxes, given or found, count in the pixels of the upright image.
             explain (`bool`, defaults to False): also say what moved the verdict.
             steps (`int`, defaults to 24): precision of the explanation.
             batch_size (`int`, defaults to 1): posts run together.
@@ -58,10 +58,10 @@ class MttvPipeline(Pipeline):
             A dict (or a list of them) with `label`, `score` and `scores` by label. With `explain`, also, in natural
             log-odds for (above 0) or against the verdict: `words` (parts of the text: `word`, `start`, `end`,
             `weight`), `regions` (number of the `image` in the post, `box` in its pixels, `weight`), `cells` (rows of
-            the first picture's grid) and `evidence` (their sum, but for the error of the integral).
+            the first image's grid) and `evidence` (their sum, but for the error of the integral).
 
         Raises:
-            ValueError: a post of another kind, or a picture that cannot be read.
+            ValueError: a post of another kind, or an image that cannot be read.
         """
         if inputs is None:
             post = {key: kwargs.pop(key) for key in ("text", "image", "boxes") if key in kwargs}
@@ -165,14 +165,14 @@ def word_spans(processor: Any, text: str) -> list[tuple[int, int, int]]:
 
 
 def draw_regions(image: Image.Image, result: dict[str, Any]) -> Image.Image:
-    """Draws what moved a verdict on the picture: red speaks for it, blue against it, stronger means more.
+    """Draws what moved a verdict on the image: red speaks for it, blue against it, stronger means more.
 
     Args:
-        image: the picture that was judged, the first of several.
+        image: the image that was judged, the first of several.
         result: the answer of the pipeline with `explain=True`.
 
     Returns:
-        A picture of the same size, upright, with the grid's cells tinted and the regions framed.
+        An image of the same size, upright, with the grid's cells tinted and the regions framed.
     """
     canvas = to_rgb(_upright(image)).copy()
     regions = [region for region in result["regions"] if region["image"] == 0]
@@ -194,12 +194,12 @@ def draw_regions(image: Image.Image, result: dict[str, Any]) -> Image.Image:
 
 
 def explanation_html(text: str, result: dict[str, Any], image: Image.Image | None = None) -> str:
-    """A page, complete in itself, that shows verdict, shaded words and the drawn picture.
+    """A page, complete in itself, that shows verdict, shaded words and the drawn image.
 
     Args:
         text: the text that was judged.
         result: the answer of the pipeline with `explain=True`.
-        image: the picture that was judged, if any.
+        image: the image that was judged, if any.
     """
     strongest, parts, place = _strongest([word["weight"] for word in result["words"]]), [], 0
     for word in result["words"]:
@@ -212,18 +212,18 @@ def explanation_html(text: str, result: dict[str, Any], image: Image.Image | Non
         place = word["end"]
     parts.append(html.escape(text[place:]))
     scores = ", ".join(f"{html.escape(label)} {score:.1%}" for label, score in result["scores"].items())
-    picture = ""
+    figure = ""
     if image is not None:
         file = io.BytesIO()
         draw_regions(image, result).save(file, "PNG")
         encoded = base64.b64encode(file.getvalue()).decode()
-        picture = f'<p><img src="data:image/png;base64,{encoded}" alt="the picture, with what moved the verdict"></p>'
+        figure = f'<p><img src="data:image/png;base64,{encoded}" alt="the image, with what moved the verdict"></p>'
     return (
         '<!doctype html><html><head><meta charset="utf-8"><title>'
         f"{html.escape(result['label'])}</title><style>body{{font:18px/1.7 sans-serif;max-width:46em;margin:2em auto;"
         "padding:0 1em}img{max-width:100%}.text{white-space:pre-wrap}</style></head><body>"
         f"<h1>{html.escape(result['label'])} ({result['score']:.1%})</h1><p>{scores}</p>"
-        f'<p class="text">{"".join(parts)}</p>{picture}'
+        f'<p class="text">{"".join(parts)}</p>{figure}'
         "<p><small>Red speaks for the verdict, blue against it; stronger means more.</small></p></body></html>\n"
     )
 
@@ -233,7 +233,7 @@ def _opened(image: Any) -> Image.Image:
         try:
             image = Image.open(image)
         except (OSError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{image}: cannot be read as a picture ({error}); leave it out or pass None.") from error
+            raise ValueError(f"{image}: cannot be read as an image ({error}); leave it out or pass None.") from error
     return _upright(image) if isinstance(image, Image.Image) else image
 
 

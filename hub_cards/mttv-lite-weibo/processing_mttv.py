@@ -1,4 +1,4 @@
-"""Processor of MTTV: raw posts in, tensors out; and the detectors that say which regions of a picture to look at."""
+"""Processor of MTTV: raw posts in, tensors out; and the detectors that say which regions of an image to look at."""
 
 import math
 import re
@@ -15,11 +15,11 @@ from transformers.image_utils import PILImageResampling
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """An 8-bit RGB picture from a PIL picture of any mode.
+    """An 8-bit RGB image from a PIL image of any mode.
 
     Animations give their first frame, transparency is laid on white, 16- and 32-bit greys and floats are stretched
     linearly from their own darkest to their own brightest value (sensors use 10 to 14 of the 16 bits). NaN, the usual
-    mark for no data, is black. EXIF does not turn it here: a box counts in the pixels that a picture has. Who opens a
+    mark for no data, is black. EXIF does not turn it here: a box counts in the pixels that an image has. Who opens a
     file turns it upright first, as pipelines and transformers' `load_image` do.
     """
     if getattr(image, "n_frames", 1) > 1:
@@ -42,11 +42,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def crop_region(image: Image.Image, box: Sequence[float] | np.ndarray) -> Image.Image:
-    """Cuts a region out of a picture as released: corners truncated toward zero, black past the border.
+    """Cuts a region out of an image as released: corners truncated toward zero, black past the border.
 
     Args:
-        image: RGB picture.
-        box: left, top, right, bottom in its pixels. A box of no area, or outside, gives a black picture.
+        image: RGB image.
+        box: left, top, right, bottom in its pixels. A box of no area, or outside, gives a black image.
 
     Raises:
         ValueError: not four finite numbers, or right of left / bottom above top.
@@ -56,7 +56,7 @@ def crop_region(image: Image.Image, box: Sequence[float] | np.ndarray) -> Image.
     left, top, right, bottom = (int(edge) for edge in box)
     if right < left or bottom < top:
         raise ValueError(f"expected a box as (left, top, right, bottom), found {list(box)}: its corners are swapped.")
-    # A crop far larger than the picture is black but for the picture: cut it to what an eye at 224 px could tell.
+    # A crop far larger than the image is black but for the image: cut it to what an eye at 224 px could tell.
     width, height = image.size
     left, right = max(left, -16 * width), min(right, 17 * width)
     top, bottom = max(top, -16 * height), min(bottom, 17 * height)
@@ -67,14 +67,14 @@ def crop_region(image: Image.Image, box: Sequence[float] | np.ndarray) -> Image.
 
 @dataclass
 class Regions:
-    """Regions of one picture, best first: boxes (N, 4) as left, top, right, bottom in its pixels; scores (N,)."""
+    """Regions of one image, best first: boxes (N, 4) as left, top, right, bottom in its pixels; scores (N,)."""
 
     boxes: np.ndarray
     scores: np.ndarray
 
 
 class TorchvisionDetector:
-    """Regions by a torchvision detector, as released: one picture at a time, whatever the class.
+    """Regions by a torchvision detector, as released: one image at a time, whatever the class.
 
     Args:
         model: e.g. `torchvision.models.detection.fasterrcnn_resnet50_fpn(weights="DEFAULT")`, the released choice.
@@ -85,7 +85,7 @@ class TorchvisionDetector:
 
     @torch.no_grad()
     def __call__(self, images: Sequence[Image.Image]) -> list[Regions]:
-        """Finds regions in RGB pictures."""
+        """Finds regions in RGB images."""
         device = next(self.model.parameters()).device
         found = []
         for image in images:
@@ -102,7 +102,7 @@ class TransformersDetector:
         model: from `AutoModelForObjectDetection`.
         image_processor: its `AutoImageProcessor`.
         threshold: lowest score kept (0.05: that of the released detector).
-        batch_size: pictures run together.
+        batch_size: images run together.
     """
 
     def __init__(self, model, image_processor, threshold: float = 0.05, batch_size: int = 8):
@@ -123,7 +123,7 @@ class TransformersDetector:
 
     @torch.no_grad()
     def __call__(self, images: Sequence[Image.Image]) -> list[Regions]:
-        """Finds regions in RGB pictures."""
+        """Finds regions in RGB images."""
         found = []
         for first in range(0, len(images), self.batch_size):
             batch = list(images[first : first + self.batch_size])
@@ -142,7 +142,7 @@ def _best_first(boxes: torch.Tensor, scores: torch.Tensor) -> Regions:
 
 
 class MttvImageProcessor(PilBackend):
-    """Squashes a picture to a square and normalises it: PIL bilinear and ImageNet statistics, as released."""
+    """Squashes an image to a square and normalises it: PIL bilinear and ImageNet statistics, as released."""
 
     resample = PILImageResampling.BILINEAR
     size = {"height": 224, "width": 224}  # noqa: RUF012
@@ -170,7 +170,7 @@ class MttvProcessor(ProcessorMixin):
 
     Example:
 
-    >>> processor(text="...", images=picture, detector=detector, return_tensors="pt").keys()  # doctest: +SKIP
+    >>> processor(text="...", images=image, detector=detector, return_tensors="pt").keys()  # doctest: +SKIP
     ['input_ids', 'attention_mask', 'pixel_values', 'image_mask', 'region_pixel_values', 'region_mask']
     """
 
@@ -194,11 +194,11 @@ class MttvProcessor(ProcessorMixin):
 
         Args:
             text: one text or a list; None or "" is a post without text.
-            images: one per text: a PIL picture of any mode, None (a post without picture) or a list of pictures. Of
-                several pictures the first gives the global tokens; regions are the best of all pictures.
+            images: one per text: a PIL image of any mode, None (a post without image) or a list of images. Of
+                several images the first gives the global tokens; regions are the best of all images.
             boxes: regions found before, one array-like (N, 4) per text, best first: left, top, right, bottom in pixels
-                of the picture (the first of several).
-            detector: finds the regions if there are no boxes: a function from a list of RGB pictures to a list of
+                of the image (the first of several).
+            detector: finds the regions if there are no boxes: a function from a list of RGB images to a list of
                 [`Regions`], such as [`TorchvisionDetector`] or [`TransformersDetector`]. Neither boxes nor detector:
                 a post without regions.
             return_boxes: also say where the regions are.
@@ -208,23 +208,23 @@ class MttvProcessor(ProcessorMixin):
         Returns:
             `input_ids` and `attention_mask` (B, T). With images also `pixel_values` (B, 3, H, W) and `image_mask`
             (B,); with boxes or a detector also `region_pixel_values` (B, num_regions, 3, H, W) and `region_mask`
-            (B, num_regions), and `region_boxes` (B, num_regions, 5) if asked for: number of the picture in the post,
-            left, top, right, bottom. Masks are 0 where there is no picture or region.
+            (B, num_regions), and `region_boxes` (B, num_regions, 5) if asked for: number of the image in the post,
+            left, top, right, bottom. Masks are 0 where there is no image or region.
 
         Raises:
-            ValueError: no post, texts and pictures that do not pair up, a picture that cannot be read, or a bad box.
+            ValueError: no post, texts and images that do not pair up, an image that cannot be read, or a bad box.
         """
         texts, posts = _paired(text, images)
         features = dict(self._tokens(texts, padding))
         if images is not None:
-            features.update(self._picture(posts, **kwargs))
+            features.update(self._image(posts, **kwargs))
             if boxes is not None or detector is not None:
                 regions = self._regions(posts, boxes, detector, **kwargs)
                 if not return_boxes:
                     del regions["region_boxes"]
                 features.update(regions)
         elif boxes is not None:
-            raise ValueError("MttvProcessor: boxes are given without images; they are cut out of the pictures.")
+            raise ValueError("MttvProcessor: boxes are given without images; they are cut out of the images.")
         return BatchFeature(features, tensor_type=return_tensors)
 
     def _tokens(self, texts: list[str], padding) -> dict[str, np.ndarray]:
@@ -241,7 +241,7 @@ class MttvProcessor(ProcessorMixin):
             return {"input_ids": blank + (self.tokenizer.pad_token_id or 0), "attention_mask": blank}
         return {name: np.asarray(encoded[name], dtype=np.int64) for name in ("input_ids", "attention_mask")}
 
-    def _picture(self, posts: list[list[Image.Image]], **kwargs) -> dict[str, np.ndarray]:
+    def _image(self, posts: list[list[Image.Image]], **kwargs) -> dict[str, np.ndarray]:
         blank = Image.new("RGB", (1, 1))
         pixels = self.image_processor([post[0] if post else blank for post in posts], return_tensors="np", **kwargs)
         mask = np.array([bool(post) for post in posts], dtype=np.int64)
@@ -277,7 +277,7 @@ class MttvProcessor(ProcessorMixin):
 
 
 def _detected(posts: list[list[Image.Image]], detector) -> list[list[tuple[int, np.ndarray]]]:
-    """The regions of each post over all its pictures, best first, as (number of the picture, box)."""
+    """The regions of each post over all its images, best first, as (number of the image, box)."""
     found = iter(detector([image for post in posts for image in post]))
     chosen = []
     for post in posts:
@@ -285,7 +285,7 @@ def _detected(posts: list[list[Image.Image]], detector) -> list[list[tuple[int, 
         for number, _ in enumerate(post):
             regions = next(found)
             scored += [(score, number, box) for score, box in zip(regions.scores, regions.boxes, strict=True)]
-        scored.sort(key=lambda region: -region[0])  # stable: ties stay in the order of the pictures
+        scored.sort(key=lambda region: -region[0])  # stable: ties stay in the order of the images
         chosen.append([(number, box) for _, number, box in scored])
     return chosen
 
@@ -315,7 +315,7 @@ def is_chinese(character: str) -> bool:
 
 
 def _paired(text, images) -> tuple[list[str], list[list[Image.Image]]]:
-    """Texts and, for each, its pictures in RGB."""
+    """Texts and, for each, its images in RGB."""
     if text is None and images is None:
         raise ValueError("MttvProcessor: expected text, images or both; found neither.")
     single = isinstance(text, str) or (text is None and not isinstance(images, (list, tuple)))
@@ -331,7 +331,7 @@ def _paired(text, images) -> tuple[list[str], list[list[Image.Image]]]:
         posts = [images] if single and not (isinstance(images, (list, tuple)) and len(images) == 1) else list(images)
     if len(posts) != len(texts):
         raise ValueError(
-            f"MttvProcessor: expected a picture (or None) for each of the {len(texts)} texts, found {len(posts)}."
+            f"MttvProcessor: expected an image (or None) for each of the {len(texts)} texts, found {len(posts)}."
         )
     if not texts:
         raise ValueError("MttvProcessor: expected at least one post, found an empty list.")
@@ -342,13 +342,13 @@ def _paired(text, images) -> tuple[list[str], list[list[Image.Image]]]:
 def _readable(image) -> Image.Image:
     if not isinstance(image, Image.Image):
         raise ValueError(
-            f"MttvProcessor: expected a PIL picture, found {type(image).__name__}; open it with Image.open."
+            f"MttvProcessor: expected a PIL image, found {type(image).__name__}; open it with Image.open."
         )
     try:
         image.load()
         return to_rgb(image)
     except (OSError, SyntaxError, ValueError) as error:
-        name = getattr(image, "filename", "") or "a picture"
+        name = getattr(image, "filename", "") or "an image"
         raise ValueError(f"MttvProcessor: {name} cannot be read ({error}); leave it out or pass None.") from error
 
 

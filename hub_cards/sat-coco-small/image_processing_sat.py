@@ -1,4 +1,4 @@
-"""Image processor of SAT: pictures of any kind to tensors; outputs to boxes in the pixels of those pictures."""
+"""Image processor of SAT: images of any kind to tensors; outputs to boxes in the pixels of those images."""
 
 from typing import NamedTuple
 
@@ -15,11 +15,11 @@ from transformers.image_utils import PILImageResampling, SizeDict
 from transformers.processing_utils import ImagesKwargs
 
 FITS = ("pad", "letterbox", "stretch")
-MAX_CANDIDATES = 10_000  # best (point, class) pairs of a picture that the suppression looks at
+MAX_CANDIDATES = 10_000  # best (point, class) pairs of an image that the suppression looks at
 
 
 class Placement(NamedTuple):
-    """Where a picture lies in the network's input: x -> scale_x x + offset_x, y likewise, on a canvas of this size."""
+    """Where an image lies in the network's input: x -> scale_x x + offset_x, y likewise, on a canvas of this size."""
 
     scale_y: float
     scale_x: float
@@ -28,25 +28,25 @@ class Placement(NamedTuple):
     height: int
     width: int
 
-    def to_picture(self, boxes: Tensor, height: int, width: int) -> Tensor:
-        """xyxy boxes of the input -> of the picture (height x width), clipped to it."""
+    def to_image(self, boxes: Tensor, height: int, width: int) -> Tensor:
+        """xyxy boxes of the input -> of the image (height x width), clipped to it."""
         offset = boxes.new_tensor([self.offset_x, self.offset_y] * 2)
         scale = boxes.new_tensor([self.scale_x, self.scale_y] * 2)
         extent = boxes.new_tensor([width, height] * 2)
         return ((boxes - offset) / scale).clamp(min=0).minimum(extent)
 
 
-def place_picture(height: int, width: int, target_height: int, target_width: int, fit: str) -> Placement:
+def place_image(height: int, width: int, target_height: int, target_width: int, fit: str) -> Placement:
     """The official geometry: no half-pixel shift, whole pixels cut off, centre on centre.
 
     Args:
-        height: of the picture, in pixels; width likewise.
-        target_height: size to fit the picture in; target_width likewise.
+        height: of the image, in pixels; width likewise.
+        target_height: size to fit the image in; target_width likewise.
         fit: "pad", "letterbox" or "stretch", see [`SatImageProcessor`].
 
     Example:
 
-    >>> place_picture(333, 500, 320, 320, "pad")[3:]  # 333 / 500 x 320 = 213.12, cut off to 213
+    >>> place_image(333, 500, 320, 320, "pad")[3:]  # 333 / 500 x 320 = 213.12, cut off to 213
     (0.0900900900900865, 213, 320)
     """
     if fit == "stretch":
@@ -90,11 +90,11 @@ def warp(images: Tensor, place: Placement) -> Tensor:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """An 8-bit RGB picture from a PIL picture of any mode.
+    """An 8-bit RGB image from a PIL image of any mode.
 
     Animations give their first frame, transparency is laid on white, 16- and 32-bit greys and floats are stretched
     linearly from their own darkest to their own brightest value (sensors use 10 to 14 of the 16 bits). NaN, the usual
-    mark for no data, is black. EXIF does not turn it here: a box counts in the pixels that a picture has. Who opens a
+    mark for no data, is black. EXIF does not turn it here: a box counts in the pixels that an image has. Who opens a
     file turns it upright first, as pipelines and transformers' `load_image` do.
     """
     if getattr(image, "n_frames", 1) > 1:
@@ -125,13 +125,13 @@ class SatImageProcessorKwargs(ImagesKwargs, total=False):  # type: ignore[call-a
 
 
 class SatImageProcessor(TorchvisionBackend):
-    """Warps pictures as NanoDet does, batched, and turns predictions into boxes.
+    """Warps images as NanoDet does, batched, and turns predictions into boxes.
 
     Args:
-        size (`dict`): `height` and `width` that a picture is fitted in, in pixels.
+        size (`dict`): `height` and `width` that an image is fitted in, in pixels.
         fit (`str`): "pad" keeps the aspect ratio and pads right and bottom with 0 *after* normalisation (released
-            evaluation); "letterbox" keeps it too, the picture in the middle of `size`, black around it *before*
-            normalisation (released training of NanoDet-m); "stretch" squashes the picture to `size`.
+            evaluation); "letterbox" keeps it too, the image in the middle of `size`, black around it *before*
+            normalisation (released training of NanoDet-m); "stretch" squashes the image to `size`.
         channel_order (`str`): "bgr" or "rgb": order of the colours in `pixel_values`, `image_mean` and `image_std`. As
             `SatConfig.channel_order` of the model.
         size_divisor (`int`): the input is padded to a multiple of it.
@@ -199,7 +199,7 @@ class SatImageProcessor(TorchvisionBackend):
         for shape, stacked in groups.items():
             if do_resize:
                 stacked = warp(
-                    stacked, place_picture(stacked.shape[-2], stacked.shape[-1], size.height, size.width, fit)
+                    stacked, place_image(stacked.shape[-2], stacked.shape[-1], size.height, size.width, fit)
                 )
             if channel_order == "bgr":
                 stacked = stacked.flip(-3)
@@ -228,22 +228,22 @@ class SatImageProcessor(TorchvisionBackend):
         Args:
             outputs: what the model returned.
             threshold: least score, exclusive.
-            target_sizes: (height, width) of each picture as it was given to the processor; None gives boxes in pixels
+            target_sizes: (height, width) of each image as it was given to the processor; None gives boxes in pixels
                 of the network's input.
             nms_threshold: IoU of two boxes of one class, above which one is dropped.
-            max_detections: best ones of a picture that are kept.
-            placement: `size`, `fit` or `do_resize`, if the pictures were processed with others than the processor's.
+            max_detections: best ones of an image that are kept.
+            placement: `size`, `fit` or `do_resize`, if the images were processed with others than the processor's.
 
         Returns:
-            list of dict, one for each picture: `scores` (n,), descending; `labels` (n,); `boxes` (n, 4), xyxy.
+            list of dict, one for each image: `scores` (n,), descending; `labels` (n,); `boxes` (n, 4), xyxy.
 
         Raises:
-            ValueError: sizes and pictures differ in number.
+            ValueError: sizes and images differ in number.
         """
         logits, pred_boxes, input_sizes = outputs["logits"], outputs["pred_boxes"], outputs["input_sizes"]
         if target_sizes is not None and len(target_sizes) != len(logits):
             raise ValueError(
-                f"SatImageProcessor: expected a target size for each of {len(logits)} pictures, "
+                f"SatImageProcessor: expected a target size for each of {len(logits)} images, "
                 f"found {len(target_sizes)}."
             )
         results = []
@@ -260,17 +260,17 @@ class SatImageProcessor(TorchvisionBackend):
             kept = batched_nms(boxes, score, label, nms_threshold)[:max_detections]
             boxes = boxes[kept]
             if target_sizes is not None:
-                picture = [int(side) for side in target_sizes[i]]
-                boxes = self._placement(*picture, **placement).to_picture(boxes, *picture)
+                image = [int(side) for side in target_sizes[i]]
+                boxes = self._placement(*image, **placement).to_image(boxes, *image)
             results.append({"scores": score[kept], "labels": label[kept], "boxes": boxes})
         return results
 
     def _placement(self, height: int, width: int, size=None, fit=None, do_resize=None) -> Placement:
-        """Where `_preprocess` puts a picture of this size."""
+        """Where `_preprocess` puts an image of this size."""
         if not (self.do_resize if do_resize is None else do_resize):
             return Placement(1.0, 1.0, 0.0, 0.0, height, width)
         size = self.size if size is None else size
-        return place_picture(height, width, size["height"], size["width"], fit or self.fit)
+        return place_image(height, width, size["height"], size["width"], fit or self.fit)
 
 
-__all__ = ["SatImageProcessor", "place_picture", "to_rgb", "warp"]
+__all__ = ["SatImageProcessor", "place_image", "to_rgb", "warp"]

@@ -4,7 +4,7 @@ ATSS (Zhang et al., "Bridging the Gap Between Anchor-based and Anchor-free Detec
 answer for which box; generalized focal loss (Li et al., NeurIPS 2020) teaches scores and distances; GIoU (Rezatofighi
 et al., CVPR 2019) teaches boxes. All as in NanoDet, https://github.com/RangiLyu/nanodet, whose numbers they give.
 
-Shapes: B pictures, N points (all levels, row by row), G boxes at most in a picture, C classes. Boxes are xyxy in
+Shapes: B images, N points (all levels, row by row), G boxes at most in an image, C classes. Boxes are xyxy in
 pixels of the network's input; distances are left, top, right, bottom in strides. Computed in float32, half precision
 inputs too.
 """
@@ -84,7 +84,7 @@ def assign_boxes(
     Args:
         points (`Tensor` of shape `(N, 2)`): centres, pixels.
         strides (`Tensor` of shape `(N,)`): level of each point, ascending.
-        boxes (`Tensor` of shape `(B, G, 4)`): xyxy, pixels; pictures with fewer boxes are filled up.
+        boxes (`Tensor` of shape `(B, G, 4)`): xyxy, pixels; images with fewer boxes are filled up.
         labels (`Tensor` of shape `(B, G)`): class of each box, `BACKGROUND` for filling.
         topk: candidates of each level.
         cell_scale: side of a cell in strides.
@@ -183,7 +183,7 @@ def detection_losses(
 ) -> dict[str, Tensor]:
     """The three losses of a batch, unweighted.
 
-    The quality focal loss is divided by the number of positive points (a picture without any counts as one). The two
+    The quality focal loss is divided by the number of positive points (an image without any counts as one). The two
     box losses are means over the positive points, each weighted by the greatest class probability it has: what is
     believed to be something is placed most carefully. Both divisors are means over processes.
 
@@ -191,8 +191,8 @@ def detection_losses(
         logits (`Tensor` of shape `(B, N, C)`): class scores before the sigmoid.
         distance_logits (`Tensor` of shape `(B, N, 4 (reg_max + 1))`): distributions before the softmax.
         points (`Tensor` of shape `(N, 2)`): as [`level_points`] gives them; `strides` (N,) likewise.
-        boxes: for each picture (n, 4), xyxy in pixels of the input; n may be 0.
-        labels: for each picture (n,), 0 .. C - 1.
+        boxes: for each image (n, 4), xyxy in pixels of the input; n may be 0.
+        labels: for each image (n,), 0 .. C - 1.
         topk: see [`assign_boxes`]; `cell_scale` likewise.
         beta: see [`quality_focal_loss`].
         skip_without_positives: as released, a batch without any positive point gives 0 and no gradient.
@@ -205,22 +205,22 @@ def detection_losses(
     assigned, index = assign_boxes(
         points, strides, padded_boxes, padded_labels, topk=topk, cell_scale=cell_scale
     )  # (B, N)
-    picture, point = torch.nonzero(assigned != BACKGROUND, as_tuple=True)  # (P,) each
-    targets = padded_boxes[picture, index[picture, point]] / strides[point, None]  # (P, 4)  strides from here on
+    image, point = torch.nonzero(assigned != BACKGROUND, as_tuple=True)  # (P,) each
+    targets = padded_boxes[image, index[image, point]] / strides[point, None]  # (P, 4)  strides from here on
     centres = points[point] / strides[point, None]  # (P, 2)
-    predicted = distances_to_boxes(centres, expected_distances(distance_logits[picture, point]))  # (P, 4)
+    predicted = distances_to_boxes(centres, expected_distances(distance_logits[image, point]))  # (P, 4)
 
     quality = logits.new_zeros(assigned.shape)
-    quality[picture, point] = aligned_iou(predicted.detach(), targets)
+    quality[image, point] = aligned_iou(predicted.detach(), targets)
     positives = (assigned != BACKGROUND).sum(dim=1).clamp(min=1).sum().to(logits.dtype)
     quality_focal = quality_focal_loss(logits, assigned, quality, beta) / _process_mean(positives).clamp(min=1)
 
-    weights = logits.detach()[picture, point].sigmoid().amax(dim=-1)  # (P,)
+    weights = logits.detach()[image, point].sigmoid().amax(dim=-1)  # (P,)
     divisor = _process_mean(weights.sum())
     reg_max = distance_logits.shape[-1] // 4 - 1
     true_distances = torch.cat([centres - targets[:, :2], targets[:, 2:] - centres], dim=-1).clamp(0, reg_max - 0.1)
     giou = generalized_box_iou_loss(predicted, targets, reduction="none")  # (P,)
-    distribution_focal = distribution_focal_loss(distance_logits[picture, point], true_distances)  # (P,)
+    distribution_focal = distribution_focal_loss(distance_logits[image, point], true_distances)  # (P,)
     losses = {
         "quality_focal": quality_focal,
         "giou": (giou * weights).sum() / divisor.clamp(min=1e-12),

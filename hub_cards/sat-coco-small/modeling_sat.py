@@ -3,7 +3,7 @@
 Zhang et al., "An Enhanced Light Object Detection for Indiscernible Object in the Special Scene", Journal of
 Engineering Research 2022; https://github.com/zhangquanyou/SAT; NanoDet: https://github.com/RangiLyu/nanodet.
 
-Picture -> ShuffleNetV2 -> maps at strides 8, 16, 32 -> light path aggregation (1x1 convolutions and sums) [->
+Image -> ShuffleNetV2 -> maps at strides 8, 16, 32 -> light path aggregation (1x1 convolutions and sums) [->
 attention] -> one light head per level -> class scores and, for each side of a box, a distribution over distances.
 
 Equal to the official NanoDet-m after conversion (see tests/modeling/sat). SAT itself was published without its
@@ -58,7 +58,7 @@ class SatObjectDetectionOutput(ModelOutput):
         distance_logits (`Tensor` of shape `(B, N, 4 (reg_max + 1))`): distributions of the distances from a point to
             the left, top, right, bottom side in strides, before the softmax.
         input_sizes (`Tensor` of shape `(B, 2)`): height and width of `pixel_values`, by which
-            `SatImageProcessor.post_process_object_detection` finds the picture in its padding.
+            `SatImageProcessor.post_process_object_detection` finds the image in its padding.
     """
 
     loss: Tensor | None = None
@@ -311,7 +311,7 @@ class SatPreTrainedModel(PreTrainedModel):
 
 
 class SatModel(SatPreTrainedModel):
-    """Backbone and neck: a picture to three feature maps."""
+    """Backbone and neck: an image to three feature maps."""
 
     def __init__(self, config: SatConfig):
         super().__init__(config)
@@ -336,7 +336,7 @@ class SatModel(SatPreTrainedModel):
         if height % 32 or width % 32 or not height or not width:
             raise ValueError(
                 f"SAT: expected pixel_values whose height and width are multiples of 32, found {height} x {width}; "
-                "SatImageProcessor pads pictures to such a size."
+                "SatImageProcessor pads images to such a size."
             )
         backbone_maps = self.backbone(pixel_values)
         feature_maps = self.neck(backbone_maps)
@@ -345,14 +345,14 @@ class SatModel(SatPreTrainedModel):
 
 
 class SatForObjectDetection(SatPreTrainedModel):
-    """SAT or, by its configuration, NanoDet-m: a picture to boxes.
+    """SAT or, by its configuration, NanoDet-m: an image to boxes.
 
     Example:
 
     >>> model = AutoModelForObjectDetection.from_pretrained(folder, trust_remote_code=True)  # doctest: +SKIP
     >>> processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=True)  # doctest: +SKIP
-    >>> outputs = model(**processor(picture, return_tensors="pt"))  # doctest: +SKIP
-    >>> sizes = [(picture.height, picture.width)]  # doctest: +SKIP
+    >>> outputs = model(**processor(image, return_tensors="pt"))  # doctest: +SKIP
+    >>> sizes = [(image.height, image.width)]  # doctest: +SKIP
     >>> processor.post_process_object_detection(outputs, threshold=0.4, target_sizes=sizes)  # doctest: +SKIP
     """
 
@@ -376,14 +376,14 @@ class SatForObjectDetection(SatPreTrainedModel):
         Args:
             pixel_values (`Tensor` of shape `(B, 3, H, W)`): as the image processor makes them (colours in
                 `config.channel_order`, normalised); H and W multiples of 32.
-            labels: for each picture `class_labels` (n,) and `boxes` (n, 4): cx, cy, w, h as shares of the input,
+            labels: for each image `class_labels` (n,) and `boxes` (n, 4): cx, cy, w, h as shares of the input,
                 padding included; n may be 0. With them the loss is computed.
 
         Returns:
             [`SatObjectDetectionOutput`]
 
         Raises:
-            ValueError: the size is not a multiple of 32, labels and pictures differ in number, or a box is no box, or
+            ValueError: the size is not a multiple of 32, labels and images differ in number, or a box is no box, or
                 there is no such class.
         """
         maps = self.sat(pixel_values).feature_maps
@@ -414,14 +414,14 @@ class SatForObjectDetection(SatPreTrainedModel):
         )
         return outputs.to_tuple() if return_dict is False else outputs
 
-    def _check_labels(self, labels: list[dict[str, Tensor]], pictures: int) -> None:
-        if len(labels) != pictures:
-            raise ValueError(f"SAT: expected labels for {pictures} pictures, found {len(labels)}.")
+    def _check_labels(self, labels: list[dict[str, Tensor]], images: int) -> None:
+        if len(labels) != images:
+            raise ValueError(f"SAT: expected labels for {images} images, found {len(labels)}.")
         for number, row in enumerate(labels):
             if len(row["boxes"]) != len(row["class_labels"]) or not row["boxes"].isfinite().all():
                 raise ValueError(
                     f"SAT: expected a finite box for each class label, found {row['boxes'].tolist()} for "
-                    f"{row['class_labels'].tolist()} (picture {number} of the batch)."
+                    f"{row['class_labels'].tolist()} (image {number} of the batch)."
                 )
         found = torch.cat([row["class_labels"] for row in labels])
         if len(found) and not 0 <= found.min() <= found.max() < self.config.num_labels:

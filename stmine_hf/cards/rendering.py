@@ -1,29 +1,60 @@
-"""Cards: a template, a header and facts become the `README.md` of a repository."""
+"""Cards: a template, a header and facts become the `README.md` of a repository. All cards are written here."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from huggingface_hub import CardData
 
-TEMPLATES = Path(__file__).with_name("templates")
+from .files import CARD
+
+_TEMPLATES = Path(__file__).with_name("templates")
 
 # Strict: a name without a value stops the rendering. An empty place in a card would read as a statement.
-_environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined)
+_environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_TEMPLATES), undefined=jinja2.StrictUndefined)
 
 
-def render(template: str, header: CardData, **facts: Any) -> str:
-    """The text of a card, the header that the Hub reads included.
+@dataclass(frozen=True)
+class Card:
+    """A card that is ready to be written.
 
-    Args:
+    Attributes:
         template: its file in `templates/`, such as "fisvl/published.md"; it may include others of that folder.
-        header: the metadata.
+        header: the metadata that the Hub reads.
         facts: what the template names.
-
-    Raises:
-        jinja2.UndefinedError: the template names something that is not among them.
     """
-    text = _environment.get_template(template).render(**facts)
-    return f"---\n{header.to_yaml()}\n---\n\n{text}\n"
+
+    template: str
+    header: CardData
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """The card, header included.
+
+        Raises:
+            jinja2.UndefinedError: the template names something that is not among the facts.
+        """
+        text = _environment.get_template(self.template).render(**self.facts)
+        return f"---\n{self.header.to_yaml()}\n---\n\n{text}\n"
+
+    def write(self, folder: Path) -> None:
+        """Write `README.md` into a folder, which is made if need be."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CARD).write_text(self.text(), encoding="utf-8")
+
+
+def size_category(rows: int) -> str:
+    """The Hub's name for the size of a data set.
+
+    Example:
+        >>> size_category(500), size_category(10_921)
+        ('n<1K', '10K<n<100K')
+    """
+    bounds = {10**3: "1K", 10**4: "10K", 10**5: "100K", 10**6: "1M", 10**7: "10M"}
+    above = [word for bound, word in bounds.items() if rows >= bound]
+    below = [word for bound, word in bounds.items() if rows < bound]
+    return "<".join([*above[-1:], "n", *below[:1]]) if below else "n>10M"

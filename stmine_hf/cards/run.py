@@ -13,7 +13,7 @@ import yaml
 from ..evaluation.reports import versions
 from ..methods import get
 from .adapter import adapter_header, adapter_use, has_adapter
-from .rendering import render
+from .rendering import Card
 from .settings import portable_settings, resolved_arguments
 
 # Of the settings, those that are of no use to somebody else.
@@ -54,9 +54,7 @@ class RunCard:
         settings = resolved_arguments(self.model, self.data, args)
         settings = portable_settings({key: value for key, value in settings.items() if key not in _PRIVATE}, {})
         name = args.hub_model_id or Path(args.output_dir or ".").absolute().name
-        text = render(
-            "run.md",
-            self._header(name, metrics, network),
+        facts = dict(
             name=name.rpartition("/")[2],
             what=method.description,
             start=[f"`{start}`" for start in starts],
@@ -75,7 +73,7 @@ class RunCard:
             accumulation=args.gradient_accumulation_steps,
             versions=versions("accelerate"),
         )
-        (folder / "README.md").write_text(text, encoding="utf-8")
+        Card("run.md", self._header(name, metrics, network), facts).write(folder)
 
     def _starts(self) -> list[str]:
         return [value for name in _STARTS if (value := getattr(self.model, name, None))]

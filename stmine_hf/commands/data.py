@@ -122,6 +122,9 @@ def export_dataset(
     license: Annotated[
         str | None, typer.Option(help="License, by the Hub's id, if you may pass the data set on.")
     ] = None,
+    allow_outside: Annotated[
+        bool, typer.Option("--allow-outside", help="Include images that lie outside of the data set's folder.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write a data set as Parquet files, images included, with a card: what the Hub and `datasets` read."""
@@ -130,7 +133,16 @@ def export_dataset(
     options, mapping = builder_options(option), column_mapping(column)
     with prints_only_json(as_json):
         splits, rows_of, _ = _load(dataset, data_dir, kind, options, mapping)
-        exported = export(dataset, splits, rows_of, out, license=license, progress=not as_json)
+        exported = export(
+            dataset,
+            splits,
+            rows_of,
+            out,
+            folders=_folders(dataset, data_dir, options),
+            allow_outside=allow_outside,
+            license=license,
+            progress=not as_json,
+        )
     counts = {split: numbers["rows"] for split, numbers in exported.description.splits.items()}
     if as_json:
         print_json({"out": str(out), "files": exported.files, "rows": counts})
@@ -172,3 +184,14 @@ def _load(
     from ..data.description import load_all
 
     return load_all(dataset, kind, data_dir=data_dir, column_mapping=mapping, **options)
+
+
+def _folders(dataset: str, data_dir: Path | None, options: dict[str, Any]) -> list[Path]:
+    """Where the images of a data set may lie: its folder, the one that `image_dir` names; of the Hub's, the cache."""
+    from datasets.config import HF_CACHE_HOME
+
+    own = data_dir or Path(dataset).expanduser()
+    named = [Path(options["image_dir"]).expanduser()] if options.get("image_dir") else []
+    if data_dir is None and not own.exists():
+        return [*named, Path(HF_CACHE_HOME)]
+    return [own if own.is_dir() else own.parent, *named]

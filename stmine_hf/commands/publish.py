@@ -21,18 +21,18 @@ app = typer.Typer(no_args_is_help=True, help="Make, check and upload repositorie
     "build",
     epilog="""[bold]Examples[/bold]
 
-  stmine publish build outputs/my-run --out my-detector --data-dir data/coco --license cc-by-4.0
+  stmine publish build outputs/my-run --out my-detector --data-dir data/coco --license cc-by-4.0 --repo me/my-detector
 
   stmine publish build fisvl-rsicd --out fisvl-rsicd-hub
 
   stmine publish build sat-coco-small --out hub_cards/sat-coco-small
 
-  stmine publish build fisvl --out hub_cards/fisvl-official
+  stmine publish build fisvl --out fisvl-official
 
-The third brings code and card of a repository up to today's; weights and figures stay. The last makes one that waits
-for the authors' weights.
+The third brings code and card of a repository up to date; weights and figures stay. The last makes one that waits for
+the authors' weights.
 
-  stmine publish build rsicd --out hub_cards/data/rsicd
+  stmine publish build rsicd --out rsicd-card
 
   stmine publish build hub_cards/space --out my-space""",
 )
@@ -46,7 +46,7 @@ def build_repository(
             "folder of a Space.",
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder to write; its name is the repository's.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write, or a clone of the repository.")],
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder of the data set of a training run: measures the model on it.")
     ] = None,
@@ -60,16 +60,28 @@ def build_repository(
     license: Annotated[
         str | None, typer.Option(help="License of the weights, by the Hub's id. Default: that of the present card.")
     ] = None,
+    repo: Annotated[
+        str | None,
+        typer.Option(help="Id on the Hub for the card: NAME/MODEL. Default: as before, else the folder's name."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Assemble the folder of a Hub repository: weights, code, card, scores, license, list of files with hashes."""
     from rich.console import Console
 
+    from ..cards.files import files_in
     from ..hub.build import build
-    from ..hub.repository import files_in
 
     with prints_only_json(as_json):
-        tables = build(source, out, data_dir=data_dir, compare=_pairs(compare), license=license, progress=not as_json)
+        tables = build(
+            source,
+            out,
+            data_dir=data_dir,
+            compare=_pairs(compare),
+            license=license,
+            repo=repo,
+            progress=not as_json,
+        )
     files = {name: (out / name).stat().st_size for name in files_in(out)}
     if as_json:
         print_json({"out": str(out), "files": files})
@@ -104,8 +116,9 @@ def check_repository(
 ) -> None:
     """Tell whether a folder is fit to be published; exit code 1 if not.
 
-    Files against their list, no pickles, what the code imports, the card's header and links; a model is loaded,
-    offline, by a process that cannot import this package, and has to answer as the library does.
+    Files against their list, no file that runs code, what the code imports and calls, the card's header and links. If
+    all that is well, a model is loaded in a sandbox (no connection, no programs, no files written, bounded memory and
+    time) by a process that cannot import this package, and has to answer as the library does.
     """
     from ..hub.check import check
 
@@ -188,9 +201,9 @@ def push_repository(
             report = check(folder)
         if not report.passed:
             _show(report, as_json)
-            raise StmineError(f"{folder}: not fit to be published. Mend what failed, or add --no-check.")
+            raise StmineError(f"{folder}: not fit to be published. Correct what failed, or add --no-check.")
     if dry_run:
-        planned, document = plan(folder, repo, repo_type, revision=revision), {}
+        planned, document = plan(folder, repo, repo_type, revision=revision, offline=True), {}
     else:
         with prints_only_json(as_json):
             pushed = push(folder, repo, repo_type, private=private, revision=revision, tag=tag)
@@ -199,7 +212,9 @@ def push_repository(
         print_json({**asdict(planned), **document})
         return
     _print_plan(planned)
-    if dry_run:
+    if dry_run and not planned.reached:
+        print("Nothing was sent. The Hub was not asked which of these files it has: no connection, or HF_HUB_OFFLINE.")
+    elif dry_run:
         print("Nothing was sent." if planned.changes else "Nothing would be sent: the Hub has it all.")
     else:
         print(f"Sent: {pushed.url}" if planned.changes else f"Nothing new, no commit made: {pushed.url}")
@@ -222,7 +237,9 @@ def _print_plan(planned: Plan) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    to = f"{planned.repo_type} {planned.repo}, {planned.revision}" + ("" if planned.exists else " (to be made)")
+    to = f"{planned.repo_type} {planned.repo}, {planned.revision}" + (
+        "" if planned.exists or not planned.reached else " (to be made)"
+    )
     table = Table("file", "bytes", "", title=to)
     for file in planned.files:
         style = {"same": "dim", "removed": "red"}.get(file.state)

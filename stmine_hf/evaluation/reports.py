@@ -109,7 +109,7 @@ def versions(*more: str) -> dict[str, str]:
 
 
 # Names in results written by version 0.1, and their present ones.
-_PRESENT_KEYS = {"pictures_unreadable": "images_unreadable", "pictures": "images"}
+_PRESENT_KEYS = {"pictures_unreadable": "images_unreadable", "pictures": "images", "train_pictures": "train_images"}
 
 
 def with_present_names(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..cards.data_cards import described_sets, write_data_card
+from ..cards.dataset import data_card, described_sets
+from ..cards.files import MANIFEST, files_in
 from ..loading import published
 from ..methods import METHODS
+from .assembly import assembled
 from .model_files import method_of
 from .model_repository import ModelRepository
-from .repository import MANIFEST, PublishError, files_in, read_manifest
-from .space_repository import is_space, lay_out_space
+from .repository import PublishError, read_manifest
+from .space_repository import build_space, is_space
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,6 +28,7 @@ def build(
     data_dir: str | Path | None = None,
     compare: Mapping[str, str | Path] | None = None,
     license: str | None = None,
+    repo: str | None = None,
     progress: bool = True,
 ) -> list[Table]:
     """Assemble the folder of a repository: weights, code, card, scores, license, requirements, list of files.
@@ -41,59 +42,63 @@ def build(
             * the name of a method: its network as released, without the weights, which are their authors';
             * the folder of a Space, such as hub_cards/space: with this package beside its app;
             * the name of a data set, such as "rsicd": its card, without the data, which are their authors'.
-        out: the folder to write; its name is the repository's. A repository that was there before is replaced, once
-            the new one is whole.
+        out: the folder to write; its name is the repository's. Of what is there, files of an earlier build are
+            replaced once the new ones are whole, and all others stay: it may be a clone of the Hub's repository.
         data_dir: folder of the data set that a run was trained on.
-        compare: of a run; see `ModelRepository.pack`.
-        license: of the weights; see `ModelRepository.refresh`.
+        compare: of a run; see `ModelRepository.from_run`.
+        license: of the weights; see `ModelRepository.rebuild`.
+        repo: id on the Hub that the card names, such as "my-name/my-detector"; None: that of the present card, else
+            the name of `out`.
         progress: show a bar while measuring.
 
     Returns:
         The measured tables of a run, to print.
 
     Raises:
-        StmineError: none of these, files in `out` that no build has put there, and what the kinds of source refuse.
+        StmineError: none of these, a file in the way that no build has written, and what the kinds of source refuse.
     """
     out = Path(out).absolute()
     if source in described_sets():
-        write_data_card(str(source), out)
+        with assembled(out) as folder:
+            data_card(str(source)).write(folder)
         return []
     if source in METHODS:
-        with _replacing(out, None) as folder:
-            METHODS[str(source)].repository_class(folder).lay_out()
+        with assembled(out) as folder:
+            METHODS[str(source)].repository_class(folder, repo).from_release()
         return []
     source = _find(source)
     run = _run_of(source)
+    _require_whole_model(run / "best" if run else source)
     if run is None and (data_dir or compare):
         raise PublishError(f"{source}: only a training run is measured; its folder has best/ and config.yaml.")
-    with _replacing(out, source) as folder:
-        if is_space(source):
-            if out == source:
-                raise PublishError(f"{source}: a Space is built into another folder: name one with --out.")
-            lay_out_space(source, folder)
-            return []
+    if is_space(source):
+        if out == source:
+            raise PublishError(f"{source}: a Space is built into another folder: name one with --out.")
+        with assembled(out, [source]) as folder:
+            build_space(source, folder)
+        return []
+    with assembled(out, [] if out == source else [source]) as folder:
         if run is not None:
-            repository = repository_at(run / "best", folder)
-            return repository.pack(run, data_dir=data_dir, compare=compare, license=license, progress=progress)
-        repository = repository_at(source, folder)
-        if (source / MANIFEST).is_file():
-            for name in files_in(source):
-                if not name.endswith(".py"):  # the code comes from this package
-                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(source / name, folder / name)
-            repository.refresh(license)
-        else:
-            repository.take(source, license)
+            repository = repository_at(run / "best", folder, repo)
+            return repository.from_run(run, data_dir=data_dir, compare=compare, license=license, progress=progress)
+        if not (source / MANIFEST).is_file():
+            repository_at(source, folder, repo).from_model(source, license)
+            return []
+        for name in read_manifest(source).keys() & {*files_in(source)}:
+            if not name.endswith(".py") and not (source / name).is_symlink():  # the code comes from this package
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source / name, folder / name)
+        repository_at(source, folder, repo).rebuild(license)
     return []
 
 
-def repository_at(model: Path, folder: Path | None = None) -> ModelRepository:
+def repository_at(model: Path, folder: Path | None = None, repo: str | None = None) -> ModelRepository:
     """The repository in `folder` (default: `model` itself) of a model in the folder `model`.
 
     Raises:
         PublishError: no model of this project's methods.
     """
-    return METHODS[method_of(model)].repository_class(folder or model)
+    return METHODS[method_of(model)].repository_class(folder or model, repo)
 
 
 def _find(source: str | Path) -> Path:
@@ -108,32 +113,17 @@ def _find(source: str | Path) -> Path:
 def _run_of(source: Path) -> Path | None:
     """The training run that a folder is, or whose `best/` it is."""
     for run in (source, source.parent):
-        if (
-            (run / "best" / "config.json").is_file()
-            and (run / "config.yaml").is_file()
-            and source in (run, run / "best")
-        ):
+        best = run / "best"
+        whole = any((best / name).is_file() for name in ("config.json", "adapter_config.json"))
+        if whole and (run / "config.yaml").is_file() and source in (run, best):
             return run
     return None
 
 
-@contextmanager
-def _replacing(out: Path, source: Path | None) -> Iterator[Path]:
-    """A new folder of the same name, which takes the place of `out` in the end: never half a repository there."""
-    if out.exists() and not out.is_dir():
-        raise PublishError(f"{out}: expected a folder to write to, found a file.")
-    if out.is_dir() and out != source:
-        strangers = sorted({*files_in(out)} - {*read_manifest(out), MANIFEST})
-        if strangers:
-            raise PublishError(
-                f"{out}: it holds {', '.join(strangers[:3])}, which no build has put there and this one would remove. "
-                "Give a new folder, or move them."
-            )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".building-") as work:
-        folder = Path(work) / out.name
-        folder.mkdir()
-        yield folder
-        if out.is_dir():
-            out.rename(Path(work) / "before")
-        folder.rename(out)
+def _require_whole_model(model: Path) -> None:
+    """Raises PublishError for an adapter, whose base is not in the folder."""
+    if (model / "adapter_config.json").is_file():
+        raise PublishError(
+            f"{model} is an adapter, not a whole model. Merge it into its base first: "
+            f"stmine merge {model} --out MERGED; then: stmine publish build MERGED --out REPOSITORY"
+        )

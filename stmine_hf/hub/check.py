@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..cards.files import files_in
 from .checks.card import check_eval_results, check_header, check_text
 from .checks.code import check_app_code, check_model_code, normalised
 from .checks.files import check_license, check_manifest, check_paths, check_pickles, check_sizes
 from .checks.findings import Finding
 from .checks.loading import check_loading, has_code
 from .repo_type import RepoType, header_of, repo_type_of
-from .repository import files_in
 
 if TYPE_CHECKING:
     from rich.table import Table

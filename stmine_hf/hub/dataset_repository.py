@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,22 +11,17 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from ..cards.rendering import render
-from ..data import BUILDERS, TASKS
-from ..data.description import Description, describe, entry
+from ..cards.dataset import export_card
+from ..cards.files import CARD
+from ..data.description import Description, describe, encoded_images
 from ..errors import StmineError
-from .repository import CARD
+from .assembly import assembled
 
 if TYPE_CHECKING:
     import datasets
 
 SHARD_BYTES = 500_000_000  # of images and text in one Parquet file
 ROW_GROUP = 100  # few rows: the Hub's viewer reads a whole group to show a page
-ROWS = {
-    "captions": "A row is an image with its captions.",
-    "posts": "A row is a post: text, an image or none, and a label.",
-    "boxes": "A row is an image with its boxes, x, y, width, height in pixels.",
-}
 
 
 @dataclass
@@ -48,6 +45,8 @@ def export(
     kind: str,
     out: Path,
     *,
+    folders: Sequence[str | Path] = (),
+    allow_outside: bool = False,
     license: str | None = None,
     shard_bytes: int = SHARD_BYTES,
     progress: bool = True,
@@ -58,29 +57,57 @@ def export(
         name: of the data set, for the card.
         splits: as `stmine_hf.load_dataset` yields them.
         kind: captions, posts or boxes.
-        out: folder to write; parts of an earlier export in it are replaced.
+        out: folder to write; files of an earlier export in it are replaced, all others stay.
+        folders: of the data set, in which its images lie; none for rows that hold their images.
+        allow_outside: write images that lie outside of `folders`, too.
         license: of the repository, by the Hub's id; None: the card says whose terms hold.
         shard_bytes: begin another file after so many bytes.
         progress: show a bar on stderr.
 
     Raises:
-        StmineError: the folder has files that are no export, or an image's file has gone.
+        StmineError: an image outside of `folders`, or whose file has gone; a file in the way that no export has
+            written; another export is writing there.
     """
-    data = out / "data"
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (data.is_dir() and (out / CARD).is_file()))):
-        raise StmineError(f"{out}: expected a folder that is not there, is empty or holds an earlier export.")
-    data.mkdir(parents=True, exist_ok=True)
-    for old in data.glob("*.parquet"):
-        old.unlink()
-    description = describe(name, splits, kind)
-    with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
-        for split, rows in splits.items():
-            task = bar.add_task(f"Writing {split}", total=len(rows))
-            _write_split(rows, data, split, shard_bytes, bar, task)
-    files = {f"data/{file.name}": file.stat().st_size for file in sorted(data.glob("*.parquet"))}
-    card = _card(name, splits, files, description, license)
-    (out / CARD).write_text(card, encoding="utf-8")
+    sources = [Path(folder).expanduser() for folder in folders]
+    if not allow_outside:
+        require_inside(splits, sources)
+    out = out.absolute()
+    with assembled(out, sources, refuse=lambda file: True) as folder:
+        (folder / "data").mkdir()
+        description = describe(name, splits, kind)
+        with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
+            for split, rows in splits.items():
+                task = bar.add_task(f"Writing {split}", total=len(rows))
+                _write_split(rows, folder / "data", split, shard_bytes, bar, task)
+        files = {f"data/{file.name}": file.stat().st_size for file in sorted((folder / "data").glob("*.parquet"))}
+        export_card(name, splits, files, description, license).write(folder)
     return Exported(out, files, description)
+
+
+def require_inside(splits: datasets.DatasetDict, folders: Sequence[Path]) -> None:
+    """Check that images which are to be read from files lie in the data set's folders, links resolved.
+
+    Args:
+        splits: as `stmine_hf.load_dataset` yields them.
+        folders: of the data set.
+
+    Raises:
+        StmineError: some lie elsewhere. A table from somebody else could name any file of this machine.
+    """
+    inside = [Path(os.path.realpath(folder)) for folder in folders]
+    outside: list[str] = []
+    for rows in splits.values():
+        for image in encoded_images(rows):
+            path = image["path"] if image["bytes"] is None else None
+            if path and not any(Path(os.path.realpath(path)).is_relative_to(folder) for folder in inside):
+                outside.append(path)
+    if outside:
+        places, first = ", ".join(map(str, folders)) or "the data set", ", ".join(map(repr, outside[:3]))
+        raise StmineError(
+            f"{len(outside):,} images lie outside of {places}, such as {first}: they are not written into an export "
+            "that may be published. If they belong to it, add --allow-outside (in Python: allow_outside=True) or name "
+            "their folder: --option image_dir=FOLDER."
+        )
 
 
 def _write_split(
@@ -111,66 +138,6 @@ def _write_split(
             writer.close()
     for number, part in enumerate(parts):
         part.rename(folder / f"{split}-{number:05d}-of-{len(parts):05d}.parquet")
-
-
-def _card(
-    name: str, splits: datasets.DatasetDict, files: dict[str, int], description: Description, license: str | None
-) -> str:
-    from datasets import DatasetInfo, SplitDict, SplitInfo
-    from datasets.info import DatasetInfosDict
-    from huggingface_hub import DatasetCardData
-
-    known = entry(name) if name in BUILDERS else None
-    first = next(iter(splits.values()))
-    sizes = {
-        split: SplitInfo(
-            split, sum(size for file, size in files.items() if file.startswith(f"data/{split}-")), len(rows)
-        )
-        for split, rows in splits.items()
-    }
-    total = sum(files.values())
-    info = DatasetInfo(features=first.features, splits=SplitDict(sizes), download_size=total, dataset_size=total)
-    title = Path(name).name if Path(name).exists() else name
-    header = DatasetCardData(
-        pretty_name=title,
-        license=license,
-        task_categories=list(TASKS[description.kind]),
-        size_categories=_size(sum(numbers["rows"] for numbers in description.splits.values())),
-        tags=["stmine-hf"],
-        configs=[
-            {
-                "config_name": "default",
-                "data_files": [{"split": split, "path": f"data/{split}-*"} for split in splits],
-            }
-        ],
-    )
-    DatasetInfosDict({"default": info}).to_dataset_card_data(header)
-    return render(
-        "dataset.md",
-        header,
-        name=title,
-        about=known.about if known else "A data set.",
-        form=ROWS[description.kind],
-        splits=description.splits,
-        columns=description.columns,
-        source=known.source if known else "",
-        terms=description.terms,
-        license=license,
-        citation=first.info.citation,
-    )
-
-
-def _size(rows: int) -> str:
-    """The Hub's word for it.
-
-    Example:
-        >>> _size(500), _size(10_921)
-        ('n<1K', '10K<n<100K')
-    """
-    bounds = {10**3: "1K", 10**4: "10K", 10**5: "100K", 10**6: "1M", 10**7: "10M"}
-    above = [word for bound, word in bounds.items() if rows >= bound]
-    below = [word for bound, word in bounds.items() if rows < bound]
-    return "<".join([*above[-1:], "n", *below[:1]]) if below else "n>10M"
 
 
 def require_terms(folder: Path, header: dict[str, Any]) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
+from huggingface_hub import ModelCardData
 
+from ..cards.rendering import Card
 from ..errors import StmineError
 from ..loading import adapter_base, load_model, model_type_of
-from ..methods import METHODS
+from ..methods import METHODS, Method
+from .assembly import assembled
 
 
 def merge_adapter(adapter: str, out: str | Path) -> dict[str, Any]:
@@ -17,13 +19,14 @@ def merge_adapter(adapter: str, out: str | Path) -> dict[str, Any]:
 
     Args:
         adapter: folder or Hub id, of any method.
-        out: folder to write; files of the same names are replaced.
+        out: folder to write; files of an earlier merge are replaced, all others stay.
 
     Returns:
         `method`, `base`, `revision` (None if unknown) and `parameters`.
 
     Raises:
-        StmineError: no adapter, no base, or layers that cannot be merged.
+        StmineError: no adapter, no base, layers that cannot be merged, or a file in the way that was not written by
+            a merge.
     """
     found = adapter_base(adapter)
     if found is None:
@@ -38,19 +41,22 @@ def merge_adapter(adapter: str, out: str | Path) -> dict[str, Any]:
     model, processor = load_model(method, adapter, device="cpu")
     if any(".base_layer." in name for name in model.state_dict()):
         raise StmineError(f"{adapter}: PEFT cannot merge all of its layers; use the adapter as it is.")
-    out = Path(out)
-    model.name_or_path = model.config.name_or_path = ""
-    model.save_pretrained(out)
-    processor.save_pretrained(out)
-    published = not Path(base).is_dir()
-    header: dict[str, Any] = {"base_model": base, "base_model_relation": "finetune"} if published else {}
-    header |= {"library_name": "transformers", "tags": ["custom_code", method.name]}
-    origin = f"`{base}`" + (f" at revision `{revision}`" if revision else "") if published else "an unpublished model"
-    (out / "README.md").write_text(
-        f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n\n# {method.title} model, fine-tuned\n\n"
-        f"Made by `stmine merge` of an adapter and its base, {origin}. It loads as any {method.title} model does, "
-        "with `trust_remote_code=True`.\n",
-        encoding="utf-8",
-    )
+    with assembled(Path(out).absolute(), [Path(adapter)] if Path(adapter).is_dir() else []) as folder:
+        model.name_or_path = model.config.name_or_path = ""
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+        _card(method, base, revision).write(folder)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return {"method": method.name, "base": base, "revision": revision, "parameters": parameters}
+
+
+def _card(method: Method, base: str, revision: str | None) -> Card:
+    published = not Path(base).is_dir()
+    header = ModelCardData(
+        base_model=base if published else None,
+        base_model_relation="finetune" if published else None,
+        library_name="transformers",
+        tags=["custom_code", method.name],
+    )
+    origin = f"`{base}`" + (f" at revision `{revision}`" if revision else "") if published else "an unpublished model"
+    return Card("merged.md", header, {"title": method.title, "origin": origin})

@@ -8,8 +8,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safetensors import safe_open
-
 from ..documents import read_json
 from ..methods import METHODS
 from .repository import PublishError
@@ -57,13 +55,6 @@ def write_model(
     model.save_pretrained(folder)
     (folder / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))
     processor.save_pretrained(folder)
-
-
-def is_halved(folder: Path) -> bool:
-    """Whether weights are stored in float16, as `write_model` does by default."""
-    with safe_open(folder / WEIGHTS, framework="pt") as weights:
-        names = weights.keys()
-        return any(weights.get_slice(name).get_dtype() == "F16" for name in names)
 
 
 def method_of(folder: Path) -> str:

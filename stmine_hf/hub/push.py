@@ -11,16 +11,28 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
+from ..cards.files import MANIFEST, files_in
+from ..outputs import sha256_of
 from .repo_type import RepoType, header_of
-from .repository import MANIFEST, PublishError, files_in, read_manifest, sha256_of
+from .repository import PublishError, read_manifest
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 
+class NoConnectionError(PublishError):
+    """The Hub cannot be reached."""
+
+
 @dataclass(frozen=True)
 class PlannedFile:
-    """What happens to one file: `state` is "new", "changed", "same", or "removed" (of an earlier build's list)."""
+    """What happens to one file.
+
+    Attributes:
+        path: in the repository.
+        bytes: its size.
+        state: "new", "changed", "same", "removed" (of an earlier build's list), or "unknown" (no connection).
+    """
 
     path: str
     bytes: int
@@ -38,6 +50,7 @@ class Plan:
         head: its present commit, or that of main, where a new branch starts; None without a repository.
         exists: whether the repository is there.
         files: all files of the folder, and those to remove.
+        reached: whether the Hub could be asked; if not, the state of each file is "unknown".
     """
 
     repo: str
@@ -46,6 +59,7 @@ class Plan:
     head: str | None
     exists: bool
     files: list[PlannedFile]
+    reached: bool = True
 
     @property
     def changes(self) -> list[PlannedFile]:
@@ -74,18 +88,34 @@ def require_login(repo: str) -> None:
         HfApi().whoami()
 
 
-def plan(folder: str | Path, repo: str, repo_type: RepoType, *, revision: str = "main") -> Plan:
+def plan(folder: str | Path, repo: str, repo_type: RepoType, *, revision: str = "main", offline: bool = False) -> Plan:
     """Compare a folder with a branch of a repository; nothing is sent but questions.
 
     Files that only the Hub has stay, unless the `manifest.json` there lists them: these are an earlier build's.
 
+    Args:
+        folder: as `stmine publish build` writes it.
+        repo: id on the Hub.
+        repo_type: what it is.
+        revision: the branch.
+        offline: without a connection, list the files without comparing them.
+
     Raises:
-        PublishError: an id that is none, a repository that may not be read, no connection.
+        PublishError: an id that is none, a repository that may not be read, no connection (unless `offline`).
     """
     from huggingface_hub import HfApi
+    from huggingface_hub.utils import validate_repo_id
 
-    with told(repo):
-        return _plan(HfApi(), Path(folder), repo, repo_type, revision)
+    folder = Path(folder)
+    try:
+        with told(repo):
+            validate_repo_id(repo)
+            return _plan(HfApi(), folder, repo, repo_type, revision)
+    except NoConnectionError:
+        if not offline:
+            raise
+        files = [PlannedFile(name, (folder / name).stat().st_size, "unknown") for name in files_in(folder)]
+        return Plan(repo, repo_type, revision, None, False, files, reached=False)
 
 
 def push(
@@ -178,10 +208,9 @@ def _is(file: Path, entry: Any) -> bool:
     """Whether a file is the one that the Hub lists; git hashes small files with a header of their own."""
     if file.stat().st_size != entry.size:
         return False
-    with file.open("rb") as opened:
-        if entry.lfs:
-            return sha256_of(opened) == entry.lfs.sha256
-        data = opened.read()
+    if entry.lfs:
+        return sha256_of(file) == entry.lfs.sha256
+    data = file.read_bytes()
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest() == entry.blob_id
 
 
@@ -231,7 +260,7 @@ def told(repo: str) -> Iterator[None]:
     except LocalTokenNotFoundError as error:
         raise PublishError("Nobody is logged in. Run `hf auth login`, or set HF_TOKEN.") from error
     except OfflineModeIsEnabled as error:
-        raise PublishError("The Hub is switched off here: unset HF_HUB_OFFLINE.") from error
+        raise NoConnectionError("The Hub is switched off here: unset HF_HUB_OFFLINE.") from error
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else None
         reasons = {
@@ -251,7 +280,9 @@ def told(repo: str) -> Iterator[None]:
         )  # the client wraps a failed upload in one
         if type(cause).__module__.partition(".")[0] not in {"httpx", "httpx2", "huggingface_hub"}:
             raise
-        raise PublishError(f"{repo}: no connection to the Hub ({_first_line(cause or error)}). {again}") from error
+        raise NoConnectionError(
+            f"{repo}: no connection to the Hub ({_first_line(cause or error)}). {again}"
+        ) from error
 
 
 def _first_line(error: BaseException) -> str:

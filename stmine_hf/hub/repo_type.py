@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+from ..cards.files import CARD
 from ..documents import DocumentError, parse_yaml, read_text
-from .repository import CARD, PublishError
+from .repository import PublishError
 
 RepoType = Literal["model", "dataset", "space"]
 # Keys of a card's header that the Hub uses for one type only.

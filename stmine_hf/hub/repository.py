@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+from ..cards.files import MANIFEST, files_in
 from ..documents import read_json
 from ..errors import StmineError
-from ..files import LOCK
-from ..outputs import MARKER
-
-ORGANISATION = "stmine-hf"
-CARD = "README.md"
-MANIFEST = "manifest.json"
-# What git, the Hub's client, Python and this package leave in a folder: never part of a repository.
-_LEFTOVERS = {".git", ".gitattributes", ".cache", "__pycache__", ".DS_Store", LOCK, MARKER}
+from ..outputs import sha256_of
 
 
 class PublishError(StmineError):
     """Something that cannot be published as it is."""
-
-
-def files_in(folder: Path) -> list[str]:
-    """The files of a repository in order, as paths from its folder with forward slashes."""
-    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return sorted(path.as_posix() for path in files if not _LEFTOVERS & set(path.parts))
-
-
-def described_files(folder: Path) -> list[tuple[str, int]]:
-    """Name and size in bytes of each file that a card lists: all but the card itself and the manifest."""
-    return [(name, (folder / name).stat().st_size) for name in files_in(folder) if name not in {CARD, MANIFEST}]
 
 
 def manifest_of(folder: Path) -> dict[str, dict[str, Any]]:
@@ -39,8 +21,7 @@ def manifest_of(folder: Path) -> dict[str, dict[str, Any]]:
     listed = {}
     for name in files_in(folder):
         if name != MANIFEST:
-            with (folder / name).open("rb") as file:
-                listed[name] = {"bytes": (folder / name).stat().st_size, "sha256": sha256_of(file)}
+            listed[name] = {"bytes": (folder / name).stat().st_size, "sha256": sha256_of(folder / name)}
     return listed
 
 
@@ -62,10 +43,3 @@ def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
     if not all(isinstance(entry, dict) and {"bytes", "sha256"} <= entry.keys() for entry in listed.values()):
         raise PublishError(f"{folder / MANIFEST}: expected bytes and sha256 of each file.")
     return listed
-
-
-def sha256_of(file: Any) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()

@@ -6,8 +6,9 @@ import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from ..cards.files import files_in
 from .push import push
-from .repository import PublishError, files_in
+from .repository import PublishError
 
 BEST = "best"
 _SHOWS_DATA = ("worst_misses.png",)  # validation images: whether they may be shown to all is not for us to decide

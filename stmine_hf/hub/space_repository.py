@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from importlib import import_module, metadata
 from pathlib import Path
 
+from ..cards.files import CARD, MANIFEST, files_in
 from .model_files import write_license
-from .repository import CARD, MANIFEST, files_in, write_manifest
+from .repository import write_manifest
 
 _DISTRIBUTION = "stmine-hf"
 _PACKAGE = __package__.partition(".")[0]
@@ -20,8 +21,8 @@ def is_space(folder: Path) -> bool:
     return (folder / CARD).is_file() and repo_type_of(folder) == "space"
 
 
-def lay_out_space(source: Path, folder: Path) -> None:
-    """Copy a Space. If its requirements name this package, which no index need have, lay the package beside its app.
+def build_space(source: Path, folder: Path) -> None:
+    """Copy a Space. If its requirements name this package, which no index need have, copy the package beside its app.
 
     Args:
         source: the Space; its `requirements.txt` says for instance `stmine-hf[demo]`.
@@ -37,7 +38,7 @@ def lay_out_space(source: Path, folder: Path) -> None:
     lines: dict[str, str] = {}
     for line in needed.read_text(encoding="utf-8").split("\n") if needed.is_file() else ():
         if line and (requirement := Requirement(line)).name == _DISTRIBUTION:
-            lay_package(folder)
+            copy_package(folder)
             write_license(folder)
             for need in needs(requirement.extras):
                 lines.setdefault(need.name, f"{need.name}{need.specifier}")
@@ -47,7 +48,7 @@ def lay_out_space(source: Path, folder: Path) -> None:
     write_manifest(folder)
 
 
-def lay_package(folder: Path) -> None:
+def copy_package(folder: Path) -> None:
     """Copy this package as a wheel would hold it: `modeling/` of a checkout inside of it."""
     for module in (_PACKAGE, f"{_PACKAGE}.modeling"):
         (place,) = import_module(module).__path__

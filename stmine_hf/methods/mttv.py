@@ -35,5 +35,6 @@ print(judge({{"text": "what the post says", "image": "image.jpg"}}))  # either m
     ),
     converter="conversion.mttv:convert_checkpoint",
     evaluator="evaluation.classification:evaluate_posts",
+    card="cards.mttv:MttvCard",
     repository="hub.mttv_repository:MttvRepository",
 )

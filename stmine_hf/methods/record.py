@@ -72,6 +72,7 @@ class Method:
         adapter: see `AdapterTargets`.
         converter: path of the function that makes a folder for the Auto classes of an authors' checkpoint (`convert`).
         evaluator: path of the function that makes a report of model, processor and rows (`evaluate`).
+        card: path of the class that writes cards of its repositories (`card_class`).
         repository: path of the class that builds its repositories (`repository_class`).
         exported: path of the function that says whether a folder holds an exported model (`is_exported`); None: the
             method has no export.
@@ -98,6 +99,7 @@ class Method:
     adapter: AdapterTargets
     converter: str
     evaluator: str
+    card: str
     repository: str
     pipelines: Mapping[str, str] = field(default_factory=dict)
     exported: str | None = None
@@ -109,6 +111,7 @@ class Method:
     image_processor_class = _Loaded("image_processor")
     convert = _Loaded("converter")
     evaluate = _Loaded("evaluator")
+    card_class = _Loaded("card")
     repository_class = _Loaded("repository")
     is_exported = _Loaded("exported")
     open_exported = _Loaded("export_opener")

@@ -10,8 +10,8 @@ import yaml
 from huggingface_hub import ModelCard, parse_eval_result_entries
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
+from ...cards.files import CARD
 from ..repo_type import RepoType, header_of
-from ..repository import CARD
 from .findings import Finding, judged
 
 REQUIRED: dict[RepoType, tuple[str, ...]] = {

@@ -10,8 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ...cards.files import files_in
 from ...documents import read_json
-from ..repository import files_in
 from .findings import Finding, judged
 
 ALLOWED = {"torch", "torchvision", "transformers", "timm", "PIL", "numpy", "safetensors"}

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from ...cards.files import MANIFEST, files_in
 from ..repo_type import RepoType
-from ..repository import MANIFEST, files_in, manifest_of, read_manifest
+from ..repository import manifest_of, read_manifest
 from .findings import Finding, judged
 
 # Formats that run code when they are opened, or may.

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import datasets
 import pytest
@@ -14,6 +13,7 @@ import yaml
 from data_folders import NAMES, plain_rows, source
 
 from stmine_hf import load_dataset
+from stmine_hf.cards.files import files_in
 from stmine_hf.cli import main
 from stmine_hf.data import BUILDERS, KINDS, kind_of
 from stmine_hf.data.description import describe
@@ -87,8 +87,11 @@ def reloads(name, tmp_path, **options):
     """Whether an export of the set loads through `datasets` alone, with the same features and rows."""
     splits = load_dataset(name, cache_dir=tmp_path / "cache", **options)
     out = tmp_path / f"{name}-parquet"
-    exported = export(name, splits, kind_of(name), out, license="cc0-1.0", shard_bytes=4000, progress=False)
-    assert {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} == {*exported.files, "README.md"}
+    folders = [options["data_dir"]] if "data_dir" in options else []
+    exported = export(
+        name, splits, kind_of(name), out, folders=folders, license="cc0-1.0", shard_bytes=4000, progress=False
+    )
+    assert {*files_in(out)} == {*exported.files, "README.md"}
     again = datasets.load_dataset(str(out), cache_dir=str(tmp_path / "again"))
     assert list(again) == list(splits)
     for split, rows in splits.items():
@@ -134,7 +137,7 @@ def test_export_and_push(hub, capsys, tmp_path):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "mine.txt").write_text("keep")
     assert run(*words[:-1], tmp_path / "notes") == 1
-    assert "holds an earlier export" in " ".join(capsys.readouterr().err.split())
+    assert "mine.txt exists and was not written by stmine" in " ".join(capsys.readouterr().err.split())
 
     environment = {**os.environ, **hub.environment(tmp_path / "home")}
     push = ["push", str(out), "--repo", "stmine-hf/camouflage", "--json"]
@@ -145,6 +148,4 @@ def test_export_and_push(hub, capsys, tmp_path):
     size = load_dataset(str(out), kind="boxes", split="val", cache_dir=tmp_path / "cache")[0]["image"].size
     assert done.stdout.splitlines()[-1] == f"ROWS 1 {size}"
     sent = hub.files("stmine-hf/camouflage", kind="dataset")
-    assert sent == {
-        path.relative_to(out).as_posix(): path.read_bytes() for path in Path(out).rglob("*") if path.is_file()
-    }
+    assert sent == {name: (out / name).read_bytes() for name in files_in(out)}

@@ -18,14 +18,16 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel, AutoModelForObjectDetection, AutoModelForSequenceClassification
 
+from stmine_hf.cards.files import MANIFEST, files_in
 from stmine_hf.cli import main
 from stmine_hf.errors import StmineError
+from stmine_hf.evaluation.detection_budget import budget
 from stmine_hf.hub.build import build, repository_at
 from stmine_hf.hub.check import check
 from stmine_hf.hub.model_files import code_files
-from stmine_hf.hub.repository import MANIFEST, PublishError, files_in, read_manifest, write_manifest
+from stmine_hf.hub.repository import PublishError, read_manifest, write_manifest
 from stmine_hf.modeling.sat.configuration_sat import SatConfig
-from stmine_hf.training.sat.budget import budget
+from stmine_hf.outputs import Outputs
 
 WEIGHTS_LIMIT = 30_000_000  # bytes that a checkout carries for one model
 SHIPPED = sorted(path.parent for path in (ROOT / "hub_cards").glob("*/manifest.json"))
@@ -92,13 +94,119 @@ def test_code_of_old_builds_goes(repository, tmp_path):
     assert contents(old) == contents(repository)
 
 
-def test_files_that_no_build_has_put_there_are_not_removed(converted, repository, tmp_path):
+def test_a_clone_of_the_hub_is_built_into_and_keeps_all_that_no_build_wrote(converted, repository, tmp_path):
+    """With its history, links, empty folders and notes; only files of the list in manifest.json are replaced."""
     out = tmp_path / repository.name
     shutil.copytree(repository, out)
-    (out / "notes.txt").write_text("mine")
-    with pytest.raises(PublishError, match=r"it holds notes\.txt, which no build has put there"):
+    kept = {".git/HEAD": "ref", ".git/objects/ab/cd": "history", ".cache/huggingface/x": "", "notes.txt": "mine"}
+    for name, text in (kept | {".gitattributes": "*.safetensors filter=lfs"}).items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text(text)
+    (out / "empty").mkdir()
+    (out / "link").symlink_to(tmp_path)
+    (out / "forgotten_sat.py").write_text("")
+    write_manifest(out)
+    listed = json.loads((out / MANIFEST).read_text())
+    (out / MANIFEST).write_text(json.dumps({name: entry for name, entry in listed.items() if name != "notes.txt"}))
+    build(converted, out, license="cc-by-4.0")
+    assert {name: (out / name).read_text() for name in kept} == kept
+    assert (out / "empty").is_dir() and (out / "link").is_symlink() and not (out / "forgotten_sat.py").exists()
+    assert {*read_manifest(out), MANIFEST, "notes.txt"} == {*files_in(out)}
+
+
+@pytest.mark.parametrize("name", ["README.md", "modeling_sat.py", "results", "manifest.json"])
+def test_a_file_in_the_way_that_no_build_wrote_stops_the_build_by_name(name, converted, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text("mine")
+    if name == "results":
         build(converted, out)
-    assert (out / "notes.txt").read_text() == "mine" and (out / "README.md").is_file()
+    else:
+        with pytest.raises(StmineError, match=f"{name} exists and was not written by stmine"):
+            build(converted, out)
+        assert [path.name for path in out.iterdir() if not path.name.startswith((".stmine", ".lock"))] == [name]
+    assert (out / name).read_text() == "mine"
+
+
+def test_a_file_that_somebody_changed_after_the_build_is_not_replaced(repository, tmp_path):
+    out = tmp_path / repository.name
+    shutil.copytree(repository, out)
+    (out / "README.md").write_text((out / "README.md").read_text() + "\nMy own words.\n")
+    before = contents(out)
+    with pytest.raises(StmineError, match=r"README\.md exists and was not written by stmine"):
+        build(repository, out)
+    assert contents(out) == before
+
+
+def test_the_card_that_the_hub_makes_of_a_form_is_replaced(converted, tmp_path):
+    out = tmp_path / "clone"
+    (out / ".git").mkdir(parents=True)
+    (out / ".gitattributes").write_text("*.safetensors filter=lfs\n")
+    (out / "README.md").write_text("---\nlicense: mit\n---\n")
+    build(converted, out)
+    assert "pipeline_tag: object-detection" in (out / "README.md").read_text()
+    (out / "README.md").write_text("---\nlicense: mit\n---\nWhat I want to say.\n")
+    with pytest.raises(StmineError, match=r"README\.md exists"):
+        build(converted, out)
+
+
+def test_a_killed_build_is_cleaned_up_by_the_next(converted, tmp_path):
+    out = tmp_path / "mine"
+    (out / ".stmine-building" / "mine").mkdir(parents=True)
+    (out / ".stmine-building" / "mine" / "README.md").write_text("half")
+    build(converted, out)
+    assert not (out / ".stmine-building").exists() and check(out, load=False).passed
+
+
+def test_a_link_that_leads_elsewhere_is_not_written_through(run_folder, tmp_path):
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    out.mkdir()
+    elsewhere.mkdir()
+    (out / "training").symlink_to(elsewhere)
+    with pytest.raises(StmineError, match="leads out of"):
+        build(run_folder, out)
+    assert not [*elsewhere.iterdir()]
+
+
+def test_two_builds_of_one_folder_do_not_meet(converted, tmp_path):
+    out = tmp_path / "mine"
+    with Outputs(out), pytest.raises(StmineError, match="another run is writing"):
+        build(converted, out)
+
+
+@pytest.fixture
+def run_folder(converted, tmp_path) -> Path:
+    """A run on COCO's layout, whose config.yaml leaves out what is at its default."""
+    shutil.copytree(converted, tmp_path / "run" / "best")
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump({"data_dir": "data/x", "num_train_epochs": 3}))
+    return tmp_path / "run"
+
+
+def test_a_run_whose_settings_leave_out_defaults_is_built(run_folder, tmp_path):
+    build(run_folder, tmp_path / "my-model", repo="me/my-model")
+    settings = yaml.safe_load((tmp_path / "my-model" / "training" / "config.yaml").read_text())
+    assert (settings["dataset"], settings["data_dir"]) == ("coco_json", "data/x")
+    card = (tmp_path / "my-model" / "README.md").read_text()
+    assert '"me/my-model"' in card and "stmine-hf/my-model" not in card
+    build(tmp_path / "my-model", tmp_path / "my-model")  # the name is kept
+    assert (tmp_path / "my-model" / "README.md").read_text() == card
+
+
+def test_a_card_without_an_id_names_the_folder(run_folder, tmp_path):
+    build(run_folder, tmp_path / "my-model")
+    card = (tmp_path / "my-model" / "README.md").read_text()
+    assert '"my-model"' in card and "stmine-hf/my-model" not in card
+
+
+def test_an_adapter_is_to_be_merged_first(tmp_path):
+    best = tmp_path / "run" / "best"
+    best.mkdir(parents=True)
+    (best / "adapter_config.json").write_text("{}")
+    (tmp_path / "run" / "config.yaml").write_text("peft: lora\n")
+    for source in (tmp_path / "run", best):
+        with pytest.raises(PublishError, match=r"is an adapter, not a whole model. Merge it .* stmine merge .*best"):
+            build(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_build_that_fails_leaves_what_was_there(repository, tmp_path, monkeypatch):
@@ -165,7 +273,7 @@ def test_shipped_repository_is_what_a_build_of_today_gives(shipped):
     repository = repository_at(shipped)
     for name, file in code_files(repository.method).items():
         assert (shipped / name).read_bytes() == file.read_bytes(), name
-    assert repository.card() == (shipped / "README.md").read_text(encoding="utf-8")
+    assert repository.writer.card().text() == (shipped / "README.md").read_text(encoding="utf-8")
     assert {*read_manifest(shipped), MANIFEST} == {*files_in(shipped)}
     for name, entry in read_manifest(shipped).items():
         assert hashlib.sha256((shipped / name).read_bytes()).hexdigest() == entry["sha256"], name
@@ -183,9 +291,10 @@ def test_shipped_repository_is_what_a_build_of_today_gives(shipped):
         ("sat", AutoModelForObjectDetection, 950_036),
     ],
 )
-def test_a_released_network_waits_for_its_weights(method, auto, parameters):
+def test_a_released_network_waits_for_its_weights(method, auto, parameters, tmp_path):
     """Its config and code alone build it, in the size that its card states."""
-    folder = ROOT / "hub_cards" / f"{method}-official"
+    folder = tmp_path / f"{method}-official"
+    build(method, folder)
     with torch.device("meta"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
         model = auto.from_config(config, trust_remote_code=True)
@@ -197,13 +306,13 @@ def test_a_released_network_waits_for_its_weights(method, auto, parameters):
 
 
 def test_a_repository_keeps_its_scores_under_another_name(tmp_path):
-    build("sat-coco-small", tmp_path / "mine")
+    build("sat-coco-small", tmp_path / "mine", repo="me/mine")
     shipped = ROOT / "hub_cards" / "sat-coco-small"
     before, after = (ModelCard.load(folder / "README.md") for folder in (shipped, tmp_path / "mine"))
     figures = [[entry.metric_value for entry in card.data.eval_results] for card in (before, after)]
     assert figures[0] == figures[1] and after.data.model_name == "mine"
     (entry,) = parse_eval_result_entries(yaml.safe_load((tmp_path / "mine/.eval_results/coco.yaml").read_text()))
-    assert entry.value in figures[0] and entry.source_url == "https://huggingface.co/stmine-hf/mine#measured"
+    assert entry.value in figures[0] and entry.source_url == "https://huggingface.co/me/mine#measured"
 
 
 @pytest.mark.parametrize("shipped", SHIPPED, ids=lambda folder: folder.name)

@@ -66,7 +66,7 @@ def run(tmp_path_factory, data) -> Path:
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory, run, data) -> Path:
     folder = tmp_path_factory.mktemp("hub_cards") / "fisvl-lite-rsicd"
-    FisvlRepository(folder).pack(run, data_dir=data, progress=False)
+    FisvlRepository(folder, REPO).from_run(run, data_dir=data, progress=False)
     return folder
 
 
@@ -98,11 +98,11 @@ def test_repository_is_complete_and_names_no_machine(repository, run):
     assert here == shipped | {
         ".eval_results/rsicd.yaml", "LICENSE", "README.md", "config.json", "manifest.json", "model.safetensors",
         "config_sentence_transformers.json", "modules.json", "sentence_bert_config.json",
-        "pictures/search.jpg", "processor_config.json", "requirements.txt",
+        "images/search.jpg", "processor_config.json", "requirements.txt",
         "results/rsicd_val.json", "results/rsicd_val.png", "tokenizer.json",
         "tokenizer_config.json", "training/config.yaml", "training/results.json",
     }  # fmt: skip
-    assert (repository / "pictures" / "search.jpg").stat().st_size < 200_000
+    assert (repository / "images" / "search.jpg").stat().st_size < 200_000
     assert (repository / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
     for file in here:
         if not file.endswith((".safetensors", ".jpg", ".png")):
@@ -168,15 +168,15 @@ def test_departures_are_those_of_the_config(card):
 
 
 def test_card_renders_again_from_its_folder_alone(card, repository):
-    assert FisvlRepository(repository).card() == (repository / "README.md").read_text(encoding="utf-8")
+    assert FisvlRepository(repository).writer.card().text() == (repository / "README.md").read_text(encoding="utf-8")
 
 
-def test_refresh_brings_back_code_and_card_and_leaves_the_rest(repository, tmp_path):
+def test_rebuild_brings_back_code_and_card_and_leaves_the_rest(repository, tmp_path):
     folder = tmp_path / repository.name
     shutil.copytree(repository, folder)
     (folder / "losses_fisvl.py").write_text("")
     (folder / "README.md").write_text("")
-    FisvlRepository(folder).refresh()
+    FisvlRepository(folder, REPO).rebuild()
     for file in (path.relative_to(repository) for path in repository.rglob("*") if path.is_file()):
         assert (folder / file).read_bytes() == (repository / file).read_bytes(), file
 
@@ -225,7 +225,7 @@ def test_other_models_get_a_card_that_says_what_their_files_tell(run, data, tmp_
     save_tiny_fisvl(tmp_path / "run" / "best")
     (tmp_path / "run" / "config.yaml").write_text("dataset: rsicd\nseed: 7\nmodel_name_or_path: someone/base\n")
     repository = FisvlRepository(tmp_path / "mine")
-    (table,) = repository.pack(tmp_path / "run", data_dir=data, license="mit", progress=False)
+    (table,) = repository.from_run(tmp_path / "run", data_dir=data, license="mit", progress=False)
     assert table.row_count
     card = ModelCard.load(tmp_path / "mine" / "README.md")
     assert card.data.license == "mit" and "Weights: mit" in card.text and card.data.base_model is None
@@ -233,11 +233,11 @@ def test_other_models_get_a_card_that_says_what_their_files_tell(run, data, tmp_
     figure = json.loads((tmp_path / "mine" / "results" / "rsicd_val.json").read_text())["metrics"]["r_mean"]
     assert f"| `r_mean` | {figure:.4f} |" in card.text
     assert "timm" not in (tmp_path / "mine" / "requirements.txt").read_text()
-    assert FisvlRepository(tmp_path / "mine").card() == (tmp_path / "mine" / "README.md").read_text()
+    assert FisvlRepository(tmp_path / "mine").writer.card().text() == (tmp_path / "mine" / "README.md").read_text()
 
 
 def test_unmeasured_run_says_so_and_asks_for_the_license(run, tmp_path):
-    FisvlRepository(tmp_path / "mine").pack(run)
+    FisvlRepository(tmp_path / "mine").from_run(run)
     card = ModelCard.load(tmp_path / "mine" / "README.md")
     assert card.data.license == "unknown" and card.data.eval_results is None
     assert "Nothing was measured" in card.text and "did not state a license" in card.text
@@ -247,7 +247,7 @@ def test_unmeasured_run_says_so_and_asks_for_the_license(run, tmp_path):
     ("compare", "data_dir", "message"),
     [({"parent": "x"}, "y", "nothing to compare named parent"), ({}, None, r"expected a training run with best/")],
 )
-def test_what_cannot_be_packed_is_refused(tmp_path, compare, data_dir, message):
+def test_what_cannot_be_built_is_refused(tmp_path, compare, data_dir, message):
     with pytest.raises(PublishError, match=message):
-        FisvlRepository(tmp_path / "out").pack(tmp_path, data_dir=data_dir, compare=compare)
+        FisvlRepository(tmp_path / "out").from_run(tmp_path, data_dir=data_dir, compare=compare)
     assert not (tmp_path / "out").exists()

@@ -21,8 +21,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, TimmWrapperConfig
 
 from stmine_hf import MttvForSequenceClassification
-from stmine_hf.hub.mttv_repository import IMAGE, MttvRepository
-from stmine_hf.hub.repository import PublishError, files_in
+from stmine_hf.cards.files import files_in
+from stmine_hf.cards.mttv import IMAGE
+from stmine_hf.hub.mttv_repository import MttvRepository
+from stmine_hf.hub.repository import PublishError
 from stmine_hf.training.arguments import parse_arguments
 from stmine_hf.training.mttv.arguments import MttvDataArguments, MttvModelArguments, MttvTrainingArguments
 
@@ -91,7 +93,7 @@ def baselines(tmp_path_factory) -> Path:
 def repository(tmp_path_factory, run, data, baselines) -> Path:
     folder = tmp_path_factory.mktemp("hub_cards") / "mttv-lite-weibo"
     compare = {"baselines": baselines, "released": run}
-    MttvRepository(folder).pack(run, data_dir=data, compare=compare, progress=False)
+    MttvRepository(folder, REPO).from_run(run, data_dir=data, compare=compare, progress=False)
     return folder
 
 
@@ -188,12 +190,12 @@ def test_departures_are_those_of_the_config(card):
     assert "`global_pooling`" not in card.text  # equal to the released model's
 
 
-def test_refresh_brings_back_code_and_card_and_leaves_the_rest(repository, tmp_path):
+def test_rebuild_brings_back_code_and_card_and_leaves_the_rest(repository, tmp_path):
     folder = tmp_path / repository.name
     shutil.copytree(repository, folder)
     (folder / "pipeline_mttv.py").write_text("")
     (folder / "README.md").write_text("")
-    MttvRepository(folder).refresh()
+    MttvRepository(folder, REPO).rebuild()
     for file in (path.relative_to(repository) for path in repository.rglob("*") if path.is_file()):
         assert (folder / file).read_bytes() == (repository / file).read_bytes(), file
 
@@ -226,11 +228,13 @@ def test_other_models_get_a_card_that_says_what_their_files_tell(tmp_path):
     save_tiny_mttv(tmp_path / "run" / "best")
     settings = {"dataset": "toy_posts", "seed": 7, "dataset_options": {"count": 40}}
     (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(settings))
-    assert len(MttvRepository(tmp_path / "mine").pack(tmp_path / "run", progress=False)) == 2  # drawn: needs no folder
+    assert (
+        len(MttvRepository(tmp_path / "mine").from_run(tmp_path / "run", progress=False)) == 2
+    )  # drawn: needs no folder
     card = ModelCard.load(tmp_path / "mine" / "README.md")
     assert card.data.license == "unknown" and card.data.language is None
     assert {entry.dataset_split for entry in card.data.eval_results} == {"val", "test"}
-    command = "stmine evaluate mttv --model stmine-hf/mine --dataset toy_posts --split test --option count=40"
+    command = "stmine evaluate mttv --model mine --dataset toy_posts --split test --option count=40"
     assert command in card.text and "EfficientNet" not in card.text and "seed: 7" in card.text
     for line in commands(tmp_path / "mine" / "README.md"):
         check_command(line)
@@ -238,4 +242,4 @@ def test_other_models_get_a_card_that_says_what_their_files_tell(tmp_path):
 
 def test_comparison_without_data_is_refused(run, tmp_path):
     with pytest.raises(PublishError, match="A comparison needs measurements"):
-        MttvRepository(tmp_path / "out").pack(run, compare={"released": run})
+        MttvRepository(tmp_path / "out").from_run(run, compare={"released": run})

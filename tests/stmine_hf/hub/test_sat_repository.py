@@ -21,10 +21,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForObjectDetection
 
 from stmine_hf import SatForObjectDetection
+from stmine_hf.cards.sat import IMAGE
 from stmine_hf.cards.street_drawing import SIZE, draw_street
 from stmine_hf.data.toy.toy_camouflage import draw_camouflage
 from stmine_hf.hub.repository import PublishError
-from stmine_hf.hub.sat_repository import IMAGE, SatRepository
+from stmine_hf.hub.sat_repository import SatRepository
 from stmine_hf.training.arguments import parse_arguments
 from stmine_hf.training.sat.arguments import SatDataArguments, SatModelArguments, SatTrainingArguments
 
@@ -110,7 +111,7 @@ def benchmark(tmp_path_factory) -> Path:
 def repository(tmp_path_factory, name, run, data, benchmark) -> Path:
     folder = tmp_path_factory.mktemp("hub_cards") / name
     compare = {"parent": run / "best", "benchmark": benchmark}
-    SatRepository(folder).pack(run, data_dir=data, compare=compare, progress=False)
+    SatRepository(folder, f"stmine-hf/{name}").from_run(run, data_dir=data, compare=compare, progress=False)
     return folder
 
 
@@ -192,7 +193,7 @@ def test_a_start_that_is_gone_leaves_no_path_of_a_machine(name, run, tmp_path, m
     for number, start in enumerate(("/somewhere/gone/best", None)):
         repository = SatRepository(tmp_path / str(number) / name)
         (repository.folder / "training").mkdir(parents=True)
-        repository.write_training(run, settings | {key: start}, None)
+        repository.record_training(run, settings | {key: start}, None)
         assert [file.name for file in sorted((repository.folder / "training").iterdir())] == [
             "config.yaml",
             "results.json",
@@ -204,7 +205,7 @@ def test_without_a_first_round_there_is_nothing_to_tell_of_one(name, repository,
     other = shutil.copytree(repository, tmp_path / name)
     for kind in ("yaml", "json"):
         (other / "training" / f"first_round.{kind}").unlink()
-    text = SatRepository(other).card()
+    text = SatRepository(other).writer.card().text()
     if name == "sat-coco-small":
         assert text.count("python examples/distill_sat.py") == 1 and "in a second round" not in text
     else:
@@ -262,21 +263,21 @@ def test_card_holds_nothing_unfilled_and_its_links_lead_somewhere(name, card, re
 
 
 def test_card_does_without_comparison_and_benchmark(run, data, name, tmp_path):
-    SatRepository(tmp_path / name).pack(run, data_dir=data, progress=False)
+    SatRepository(tmp_path / name).from_run(run, data_dir=data, progress=False)
     text = (tmp_path / name / "README.md").read_text(encoding="utf-8")
     assert "## Speed" not in text and "| NanoDet-m," not in text and "Undefined" not in text
 
 
 def test_card_renders_again_from_its_folder_alone(card, repository):
-    assert SatRepository(repository).card() == (repository / "README.md").read_text(encoding="utf-8")
+    assert SatRepository(repository).writer.card().text() == (repository / "README.md").read_text(encoding="utf-8")
 
 
-def test_refresh_brings_back_code_and_card_and_leaves_the_rest(repository, tmp_path):
+def test_rebuild_brings_back_code_and_card_and_leaves_the_rest(repository, tmp_path):
     folder = tmp_path / repository.name
     shutil.copytree(repository, folder)
     (folder / "losses_sat.py").write_text("")
     (folder / "README.md").write_text("")
-    SatRepository(folder).refresh()
+    SatRepository(folder, f"stmine-hf/{repository.name}").rebuild()
     for file in (path.relative_to(repository) for path in repository.rglob("*") if path.is_file()):
         assert (folder / file).read_bytes() == (repository / file).read_bytes(), file
 
@@ -316,10 +317,10 @@ def test_other_models_get_a_card_that_says_what_their_files_tell(name, run, data
     shutil.copytree(data, own_data)
     settings = {"dataset": "coco_json", "data_dir": str(own_data), "model_name_or_path": "/somewhere/start", "seed": 7}
     write_run(tmp_path / "run", NAMES[name], settings, {})
-    SatRepository(tmp_path / "mine").pack(tmp_path / "run", data_dir=own_data, progress=False)
+    SatRepository(tmp_path / "mine").from_run(tmp_path / "run", data_dir=own_data, progress=False)
     card = ModelCard.load(tmp_path / "mine" / "README.md")
     assert card.data.license == "unknown" and "Flickr" not in card.text and "seed: 7" in card.text
-    command = "stmine evaluate sat --model stmine-hf/mine --dataset coco_json --data-dir data/my_boxes --split val"
+    command = "stmine evaluate sat --model mine --dataset coco_json --data-dir data/my_boxes --split val"
     assert command in card.text and "model_name_or_path: outputs/start" in card.text
     figures = json.loads((tmp_path / "mine" / "results" / "my_boxes_val.json").read_text())["metrics"]
     assert f"| `ap50` | {figures['ap50']:.4f} |" in card.text
@@ -327,4 +328,4 @@ def test_other_models_get_a_card_that_says_what_their_files_tell(name, run, data
 
 def test_unknown_comparison_is_refused(run, tmp_path):
     with pytest.raises(PublishError, match=r"nothing to compare named teacher \(parent: folder of a NanoDet-m"):
-        SatRepository(tmp_path / "out").pack(run, compare={"teacher": run})
+        SatRepository(tmp_path / "out").from_run(run, compare={"teacher": run})

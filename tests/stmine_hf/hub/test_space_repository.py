@@ -10,10 +10,11 @@ import pytest
 from documents import ROOT
 from hub_cache import lay_into_cache
 
+from stmine_hf.cards.files import files_in
 from stmine_hf.errors import StmineError
 from stmine_hf.hub.build import build
 from stmine_hf.hub.check import check
-from stmine_hf.hub.repository import files_in, read_manifest
+from stmine_hf.hub.repository import read_manifest
 
 SPACES = [ROOT / "hub_cards" / "space", *sorted((ROOT / "hub_cards" / "metrics").iterdir())]
 MODELS = ("fisvl-lite-rsicd", "mttv-lite-weibo", "sat-coco-small", "sat-indiscernible")

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ...modeling.sat.configuration_sat import SatConfig
-from ...modeling.sat.modeling_sat import SatForObjectDetection
+from ..modeling.sat.configuration_sat import SatConfig
+from ..modeling.sat.modeling_sat import SatForObjectDetection
 
 # NanoDet's tables give 0.72 B operations for NanoDet-m at 320 x 320, whose convolutions have 342.2 M multiply-adds:
 # two for each, and a little for everything else.

@@ -6,7 +6,7 @@ from helpers_sat import multiply_adds, tiny_sat_config
 from torch.utils.flop_counter import FlopCounterMode
 
 from stmine_hf import SatConfig, SatForObjectDetection
-from stmine_hf.training.sat.budget import PUBLISHED_OPERATIONS, PUBLISHED_PARAMETERS, budget
+from stmine_hf.evaluation.detection_budget import PUBLISHED_OPERATIONS, PUBLISHED_PARAMETERS, budget
 
 
 def test_counts_are_those_of_the_tests_own_counter():
