@@ -17,7 +17,7 @@ _OWN_LEFTOVERS = ".stmine-"  # list of outputs, folder of an unfinished build
 def files_in(folder: Path) -> list[str]:
     """The files of a repository in order, as paths from its folder with forward slashes."""
     files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return sorted(path.as_posix() for path in files if not any(map(_is_leftover, path.parts)))
+    return sorted(path.as_posix() for path in files if not any(map(is_leftover, path.parts)))
 
 
 def described_files(folder: Path) -> list[tuple[str, int]]:
@@ -25,5 +25,6 @@ def described_files(folder: Path) -> list[tuple[str, int]]:
     return [(name, (folder / name).stat().st_size) for name in files_in(folder) if name not in {CARD, MANIFEST}]
 
 
-def _is_leftover(part: str) -> bool:
+def is_leftover(part: str) -> bool:
+    """Whether a part of a path is what another tool, or an unfinished build, has left in the folder."""
     return part in _LEFTOVERS or part.startswith(_OWN_LEFTOVERS)

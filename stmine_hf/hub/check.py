@@ -9,9 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..cards.files import files_in
+from ..documents import DocumentError
 from .checks.card import check_eval_results, check_header, check_text
 from .checks.code import check_app_code, check_model_code, normalised
-from .checks.files import check_license, check_manifest, check_paths, check_pickles, check_sizes
+from .checks.files import (
+    check_configs,
+    check_entries,
+    check_license,
+    check_manifest,
+    check_paths,
+    check_pickles,
+    check_sizes,
+)
 from .checks.findings import Finding
 from .checks.loading import check_loading, has_code
 from .repo_type import RepoType, header_of, repo_type_of
@@ -19,6 +28,7 @@ from .repo_type import RepoType, header_of, repo_type_of
 if TYPE_CHECKING:
     from rich.table import Table
 
+_BEFORE_LOADING = {"entries", "no pickles", "configs", "code"}  # unknown code is not run where one of these failed
 _SIGNS = {"ok": "[green]ok[/green]", "warning": "[yellow]warning[/yellow]", "failed": "[red]failed[/red]"}
 
 
@@ -74,26 +84,31 @@ def check(folder: str | Path, *, load: bool = True) -> CheckReport:
     """
     start, folder = time.perf_counter(), Path(folder)
     repo_type = repo_type_of(folder)
+    entries = check_entries(folder)
+    if entries.verdict == "failed":  # what a link leads to is not read
+        return CheckReport(folder.absolute().name, repo_type, 0, [entries])
     code = repo_type == "model" and has_code(folder)
     findings = [
+        entries,
         check_manifest(folder, required=code),
         check_pickles(folder, repo_type),
         check_sizes(folder),
         check_paths(folder),
+        check_configs(folder),
     ]
     if repo_type == "model":
         findings.append(check_license(folder))
     if code:
-        findings.append(check_model_code(folder))
+        findings.append(_code(folder))
     elif repo_type == "space":
         findings.append(check_app_code(folder, _required(folder)))
     findings += [*check_header(folder, repo_type, code=code), check_text(folder)]
     findings += [results] if (results := check_eval_results(folder)) else []
     measured: dict[str, Any] = {}
     if code and not any(folder.glob("*.safetensors")):
-        findings.append(Finding("weights", "warning", "none: there is nothing to load, as its card had better tell"))
+        findings.append(Finding("weights", "warning", "none: there is nothing to load, and the card has to say so"))
     elif code and load:
-        if any(finding.verdict == "failed" for finding in findings if finding.check in {"no pickles", "code"}):
+        if any(finding.verdict == "failed" for finding in findings if finding.check in _BEFORE_LOADING):
             findings.append(Finding("loads without stmine_hf", "failed", "not tried: see above what it might run"))
         else:
             loading, measured = check_loading(folder)
@@ -101,6 +116,13 @@ def check(folder: str | Path, *, load: bool = True) -> CheckReport:
     size = sum((folder / name).stat().st_size for name in files_in(folder))
     seconds = round(time.perf_counter() - start, 2)
     return CheckReport(folder.absolute().name, repo_type, size, findings, measured, seconds)
+
+
+def _code(folder: Path) -> Finding:
+    try:
+        return check_model_code(folder)
+    except DocumentError as error:  # what the configs name cannot be known
+        return Finding("code", "failed", str(error))
 
 
 def _required(folder: Path) -> set[str]:

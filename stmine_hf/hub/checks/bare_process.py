@@ -2,7 +2,7 @@
 
     python bare_process.py FOLDER ANSWERS.safetensors
 
-It prints a JSON document: seconds, classes, what was missing, what the code reached for, and how the model that
+It prints a JSON document: seconds, classes, what was missing, what the code tried to reach, and how the model that
 `from_pretrained` gave (built without storage, on the "meta" device, then filled) differs from one that was built on
 the CPU. The tensors go to ANSWERS: `<auto class>/<field>` of each model, `processor/<name>`.
 
@@ -35,19 +35,32 @@ class Absent:
 class Watch:
     """What the process does that loading a model has no need of: connections, programs, files written elsewhere."""
 
-    def __init__(self, own: Path) -> None:
-        self.own, self.seen = str(own), set[str]()
+    refuse = False
+
+    def __init__(self, own: Path, *, refuse: bool = True) -> None:
+        self.own, self.seen, self.refuse = str(own), set[str](), refuse
         sys.addaudithook(self._hear)
 
     def _hear(self, event: str, given: tuple[Any, ...]) -> None:
         if event == "socket.connect" and not isinstance(given[1], str | bytes):  # those are sockets of this machine
             self.seen.add(f"a connection to {given[1]}")
             raise ConnectionRefusedError("this process is offline")
-        if event in ("subprocess.Popen", "os.system", "os.exec"):
-            self.seen.add(f"a program: {given[0]}")
+        program = event.startswith(("subprocess.", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.system"))
+        if program or event in ("os.startfile", "pty.spawn"):
+            self._note(f"a program: {given[0] if given else event}")
         writes = event == "open" and isinstance(given[1], str) and bool(set(given[1]) & set("wax+"))
-        if writes and isinstance(given[0], str) and not given[0].startswith((self.own, "/dev/", "/proc/")):
-            self.seen.add(f"writing {given[0]}")
+        changes = event in ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate")
+        if (
+            (writes or changes)
+            and isinstance(given[0], str)
+            and not given[0].startswith((self.own, "/dev/", "/proc/"))
+        ):
+            self._note(f"writing {given[0]}")
+
+    def _note(self, what: str) -> None:
+        self.seen.add(what)
+        if self.refuse:
+            raise PermissionError(f"this process may not do that: {what}")
 
 
 def inputs_of(processor: Any, reads_images: bool) -> dict[str, Any]:

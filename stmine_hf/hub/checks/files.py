@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import pickletools
 import re
+import stat
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any, BinaryIO, cast
 
 from safetensors import SafetensorError, safe_open
 
-from ...cards.files import MANIFEST, files_in
+from ...cards.files import MANIFEST, files_in, is_leftover
+from ...documents import DocumentError, parse_json, read_text, read_yaml
 from ..repo_type import RepoType
 from ..repository import manifest_of, read_manifest
 from .findings import Finding, judged
@@ -17,10 +24,62 @@ _PICKLES = {
     ".bin", ".ckpt", ".dill", ".h5", ".joblib", ".keras", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pt2", ".pth",
 }  # fmt: skip
 _PICKLE = re.compile(rb"\x80[\x02-\x05]")  # protocol 2 and later begin so
-_ARCHIVE = re.compile(rb"PK\x03\x04|\x1f\x8b|.{257}ustar", re.DOTALL)
+_CALLS = {"INST", "OBJ", "REDUCE", "BUILD", "NEWOBJ", "NEWOBJ_EX"}
+_OBJECT = re.compile(r"[A-Za-z_][\w.]* [A-Za-z_][\w.]*")  # module and name
+_ARCHIVE = re.compile(rb"PK\x03\x04|\x1f\x8b|BZh|\xfd7zXZ|7z\xbc\xaf|Rar!|\x28\xb5\x2f\xfd|.{257}ustar", re.DOTALL)
+_PROGRAM = re.compile(rb"\x7fELF|MZ|\xca\xfe\xba\xbe|\xcf\xfa\xed\xfe|\xfe\xed\xfa|\x00asm|#!")
+_NUMPY, _HDF5 = b"\x93NUMPY", b"\x89HDF"
+# What a repository may hold: suffix -> how such a file begins; None: text in UTF-8.
+_IMAGES = {
+    ".gif": rb"GIF8", ".jpeg": rb"\xff\xd8\xff", ".jpg": rb"\xff\xd8\xff", ".png": rb"\x89PNG\r\n",
+    ".webp": rb"RIFF....WEBP",
+}  # fmt: skip
+_TEXTS = dict.fromkeys((".csv", ".json", ".jsonl", ".md", ".py", ".svg", ".toml", ".tsv", ".txt", ".yaml", ".yml"))
+_SUFFIXES: dict[RepoType, dict[str, bytes | None]] = {
+    "model": {**_TEXTS, **_IMAGES, ".safetensors": b""},
+    "dataset": {
+        **_TEXTS, **_IMAGES, ".parquet": b"PAR1", ".arrow": b"", ".tif": rb"II|MM", ".tiff": rb"II|MM", ".bmp": b"BM",
+        ".xml": None, ".zip": b"PK", ".tar": b"", ".gz": rb"\x1f\x8b",
+    },
+    "space": {**_TEXTS, **_IMAGES, ".css": None, ".html": None, ".js": None, ".typed": None, ".ttf": b""},
+}  # fmt: skip
+_NAMES = {"LICENSE", "NOTICE", "Dockerfile", ".gitignore", ".gitkeep"}  # text without a suffix
+_PART = re.compile(r"\.?[\w][\w.+()@ =,&'~-]*(?<![ .])")
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+_SCRIPT = re.compile(
+    r"<script|<foreignobject|\bon\w+\s*=|javascript:|<!entity|href\s*=\s*[\"'](?!data:image/|#)", re.IGNORECASE
+)
 _LARGEST_TEXT = 10_000_000  # bytes; the Hub wants what is larger in its storage for large files
+_LARGEST_VOCABULARY = 200_000_000
 _MACHINE_PATH = re.compile(r"(?<![\w.:/-])/(?:work|root|home|tmp|mnt|opt|Users)/\w[\w./-]*|[A-Z]:\\Users\\\w+")
-_VOCABULARIES = {"tokenizer.json", "vocab.txt", "vocab.json", "merges.txt"}  # their words are nobody's folders
+UNBOUNDED = {"tokenizer.json", "vocab.json"}  # whose words may be many, and nobody's folders
+_VOCABULARIES = UNBOUNDED | {"vocab.txt", "merges.txt"}
+_PLACES = {"_name_or_path", "name_or_path", "base_model_name_or_path", "backbone", "tokenizer_file", "vocab_file"}
+_SLASH = re.compile(r"[/\\]")
+_PACKAGES = {"torch", "torchvision", "transformers", "timm", "pillow", "numpy", "safetensors"}
+
+
+def check_entries(folder: Path) -> Finding:
+    """Plain files and folders with plain names: no links, devices, pipes, or names that systems read otherwise."""
+    faults, seen = [], dict[str, str]()
+    for root, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if Path(root) != folder or not is_leftover(name)]
+        for name in (*folders, *files):
+            path = Path(root, name)
+            told = path.relative_to(folder).as_posix()
+            mode = path.lstat().st_mode
+            if is_leftover(name):
+                continue
+            if stat.S_ISLNK(mode):
+                faults.append(f"{told!r} is a link: publish the file itself")
+            elif not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                faults.append(f"{told!r} is neither a file nor a folder")
+            if not _PART.fullmatch(name) or _RESERVED.fullmatch(name) or len(os.fsencode(name)) > 200:
+                faults.append(f"{told!r}: not a name that every system can store")
+            if other := seen.get(told.casefold()):
+                faults.append(f"{told!r} and {other!r} are one file on some systems")
+            seen[told.casefold()] = told
+    return judged("entries", faults, f"{len(seen)} plain files and folders")
 
 
 def check_manifest(folder: Path, required: bool) -> Finding:
@@ -37,23 +96,148 @@ def check_manifest(folder: Path, required: bool) -> Finding:
 
 
 def check_pickles(folder: Path, repo_type: RepoType) -> Finding:
-    """No file that runs code when it is opened, whatever its name says; weights are safetensors that open."""
+    """Only files of known types that are what their names say, and none that runs code when it is opened."""
     faults, tensors = [], 0
     for name in files_in(folder):
-        file = folder / name
-        with file.open("rb") as opened:
-            start = opened.read(4096)
-        if file.suffix.lower() in _PICKLES or _PICKLE.match(start):
-            faults.append(f"{name} is, or may be, a pickle: publish safetensors")
-        elif repo_type != "dataset" and _ARCHIVE.match(start):
-            faults.append(f"{name} is an archive, which may hold pickles (PyTorch's files are such)")
-        elif file.suffix == ".safetensors":
+        if fault := _type_fault(folder / name, repo_type):
+            faults.append(f"{name} {fault}")
+        elif name.endswith(".safetensors"):
             try:
-                with safe_open(file, framework="pt") as weights:
+                with safe_open(folder / name, framework="pt") as weights:
                     tensors += len(weights.keys())
-            except SafetensorError as error:
+            except (SafetensorError, OSError, ValueError) as error:
                 faults.append(f"{name} is no safetensors file, or cut short ({error})")
     return judged("no pickles", faults, f"{tensors} tensors in safetensors" if tensors else "none")
+
+
+def _type_fault(file: Path, repo_type: RepoType) -> str | None:
+    """Why a file may not be published, if so."""
+    suffix = file.suffix.lower()
+    with file.open("rb") as opened:
+        start = opened.read(4096)
+    if suffix in _PICKLES or _PICKLE.match(start) or start.startswith((_NUMPY, _HDF5)) or _calls_something(file):
+        return "is, or may be, a pickle: publish safetensors"
+    if repo_type != "dataset" and (_ARCHIVE.match(start) or (suffix != ".safetensors" and zipfile.is_zipfile(file))):
+        return "is an archive, which may hold pickles (PyTorch's files are such)"
+    if _PROGRAM.match(start) and suffix != ".py":
+        return "is a program"
+    allowed = _SUFFIXES[repo_type] | dict.fromkeys(_NAMES)
+    kind = file.name if file.name in _NAMES else suffix
+    if kind not in allowed:
+        return f"is of no type that a {repo_type}'s repository needs"
+    begins = allowed[kind]
+    if begins is None:
+        return _text_fault(file, suffix)
+    return None if re.match(begins, start, re.DOTALL) else f"does not hold what its suffix {suffix} says"
+
+
+def _text_fault(file: Path, suffix: str) -> str | None:
+    if file.stat().st_size > _LARGEST_VOCABULARY:
+        return f"has more than {_LARGEST_VOCABULARY:,} bytes"
+    text = _text(file)
+    if text is None or "\0" in text:
+        return "is no text in UTF-8"
+    if suffix == ".svg" and _SCRIPT.search(text):
+        return "is an SVG with scripts, links or entities"
+    return None
+
+
+def _calls_something(file: Path) -> bool:
+    """Whether `pickle` would call something if it read a file, whatever the protocol: also one that is cut short."""
+    stack: list[str] = []
+    try:
+        with file.open("rb") as opened:
+            for operation, argument, _ in pickletools.genops(cast("IO[bytes]", _Bounded(opened))):
+                _apply(operation, stack)
+                if operation.name in ("GLOBAL", "INST") and not _OBJECT.fullmatch(str(argument)):
+                    return False
+                if operation.name in _CALLS:
+                    return True
+    except Exception:  # not a pickle up to here
+        return False
+    return False
+
+
+def _apply(operation: pickletools.OpcodeInfo, stack: list[str]) -> None:
+    """Do to a stack of marks and objects what an operation does; raises IndexError where it cannot be done."""
+    taken = [kind.name for kind in operation.stack_before]
+    if "mark" in taken:
+        while stack.pop() != "mark":
+            pass
+        taken = taken[: taken.index("mark")]
+    for _ in taken:
+        stack.pop()
+    stack += [kind.name for kind in operation.stack_after]
+
+
+class _Bounded:
+    """The beginning of a file, as `pickletools` reads it: in small parts."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.tell = file, file.tell
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= 100_000:
+            raise ValueError("longer than any name")
+        return self._file.read(size)
+
+    def readline(self) -> bytes:
+        return self._file.readline(100_000)
+
+
+def check_configs(folder: Path) -> Finding:
+    """JSON and YAML files hold what they say once, within bounds, and make a loader fetch or run nothing else."""
+    faults = []
+    for name in files_in(folder):
+        file = folder / name
+        try:
+            if file.suffix == ".json":
+                largest = _LARGEST_VOCABULARY if name in UNBOUNDED else _LARGEST_TEXT
+                document = parse_json(read_text(file, largest=largest), name)
+                if "/" not in name and name not in UNBOUNDED | {MANIFEST}:
+                    faults += [f"{name}: {fault}" for fault in dict.fromkeys(_loader_faults(document))]
+            elif file.suffix in (".yaml", ".yml"):
+                read_yaml(file)
+        except DocumentError as error:
+            faults.append(str(error))
+        if name.startswith("chat_template") or file.suffix == ".jinja":
+            faults.append(f"{name}: a template that runs; these models have no chat")
+    if (folder / "config.json").is_file() and (folder / "adapter_config.json").is_file():
+        faults.append("adapter_config.json: beside a whole model it makes transformers fetch another base")
+    if (folder / "requirements.txt").is_file():
+        faults += _requirement_faults(folder, own=(folder / "config.json").is_file())
+    return judged("configs", faults, "each key once, nothing fetched from elsewhere")
+
+
+def _loader_faults(value: Any, key: str = "") -> Iterator[str]:
+    """What in a config makes transformers fetch or run something that is not in the repository."""
+    if isinstance(value, dict):
+        for name, one in value.items():
+            yield from _loader_faults(one, name)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _loader_faults(one, key)
+    if key == "chat_template" and value:
+        yield "chat_template: a template that runs; these models have no chat"
+    elif key.endswith("attn_implementation") and value not in (None, "eager", "sdpa"):
+        yield f"{key} {value!r} may fetch a kernel from the Hub"
+    elif key in ("trust_remote_code", "use_pretrained_backbone", "quantization_config", "auto_mapping") and value:
+        yield f"{key} makes a loader fetch or import something else"
+    elif key in _PLACES and isinstance(value, str) and _SLASH.search(value):
+        yield f"{key} {value!r} names something outside of the repository"
+    elif key == "weight_map" and isinstance(value, dict):
+        strange = [one for one in value.values() if not isinstance(one, str) or _SLASH.search(one)]
+        yield from (f"weight_map names {one!r} outside of the repository" for one in strange[:1])
+
+
+def _requirement_faults(folder: Path, own: bool) -> Iterator[str]:
+    """Lines that make pip read elsewhere; of a model's requirements also packages that its code may not import."""
+    for line in (_text(folder / "requirements.txt") or "").splitlines():
+        line = line.partition("#")[0].strip()
+        if line.startswith("-") or "@" in line or "://" in line or line.startswith((".", "/")):
+            yield f"requirements.txt: {line!r} makes pip read from elsewhere"
+        elif own and line and (name := re.match(r"[\w.-]*", line)) and name[0].lower() not in _PACKAGES:
+            yield f"requirements.txt: {name[0]!r} is no package that a published model needs"
 
 
 def check_sizes(folder: Path) -> Finding:

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ...documents import read_json
-from . import bare_process
+from ...documents import DocumentError, parse_json, read_json
+from . import bare_process, sandbox
 from .findings import Finding, judged
 
 _TIMEOUT = 600  # seconds
+_MEMORY = 8_000_000_000  # bytes beside what the weights take
+_LIMITS = {"CPU": 1200, "FSIZE": 2_000_000_000, "NOFILE": 1024, "CORE": 0}
+_LARGEST_ANSWER = 1_000_000  # bytes
+_SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/etc", "/opt", "/proc", "/sys")
+_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "OMP_NUM_THREADS", "LD_LIBRARY_PATH", "SYSTEMROOT")  # and so no tokens
 _CLOSE = {"rtol": 1e-4, "atol": 1e-5}  # same code, same machine: equal but for the order of sums
 
 
 def check_loading(folder: Path) -> tuple[list[Finding], dict[str, Any]]:
-    """Load a model where a stranger would, and compare.
+    """Load a model in a sandbox, where a stranger would, and compare.
 
     Args:
         folder: a model's repository.
@@ -29,26 +37,104 @@ def check_loading(folder: Path) -> tuple[list[Finding], dict[str, Any]]:
         and the model with a task, in a new process), `load_cpu_seconds` (the same on a machine with nothing else to
         do), `parameters`, `difference` (from the library, greatest).
     """
-    with tempfile.TemporaryDirectory(prefix="stmine-check-") as work:
-        answers = Path(work) / "answers.safetensors"
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-        environment |= {"HF_HUB_OFFLINE": "1", "HF_HOME": work, "HF_MODULES_CACHE": str(Path(work) / "modules")}
-        words = [sys.executable, "-I", bare_process.__file__, str(folder.absolute()), str(answers)]
-        try:
-            done = subprocess.run(
-                words, env=environment, cwd=work, capture_output=True, text=True, timeout=_TIMEOUT, check=False
-            )
-        except subprocess.TimeoutExpired:
-            return [Finding("loads without stmine_hf", "failed", f"no answer in {_TIMEOUT} seconds")], {}
-        if done.returncode:
-            lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-            return [Finding("loads without stmine_hf", "failed", lines[-1][:300])], {}
-        document = json.loads(done.stdout.strip().splitlines()[-1])
-        compared, difference = _compare(folder, document, answers)
+    with tempfile.TemporaryDirectory(prefix="stmine-check-") as temporary:
+        work = Path(temporary).resolve()
+        answers = work / "answers.safetensors"
+        ended = run_in_sandbox(
+            bare_process.__file__, [str(folder.absolute()), str(answers)], work, [folder.absolute()]
+        )
+        if isinstance(ended, str):
+            return [Finding("loads without stmine_hf", "failed", ended)], {}
+        document, used = ended
+        findings = [*_findings(document), _sandbox_finding(used)]
+        difference = None
+        if not any(finding.verdict == "failed" for finding in findings[:1]):
+            compared, difference = _compare(folder, document, answers)
+            findings.append(compared)
     measured = {
         key: document[key] for key in ("import_seconds", "load_seconds", "load_cpu_seconds", "parameters", "versions")
     }
-    return [*_findings(document), compared], measured | {"difference": difference}
+    return findings, measured | {"difference": difference}
+
+
+def run_in_sandbox(
+    script: str, arguments: list[str], work: Path, readable: Sequence[Path]
+) -> tuple[dict[str, Any], list[str]] | str:
+    """Run a script that prints a JSON document, in a process with as little rights as this system can take away.
+
+    Args:
+        script: a Python file.
+        arguments: of it.
+        work: the only folder that it may write to, which is its home, too.
+        readable: what it may read besides Python and its packages.
+
+    Returns:
+        The document and the layers of the sandbox, or what went wrong in one line.
+    """
+    weights = sum(file.stat().st_size for folder in readable for file in folder.glob("*.safetensors"))
+    python = {sys.prefix, sys.base_prefix, *sys.path, *_SYSTEM, str(Path(script).parent)}
+    specification = {
+        "script": script,
+        "arguments": arguments,
+        "readable": sorted({os.path.realpath(place) for place in (*python, *map(str, readable)) if place}),
+        "writable": str(work),
+        "report": str(work / "sandbox.json"),
+        "limits": _LIMITS | {"DATA": _MEMORY + 6 * weights},
+    }
+    (work / "specification.json").write_text(json.dumps(specification), encoding="utf-8")
+    environment = {key: os.environ[key] for key in _ENVIRONMENT if key in os.environ}
+    environment |= {"HF_HUB_OFFLINE": "1", "HF_HOME": str(work), "HF_MODULES_CACHE": str(work / "modules")}
+    environment |= dict.fromkeys(("HOME", "TMPDIR", "TEMP", "TMP", "XDG_CACHE_HOME"), str(work))
+    environment |= {"CUDA_VISIBLE_DEVICES": "", "PYTHONDONTWRITEBYTECODE": "1"}
+    words = [sys.executable, "-I", sandbox.__file__, str(work / "specification.json")]
+    with (work / "stdout").open("wb") as out, (work / "stderr").open("wb") as err:
+        process = subprocess.Popen(
+            words, env=environment, cwd=work, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
+        )
+        try:
+            code = process.wait(_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            return f"no answer in {_TIMEOUT} seconds"
+        finally:
+            _kill_all(process)
+    if code:
+        lines = _last_lines(work / "stderr") or [f"exit code {code}"]
+        return lines[-1][:300]
+    try:
+        document = parse_json(_last_lines(work / "stdout")[-1], "the answer")
+        used = parse_json((work / "sandbox.json").read_text(encoding="utf-8"), "the sandbox's report")
+        if not isinstance(document, dict):
+            raise DocumentError("the answer: no JSON object")
+    except (DocumentError, IndexError, OSError) as error:
+        return f"the process ended without an answer ({error})"
+    return document, [str(layer) for layer in used]
+
+
+def _kill_all(process: subprocess.Popen[bytes]) -> None:
+    """End a process and those that it has started."""
+    if hasattr(os, "killpg"):
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.wait()
+
+
+def _last_lines(file: Path) -> list[str]:
+    with file.open("rb") as opened:
+        opened.seek(max(0, file.stat().st_size - _LARGEST_ANSWER))
+        return opened.read().decode("utf-8", errors="replace").strip().splitlines()
+
+
+def _sandbox_finding(used: list[str]) -> Finding:
+    layers = {
+        "namespaces": "own namespaces (no network, no other processes)",
+        "Landlock": "Landlock (files, programs)",
+        "limits": "limits of memory and time",
+    }
+    told = [words for name, words in layers.items() if name in used]
+    weak = not {"namespaces", "Landlock"} <= {*used}
+    detail = ", ".join([*told, "an audit hook"])
+    return Finding("sandbox", "warning" if weak else "ok", detail + (": weaker than on Linux 6" if weak else ""))
 
 
 def _findings(document: dict[str, Any]) -> list[Finding]:
@@ -103,4 +189,7 @@ def _compare(folder: Path, document: dict[str, Any], answers: Path) -> tuple[Fin
 
 def has_code(folder: Path) -> bool:
     """Whether there is a model with code of its own, be it without weights yet."""
-    return (folder / "config.json").is_file() and "auto_map" in read_json(folder / "config.json")
+    try:
+        return (folder / "config.json").is_file() and "auto_map" in read_json(folder / "config.json")
+    except DocumentError:  # which is reported; until then it may be anything
+        return True
