@@ -135,6 +135,13 @@ class SatImageProcessor(TorchvisionBackend):
         channel_order (`str`): "bgr" or "rgb": order of the colours in `pixel_values`, `image_mean` and `image_std`. As
             `SatConfig.channel_order` of the model.
         size_divisor (`int`): the input is padded to a multiple of it.
+        do_pad (`bool`, *optional*): True pads every image to `size`, whatever its shape, so that inputs can always be
+            put together, in a batch or by a pipeline; `pixel_mask` says which part the model looks at, and so no
+            detection depends on the batch. False leaves each image at the size it needs, all of them the same.
+            Default: True for a list of images, False for a single one.
+
+    Returns `pixel_values` (B, 3, H, W) and `pixel_mask` (B, H, W), which is 1 where the input would end if its image
+    were alone.
 
     Example:
 
@@ -155,6 +162,8 @@ class SatImageProcessor(TorchvisionBackend):
     do_rescale = True
     do_normalize = True
     do_convert_rgb = True
+    do_pad = None
+    model_input_names = ["pixel_values", "pixel_mask"]  # noqa: RUF012
 
     @classmethod
     def for_config(cls, config, **overrides) -> "SatImageProcessor":
@@ -173,10 +182,27 @@ class SatImageProcessor(TorchvisionBackend):
             raise ValueError(f"SatImageProcessor: size must have 'height' and 'width', found {kwargs['size']}.")
         return {**kwargs, "fit": fit, "channel_order": channel_order}
 
+    def preprocess(self, images, *args, do_pad: bool | None = None, **kwargs) -> BatchFeature:
+        several = isinstance(images, (list, tuple)) or getattr(images, "ndim", 3) > 3
+        if several and not len(images):
+            raise ValueError("SatImageProcessor: expected at least one image, found none.")
+        if do_pad is None:
+            do_pad = several if self.do_pad is None else self.do_pad
+        return super().preprocess(images, *args, do_pad=do_pad, **kwargs)
+
     def process_image(self, image, do_convert_rgb=None, **kwargs) -> Tensor:
         if do_convert_rgb and isinstance(image, Image.Image):
             image = to_rgb(image)
-        return super().process_image(image, do_convert_rgb=do_convert_rgb, **kwargs)
+        if 0 in (image.size if isinstance(image, Image.Image) else image.shape):
+            shape = image.size if isinstance(image, Image.Image) else tuple(image.shape)
+            raise ValueError(f"SatImageProcessor: expected an image with pixels, found one of the shape {shape}.")
+        pixels = super().process_image(image, do_convert_rgb=do_convert_rgb, **kwargs)
+        if pixels.is_floating_point() and not pixels.isfinite().all():
+            raise ValueError(
+                "SatImageProcessor: expected an image of finite values, found NaN or infinity in it; set what is not "
+                "known to a value such as 0."
+            )
+        return pixels
 
     def _preprocess(
         self,
@@ -186,6 +212,7 @@ class SatImageProcessor(TorchvisionBackend):
         fit: str,
         channel_order: str,
         size_divisor: int,
+        do_pad: bool,
         do_rescale: bool,
         rescale_factor: float,
         do_normalize: bool,
@@ -207,9 +234,19 @@ class SatImageProcessor(TorchvisionBackend):
                 stacked, do_rescale, rescale_factor, do_normalize, image_mean, image_std
             )
         ready = reorder_images(groups, places)
-        height, width = (-(-max(x.shape[dim] for x in ready) // size_divisor) * size_divisor for dim in (-2, -1))
+        needed = [[-(-side // size_divisor) * size_divisor for side in x.shape[-2:]] for x in ready]
+        whole = [-(-side // size_divisor) * size_divisor for side in (size.height, size.width)]
+        height, width = whole if do_pad and do_resize else map(max, zip(*needed, strict=True))
+        if not do_pad and any(one != [height, width] for one in needed):
+            shapes = " and ".join(f"{one[0]} x {one[1]}" for one in sorted(map(list, {*map(tuple, needed)})))
+            raise ValueError(
+                f"SatImageProcessor: these images need inputs of {shapes}; leave do_pad out or process each alone."
+            )
+        mask = torch.zeros(len(ready), height, width, dtype=torch.int64, device=ready[0].device)
+        for row, (own_height, own_width) in zip(mask, needed, strict=True):
+            row[:own_height, :own_width] = 1
         padded = [tvF.pad(x, [0, 0, width - x.shape[-1], height - x.shape[-2]]) for x in ready]
-        return BatchFeature({"pixel_values": torch.stack(padded)}, tensor_type=return_tensors)
+        return BatchFeature({"pixel_values": torch.stack(padded), "pixel_mask": mask}, tensor_type=return_tensors)
 
     def post_process_object_detection(
         self,

@@ -369,6 +369,7 @@ class SatForObjectDetection(SatPreTrainedModel):
         pixel_values: Tensor,
         labels: list[dict[str, Tensor]] | None = None,
         return_dict: bool | None = None,
+        pixel_mask: Tensor | None = None,
         **kwargs,
     ) -> SatObjectDetectionOutput | tuple:
         """Finds objects.
@@ -378,14 +379,21 @@ class SatForObjectDetection(SatPreTrainedModel):
                 `config.channel_order`, normalised); H and W multiples of 32.
             labels: for each image `class_labels` (n,) and `boxes` (n, 4): cx, cy, w, h as shares of the input,
                 padding included; n may be 0. With them the loss is computed.
+            pixel_mask (`Tensor` of shape `(B, H, W)`): 1 where the input of an image would end if it were alone, from
+                the upper left; each image is looked at in that part only, so that what is found in it does not
+                depend on the others. Without effect where there are labels, whose boxes count in the whole input.
 
         Returns:
-            [`SatObjectDetectionOutput`]
+            [`SatObjectDetectionOutput`]; of an image with fewer points than others of the batch, the last `logits` are
+            the lowest number there is and its `pred_boxes` empty.
 
         Raises:
             ValueError: the size is not a multiple of 32, labels and images differ in number, or a box is no box, or
                 there is no such class.
         """
+        if pixel_mask is not None and labels is None and not pixel_mask.all():
+            outputs = self._each_in_its_part(pixel_values, pixel_mask)
+            return outputs.to_tuple() if return_dict is False else outputs
         maps = self.sat(pixel_values).feature_maps
         predictions = torch.cat([level(x) for level, x in zip(self.head, maps, strict=True)], dim=1)
         logits, distance_logits = predictions.split([self.config.num_labels, 4 * (self.config.reg_max + 1)], dim=-1)
@@ -413,6 +421,25 @@ class SatForObjectDetection(SatPreTrainedModel):
             input_sizes=torch.tensor([height, width], device=boxes.device).expand(len(pixel_values), 2),
         )
         return outputs.to_tuple() if return_dict is False else outputs
+
+    def _each_in_its_part(self, pixel_values: Tensor, pixel_mask: Tensor) -> SatObjectDetectionOutput:
+        """Images of one size at a time, without the padding beyond it."""
+        heights, widths = (pixel_mask.any(dim).sum(-1).tolist() for dim in (2, 1))
+        groups: dict[tuple[int, int], list[int]] = {}
+        for image, size in enumerate(zip(heights, widths, strict=True)):
+            groups.setdefault(size, []).append(image)
+        parts = [(rows, self(pixel_values[rows, :, :h, :w].contiguous())) for (h, w), rows in groups.items()]
+        points = max(part.logits.shape[1] for _, part in parts)
+        joined = SatObjectDetectionOutput(
+            input_sizes=torch.tensor([heights, widths], device=pixel_values.device).T.contiguous()
+        )
+        for name in ("logits", "pred_boxes", "distance_logits"):
+            like = parts[0][1][name]
+            rest = torch.finfo(like.dtype).min if name == "logits" else 0.0
+            joined[name] = like.new_full((len(pixel_values), points, like.shape[-1]), rest)
+            for rows, part in parts:
+                joined[name][rows, : part[name].shape[1]] = part[name]
+        return joined
 
     def _check_labels(self, labels: list[dict[str, Tensor]], images: int) -> None:
         if len(labels) != images:

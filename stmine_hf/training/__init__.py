@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..data.boxed_images import category_label as category_label
+    from ..evaluation.detection_budget import budget as budget
     from ..posts.detectors import load_detector as load_detector
     from .adapters import add_adapter as add_adapter
     from .ema import WeightEma as WeightEma
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from .sat.arguments import SatDataArguments as SatDataArguments
     from .sat.arguments import SatModelArguments as SatModelArguments
     from .sat.arguments import SatTrainingArguments as SatTrainingArguments
-    from .sat.budget import budget as budget
     from .sat.collator import SatCollator as SatCollator
     from .sat.distillation import Views as Views
     from .sat.distillation import distillation_losses as distillation_losses
@@ -84,7 +84,7 @@ _NAMES = {
     ".mttv.transforms": ("build_mttv_transform",),
     ".run": ("Run", "finish_run", "start_run"),
     ".sat.arguments": ("SatDataArguments", "SatModelArguments", "SatTrainingArguments"),
-    ".sat.budget": ("budget",),
+    "..evaluation.detection_budget": ("budget",),
     ".sat.collator": ("SatCollator",),
     ".sat.distillation": ("Views", "distillation_losses", "teach"),
     ".sat.model": ("build_sat",),

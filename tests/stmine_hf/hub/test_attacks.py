@@ -273,7 +273,7 @@ FILES = {
     "trust in a config": change("tokenizer_config.json", "trust_remote_code", True),
     "file elsewhere": change("tokenizer_config.json", "vocab_file", "../../secrets.txt"),
     "weights elsewhere": put("model.safetensors.index.json", '{"weight_map": {"a": "../x.safetensors"}}'),
-    "index of another place": put("requirements.txt", "--index-url http://192.0.2.1/\ntorch\n"),
+    "index of another place": put("requirements.txt", "-i http://192.0.2.1/\ntorch\n"),
     "package from a repository": put("requirements.txt", "torch @ git+https://example.org/x\n"),
     "unknown package": put("requirements.txt", "torch\ntorchh\n"),
 }  # fmt: skip
