@@ -1,4 +1,4 @@
-"""Every code block of the READMEs and of the cards in hub_cards/ runs, offline, in a reader's folder.
+"""Every code block of the READMEs, the guides and the cards in hub_cards/ runs, offline, in a reader's folder.
 
 The ids that they name open from a Hub cache laid by hand; images, posts and data sets are drawn. The commands that
 nobody can run here are in `UNTRIED`, with the reason; these are at least parsed.
@@ -26,7 +26,8 @@ from stmine_hf.data.toy.toy_posts import write_posts
 from stmine_hf.data.toy.toy_scenes import draw_scene, write_scenes
 
 CARDS = sorted(path.relative_to(ROOT) for path in (ROOT / "hub_cards").rglob("README.md"))
-DOCUMENTS = [Path("README.md"), *CARDS]
+GUIDES = sorted(path.relative_to(ROOT) for path in (ROOT / "examples" / "guides").glob("*.md"))
+DOCUMENTS = [Path("README.md"), *GUIDES, *CARDS]
 TIMEOUT = 1800  # seconds for all blocks of a document; a machine with nothing else to do takes a minute or two
 
 # What is parsed but not run, and why. Commands of scripts are parsed by the scripts themselves.
