@@ -16,8 +16,8 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -152,6 +152,17 @@ class Outputs:
         Raises:
             OutputError: a file of that name is there that this package did not write.
         """
+        with self.writing(name) as part:
+            writer(part)
+        return self.folder / name
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """Write a file bit by bit: the path to write to, moved into place at the end, or removed after an error.
+
+        Raises:
+            OutputError: a file of that name is there that this package did not write.
+        """
         self.require_free(name)
         path = self._path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -160,7 +171,7 @@ class Outputs:
         self._append({"part": listed})
         self._parts.add(listed)
         try:
-            writer(part)
+            yield part
             with open(part, "rb+") as file:
                 os.fsync(file.fileno())
             self._record(name, sha256_of(part))
@@ -168,7 +179,6 @@ class Outputs:
         finally:
             part.unlink(missing_ok=True)
             self._parts.discard(listed)
-        return path
 
     def open_growing(self, name: str) -> BinaryIO:
         """Open a file to append to, such as a journal that the next run reads; `settle` closes its account.
