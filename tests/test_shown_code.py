@@ -43,7 +43,6 @@ UNTRIED = {
     r"^accelerate launch": "trains for minutes to hours; tests of the scripts run them on tiny models",
     r"examples/distill_sat\.py": "trains for hours; its tests run a few steps",
     r"examples/build_\w+_lite\.py": "needs packages with weights, from a package index",
-    r"\"stmine_hf/data/\w+\.py\"": "needs datasets 3.6; tests of the loading scripts run it there",
     r"examples/benchmark_sat\.py": "measures for minutes",
 }
 
