@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import StmineError
-from .terminal import DetectorOption, DeviceOption, JsonOption, MttvOption, from_here, print_json, prints_only_json
+from .terminal import (
+    DetectorOption,
+    DeviceOption,
+    EncodingOption,
+    FindingsOption,
+    JsonOption,
+    MttvOption,
+    StrictOption,
+    from_here,
+    print_json,
+    prints_only_json,
+    reading_options,
+)
 
 if TYPE_CHECKING:
     from ..posts.classify import ClassifyReport
@@ -57,6 +69,9 @@ def classify(
             "--without-bad-images", help="With --file: classify a post by its text where its image cannot be read."
         ),
     ] = False,
+    encoding: EncodingOption = None,
+    findings: FindingsOption = None,
+    strict: StrictOption = False,
     explain: Annotated[
         Path | None,
         typer.Option(help="Write what moved the verdict: a page (.html), or the image with it (.png)."),
@@ -79,8 +94,11 @@ def classify(
     _check_usage(text, image, file, out, explain)
     from ..loading import load_mttv
     from ..posts.detectors import load_detector
+    from ..posts.reading import check_posts
 
     with prints_only_json(as_json):
+        if file is not None:
+            check_posts(file, **reading_options(encoding, findings, strict))
         network, processor = load_mttv(model, device=device)
         regions = None if detector is None else load_detector(detector, network.device, model=network)
         if file is not None and out is not None:
@@ -88,7 +106,7 @@ def classify(
 
             report = classify_file(
                 network, processor, file, out, batch_size=batch_size, detector=regions,
-                without_bad_images=without_bad_images, progress=not as_json,
+                without_bad_images=without_bad_images, encoding=encoding, progress=not as_json,
             )  # fmt: skip
         else:
             found = _classify_one(network, processor, regions, text or "", image or [], explain, explain_method.value)

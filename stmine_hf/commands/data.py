@@ -12,14 +12,20 @@ from .publish import push_repository
 from .terminal import (
     BuilderOption,
     ColumnOption,
+    EncodingOption,
+    FindingsOption,
     JsonOption,
+    StrictOption,
     builder_options,
     column_mapping,
     from_here,
     print_json,
     prints_only_json,
+    reading_options,
     stmine_command,
 )
+
+PLACES = 50  # shown of each kind of findings; --findings lists more
 
 app = typer.Typer(no_args_is_help=True, help="List, describe, export and upload data sets.")
 
@@ -73,13 +79,17 @@ def describe_dataset(
     kind: KindOption = None,
     option: BuilderOption = None,
     column: ColumnOption = None,
+    encoding: EncodingOption = None,
+    findings: FindingsOption = None,
+    strict: StrictOption = False,
     samples: Annotated[int, typer.Option(min=0, help="Rows to show.")] = 3,
     as_json: JsonOption = False,
 ) -> None:
     """Splits, sizes, columns, first rows and terms of a data set."""
     from ..data.description import describe
 
-    options, mapping = builder_options(option), column_mapping(column)
+    options = {**builder_options(option), **reading_options(encoding, findings, strict)}
+    mapping = column_mapping(column)
     with prints_only_json(as_json):
         splits, rows_of, found = _load(dataset, data_dir, kind, options, mapping)
         description = describe(dataset, splits, rows_of, samples=samples, findings=found)
@@ -99,6 +109,12 @@ def describe_dataset(
     Console().print(columns)
     for row in description.samples:
         print("  " + "; ".join(f"{name}: {value}" for name, value in row.items()))
+    for one in description.findings:
+        print(f"{one['fate']}: {one['count']:,} x {one['reason']}")
+        for place in one["places"][:PLACES]:
+            print(f"    {place}")
+        if one["count"] > PLACES:
+            print(f"    ... and {one['count'] - PLACES:,} more (--findings FILE lists them)")
     print(f"Terms: {description.terms}")
 
 
@@ -119,6 +135,9 @@ def export_dataset(
     kind: KindOption = None,
     option: BuilderOption = None,
     column: ColumnOption = None,
+    encoding: EncodingOption = None,
+    findings: FindingsOption = None,
+    strict: StrictOption = False,
     license: Annotated[
         str | None, typer.Option(help="License, by the Hub's id, if you may pass the data set on.")
     ] = None,
@@ -130,7 +149,8 @@ def export_dataset(
     """Write a data set as Parquet files, images included, with a card: what the Hub and `datasets` read."""
     from ..hub.dataset_repository import export
 
-    options, mapping = builder_options(option), column_mapping(column)
+    options = {**builder_options(option), **reading_options(encoding, findings, strict)}
+    mapping = column_mapping(column)
     with prints_only_json(as_json):
         splits, rows_of, _ = _load(dataset, data_dir, kind, options, mapping)
         exported = export(

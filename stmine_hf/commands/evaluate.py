@@ -16,14 +16,18 @@ from .terminal import (
     ColumnOption,
     DetectorOption,
     DeviceOption,
+    EncodingOption,
+    FindingsOption,
     FisvlOption,
     JsonOption,
     MttvOption,
     SatOption,
+    StrictOption,
     builder_options,
     column_mapping,
     print_json,
     prints_only_json,
+    reading_options,
     require_folder,
 )
 
@@ -51,6 +55,9 @@ def evaluate_fisvl(
     split: SplitOption = "val",
     option: BuilderOption = None,
     column: ColumnOption = None,
+    encoding: EncodingOption = None,
+    findings: FindingsOption = None,
+    strict: StrictOption = False,
     model: FisvlOption = None,
     out: Annotated[Path | None, typer.Option(help="Folder for results.json and recall_curve.png.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images embedded at a time.")] = 64,
@@ -64,7 +71,7 @@ def evaluate_fisvl(
     """
     _evaluate(
         FISVL,
-        _Rows(dataset, data_dir, split, option, column, limit),
+        _Rows(dataset, data_dir, split, option, column, reading_options(encoding, findings, strict), limit),
         model,
         device,
         out,
@@ -92,6 +99,9 @@ def evaluate_mttv(
     split: SplitOption = "val",
     option: BuilderOption = None,
     column: ColumnOption = None,
+    encoding: EncodingOption = None,
+    findings: FindingsOption = None,
+    strict: StrictOption = False,
     model: MttvOption = None,
     detector: DetectorOption = None,
     features: Annotated[
@@ -132,7 +142,7 @@ def evaluate_mttv(
 
     _evaluate(
         MTTV,
-        _Rows(dataset, data_dir, split, option, column, limit),
+        _Rows(dataset, data_dir, split, option, column, reading_options(encoding, findings, strict), limit),
         model,
         device,
         out,
@@ -159,6 +169,9 @@ def evaluate_sat(
     split: SplitOption = "val",
     option: BuilderOption = None,
     column: ColumnOption = None,
+    encoding: EncodingOption = None,
+    findings: FindingsOption = None,
+    strict: StrictOption = False,
     model: SatOption = None,
     fit: Annotated[
         str | None, typer.Option(help="pad, letterbox or stretch images to the input. Default: as the model says.")
@@ -180,7 +193,7 @@ def evaluate_sat(
         raise typer.BadParameter(f"--fit: expected pad, letterbox or stretch, found {fit!r}")
     _evaluate(
         SAT,
-        _Rows(dataset, data_dir, split, option, column, limit),
+        _Rows(dataset, data_dir, split, option, column, reading_options(encoding, findings, strict), limit),
         model,
         device,
         out,
@@ -200,6 +213,7 @@ class _Rows:
         split: str,
         option: list[str] | None,
         column: list[str] | None,
+        reading: dict[str, Any],
         limit: int | None,
     ) -> None:
         self._dataset, self._limit = dataset, limit
@@ -208,6 +222,7 @@ class _Rows:
             "split": split,
             "column_mapping": column_mapping(column),
             **builder_options(option),
+            **reading,
         }
 
     def load(self, kind: str) -> Any:

@@ -14,13 +14,17 @@ from .terminal import (
     ColumnOption,
     DetectorOption,
     DeviceOption,
+    EncodingOption,
+    FindingsOption,
     JsonOption,
     MttvOption,
+    StrictOption,
     builder_options,
     column_mapping,
     from_here,
     print_json,
     prints_only_json,
+    reading_options,
     require_folder,
 )
 
@@ -52,6 +56,9 @@ def features_mttv(
     split: Annotated[str | None, typer.Option(help="train, val or test. Default: all of them.")] = None,
     option: BuilderOption = None,
     column: ColumnOption = None,
+    encoding: EncodingOption = None,
+    findings: FindingsOption = None,
+    strict: StrictOption = False,
     file: Annotated[Path | None, typer.Option(help="Instead of a data set: posts as of `stmine classify`.")] = None,
     model: MttvOption = None,
     detector: DetectorOption = None,
@@ -66,10 +73,12 @@ def features_mttv(
     """
     if (dataset is None) == (file is None):
         raise typer.BadParameter("expected one of --dataset and --file")
-    options = {**builder_options(option), "column_mapping": column_mapping(column)}
+    reading = reading_options(encoding, findings, strict)
+    options = {**builder_options(option), "column_mapping": column_mapping(column), **reading}
     from ..loading import load_mttv
     from ..posts.detectors import load_detector
     from ..posts.features import precompute_features
+    from ..posts.reading import check_posts
 
     require_folder(out)
     bad: list[Any] = []
@@ -77,7 +86,8 @@ def features_mttv(
         network, processor = load_mttv(model, device=device)
         regions = None if detector is None else load_detector(detector, network.device, model=network)
         if file is not None:
-            posts, total = _of_file(file, bad)
+            check_posts(file, **reading)
+            posts, total = _of_file(file, bad, encoding)
         else:
             posts, total = _of_dataset(str(dataset), data_dir, split, options)
         report = precompute_features(
@@ -100,19 +110,19 @@ def features_mttv(
         print(f"{report.seconds:.1f} s, {report.added / report.seconds:.1f} posts a second")
 
 
-def _of_file(file: Path, bad: list[Any]) -> tuple[Iterator[Post], int]:
+def _of_file(file: Path, bad: list[Any], encoding: str | None) -> tuple[Iterator[Post], int]:
     """The posts of a file, and how many rows it has; the other rows are added to `bad`."""
     from ..images import Skip
     from ..posts.reading import count_posts, read_posts
 
     def posts() -> Iterator[Post]:
-        for row in read_posts(file):
+        for row in read_posts(file, encoding):
             if row.post is None:
                 bad.append(Skip(f"{file.name}, line {row.line}", row.problem or ""))
             else:
                 yield row.post
 
-    return posts(), count_posts(file)
+    return posts(), count_posts(file, encoding)
 
 
 def _of_dataset(

@@ -60,6 +60,17 @@ BandsOption = Annotated[
         "names, else the first three.",
     ),
 ]
+EncodingOption = Annotated[
+    str | None,
+    typer.Option(help="Of files of text that are neither UTF-8 nor say what they are, such as gb18030 or big5."),
+]
+FindingsOption = Annotated[
+    Path | None,
+    typer.Option("--findings", help="Write what was left out, changed or is odd in the data to this file, as JSON."),
+]
+StrictOption = Annotated[
+    bool, typer.Option("--strict", help="Stop if anything in the data is left out, changed or odd.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
 
@@ -100,6 +111,12 @@ def builder_options(given: list[str] | None) -> dict[str, Any]:
         except ValueError:
             options[key] = value
     return options
+
+
+def reading_options(encoding: str | None, findings: Path | None, strict: bool) -> dict[str, Any]:
+    """Options of `load_dataset` for what --encoding, --findings and --strict say."""
+    given = {"encoding": encoding, "findings": findings, "strict": strict or None}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def column_mapping(given: list[str] | None) -> dict[str, Any]:

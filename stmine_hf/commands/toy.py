@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
 
 import typer
 
 from ..errors import StmineError
+from ..outputs import Outputs
 from .terminal import JsonOption, from_here, print_json, prints_only_json, require_folder, stmine_command
 
 KINDS = ("scenes", "posts", "camouflage")
@@ -54,20 +59,20 @@ def toy(
         if kind == "scenes":
             from ..data.toy.toy_scenes import write_scenes
 
-            write_scenes(out, count=count, seed=seed)
+            _write(out, lambda folder: write_scenes(folder, count=count, seed=seed))
             next_words = f"index {out} --out {out}.index"
         elif kind == "posts":
             if count % 4:
                 raise StmineError(f"--count: posts come in fours (two texts, two images, all pairs), found {count}.")
             from ..data.toy.toy_posts import write_posts
 
-            write_posts(out, count=count, seed=seed)
+            _write(out, lambda folder: write_posts(folder, count=count, seed=seed))
             next_words = f"classify --file {out / 'posts.jsonl'} --out {out / 'verdicts.jsonl'}"
         else:
             from ..data.toy.toy_camouflage import write_camouflage
             from ..loading import published
 
-            write_camouflage(out, count=count, seed=seed, difficulty=difficulty)
+            _write(out, lambda folder: write_camouflage(folder, count=count, seed=seed, difficulty=difficulty))
             model = from_here(Path(published("sat-indiscernible")))
             next_words = f"detect {out / 'images'} --model {model} --threshold 0.3 --out {out / 'found'}"
     if as_json:
@@ -75,3 +80,16 @@ def toy(
     else:
         print(f"Written: {count} images and what belongs to them in {out}")
         print(f"Next: {stmine_command()} {next_words}")
+
+
+def _write(out: Path, draw: Callable[[Path], Any]) -> None:
+    """Draw into a folder beside, then move what was drawn into place: files of others are not replaced."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".stmine-toy-", dir=out.parent) as drawn:
+        draw(Path(drawn))
+        names = sorted(path.relative_to(drawn).as_posix() for path in Path(drawn).rglob("*") if path.is_file())
+        with Outputs(out) as outputs:
+            outputs.require_free(*names)
+            for name in names:
+                (out / name).parent.mkdir(parents=True, exist_ok=True)
+                outputs.write(name, partial(shutil.copyfile, Path(drawn) / name))

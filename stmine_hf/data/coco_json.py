@@ -30,7 +30,7 @@ from .boxed_images import Box, BoxedImages, BoxedImagesConfig, Record, category_
 from .cells import flag_of, is_missing, key_of, plain, text_of, whole_of
 from .errors import BadRow, DataFolderError
 from .findings import Findings
-from .folder_builder import contents_of, file_of_each_split, image_folder, named_files, split_named
+from .folder_builder import contents_of, file_of_each_split, image_folder, named_files, split_named, visible
 from .names import ImageFiles, Wanted
 from .tables import read_json
 
@@ -159,7 +159,7 @@ class CocoJson(BoxedImages):
         if files is not None:
             return named_files(self.TITLE, folder, files, "boxes.json")
         for pattern in PATTERNS:
-            matching = sorted(folder.glob(pattern))
+            matching = visible(folder.glob(pattern))
             if chosen := file_of_each_split(
                 self.TITLE, folder, matching, lambda file: split_of(file.relative_to(folder).as_posix())
             ):

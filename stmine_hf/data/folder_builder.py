@@ -182,6 +182,11 @@ def named_files(title: str, folder: Path, files: Any, example: str) -> dict[str,
     return named
 
 
+def visible(files: Iterable[Path]) -> list[Path]:
+    """Files by name, but for hidden ones (lists of outputs, what a Mac leaves in archives)."""
+    return sorted(file for file in files if not file.name.startswith("."))
+
+
 def contents_of(folder: Path, most: int = 8) -> str:
     """The first entries of a folder, for messages."""
     found = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())

@@ -233,7 +233,7 @@ class ImageFiles:
                 inside = tuple(part for part in os.path.relpath(folder, top).split(os.sep) if part != ".")
                 for file in files:
                     stem, suffix = os.path.splitext(file)
-                    if suffix.lower() in _SUFFIX_SET:
+                    if suffix.lower() in _SUFFIX_SET and not file.startswith("."):
                         entry = (os.path.join(folder, file), inside)
                         found.setdefault(canonical(file), []).append(entry)
                         found.setdefault(canonical(f"{stem}."), []).append(entry)

@@ -27,7 +27,7 @@ from .arrow_tables import ARROW, ArrowTables, is_plain
 from .columns import Columns, names_of
 from .errors import BadRow, DataError, DataFolderError
 from .findings import Findings, count
-from .folder_builder import Row, image_folder, split_named, split_of
+from .folder_builder import Row, image_folder, split_named, split_of, visible
 from .names import ImageFiles, Wanted, stamp_of
 from .own_rows import (
     BoxRowBuilder,
@@ -144,8 +144,8 @@ def _tables(path: Path) -> list[tuple[str, Path]]:
         return [(split_of(path.name) or "train", path)]
     if not path.is_dir() or _is_saved(path):
         return []
-    if metadata := [*path.rglob("metadata.csv"), *path.rglob("metadata.jsonl")]:
-        return [(_split_of_folder(file.parent, path), file) for file in sorted(metadata)]
+    if metadata := visible([*path.rglob("metadata.csv"), *path.rglob("metadata.jsonl")]):
+        return [(_split_of_folder(file.parent, path), file) for file in metadata]
     if _arrow_files(path) or any(path.glob("**/*.tar")) or any(path.glob("**/metadata.parquet")):
         return []
     return [*find_tables(str(path), path, texts).items()]
@@ -160,7 +160,7 @@ def _arrow_files(path: Path) -> list[Path]:
     """The Parquet, Feather and Arrow files of a source."""
     if path.is_file():
         return [path] if path.suffix.lower() in ARROW else []
-    return sorted(file for suffix in ARROW for file in path.rglob(f"*{suffix}")) if path.is_dir() else []
+    return visible(file for suffix in ARROW for file in path.rglob(f"*{suffix}")) if path.is_dir() else []
 
 
 def _is_saved(path: Path) -> bool:

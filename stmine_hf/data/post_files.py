@@ -41,6 +41,7 @@ from .folder_builder import (
     named_files,
     split_named,
     split_of,
+    visible,
 )
 from .names import ImageFiles, Wanted, stamp_of, tidy
 from .tables import TABLES, pick, read_rows
@@ -298,7 +299,7 @@ def find_tables(title: str, folder: Path, patterns: Sequence[str] = TABLES) -> d
         DataFolderError: names that do not tell the split, or tell it twice.
     """
     for pattern in patterns:
-        files = sorted(file for file in folder.glob(pattern) if file.is_file())
+        files = [file for file in visible(folder.glob(pattern)) if file.is_file()]
         if chosen := file_of_each_split(title, folder, files, lambda file: split_of(file.name)):
             return chosen
     return {}

@@ -28,7 +28,7 @@ from typing import Any
 from .boxed_images import Box, BoxedImages, BoxedImagesConfig, Record, find_images
 from .cells import flag_of, number_of, whole_of
 from .errors import BadRow, DataFolderError
-from .folder_builder import SPLIT_ALIASES, SPLITS, contents_of, image_folder, split_named
+from .folder_builder import SPLIT_ALIASES, SPLITS, contents_of, image_folder, split_named, visible
 from .names import ImageFiles, Wanted, tidy
 from .tables import read_lines
 
@@ -137,19 +137,19 @@ class VocXml(BoxedImages):
                 lines = (line.strip() for line in read_lines(file, encoding))
                 for stem in dict.fromkeys(id_of_line(line, annotations) for line in lines if line):
                     yield split, annotations / f"{stem}.xml", stem
-            files = [] if lists else sorted(annotations.rglob("*.xml"))
+            files = [] if lists else visible(annotations.rglob("*.xml"))
             for file in files:
                 yield "train", file, file.relative_to(annotations).with_suffix("").as_posix()
             if lists or files:
                 return
         some = False
         for name in (*SPLITS, *SPLIT_ALIASES):
-            for file in sorted((folder / name).rglob("*.xml")):
+            for file in visible((folder / name).rglob("*.xml")):
                 some = True
                 yield SPLIT_ALIASES.get(name, name), file, file.relative_to(folder / name).with_suffix("").as_posix()
         if some:
             return
-        files = sorted(folder.glob("*.xml")) or sorted(folder.rglob("*.xml"))
+        files = visible(folder.glob("*.xml")) or visible(folder.rglob("*.xml"))
         if not files:
             raise DataFolderError(f"{self.TITLE}: expected {self.LAYOUT}. In {folder} found {contents_of(folder)}")
         for file in files:

@@ -11,7 +11,7 @@ from .about import ASK, About
 from .errors import DataFolderError
 from .event_clusters import split_by_event
 from .findings import Findings
-from .folder_builder import Row, split_of
+from .folder_builder import Row, split_of, visible
 from .names import Wanted
 from .post_files import Columns, EventSplitConfig, Post, PostFiles
 from .tables import read_lines
@@ -99,7 +99,7 @@ class Weibo(PostFiles):
 
 def tweet_files(folder: Path) -> list[Path]:
     """The files of three lines a post; none where a folder has none, or has JSON lines."""
-    if not folder.is_dir() or any(folder.glob("*.jsonl")):
+    if not folder.is_dir() or visible(folder.glob("*.jsonl")):
         return []
     return [
         file

@@ -23,7 +23,7 @@ from typing import Any
 from .boxed_images import Box, BoxedImages, BoxedImagesConfig, Record
 from .cells import number_of, shortened, text_of, whole_of
 from .errors import BadRow, DataFolderError
-from .folder_builder import SPLIT_ALIASES, SPLITS, contents_of, image_folder
+from .folder_builder import SPLIT_ALIASES, SPLITS, contents_of, image_folder, visible
 from .names import SUFFIXES, ImageFiles, Wanted, stamp_of
 from .tables import TextFile, read_lines, read_text
 from .voc_xml import read_classes
@@ -250,7 +250,7 @@ def keypoint_numbers(shape: Any, folder: Path) -> int:
 
 def images_in(folder: Path) -> list[Path]:
     """All images in a folder and the folders in it, by name."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES) if folder.is_dir() else []
+    return visible(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES) if folder.is_dir() else []
 
 
 def label_files(image: Path, start: Path, folder: Path, split: str) -> list[Path]:

@@ -100,6 +100,7 @@ def classify_file(
     device: str | torch.device | None = None,
     detector: Any = None,
     without_bad_images: bool = False,
+    encoding: str | None = None,
     progress: bool = True,
 ) -> ClassifyReport:
     """Classify the posts of a file. Run it again to resume after an interruption, or after changing rows.
@@ -114,6 +115,7 @@ def classify_file(
         detector: finds regions in the images; see `MttvProcessor`.
         without_bad_images: classify a post with a text by what is left when an image of it cannot be read, and say so
             as `problem`. Else it is skipped: no post is classified by less than was given.
+        encoding: of the posts; see `read_posts`.
         progress: show a bar on stderr.
 
     Raises:
@@ -123,7 +125,7 @@ def classify_file(
     start, file, out = time.perf_counter(), Path(file), Path(out)
     tag = model_tag(model) + (f" with {model_tag(detector.model)}" if hasattr(detector, "model") else "")
     labels = [model.config.id2label[index] for index in range(model.config.num_labels)]
-    total, scope = count_posts(file), Scope.of(model)
+    total, scope = count_posts(file, encoding), Scope.of(model)
     report = ClassifyReport(model=tag)
     with Outputs(out.parent, inputs=[file], file=out.name) as outputs:
         files = _Files(outputs, file, out)
@@ -137,7 +139,7 @@ def classify_file(
             unused = {key: deque(offsets) for key, offsets in known.offsets.items()}
 
             def posts() -> Iterator[Post]:
-                for row in read_posts(file):
+                for row in read_posts(file, encoding):
                     if row.post is None:
                         skipped.append(SkippedRow(row.line, row.id, row.problem or ""))
                         bar.advance(worked=0)

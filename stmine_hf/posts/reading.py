@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from ..data.cells import is_missing, opened, plain, text_of, whole_of
 from ..data.cells import whole_text as whole_text
 from ..data.errors import BadRow
+from ..data.findings import Findings
 from ..data.names import ImageFiles
 from ..data.post_files import image_of
 from ..data.tables import TextFile, table_rows
@@ -77,6 +78,33 @@ def count_posts(file: str | Path, encoding: str | None = None) -> int:
         if not first.lstrip().startswith("["):
             return (1 if first else 0) + sum(1 for _ in lines)
     return sum(1 for _ in table_rows(file, encoding=encoding))
+
+
+def check_posts(
+    file: str | Path, encoding: str | None = None, findings: str | Path | None = None, strict: bool = False
+) -> None:
+    """Read a file of posts before the work, to report the rows without a post.
+
+    Args:
+        file: posts; see `read_posts`.
+        encoding: likewise.
+        findings: file to write them to, as `load_dataset` does.
+        strict: refuse a file that has any.
+
+    Raises:
+        StmineError: it has, with `strict`.
+    """
+    if findings is None and not strict:
+        return
+    found = Findings("row")
+    found.subject = str(file)
+    for row in read_posts(file, encoding):
+        if row.problem:
+            found.leave_out(row.problem, f"{Path(file).name}, line {row.line}")
+    if findings is not None:
+        found.save(Path(findings))
+    if strict and found:
+        raise StmineError(f"{file}; {found}. Strict reading refuses such data: leave strict out to go on")
 
 
 def post_image(path: str | Path) -> Any:

@@ -79,9 +79,21 @@ def test_toy_writes_the_same_captioned_scenes_for_a_seed(capsys, tmp_path, scene
     assert document(capsys)["count"] == 12
     rows = json.loads((scenes / "dataset.json").read_text(encoding="utf-8"))["images"]
     assert len(rows) == 12 and all(row["sentences"][0]["raw"] for row in rows)
-    images = sorted(path.relative_to(scenes) for path in scenes.rglob("*") if path.is_file())
+    files = [path for path in scenes.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    images = sorted(path.relative_to(scenes) for path in files)
     assert len(images) == 13
     assert all((scenes / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in images)
+
+
+def test_toy_replaces_no_file_of_others(tmp_path, capsys):
+    (tmp_path / "toy").mkdir()
+    (tmp_path / "toy" / "posts.jsonl").write_text("mine")
+    assert run("toy", tmp_path / "toy", "--kind", "posts", "--count", 12) == 1
+    assert (tmp_path / "toy" / "posts.jsonl").read_text() == "mine" and "posts.jsonl" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["toy"]
+    (tmp_path / "toy" / "posts.jsonl").unlink()
+    for _ in range(2):  # its own files are replaced
+        assert run("toy", tmp_path / "toy", "--kind", "posts", "--count", 12) == 0
 
 
 @pytest.mark.parametrize(("kind", "dataset"), [("posts", "posts"), ("camouflage", "coco_json")])
