@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .terminal import (
+    BandsOption,
     DeviceOption,
     FisvlOption,
     JsonOption,
+    StretchOption,
     from_here,
     print_json,
     prints_only_json,
@@ -44,6 +46,8 @@ def index(
     batch_size: Annotated[
         int, typer.Option(min=1, help="Images embedded at a time: few are fastest on a CPU, try 64 on a GPU.")
     ] = 8,
+    stretch: StretchOption = None,
+    bands: BandsOption = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -51,10 +55,14 @@ def index(
 
     Images that cannot be read are skipped and listed; nothing is written beside the images.
     """
+    from ..images import PixelOptions
     from ..search import ImageIndex
 
+    pixels = PixelOptions.parse(stretch, bands) if stretch or bands else None
     with prints_only_json(as_json):
-        built = ImageIndex.build(images, out, model=model, batch_size=batch_size, device=device, progress=not as_json)
+        built = ImageIndex.build(
+            images, out, model=model, batch_size=batch_size, device=device, progress=not as_json, pixels=pixels
+        )
     if as_json:
         print_json(_index_summary(built, out))
     else:

@@ -21,7 +21,7 @@ import pyarrow as pa
 import torch
 
 from ..errors import StmineError
-from ..images import ImageError, ImageFile, Skip, content_digest, image_errors, open_image
+from ..images import ImageError, ImageFile, PixelOptions, Skip, content_digest, image_errors, open_image
 from ..inference.batching import batched, read_ahead
 from ..inference.progress import ProgressBar
 from ..inference.shards import next_name, remove_unnamed
@@ -68,7 +68,16 @@ class IndexBuilder:
         StmineError: the index belongs to another model, other images or an unknown format version, or is damaged.
     """
 
-    def __init__(self, outputs: Outputs, root: Path, embedder: Embedder, *, batch_size: int, save_every: int = 1024):
+    def __init__(
+        self,
+        outputs: Outputs,
+        root: Path,
+        embedder: Embedder,
+        *,
+        batch_size: int,
+        save_every: int = 1024,
+        pixels: PixelOptions | None = None,
+    ):
         folder = outputs.folder
         self._outputs, self._folder, self._root, self.embedder = outputs, folder, root, embedder
         self._batch_size, self._save_every = batch_size, save_every
@@ -80,8 +89,15 @@ class IndexBuilder:
         for manifest in filter(None, (finished, unfinished)):
             store.verify(folder, manifest)
             store.adopt(outputs, manifest)
+        self._pixels = pixels or PixelOptions()
         if earlier:
             embedder.require(earlier.model, folder)
+            self._pixels = PixelOptions.from_document(earlier.pixel_options)
+            if pixels not in (None, self._pixels):
+                raise StmineError(
+                    f"{folder} was made with {self._pixels}, and now {pixels} is asked for: leave stretch and bands "
+                    "out, or make another index"
+                )
             identity = earlier.model | {"source": embedder.source or earlier.model["source"]}
         self._manifest = Manifest(
             images=str(root),
@@ -90,6 +106,7 @@ class IndexBuilder:
             shards=list(earlier.shards) if earlier else [],
             created=earlier.created if earlier else _now(),
             checksums=dict(earlier.checksums) if earlier else {},
+            pixel_options=None if self._pixels == PixelOptions() else self._pixels.document(),
         )
 
         tables = [store.read_rows(folder, [name]) for name in self._manifest.shards]
@@ -179,7 +196,7 @@ class IndexBuilder:
             row = Row(*file, content_digest(path))
             if row.digest in self._row_with:
                 return row, None
-            image = open_image(path, self.embedder.side)
+            image = open_image(path, self.embedder.side, self._pixels)
             with image_errors():
                 return row, self.embedder.pixels(image)
         except ImageError as error:

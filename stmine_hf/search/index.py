@@ -18,7 +18,9 @@ from ..images import (
     SUFFIXES,
     ImageError,
     ImageFile,
+    PixelOptions,
     Skip,
+    decode_image,
     find_images,
     image_file,
     looks_like_image,
@@ -69,6 +71,7 @@ class ImageIndex:
         device: str | torch.device | None = None,
         progress: bool = True,
         save_every: int = 1024,
+        pixels: PixelOptions | None = None,
     ) -> ImageIndex:
         """Make the index `out` of a folder of images, or bring it up to date.
 
@@ -84,10 +87,12 @@ class ImageIndex:
             batch_size: images that go through the model at a time. Eight are a third faster than 32 on a CPU (less
                 memory to touch); a GPU wants 64 or more.
             save_every: images between two savings; what a kill may cost.
+            pixels: what becomes of images of more than 8 bits or more than three bands. The index keeps it: None
+                stands for that of the index, or the default.
 
         Raises:
             StmineError: no such folder, no images in it, another run is writing the index, or the index belongs to
-                another model, other images or another format version.
+                another model, other images, other `pixels` or another format version.
         """
         root, folder = Path(os.path.abspath(images)), Path(os.path.abspath(out))
         if not root.is_dir():
@@ -105,7 +110,9 @@ class ImageIndex:
             if earlier:
                 _require_same_images(earlier, folder, root)
             embedder = Embedder(model or (earlier.model["source"] if earlier else None), device)
-            builder = IndexBuilder(outputs, root, embedder, batch_size=batch_size, save_every=save_every)
+            builder = IndexBuilder(
+                outputs, root, embedder, batch_size=batch_size, save_every=save_every, pixels=pixels
+            )
 
             def list_images(on_skip: Callable[[Skip], None]) -> Iterator[ImageFile]:
                 yield from find_images(root, on_skip=on_skip, exclude=folder)
@@ -258,11 +265,16 @@ class ImageIndex:
                 )
         elif isinstance(query, Path):
             try:
-                query = open_image(query, self._embedder.side)
+                query = open_image(query, self._embedder.side, self._pixels())
             except ImageError as error:
                 raise StmineError(f"cannot search by {query}: {error}") from None
         self._embedder.require(self._manifest.model, self._folder)
+        if isinstance(query, Image.Image):
+            query = decode_image(query, self._pixels())
         return self._embedder.text(self.reads(query)) if isinstance(query, str) else self._embedder.image(query)
+
+    def _pixels(self) -> PixelOptions:
+        return PixelOptions.from_document(self._manifest.pixel_options)
 
     def _read(self) -> None:
         faiss = faiss_module()

@@ -59,6 +59,7 @@ class Manifest:
     updated: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     checksums: dict[str, str] = field(default_factory=dict)  # SHA-256 of every file; none in format 1
+    pixel_options: dict[str, Any] | None = None  # see images.PixelOptions; None: the default
     format_version: int = shard_files.FORMAT_VERSION
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from stmine_hf.errors import StmineError
 from stmine_hf.files import only_writer
-from stmine_hf.images import open_image
+from stmine_hf.images import PixelOptions, open_image
 from stmine_hf.search import ImageIndex
 from stmine_hf.search.embedding import embed_images, embed_texts
 
@@ -463,3 +463,22 @@ def test_killed_runs_lose_nothing(tmp_path):
     program = [sys.executable, str(Path(__file__).with_name("killed_builds.py")), str(tmp_path)]
     result = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=900)
     assert result.returncode == 0 and result.stdout.strip() == "all well", result.stderr[-3000:]
+
+
+def test_deep_images_are_found_and_their_rule_is_kept(tmp_path, model):
+    tifffile = pytest.importorskip("tifffile")
+    pytest.importorskip("rasterio")
+    (tmp_path / "in").mkdir()
+    rng = np.random.default_rng(0)
+    base = np.asarray(Image.fromarray(rng.integers(0, 256, (8, 8, 4), dtype=np.uint8)).resize((64, 64))).astype(int)
+    tifffile.imwrite(tmp_path / "in/deep.tif", (200 + 8 * base).astype(np.uint16)[..., :3], photometric="rgb")
+    Image.fromarray(base[..., :3].astype(np.uint8)).save(tmp_path / "in/flat.png")
+    options = PixelOptions("200,2240", (3, 2, 1))
+    index = ImageIndex.build(tmp_path / "in", tmp_path / "index", model=model, progress=False, pixels=options)
+    assert len(index) == 2
+    index = ImageIndex.build(tmp_path / "in", tmp_path / "index", model=model, progress=False)
+    assert index.report.unchanged == 2 and index.query(tmp_path / "in/deep.tif")[0].score == pytest.approx(1, abs=1e-4)
+    scores = {Path(hit.path).name: hit.score for hit in index.query(tmp_path / "in/flat.png")}
+    assert scores["deep.tif"] == pytest.approx(1, abs=1e-3)
+    with pytest.raises(StmineError, match="leave stretch and bands out, or make another index"):
+        ImageIndex.build(tmp_path / "in", tmp_path / "index", model=model, progress=False, pixels=PixelOptions())
