@@ -29,6 +29,7 @@ from safetensors.torch import load_file
 import stmine_hf
 from stmine_hf import ImageIndex, load_dataset
 from stmine_hf.cli import app, main
+from stmine_hf.evaluation.reports import with_present_names
 from stmine_hf.loading import load_fisvl, load_mttv, load_sat
 from stmine_hf.posts.features import FeatureStore
 
@@ -175,6 +176,20 @@ def test_an_index_follows_its_images_by_their_content(tmp_path, stmine):
     images = (folder / "images").rename(tmp_path / "elsewhere")
     (hit,) = ImageIndex.open(folder / "complete", images=images).query(SENTENCES[0], k=1)
     assert hit.path == images / "airport_0.jpg"
+
+
+def test_an_index_among_its_images_is_brought_up_to_date(tmp_path, stmine):
+    folder = copied("index", tmp_path)
+    index = (folder / "complete").rename(folder / "images" / "my.index")
+    manifest = index / "index.json"
+    manifest.write_text(manifest.read_text().replace('"../images"', '".."'))
+    before = contents(folder / "images")
+    report = stmine("index", folder / "images", "--out", index, "--json")
+    assert part(report, *INDEX_COUNTS) == [8, 0, 0, 8, 0, 0]
+    after = contents(folder / "images")
+    assert all(after[name] == data for name, data in before.items() if not name.startswith("my.index/"))
+    (hit,) = stmine("search", index, SENTENCES[1], "--k", 1, "--json")["hits"]
+    assert Path(hit["path"]) == folder / "images" / "beach_2.jpg"
 
 
 # classify
@@ -334,6 +349,18 @@ def test_an_export_is_opened(tmp_path, stmine):
     assert found["score"] == pytest.approx(box["score"], abs=1e-3)
 
 
+def test_an_export_is_not_replaced(tmp_path, stmine):
+    """It has no list of its files, so nobody knows which of them are the user's."""
+    pytest.importorskip("onnx")
+    folder, best = copied("export", tmp_path) / "sat-onnx", FORMATS / "checkpoints" / "sat" / "best"
+    before = contents(folder)
+    words = ("export", "sat", "--model", best, "--format", "onnx", "--size", 64, "--out", folder)
+    message = stmine(*words, fails=True)
+    assert "not replaced" in message
+    after = contents(folder)
+    assert {name: after[name] for name in before} == before
+
+
 def test_a_repository_answers_with_its_own_code(tmp_path):
     from transformers import AutoModelForObjectDetection
 
@@ -346,16 +373,32 @@ def test_a_repository_answers_with_its_own_code(tmp_path):
         assert_is(found.pred_boxes, answer["pred_boxes"], 1e-4)
 
 
-def test_a_repository_is_built_again(tmp_path, stmine):
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_repository_is_built_again(tmp_path, stmine, in_place):
     folder = copied("repository", tmp_path) / "sat-toy"
     before = contents(folder)
-    out = tmp_path / "again" / "sat-toy"
+    (folder / "notes.txt").write_text("of the user")
+    out = folder if in_place else tmp_path / "again" / "sat-toy"
     stmine("publish", "build", folder, "--out", out, "--json")
-    assert contents(folder) == before
     after = contents(out)
     assert set(before) <= set(after)
-    for name in ("model.safetensors", "LICENSE", *(name for name in before if name.startswith("results/"))):
+    for name in ("model.safetensors", "LICENSE", "results/toy_camouflage_val.png"):
         assert after[name] == before[name], name
+    results = "results/toy_camouflage_val.json"
+    assert json.loads(after[results]) == with_present_names(json.loads(before[results]))
+    assert (folder / "notes.txt").read_text() == "of the user"
+    assert "notes.txt" not in json.loads(after["manifest.json"])
+    if not in_place:
+        assert {name: data for name, data in contents(folder).items() if name != "notes.txt"} == before
+
+
+def test_an_adapter_is_not_merged_over_a_model(tmp_path, stmine):
+    runs = copied("checkpoints", tmp_path)
+    before = contents(runs)
+    message = stmine("merge", runs / "fisvl_lora" / "best", "--out", runs / "fisvl" / "best", fails=True)
+    assert "not replaced" in message
+    after = contents(runs)
+    assert {name: after[name] for name in before} == before
 
 
 @pytest.mark.slow
@@ -416,3 +459,15 @@ def test_a_run_is_resumed(tmp_path, name, method):
     assert best[metric] == pytest.approx(old["best"][metric], abs=1e-3)
     of_best = json.loads((run / "best" / "results.json").read_text())["metrics"]
     assert of_best[metric.removeprefix("eval_")] == pytest.approx(old["best"][metric], abs=1e-3)
+
+
+@pytest.mark.slow
+def test_a_run_is_not_replaced_by_another(tmp_path):
+    runs = copied("checkpoints", tmp_path)
+    before = contents(runs / "fisvl")
+    command = [sys.executable, str(ROOT / "examples" / "train_fisvl.py"), "--config", "fisvl/config.yaml"]
+    settings = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=runs, env=os.environ | settings, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1 and "--resume_from_checkpoint auto" in done.stderr
+    after = contents(runs / "fisvl")
+    assert {name: after[name] for name in before} == before
