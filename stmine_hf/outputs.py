@@ -295,6 +295,17 @@ def write_output(path: str | Path, writer: Callable[[Path], Any], *, inputs: Ite
         return outputs.write(path.name, writer)
 
 
+def require_output(path: str | Path, *, inputs: Iterable[str | Path] = ()) -> None:
+    """Check, before the work for it is done, that `write_output` can write a file.
+
+    Raises:
+        OutputError: it is an input, or a file is there that this package did not write.
+    """
+    path = Path(path)
+    with Outputs(path.parent, inputs=inputs, file=path.name) as outputs:
+        outputs.require_free(path.name)
+
+
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file's content, in hexadecimal digits."""
     with open(path, "rb") as file:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import StmineError
+from ..outputs import require_output, write_output
 from .terminal import (
     DetectorOption,
     DeviceOption,
@@ -92,6 +93,8 @@ def classify(
     The verdict is an estimate from the posts seen in training. It is no proof, and no person should be judged by it.
     """
     _check_usage(text, image, file, out, explain)
+    if explain is not None:
+        require_output(explain, inputs=image or [])
     from ..loading import load_mttv
     from ..posts.detectors import load_detector
     from ..posts.reading import check_posts
@@ -172,14 +175,13 @@ def _classify_one(
     if warned:
         found["warning"] = warned.message
     if explain is not None:
-        explain.parent.mkdir(parents=True, exist_ok=True)
         attribution = Attribution.from_pipeline(text, found)
         if explain.suffix.lower() == ".png":
-            draw_cells(images[0], attribution).save(explain)
+            write_output(explain, draw_cells(images[0], attribution).save, inputs=paths)
         else:
             warnings = [warned.message] if warned else []
             page = explanation_page(attribution, images[0] if images else None, warnings=warnings)
-            explain.write_text(page, encoding="utf-8")
+            write_output(explain, lambda path: path.write_text(page, encoding="utf-8"), inputs=paths)
         found["explanation"] = str(explain)
     return found
 

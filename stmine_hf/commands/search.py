@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..outputs import require_apart
 from .terminal import (
     BandsOption,
     DeviceOption,
@@ -102,6 +103,8 @@ def search(
     if out is None and not as_json:
         out = Path("outputs/search")
     require_folder(out)
+    if out:
+        require_apart(out, [index])
     with prints_only_json(as_json):
         opened = ImageIndex.open(index, model=model, device=device)
         hits = opened.query(query, k=k)
@@ -135,7 +138,6 @@ def _hit_row(hit: Hit) -> dict[str, Any]:
 def _write_hits(hits: list[Hit], folder: Path, stem: str, *, title: str) -> dict[str, str]:
     from ..search.present import contact_sheet, html_page
 
-    folder.mkdir(parents=True, exist_ok=True)
     sheet, page = folder / f"{stem}.png", folder / f"{stem}.html"
     contact_sheet(hits, sheet, title=title)
     html_page(hits, page, title=title)

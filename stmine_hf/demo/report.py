@@ -18,8 +18,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from ..errors import StmineError
 from ..explain.drawing import STYLE, image_html
 from ..explain.texts import LANGUAGES
-from ..files import write_atomically
 from ..loading import published
+from ..outputs import write_output
 from ..search.places import place_in
 from . import answers, samples
 from . import texts as say
@@ -98,9 +98,8 @@ def write_report(tour: Tour, out: str | Path, *, progress: bool = True) -> Path:
         seconds = time.monotonic() - started
         parts.append(f"<footer>{say.REPORT_FOOTER(language, seconds=seconds, models=escape(names))}</footer>")
         page = Path(out) / "report.html"
-        page.parent.mkdir(parents=True, exist_ok=True)
         document = _page("".join(parts), language, own=tour.images is not None)
-        write_atomically(page, lambda temporary: temporary.write_text(document, encoding="utf-8"))
+        write_output(page, lambda path: path.write_text(document, encoding="utf-8"))
     return page
 
 

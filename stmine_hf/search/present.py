@@ -7,6 +7,7 @@ import io
 import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from PIL import Image, ImageDraw, ImageOps
 from ..fonts import Font, font_for
 from ..images import ImageError, open_image
 from ..inference.batching import read_ahead
+from ..outputs import write_output
 
 if TYPE_CHECKING:
     from .index import Hit
@@ -50,8 +52,7 @@ def contact_sheet(hits: Sequence[Hit], out_png: str | Path, *, title: str) -> No
         left = _GAP + (number % columns) * (_THUMB + _GAP)
         upper = top + (number // columns) * (_THUMB + _CAPTION + _GAP)
         _draw_card(sheet, draw, hit, thumbnail, left, upper)
-    Path(out_png).parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(out_png, format="PNG")
+    write_output(out_png, partial(sheet.save, format="PNG"), inputs=[hit.path for hit in shown])
 
 
 def html_page(hits: Sequence[Hit], out_html: str | Path, *, title: str) -> None:
@@ -62,9 +63,7 @@ def html_page(hits: Sequence[Hit], out_html: str | Path, *, title: str) -> None:
     folder = os.path.abspath(Path(out_html).parent)
     cards = "\n".join(_card(hit, thumbnail, folder) for hit, thumbnail in _thumbnails(hits, 320))
     heading = escape(_plain(title))
-    os.makedirs(folder, exist_ok=True)
-    Path(out_html).write_text(
-        f"""<!doctype html>
+    page = f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -79,9 +78,8 @@ def html_page(hits: Sequence[Hit], out_html: str | Path, *, title: str) -> None:
 </main>
 </body>
 </html>
-""",
-        encoding="utf-8",
-    )
+"""
+    write_output(out_html, lambda path: path.write_text(page, encoding="utf-8"), inputs=[hit.path for hit in hits])
 
 
 _STYLE = """

@@ -280,3 +280,18 @@ def test_the_model_of_a_moved_folder_is_the_same(capsys, tmp_path, model):
     capsys.readouterr()
     assert run("--file", file, "--out", out, "--model", tmp_path / "elsewhere" / "tiny", "--json") == 0
     assert document(capsys)["judged"] == 0
+
+
+@pytest.mark.parametrize("name", ["why.html", "why.png"])
+def test_an_explanation_replaces_nothing_of_the_users(capsys, model, image, tmp_path, name):
+    out = tmp_path / name
+    words = ("--text", "a test", "--image", str(image), "--explain", str(out), "--model", str(model))
+    assert run(*words) == 0 and run(*words) == 0, "its own explanation is replaced"
+    out.write_bytes(b"mine")
+    assert run(*words) == 1 and out.read_bytes() == b"mine"
+    assert "was changed since" in capsys.readouterr().err
+    before = image.read_bytes()
+    copy = tmp_path / "mine.png"
+    copy.write_bytes(before)
+    assert run("--text", "a test", "--image", copy, "--explain", copy, "--model", model) == 1
+    assert copy.read_bytes() == before and "is the input itself" in capsys.readouterr().err
