@@ -402,8 +402,10 @@ def test_an_adapter_is_not_merged_over_a_model(tmp_path, stmine):
 
 
 @pytest.mark.slow
-def test_a_repository_passes_its_check(tmp_path, stmine):
-    report = stmine("publish", "check", copied("repository", tmp_path) / "sat-toy", "--json")
+def test_a_repository_that_is_built_again_passes_its_check(tmp_path, stmine):
+    folder = copied("repository", tmp_path) / "sat-toy"
+    stmine("publish", "build", folder, "--out", folder, "--json")
+    report = stmine("publish", "check", folder, "--json")
     assert report["passed"], report
 
 
