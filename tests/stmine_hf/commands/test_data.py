@@ -11,6 +11,7 @@ import datasets
 import pytest
 import yaml
 from data_folders import NAMES, plain_rows, source
+from PIL import Image
 
 from stmine_hf import load_dataset
 from stmine_hf.cards.files import files_in
@@ -18,6 +19,7 @@ from stmine_hf.cli import main
 from stmine_hf.data import BUILDERS, KINDS, kind_of
 from stmine_hf.data.description import describe
 from stmine_hf.hub.dataset_repository import export
+from stmine_hf.outputs import Outputs
 
 # Runs `stmine data` commands, then loads what they have sent.
 CLIENT = """
@@ -149,3 +151,62 @@ def test_export_and_push(hub, capsys, tmp_path):
     assert done.stdout.splitlines()[-1] == f"ROWS 1 {size}"
     sent = hub.files("stmine-hf/camouflage", kind="dataset")
     assert sent == {name: (out / name).read_bytes() for name in files_in(out)}
+
+
+def write_table(folder, *images):
+    """A table of captions that names images by the given words."""
+    folder.mkdir(parents=True)
+    Image.new("RGB", (8, 8), "green").save(folder / "own.png")
+    lines = [
+        json.dumps({"image": str(image), "captions": [f"a sentence {number}"]}) for number, image in enumerate(images)
+    ]
+    (folder / "mine.jsonl").write_text("\n".join(lines) + "\n")
+    return folder / "mine.jsonl"
+
+
+@pytest.mark.parametrize("way", ["absolute", "up", "link"])
+def test_an_export_leaves_out_no_borders_images_of_other_folders(way, tmp_path, capsys):
+    """Somebody else's table could name any image of this machine; what is exported is ready to be published."""
+    secret = tmp_path / "private" / "secret.png"
+    secret.parent.mkdir()
+    Image.new("RGB", (9, 9), "red").save(secret)
+    names = {"absolute": secret, "up": "../private/secret.png", "link": "link.png"}
+    table = write_table(tmp_path / "data", "own.png", names[way])
+    if way == "link":
+        (tmp_path / "data" / "link.png").symlink_to(secret)
+    words = ["export", table, "--kind", "captions", "--out", tmp_path / "out"]
+    assert run(*words) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert ("1 images lie outside of" in said and "secret.png" in said) or "link.png" in said
+    assert not (tmp_path / "out").exists()
+    assert run(*words, "--allow-outside", "--json") == 0
+    assert document(capsys)["rows"] == {"train": 2}
+
+
+def test_an_export_again_replaces_its_own_files_and_no_others(tmp_path, capsys):
+    table = write_table(tmp_path / "data", "own.png")
+    out = tmp_path / "out"
+    words = ["export", table, "--kind", "captions", "--out", out]
+    assert run(*words) == 0
+    (out / ".stmine-building" / "out" / "data").mkdir(parents=True)  # of a run that was killed
+    (out / ".stmine-building" / "out" / "data" / ".train-00000.parquet").write_bytes(b"half")
+    assert run(*words) == 0
+    assert not (out / ".stmine-building").exists() and len([*out.glob("data/*.parquet")]) == 1
+    mine = out / "data" / "mine.parquet"
+    mine.write_bytes(b"mine")
+    assert run(*words) == 1 and mine.read_bytes() == b"mine"
+    mine.unlink()
+    (out / "README.md").write_text("My own words.")
+    assert run(*words) == 1 and (out / "README.md").read_text() == "My own words."
+    with Outputs(tmp_path / "other"):
+        assert run(*words[:-1], tmp_path / "other") == 1
+    assert "another run is writing" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_folder_with_a_readme_and_data_of_ones_own_is_no_earlier_export(tmp_path):
+    out = tmp_path / "project"
+    (out / "data").mkdir(parents=True)
+    for name in ("README.md", "data/train-00000-of-00001.parquet", "data/years.parquet"):
+        (out / name).write_text("mine")
+    assert run("export", write_table(tmp_path / "data", "own.png"), "--kind", "captions", "--out", out) == 1
+    assert {path.read_text() for path in out.rglob("*") if path.is_file() and path.name[0] != "."} == {"mine"}

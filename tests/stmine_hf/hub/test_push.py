@@ -21,6 +21,7 @@ from PIL import Image
 from transformers.utils import logging
 
 from stmine_hf import SatForObjectDetection, SatImageProcessor
+from stmine_hf.cli import main
 from stmine_hf.hub.build import build
 from stmine_hf.hub.repository import write_manifest
 
@@ -291,3 +292,11 @@ def test_what_was_pushed_loads_by_its_tag_online_and_then_offline(hub: HubServer
     with torch.no_grad():
         logits = model(**SatImageProcessor.from_pretrained(tmp_path / "tiny")(image, return_tensors="pt")).logits
     assert found == [["SatModel", "transformers_modules", logits.tolist()]] * 2
+
+
+def test_a_dry_run_needs_no_connection(folder, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as end:
+        main(["publish", "push", str(folder), "--repo", "me/tiny", "--no-check", "--dry-run"])
+    printed = capsys.readouterr().out
+    assert not end.value.code and "model.safetensors" in printed and "The Hub was not asked" in printed
