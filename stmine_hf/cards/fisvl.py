@@ -16,7 +16,7 @@ from ..documents import read_json
 from ..evaluation.retrieval import SAME_TEXT
 from ..modeling.fisvl.processing_fisvl import FisvlImageProcessor
 from ..search.present import contact_sheet
-from .model import BACKBONE, ModelCardWriter, departures, read_results
+from .model import BACKBONE, ModelCardWriter, departures, file_word, read_results
 
 DATASET = "rsicd"  # whose origin and terms the project's own card states
 SPLIT = "val"
@@ -141,6 +141,7 @@ class FisvlCard(ModelCardWriter):
         return facts
 
     def results_file(self) -> Path:
-        settings = self.settings
         """Of the measurement on the split that picked the weights."""
-        return self.folder / "results" / f"{settings.get('dataset')}_{settings.get('eval_split', SPLIT)}.json"
+        settings = self.settings
+        split = file_word(settings.get("eval_split", SPLIT))
+        return self.folder / "results" / f"{settings.get('dataset')}_{split}.json"

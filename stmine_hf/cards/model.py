@@ -149,6 +149,16 @@ def read_results(file: Path) -> dict[str, Any]:
     return with_present_names(read_json(file))
 
 
+def file_word(split: str) -> str:
+    """A split, or a slice of one, as a part of a file's name.
+
+    Example:
+        >>> file_word("val"), file_word("train[90%:]")
+        ('val', 'train_90')
+    """
+    return re.sub(r"\W+", "_", split).strip("_")
+
+
 def is_halved(folder: Path) -> bool:
     """Whether weights are stored in float16."""
     with safe_open(folder / WEIGHTS, framework="pt") as weights:

@@ -18,7 +18,7 @@ from ..detect.detector import Detector
 from ..detect.drawing import draw_detections
 from ..documents import read_yaml
 from ..evaluation.detection_budget import PUBLISHED_PARAMETERS, budget
-from .model import ModelCardWriter, departures, read_results
+from .model import ModelCardWriter, departures, file_word, read_results
 from .street_drawing import draw_street
 
 SPLIT = "val"
@@ -51,6 +51,11 @@ class SatCard(ModelCardWriter):
         config = SatConfig.preset("nanodet-m")
         with torch.device("meta"):
             return SatForObjectDetection(config), SatImageProcessor.for_config(config)
+
+    @property
+    def split(self) -> str:
+        """The split that picked the weights."""
+        return str(self.settings.get("eval_split") or SPLIT)
 
     def released_facts(self) -> dict[str, Any]:
         return super().released_facts() | {"budget": budget(SatConfig.preset("nanodet-m"))}
@@ -106,7 +111,7 @@ class SatCard(ModelCardWriter):
                 task_name="Object detection",
                 dataset_type=SOURCES.get(self.data, self.data),
                 dataset_name=self.data,
-                dataset_split=SPLIT,
+                dataset_split=self.split,
                 metric_type="mean_average_precision",
                 metric_name=label,
                 metric_value=round(metrics[key], 4),
@@ -135,7 +140,7 @@ class SatCard(ModelCardWriter):
                 "distilled": "parent" in self.settings,
                 "data": self.data,
                 "results": results,
-                "results_file": f"results/{self.data}_{SPLIT}",
+                "results_file": f"results/{self.results_file().stem}",
                 "metrics": results["metrics"],
                 "classes": sorted(classes, key=lambda row: -1 if row["ap"] is None else row["ap"], reverse=True),
                 "rounds": self._rounds(),
@@ -147,7 +152,7 @@ class SatCard(ModelCardWriter):
 
     def results_file(self) -> Path:
         """Of the measurement on the split that picked the weights."""
-        return self.folder / "results" / f"{self.data}_{SPLIT}.json"
+        return self.folder / "results" / f"{self.data}_{file_word(self.split)}.json"
 
     def _rounds(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         """Settings and outcome of each round of distillation, before a training too."""

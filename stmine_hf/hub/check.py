@@ -80,7 +80,7 @@ def check(folder: str | Path, *, load: bool = True) -> CheckReport:
         load: open a model in a process of its own; False looks at files only.
 
     Raises:
-        PublishError: no folder with a card that tells what it is.
+        PublishError: no folder with a card that says what it is.
     """
     start, folder = time.perf_counter(), Path(folder)
     repo_type = repo_type_of(folder)

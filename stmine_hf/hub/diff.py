@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from ..loading import published
 from .model_files import code_files, method_of
-from .push import told
+from .push import hub_errors
 from .repository import PublishError
 
 
@@ -88,6 +88,6 @@ def _published(repository: str, revision: str) -> Iterator[tuple[Path, str]]:
         )
     from huggingface_hub import snapshot_download
 
-    with told(repository):
+    with hub_errors(repository):
         snapshot = Path(snapshot_download(repository, revision=revision, allow_patterns=["*.py", "config.json"]))
     yield snapshot, f"{repository}@{snapshot.name[:8]}"

@@ -84,7 +84,7 @@ def require_login(repo: str) -> None:
     """
     from huggingface_hub import HfApi
 
-    with told(repo):
+    with hub_errors(repo):
         HfApi().whoami()
 
 
@@ -108,7 +108,7 @@ def plan(folder: str | Path, repo: str, repo_type: RepoType, *, revision: str = 
 
     folder = Path(folder)
     try:
-        with told(repo):
+        with hub_errors(repo):
             validate_repo_id(repo)
             return _plan(HfApi(), folder, repo, repo_type, revision)
     except NoConnectionError:
@@ -147,7 +147,7 @@ def push(
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
     folder, api = Path(folder), HfApi()
-    with told(repo):
+    with hub_errors(repo):
         api.whoami()
         planned = _plan(api, folder, repo, repo_type, revision)
         _require_private(api, planned, private)
@@ -241,7 +241,7 @@ def _require_free(api: HfApi, planned: Plan, tag: str | None) -> None:
 
 
 @contextmanager
-def told(repo: str) -> Iterator[None]:
+def hub_errors(repo: str) -> Iterator[None]:
     """What goes wrong between here and the Hub, in the words of a user."""
     from huggingface_hub.errors import (
         HfHubHTTPError,

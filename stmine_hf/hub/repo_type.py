@@ -22,14 +22,14 @@ def repo_type_of(folder: Path) -> RepoType:
     """The type of the repository in a folder.
 
     Raises:
-        PublishError: no card, or none of the keys that tell the types apart.
+        PublishError: no card, or none of the keys by which the types differ.
     """
     keys = header_of(folder).keys()
     for repo_type, own in _KEYS.items():
         if own & keys:
             return repo_type
     raise PublishError(
-        f"{folder / CARD}: its header does not tell what the folder is. Expected sdk (a Space), task_categories or "
+        f"{folder / CARD}: its header does not say what the folder is. Expected sdk (a Space), task_categories or "
         "pretty_name (a data set), library_name or pipeline_tag (a model)."
     )
 

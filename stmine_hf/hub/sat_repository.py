@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..cards.sat import SPLIT, SatCard, data_name
+from ..cards.sat import SatCard, data_name
 from ..cards.settings import outcome_of, portable_data, portable_settings, portable_start
 from ..data import load_dataset
 from ..documents import read_yaml
@@ -47,10 +47,10 @@ class SatRepository(ModelRepository):
     def measure(self, data_dir: str | Path | None, compare: dict[str, Path], progress: bool) -> list[Table]:
         settings, file = self.writer.settings, self.writer.results_file()
         options = settings.get("dataset_options") or {}
-        rows = load_dataset(settings["dataset"], data_dir=data_dir, split=SPLIT, **options)
+        rows = load_dataset(settings["dataset"], data_dir=data_dir, split=self.writer.split, **options)
         model, processor = load_sat(self.folder)
         report = evaluate_detection(model, processor, rows, progress=progress)
-        self.write_measured(file, report.to_dict(), self.writer.evaluation(SPLIT, **options), model.device)
+        self.write_measured(file, report.to_dict(), self.writer.evaluation(self.writer.split, **options), model.device)
         # The curve alone: the sheet of misses would show other people's photographs.
         report.draw().savefig(file.with_suffix(".png"), dpi=110)
         if "parent" in compare:

@@ -192,7 +192,7 @@ def test_unknown_license_is_a_warning(repository):
         (None, "found no README.md"),
         ("# nothing\n", "expected a header"),
         ("---\nlicense: [\n---\n", "its header is no YAML"),
-        ("---\nlicense: mit\n---\n", "does not tell what the folder is"),
+        ("---\nlicense: mit\n---\n", "does not say what the folder is"),
     ],
 )
 def test_a_folder_that_is_no_repository_is_refused(card, told, tmp_path):
