@@ -27,6 +27,7 @@ _MISSING_NAMES = frozenset({"nan", "<na>", "nat", "null", "#n/a", "-nan"})
 _MISSING_NUMBERS = _MISSING_NAMES | {"none", "na", "n/a", "-"}
 _TRUE = frozenset({"true", "t", "yes", "y", "on", "是", "wahr", "ja", "vrai", "oui", "verdadero", "sí", "si", "vero"})
 _FALSE = frozenset({"false", "f", "no", "n", "off", "否", "falsch", "nein", "faux", "non", "falso"})
+_DIGITS = frozenset("-0123456789")
 _WHOLE = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.0+)?")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?|[+-]?(?:nan|inf|infinity)", re.I)
 _ARRAY = re.compile(r"[\[\]\s0-9eE+.\-]*")  # an array of numbers as NumPy shows it, without commas
@@ -54,6 +55,8 @@ def text_of(value: Any) -> str:
     Raises:
         BadRow: the cell holds a list, a mapping or bytes that are no UTF-8.
     """
+    if type(value) is str:
+        return value if value.isascii() else whole_text(value)
     value = plain(value)
     if value is None:
         return ""
@@ -82,14 +85,17 @@ def name_of(value: Any) -> str:
         >>> [name_of(value) for value in (1, 1.0, "1", " 1.0 ", "01", "fake", float("nan"), "NaN")]
         ['1', '1', '1', '1', '01', 'fake', '', '']
     """
-    value = plain(value)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
+    if value is None:
+        return ""
+    if type(value) is not str:
+        value = plain(value)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
     text = text_of(value).strip()
-    if _WHOLE.fullmatch(text):
+    if text[:1] in _DIGITS and _WHOLE.fullmatch(text):
         text = text.partition(".")[0]
         return "0" if text == "-0" else text
-    return "" if text.lower() in _MISSING_NAMES else text
+    return "" if len(text) < 5 and text.lower() in _MISSING_NAMES else text
 
 
 def flag_of(value: Any) -> bool:

@@ -91,7 +91,7 @@ class Fakeddit(PostFiles):
         return self._labels()[int(number)]
 
     def _image(self, row: Row, post: Post) -> Wanted | None:
-        if not is_missing(pick(row, self._columns().image)):
+        if not is_missing(pick(row, self._names_of_columns.image)):
             return super()._image(row, post)
         claimed = row.get("hasImage")
         if not is_missing(claimed) and not flag_of(claimed):

@@ -20,6 +20,7 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -143,6 +144,10 @@ class PostFiles(FolderBuilder):
     def _columns(self) -> Columns:
         return Columns()
 
+    @cached_property
+    def _names_of_columns(self) -> Columns:
+        return self._columns()
+
     def _required(self) -> list[tuple[str, ...]]:
         """The columns that a file has to have, each by one of its names."""
         return [self._columns().text, self._columns().label]
@@ -164,7 +169,7 @@ class PostFiles(FolderBuilder):
 
     def _image(self, row: Row, post: Post) -> Wanted | None:
         """The row's image, None where it names none."""
-        name = image_of(pick(row, self._columns().image), post.place)
+        name = image_of(pick(row, self._names_of_columns.image), post.place)
         return Wanted(name, post.place) if name else None
 
     def _arrange(self, posts: list[Post]) -> list[Post]:
@@ -216,11 +221,12 @@ class PostFiles(FolderBuilder):
         for split, file in found:
             seen: dict[str, None] = {}
             for place, row in self._read_rows(file):
-                seen.update(dict.fromkeys(row))
+                if not row.keys() <= seen.keys():
+                    seen.update(dict.fromkeys(row))
                 try:
                     post, group = self._post(split, place, row)
                     image = self._image(row, post)
-                    if image is None and not any(name in row for name in self._columns().text):
+                    if image is None and not any(name in row for name in self._names_of_columns.text):
                         names = " or ".join(self._columns().text)
                         raise BadRow(f"no {names} (there is: {', '.join(map(str, row)) or 'nothing'})")
                 except BadRow as error:
@@ -262,7 +268,7 @@ class PostFiles(FolderBuilder):
 
     def _post(self, split: str, place: str, row: Row) -> tuple[Post, str]:
         """The post of a row, and the name of its group."""
-        columns = self._columns()
+        columns = self._names_of_columns
         if own := name_of(pick(row, columns.split)):
             split = split_named(own) or ""
             if not split:
@@ -311,6 +317,8 @@ def image_of(value: Any, place: str) -> str:
     Raises:
         BadRow: the cell holds something else.
     """
+    if value is None:
+        return ""
     value = opened(value)
     if isinstance(value, (list, tuple)):
         value = value[0] if value else None

@@ -606,7 +606,10 @@ def _sheet_rows(file: Path, findings: Findings) -> Iterator[TableRow]:
 
 def pick(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
     """The row's value under the first of the names that it has; None where it has none of them."""
-    return next((row[name] for name in names if name in row), None)
+    for name in names:
+        if name in row:
+            return row[name]
+    return None
 
 
 def split_of_cell(value: Any) -> str:
