@@ -40,7 +40,7 @@ class FisvlOutput(ModelOutput):
     """Output of [`FisvlModel`].
 
     Args:
-        loss (`Tensor` of shape `(1,)`): weighted sum of the terms that count in this epoch.
+        loss (`Tensor` of shape `()`): weighted sum of the terms that count in this epoch.
         loss_dict (`dict[str, Tensor]`): every term, unweighted: `contrastive`, `affiliation`, `scene` or `triplet`.
         logits_per_image (`Tensor` of shape `(images, texts)`): cosine / temperature.
         logits_per_text (`Tensor` of shape `(texts, images)`): the transpose.

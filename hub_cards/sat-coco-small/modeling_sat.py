@@ -50,7 +50,7 @@ class SatObjectDetectionOutput(ModelOutput):
     """Output of [`SatForObjectDetection`]. N points: every cell of the three levels, row by row, finest level first.
 
     Args:
-        loss (`Tensor` of shape `(1,)`): weighted sum of the terms.
+        loss (`Tensor` of shape `()`): weighted sum of the terms.
         loss_dict (`dict[str, Tensor]`): every term, unweighted: `quality_focal`, `giou`, `distribution_focal`.
         logits (`Tensor` of shape `(B, N, classes)`): class scores before the sigmoid; several classes may hold.
         pred_boxes (`Tensor` of shape `(B, N, 4)`): cx, cy, w, h as shares of the input (padding included), float32,
