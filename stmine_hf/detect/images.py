@@ -15,7 +15,6 @@ are there stay in pictures/.
 
 from __future__ import annotations
 
-import io
 import os
 import time
 import warnings
@@ -24,13 +23,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from PIL import Image
 
 from ..errors import StmineError
-from ..files import only_writer
 from ..images import (
     SUFFIXES,
     ImageError,
@@ -47,12 +46,12 @@ from ..inference.batching import batched, read_ahead
 from ..inference.journal import Journal
 from ..inference.progress import ProgressBar
 from ..inference.skips import first_reasons
-from ..outputs import require_apart
+from ..outputs import OutputError, Outputs
 from ..printing import printable
 from .detector import Detection, Detector, Prepared
 from .drawing import draw_onto
-from .names import ANNOTATED, AnnotatedNames
-from .results import RESULTS, RowWriter, coco_rows, write_summary
+from .names import AnnotatedNames
+from .results import RESULTS, SUMMARY, RowWriter, coco_rows, write_summary
 
 JOURNAL = "journal.jsonl"
 _MOST_JPEG = 65_500  # pixels of a side; larger ones are saved as PNG
@@ -134,11 +133,11 @@ def detect_images(
         raise StmineError(f"found no images in {source} (looked for {' '.join(sorted(SUFFIXES))} and by content)")
     if out.exists() and not out.is_dir():
         raise StmineError(f"{out}: expected a folder to write to, found a file.")
-    require_apart(out / ANNOTATED, [source], inside=True)
-    (out / ANNOTATED).mkdir(parents=True, exist_ok=True)
-    with only_writer(out), warnings.catch_warnings():
+    resumed = (out / JOURNAL).is_file()
+    with Outputs(out, inputs=[source], inside=resumed) as outputs, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="PIL")  # of odd metadata: nothing to act on
-        journal = _ImageJournal(out, None if single else detector.settings)
+        journal = _ImageJournal(outputs, None if single else detector.settings)
+        outputs.require_free(RESULTS, SUMMARY)
         present: list[str] = []
         with journal, ProgressBar("Detecting", total, shown=progress) as bar:
 
@@ -152,7 +151,7 @@ def detect_images(
                         yield file
 
             names = AnnotatedNames(root, journal.annotated)
-            for done in _detected(detector, root, out, new(), batch_size, names, keep=show is not None):
+            for done in _detected(detector, root, outputs, new(), batch_size, names, keep=show is not None):
                 bar.advance(worked=not isinstance(done, Skip))
                 if isinstance(done, Skip):
                     report.skipped.append(done)
@@ -165,19 +164,19 @@ def detect_images(
                     break
             if not present:
                 raise StmineError(f"not one image of {source} could be read ({first_reasons(report.skipped)}).")
-            listed = _write_results(out, journal, present, report)
-    report.seconds = time.monotonic() - started
-    summary = {
-        **detector.settings,
-        "source": printable(source.name),
-        "num_images": report.images,
-        "with_objects": report.with_objects,
-        "objects": report.objects,
-        "classes": report.classes,
-        "skipped": [skip._asdict() for skip in report.skipped],
-        "images": listed,
-    }
-    write_summary(out, summary)
+            listed = _write_results(outputs, journal, present, report)
+        report.seconds = time.monotonic() - started
+        summary = {
+            **detector.settings,
+            "source": printable(source.name),
+            "num_images": report.images,
+            "with_objects": report.with_objects,
+            "objects": report.objects,
+            "classes": report.classes,
+            "skipped": [skip._asdict() for skip in report.skipped],
+            "images": listed,
+        }
+        write_summary(outputs, summary)
     return report
 
 
@@ -191,7 +190,7 @@ def _one(path: Path, on_skip: Callable[[Skip], None]) -> Iterator[ImageFile]:
 def _detected(
     detector: Detector,
     root: Path,
-    out: Path,
+    outputs: Outputs,
     files: Iterable[ImageFile],
     batch_size: int,
     names: AnnotatedNames,
@@ -214,8 +213,8 @@ def _detected(
             with one_large_image(0 if image else prepared.size[0] * prepared.size[1]):
                 drawn = image or open_image(root / file.path, options=detector.pixels)
                 draw_onto(drawn, found)
-                _save_annotated(drawn, out / name)
-        except ImageError as error:  # changed or gone since it was read first
+                outputs.write(name, partial(_save_annotated, drawn))
+        except (ImageError, OutputError) as error:  # changed or gone since; a user's file has the copy's name
             return Skip(file.path, str(error))
         row = {"annotated": name, "width": prepared.size[1], "height": prepared.size[0], "detections": found}
         return file, row, drawn if keep else None
@@ -238,23 +237,19 @@ def _suffix(size: tuple[int, int]) -> str:
 
 
 def _save_annotated(image: Image.Image, target: Path) -> None:
-    """Write the annotated copy whole or not at all."""
-    stream = io.BytesIO()
     if _suffix(image.size) == ".png":
-        image.save(stream, "PNG")
+        image.save(target, "PNG")
     else:
-        image.save(stream, "JPEG", quality=92)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".new-{target.name}")
-    partial.write_bytes(stream.getbuffer())
-    os.replace(partial, target)
+        image.save(target, "JPEG", quality=92)
 
 
-def _write_results(out: Path, journal: _ImageJournal, present: list[str], report: ImageReport) -> list[dict[str, Any]]:
+def _write_results(
+    outputs: Outputs, journal: _ImageJournal, present: list[str], report: ImageReport
+) -> list[dict[str, Any]]:
     """Write detections.json of the images that are there, fill the report's counts, return the images' entries."""
     images: list[dict[str, Any]] = []
     classes: Counter[str] = Counter()
-    with RowWriter(out / RESULTS) as writer:
+    with outputs.writing(RESULTS) as path, RowWriter(path) as writer:
         for row in journal.rows(present):
             writer.write({**one, "file_name": row["file_name"]} for one in row["detections"])
             classes.update(one["category"] for one in row["detections"])
@@ -278,22 +273,30 @@ class _ImageJournal:
     """The lines of the images that are done: the detector's settings first, then one line an image.
 
     Args:
-        out: the folder of the results.
+        outputs: the folder of the results.
         settings: of the detector. None: a single image, of which nothing is kept.
 
     Raises:
         StmineError: there is a journal, made with other settings.
     """
 
-    def __init__(self, out: Path, settings: dict[str, Any] | None):
-        self._out, self._settings, path = out, settings, out / JOURNAL
+    def __init__(self, outputs: Outputs, settings: dict[str, Any] | None):
+        self._out, self._settings, path = outputs.folder, settings, outputs.folder / JOURNAL
         self._known: dict[str, _Known] = {}
         self.annotated: dict[str, str] = {}  # path of an image -> its copy
         self._next_id = 1
         if settings is None and path.exists():
-            raise StmineError(f"{out} holds the results of a folder: choose another folder for those of one image.")
+            raise StmineError(
+                f"{self._out} holds the results of a folder: choose another folder for those of one image."
+            )
         self._has_settings = False
+        former = path.exists() and not outputs.has_marker  # by version 0.1, whose journal lists what it wrote
+        if settings is not None and not former:
+            outputs.open_growing(JOURNAL).close()
         self._journal = Journal(None if settings is None else path, ("settings", "file_name"), self._accept)
+        if former:
+            outputs.adopt([JOURNAL, RESULTS, SUMMARY, *self.annotated.values()])
+            outputs.open_growing(JOURNAL).close()
         if not self._has_settings:
             self._journal.append({"settings": settings})
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ..files import write_atomically
+from ..outputs import Outputs
 from .detector import Detection
 
 RESULTS, SUMMARY = "detections.json", "summary.json"
@@ -36,14 +35,14 @@ def coco_rows(image_id: int, detections: Sequence[Detection], **more: Any) -> li
 
 
 class RowWriter:
-    """Writes a JSON list row by row, so that it need not fit in memory; the file appears when it is complete."""
+    """Writes a JSON list row by row, so that it need not fit in memory."""
 
     def __init__(self, path: Path):
-        self._path, self._partial = path, path.with_name(f".new-{path.name}")
+        self._path = path
         self._separator = "\n"
 
     def __enter__(self) -> RowWriter:
-        self._file = open(self._partial, "w", encoding="utf-8")
+        self._file = open(self._path, "w", encoding="utf-8")
         self._file.write("[")
         return self
 
@@ -57,14 +56,10 @@ class RowWriter:
     ) -> None:
         self._file.write("\n]\n")
         self._file.close()
-        if kind is None:
-            os.replace(self._partial, self._path)
-        else:
-            self._partial.unlink()
 
 
-def write_summary(folder: Path, summary: Mapping[str, Any]) -> None:
+def write_summary(outputs: Outputs, summary: Mapping[str, Any]) -> None:
     """One line for each entry, so that a long list of images does not bury the rest."""
     lines = [f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in summary.items()]
     text = "{\n" + ",\n".join(lines) + "\n}\n"
-    write_atomically(folder / SUMMARY, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    outputs.write(SUMMARY, lambda path: path.write_text(text, encoding="utf-8"))

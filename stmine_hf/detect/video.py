@@ -23,9 +23,9 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from ..errors import StmineError
-from ..files import only_writer
 from ..inference.batching import batched, read_ahead
 from ..inference.progress import ProgressBar
+from ..outputs import Outputs
 from ..printing import printable
 from .detector import Detection, Detector, Prepared
 from .drawing import draw_onto
@@ -127,13 +127,11 @@ def detect_video(
     started, report, out = time.monotonic(), VideoReport(), Path(os.path.abspath(out))
     camera = CAMERA.match(str(source))
     name = "camera" if camera else printable(Path(source).stem)[:200]  # whatever bytes the file's name has
-    target = out / f"{name}.mp4"
+    annotated = f"{name}.mp4"
     if out.exists() and not out.is_dir():
         raise StmineError(f"{out}: expected a folder to write to, found a file.")
     if (out / JOURNAL).exists():
         raise StmineError(f"{out} holds the results of a folder: choose another folder for those of this video.")
-    if not camera and target.exists() and target.samefile(source):
-        raise StmineError(f"{source} would be overwritten by its annotated copy: choose another folder than {out}.")
     container = _open_camera(camera) if camera else open_video(Path(source))
     stream = video_stream(container)
     sound = _audio_stream(container, source) if audio else None
@@ -141,12 +139,13 @@ def detect_video(
     batch_size = 1 if camera else max(1, min(batch_size, _FRAMES_BYTES // (16 * stream.width * stream.height)))
     total = min(filter(None, (None if camera else stream.frames, limit)), default=None)
     classes: Counter[str] = Counter()
-    out.mkdir(parents=True, exist_ok=True)
     with (
         closing(container),
-        only_writer(out),
-        _VideoWriter(target, rate, stream.sample_aspect_ratio, sound) as video,
-        RowWriter(out / RESULTS) as rows,
+        Outputs(out, inputs=[] if camera else [source]) as outputs,
+        outputs.writing(annotated) as video_path,
+        _VideoWriter(video_path, rate, stream.sample_aspect_ratio, sound) as video,
+        outputs.writing(RESULTS) as rows_path,
+        RowWriter(rows_path) as rows,
         ProgressBar("Detecting", total, shown=progress) as bar,
     ):
         reader = _Reader(container, stream, sound, report)
@@ -170,10 +169,11 @@ def detect_video(
         report.audio = "" if sound is None else sound.codec_context.name
         if not report.frames:
             raise StmineError(f"{source}: not one frame could be decoded ({report.broken} broken ones).")
-    report.video, report.frame_rate, report.classes = target.name, float(rate), dict(classes.most_common())
+    report.video, report.frame_rate, report.classes = annotated, float(rate), dict(classes.most_common())
     report.seconds = time.monotonic() - started
     shown = name if camera else printable(Path(source).name)
-    write_summary(out, {**detector.settings, "source": shown, **report.summary()})
+    with Outputs(out) as outputs:
+        write_summary(outputs, {**detector.settings, "source": shown, **report.summary()})
     return report
 
 
@@ -436,7 +436,7 @@ def _pyav() -> Any:
 
 
 class _VideoWriter:
-    """An MP4 that appears when it is complete; the first frame sets the size.
+    """Writes an MP4; the first frame sets the size.
 
     Args:
         path: where to.
@@ -446,7 +446,7 @@ class _VideoWriter:
     """
 
     def __init__(self, path: Path, rate: Fraction, aspect: Fraction | None, audio: Any = None):
-        self._path, self._partial = path, path.with_name(f".new-{path.name}")
+        self._path = path
         self._rate, self._aspect, self._audio_source = rate, aspect, audio
         # Fine enough for uneven times, and a whole number of ticks for each frame of an even video.
         self._ticks = rate.numerator * max(1, _FINEST_TICKS // rate.numerator)
@@ -465,7 +465,7 @@ class _VideoWriter:
         # The encoders' colours come in blocks of two by two pixels.
         even = image.crop((0, 0, image.width + image.width % 2, image.height + image.height % 2))
         if self._container is None:
-            self._container = av.open(str(self._partial), "w", format="mp4")
+            self._container = av.open(str(self._path), "w", format="mp4")
             self._stream = self._new_stream(even.size)
             if self._audio_source is not None:
                 self._audio = self._container.add_stream_from_template(self._audio_source)
@@ -511,7 +511,3 @@ class _VideoWriter:
         if kind is None:
             self._container.mux(self._stream.encode(None))
         self._container.close()
-        if kind is None:
-            os.replace(self._partial, self._path)
-        else:
-            self._partial.unlink(missing_ok=True)

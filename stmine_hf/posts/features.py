@@ -205,7 +205,7 @@ def precompute_features(
     report = FeaturesReport()
     encode = Encoder(model, processor, detector=detector)
     with (
-        Outputs(folder, inputs=inputs, inside=True) as outputs,
+        Outputs(folder, inputs=inputs, inside=(folder / _MANIFEST).is_file()) as outputs,
         ProgressBar("Computing features", total, shown=progress) as bar,
     ):
         shards = _Shards(outputs, _identity(model, processor, detector, dtype), save_every)

@@ -105,7 +105,8 @@ class ImageIndex:
         if folder.exists() and not folder.is_dir():
             raise StmineError(f"{folder} is a file: choose another place for the index")
 
-        with Outputs(folder, inputs=[root], inside=True) as outputs:
+        indexed = any((folder / name).is_file() for name in (store.FINISHED, store.UNFINISHED))
+        with Outputs(folder, inputs=[root], inside=indexed) as outputs:
             earlier = store.read_manifest(folder / store.UNFINISHED) or store.read_manifest(folder / store.FINISHED)
             if earlier:
                 _require_same_images(earlier, folder, root)

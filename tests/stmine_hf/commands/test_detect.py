@@ -142,7 +142,7 @@ def test_ctrl_c_leaves_a_whole_video(model, tmp_path):
     words = [sys.executable, "-m", "stmine_hf.cli", "detect", video, "--out", out, "--model", model]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         started = time.monotonic()
-        while not (out / ".new-long.mp4").exists() and process.poll() is None and time.monotonic() - started < 200:
+        while not list(out.glob(".stmine-*.mp4")) and process.poll() is None and time.monotonic() - started < 200:
             time.sleep(0.05)
         os.kill(process.pid, signal.SIGINT)
         printed = process.communicate(timeout=200)[0]

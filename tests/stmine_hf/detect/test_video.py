@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from contextlib import nullcontext
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -301,7 +301,7 @@ def test_a_failing_model_is_no_broken_frame(detector, tmp_path, monkeypatch):
     monkeypatch.setattr(detector, "prepare", failing)
     with pytest.raises(ValueError, match="no such layer"):
         run(detector, write_video(tmp_path / "a.mp4", 3), tmp_path / "out")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
+    assert not list((tmp_path / "out").glob("[!.]*")) and not list((tmp_path / "out").glob("*.mp4"))
 
 
 @pytest.mark.parametrize(
@@ -341,13 +341,18 @@ def test_not_one_frame(detector, tmp_path):
             continue
     with pytest.raises(StmineError, match=r"a.avi: not one frame could be decoded \(3 broken ones\)"):
         run(detector, video, tmp_path / "out")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
+    assert not list((tmp_path / "out").glob("[!.]*")) and not list((tmp_path / "out").glob("*.mp4"))
 
 
 def test_results_do_not_fall_on_other_things(detector, tmp_path):
     video = write_video(tmp_path / "a.mp4", 3)
-    with pytest.raises(StmineError, match="would be overwritten by its annotated copy"):
+    with pytest.raises(StmineError, match="contains the input"):
         run(detector, video, tmp_path)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.mp4").write_bytes(b"mine")
+    with pytest.raises(StmineError, match=r"a\.mp4 exists and was not written by stmine"):
+        run(detector, video, tmp_path / "out")
+    assert (tmp_path / "out" / "a.mp4").read_bytes() == b"mine"
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "journal.jsonl").write_text("{}\n")
     with pytest.raises(StmineError, match="holds the results of a folder"):
@@ -436,7 +441,7 @@ def devices(monkeypatch, tmp_path):
 def test_cameras_of_each_system(detector, devices, tmp_path, monkeypatch, platform, source, device, format):
     monkeypatch.setattr(module.sys, "platform", platform)
     monkeypatch.setattr(module, "_camera_names", lambda av, kind: ["Front", "Back"])
-    monkeypatch.setattr(module, "only_writer", lambda folder: nullcontext())
+    monkeypatch.setattr("stmine_hf.outputs.only_writer", lambda folder, file: nullcontext())
     devices[device] = write_video(tmp_path / "seen.mp4", 6)
     report = run(detector, source, tmp_path / "out", limit=4)
     assert devices["asked"] == [(device, format)] and report.frames == 4
