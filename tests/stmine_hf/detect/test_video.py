@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
 import sys
+from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
 
