@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Iterable
 from html import escape
 
@@ -18,6 +19,7 @@ _FULL = 0.65  # opacity behind the word with the greatest weight
 _SHOWN_WORDS = 3  # that are left out one by one, of those that move the verdict most
 _TONES = {"fake": "#b45309", "real": "#0f766e"}  # amber and teal; readable on white and with white on them
 _OTHER_TONE = "#64748b"
+_NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 STYLE = """
 .verdict { border-left: 6px solid var(--tone); padding: .5rem .9rem; border-radius: 6px;
@@ -68,7 +70,7 @@ def label_words(label: str, language: str = "en") -> str:
 def verdict_html(attribution: Attribution, language: str = "en") -> str:
     """The label and its probability."""
     label, sure = label_words(attribution.label, language), say.SURE(language, share=attribution.score)
-    return f'<div class="verdict" {_tone(attribution)}><b>{escape(label)}</b>{sure}</div>'
+    return f'<div class="verdict" {_tone(attribution)}><b>{_escape(label)}</b>{sure}</div>'
 
 
 def explanation_html(attribution: Attribution, language: str = "en", warnings: Iterable[str] = ()) -> str:
@@ -79,7 +81,7 @@ def explanation_html(attribution: Attribution, language: str = "en", warnings: I
         language: "en" or "zh".
         warnings: said below the verdict.
     """
-    warned = "".join(f'<p class="caution">{escape(warning)}</p>' for warning in warnings)
+    warned = "".join(f'<p class="caution">{_escape(warning)}</p>' for warning in warnings)
     return (
         f'<div class="explanation">{verdict_html(attribution, language)}{warned}'
         f"{_words(attribution, language)}{_what_if(attribution, language)}</div>"
@@ -89,7 +91,7 @@ def explanation_html(attribution: Attribution, language: str = "en", warnings: I
 def bars_html(attribution: Attribution, rows: Iterable[tuple[str, float]]) -> str:
     """Named probabilities of the label as bars."""
     bars = "".join(
-        f'<div>{escape(name)}</div><div class="track"><div class="fill" style="width: {share:.1%}"></div></div>'
+        f'<div>{_escape(name)}</div><div class="track"><div class="fill" style="width: {share:.1%}"></div></div>'
         f"<div>{share:.1%}</div>"
         for name, share in rows
     )
@@ -119,7 +121,7 @@ def explanation_page(
         content += (
             f'<p class="explanation"><small class="quiet">{say.METHODS[attribution.method](language)}</small></p>'
         )
-    title = escape(label_words(attribution.label, language))
+    title = _escape(label_words(attribution.label, language))
     return _PAGE.format(language=language, title=title, style=STYLE, content=content)
 
 
@@ -130,7 +132,7 @@ def draw_cells(image: Image.Image, attribution: Attribution) -> Image.Image:
 
 def image_html(image: Image.Image, alt: str, *, kind: str = "PNG") -> str:
     """An `<img>` that holds the image itself."""
-    return f'<img alt="{escape(alt)}" src="{_data_url(image, kind)}">'
+    return f'<img alt="{_escape(alt)}" src="{_data_url(image, kind)}">'
 
 
 def explanation_svg(attribution: Attribution, image: Image.Image, columns: int = 20) -> str:
@@ -152,7 +154,7 @@ def explanation_svg(attribution: Attribution, image: Image.Image, columns: int =
         parts.append(
             f'<rect x="{x}" y="{y}" width="{side}" height="{side}" fill="rgb({_rgb(weight)})" '
             f'fill-opacity="{_FULL * abs(weight):.2f}"/>'
-            f'<text x="{x + side / 2}" y="{y + 20}">{escape(character)}</text>'
+            f'<text x="{x + side / 2}" y="{y + 20}">{_escape(character)}</text>'
         )
     width, height = left + columns * side + 14, max(image.height + 28, top + 8 * side)
     return (
@@ -160,7 +162,7 @@ def explanation_svg(attribution: Attribution, image: Image.Image, columns: int =
         f'font-size="18" text-anchor="middle"><rect width="100%" height="100%" fill="white"/>'
         f'<image x="14" y="14" width="{image.width}" height="{image.height}" '
         f'href="{_data_url(draw_cells(image, attribution), "PNG")}"/>'
-        f'<text x="{left}" y="40" font-size="22" text-anchor="start">{escape(attribution.label)} '
+        f'<text x="{left}" y="40" font-size="22" text-anchor="start">{_escape(attribution.label)} '
         f"({attribution.score:.1%})</text>{''.join(parts)}</svg>\n"
     )
 
@@ -171,11 +173,11 @@ def _words(attribution: Attribution, language: str) -> str:
     text, strongest, parts, end = attribution.text, attribution.strongest, [], 0
     for word in attribution.words:
         color = f"rgba({_rgb(word.weight)},{_FULL * abs(word.weight) / strongest:.2f})"
-        parts.append(escape(text[end : word.start]))
-        parts.append(f'<span style="background: {color}" title="{word.weight:+.3f}">{escape(word.word)}</span>')
+        parts.append(_escape(text[end : word.start]))
+        parts.append(f'<span style="background: {color}" title="{word.weight:+.3f}">{_escape(word.word)}</span>')
         end = word.end
     if attribution.unread:
-        parts.append(f'<small class="quiet">{escape(text[end:])} ({say.UNREAD(language)})</small>')
+        parts.append(f'<small class="quiet">{_escape(text[end:])} ({say.UNREAD(language)})</small>')
     legend = "".join(
         f'<span><i style="background: rgba({_rgb(sign)},{_FULL})"></i>{said(language)}</span> '
         for sign, said in ((1, say.FOR), (-1, say.AGAINST))
@@ -193,7 +195,7 @@ def _what_if(attribution: Attribution, language: str) -> str:
             rows.append((say.WITHOUT_WORD(language, word=word.word), word.without))
     if len(rows) == 1:
         return ""
-    label = escape(label_words(attribution.label, language))
+    label = _escape(label_words(attribution.label, language))
     return f'<h3>{say.WHAT_IF(language)} <small class="quiet">{label}:</small></h3>{bars_html(attribution, rows)}'
 
 
@@ -203,6 +205,11 @@ def _tone(attribution: Attribution) -> str:
 
 def _rgb(weight: float) -> str:
     return ",".join(map(str, color_of(weight)))
+
+
+def _escape(text: str) -> str:
+    """A text for HTML and SVG; what no XML may hold, such as control characters, becomes U+FFFD."""
+    return escape(_NOT_XML.sub("\ufffd", text))
 
 
 def _data_url(image: Image.Image, kind: str) -> str:

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..checkpoints import read_config
 from ..documents import read_json
 from ..errors import StmineError
 from ..modeling.sat.image_processing_sat import SatImageProcessor
@@ -124,7 +125,16 @@ def open_exported(folder: str | Path, threads: int | None = None) -> tuple[Expor
     for format in FORMATS.values():
         if all((folder / name).is_file() for name in format.files):
             _require_undamaged(folder)
-            return format.runtime(folder, threads), SatImageProcessor.from_pretrained(folder)
+            try:
+                read_config(str(folder))
+                return format.runtime(folder, threads), SatImageProcessor.from_pretrained(folder)
+            except StmineError:
+                raise
+            except Exception as error:  # of transformers and of the runtimes, which have types of their own
+                reason = " ".join(str(error).split())[:300]
+                raise StmineError(
+                    f"{folder}: the exported model cannot be opened ({reason}). Export it again."
+                ) from error
     expected = " or ".join(dict.fromkeys(" and ".join(format.files) for format in FORMATS.values()))
     raise StmineError(
         f"{folder}: expected an exported detector ({expected}), found none. Make one: stmine export sat --out FOLDER"

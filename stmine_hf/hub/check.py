@@ -128,7 +128,7 @@ def _code(folder: Path) -> Finding:
 def _required(folder: Path) -> set[str]:
     """Packages that a Space has: those of its requirements, and Gradio with what it brings."""
     lines = folder / "requirements.txt"
-    text = lines.read_text(encoding="utf-8") if lines.is_file() else ""
+    text = lines.read_text(encoding="utf-8", errors="replace") if lines.is_file() else ""
     names = re.findall(r"^\s*([A-Za-z0-9][\w.-]*)", text, re.MULTILINE)
     brought = {"gradio", "huggingface-hub"} if header_of(folder).get("sdk") == "gradio" else set()
     return {normalised(name) for name in names} | brought

@@ -76,7 +76,10 @@ class RunIdentity:
         file = Path(folder) / RUN_FILE
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
-            return cls(**{item.name: content[item.name] for item in fields(cls)})
+            identity = cls(**{item.name: content[item.name] for item in fields(cls)})
+            if not isinstance(identity.id, str) or not isinstance(identity.settings, dict):
+                raise TypeError("id is no text, or settings is no object")
+            return identity
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:

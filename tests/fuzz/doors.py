@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.feather
@@ -38,9 +40,8 @@ from stmine_hf.documents import parse_yaml, read_json
 from stmine_hf.explain.attribution import Attribution, Word
 from stmine_hf.explain.drawing import explanation_page, explanation_svg
 from stmine_hf.export.sat import export_sat, open_exported
-from stmine_hf.files import LOCK
 from stmine_hf.hub.check import check
-from stmine_hf.images import find_images, image_pixels, open_image
+from stmine_hf.images import decode_image, find_images, image_errors, image_pixels, open_image
 from stmine_hf.inference.scope import Scope
 from stmine_hf.loading import load_model
 from stmine_hf.methods import METHODS
@@ -77,7 +78,7 @@ def cases_in(folder: Path) -> list[Case]:
     """The cases that the seeds of a door have written."""
     found = []
     for case in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("_")):
-        files = sorted(path for path in case.rglob("*") if path.is_file() and path.name != LOCK)
+        files = sorted(path for path in case.rglob("*") if path.is_file())
         found.append({path.relative_to(case).as_posix(): path.read_bytes() for path in files})
     return found
 
@@ -206,8 +207,8 @@ def _own_seeds(folder: Path) -> None:
 
 _MAPPINGS = {
     "captions": {"image": "image", "captions": "text", "split": "split"},
-    "posts": {"image": "image", "text": "text", "label": "label", "split": "split"},
-    "boxes": {"image": "image", "bbox": "boxes", "category": "names", "split": "split"},
+    "posts": {"image": "image", "text": "text", "label": "label"},
+    "boxes": {"image": "image", "bbox": "boxes", "category": "names"},
 }
 
 
@@ -233,9 +234,10 @@ def _data_set_door(name: str) -> Door:
 
 def _consume(splits: Any) -> None:
     for rows in splits.values():
-        for number, _ in enumerate(rows):
-            if number == 3:
-                break
+        for row in itertools.islice(rows.cast_column("image", datasets.Image(decode=False)), 3):
+            if row["image"] is not None:
+                with image_errors():
+                    decode_image(row["image"])
 
 
 # ---- models ----
@@ -340,6 +342,7 @@ def _classify_seeds(folder: Path) -> None:
     shutil.copytree(folder / "lines", folder / "cut")
     whole = (folder / "cut" / "out.jsonl").read_bytes()
     (folder / "cut" / "out.jsonl").write_bytes(whole[: len(whole) * 2 // 3])
+    (folder / "cut" / MARKER).write_text(json.dumps({"file": "out.jsonl", "growing": True}) + "\n")
 
 
 def _classify(folder: Path) -> None:
