@@ -225,7 +225,7 @@ class Outputs:
 
     def _path(self, name: str) -> Path:
         relative = PurePosixPath(name)
-        if relative.is_absolute() or ".." in relative.parts or not relative.parts:
+        if not _is_name(name) or relative.is_absolute() or ".." in relative.parts or not relative.parts:
             raise OutputError(f"{name!r}: expected the name of a file below {self.folder}")
         path = self.folder / relative
         if not _lies_in(path.parent, self.folder):
@@ -321,6 +321,14 @@ def _digest(file: BinaryIO) -> str:
 
 def _line(name: str, digest: str) -> dict[str, Any]:
     return {"file": name, "sha256": digest} if digest else {"file": name, "growing": True}
+
+
+def _is_name(name: str) -> bool:
+    """Whether a file system can have it."""
+    try:
+        return b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
 
 
 def _torn(path: Path) -> bool:

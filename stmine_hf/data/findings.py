@@ -103,8 +103,9 @@ class Findings:
             findings = cls(content["row"])
             findings.subject = content["subject"]
             for one in content["findings"]:
-                findings.counts[one["fate"]][one["reason"]] = int(one["count"])
-                findings.places[one["fate"], one["reason"]] = list(one["places"])
+                fate, reason = one["fate"], str(one["reason"])
+                findings.counts[fate][reason] = int(one["count"])
+                findings.places[fate, reason] = [str(place) for place in one["places"]]
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return findings

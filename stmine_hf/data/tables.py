@@ -510,9 +510,21 @@ def _parsed(record: str, delimiter: str) -> list[str] | None:
 def _arrow_rows(file: Path) -> Iterator[TableRow]:
     number = 0
     for batch in arrow_batches(file):
-        for row in batch.to_pylist():
+        try:
+            rows = batch.to_pylist()
+        except (ValueError, OverflowError):
+            rows = [_arrow_row(batch, place) for place in range(batch.num_rows)]
+        for row in rows:
             number += 1
-            yield TableRow(f"row {number}", row)
+            yield TableRow(f"row {number}", row or {}, "a cell that cannot be read" if row is None else "")
+
+
+def _arrow_row(batch: Any, place: int) -> Row | None:
+    """A row of a batch; None where a text is not UTF-8, or a time is beyond what Python has."""
+    try:
+        return batch.slice(place, 1).to_pylist()[0]
+    except (ValueError, OverflowError):
+        return None
 
 
 def arrow_batches(file: Path, size: int = 256) -> Iterator[Any]:
@@ -582,26 +594,30 @@ def _sheet_rows(file: Path, findings: Findings) -> Iterator[TableRow]:
                     f"{file}: unpacks to more than {MOST_BYTES:,} bytes. Save the sheet as CSV UTF-8"
                 )
         book = openpyxl.load_workbook(file, read_only=True, data_only=True)
+        try:
+            yield from _rows_of_book(book, file, findings)
+        finally:
+            book.close()
     except DataFolderError:
         raise
     except Exception as error:  # damaged files make its readers raise about anything
         raise DataFolderError(f"{file} is no Excel file that can be read ({type(error).__name__}: {error})") from None
-    try:
-        sheets = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"] or book.worksheets
-        for other in sheets[1:]:
-            findings.note("sheet that is not read: the first one counts", f"{file.name}, {other.title}")
-        columns = None
-        rows = sheets[0].iter_rows(values_only=True) if sheets else iter(())
-        for number, cells in enumerate(rows, start=1):
-            if all(is_missing(cell) for cell in cells):
-                continue
-            if columns is None:
-                columns = _Columns(file, ["" if cell is None else str(cell) for cell in cells])
-            else:
-                lacking = len(columns.names) - len(cells)
-                yield columns.row(f"row {number}", [*cells, *[None] * lacking])
-    finally:
-        book.close()
+
+
+def _rows_of_book(book: Any, file: Path, findings: Findings) -> Iterator[TableRow]:
+    sheets = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"] or book.worksheets
+    for other in sheets[1:]:
+        findings.note("sheet that is not read: the first one counts", f"{file.name}, {other.title}")
+    columns = None
+    rows = sheets[0].iter_rows(values_only=True) if sheets else iter(())
+    for number, cells in enumerate(rows, start=1):
+        if all(is_missing(cell) for cell in cells):
+            continue
+        if columns is None:
+            columns = _Columns(file, ["" if cell is None else str(cell) for cell in cells])
+        else:
+            lacking = len(columns.names) - len(cells)
+            yield columns.row(f"row {number}", [*cells, *[None] * lacking])
 
 
 def pick(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:

@@ -136,6 +136,9 @@ class VocXml(BoxedImages):
             for split, file in lists.items():
                 lines = (line.strip() for line in read_lines(file, encoding))
                 for stem in dict.fromkeys(id_of_line(line, annotations) for line in lines if line):
+                    if stem.startswith("/") or ".." in stem.split("/"):
+                        self._findings.leave_out("an id that leads out of Annotations", f"{file.name}, {stem}")
+                        continue
                     yield split, annotations / f"{stem}.xml", stem
             files = [] if lists else visible(annotations.rglob("*.xml"))
             for file in files:

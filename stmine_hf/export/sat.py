@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..checkpoints import read_config
+from ..checkpoints import read_settings
 from ..documents import read_json
 from ..errors import StmineError
 from ..modeling.sat.image_processing_sat import SatImageProcessor
@@ -126,7 +126,8 @@ def open_exported(folder: str | Path, threads: int | None = None) -> tuple[Expor
         if all((folder / name).is_file() for name in format.files):
             _require_undamaged(folder)
             try:
-                read_config(str(folder))
+                for name in ("config.json", "preprocessor_config.json"):
+                    read_settings(folder / name)
                 return format.runtime(folder, threads), SatImageProcessor.from_pretrained(folder)
             except StmineError:
                 raise

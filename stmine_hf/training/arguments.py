@@ -209,7 +209,10 @@ def parse_arguments(dataclasses: Sequence[Any], argv: Sequence[str] | None = Non
         del argv[at : at + 2]
     content = _for_data_set(_value_of(argv, "--dataset"), _read_yaml(config)) if config else {}
     from_file = _yaml_to_argv(content, _valid_names(dataclasses), config)
-    *parsed, unknown = parser.parse_args_into_dataclasses(from_file + argv, return_remaining_strings=True)
+    try:
+        *parsed, unknown = parser.parse_args_into_dataclasses(from_file + argv, return_remaining_strings=True)
+    except TypeError as error:  # of a field that is an object, such as accelerator_config
+        raise StmineError(f"A setting cannot be used ({' '.join(str(error).split())}).") from error
     if unknown:
         name = unknown[0].lstrip("-").split("=")[0]
         raise StmineError(f"Unknown option {unknown[0]!r}.{_did_you_mean(name, _valid_names(dataclasses))}")

@@ -77,8 +77,9 @@ class RunIdentity:
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
             identity = cls(**{item.name: content[item.name] for item in fields(cls)})
-            if not isinstance(identity.id, str) or not isinstance(identity.settings, dict):
-                raise TypeError("id is no text, or settings is no object")
+            texts = (identity.id, identity.resumed_from or "")
+            if not all(isinstance(text, str) for text in texts) or not isinstance(identity.settings, dict):
+                raise TypeError("id or resumed_from is no text, or settings is no object")
             return identity
         except FileNotFoundError:
             return None

@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet
+import torch
 from data_folders import source as write_data_set
 from fuzz.mutations import Case
 from helpers import save_tiny_fisvl, tiny_fisvl
@@ -37,6 +38,7 @@ from stmine_hf.detect.images import detect_images
 from stmine_hf.detect.names import AnnotatedNames
 from stmine_hf.detect.video import VideoReport, _Reader, open_video, video_stream
 from stmine_hf.documents import parse_yaml, read_json
+from stmine_hf.errors import StmineError
 from stmine_hf.explain.attribution import Attribution, Word
 from stmine_hf.explain.drawing import explanation_page, explanation_svg
 from stmine_hf.export.sat import export_sat, open_exported
@@ -193,9 +195,9 @@ def _open_table(folder: Path) -> None:
 
 def _own_seeds(folder: Path) -> None:
     rows = [
-        {"image": "1.png", "text": "two planes", "label": "a", "boxes": [[1, 2, 5, 6]], "names": ["x"], "split": "train"},
+        {"image": "1.png", "text": "a plane", "label": "a", "boxes": [[1, 2, 5, 6]], "names": ["x"], "split": "train"},
         {"image": "2.png", "text": "a beach", "label": "b", "boxes": [], "names": [], "split": "val"},
-        {"image": "1.png", "text": "a green plane", "label": "a", "boxes": [[0, 0, 9, 9]], "names": ["y"], "split": ""},
+        {"image": "1.png", "text": "a pond", "label": "a", "boxes": [[0, 0, 9, 9]], "names": ["y"], "split": ""},
     ]  # fmt: skip
     for number, text in enumerate(("\n".join(map(json.dumps, rows)), json.dumps(rows))):
         place = folder / str(number)
@@ -286,7 +288,8 @@ def _export_seeds(folder: Path) -> None:
 
 def _open_export(folder: Path) -> None:
     model, processor = open_exported(folder, threads=1)
-    model(processor(images=noise(0), return_tensors="pt")["pixel_values"])
+    height, width = (int(processor.size[side]) for side in ("height", "width"))
+    model(torch.zeros(1, 3, height, width))
 
 
 # ---- results ----
@@ -442,7 +445,10 @@ def _open_document(folder: Path) -> None:
         method = file.stem.partition("_")[0]
         module = importlib.import_module(f"stmine_hf.training.{method}.arguments")
         kinds = [getattr(module, f"{method.capitalize()}{part}Arguments") for part in ("Model", "Data", "Training")]
-        parse_arguments(kinds, ["--config", str(file), "--output_dir", str(folder / "run")])
+        try:
+            parse_arguments(kinds, ["--config", str(file), "--output_dir", str(folder / "run")])
+        except SystemExit as end:  # argparse has printed what is wrong
+            raise StmineError("usage") from end
 
 
 def _yaml_seeds(folder: Path) -> None:
@@ -500,9 +506,9 @@ def _write_texts(folder: Path) -> None:
 _DATA_SETS = ("coco_json", "voc_xml", "yolo_txt", "indiscernible", "rsicd", "posts", "weibo", "fakeddit")
 
 DOORS: dict[str, Door] = {
-    "image": Door(_image_seeds, _open_images, share=40),
+    "image": Door(_image_seeds, _open_images, share=80),
     "video": Door(_video_seeds, _open_video, share=2),
-    "table": Door(_table_seeds, _open_table, share=40),
+    "table": Door(_table_seeds, _open_table, share=80),
     "own": Door(_own_seeds, _open_own, lambda name: name.startswith("rows"), share=2),
     **{f"data-{name}": _data_set_door(name) for name in _DATA_SETS},
     **{f"model-{name}": _model_door(name) for name in METHODS},
@@ -512,12 +518,12 @@ DOORS: dict[str, Door] = {
     "features": Door(_features_seeds, _open_features, share=3),
     "classify": Door(_classify_seeds, _classify, lambda name: not name.endswith(".png"), share=2),
     "detect": Door(_detect_seeds, _detect, lambda name: "annotated" not in name, share=2),
-    "outputs": Door(_outputs_seeds, _write_outputs, lambda name: name == MARKER, share=6),
-    "repository": Door(_repository_seeds, _check_repository, lambda name: not name.endswith("LICENSE"), share=4),
-    "settings": Door(_document_seeds, _open_document, share=6),
-    "yaml": Door(_yaml_seeds, _open_yaml, share=10),
-    "run": Door(_run_seeds, _open_run, share=8),
-    "text": Door(_text_seeds, _write_texts, share=6),
+    "outputs": Door(_outputs_seeds, _write_outputs, lambda name: name == MARKER, share=12),
+    "repository": Door(_repository_seeds, _check_repository, lambda name: not name.endswith("LICENSE"), share=2),
+    "settings": Door(_document_seeds, _open_document, share=12),
+    "yaml": Door(_yaml_seeds, _open_yaml, share=20),
+    "run": Door(_run_seeds, _open_run, share=20),
+    "text": Door(_text_seeds, _write_texts, share=12),
 }
 
 

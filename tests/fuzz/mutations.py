@@ -1,4 +1,4 @@
-"""Changes of a file as damage, other programs and malice make them: bytes, numbers, names, and structure kept valid."""
+"""Changes of a file as damage, other programs and malice make them: of bytes, numbers, names and structure."""
 
 from __future__ import annotations
 
