@@ -27,6 +27,7 @@ from .files import only_writer, write_atomically
 
 MARKER = ".stmine-outputs.jsonl"
 _PART = ".stmine-{}{}"  # short, as file names end at 255 bytes; with the suffix, by which writers know the format
+_LONGEST_NAME = 255  # bytes
 _PART_NAME = r"\.stmine-[0-9a-f]{16}(\..*)?"
 
 
@@ -258,7 +259,7 @@ class Outputs:
                     self._hashes.pop(str(entry["removed"]), None)
                 else:
                     self._remember(str(entry["file"]), "" if entry.get("growing") else str(entry["sha256"]))
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 continue  # cut short by a kill, or damaged: a file without its line is not replaced, which is safe
         if not self._single:  # else what is half written may belong to a run that writes another file of the folder
             self._remove_parts()
@@ -326,7 +327,8 @@ def _line(name: str, digest: str) -> dict[str, Any]:
 def _is_name(name: str) -> bool:
     """Whether a file system can have it."""
     try:
-        return b"\0" not in os.fsencode(name)
+        parts = os.fsencode(name).split(b"/")
+        return all(b"\0" not in part and len(part) <= _LONGEST_NAME for part in parts)
     except UnicodeEncodeError:
         return False
 

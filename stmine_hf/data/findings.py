@@ -106,7 +106,7 @@ class Findings:
                 fate, reason = one["fate"], str(one["reason"])
                 findings.counts[fate][reason] = int(one["count"])
                 findings.places[fate, reason] = [str(place) for place in one["places"]]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
         return findings
 

@@ -550,9 +550,10 @@ def arrow_batches(file: Path, size: int = 256) -> Iterator[Any]:
                 source.seek(0)
                 batches = iter(pyarrow.ipc.open_stream(source))
             for batch in batches:
+                batch.validate(full=True)  # Arrow trusts its offsets
                 for start in range(0, batch.num_rows, size):
                     yield batch.slice(start, size)
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, ValueError) as error:  # ValueError: a name that is not UTF-8
         raise DataFolderError(f"{file} cannot be read ({' '.join(str(error).split())}). Was it cut short?") from None
 
 
@@ -575,7 +576,7 @@ def arrow_schema(file: Path) -> Any:
             except pyarrow.ArrowInvalid:
                 source.seek(0)
                 return pyarrow.ipc.open_stream(source).schema
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, ValueError, OSError) as error:
         raise DataFolderError(f"{file} cannot be read ({' '.join(str(error).split())}). Was it cut short?") from None
 
 

@@ -96,7 +96,7 @@ def _whole_lines(path: Path, beginnings: tuple[bytes, ...], on_row: Callable[[Ma
         for number, line in enumerate(file, start=1):
             try:
                 on_row(json.loads(line), offset)
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 if isinstance(error, ValueError) and not line.endswith(b"\n") and _is_cut_short(line, beginnings):
                     break
                 raise StmineError(

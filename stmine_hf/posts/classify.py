@@ -336,5 +336,5 @@ def _is_skip_list(path: Path) -> bool:
     """Whether a file is the list of skipped rows that version 0.1 wrote."""
     try:
         return all(set(row) == set(SkippedRow._fields) for _, row in json_rows(path))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return False

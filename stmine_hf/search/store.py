@@ -78,7 +78,28 @@ def read_manifest(path: Path) -> Manifest | None:
         return None
     names = {_ON_DISK.get(field.name, field.name): field.name for field in fields(Manifest)}
     with _folder(path.parent).reading(path.name):
-        return Manifest(**{names[key]: value for key, value in content.items() if key in names})
+        manifest = Manifest(**{names[key]: value for key, value in content.items() if key in names})
+        _require_types(manifest)
+    return manifest
+
+
+def _require_types(manifest: Manifest) -> None:
+    """
+    Raises:
+        TypeError: a value is of another type than the one it was written as.
+    """
+    for one in fields(Manifest):
+        value = getattr(manifest, one.name)
+        expected = next(kind for kind in (str, dict, list, int) if str(one.type).startswith(kind.__name__))
+        if not isinstance(value, expected):
+            raise TypeError(f"{one.name}: expected {expected.__name__}, found {type(value).__name__}")
+    model = manifest.model
+    probes = [bytes.fromhex(probe) for probe in dict(model["probe"]).values()]
+    texts = [*manifest.shards, *manifest.checksums.values(), model["source"] or "", model["weights"]]
+    if not all(isinstance(text, str) for text in texts) or any(
+        len(probe) != 2 * model["dimension"] for probe in probes
+    ):
+        raise TypeError("a name, a checksum or the model is not as it was written")
 
 
 def write_manifest(outputs: Outputs, name: str, manifest: Manifest) -> None:

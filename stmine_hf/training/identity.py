@@ -77,13 +77,13 @@ class RunIdentity:
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
             identity = cls(**{item.name: content[item.name] for item in fields(cls)})
-            texts = (identity.id, identity.resumed_from or "")
+            texts = [identity.id] if identity.resumed_from is None else [identity.id, identity.resumed_from]
             if not all(isinstance(text, str) for text in texts) or not isinstance(identity.settings, dict):
                 raise TypeError("id or resumed_from is no text, or settings is no object")
             return identity
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise StmineError(
                 f"{file} cannot be read as that of a training run ({error!r}). Choose another --output_dir; to "
                 "resume, name the checkpoint: --resume_from_checkpoint FOLDER."
