@@ -108,7 +108,7 @@ def test_a_name_with_a_folder_means_that_file(tmp_path, load):
         ('"a b.jpg"', "a b.jpg", "another writing"),
         (".\\sub\\a.jpg", "sub/a.jpg", ""),
         ("D:\\data\\a.jpg", "a.jpg", "another folder"),
-        ("/home/other/set/sub/a.jpg", "sub/a.jpg", "another folder"),
+        ("/volume/other/set/sub/a.jpg", "sub/a.jpg", "another folder"),
         ("\\\\server\\share\\a.jpg", "sub/a.jpg", "another folder"),
         ("a.jpg", "deep/down/a.jpg", "another folder"),
         ("a.tif", "a.jpg", ""),
