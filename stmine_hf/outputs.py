@@ -134,7 +134,7 @@ class Outputs:
         """
         for name in names:
             if os.path.lexists(self._path(name)) and not self.wrote(name):
-                found = "was changed since" if name in self._hashes else "was not written by stmine"
+                found = "was changed since" if name in self._hashes else "is not listed as written by stmine"
                 raise OutputError(
                     f"{self.folder / name} exists and {found}: it is not replaced. Choose another "
                     "output, or move it away"

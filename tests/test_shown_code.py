@@ -22,6 +22,7 @@ from hub_cache import lay_into_cache
 from videos import write_video
 
 from stmine_hf.cards.street_drawing import draw_street
+from stmine_hf.data import BUILDERS
 from stmine_hf.data.toy.toy_posts import write_posts
 from stmine_hf.data.toy.toy_scenes import draw_scene, write_scenes
 
@@ -156,3 +157,14 @@ def test_python_of_both_readmes_is_the_same():
         [ast.dump(ast.parse(block)) for block in python_blocks(name)] for name in ("README.md", "README.zh-CN.md")
     )
     assert english == chinese
+
+
+def test_the_guide_names_every_data_set():
+    text = (ROOT / "examples" / "guides" / "data.md").read_text(encoding="utf-8")
+    table = text.split("<!-- data sets -->")[1].split("<!-- end of data sets -->")[0]
+    named = [
+        name
+        for row in table.splitlines()[3:]
+        for name in re.findall(r"`(\w+)`", row.split("|")[1] if "|" in row else "")
+    ]
+    assert sorted(named) == sorted(BUILDERS)

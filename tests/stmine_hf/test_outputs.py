@@ -123,7 +123,7 @@ def test_one_file_named_by_a_person(tmp_path):
         assert write_output(page, text(content)) == page
     assert page.read_text() == "two"
     (tmp_path / "mine.html").write_text("mine")
-    with pytest.raises(OutputError, match="was not written by stmine"):
+    with pytest.raises(OutputError, match="is not listed as written by stmine"):
         write_output(tmp_path / "mine.html", text("new"))
     with pytest.raises(OutputError, match="is the input itself"):
         write_output(page, text("new"), inputs=[page])

@@ -139,7 +139,7 @@ def test_export_and_push(hub, capsys, tmp_path):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "mine.txt").write_text("keep")
     assert run(*words[:-1], tmp_path / "notes") == 1
-    assert "mine.txt exists and was not written by stmine" in " ".join(capsys.readouterr().err.split())
+    assert "mine.txt exists and is not listed as written by stmine" in " ".join(capsys.readouterr().err.split())
 
     environment = {**os.environ, **hub.environment(tmp_path / "home")}
     push = ["push", str(out), "--repo", "stmine-hf/camouflage", "--json"]

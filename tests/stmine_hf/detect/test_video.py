@@ -350,7 +350,7 @@ def test_results_do_not_fall_on_other_things(detector, tmp_path):
         run(detector, video, tmp_path)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.mp4").write_bytes(b"mine")
-    with pytest.raises(StmineError, match=r"a\.mp4 exists and was not written by stmine"):
+    with pytest.raises(StmineError, match=r"a\.mp4 exists and is not listed as written by stmine"):
         run(detector, video, tmp_path / "out")
     assert (tmp_path / "out" / "a.mp4").read_bytes() == b"mine"
     (tmp_path / "folder").mkdir()

@@ -184,7 +184,7 @@ def test_a_users_file_is_neither_replaced_nor_removed(tmp_path, name):
     if name == "model.ncnn.bin":
         export_sat(*tiny_sat(), tmp_path, size=SIZE)
     else:
-        with pytest.raises(OutputError, match="was not written by stmine"):
+        with pytest.raises(OutputError, match="is not listed as written by stmine"):
             export_sat(*tiny_sat(), tmp_path, size=SIZE)
     assert (tmp_path / name).read_bytes() == b"mine"
 
@@ -194,7 +194,7 @@ def test_an_export_of_version_0_1_opens_and_is_not_replaced(tmp_path):
     for name in ("export.json", ".stmine-outputs.jsonl"):
         (tmp_path / name).unlink()
     assert isinstance(open_exported(tmp_path)[0], OnnxSat)
-    with pytest.raises(OutputError, match="was not written by stmine"):
+    with pytest.raises(OutputError, match="is not listed as written by stmine"):
         export_sat(*tiny_sat(), tmp_path, size=SIZE)
 
 

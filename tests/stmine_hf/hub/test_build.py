@@ -122,7 +122,7 @@ def test_a_file_in_the_way_that_no_build_wrote_stops_the_build_by_name(name, con
     if name == "results":
         build(converted, out)
     else:
-        with pytest.raises(StmineError, match=f"{name} exists and was not written by stmine"):
+        with pytest.raises(StmineError, match=f"{name} exists and is not listed as written by stmine"):
             build(converted, out)
         assert [path.name for path in out.iterdir() if not path.name.startswith((".stmine", ".lock"))] == [name]
     assert (out / name).read_text() == "mine"
@@ -133,7 +133,7 @@ def test_a_file_that_somebody_changed_after_the_build_is_not_replaced(repository
     shutil.copytree(repository, out)
     (out / "README.md").write_text((out / "README.md").read_text() + "\nMy own words.\n")
     before = contents(out)
-    with pytest.raises(StmineError, match=r"README\.md exists and was not written by stmine"):
+    with pytest.raises(StmineError, match=r"README\.md exists and is not listed as written by stmine"):
         build(repository, out)
     assert contents(out) == before
 
