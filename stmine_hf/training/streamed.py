@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import logging
 from collections.abc import Iterator, Mapping
@@ -69,10 +70,11 @@ class Streamed(EpochState, torch.utils.data.IterableDataset):
 
     def _endless(self, worker: int) -> Iterator[dict[str, Any]]:
         epoch = self.epoch
+        rows = copy.deepcopy(self.rows)  # `datasets` keeps the epoch of a stream in memory that all workers share
         for passage in itertools.count():
-            self.rows.set_epoch(hash((epoch, passage)) % 2**31)
+            rows.set_epoch(hash((epoch, passage)) % 2**31)
             found = False
-            for place, row in enumerate(self.rows):
+            for place, row in enumerate(rows):
                 seed = sample_seed(self.seed, epoch, passage, self.process, worker, place)
                 item = self.sample(row, seed)
                 if item is None:

@@ -73,6 +73,20 @@ def test_passes_differ_and_a_seed_repeats_them(tmp_path):
     assert ids(CaptionedStream(rows, settings(max_steps=16, seed=4), 4, "one")) != both
 
 
+def test_another_worker_does_not_change_the_order(tmp_path, monkeypatch):
+    """`datasets` keeps the epoch of a stream in memory that worker processes share; here another one writes to it."""
+    rows = scenes(10, tmp_path)
+    stream = CaptionedStream(rows, settings(max_steps=8), 4, "one")
+    undisturbed, iterate = ids(stream), type(rows).__iter__
+
+    def disturbed(self):
+        stream.rows.set_epoch(123)
+        return iterate(self)
+
+    monkeypatch.setattr(type(rows), "__iter__", disturbed)
+    assert ids(stream) == undisturbed
+
+
 def test_samples_are_those_of_the_table(tmp_path):
     table = load_dataset("toy_scenes", count=9, size=32, split="train", cache_dir=tmp_path)
     samples = CaptionedImages(table, "5")
