@@ -10,11 +10,11 @@ export IMAGES
 PYTEST := OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all quality style cards clean
+.PHONY: help setup demo test test-all test-matrix fuzz quality style cards dist sbom audit clean
 
 help:  ## show this list
 	@echo "usage: make TARGET [PYTHON=python3.12]"
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  %-11s %s\n", $$1, $$2}'
 
 setup: $(READY)  ## make .venv and install the package with everything below needs
 
@@ -36,6 +36,12 @@ test: $(READY)  ## run the tests that take under ten minutes on two cores
 test-all: $(READY)  ## run every test, the slow ones too
 	@$(PYTEST)
 
+test-matrix: $(READY)  ## run the tests with the lowest and the newest versions of what the package needs
+	@$(RUN) tests.matrix $(CELLS)
+
+fuzz: $(READY)  ## put TRIALS (200,000) changed files through every reader and writer
+	@PYTHONPATH=.:tests OMP_NUM_THREADS=1 $(RUN) fuzz.mutate --trials $(or $(TRIALS),200000) --seed $(or $(SEED),1)
+
 quality: $(READY)  ## check style and types: ruff and mypy
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check .
@@ -50,6 +56,17 @@ cards: $(READY)  ## bring the repositories in hub_cards/ up to today's code and 
 		repository=$$(dirname $$list); \
 		$(RUN) stmine_hf.cli publish build $$repository --out $$repository || exit 1; \
 	done
+
+dist: $(READY)  ## build the wheel and the source archive in dist/, the same bytes from the same commit
+	@$(RUN) tests.archives dist
+
+sbom: $(READY)  ## list the installed packages with versions and licenses in dist/sbom.json (CycloneDX)
+	@mkdir -p dist && $(RUN) pip install --quiet cyclonedx-bom
+	@$(RUN) cyclonedx_py environment $(VENV) --pyproject pyproject.toml --output-reproducible --of JSON -o dist/sbom.json
+
+audit: $(READY)  ## look the installed packages up in the database of known vulnerabilities (needs the network)
+	@$(RUN) pip install --quiet pip-audit
+	@$(RUN) pip_audit --local --skip-editable
 
 clean:  ## remove .venv, caches and outputs
 	@rm -rf $(VENV) build dist outputs .pytest_cache .ruff_cache .mypy_cache *.egg-info

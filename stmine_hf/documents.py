@@ -87,7 +87,7 @@ def parse_yaml(text: str, name: str) -> Any:
     if len(text) > LARGEST // 8:
         raise DocumentError(f"{name}: expected YAML of at most {LARGEST // 8:,} characters, found {len(text):,}.")
     try:
-        document = yaml.load(text, _BoundedLoader)  # a SafeLoader
+        document = yaml.load(text, _BoundedLoader)  # noqa: S506  a SafeLoader with bounds
         _require_bounds(document)
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise DocumentError(f"{name}: no YAML ({_short(error)}).") from error

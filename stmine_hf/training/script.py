@@ -121,7 +121,7 @@ def _repeat_after_launcher(text: str, before: str = "") -> None:
         words = launcher.cmdline()
         if not any("accelerate" in word for word in words) or {"--quiet", "-q"} & set(words[: _script_at(words)]):
             return
-        subprocess.Popen(
+        subprocess.Popen(  # noqa: S603  this interpreter, no words of others
             [sys.executable, "-c", _PRINT_AFTER, str(launcher.pid), str(_LAUNCHER_SECONDS), before + text],
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # the launcher ends its own group

@@ -19,16 +19,16 @@ def word_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     normalizer, splitter = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
     words = {word for text in texts for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))}
     vocabulary = {token: index for index, token in enumerate((*SPECIAL_TOKENS, *sorted(words)))}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))  # noqa: S106  a token of texts
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")]
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
+        pad_token="[PAD]",  # noqa: S106  a token of texts
+        unk_token="[UNK]",  # noqa: S106  a token of texts
+        cls_token="[CLS]",  # noqa: S106  a token of texts
+        sep_token="[SEP]",  # noqa: S106  a token of texts
+        mask_token="[MASK]",  # noqa: S106  a token of texts
     )

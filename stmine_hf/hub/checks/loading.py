@@ -88,7 +88,7 @@ def run_in_sandbox(
     environment |= {"CUDA_VISIBLE_DEVICES": "", "PYTHONDONTWRITEBYTECODE": "1"}
     words = [sys.executable, "-I", sandbox.__file__, str(work / "specification.json")]
     with (work / "stdout").open("wb") as out, (work / "stderr").open("wb") as err:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603  this interpreter, no words of others
             words, env=environment, cwd=work, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
         )
         try:

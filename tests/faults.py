@@ -1,0 +1,261 @@
+"""A program that test_faults.py runs: faults at random moments of commands; what runs again ends as if undisturbed.
+
+    python -m faults --moments 20 [COMMAND ...]
+
+Each command runs in a child, which is killed, loses its inputs, its disk or its rights, or meets a second writer. Then
+it runs once more, and what it has written is compared with what a run without faults writes. A process of its own,
+because it forks: a process that has computed with torch may not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+os.environ.setdefault("HF_DATASETS_CACHE", tempfile.mkdtemp(prefix="stmine-faults-datasets-"))
+
+import numpy as np
+import torch
+from helpers import save_tiny_fisvl
+from helpers_adapters import adapter_trainer, save_base
+from helpers_mttv import save_tiny_mttv
+from helpers_sat import confident_sat
+from PIL import Image
+from safetensors.torch import load_file
+from trainers import TRAINERS
+from videos import write_video
+
+from stmine_hf.cli import main as stmine
+from stmine_hf.posts.features import FeatureStore
+from stmine_hf.search import store
+from stmine_hf.training.checkpoints import last_checkpoint
+
+FAULTS = ("kill", "terminate", "interrupt", "disk", "inputs", "rights", "writers")
+_VOLATILE = re.compile(rb'"(seconds|created|updated|[a-z_]*per_second|images_from_index|versions|exported)": [^,\n}]*')
+
+
+@dataclass(frozen=True)
+class Command:
+    """What is disturbed.
+
+    Attributes:
+        run: with the inputs' folder and the output.
+        content: what the output holds, for comparison.
+        out: name of the output.
+    """
+
+    run: Callable[[Path, Path], object]
+    content: Callable[[Path], Any]
+    out: str = "out"
+
+
+def _files(out: Path) -> dict[str, Any]:
+    """Every file by its content, without times, and tensors by their values."""
+    found: dict[str, Any] = {}
+    for path in sorted(out.rglob("*") if out.is_dir() else [out]):
+        if path.is_file() and not path.name.startswith(".") and "journal" not in path.name:
+            found[path.relative_to(out).as_posix()] = _VOLATILE.sub(b"", path.read_bytes())
+    return found
+
+
+def _index(out: Path) -> dict[str, Any]:
+    manifest = store.read_manifest(out / store.FINISHED)
+    assert manifest is not None
+    rows = store.read_rows(out, manifest.shards, manifest.checksums).column("path").to_pylist()
+    vectors = np.concatenate([store.read_embeddings(out, name) for name in manifest.shards])
+    return {path: vector.round(4).tolist() for path, vector in sorted(zip(rows, vectors, strict=True))}
+
+
+def _features(out: Path) -> dict[str, Any]:
+    found = FeatureStore.open(out)
+    return {key: found.get(key)["global_features"].mul(1000).round().tolist() for key in sorted(found._rows)}
+
+
+def _weights(out: Path) -> dict[str, Any]:
+    checkpoint = last_checkpoint(out)
+    assert checkpoint is not None
+    return {name: tensor.tolist() for name, tensor in load_file(Path(checkpoint) / "model.safetensors").items()}
+
+
+def _command(*words: str, content: Callable[[Path], Any] = _files, out: str = "out") -> Command:
+    def run(inputs: Path, target: Path) -> None:
+        stmine([word.format(inputs=inputs, out=target) for word in words])
+
+    return Command(run, content, out)
+
+
+def _train(method: str) -> Command:
+    def run(inputs: Path, target: Path) -> None:
+        trainer = TRAINERS[method](target, save_strategy="steps", save_steps=2)
+        trainer.train(resume_from_checkpoint=last_checkpoint(target))
+
+    return Command(run, _weights)
+
+
+COMMANDS = {
+    "index": _command("index", "{inputs}/images", "--out", "{out}", "--model", "{inputs}/fisvl", content=_index),
+    "features": _command(
+        "features", "mttv", "--file", "{inputs}/posts.jsonl", "--model", "{inputs}/mttv", "--out", "{out}",
+        content=_features,
+    ),
+    "classify": _command(
+        "classify", "--file", "{inputs}/posts.jsonl", "--model", "{inputs}/mttv", "--out", "{out}", out="out.jsonl"
+    ),
+    "detect": _command("detect", "{inputs}/images", "--model", "{inputs}/sat", "--out", "{out}"),
+    "video": _command("detect", "{inputs}/film.mp4", "--model", "{inputs}/sat", "--out", "{out}"),
+    "export": _command("export", "sat", "--model", "{inputs}/sat", "--out", "{out}", "--size", "64"),
+    "data": _command("data", "export", "toy_posts", "--option", "count=24", "--out", "{out}", "--license", "mit"),
+    "build": _command("publish", "build", "{inputs}/sat", "--out", "{out}", "--license", "mit"),
+    "merge": _command("merge", "{inputs}/run/best", "--out", "{out}"),
+    **{f"train-{method}": _train(method) for method in TRAINERS},
+}  # fmt: skip
+
+
+def write_inputs(folder: Path) -> None:
+    """What the commands read."""
+    (folder / "images").mkdir(parents=True)
+    images = [np.random.default_rng(number).integers(0, 256, (40, 50, 3), dtype=np.uint8) for number in range(12)]
+    for number, pixels in enumerate(images):
+        Image.fromarray(pixels).save(folder / "images" / f"{number:02d}.png")
+    posts = [{"id": f"p{n}", "text": "fake news " * (n % 4), "image": f"images/{n:02d}.png"} for n in range(12)]
+    (folder / "posts.jsonl").write_text("".join(json.dumps(post) + "\n" for post in posts))
+    write_video(folder / "film.mp4", 12)
+    save_tiny_fisvl(folder / "fisvl")
+    save_tiny_mttv(folder / "mttv")
+    for part in confident_sat():
+        part.save_pretrained(folder / "sat")
+    save_base("fisvl", folder / "base")
+    trainer = adapter_trainer("fisvl", folder / "base", folder / "run", save_strategy="epoch", eval_strategy="epoch")
+    trainer.train()
+
+
+def start(command: Command, inputs: Path, out: Path, log: Path, limit: Callable[[], object] = lambda: None) -> int:
+    """The id of a child that runs a command."""
+    if (child := os.fork()) == 0:
+        code = 1
+        try:
+            with open(log, "a") as written:
+                os.dup2(written.fileno(), 1)
+                os.dup2(written.fileno(), 2)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            torch.set_num_threads(1)
+            limit()
+            command.run(inputs, out)
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        except KeyboardInterrupt:
+            code = 130
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return child
+
+
+def ended(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def disturb(
+    fault: str, command: Command, inputs: Path, out: Path, log: Path, chance: random.Random, whole: float
+) -> None:
+    """Run a command with a fault; however it ends."""
+    moment = chance.uniform(0, whole)
+    if fault in ("kill", "terminate", "interrupt"):
+        number = {"kill": signal.SIGKILL, "terminate": signal.SIGTERM, "interrupt": signal.SIGINT}[fault]
+        child = start(command, inputs, out, log)
+        time.sleep(moment)
+        os.kill(child, number)
+        ended(child)
+    elif fault == "disk":
+        size = int(2 ** chance.uniform(0, 17))
+        ended(start(command, inputs, out, log, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))))
+    elif fault == "inputs":
+        child = start(command, inputs, out, log)
+        time.sleep(moment)
+        inputs.rename(inputs.with_name("elsewhere"))
+        ended(child)
+        inputs.with_name("elsewhere").rename(inputs)
+    elif fault == "rights":
+        if os.getuid() == 0:  # the others' rights are not those of root
+            inputs.parent.chmod(0o755)
+            code = ended(start(command, inputs, out, log, lambda: os.setuid(65534)))
+        else:
+            out.parent.chmod(0o500)
+            code = ended(start(command, inputs, out, log))
+            out.parent.chmod(0o700)
+        assert code != 0, "written where nothing may be written"
+        assert not out.exists()
+    else:
+        first = start(command, inputs, out, log)
+        time.sleep(moment / 2)
+        second = start(command, inputs, out, log)
+        codes = {ended(first), ended(second)}
+        assert 0 in codes or codes == {1}, codes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("commands", nargs="*", metavar="COMMAND", help=", ".join(COMMANDS))
+    parser.add_argument("--moments", type=int, default=20, help="of each signal; of the other faults a third")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--fault", action="append", choices=FAULTS)
+    options = parser.parse_args()
+    failures: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="stmine-faults-") as place:
+        top = Path(place)
+        made = start(Command(lambda inputs, out: write_inputs(inputs), _files), top / "inputs", top, top / "log")
+        if ended(made):
+            sys.exit((top / "log").read_text())
+        originals = _files(top / "inputs")
+        print(f"{'command':14}" + "".join(f"{fault:>11}" for fault in FAULTS))
+        for name in options.commands or COMMANDS:
+            command, chance, counts = COMMANDS[name], random.Random(f"{options.seed}/{name}"), Counter[str]()
+            expected, whole, log = None, 0.0, top / f"{name}.log"
+            for _ in range(2):  # the second one says how long it takes
+                began, out = time.monotonic(), top / name / "whole" / command.out
+                shutil.rmtree(out.parent, ignore_errors=True)
+                out.parent.mkdir(parents=True)
+                if ended(start(command, top / "inputs", out, log)):
+                    sys.exit(f"{name} fails undisturbed: {log.read_text()[-3000:]}")
+                whole, expected = time.monotonic() - began, command.content(out)
+            shutil.rmtree(out.parent)
+            for fault in options.fault or FAULTS:
+                moments = options.moments if fault in ("kill", "terminate", "interrupt") else -(-options.moments // 3)
+                for number in range(1 if fault == "rights" else moments):
+                    out.parent.mkdir(parents=True)
+                    try:
+                        disturb(fault, command, top / "inputs", out, log, chance, whole)
+                        code = ended(start(command, top / "inputs", out, log))
+                        assert code == 0, f"the next run ends with {code}: {log.read_text()[-1500:]}"
+                        assert command.content(out) == expected, "the next run writes something else"
+                        counts[fault] += 1
+                    except AssertionError as error:
+                        failures.append(f"{name}, {fault} {number}: {error}")
+                    finally:
+                        shutil.rmtree(out.parent)
+            print(f"{name:14}" + "".join(f"{counts[fault]:11}" for fault in FAULTS), flush=True)
+        if _files(top / "inputs") != originals:
+            failures.append("an input has changed")
+    sys.exit("\n".join(failures) or 0)
+
+
+if __name__ == "__main__":
+    main()
