@@ -26,7 +26,7 @@ TESTS = (
 )
 # Packages whose versions a cell sets; all others come from this environment, or newest.
 GROUPS = {
-    "hub": ("huggingface_hub",),
+    "hub": ("huggingface_hub", "transformers"),  # which needs new ones, when it is new itself
     "datasets": ("datasets",),
     "transformers": ("transformers",),
     "peft": ("peft",),
