@@ -63,12 +63,12 @@ def run(cell: str) -> tuple[str, str, float]:
     subprocess.run([python, "-m", "venv", folder], check=True)
     inner = folder / "bin" / "python"
     if whole:
-        install = [".[dev]"]
+        install = ["--editable", ".[dev]"]
     else:  # everything else as it is here
         (site,) = (folder / "lib").glob("python*/site-packages")
         paths = [path for path in sys.path if path.endswith("site-packages")]
         (site / "zz_here.pth").write_text("\n".join(paths))
-        install = ["--no-deps", *requirements(cell)]
+        install = ["--editable", ".", *requirements(cell)]  # of what else they need only what does not fit
     done = subprocess.run([inner, "-m", "pip", "install", "-q", *install], cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         return "", f"pip: {done.stderr.strip().splitlines()[-1][:80]}", time.monotonic() - began
