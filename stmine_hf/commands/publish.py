@@ -230,7 +230,9 @@ def _show(report: CheckReport, as_json: bool) -> None:
         return
     Console().print(report.table())
     failed = [finding.check for finding in report.findings if finding.verdict == "failed"]
-    print(f"Failed: {', '.join(failed)}." if failed else f"Fit to be published. Checked in {report.seconds:.0f} s.")
+    unread = any(finding.check == "own code" for finding in report.findings)
+    fit = "Fit to be published once you have read its own code." if unread else "Fit to be published."
+    print(f"Failed: {', '.join(failed)}." if failed else f"{fit} Checked in {report.seconds:.0f} s.")
 
 
 def _print_plan(planned: Plan) -> None:

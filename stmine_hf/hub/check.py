@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..cards.files import files_in
 from ..documents import DocumentError
 from .checks.card import check_eval_results, check_header, check_text
-from .checks.code import check_app_code, check_model_code, normalised
+from .checks.code import check_app_code, check_model_code, check_own_code, normalised
 from .checks.files import (
     check_configs,
     check_entries,
@@ -100,6 +100,8 @@ def check(folder: str | Path, *, load: bool = True) -> CheckReport:
         findings.append(check_license(folder))
     if code:
         findings.append(_code(folder))
+        if findings[-1].verdict != "failed" and (own := check_own_code(folder)):
+            findings.append(own)
     elif repo_type == "space":
         findings.append(check_app_code(folder, _required(folder)))
     findings += [*check_header(folder, repo_type, code=code), check_text(folder)]

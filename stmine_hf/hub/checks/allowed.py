@@ -33,7 +33,7 @@ MODULES: dict[str, str] = {
     "dataclasses": "asdict|dataclass|field|fields|is_dataclass|replace|InitVar|KW_ONLY",
     "difflib": "get_close_matches",
     "enum": "Enum|IntEnum|StrEnum|IntFlag|Flag|auto|unique",
-    "functools": "cache|cached_property|lru_cache|partial|reduce|total_ordering|wraps",
+    "functools": "cache|cached_property|lru_cache|partial",
     "heapq": "heap\\w+|nlargest|nsmallest|merge",
     "html": "escape|unescape",
     "inspect": "signature",

@@ -55,6 +55,19 @@ def check_model_code(folder: Path) -> Finding:
     return judged("code", faults, f"{len(files)} files, {size:,} bytes; imports {', '.join(_imported(folder, files))}")
 
 
+def check_own_code(folder: Path) -> Finding | None:
+    """A warning of code files that are not this package's, None if there are none.
+
+    What is on no list is refused; yet Python has more ways to a call than lists can name, so a person has to read it.
+    """
+    known = _library_code(folder)
+    files = [name for name in files_in(folder) if name.endswith(".py")]
+    files = [name for name in files if (folder / name).read_bytes() != known.get(name)]
+    if not files:
+        return None
+    return Finding("own code", "warning", f"not this package's: {', '.join(files)}. Read it before you publish it")
+
+
 def _library_code(folder: Path) -> dict[str, bytes]:
     """This package's own code files for the model in a folder: equal ones need no further look."""
     from ...methods import METHODS

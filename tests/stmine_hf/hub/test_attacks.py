@@ -9,19 +9,21 @@ import json
 import lzma
 import os
 import pickle
+import shutil
 import socket
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+from documents import ROOT
 from helpers_sat import save_tiny_sat
 from safetensors.torch import load_file, save_file
 
 from stmine_hf.documents import DocumentError, parse_json, parse_yaml
 from stmine_hf.hub.build import build
 from stmine_hf.hub.check import check
-from stmine_hf.hub.checks.code import code_faults
+from stmine_hf.hub.checks.code import check_own_code, code_faults
 from stmine_hf.hub.checks.loading import run_in_sandbox
 from stmine_hf.hub.repository import write_manifest
 
@@ -359,3 +361,21 @@ def test_a_script_in_the_sandbox_reaches_nothing(name, tmp_path, monkeypatch):
     said = (work / "stdout").read_text()
     assert "secret" not in said
     assert {path.name: path.read_text() for path in place.iterdir()} == {"file.txt": "secret"}
+
+
+def test_code_of_ones_own_has_to_be_read(tmp_path):
+    """No list is complete: whatever passes it is named."""
+    folder = tmp_path / "model"
+    shutil.copytree(ROOT / "hub_cards" / "sat-coco-small", folder)
+    assert check_own_code(folder) is None
+    (folder / "extra_sat.py").write_text("WIDTH = 3\n")
+    found = check_own_code(folder)
+    assert found is not None and found.verdict == "warning" and "extra_sat.py" in found.detail
+
+
+def test_wraps_reads_no_attributes_by_built_names(tmp_path):
+    (tmp_path / "a.py").write_text(
+        "import functools\nfrom torch import nn\n"
+        'functools.wraps(nn.functional.relu, assigned=("__glo" + "bals__",), updated=())(nn.Module())\n'
+    )
+    assert any("functools" in fault for fault in code_faults(tmp_path / "a.py"))
