@@ -14,6 +14,7 @@ LARGEST = 8_000_000  # bytes of a document: settings, results, lists of files
 DEEPEST = 64  # levels of lists and mappings
 MOST_NODES = 200_000  # of a YAML document, with its aliases written out
 LARGEST_INTEGER = 2**63
+_NO_LIMIT = int(1e30)  # how tokenizers of transformers write that a text may have any length
 
 
 class DocumentError(StmineError):
@@ -143,7 +144,7 @@ def _require_bounds(document: Any) -> None:
                 following += value.values()
             elif isinstance(value, list | tuple | set):
                 following += value
-            elif isinstance(value, int) and abs(value) >= LARGEST_INTEGER:
+            elif isinstance(value, int) and abs(value) >= LARGEST_INTEGER and value != _NO_LIMIT:
                 raise ValueError("an integer of more than 63 bits")
         level = following
         if not level:

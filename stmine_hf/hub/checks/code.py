@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ...cards.files import files_in
-from ...documents import read_json
+from ...documents import parse_json, read_json, read_text
 from .allowed import (
     BUILTINS,
     DUNDERS,
@@ -43,7 +43,8 @@ def check_model_code(folder: Path) -> Finding:
     for name in files:
         if (folder / name).read_bytes() != own.get(name):
             faults += [f"{name}: {fault}" for fault in code_faults(folder / name)]
-    configs = [read_json(file) for file in sorted(folder.glob("*.json")) if file.name not in UNBOUNDED]
+    files_of_json = [file for file in sorted(folder.glob("*.json")) if file.name not in UNBOUNDED]
+    configs = [parse_json(read_text(file), file.name) for file in files_of_json]
     for entry, target in sorted({pair for config in configs for pair in _named_classes(config)}):
         repo, _, path = target.rpartition("--")
         module, _, cls = path.partition(".")

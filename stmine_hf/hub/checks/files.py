@@ -196,6 +196,8 @@ def check_configs(folder: Path) -> Finding:
                 document = parse_json(read_text(file, largest=largest), name)
                 if "/" not in name and name not in UNBOUNDED | {MANIFEST}:
                     faults += [f"{name}: {fault}" for fault in dict.fromkeys(_loader_faults(document))]
+                if name == "modules.json":
+                    faults += [f"{name}: {fault}" for fault in _module_faults(document)]
             elif file.suffix in (".yaml", ".yml"):
                 read_yaml(file)
         except DocumentError as error:
@@ -228,6 +230,16 @@ def _loader_faults(value: Any, key: str = "") -> Iterator[str]:
     elif key == "weight_map" and isinstance(value, dict):
         strange = [one for one in value.values() if not isinstance(one, str) or _SLASH.search(one)]
         yield from (f"weight_map names {one!r} outside of the repository" for one in strange[:1])
+
+
+def _module_faults(document: Any) -> Iterator[str]:
+    """What in sentence-transformers' list of modules is no class of its own."""
+    if not isinstance(document, list) or not all(isinstance(entry, dict) for entry in document):
+        yield "expected a list of modules"
+        return
+    for entry in document:
+        if not str(entry.get("type")).startswith("sentence_transformers.") or entry.get("path") not in ("", None):
+            yield f"module {entry.get('type')!r} at {entry.get('path')!r}: expected one of sentence_transformers, here"
 
 
 def _requirement_faults(folder: Path, own: bool) -> Iterator[str]:

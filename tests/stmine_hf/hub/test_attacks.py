@@ -24,6 +24,7 @@ from stmine_hf.documents import DocumentError, parse_json, parse_yaml
 from stmine_hf.hub.build import build
 from stmine_hf.hub.check import check
 from stmine_hf.hub.checks.code import check_own_code, code_faults
+from stmine_hf.hub.checks.files import check_configs
 from stmine_hf.hub.checks.loading import run_in_sandbox
 from stmine_hf.hub.repository import write_manifest
 
@@ -379,3 +380,24 @@ def test_wraps_reads_no_attributes_by_built_names(tmp_path):
         'functools.wraps(nn.functional.relu, assigned=("__glo" + "bals__",), updated=())(nn.Module())\n'
     )
     assert any("functools" in fault for fault in code_faults(tmp_path / "a.py"))
+
+
+@pytest.mark.parametrize(
+    "module", [{"type": "extra.Module", "path": ""}, {"type": "sentence_transformers.x.Y", "path": "../up"}]
+)
+def test_modules_of_sentence_transformers_are_its_own(tmp_path, module):
+    folder = tmp_path / "model"
+    shutil.copytree(ROOT / "hub_cards" / "fisvl-lite-rsicd", folder)
+    assert check_configs(folder).verdict == "ok"
+    (folder / "modules.json").write_text(json.dumps([module]))
+    found = check_configs(folder)
+    assert found.verdict == "failed" and "expected one of sentence_transformers" in found.detail
+
+
+@pytest.mark.parametrize(
+    "shipped", sorted(path.parent.name for path in (ROOT / "hub_cards").glob("*/model.safetensors"))
+)
+def test_files_of_the_shipped_models_pass(shipped):
+    """All but the loading, which a slow test does."""
+    report = check(ROOT / "hub_cards" / shipped, load=False)
+    assert not [finding for finding in report.findings if finding.verdict == "failed"]
