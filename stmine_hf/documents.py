@@ -66,7 +66,7 @@ def parse_json(text: str, name: str) -> Any:
         document = json.loads(text, object_pairs_hook=_unique)
         _require_bounds(document)
     except (ValueError, RecursionError) as error:
-        raise DocumentError(f"{name}: no JSON ({_short(error)}).") from error
+        raise DocumentError(f"{name}: not valid JSON ({_short(error)}).") from error
     return document
 
 

@@ -83,14 +83,18 @@ def classify(
     model: MttvOption = None,
     detector: DetectorOption = None,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="With --file: posts at a time: few are fastest on a CPU, try 64 on a GPU.")
+        int,
+        typer.Option(
+            min=1,
+            help="With --file: posts at a time: small batches are fastest on a CPU, try 64 on a GPU.",
+        ),
     ] = 8,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Estimate whether a post is fake, from its text, its image, or both.
 
-    The verdict is an estimate from the posts seen in training. It is no proof, and no person should be judged by it.
+    The verdict is an estimate from the posts seen in training. It is not proof, and no person should be judged by it.
     """
     _check_usage(text, image, file, out, explain)
     if explain is not None:
@@ -195,8 +199,11 @@ def _show_verdict(found: dict[str, Any]) -> None:
         print(f"The model reads the beginning only: the last {found['unread_characters']} characters do not count.")
     if "words" not in found:
         return
-    how = found["method"].replace("_", " ")
-    print(f"What moved it, in log-odds by {how} (above 0: for {found['label']}, below: against it):")
+    if found["method"] == "occlusion":
+        how = "change in log-odds when removed"
+    else:
+        how = f"log-odds by {found['method'].replace('_', ' ')}"
+    print(f"What drove the prediction ({how}; above 0: for {found['label']}, below: against it):")
     shown = [word for word in found["words"] if word["word"].strip()]
     for word in sorted(shown, key=lambda word: -abs(word["weight"]))[:MOST_WORDS]:
         print(f"{word['weight']:>+8.3f}  {word['word']}")
@@ -206,13 +213,13 @@ def _show_verdict(found: dict[str, Any]) -> None:
         f"{len(found['regions'])} regions": sum(region["weight"] for region in found["regions"]),
     }
     print("  in all: " + ", ".join(f"{name} {weight:+.3f}" for name, weight in parts.items()))
-    print(f"Look at: {from_here(Path(found['explanation']))}")
+    print(f"Results: {from_here(Path(found['explanation']))}")
 
 
 def _show_report(report: ClassifyReport, out: Path, as_json: bool) -> None:
     if report.warned:
         print(
-            f"Warning: {report.warned} posts are unlike those that the model was trained on: see `warning`",
+            f"Warning: {report.warned} posts differ from the training data: see the `warning` column",
             file=sys.stderr,
         )
     if as_json:
@@ -234,7 +241,7 @@ def _show_report(report: ClassifyReport, out: Path, as_json: bool) -> None:
         print_json(facts)
         return
     speed = f", {report.predicted / report.seconds:.1f} posts a second" if report.predicted else ""
-    print(f"{report.predicted} posts classified, {report.done_before} before, {report.skipped} skipped{speed}")
+    print(f"{report.predicted} posts classified ({report.done_before} already done, {report.skipped} skipped){speed}")
     if report.outdated:
         print(f"{report.outdated} of them again: predictions of version 0.1 do not say which text they belong to")
     if report.removed:

@@ -75,4 +75,4 @@ def demo(
         fisvl=model, mttv=mttv, sat=sat, hidden=hidden, images=images, queries=query or (), language=language,
         device=device,
     )  # fmt: skip
-    print(f"Look at: {from_here(write_report(tour, out).resolve())}")
+    print(f"Results: {from_here(write_report(tour, out).resolve())}")

@@ -49,10 +49,10 @@ def detect(
         Path | None, typer.Option(help="Folder for what is found. Default: outputs/detect/NAME of the source.")
     ] = None,
     model: SatOption = None,
-    threshold: Annotated[float, typer.Option(min=0, max=0.999, help="Least score of an object that is shown.")] = 0.4,
+    threshold: Annotated[float, typer.Option(min=0, max=0.999, help="Minimum score for an object to be shown.")] = 0.4,
     labels: Annotated[str | None, typer.Option(help="Only these classes, as person,bicycle. Default: all.")] = None,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Images or frames that go through the model at a time; a GPU likes more.")
+        int, typer.Option(min=1, help="Images or frames that go through the model at a time; use more on a GPU.")
     ] = 4,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images or frames.")] = None,
     show: Annotated[bool, typer.Option("--show", help="Show them in a window, too; closing it ends the run.")] = False,
@@ -130,4 +130,4 @@ def _show_report(report: ImageReport | VideoReport, out: Path, *, most: int = 10
         if report.stopped:
             print("stopped before the end")
         annotated = out / report.video
-    print(f"Look at: {printable(from_here(annotated))}   {printable(from_here(out / 'detections.json'))}")
+    print(f"Results: {printable(from_here(annotated))}   {printable(from_here(out / 'detections.json'))}")

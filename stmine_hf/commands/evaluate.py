@@ -115,7 +115,11 @@ def evaluate_mttv(
     ] = False,
     bins: Annotated[int, typer.Option(min=1, help="Bins of the calibration error.")] = 15,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Posts classified at a time: few are fastest on a CPU, try 64 on a GPU.")
+        int,
+        typer.Option(
+            min=1,
+            help="Posts classified at a time: small batches are fastest on a CPU, try 64 on a GPU.",
+        ),
     ] = 8,
     limit: Annotated[int | None, typer.Option(min=1, help="Score the first N posts only: a quick look.")] = None,
     device: DeviceOption = None,

@@ -60,7 +60,7 @@ def export_sat(
 ) -> None:
     """Write a detector as ONNX, for ncnn, or in 8-bit integers, and print how far it is from PyTorch.
 
-    Boxes come before the suppression of doubles: `stmine detect` does that, and the image processor saved beside.
+    Boxes come before non-maximum suppression (NMS): `stmine detect` does that, and the image processor saved beside.
     """
     from ..export.sat import export_sat, open_exported
     from ..loading import load_sat

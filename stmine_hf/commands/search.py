@@ -45,7 +45,11 @@ def index(
     out: Annotated[Path, typer.Option("--out", help="Folder for the index: made, or brought up to date.")],
     model: FisvlOption = None,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Images embedded at a time: few are fastest on a CPU, try 64 on a GPU.")
+        int,
+        typer.Option(
+            min=1,
+            help="Images embedded at a time: small batches are fastest on a CPU, try 64 on a GPU.",
+        ),
     ] = 8,
     stretch: StretchOption = None,
     bands: BandsOption = None,
@@ -90,13 +94,13 @@ def search(
             help="Folder for hits.png and hits.html. Default: outputs/search (with --json: none are written)."
         ),
     ] = None,
-    model: Annotated[str | None, typer.Option("--model", help="Where the model of the index is now.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Path of the index's model, if it has moved.")] = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Rank the images of an index by how well they answer a sentence or resemble an image.
 
-    Scores are cosine similarities, between -1 and 1: they rank the images of one query and are no probabilities.
+    Scores are cosine similarities, between -1 and 1: they rank the images of one query and are not probabilities.
     """
     from ..search import ImageIndex
 
@@ -111,7 +115,10 @@ def search(
         said = _remarks(opened, query, hits)
         written = _write_hits(hits, out, "hits", title=query) if out else {}
     for name, text in said.items():
-        print(f"Warning: {text}" if name == "warning" else f"The model reads English: {text}", file=sys.stderr)
+        print(
+            f"Warning: {text}" if name == "warning" else f"The model only understands English; searched for: {text}",
+            file=sys.stderr,
+        )
     if as_json:
         print_json({"query": query, **said, "hits": [_hit_row(hit) for hit in hits], **written})
     else:
@@ -151,7 +158,7 @@ def _show_hits(hits: list[Hit], query: str) -> None:
 
 
 def _show_files(written: dict[str, str]) -> None:
-    print(f"Look at: {written['contact_sheet']}   {written['html_page']}")
+    print(f"Results: {written['contact_sheet']}   {written['html_page']}")
 
 
 def _index_summary(built: ImageIndex, out: Path) -> dict[str, Any]:

@@ -62,15 +62,15 @@ BandsOption = Annotated[
 ]
 EncodingOption = Annotated[
     str | None,
-    typer.Option(help="Of files of text that are neither UTF-8 nor say what they are, such as gb18030 or big5."),
+    typer.Option(
+        help="Encoding of text files that are not UTF-8 and have no byte order mark, such as gb18030 or big5."
+    ),
 ]
 FindingsOption = Annotated[
     Path | None,
     typer.Option("--findings", help="Write what was left out, changed or is odd in the data to this file, as JSON."),
 ]
-StrictOption = Annotated[
-    bool, typer.Option("--strict", help="Stop if anything in the data is left out, changed or odd.")
-]
+StrictOption = Annotated[bool, typer.Option("--strict", help="Fail if any data is skipped, changed or suspicious.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
 

@@ -78,7 +78,7 @@ def toy(
     if as_json:
         print_json({"out": str(out), "kind": kind, "count": count, "seed": seed})
     else:
-        print(f"Written: {count} images and what belongs to them in {out}")
+        print(f"Written: {count} images and their annotations in {out}")
         print(f"Next: {stmine_command()} {next_words}")
 
 

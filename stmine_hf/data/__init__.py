@@ -271,7 +271,8 @@ def _load_own(
             "the id of a data set on the Hub (org/name)"
         )
     if kind is None:
-        raise DataError(f"{name}: say what rows to make of it: kind={' or '.join(map(repr, KINDS))}")
+        *kinds, last = KINDS
+        raise DataError(f"{name}: say what the rows are: --kind {', '.join(kinds)} or {last} (kind= in Python)")
     if data_dir is not None:
         raise DataError(f"{name} is read where it is: leave data_dir out (images elsewhere: image_dir)")
     try:

@@ -105,7 +105,7 @@ def describe(
     return Description(
         name=name,
         kind=kind,
-        terms=entry(name).terms if name in BUILDERS else "whoever published it says",
+        terms=entry(name).terms if name in BUILDERS else "see the publisher",
         columns=columns_of(first.features),
         splits={
             split: {"rows": len(rows), "image_bytes": sum(map(stored_bytes, encoded_images(rows)))}

@@ -29,7 +29,9 @@ SEARCH_SENTENCE = Text("Describe the place", "描述地点")
 SEARCH_HINT = Text(
     "for example: a river between green trees", "例如：机场、河边的树林，或英文 a river between green trees"
 )
-SEARCH_READ = Text("The model reads English: “{sentence}”", "模型只懂英文，检索词：“{sentence}”")
+SEARCH_READ = Text(
+    "The model only understands English; searched for: “{sentence}”", "模型只懂英文，检索词：“{sentence}”"
+)
 SEARCH_UNREAD = Text(
     "The model reads English; of Chinese only words for kinds of places, such as that for an airport.",
     "模型只懂英文；中文只认得机场、港口、河流这类地点词。",
@@ -151,16 +153,18 @@ REPORT_SEARCH_HOW = Text(
 )
 REPORT_SEARCH_SKIPPED = Text("Left out, since they cannot be read: {count}.", "无法读取而略过的图片：{count} 张。")
 REPORT_SIMILARITY = Text("similarity {score:.2f}", "相似度 {score:.2f}")
-REPORT_READ_AS = Text("(the model reads English: “{sentence}”)", "（模型只懂英文：“{sentence}”）")
+REPORT_READ_AS = Text(
+    "(the model only understands English; searched for: “{sentence}”)", "（模型只懂英文：“{sentence}”）"
+)
 
 REPORT_POSTS = Text("2. Does this post read like a rumour?", "2. 这条帖子像谣言吗？")
 REPORT_POSTS_HOW = Text(
     "Each word and each part of the image is left out once, and the post judged again. What is "
-    "<b class=for>red</b> speaks for the verdict, <b class=against>blue</b> against it.",
+    "<b class=for>red</b> supports the verdict, <b class=against>blue</b> against it.",
     "逐一拿掉每个词和图片的每一块，再判断一次。<b class=for>红色</b>支持结论，<b class=against>蓝色</b>与之相反。",
 )
 REPORT_NO_PROOF = Text(
-    "A verdict is no proof. The model has never heard of the event; it has learnt how debunked rumours and news on "
+    "A verdict is not proof. The model has never heard of the event; it has learnt how debunked rumours and news on "
     "Weibo were worded.",
     "结论不是证据。模型并不了解事件本身，它只学过微博上被辟谣的帖子和新闻各是怎么写的。",
 )
@@ -195,10 +199,10 @@ REPORT_EVENT_GROUND = Text(
 REPORT_FOOTER = Text(
     "Made in {seconds:.0f} s on this computer with {models}. The models are small and make mistakes. To try your own: "
     "<code>stmine demo</code> opens the page to play with, <code>stmine demo --once --images my_images --query "
-    "“a bridge over a river”</code> writes this one with your images.",
+    '"a bridge over a river"</code> writes this one with your images.',
     "在这台电脑上用 {seconds:.0f} 秒做成，所用模型：{models}。模型很小，会出错。用自己的图片试试："
     "<code>stmine demo</code> 打开可以操作的页面，<code>stmine demo --once --images my_images "
-    "--query “a bridge over a river”</code> 用您的图片生成本页。",
+    '--query "a bridge over a river"</code> 用您的图片生成本页。',
 )
 
 # Warnings beside an answer, by kind; English is in the warning itself
@@ -208,7 +212,7 @@ WARNINGS = {
         "只有 {share:.0%} 的文字属于模型训练时所用的文字，结果意义不大。",
     ),
     TOO_SHORT: Text(
-        "The text has only {count} letters, less than nearly all texts of the training.",
+        "The text has only {count} letters, less than nearly all training texts.",
         "文字只有 {count} 个字，比训练时几乎所有帖子都短，结果意义不大。",
     ),
     NO_TEXT: Text(
@@ -216,7 +220,7 @@ WARNINGS = {
         "没有文字；模型是用带文字的帖子训练的，结果意义不大。",
     ),
     NOTHING_FITS: Text(
-        "Nothing fits well: the best image fits no better than it would fit words without meaning.",
+        "No good match: the best image scores no higher than it would for an unrelated query.",
         "没有很符合的图片：最好的一张也不比毫无意义的词更符合。",
     ),
 }

@@ -22,7 +22,7 @@ class Text:
 
 LABELS = {"fake": Text("Reads like a rumour", "像谣言"), "real": Text("Reads like news", "像真实消息")}
 OTHER_LABEL = Text("Reads like “{label}”", "像“{label}”")
-SURE = Text("{share:.1%}, says the model", "模型给出 {share:.1%}")
+SURE = Text("Model confidence: {share:.1%}", "模型给出 {share:.1%}")
 WORDS = Text("Words that moved it", "起作用的词")
 FOR = Text("for this verdict", "支持此判断")
 AGAINST = Text("against it", "反对此判断")

@@ -53,7 +53,7 @@ class OnnxFormat(ExportFormat):
 
 
 def write_onnx(model: SatForObjectDetection, path: Path) -> None:
-    """Write the network up to boxes, before the suppression of doubles."""
+    """Write the network up to boxes, before non-maximum suppression (NMS)."""
     require("onnx")
     graph = BoxesGraph(model).eval()
     batch = {0: "batch", 1: "points"}

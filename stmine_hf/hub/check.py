@@ -111,7 +111,7 @@ def check(folder: str | Path, *, load: bool = True) -> CheckReport:
         findings.append(Finding("weights", "warning", "none: there is nothing to load, and the card has to say so"))
     elif code and load:
         if any(finding.verdict == "failed" for finding in findings if finding.check in _BEFORE_LOADING):
-            findings.append(Finding("loads without stmine_hf", "failed", "not tried: see above what it might run"))
+            findings.append(Finding("loads without stmine_hf", "failed", "skipped because of the failures above"))
         else:
             loading, measured = check_loading(folder)
             findings += loading

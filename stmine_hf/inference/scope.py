@@ -123,9 +123,7 @@ class Scope:
             message = f"{share:.0%} of the letters are {name}; the model was trained on {name} texts."
             return Warned(OTHER_SCRIPT, message, {"share": share, "script": name})
         if count < self.least_letters:
-            message = (
-                f"The text has {count} letters; nearly all texts of the training had {self.least_letters} or more."
-            )
+            message = f"The text has {count} letters; nearly all training texts had {self.least_letters} or more."
             return Warned(TOO_SHORT, message, {"count": count, "least": self.least_letters})
         return None
 
@@ -152,7 +150,7 @@ class Scope:
         found = fit(best, meaningless)
         if self.least_fit is None or found >= self.least_fit:
             return None
-        message = "Nothing fits well: the best image fits no better than it would fit words about something else."
+        message = "No good match: the best image scores no higher than it would for an unrelated query."
         return Warned(NOTHING_FITS, message, {"fit": found, "least": self.least_fit})
 
 

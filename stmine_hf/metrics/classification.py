@@ -103,7 +103,7 @@ def reliability_bins(probabilities: Any, truth: Any, bins: int = BINS) -> Reliab
         bins: how many of equal width, over (0, 1]. A probability on the border of two belongs to the lower one.
 
     Raises:
-        ValueError: shapes that do not fit, no bins, or values that are no probabilities.
+        ValueError: shapes that do not fit, no bins, or values that are not probabilities.
     """
     probabilities, truth = _checked(probabilities, truth)
     if bins < 1:

@@ -145,7 +145,7 @@ def predict(
         model: an `MttvForSequenceClassification`; it is put into evaluation mode.
         processor: its `MttvProcessor`.
         posts: any iterable.
-        batch_size: posts at a time: few are fastest on a CPU.
+        batch_size: posts at a time: small batches are fastest on a CPU.
         device: where to run; by default where the model is.
         detector: finds regions in the images; see `MttvProcessor`.
         without_bad_images: classify a post by what is left when an image of it cannot be read. Else the post fails.

@@ -104,12 +104,12 @@ def test_a_config_that_asks_for_more_than_the_weights_is_refused(method, changes
 
 def test_deep_and_large_files_are_refused(tmp_path):
     for text, message in (
-        ("[" * 100_000 + "]" * 100_000, "no JSON"),
-        ('{"a":' * 50_000 + "1" + "}" * 50_000, "no JSON"),
+        ("[" * 100_000 + "]" * 100_000, "not valid JSON"),
+        ('{"a":' * 50_000 + "1" + "}" * 50_000, "not valid JSON"),
         ('{"a": "' + "x" * (5 << 20) + '"}', "expected at most"),
         ('{"a": NaN}', "expected a finite number"),
         ('{"a": 1e999}', "finite"),
-        ('{"hidden_size": ' + "9" * 5000 + "}", "no JSON"),
+        ('{"hidden_size": ' + "9" * 5000 + "}", "not valid JSON"),
         ("[1]", "expected a JSON object"),
     ):
         (tmp_path / "config.json").write_text(text)

@@ -77,7 +77,7 @@ def check_header(folder: Path, repo_type: RepoType, code: bool) -> list[Finding]
     found = ", ".join(map(str, tasks or tags))
     findings = [judged("card's header", faults, f"{repo_type}; license {header.get('license')}; {found}")]
     if header.get("license") == "unknown":
-        warning = "the license is unknown: people who need to be sure stay away. `stmine publish build --license ID`"
+        warning = "no license is stated; set one with `stmine publish build --license ID`"
         findings.append(Finding("license", "warning", warning))
     return findings
 

@@ -272,7 +272,7 @@ def check_paths(folder: Path) -> Finding:
         known = name in _VOCABULARIES or (folder / name).stat().st_size > _LARGEST_TEXT
         if not known and (text := _text(folder / name)) is not None:
             faults += [f"{name}: {hit[0]}" for hit in _MACHINE_PATH.finditer(text)]
-    return judged("no paths of a machine", faults, "none")
+    return judged("no local paths", faults, "none")
 
 
 def check_license(folder: Path) -> Finding:

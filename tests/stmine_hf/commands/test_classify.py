@@ -76,7 +76,7 @@ def test_one_post_with_its_reasons(capsys, tmp_path, model, image, detector, suf
     words = ["--text", "fake <news> 假", "--image", image, "--model", model, "--detector", detector, "--explain", out]
     assert run(*words) == 0
     printed = capsys.readouterr().out
-    assert "news" in printed and "the image" in printed and "Look at:" in printed
+    assert "news" in printed and "the image" in printed and "Results:" in printed
     if suffix == "png":
         with Image.open(out) as drawn:
             assert drawn.size == (80, 60)
@@ -111,7 +111,7 @@ def test_a_text_unlike_the_training_is_warned_of(capsys, tmp_path, model):
     posts.write_text("".join(json.dumps({"id": number, "text": text}) + "\n" for number, text in enumerate(texts)))
     for suffix in ("jsonl", "csv"):
         assert run("--file", posts, "--out", tmp_path / f"out.{suffix}", "--model", folder) == 0
-        assert "Warning: 2 posts are unlike" in capsys.readouterr().err
+        assert "Warning: 2 posts differ from the training data" in capsys.readouterr().err
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert ["warning" in row for row in rows] == [False, True, True]
     assert (tmp_path / "out.csv").read_text().count("of the letters are Chinese") == 2
@@ -205,7 +205,9 @@ def test_a_file_of_posts(capsys, tmp_path, model, detector):
     words = ["--file", file, "--out", out, "--model", model, "--batch-size", 3]
     assert run(*words) == 0
     printed = capsys.readouterr().out
-    assert "8 posts classified, 0 before, 2 skipped" in printed and "skipped line 3 (line 3): not JSON" in printed
+    assert (
+        "8 posts classified (0 already done, 2 skipped)" in printed and "skipped line 3 (line 3): not JSON" in printed
+    )
     assert "skipped line 5 (p4): 4.png: not an image" in printed and "Written:" in printed
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row["id"] for row in rows] == ["p0", "p1", "p3", "p5", "p6", "p7", "p8", "p9"]

@@ -230,7 +230,7 @@ def test_a_missing_column_is_named_beside_those_there(toys, tmp_path):
         load_dataset(str(tmp_path / "mine.csv"), kind="captions", column_mapping={"image": "img", "captions": "words"})
     with pytest.raises(DataError, match="column_mapping names 'caption', but rows of the kind captions are made of"):
         load_dataset(str(tmp_path / "mine.csv"), kind="captions", column_mapping={"caption": "sentence"})
-    with pytest.raises(DataError, match="kind='captions' or 'posts'"):
+    with pytest.raises(DataError, match="--kind captions, posts or boxes"):
         load_dataset(str(tmp_path / "mine.csv"))
     with pytest.raises(DataError, match="no option labelz; its options are: name"):
         load_dataset(str(tmp_path / "mine.csv"), kind="posts", labelz=["a"])

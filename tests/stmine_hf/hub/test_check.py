@@ -91,7 +91,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "cut weights": (cut_weights, "no pickles", "model.safetensors is no safetensors file, or cut short"),
     "empty file": (add("requirements.txt", b""), "sizes", "requirements.txt is empty"),
     "giant text": (add("log.txt", b"x\n" * 6_000_000), "sizes", "log.txt is a text of 12,000,000 bytes"),
-    "path": (add("notes.txt", b"see %s" % PLACE.encode()), "no paths of a machine", f"notes.txt: {PLACE}"),
+    "path": (add("notes.txt", b"see %s" % PLACE.encode()), "no local paths", f"notes.txt: {PLACE}"),
     "unknown import": (code("import scipy"), "code", "losses_sat.py: line 2 imports scipy"),
     "import in a function": (code("def f():\n    from urllib import request"), "code", "line 3 imports urllib"),
     "own package": (code("from stmine_hf import SatConfig"), "code", "imports stmine_hf"),
@@ -262,7 +262,7 @@ def test_command_fails_with_exit_code_1_and_says_why(repository, capsys):
     document = json.loads(capsys.readouterr().out)
     assert end.value.code == 1 and document["passed"] is False
     (loading,) = (line for line in document["findings"] if line["check"] == "loads without stmine_hf")
-    assert loading["detail"].startswith("not tried") and loading["verdict"] == "failed"
+    assert loading["detail"].startswith("skipped because") and loading["verdict"] == "failed"
     with pytest.raises(SystemExit) as end:
         main(["publish", "check", str(repository)])
     printed = capsys.readouterr().out

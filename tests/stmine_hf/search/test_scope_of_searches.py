@@ -50,8 +50,8 @@ def test_what_the_model_cannot_read_is_refused(index, sentence):
 def test_command_says_what_was_searched_for_and_that_nothing_fits(index, tmp_path, capsys):
     out, err = run("search", tmp_path / "my.index", "港口", "--json", capsys=capsys)
     found = json.loads(out)
-    assert found["read_as"] == "a port with ships" and found["warning"].startswith("Nothing fits")
-    assert "a port with ships" in err and "Warning: Nothing fits" in err
+    assert found["read_as"] == "a port with ships" and found["warning"].startswith("No good match")
+    assert "a port with ships" in err and "Warning: No good match" in err
     out, err = run("search", tmp_path / "my.index", tmp_path / "images" / "1.png", "--json", capsys=capsys)
     assert "warning" not in json.loads(out) and "Warning" not in err
 
