@@ -249,9 +249,11 @@ def remove_run(output_dir: Path) -> None:
     results = output_dir / RESULTS
     if results.is_file() and not _is_results(results):
         raise StmineError(f"{results} is not from a run, so it is not removed: choose another --output_dir.")
-    for path in [*folders, *checkpoints(output_dir)]:
+    saved = [*folders, *checkpoints(output_dir)]
+    was_a_run = bool(saved) or (output_dir / RUN_FILE).is_file()
+    for path in saved:
         shutil.rmtree(path)
-    for name in (RESULTS, "curves.png", RUN_FILE):
+    for name in (RESULTS, "curves.png", RUN_FILE, *(["config.yaml"] if was_a_run else [])):
         (output_dir / name).unlink(missing_ok=True)
 
 
