@@ -47,6 +47,8 @@ def only_writer(folder: Path, file: str | None = None) -> Iterator[None]:
     place = folder / (LOCK if file is None else f".stmine-{sha256(os.fsencode(file)).hexdigest()[:16]}{LOCK}")
     with ExitStack() as stack:
         while True:
+            if os.path.lexists(place) and (place.is_symlink() or not place.is_file()):
+                raise StmineError(f"{place}: expected a file that locks the folder, found something else: remove it")
             lock = stack.enter_context(open(place, "a+"))
             try:
                 _lock(lock)

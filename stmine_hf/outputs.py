@@ -100,6 +100,9 @@ class Outputs:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._exit.enter_context(only_writer(self.folder, self._single))
         try:
+            marker = self.folder / MARKER
+            if os.path.lexists(marker) and (marker.is_symlink() or not marker.is_file()):
+                raise OutputError(f"{marker}: expected a file of this package, found something else: remove it")
             self._read()
         except BaseException:
             self._exit.close()

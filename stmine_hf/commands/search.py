@@ -112,6 +112,8 @@ def search(
     with prints_only_json(as_json):
         opened = ImageIndex.open(index, model=model, device=device)
         hits = opened.query(query, k=k)
+        if out:
+            require_apart(out, [opened.images_folder, *([query] if opened.is_image(query) else [])])
         said = _remarks(opened, query, hits)
         written = _write_hits(hits, out, "hits", title=query) if out else {}
     for name, text in said.items():

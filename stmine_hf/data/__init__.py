@@ -176,7 +176,7 @@ def read_dataset(
     else:
         rows, found = _load_own(name, kind, data_dir, column_mapping, split, streaming, cache, options, strict)
     if findings is not None:
-        found.save(Path(findings))
+        found.save_for(findings, [data_dir] if data_dir is not None else [name] if name not in BUILDERS else [])
     if strict and found:
         raise DataError(
             f"{found.subject or name}; {found}. Strict reading refuses such data: mend it, or leave strict out"

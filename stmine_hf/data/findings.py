@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from ..files import write_json
-from .errors import DataError
+from ..outputs import write_output
 
 FATES = ("left out", "dropped", "mended", "noted", "not used")
 FILE = ".findings.json"  # beside a cached table; `datasets` passes over names that begin with a dot
@@ -85,15 +86,16 @@ class Findings:
         ]
 
     def save(self, file: Path) -> None:
-        """Write all of it as JSON, for `load`.
+        """Write all of it as JSON, for `load`."""
+        write_json(file, {"row": self.row, "subject": self.subject, "findings": self.listed()})
+
+    def save_for(self, file: str | Path, inputs: Iterable[str | Path]) -> None:
+        """The same as a file that a person has named.
 
         Raises:
-            DataError: another file of that name is there.
+            OutputError: it is an input or lies in one, or a file is there that this package did not write.
         """
-        if file.exists() and self.load(file) is None:
-            raise DataError(f"{file} is there and is no list of findings: give another file")
-        content = {"row": self.row, "subject": self.subject, "findings": self.listed()}
-        write_json(file, content)
+        write_output(file, self.save, inputs=inputs)
 
     @classmethod
     def load(cls, file: Path) -> Findings | None:

@@ -102,7 +102,7 @@ def check_posts(
         if row.problem:
             found.leave_out(row.problem, f"{Path(file).name}, line {row.line}")
     if findings is not None:
-        found.save(Path(findings))
+        found.save_for(findings, [file])
     if strict and found:
         raise StmineError(f"{file}; {found}. Strict reading refuses such data: leave strict out to go on")
 

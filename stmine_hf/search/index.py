@@ -249,6 +249,11 @@ class ImageIndex:
         meaningless = float(self._embedder.text(self.reads(query))[0] @ self._embedder.meaningless)
         return scope.check_fit(hits[0].score, meaningless)
 
+    @property
+    def images_folder(self) -> Path:
+        """Where the images are."""
+        return self._images
+
     def __len__(self) -> int:
         return self._manifest.count
 

@@ -141,6 +141,24 @@ def test_long_names_and_any_bytes(tmp_path):
     write_output(tmp_path / names[0], text("x"))
 
 
+@pytest.mark.parametrize("name", [MARKER, ".lock"])
+@pytest.mark.parametrize("kind", ["link", "dangling link", "folder", "pipe"])
+def test_a_list_or_lock_that_is_no_file_is_refused(tmp_path, name, kind):
+    out, mine = tmp_path / "out", tmp_path / "mine.txt"
+    out.mkdir()
+    if kind == "link":
+        mine.write_text("mine")
+    if kind == "folder":
+        (out / name).mkdir()
+    elif kind == "pipe":
+        os.mkfifo(out / name)
+    else:
+        (out / name).symlink_to(mine)
+    with pytest.raises(StmineError, match="found something else: remove it"), Outputs(out) as outputs:
+        outputs.write("a.txt", text("new"))
+    assert mine.read_text() == "mine" if kind == "link" else not mine.exists()
+
+
 def test_one_writer(tmp_path):
     with Outputs(tmp_path / "out"):
         with pytest.raises(StmineError, match="another run is writing"), Outputs(tmp_path / "out"):

@@ -186,6 +186,14 @@ def _import_faults(node: ast.Import | ast.ImportFrom, folder: Path, aliases: dic
             aliases.setdefault(alias.asname or alias.name, set()).add(path)
 
 
+# Functions that make code of texts, unless they are used in this way.
+_BOUNDED = {
+    "type": "with one object",
+    "inspect.signature": "with one callable",
+    "dataclasses.dataclass": "as the decorator of a class",
+}
+
+
 class _Walk(ast.NodeVisitor):
     """Every name, attribute and call of a file, held against the lists of `allowed`."""
 
@@ -194,6 +202,10 @@ class _Walk(ast.NodeVisitor):
         self.aliases, self.faults = aliases, list[tuple[int, str]]()
         self.docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
         self.own = own
+        classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+        self.decorators = {id(one) for node in classes for one in node.decorator_list}
+        called = [one for node in classes for one in node.decorator_list if isinstance(one, ast.Call)]
+        self.decorators |= {id(one.func) for one in called}
         # A local `eval` is no excuse for the builtin of that name.
         self.bound = _bound_names(tree) - ({*dir(builtins)} - BUILTINS - NAMES_OF_ARGUMENTS)
         self.visit(tree)
@@ -201,7 +213,23 @@ class _Walk(ast.NodeVisitor):
     def fault(self, node: Any, words: str) -> None:
         self.faults.append((getattr(node, "lineno", 0), words))
 
+    def _bounded(self, node: ast.AST) -> str | None:
+        """Which function of `_BOUNDED` a name or attribute stands for."""
+        base, names = _chain(node) if isinstance(node, ast.Attribute) else (node, [])
+        if not isinstance(base, ast.Name):
+            return None
+        if base.id == "type" and not names:
+            return "type"
+        paths = {".".join([path, *names]) for path in self.aliases.get(base.id, ())}
+        return next((name for name in _BOUNDED if name in paths), None)
+
+    def _bounded_use(self, node: ast.AST) -> None:
+        name = self._bounded(node)
+        if name and id(node) not in self.calls | self.decorators:
+            self.fault(node, f"uses {name} as a value")
+
     def visit_Name(self, node: ast.Name) -> None:
+        self._bounded_use(node)
         if node.id in self.aliases:
             if not isinstance(node.ctx, ast.Load):
                 self.fault(node, f"assigns to the imported name {node.id}")
@@ -213,6 +241,7 @@ class _Walk(ast.NodeVisitor):
             self.fault(node, f"names {node.id}, which is neither defined here nor a harmless builtin")
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
+        self._bounded_use(node)
         base, names = _chain(node)
         if not (isinstance(base, ast.Name) and base.id in self.aliases):
             self._attribute(node, node.attr)
@@ -243,6 +272,10 @@ class _Walk(ast.NodeVisitor):
     def visit_Call(self, node: ast.Call) -> None:
         self.calls.add(id(node.func))
         called = node.func
+        bounded = self._bounded(called)
+        plain = len(node.args) == 1 and not node.keywords and not isinstance(node.args[0], ast.Starred)
+        if bounded and not (id(node) in self.decorators if bounded == "dataclasses.dataclass" else plain):
+            self.fault(node, f"calls {bounded}() other than {_BOUNDED[bounded]}")
         if isinstance(called, ast.Name) and called.id in ("getattr", "hasattr", "setattr", "delattr"):
             name = node.args[1] if len(node.args) > 1 else None
             if isinstance(name, ast.Constant) and isinstance(name.value, str) and called.id in ("getattr", "hasattr"):

@@ -15,6 +15,7 @@ from PIL import Image
 
 from stmine_hf.data import DataError, load_dataset
 from stmine_hf.data.findings import Findings
+from stmine_hf.errors import StmineError
 from stmine_hf.posts.reading import read_posts
 
 RED, GREEN, BLUE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)
@@ -663,7 +664,7 @@ def test_findings_are_told_at_every_load_listed_and_refused(tmp_path, load):
     assert [(one["fate"], one["count"], len(one["places"])) for one in found] == [("left out", 1, 1)] * 2
     load("voc_xml", tmp_path / "voc", findings=tmp_path / "found.json")  # its own is replaced
     put(tmp_path / "notes.json", "{}")
-    with pytest.raises(DataError, match="is no list of findings"):
+    with pytest.raises(StmineError, match="is not listed as written by stmine"):
         load("voc_xml", tmp_path / "voc", findings=tmp_path / "notes.json")
     with pytest.raises(DataError, match=r"left out 2 images.*[Ss]trict"):
         load("voc_xml", tmp_path / "voc", strict=True)

@@ -9,6 +9,7 @@ import json
 import lzma
 import os
 import pickle
+import re
 import shutil
 import socket
 import sys
@@ -401,3 +402,32 @@ def test_files_of_the_shipped_models_pass(shipped):
     """All but the loading, which a slow test does."""
     report = check(ROOT / "hub_cards" / shipped, load=False)
     assert not [finding for finding in report.findings if finding.verdict == "failed"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import inspect\nA = 3\ninspect.signature(A, eval_str=True)",
+        'from inspect import signature as look\nlook(3, **{"eval" + "_str": True})',
+        "from inspect import signature\nfrom functools import partial\npartial(signature, eval_str=True)(3)",
+        'A = type("A", (), {"__anno" + "tations__": {"x": "1"}})',
+        'make = type\nmake("A", (), {})',
+        "from dataclasses import dataclass\nclass A:\n    x: int = 1\nB = dataclass(A)",
+        "import dataclasses as d\nK = d.dataclass(init=False, eq=False)(int)",
+    ],
+)
+def test_functions_that_make_code_of_texts_are_bounded(tmp_path, code):
+    (tmp_path / "a.py").write_text(code + "\n")
+    assert any(
+        re.search(r"(calls|uses) (type|inspect\.signature|dataclasses\.dataclass)", one)
+        for one in code_faults(tmp_path / "a.py")
+    )
+
+
+def test_their_plain_use_is_allowed(tmp_path):
+    (tmp_path / "a.py").write_text(
+        "from dataclasses import dataclass\nfrom inspect import signature\n\n\n"
+        "@dataclass\nclass A:\n    x: int = 1\n\n\n@dataclass(frozen=True)\nclass B:\n    x: int = 1\n\n\n"
+        "print(type(3), signature(A))\n"
+    )
+    assert list(code_faults(tmp_path / "a.py")) == []
