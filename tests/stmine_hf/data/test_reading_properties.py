@@ -41,7 +41,8 @@ JSON = st.recursive(
 
 def write(file: Path, rows: list[list[str]], delimiter: str = ",", encoding: str = "utf-8") -> Path:
     text = io.StringIO(newline="")
-    csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows(rows)
+    # With these line ends every Python puts a cell that has either of them in quotation marks.
+    csv.writer(text, delimiter=delimiter, lineterminator="\r\n").writerows(rows)
     file.write_bytes(text.getvalue().encode(encoding))
     return file
 
