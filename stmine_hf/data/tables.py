@@ -12,6 +12,7 @@ import csv
 import json
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property
@@ -385,7 +386,7 @@ class _Columns:
         while len(self.names) > 1 and not self.names[-1]:
             self.names.pop()
         named = [name for name in self.names if name]
-        if twice := next((name for name in named if named.count(name) > 1), None):
+        if twice := next((name for name, times in Counter(named).items() if times > 1), None):
             raise DataFolderError(f"{file}, line 1: column {twice!r} occurs twice")
         self._places = [(place, name) for place, name in enumerate(self.names) if name]
         self._unnamed = [place for place, name in enumerate(self.names) if not name and place]
