@@ -30,7 +30,7 @@ from ..printing import printable
 from .detector import Detection, Detector, Prepared
 from .drawing import draw_onto
 from .images import JOURNAL, Show
-from .results import RESULTS, RowWriter, coco_rows, write_summary
+from .results import RESULTS, SUMMARY, RowWriter, coco_rows, write_summary
 from .sources import CAMERA
 
 # Only these kinds of files are taken for videos: others are images, texts, or lists that name further files.
@@ -139,40 +139,39 @@ def detect_video(
     batch_size = 1 if camera else max(1, min(batch_size, _FRAMES_BYTES // (16 * stream.width * stream.height)))
     total = min(filter(None, (None if camera else stream.frames, limit)), default=None)
     classes: Counter[str] = Counter()
-    with (
-        closing(container),
-        Outputs(out, inputs=[] if camera else [source]) as outputs,
-        outputs.writing(annotated) as video_path,
-        _VideoWriter(video_path, rate, stream.sample_aspect_ratio, sound) as video,
-        outputs.writing(RESULTS) as rows_path,
-        RowWriter(rows_path) as rows,
-        ProgressBar("Detecting", total, shown=progress) as bar,
-    ):
-        reader = _Reader(container, stream, sound, report)
-        frames = _prepared(detector, reader.frames(), report, batch_size)
-        try:
-            for frame, found in _detected(detector, frames, batch_size):
-                video.write(frame.image, frame.seconds)
-                video.write_audio(reader.audio_packets(), reader.start)
-                rows.write(coco_rows(frame.number, found, seconds=round(frame.seconds, 3)))
-                classes.update(one.name for one in found)
-                report.frames += 1
-                report.with_objects += bool(found)
-                report.width, report.height = frame.image.size
-                bar.advance()
-                report.stopped = show is not None and not show(frame.image)
-                if report.stopped or report.frames == limit:
-                    break
-        except KeyboardInterrupt:  # what was done so far is worth having
-            report.stopped = True
-        video.write_audio(reader.audio_packets(), reader.start)
-        report.audio = "" if sound is None else sound.codec_context.name
-        if not report.frames:
-            raise StmineError(f"{source}: not one frame could be decoded ({report.broken} broken ones).")
-    report.video, report.frame_rate, report.classes = annotated, float(rate), dict(classes.most_common())
-    report.seconds = time.monotonic() - started
-    shown = name if camera else printable(Path(source).name)
-    with Outputs(out) as outputs:
+    with closing(container), Outputs(out, inputs=[] if camera else [source]) as outputs:
+        outputs.require_free(SUMMARY)
+        with (
+            outputs.writing(annotated) as video_path,
+            _VideoWriter(video_path, rate, stream.sample_aspect_ratio, sound) as video,
+            outputs.writing(RESULTS) as rows_path,
+            RowWriter(rows_path) as rows,
+            ProgressBar("Detecting", total, shown=progress) as bar,
+        ):
+            reader = _Reader(container, stream, sound, report)
+            frames = _prepared(detector, reader.frames(), report, batch_size)
+            try:
+                for frame, found in _detected(detector, frames, batch_size):
+                    video.write(frame.image, frame.seconds)
+                    video.write_audio(reader.audio_packets(), reader.start)
+                    rows.write(coco_rows(frame.number, found, seconds=round(frame.seconds, 3)))
+                    classes.update(one.name for one in found)
+                    report.frames += 1
+                    report.with_objects += bool(found)
+                    report.width, report.height = frame.image.size
+                    bar.advance()
+                    report.stopped = show is not None and not show(frame.image)
+                    if report.stopped or report.frames == limit:
+                        break
+            except KeyboardInterrupt:  # what was done so far is worth having
+                report.stopped = True
+            video.write_audio(reader.audio_packets(), reader.start)
+            report.audio = "" if sound is None else sound.codec_context.name
+            if not report.frames:
+                raise StmineError(f"{source}: not one frame could be decoded ({report.broken} broken ones).")
+        report.video, report.frame_rate, report.classes = annotated, float(rate), dict(classes.most_common())
+        report.seconds = time.monotonic() - started
+        shown = name if camera else printable(Path(source).name)
         write_summary(outputs, {**detector.settings, "source": shown, **report.summary()})
     return report
 

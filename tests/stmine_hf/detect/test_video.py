@@ -353,6 +353,11 @@ def test_results_do_not_fall_on_other_things(detector, tmp_path):
     with pytest.raises(StmineError, match=r"a\.mp4 exists and is not listed as written by stmine"):
         run(detector, video, tmp_path / "out")
     assert (tmp_path / "out" / "a.mp4").read_bytes() == b"mine"
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "summary.json").write_text("mine")
+    with pytest.raises(StmineError, match=r"summary\.json exists and is not listed as written by stmine"):
+        run(detector, video, tmp_path / "kept")
+    assert [path.name for path in (tmp_path / "kept").glob("[!.]*")] == ["summary.json"], "refused before the work"
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "journal.jsonl").write_text("{}\n")
     with pytest.raises(StmineError, match="holds the results of a folder"):
