@@ -13,4 +13,7 @@ def printable(text: object) -> str:
         >>> printable("caf\\u00e9\\x1b[2J.jpg")
         'café\\\\x1b[2J.jpg'
     """
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(text))
+    text = str(text)
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..files import write_json
 from ..outputs import write_output
+from ..printing import printable
 
 FATES = ("left out", "dropped", "mended", "noted", "not used")
 FILE = ".findings.json"  # beside a cached table; `datasets` passes over names that begin with a dot
@@ -138,12 +139,3 @@ class Findings:
             shown.append(f"{number:,} x {reason}" + (f" ({'; '.join(places)})" if examples else ""))
         rest = len(self.counts[fate]) - len(shown)
         return ", ".join(shown) + (f", and {rest} more reasons" if rest else "")
-
-
-def printable(text: str) -> str:
-    """A text that any terminal, file and JSON can hold: what is no Unicode and control characters are escaped."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(
-        c if c.isprintable() else ascii(c)[1:-1] for c in text.encode("utf-8", "backslashreplace").decode("utf-8")
-    )
