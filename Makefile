@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python -m
 READY := $(VENV)/.ready
-IMAGES ?= $(PICTURES)  # the former name
+# PICTURES is the former name.
+IMAGES ?= $(PICTURES)
 export IMAGES
 
 # Two test workers of one thread each: the fastest on two cores, and no slower on more.

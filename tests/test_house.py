@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shutil
 import subprocess
@@ -164,3 +165,12 @@ def test_readme_python_compiles_and_links_lead_somewhere(readme):
         compile(block, readme, "exec")
     for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", (ROOT / readme).read_text(encoding="utf-8")):
         assert (ROOT / link).exists(), link
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize("setting", [None, "IMAGES=my_images", "PICTURES=my_images"])
+def test_make_demo_names_a_folder_of_images_only_when_it_is_given_one(setting):
+    command = ["make", "--dry-run", "--directory", str(ROOT), "demo", *([setting] if setting else [])]
+    environment = {name: value for name, value in os.environ.items() if name not in ("IMAGES", "PICTURES")}
+    shown = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+    assert ("--images" in shown) == (setting is not None) and "demo --once" in shown
