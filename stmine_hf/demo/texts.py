@@ -160,7 +160,7 @@ REPORT_READ_AS = Text(
 REPORT_POSTS = Text("2. Does this post read like a rumour?", "2. 这条帖子像谣言吗？")
 REPORT_POSTS_HOW = Text(
     "Each word and each part of the image is left out once, and the post judged again. What is "
-    "<b class=for>red</b> supports the verdict, <b class=against>blue</b> against it.",
+    "<b class=for>red</b> supports the verdict, <b class=against>blue</b> speaks against it.",
     "逐一拿掉每个词和图片的每一块，再判断一次。<b class=for>红色</b>支持结论，<b class=against>蓝色</b>与之相反。",
 )
 REPORT_NO_PROOF = Text(
