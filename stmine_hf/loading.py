@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,13 +32,55 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_ORGANIZATION = "stmine-hf"
+_NOT_ON_THE_HUB = "The shipped checkpoints are not on the Hub yet: they are in hub_cards/ of a checkout."
 _CARDS = Path(__file__).resolve().parents[1] / "hub_cards"
 
 
 def published(repository: str) -> str:
     """Where a model of this project lies: its folder in a checkout, else its id on the Hub."""
     folder = _CARDS / repository
-    return str(folder) if (folder / "model.safetensors").is_file() else f"stmine-hf/{repository}"
+    return str(folder) if (folder / "model.safetensors").is_file() else f"{_ORGANIZATION}/{repository}"
+
+
+def shipped_names() -> list[str]:
+    """The short names of the checkpoints that ship with the project, such as "sat-indiscernible"."""
+    return [name for method in METHODS.values() for name in method.checkpoints]
+
+
+def resolve(model: str | Path) -> str:
+    """The folder or Hub id that a person means by the name of a model.
+
+    Args:
+        model: a folder, the short name of a shipped checkpoint, or a Hub id. A folder of the current directory wins
+            over a shipped checkpoint of its name, with a warning.
+
+    Raises:
+        StmineError: neither a folder nor a shipped checkpoint nor of the form of a Hub id, which is "owner/name".
+
+    Example:
+        >>> resolve("my-organization/my-model")
+        'my-organization/my-model'
+    """
+    name = str(model)
+    shipped = name in shipped_names()
+    if os.path.isdir(name):
+        folder = published(name)
+        if shipped and not (os.path.isdir(folder) and os.path.samefile(name, folder)):
+            logger.warning(
+                "%s: using the local folder of this name, not the shipped checkpoint. For that one, pass %s.",
+                name, folder,
+            )  # fmt: skip
+        return name
+    if shipped:
+        return published(name)
+    if len(re.split(r"[/\\]", name)) != 1:
+        return name  # what opens it says what is wrong
+    found = "a file" if os.path.isfile(name) else "nothing of that name"
+    raise StmineError(
+        f"{name}: no model found. Expected a folder with config.json and model.safetensors, a Hub id (owner/name) or "
+        f"one of the shipped checkpoints {', '.join(shipped_names())}; found {found}. {_NOT_ON_THE_HUB}"
+    )
 
 
 def __getattr__(name: str) -> str:
@@ -57,7 +100,8 @@ def load_model(
 
     Args:
         method: its record or its name.
-        model: folder or Hub id; None is the small model that ships with the project. An adapter opens too: its base is
+        model: folder, Hub id or short name of a shipped checkpoint (see `resolve`); None is the method's shipped
+            checkpoint. An adapter opens too: its base is
             loaded as it was when the adapter was trained (at that revision), and the adapter merged into it. So does
             a folder written by `stmine export`: what it gives is called in the same way, and runs on the CPU.
         device: "cpu", "cuda", "mps", ...; None is CUDA where there is one, else the CPU.
@@ -69,11 +113,12 @@ def load_model(
         StmineError: not a folder or reachable Hub id, a model of another method, or damaged; no such device here.
     """
     method = get(method) if isinstance(method, str) else method
+    name = published(method.default_checkpoint) if model is None else resolve(model)
     method.register()
-    if model is not None and method.is_exported and method.is_exported(model):
-        read_config(str(model))
-        return method.open_exported(model)
-    return _load(method, str(model or published(method.default_checkpoint)), device)
+    if model is not None and method.is_exported and method.is_exported(name):
+        read_config(name)
+        return method.open_exported(name)
+    return _load(method, name, device)
 
 
 def load_fisvl(
@@ -173,8 +218,19 @@ def model_type_of(name: str, revision: str | None = None, *, adapter_of: str | N
             there = " there"
         raise StmineError(
             f"{wanted}: no model found{there}. Expected a folder with config.json and model.safetensors, or the id of "
-            f"a Hub repository that can be reached ({_first_line(error)})."
+            f"a Hub repository that can be reached ({_first_line(error)}).{_advice(name)}"
         ) from error
+
+
+def _advice(name: str) -> str:
+    """What to do where a shipped checkpoint is not here: the installed package has no weights."""
+    owner, _, repository = name.partition("/")
+    if owner != _ORGANIZATION or repository not in shipped_names():
+        return ""
+    return (
+        f" The installed package has no weights. {_NOT_ON_THE_HUB} Get the repository and pass "
+        f"CHECKOUT/hub_cards/{repository}."
+    )
 
 
 def _load_processor(method: Method, name: str) -> Any:

@@ -21,7 +21,9 @@ def _model_option(method: Method) -> Any:
     return Annotated[
         str | None,
         typer.Option(
-            "--model", help=f"Model folder or Hub id. Default: the {method.default_checkpoint} of this release."
+            "--model",
+            help=f"Model folder, Hub id, or a shipped checkpoint: {', '.join(method.checkpoints)}. Default: "
+            f"{method.default_checkpoint}.",
         ),
     ]
 
@@ -30,7 +32,9 @@ FisvlOption, MttvOption, SatOption = map(_model_option, (FISVL, MTTV, SAT))
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, mps ... Default: an accelerator if there is one.")]
 DetectorOption = Annotated[
     str | None,
-    typer.Option(help="Folder or Hub id of an object detector, such as SAT: each of its boxes is an input, too."),
+    typer.Option(
+        help="Folder, Hub id or name of an object detector, such as sat-coco-small: each box is an input, too."
+    ),
 ]
 BuilderOption = Annotated[
     list[str] | None,

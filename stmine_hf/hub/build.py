@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..cards.dataset import data_card, described_sets
 from ..cards.files import MANIFEST, files_in
-from ..loading import published
+from ..loading import resolve, shipped_names
 from ..methods import METHODS
 from .assembly import assembled
 from .model_files import method_of
@@ -102,9 +102,10 @@ def repository_at(model: Path, folder: Path | None = None, repo: str | None = No
 
 
 def _find(source: str | Path) -> Path:
-    for path in (Path(source), Path(published(str(source)))):
-        if path.is_dir():
-            return path.absolute()
+    name = str(source)
+    path = Path(resolve(name) if name in shipped_names() else name)
+    if path.is_dir():
+        return path.absolute()
     raise PublishError(
         f"{source}: no such folder. Expected a training run, a folder with a model, or a folder built before."
     )

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..loading import published
+from ..loading import resolve, shipped_names
 from .model_files import code_files, method_of
 from .push import hub_errors
 from .repository import PublishError
@@ -78,10 +78,10 @@ def diff(repository: str | Path, *, revision: str = "main") -> Comparison:
 @contextmanager
 def _published(repository: str, revision: str) -> Iterator[tuple[Path, str]]:
     """The folder with a repository's code and config, and how to call it."""
-    for folder in (Path(repository), Path(published(repository))):
-        if folder.is_dir():
-            yield folder, str(folder)
-            return
+    folder = Path(resolve(repository) if repository in shipped_names() else repository)
+    if folder.is_dir():
+        yield folder, str(folder)
+        return
     if repository.count("/") != 1:
         raise PublishError(
             f"{repository}: no such folder. Expected a folder, a name in hub_cards/, or an id on the Hub."

@@ -67,6 +67,7 @@ class Method:
         usage: a few lines of Python that load and use a model; `{repo}` stands for its id.
         metrics: names of its measurements that the Hub lists -> their titles there.
         default_checkpoint: the repository that is used where no model is given.
+        more_checkpoints: the other repositories of models that ship with the project.
         learning_only: config fields (as patterns of `fnmatch`) that change what is learned, not what given weights
             answer.
         adapter: see `AdapterTargets`.
@@ -102,6 +103,7 @@ class Method:
     card: str
     repository: str
     pipelines: Mapping[str, str] = field(default_factory=dict)
+    more_checkpoints: tuple[str, ...] = ()
     exported: str | None = None
     export_opener: str | None = None
 
@@ -115,6 +117,11 @@ class Method:
     repository_class = _Loaded("repository")
     is_exported = _Loaded("exported")
     open_exported = _Loaded("export_opener")
+
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        """Repositories of the models that ship with the project, the default one first."""
+        return (self.default_checkpoint, *self.more_checkpoints)
 
     def public_names(self) -> Iterator[tuple[str, str]]:
         """Names that the package itself offers of this method, with the path of each."""

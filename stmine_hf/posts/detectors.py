@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..checkpoints import CheckpointError, opening, read_config
 from ..errors import StmineError
+from ..loading import resolve
 from ..methods import by_auto_class
 from ..modeling.mttv.processing_mttv import TransformersDetector
 
@@ -22,7 +23,7 @@ def load_detector(
     No code from the folder is run: a model of a kind that transformers and this package do not know is refused.
 
     Args:
-        name: folder or Hub id.
+        name: folder, Hub id or short name; see `resolve`.
         device: where to run; by default the CPU.
         model: the `MttvForSequenceClassification` that is to look at the regions, if it is there already.
 
@@ -36,16 +37,17 @@ def load_detector(
     detectors = list(by_auto_class("AutoModelForObjectDetection"))
     for method in detectors:
         method.register()
+    name = resolve(name)
     try:
-        config = read_config(str(name))
+        config = read_config(name)
         known = {method.name for method in detectors} | MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES.keys()
         if config.get("model_type") not in known:
             raise CheckpointError(
                 f"found one of type {config.get('model_type')!r}, which transformers has no detector for; code from a "
                 "folder is never run"
             )
-        with opening(str(name)):
-            detector = TransformersDetector.from_pretrained(str(name), trust_remote_code=False)
+        with opening(name):
+            detector = TransformersDetector.from_pretrained(name, trust_remote_code=False)
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise StmineError(

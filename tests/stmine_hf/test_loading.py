@@ -13,8 +13,10 @@ from helpers_sat import save_tiny_sat
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig
 
+from stmine_hf import loading
 from stmine_hf.errors import StmineError
 from stmine_hf.loading import load_fisvl, load_mttv, load_sat
+from stmine_hf.posts.detectors import load_detector
 
 
 @pytest.fixture
@@ -131,3 +133,44 @@ def test_a_device_that_is_not_there_is_refused_in_one_line(device, folder):
     with pytest.raises(StmineError, match=f"device '{device}': not usable here") as refusal:
         load_fisvl(folder, device=device)
     assert "\n" not in str(refusal.value)
+
+
+def test_short_names_open_the_shipped_checkpoints(tmp_path, monkeypatch):
+    cards = tmp_path / "hub_cards"
+    monkeypatch.setattr(loading, "_CARDS", cards)
+    monkeypatch.chdir(tmp_path)
+    save_tiny_sat(cards / "sat-indiscernible")
+    assert loading.resolve("sat-indiscernible") == str(cards / "sat-indiscernible")
+    assert load_sat("sat-indiscernible")[0].config.model_type == "sat"
+    assert loading.resolve("owner/name") == "owner/name" and loading.resolve(tmp_path) == str(tmp_path)
+    with pytest.raises(StmineError, match="expected a MTTV model, found one of type 'sat'"):
+        load_mttv("sat-indiscernible")
+
+
+def test_a_local_folder_wins_over_a_shipped_checkpoint_and_is_named(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(loading, "_CARDS", tmp_path / "hub_cards")
+    save_tiny_sat(tmp_path / "hub_cards" / "sat-coco-small")
+    monkeypatch.chdir(tmp_path / "hub_cards")
+    assert loading.resolve("sat-coco-small") == "sat-coco-small" and not caplog.records  # the same folder
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path / "mine")
+    save_tiny_sat(tmp_path / "mine" / "sat-coco-small")
+    assert loading.resolve("sat-coco-small") == "sat-coco-small"
+    assert "using the local folder of this name, not the shipped checkpoint" in caplog.text
+
+
+def test_an_unknown_short_name_lists_those_there_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for load in (load_fisvl, load_mttv, load_sat, load_detector):
+        with pytest.raises(StmineError) as refused:
+            load("sat-coco-smal")
+        for part in ("sat-coco-small, sat-indiscernible", "fisvl-lite-rsicd", "not on the Hub yet", "owner/name"):
+            assert part in str(refused.value)
+
+
+def test_without_a_checkout_the_message_says_where_the_weights_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "_CARDS", tmp_path / "nothing")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for name in ("sat-indiscernible", None):
+        with pytest.raises(StmineError, match=r"The installed package has no weights.*CHECKOUT/hub_cards/sat-"):
+            load_sat(name)
