@@ -31,6 +31,9 @@ def source(name: str, folder: Path) -> dict[str, Any]:
         (folder / "dataset.json").unlink()
         content["dataset"] = CAPTIONED[name]
         (folder / f"dataset_{CAPTIONED[name]}.json").write_text(json.dumps(content))
+    elif name == "nwpu_captions":
+        write_scenes(folder, count=COUNT, size=32)
+        _to_nwpu(folder)
     elif name in ("weibo", "fakeddit", "posts"):
         write_posts(folder, count=COUNT, size=32)
         if name != "posts":
@@ -40,6 +43,25 @@ def source(name: str, folder: Path) -> dict[str, Any]:
         if name != "coco_json":
             _rewrite_boxes(name, folder)
     return {"data_dir": str(folder)}
+
+
+def _to_nwpu(folder: Path) -> None:
+    """Lists of images by class, captions as `raw`, `raw_1`, ..., images in a folder a class."""
+    file = folder / "dataset.json"
+    items = json.loads(file.read_text())["images"]
+    file.unlink()
+    classes = ("airplane", "sea_ice")
+    content: dict[str, list] = {name: [] for name in classes}
+    for number, item in enumerate(items):
+        label = classes[number % 2]
+        path = next((folder / "images").rglob(item["filename"]))
+        (folder / "NWPU_images" / label).mkdir(parents=True, exist_ok=True)
+        path.rename(folder / "NWPU_images" / label / f"{label}_{number:03}.png")
+        own = {"filename": f"{label}_{number:03}.png", "imgid": number, "split": item["split"]}
+        for place, sentence in enumerate(item["sentences"]):
+            own["raw" + f"_{place}" * bool(place)] = sentence["raw"]
+        content[label].append(own)
+    (folder / "dataset_nwpu.json").write_text(json.dumps(content))
 
 
 def _rewrite_posts(name: str, folder: Path) -> None:
@@ -77,7 +99,8 @@ def _rewrite_boxes(name: str, folder: Path) -> None:
         for image in content["images"]:
             boxes = [a for a in content["annotations"] if a["image_id"] == image["id"]]
             path = folder / "images" / image["file_name"]
-            (_to_voc if name == "voc_xml" else _to_yolo)(folder, split, path, boxes, names)
+            WRITERS[name](folder, split, path, boxes, names)
+        file.unlink()
 
 
 def _to_voc(folder: Path, split: str, path: Path, boxes: list, names: dict[int, str]) -> None:
@@ -108,6 +131,65 @@ def _to_yolo(folder: Path, split: str, path: Path, boxes: list, names: dict[int,
         (folder / kind / split).mkdir(parents=True, exist_ok=True)
     path.rename(folder / "images" / split / path.name)
     (folder / f"labels/{split}/{path.stem}.txt").write_text("\n".join(lines))
+
+
+def _to_labelme(folder: Path, split: str, path: Path, boxes: list, names: dict[int, str]) -> None:
+    with Image.open(path) as image:
+        width, height = image.size
+    shapes = [
+        {"label": names[box["category_id"]], "points": [[x, y], [x + w, y + h]], "shape_type": "rectangle"}
+        for box in boxes
+        for x, y, w, h in [box["bbox"]]
+    ]
+    content = {"shapes": shapes, "imagePath": path.name, "imageWidth": width, "imageHeight": height}
+    (folder / split).mkdir(exist_ok=True)
+    path.rename(folder / split / path.name)
+    (folder / split / f"{path.stem}.json").write_text(json.dumps(content))
+
+
+def _to_cvat(folder: Path, split: str, path: Path, boxes: list, names: dict[int, str]) -> None:
+    file = folder / split / "annotations.xml"
+    (folder / split / "images").mkdir(parents=True, exist_ok=True)
+    end = "</annotations>"
+    labels = "".join(f"<label><name>{name}</name></label>" for name in names.values())
+    head = f"<annotations><version>1.1</version><meta><task><labels>{labels}</labels></task></meta>"
+    text = file.read_text().removesuffix(end) if file.exists() else head
+    with Image.open(path) as image:
+        text += (
+            f'<image id="{text.count("<image ")}" name="{path.name}" width="{image.width}" height="{image.height}">'
+        )
+    for box in boxes:
+        x, y, w, h = box["bbox"]
+        label = names[box["category_id"]]
+        text += f'<box label="{label}" occluded="0" xtl="{x}" ytl="{y}" xbr="{x + w}" ybr="{y + h}"></box>'
+    path.rename(folder / split / "images" / path.name)
+    file.write_text(f"{text}</image>{end}")
+
+
+def _to_label_studio(folder: Path, split: str, path: Path, boxes: list, names: dict[int, str]) -> None:
+    file = folder / f"{split}.json"
+    tasks = json.loads(file.read_text()) if file.exists() else []
+    with Image.open(path) as image:
+        width, height = image.size
+    results = []
+    for box in boxes:
+        x, y, w, h = box["bbox"]
+        value = {"x": 100 * x / width, "y": 100 * y / height, "width": 100 * w / width, "height": 100 * h / height}
+        value = {**value, "rotation": 0, "rectanglelabels": [names[box["category_id"]]]}
+        size = {"original_width": width, "original_height": height, "image_rotation": 0}
+        results.append({"id": str(len(results)), "type": "rectanglelabels", "value": value, **size})
+    data = {"image": f"/data/upload/1/0123abcd-{path.name}"}
+    tasks.append({"id": len(tasks) + 1, "data": data, "annotations": [{"id": 1, "result": results}]})
+    file.write_text(json.dumps(tasks))
+
+
+WRITERS = {
+    "voc_xml": _to_voc,
+    "yolo_txt": _to_yolo,
+    "labelme_json": _to_labelme,
+    "cvat_xml": _to_cvat,
+    "label_studio": _to_label_studio,
+}
 
 
 def plain_rows(rows: datasets.Dataset) -> list[dict]:

@@ -20,9 +20,18 @@ if TYPE_CHECKING:
 # (SAT). A name is that of the module with the builder, here or, of a drawn set, in `toy`; all else (the lists below,
 # `stmine data list`, help texts, cards, tests) follows from it and from what the builder says of itself.
 KINDS = {
-    "captions": ("rsicd", "rsitmd", "ucm_captions", "sydney_captions", "toy_scenes"),
+    "captions": ("rsicd", "rsitmd", "ucm_captions", "sydney_captions", "nwpu_captions", "toy_scenes"),
     "posts": ("weibo", "fakeddit", "posts", "toy_posts"),
-    "boxes": ("coco_json", "voc_xml", "yolo_txt", "indiscernible", "toy_camouflage"),
+    "boxes": (
+        "coco_json",
+        "voc_xml",
+        "yolo_txt",
+        "labelme_json",
+        "cvat_xml",
+        "label_studio",
+        "indiscernible",
+        "toy_camouflage",
+    ),
 }
 BUILDERS = tuple(name for names in KINDS.values() for name in names)
 # What models are trained for on rows of a kind, as the Hub names tasks of data sets.
@@ -106,10 +115,11 @@ def load_dataset(
     JSON: `coco_json.to_coco`.
 
     Args:
-        name: captioned sets: rsicd, rsitmd, ucm_captions, sydney_captions, toy_scenes. Posts: weibo, fakeddit, posts
-            (your own), toy_posts. With boxes: coco_json, voc_xml, yolo_txt (your own), indiscernible,
-            toy_camouflage. Or a table (JSONL, CSV, ...), a folder or the id of a data set on the Hub, whose columns
-            are told by `column_mapping`: see `own_data`.
+        name: captioned sets: rsicd, rsitmd, ucm_captions, sydney_captions, nwpu_captions, toy_scenes. Posts: weibo,
+            fakeddit, posts (your own), toy_posts. With boxes: coco_json, voc_xml, yolo_txt, labelme_json, cvat_xml,
+            label_studio (your own), indiscernible, toy_camouflage. Or a folder in one of the layouts with boxes, or a
+            table (JSONL, CSV, ...), a folder or the id of a data set on the Hub, whose columns are told by
+            `column_mapping`: see `own_data`.
         data_dir: folder with the set's files in any of the layouts of `captioned_images` or of the set's own script;
             the toy sets have none.
         split: `train`, `val` or `test`, or a slice such as `train[:100]` (not when streaming); None gives all of them.
@@ -122,8 +132,9 @@ def load_dataset(
         options: of the set's builder: `image_dir`, `weight_average`, `weight_low` of the captioned sets; `image_dir`,
             `files`, `validation` ("events" holds out whole events) and more of the posts, see `WeiboConfig`,
             `FakedditConfig`, `PostsConfig`; `image_dir`, `files`, `classes`, `one_based`, `sources` of those with
-            boxes, see `CocoJsonConfig`, `VocXmlConfig`, `YoloTxtConfig`, `IndiscernibleConfig`; `count`, `seed`,
-            `size` of the toy sets, and `difficulty` (0 to 1) of toy_camouflage; of your own data, see `OwnOptions`.
+            boxes, see `CocoJsonConfig`, `VocXmlConfig`, `YoloTxtConfig`, `AnnotatedImagesConfig`,
+            `IndiscernibleConfig`; `count`, `seed`, `size` of the toy sets, and `difficulty` (0 to 1) of
+            toy_camouflage; of your own data, see `OwnOptions`.
 
     Raises:
         DataError: with what was expected, what was found and what to do.
@@ -207,7 +218,8 @@ def _load_by_name(
 
 def findings_of(builder: datasets.GeneratorBasedBuilder) -> Findings:
     """What a builder has left out, changed or found odd: nothing, where it draws its rows."""
-    return getattr(builder, "findings", None) or Findings()
+    findings = getattr(builder, "findings", None)
+    return Findings() if findings is None else findings  # one of things not used alone is false, and to be listed
 
 
 def make_builder(
@@ -263,6 +275,7 @@ def _load_own(
     strict: bool,
 ) -> tuple[Any, Findings]:
     from .errors import DataFolderError
+    from .layouts import layout_of
     from .own_data import load_own
 
     if not Path(name).expanduser().exists() and not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
@@ -275,6 +288,8 @@ def _load_own(
         raise DataError(f"{name}: say what the rows are: --kind {', '.join(kinds)} or {last} (kind= in Python)")
     if data_dir is not None:
         raise DataError(f"{name} is read where it is: leave data_dir out (images elsewhere: image_dir)")
+    if kind == "boxes" and not column_mapping and (layout := layout_of(Path(name).expanduser())):
+        return _load_by_name(layout, name, split, streaming, cache_dir, options)
     try:
         splits, findings = load_own(
             name,

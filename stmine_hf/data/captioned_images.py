@@ -5,7 +5,8 @@ Each set has a builder of its own beside this file (`rsicd.py`, `rsitmd.py`, ...
 Layouts, looked for in this order:
 
 * **Karpathy**: `dataset_rsicd.json` or `dataset.json`: `{"images": [{filename, split, imgid, sentences: [{raw}]}]}`,
-  with optional `label` and `filepath` (the image's folder, relative to this folder or to its parent).
+  with optional `label` and `filepath` (the image's folder, relative to this folder or to its parent). NWPU-Captions'
+  file has lists of images by class instead, with captions as `raw`, `raw_1`, ..., and the images in a folder a class.
 * **FISVL**: `rsicd_train*.json`, `rsicd_val*.json`, `rsicd_test*.json`: lists of `{image, caption, image_id, label,
   length}`, one caption a record for training, a list of captions for the other splits; `length` is a caption's weight.
 * **precomp**: `train_caps.txt` and `train_filename.txt` (also `val_`, `test_`): one caption a line; one name for each
@@ -31,9 +32,11 @@ from .folder_builder import SPLITS, FolderBuilder, FolderConfig, Row, contents_o
 from .names import ImageFiles, Wanted, tidy
 from .tables import read_json, read_lines
 
-PUBLISHED = ("rsicd", "rsitmd", "ucm", "sydney")  # as their files name them
+PUBLISHED = ("rsicd", "rsitmd", "ucm", "sydney", "nwpu")  # as their files name them
 LETTER_OR_DIGIT = re.compile(r"[^\W_]")
-IMAGE_FOLDERS = ("images", "imgs", "RSICD_images", "RSICD_images/RSICD_images", "UCM_images", "Sydney_images", ".")
+IMAGE_FOLDERS = (
+    "images", "imgs", "RSICD_images", "RSICD_images/RSICD_images", "UCM_images", "Sydney_images", "NWPU_images", ".",
+)  # fmt: skip
 
 
 def caption_weights(
@@ -208,7 +211,7 @@ class CaptionedImages(FolderBuilder):
         read = list(self._read_annotations(folder))
         self._note_foreign_classes(read)
         roots = [Path(image_dir).expanduser().absolute()] if image_dir else [folder / name for name in IMAGE_FOLDERS]
-        starts = roots if image_dir else [folder.parent, folder]  # what an annotated folder starts from
+        starts = roots if image_dir else [folder.parent, folder, *roots]  # what an annotated folder starts from
         images = ImageFiles(roots, searched=roots if image_dir else [folder])
         wanted = [
             Wanted(
@@ -300,7 +303,7 @@ def read_karpathy(file: Path, short: str, findings: Findings, encoding: str | No
                 captions=sentences_of(item),
                 label=_label_of(item.get("label", label)),
                 image_id=whole_of(item.get("imgid")),
-                folder=folder,
+                folder=folder or label,  # images of a class are in a folder of its name
                 name=name,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -49,7 +49,7 @@ class FisvlDataArguments(ZooDataArguments):
     dataset: str = field(
         default="rsicd",
         metadata={
-            "help": "rsicd, rsitmd, ucm_captions, sydney_captions, toy_scenes. Or your own: "
+            "help": "rsicd, rsitmd, ucm_captions, sydney_captions, nwpu_captions, toy_scenes. Or your own: "
             "a table (JSONL, CSV), a folder, or the id of a data set on the Hub."
         },
     )

@@ -63,7 +63,8 @@ class SatDataArguments(ZooDataArguments):
     dataset: str = field(
         default="coco_json",
         metadata={
-            "help": "coco_json, voc_xml, yolo_txt, indiscernible, toy_camouflage. Or your own: "
+            "help": "coco_json, voc_xml, yolo_txt, labelme_json, cvat_xml, label_studio, indiscernible, "
+            "toy_camouflage. Or your own: "
             "a table (JSONL, CSV), a folder, or the id of a data set on the Hub."
         },
     )

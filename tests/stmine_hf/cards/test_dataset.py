@@ -16,7 +16,8 @@ from stmine_hf.data.boxed_images import category_label
 from stmine_hf.hub.build import build
 from stmine_hf.hub.check import check
 
-OWN = {"posts", "coco_json", "voc_xml", "yolo_txt"}  # layouts of one's own data: there is no set to describe
+# layouts of one's own data: there is no set to describe
+OWN = {"posts", "coco_json", "voc_xml", "yolo_txt", "labelme_json", "cvat_xml", "label_studio"}
 
 
 def test_every_set_has_a_card():

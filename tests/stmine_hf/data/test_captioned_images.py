@@ -318,3 +318,24 @@ def test_real_small_sets(shared_data, load, name, folder, sizes):
 def test_real_captions_without_images(shared_data, load):
     with pytest.raises(DataError, match=r"no usable row.*4,713 x no such image \(.*line 1, baseballfield_452.tif; "):
         load("rsitmd", data_dir=shared_data / "remote_sensing/rsitmd_text")
+
+
+@pytest.mark.parametrize("images", ["NWPU_images", "images", "."])
+def test_images_of_classes_in_folders_of_their_names(tmp_path, images):
+    for label, colour in (("airport", "red"), ("sea_ice", "blue")):
+        (tmp_path / "nwpu" / images / label).mkdir(parents=True)
+        Image.new("RGB", (8, 8), colour).save(tmp_path / "nwpu" / images / label / "001.png")
+    item = {
+        "filename": "001.png",
+        "split": "train",
+        "raw": "one .",
+        "raw_1": "two .",
+        "raw_2": " ",
+        "raw_10": "last .",
+    }
+    content = {"airport": [{**item, "imgid": 0}], "sea_ice": [{**item, "imgid": 1, "raw": "ice ."}]}
+    (tmp_path / "nwpu/dataset_nwpu.json").write_text(json.dumps(content))
+    rows = load_dataset("nwpu_captions", data_dir=tmp_path / "nwpu", split="train", cache_dir=tmp_path / "cache")
+    assert [row["image"].getpixel((0, 0)) for row in rows] == [(255, 0, 0), (0, 0, 255)]
+    assert [rows.features["label"].int2str(row["label"]) for row in rows] == ["airport", "seaice"]
+    assert rows[0]["captions"] == ["one .", "two .", "last ."]
