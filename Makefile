@@ -52,11 +52,12 @@ style: $(READY)  ## mend what ruff can mend
 	@$(RUN) ruff check --fix .
 	@$(RUN) ruff format .
 
-cards: $(READY)  ## bring the repositories in hub_cards/ up to today's code and templates
+cards: $(READY)  ## bring hub_cards/ and the guide's list of data sets up to today's code and templates
 	@for list in hub_cards/*/manifest.json; do \
 		repository=$$(dirname $$list); \
 		$(RUN) stmine_hf.cli publish build $$repository --out $$repository || exit 1; \
 	done
+	@$(RUN) tests.data_table
 
 dist: $(READY)  ## build the wheel and the source archive in dist/, the same bytes from the same commit
 	@$(RUN) tests.archives dist

@@ -10,13 +10,12 @@ from typing import Any
 import datasets
 from PIL import Image
 
-from stmine_hf.data import BUILDERS
+from stmine_hf.data import BUILDERS, builder_class, kind_of
 from stmine_hf.data.toy.toy_camouflage import write_camouflage
 from stmine_hf.data.toy.toy_posts import write_posts
 from stmine_hf.data.toy.toy_scenes import write_scenes
 
 COUNT = 24  # posts come in fours, and a sixth of the fours is val
-CAPTIONED = {"rsicd": "rsicd", "rsitmd": "RSITMD", "ucm_captions": "ucm", "sydney_captions": "sydney"}
 DRAWN = {"toy_scenes": {"size": 32}, "toy_posts": {"size": 32}, "toy_camouflage": {"size": 64}}
 NAMES = BUILDERS
 
@@ -25,15 +24,16 @@ def source(name: str, folder: Path) -> dict[str, Any]:
     """Options of `stmine_hf.load_dataset` for a set of a dozen rows; writes what it reads into `folder`."""
     if name in DRAWN:
         return {"count": COUNT, **DRAWN[name]}
-    if name in CAPTIONED:
+    if name == "nwpu_captions":
+        write_scenes(folder, count=COUNT, size=32)
+        _to_nwpu(folder)
+    elif kind_of(name) == "captions":
         write_scenes(folder, count=COUNT, size=32)
         content = json.loads((folder / "dataset.json").read_text())
         (folder / "dataset.json").unlink()
-        content["dataset"] = CAPTIONED[name]
-        (folder / f"dataset_{CAPTIONED[name]}.json").write_text(json.dumps(content))
-    elif name == "nwpu_captions":
-        write_scenes(folder, count=COUNT, size=32)
-        _to_nwpu(folder)
+        short = builder_class(name).SHORT  # type: ignore[attr-defined]
+        content["dataset"] = short.upper() if name == "rsitmd" else short  # its published file is dataset_RSITMD.json
+        (folder / f"dataset_{content['dataset']}.json").write_text(json.dumps(content))
     elif name in ("weibo", "fakeddit", "posts"):
         write_posts(folder, count=COUNT, size=32)
         if name != "posts":

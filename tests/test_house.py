@@ -18,6 +18,7 @@ from documents import ROOT, check_command, commands, python_blocks
 
 import stmine_hf
 from stmine_hf.cli import app
+from stmine_hf.methods import METHODS
 
 READMES = ("README.md", "README.zh-CN.md")
 SHIPPED = sorted(p for p in (ROOT / "modeling").glob("*/*.py") if p.name != "__init__.py")
@@ -136,7 +137,7 @@ def help_examples(command: Any = None) -> list[str]:
 def test_help_shows_examples_for_every_command():
     shown = " ".join(help_examples())
     alone = ("index", "search", "demo", "classify", "detect", "toy")
-    grouped = [f"{group} {method}" for group in ("evaluate", "convert") for method in ("fisvl", "mttv", "sat")]
+    grouped = [f"{group} {method}" for group in ("evaluate", "convert") for method in METHODS]
     for name in (
         *alone,
         *grouped,

@@ -166,7 +166,7 @@ def circles() -> list[frozenset[str]]:
 def is_own(path: Path, method: str) -> bool:
     """Whether a file is about one method: in a folder of its name, or with its name as a part of the file's."""
     parts = path.relative_to(ROOT).with_suffix("").parts
-    return "methods" in parts or method in parts or method in parts[-1].split("_")
+    return parts[1] == "methods" or method in parts or method in parts[-1].split("_")
 
 
 def named_methods(path: Path) -> Iterator[tuple[int, str]]:

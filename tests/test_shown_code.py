@@ -17,12 +17,12 @@ from pathlib import Path
 
 import pytest
 from data_folders import DRAWN, NAMES, source
+from data_table import GUIDE, render
 from documents import ROOT, check_command, python_blocks, shown
 from hub_cache import lay_into_cache
 from videos import write_video
 
 from stmine_hf.cards.street_drawing import draw_street
-from stmine_hf.data import BUILDERS
 from stmine_hf.data.toy.toy_posts import write_posts
 from stmine_hf.data.toy.toy_scenes import draw_scene, write_scenes
 
@@ -159,12 +159,6 @@ def test_python_of_both_readmes_is_the_same():
     assert english == chinese
 
 
-def test_the_guide_names_every_data_set():
-    text = (ROOT / "examples" / "guides" / "data.md").read_text(encoding="utf-8")
-    table = text.split("<!-- data sets -->")[1].split("<!-- end of data sets -->")[0]
-    named = [
-        name
-        for row in table.splitlines()[3:]
-        for name in re.findall(r"`(\w+)`", row.split("|")[1] if "|" in row else "")
-    ]
-    assert sorted(named) == sorted(BUILDERS)
+def test_the_guide_lists_the_data_sets_of_the_registry():
+    table = GUIDE.read_text(encoding="utf-8").split("<!-- data sets -->\n")[1].split("\n<!-- end of data sets -->")[0]
+    assert table == render(), "python -m tests.data_table brings it up to date"

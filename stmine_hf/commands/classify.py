@@ -11,13 +11,13 @@ import typer
 
 from ..errors import StmineError
 from ..outputs import require_output, write_output
+from .methods.mttv import ModelOption
 from .terminal import (
     DetectorOption,
     DeviceOption,
     EncodingOption,
     FindingsOption,
     JsonOption,
-    MttvOption,
     StrictOption,
     from_here,
     print_json,
@@ -80,7 +80,7 @@ def classify(
     explain_method: Annotated[
         ExplainMethod, typer.Option(help="How --explain finds it: by leaving out each part, or by gradients.")
     ] = ExplainMethod.occlusion,
-    model: MttvOption = None,
+    model: ModelOption = None,
     detector: DetectorOption = None,
     batch_size: Annotated[
         int,

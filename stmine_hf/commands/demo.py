@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .terminal import DeviceOption, FisvlOption, from_here, hush_libraries, require_folder
+from .methods.fisvl import ModelOption
+from .terminal import DeviceOption, from_here, hush_libraries, require_folder
 
 app = typer.Typer()
 
@@ -35,7 +36,7 @@ def demo(
         list[str] | None,
         typer.Option(help="With --once: a sentence or an image to search for; may be given several times."),
     ] = None,
-    model: FisvlOption = None,
+    model: ModelOption = None,
     mttv: Annotated[
         str | None, typer.Option(help="The model that classifies posts. Default: the mttv-lite-weibo of this release.")
     ] = None,

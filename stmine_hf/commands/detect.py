@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..printing import printable
+from .methods.sat import ModelOption
 from .terminal import (
     BandsOption,
     DeviceOption,
     JsonOption,
-    SatOption,
     StretchOption,
     from_here,
     print_json,
@@ -48,7 +48,7 @@ def detect(
     out: Annotated[
         Path | None, typer.Option(help="Folder for what is found. Default: outputs/detect/NAME of the source.")
     ] = None,
-    model: SatOption = None,
+    model: ModelOption = None,
     threshold: Annotated[float, typer.Option(min=0, max=0.999, help="Minimum score for an object to be shown.")] = 0.4,
     labels: Annotated[str | None, typer.Option(help="Only these classes, as person,bicycle. Default: all.")] = None,
     batch_size: Annotated[

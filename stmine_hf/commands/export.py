@@ -9,7 +9,8 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from .terminal import JsonOption, SatOption, print_json, prints_only_json, require_folder, stmine_command
+from .methods.sat import ModelOption
+from .terminal import JsonOption, print_json, prints_only_json, require_folder, stmine_command
 
 CHECKED_IMAGES = 128  # enough for the ranges of activations, half a minute of work
 
@@ -42,7 +43,7 @@ def export_sat(
     format: Annotated[
         str, typer.Option(help="onnx (any size), ncnn (phones; one size) or int8 (ONNX with 8-bit convolutions).")
     ] = "onnx",
-    model: SatOption = None,
+    model: ModelOption = None,
     size: Annotated[int, typer.Option(help="Height and width of ncnn's input and of the check; 32 divides it.")] = 320,
     images: Annotated[
         Path | None,

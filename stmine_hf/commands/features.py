@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..data import one_of
+from .methods.mttv import ModelOption
 from .terminal import (
     BuilderOption,
     ColumnOption,
@@ -17,7 +19,6 @@ from .terminal import (
     EncodingOption,
     FindingsOption,
     JsonOption,
-    MttvOption,
     StrictOption,
     builder_options,
     column_mapping,
@@ -51,7 +52,7 @@ Run it again after an interruption, or with more posts: only what is new or has 
 )
 def features_mttv(
     out: Annotated[Path, typer.Option("--out", help="Folder for the features: made, or brought up to date.")],
-    dataset: Annotated[str | None, typer.Option(help="weibo, fakeddit, posts or toy_posts.")] = None,
+    dataset: Annotated[str | None, typer.Option(help=f"{one_of('posts')}.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder with the data set's files.")] = None,
     split: Annotated[str | None, typer.Option(help="train, val or test. Default: all of them.")] = None,
     option: BuilderOption = None,
@@ -60,7 +61,7 @@ def features_mttv(
     findings: FindingsOption = None,
     strict: StrictOption = False,
     file: Annotated[Path | None, typer.Option(help="Instead of a data set: posts as of `stmine classify`.")] = None,
-    model: MttvOption = None,
+    model: ModelOption = None,
     detector: DetectorOption = None,
     dtype: Annotated[str, typer.Option(help="float32, or float16: half the space, three digits.")] = "float32",
     batch_size: Annotated[int, typer.Option(min=1, help="Posts at a time.")] = 8,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import StmineError
+from ..methods import METHODS
 from .terminal import JsonOption, from_here, print_json, prints_only_json, stmine_command
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ def build_repository(
         typer.Argument(
             metavar="REPO",
             help="A training run, a model folder, a repository built before (its folder, or a name in hub_cards/), or "
-            "fisvl, mttv, sat: the network as released, without weights; or the name of a data set: its card; or the "
-            "folder of a Space.",
+            f"{', '.join(METHODS)}: the network as released, without weights; or the name of a data set: its card; or "
+            "the folder of a Space.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder to write, or a clone of the repository.")],

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..outputs import require_apart
+from .methods.fisvl import ModelOption
 from .terminal import (
     BandsOption,
     DeviceOption,
-    FisvlOption,
     JsonOption,
     StretchOption,
     from_here,
@@ -43,7 +43,7 @@ def index(
         Path, typer.Argument(metavar="IMAGES", help="Folder of images; its subfolders are searched too.")
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the index: made, or brought up to date.")],
-    model: FisvlOption = None,
+    model: ModelOption = None,
     batch_size: Annotated[
         int,
         typer.Option(

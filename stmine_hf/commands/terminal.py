@@ -13,10 +13,10 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import StmineError
-from ..methods import FISVL, MTTV, SAT, Method
+from ..methods import Method
 
 
-def _model_option(method: Method) -> Any:
+def model_option(method: Method) -> Any:
     """`--model` of the commands that use a model of a method."""
     return Annotated[
         str | None,
@@ -28,7 +28,6 @@ def _model_option(method: Method) -> Any:
     ]
 
 
-FisvlOption, MttvOption, SatOption = map(_model_option, (FISVL, MTTV, SAT))
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, mps ... Default: an accelerator if there is one.")]
 DetectorOption = Annotated[
     str | None,

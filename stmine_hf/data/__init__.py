@@ -115,11 +115,9 @@ def load_dataset(
     JSON: `coco_json.to_coco`.
 
     Args:
-        name: captioned sets: rsicd, rsitmd, ucm_captions, sydney_captions, nwpu_captions, toy_scenes. Posts: weibo,
-            fakeddit, posts (your own), toy_posts. With boxes: coco_json, voc_xml, yolo_txt, labelme_json, cvat_xml,
-            label_studio (your own), indiscernible, toy_camouflage. Or a folder in one of the layouts with boxes, or a
-            table (JSONL, CSV, ...), a folder or the id of a data set on the Hub, whose columns are told by
-            `column_mapping`: see `own_data`.
+        name: one of those that `stmine data list` shows. Or a folder in one of the layouts with boxes, or a table
+            (JSONL, CSV, ...), a folder or the id of a data set on the Hub, whose columns `column_mapping` names: see
+            `own_data`.
         data_dir: folder with the set's files in any of the layouts of `captioned_images` or of the set's own script;
             the toy sets have none.
         split: `train`, `val` or `test`, or a slice such as `train[:100]` (not when streaming); None gives all of them.

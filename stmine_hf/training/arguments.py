@@ -22,6 +22,7 @@ import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from ..cards.settings import resolved_arguments
+from ..data import one_of
 from ..errors import StmineError
 from .start import start_for_other_data
 
@@ -177,6 +178,11 @@ class ZooDataArguments:
                 "eval_split is 'test': the best model would be picked on the rows that measure it. Use 'val', and "
                 "evaluate on test once, at the end, with `stmine evaluate`."
             )
+
+
+def dataset_help(kind: str) -> str:
+    """What `--help` says of `dataset`: the sets with rows of a kind (captions, posts or boxes)."""
+    return f"{one_of(kind)}. Or your own: a table (JSONL, CSV), a folder, or the id of a data set on the Hub."
 
 
 def cpu_has_bfloat16() -> bool:

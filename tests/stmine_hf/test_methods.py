@@ -7,8 +7,10 @@ import subprocess
 import sys
 
 import pytest
+import typer
 
 import stmine_hf
+from stmine_hf.cli import app
 from stmine_hf.errors import StmineError
 from stmine_hf.methods import METHODS, by_auto_class, get, load_named
 
@@ -50,10 +52,19 @@ def test_the_package_offers_what_the_record_names(method):
         assert name in stmine_hf.__all__ and getattr(stmine_hf, name) is load_named(path)
 
 
+@pytest.mark.parametrize("group", ["evaluate", "convert"])
+def test_commands_follow_from_the_records(group):
+    command = typer.main.get_command(app).commands[group]
+    assert list(command.commands) == list(METHODS)
+    for name, own in command.commands.items():
+        assert own.help and f"stmine {group} {name} " in own.epilog
+
+
 def test_looking_up():
     assert get("sat") is METHODS["sat"]
-    assert [method.name for method in by_auto_class("AutoModelForObjectDetection")] == ["sat"]
-    with pytest.raises(StmineError, match="'yolo': no such method; expected one of fisvl, mttv, sat"):
+    assert METHODS["sat"] in by_auto_class("AutoModelForObjectDetection")
+    assert METHODS["fisvl"] not in by_auto_class("AutoModelForObjectDetection")
+    with pytest.raises(StmineError, match=f"'yolo': no such method; expected one of {', '.join(METHODS)}"):
         get("yolo")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ...errors import StmineError
-from ..arguments import ZooDataArguments, ZooTrainingArguments, mapping_field
+from ..arguments import ZooDataArguments, ZooTrainingArguments, dataset_help, mapping_field
 
 
 @dataclass
@@ -48,10 +48,7 @@ class FisvlDataArguments(ZooDataArguments):
 
     dataset: str = field(
         default="rsicd",
-        metadata={
-            "help": "rsicd, rsitmd, ucm_captions, sydney_captions, nwpu_captions, toy_scenes. Or your own: "
-            "a table (JSONL, CSV), a folder, or the id of a data set on the Hub."
-        },
+        metadata={"help": dataset_help("captions")},
     )
     max_train_images: int | None = field(default=None, metadata={"help": "Only N training images, evenly spread."})
     max_eval_images: int | None = field(default=None, metadata={"help": "Only N validation images, evenly spread."})

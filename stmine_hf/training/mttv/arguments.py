@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ...errors import StmineError
-from ..arguments import ZooDataArguments, ZooTrainingArguments, mapping_field
+from ..arguments import ZooDataArguments, ZooTrainingArguments, dataset_help, mapping_field
 
 MODALITIES = ("both", "text", "image")
 
@@ -55,10 +55,7 @@ class MttvDataArguments(ZooDataArguments):
 
     dataset: str = field(
         default="weibo",
-        metadata={
-            "help": "weibo, fakeddit, posts, toy_posts. Or your own: "
-            "a table (JSONL, CSV), a folder, or the id of a data set on the Hub."
-        },
+        metadata={"help": dataset_help("posts")},
     )
     max_train_posts: int | None = field(default=None, metadata={"help": "Only N training posts, evenly spread."})
     max_eval_posts: int | None = field(default=None, metadata={"help": "Only N validation posts, evenly spread."})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ...errors import StmineError
-from ..arguments import ZooDataArguments, ZooTrainingArguments, mapping_field
+from ..arguments import ZooDataArguments, ZooTrainingArguments, dataset_help, mapping_field
 from .transforms import RECIPES, Recipe, build_recipe
 
 
@@ -62,11 +62,7 @@ class SatDataArguments(ZooDataArguments):
 
     dataset: str = field(
         default="coco_json",
-        metadata={
-            "help": "coco_json, voc_xml, yolo_txt, labelme_json, cvat_xml, label_studio, indiscernible, "
-            "toy_camouflage. Or your own: "
-            "a table (JSONL, CSV), a folder, or the id of a data set on the Hub."
-        },
+        metadata={"help": dataset_help("boxes")},
     )
     max_train_images: int | None = field(default=None, metadata={"help": "Only N training images, evenly spread."})
     max_eval_images: int | None = field(default=None, metadata={"help": "Only N validation images, evenly spread."})

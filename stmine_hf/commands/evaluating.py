@@ -1,0 +1,98 @@
+"""What the commands that evaluate share: their options, the rows they name, and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from ..data import one_of
+from ..methods import Method
+from .terminal import builder_options, column_mapping, print_json, prints_only_json, require_folder
+
+DataDirOption = Annotated[Path | None, typer.Option(help="Folder with the data set's files; a drawn set needs none.")]
+SplitOption = Annotated[str, typer.Option(help="train, val or test.")]
+
+
+def dataset_option(method: Method) -> Any:
+    """`--dataset` of a method: the sets with rows that it is evaluated on."""
+    return Annotated[
+        str, typer.Option(help=f"{one_of(method.rows)}. Or your own: a CSV or JSONL file, a folder, a Hub id.")
+    ]
+
+
+class RowsToEvaluate:
+    """The rows that the options of a command name; wrong options are refused at once."""
+
+    def __init__(
+        self,
+        dataset: str,
+        data_dir: Path | None,
+        split: str,
+        option: list[str] | None,
+        column: list[str] | None,
+        reading: dict[str, Any],
+        limit: int | None,
+    ) -> None:
+        self._dataset, self._limit = dataset, limit
+        self._options = {
+            "data_dir": data_dir,
+            "split": split,
+            "column_mapping": column_mapping(column),
+            **builder_options(option),
+            **reading,
+        }
+
+    def load(self, kind: str) -> Any:
+        from .. import load_dataset
+
+        rows = load_dataset(self._dataset, kind=kind, **self._options)
+        return rows if self._limit is None else rows.select(range(min(self._limit, len(rows))))
+
+
+def evaluate_and_print(
+    method: Method,
+    rows: RowsToEvaluate,
+    model: str | None,
+    device: str | None,
+    out: Path | None,
+    as_json: bool,
+    *,
+    files: Sequence[str],
+    options: Callable[[Any], dict[str, Any]],
+    saving: Mapping[str, Any] | None = None,
+) -> None:
+    """Evaluate a model, save and print the report.
+
+    Args:
+        method: whose model and evaluation.
+        rows: to evaluate on.
+        model: folder or Hub id.
+        device: where the model runs.
+        out: folder for the report.
+        as_json: print the report as JSON.
+        files: what the report may write into `out`.
+        options: the loaded model -> options of the evaluation.
+        saving: options of the report's `save`.
+    """
+    from ..loading import load_model
+
+    require_folder(out)
+    with prints_only_json(as_json):
+        loaded = rows.load(method.rows)
+        network, processor = load_model(method, model, device=device)
+        report = method.evaluate(network, processor, loaded, progress=not as_json, **options(network))
+        if out:
+            report.save(out, **(saving or {}))
+    if as_json:
+        print_json(report.to_dict())
+        return
+    console = Console()
+    console.print(report.table())
+    if hasattr(report, "class_table"):
+        console.print(report.class_table())
+    if out:
+        print(f"Written: {', '.join(str(out / name) for name in files if (out / name).exists())}")

@@ -1,0 +1,144 @@
+"""What `stmine evaluate` and `stmine convert` do with MTTV."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ...methods import MTTV
+from ..converting import label_names, report_conversion
+from ..evaluating import DataDirOption, RowsToEvaluate, SplitOption, dataset_option, evaluate_and_print
+from ..terminal import (
+    BuilderOption,
+    ColumnOption,
+    DetectorOption,
+    DeviceOption,
+    EncodingOption,
+    FindingsOption,
+    JsonOption,
+    StrictOption,
+    model_option,
+    prints_only_json,
+    reading_options,
+)
+
+DatasetOption = dataset_option(MTTV)
+ModelOption = model_option(MTTV)
+
+EVALUATE_EXAMPLES = """\
+  stmine evaluate mttv --dataset weibo --data-dir data/weibo --split val --option validation=events
+
+  stmine evaluate mttv --dataset fakeddit --data-dir data/fakeddit --split val --model my_model --out results
+
+Choose among models by val; evaluate on test once, at the end."""
+CONVERT_EXAMPLES = """  stmine convert mttv model_best.pt mttv-weibo --vocab bert-base-chinese/vocab.txt
+
+  stmine convert mttv model_best.pt mttv-weibo --vocab bert-base-chinese/vocab.txt --resnet resnet152-394f9c45.pth
+
+  stmine convert mttv model_best.pt mttv-fakeddit --dataset fakeddit_2_way --labels true,fake --vocab vocab.txt"""
+
+
+def evaluate(
+    dataset: DatasetOption,
+    data_dir: DataDirOption = None,
+    split: SplitOption = "val",
+    option: BuilderOption = None,
+    column: ColumnOption = None,
+    encoding: EncodingOption = None,
+    findings: FindingsOption = None,
+    strict: StrictOption = False,
+    model: ModelOption = None,
+    detector: DetectorOption = None,
+    features: Annotated[
+        Path | None, typer.Option(help="Folder of `stmine features mttv`: read instead of the images.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for results.json, confusion_matrix.png and reliability.png.")
+    ] = None,
+    predictions: Annotated[
+        bool, typer.Option("--predictions", help="With --out: write every prediction to predictions.jsonl, too.")
+    ] = False,
+    bins: Annotated[int, typer.Option(min=1, help="Bins of the calibration error.")] = 15,
+    batch_size: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Posts classified at a time: small batches are fastest on a CPU, try 64 on a GPU.",
+        ),
+    ] = 8,
+    limit: Annotated[int | None, typer.Option(min=1, help="Score the first N posts only: a quick look.")] = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Accuracy, macro F1, precision, recall and F1 of each label, and the calibration error (ECE).
+
+    A post whose image cannot be read is classified by its text, and counted.
+    """
+    if predictions and out is None:
+        raise typer.BadParameter("--predictions needs --out: the folder to write them to")
+    if features is not None and detector is not None:
+        raise typer.BadParameter("--features hold the regions already; leave --detector out")
+
+    def options(network: Any) -> dict[str, Any]:
+        from ...posts import FeatureStore
+        from ...posts.detectors import load_detector
+
+        store = None if features is None else FeatureStore.open(features)
+        if store is not None:
+            store.require(network.config)
+        regions = None if detector is None else load_detector(detector, network.device, model=network)
+        return {"batch_size": batch_size, "detector": regions, "features": store, "bins": bins}
+
+    evaluate_and_print(
+        MTTV,
+        RowsToEvaluate(dataset, data_dir, split, option, column, reading_options(encoding, findings, strict), limit),
+        model,
+        device,
+        out,
+        as_json,
+        files=("results.json", "confusion_matrix.png", "reliability.png", *["predictions.jsonl"] * predictions),
+        options=options,
+        saving={"predictions": predictions},
+    )
+
+
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="The authors' .pt file (113 tensors).")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder to write: safetensors, config, processor, pipeline and code.")
+    ],
+    dataset: Annotated[
+        str, typer.Option(help="What it was trained on: weibo, fakeddit_2_way, fakeddit_3_way or fakeddit_6_way.")
+    ] = "weibo",
+    arguments: Annotated[
+        Path | None,
+        typer.Option("--args", help="JSON with the authors' arguments, where they differ from the released ones."),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="Labels in the order of their first appearance in the training file, by name or number."),
+    ] = None,
+    vocab: Annotated[Path | None, typer.Option(help="vocab.txt of the BERT, for the tokenizer.")] = None,
+    resnet: Annotated[
+        Path | None, typer.Option(help="torchvision's resnet152-*.pth; makes the model read images.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Convert an authors' MTTV checkpoint to a folder that the Auto classes load.
+
+    Only tensors and plain values are read from the file; code in it (or in the authors' args.pt) is never run.
+    """
+    order = None
+    if labels is not None:
+        order = [int(label) if label.isdigit() else label for label in label_names(labels)]
+    with prints_only_json(as_json):
+        model = MTTV.convert(checkpoint, out, arguments or dataset, label_order=order, vocab=vocab, resnet=resnet)
+    names = [model.config.id2label[row] for row in range(model.config.num_labels)]
+    report_conversion(
+        {"checkpoint": str(checkpoint), "out": str(out), "labels": names, "reads_images": bool(resnet)},
+        f"{out} (labels: {', '.join(names)}; input: {'images' if resnet else 'precomputed features'})",
+        f'Next, in Python: pipeline("fake-news-detection", model="{out}", trust_remote_code=True)',
+        as_json,
+    )
