@@ -18,14 +18,9 @@ from ..methods import Method
 
 def model_option(method: Method) -> Any:
     """`--model` of the commands that use a model of a method."""
-    return Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            help=f"Model folder, Hub id, or a shipped checkpoint: {', '.join(method.checkpoints)}. Default: "
-            f"{method.default_checkpoint}.",
-        ),
-    ]
+    return typer.Option(
+        "--model", help=f"Model folder or Hub id. Default: the {method.default_checkpoint} of this release."
+    )
 
 
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, mps ... Default: an accelerator if there is one.")]

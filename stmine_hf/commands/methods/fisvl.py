@@ -24,8 +24,8 @@ from ..terminal import (
     stmine_command,
 )
 
-DatasetOption = dataset_option(FISVL)
-ModelOption = model_option(FISVL)
+DatasetOption = Annotated[str, dataset_option(FISVL)]
+ModelOption = Annotated[str | None, model_option(FISVL)]
 
 EVALUATE_EXAMPLES = """  stmine evaluate fisvl --dataset rsicd --data-dir data/rsicd --split val
 

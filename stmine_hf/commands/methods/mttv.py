@@ -24,8 +24,8 @@ from ..terminal import (
     reading_options,
 )
 
-DatasetOption = dataset_option(MTTV)
-ModelOption = model_option(MTTV)
+DatasetOption = Annotated[str, dataset_option(MTTV)]
+ModelOption = Annotated[str | None, model_option(MTTV)]
 
 EVALUATE_EXAMPLES = """\
   stmine evaluate mttv --dataset weibo --data-dir data/weibo --split val --option validation=events

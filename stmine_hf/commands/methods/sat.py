@@ -23,8 +23,8 @@ from ..terminal import (
     reading_options,
 )
 
-DatasetOption = dataset_option(SAT)
-ModelOption = model_option(SAT)
+DatasetOption = Annotated[str, dataset_option(SAT)]
+ModelOption = Annotated[str | None, model_option(SAT)]
 
 EVALUATE_EXAMPLES = """  stmine evaluate sat --dataset coco_json --data-dir data/coco --split val
 
