@@ -57,7 +57,7 @@ def __getattr__(name: str) -> Any:
         if own := dict(method.public_names()).get(name):
             method.register()
             path = own
-    assert path is not None, f"{name} is in __all__, and no method offers it"
+    assert path is not None, f"{name} is in __all__, but no method offers it"
     value = load_named(path)
     globals()[name] = value
     return value

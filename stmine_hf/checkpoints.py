@@ -20,7 +20,7 @@ from .errors import StmineError
 
 LARGEST_CONFIG = 4 << 20  # bytes: twice what 20,000 labels need
 LARGEST_HEADER = 32 << 20  # bytes of a safetensors header
-LARGEST_NUMBER = 1 << 24  # of any field; and no field exceeds the number of values in the weights file
+LARGEST_NUMBER = 1 << 24  # of any field; also, no field exceeds the number of values in the weights file
 LARGEST_SMALL_NUMBER = 1 << 16  # that the weights file need not account for
 LARGEST_COUNT = 4096  # of layers, heads, steps and the like
 LARGEST_SIDE = 8192  # pixels
@@ -34,16 +34,16 @@ _SIDES = ("height", "width", "shortest_edge", "longest_edge", "image_size", "inp
 
 
 class CheckpointError(StmineError):
-    """A checkpoint whose files contradict each other, or ask for more than a model of their size can be."""
+    """A checkpoint whose files contradict each other, or describe a model larger than its weights."""
 
 
 @dataclass(frozen=True)
 class StoredWeights:
-    """What the safetensors files of a checkpoint hold.
+    """Size of the safetensors files of a checkpoint.
 
     Attributes:
-        tensors: how many there are.
-        values: numbers in all of them.
+        tensors: number of tensors.
+        values: number of values in all of them.
     """
 
     tensors: int
@@ -93,7 +93,7 @@ def read_config(name: str, revision: str | None = None) -> dict[str, Any]:
 
 
 def check_numbers(settings: dict[str, Any], where: str) -> None:
-    """Refuse settings with a number that no model has, and those that name code of others.
+    """Refuse settings with a number that no model has, or that name third-party code.
 
     Args:
         settings: from a file.
@@ -123,7 +123,7 @@ def check_numbers(settings: dict[str, Any], where: str) -> None:
 
 
 def stored_weights(name: str, revision: str | None = None, file: str = "model.safetensors") -> StoredWeights:
-    """What the weights of a checkpoint are, by the headers of its safetensors files.
+    """Size of the weights of a checkpoint, from the headers of its safetensors files.
 
     Args:
         name: folder or Hub id.
@@ -161,12 +161,12 @@ def require_fitting(settings: Any, stored: StoredWeights, where: str = "config.j
     largest = max(stored.values, LARGEST_SMALL_NUMBER)
     for name, value in _numbers(settings, where):
         if isinstance(value, int) and value > largest:
-            raise CheckpointError(f"{name} is {value:,}, but its weights are {stored.values:,} values in all")
+            raise CheckpointError(f"{name} is {value:,}, but its weights hold {stored.values:,} values in all")
 
 
 @contextmanager
 def opening(name: str, revision: str | None = None) -> Iterator[None]:
-    """Where a model is opened: its config must fit its weights, and the model must not grow beyond them.
+    """Context to open a model in: its config must fit its weights, and the model must not grow beyond them.
 
     Args:
         name: folder or Hub id.
@@ -184,7 +184,7 @@ def opening(name: str, revision: str | None = None) -> Iterator[None]:
 
 @contextmanager
 def building_within(stored: StoredWeights) -> Iterator[None]:
-    """Stop the building of a model in this thread as soon as it is larger than its weights file.
+    """Stop building a model in this thread as soon as it is larger than its weights file.
 
     Args:
         stored: what the weights file holds.

@@ -73,7 +73,7 @@ app.add_typer(version.app)
 
 
 def _present_name(word: str) -> str:
-    """An option by its present name; the names of version 0.1 keep working."""
+    """The present name of an option; names of version 0.1 keep working."""
     option, equals, value = word.partition("=")
     return _FORMER_OPTIONS.get(option, option) + equals + value
 

@@ -1,4 +1,4 @@
-"""JSON and YAML that somebody else wrote, read within bounds: of size, nesting, numbers and expanded aliases."""
+"""Read third-party JSON and YAML within bounds: of size, nesting, numbers and expanded aliases."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NO_LIMIT = int(1e30)  # how tokenizers of transformers write that a text may ha
 
 
 class DocumentError(StmineError):
-    """A JSON or YAML document that is none, or larger than any that this package writes."""
+    """A document that is not valid JSON or YAML, or is larger than any that this package writes."""
 
 
 def read_text(path: Path, *, largest: int = LARGEST) -> str:
@@ -91,12 +91,12 @@ def parse_yaml(text: str, name: str) -> Any:
         document = yaml.load(text, _BoundedLoader)  # noqa: S506  a SafeLoader with bounds
         _require_bounds(document)
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
-        raise DocumentError(f"{name}: no YAML ({_short(error)}).") from error
+        raise DocumentError(f"{name}: not valid YAML ({_short(error)}).") from error
     return document
 
 
 class _BoundedLoader(yaml.SafeLoader):
-    """Counts nodes while they are composed; an alias counts as all that it stands for."""
+    """Counts nodes while they are composed; an alias counts as all that it expands to."""
 
     def __init__(self, stream: Any) -> None:
         super().__init__(stream)
@@ -111,7 +111,7 @@ class _BoundedLoader(yaml.SafeLoader):
         node = super().compose_node(parent, index)
         self._depth -= 1
         if alias and id(node) not in self._counts:
-            raise ValueError("an alias inside of what it stands for")
+            raise ValueError("an alias inside the value that it stands for")
         self._count += self._counts[id(node)] if alias else 1
         if self._count > MOST_NODES:
             raise ValueError(f"more than {MOST_NODES:,} values")

@@ -1,4 +1,4 @@
-"""Folders that stay whole when a run is killed or two runs meet."""
+"""Write files so that they stay whole when a run is killed or two runs write to one folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _held: set[IO[str]] = set()  # the locks of this process
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` make the file under another name, see it onto the disk, then put it in place in one step."""
+    """Let `write` write the file under another name, flush it to the disk, then move it into place in one step."""
     temporary = path.with_name(f".new-{path.name}")
     write(temporary)
     with open(temporary, "rb+") as file:
@@ -33,13 +33,13 @@ def write_json(path: Path, content: Any) -> None:
 
 @contextmanager
 def only_writer(folder: Path, file: str | None = None) -> Iterator[None]:
-    """Hold a folder for writing. The system releases the lock when the process ends, however it ends.
+    """Lock a folder for writing. The system releases the lock when the process ends, however it ends.
 
     Processes forked while the lock is held, such as workers that read data, do not hold it.
 
     Args:
-        folder: is there.
-        file: hold this one file of the folder instead, there or not.
+        folder: an existing folder.
+        file: lock this one file of the folder instead; it may not exist yet.
 
     Raises:
         StmineError: another process holds it.

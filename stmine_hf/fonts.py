@@ -1,4 +1,4 @@
-"""Fonts for what is drawn: Pillow's own, and where a text needs more than Latin, one of the system's that has it."""
+"""Fonts for drawings: Pillow's own, or a system font where a text needs more than Latin."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _WIDE_FONTS = (
 )
 _LAST_LATIN = "\u024f"  # of Latin Extended-B
 _NO_LETTER = "\U0010ffff"  # drawn as whatever a font draws for what it lacks
-_told: list[str] = []  # the letter that the user was told of, once
+_told: list[str] = []  # the letter that a warning named, once
 
 
 def font_for(size: int, text: str = "") -> Font:
-    """A font of this size, in pixels, that has the letters of the text as far as this system has any.
+    """A font of this size, in pixels, with the letters of the text as far as this system has them.
 
     Letters that no font here has come out as boxes; the first text that this happens to is logged with the remedy.
     """
@@ -51,7 +51,7 @@ def font_file(text: str) -> str | None:
 
 
 def in_every_script(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Makes what a function draws with matplotlib show Chinese, too, if this system has a font for it."""
+    """Decorate a function that draws with matplotlib: Chinese is shown if this system has a font for it."""
 
     @wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
@@ -97,7 +97,7 @@ def _lacking(file: str, letters: frozenset[str]) -> frozenset[str]:
 
 @lru_cache
 def _path(name: str) -> str | None:
-    """Where the system keeps a font, if it has it."""
+    """Path of a font, if the system has it."""
     try:
         return str(ImageFont.truetype(name, 16).path)
     except OSError:

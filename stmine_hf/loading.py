@@ -1,4 +1,4 @@
-"""Opening a published model: one door for the command line, the search index, training and the demos."""
+"""Load a published model: for the command line, the search index, training and the demos."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _CARDS = Path(__file__).resolve().parents[1] / "hub_cards"
 
 
 def published(repository: str) -> str:
-    """Where a model of this project lies: its folder in a checkout, else its id on the Hub."""
+    """Location of a model of this project: its folder in a checkout, else its id on the Hub."""
     folder = _CARDS / repository
     return str(folder) if (folder / "model.safetensors").is_file() else f"{_ORGANIZATION}/{repository}"
 
@@ -84,7 +84,7 @@ def resolve(model: str | Path) -> str:
 
 
 def __getattr__(name: str) -> str:
-    """`DEFAULT_FISVL` and so on, of version 0.1: where the default model of a method lies."""
+    """`DEFAULT_FISVL` and so on, of version 0.1: location of the default model of a method."""
     prefix, _, method = name.lower().partition("_")
     if prefix != "default" or method not in METHODS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -143,7 +143,7 @@ def load_sat(
 
 
 def place(model: Any, device: str | torch.device | None) -> None:
-    """Put the model where it is to run, with dropout and batch statistics off."""
+    """Move the model to a device, in evaluation mode."""
     model.eval()
     if device is not None:
         model.to(device)
@@ -249,7 +249,7 @@ def _another_method(name: str, expected: Method, model_type: str) -> str:
 
 
 def adapter_base(name: str) -> tuple[str, str | None] | None:
-    """The model that an adapter belongs to and its revision (None: the newest); None of what is no adapter.
+    """The model that an adapter belongs to and its revision (None: the newest); None if it is no adapter.
 
     Args:
         name: folder or Hub id.
@@ -285,7 +285,7 @@ def _with_adapter(model: Any, name: str) -> Any:
         raise StmineError(f'{name} is an adapter, which needs PEFT: pip install "stmine-hf[train]".') from error
     try:
         config = _adapter_settings(name)
-        config.base_model_name_or_path = model.name_or_path  # it may have been moved
+        config.base_model_name_or_path = model.name_or_path  # the base may have been moved
         with building_within(stored_weights(name, file="adapter_model.safetensors")):
             adapted = get_peft_model(model, config)
         weights = load_peft_weights(name, device="cpu")

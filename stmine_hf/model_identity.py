@@ -1,4 +1,4 @@
-"""Which weights something was made with, so that work that is resumed is not mixed with that of another model."""
+"""Identify the weights of a model, so that resumed work is not mixed with that of another model."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 
 def weights_digest(module: Any, *, size: int = 16, also: bytes = b"") -> str:
-    """Hexadecimal digits that follow from the names and values of all weights.
+    """Hexadecimal digest of the names and values of all weights.
 
-    They are kept in indexes, feature files and lists of results, so they never change: floating-point weights count as
-    float32, whatever they are stored as.
+    Digests are kept in indexes, feature files and lists of results, so they never change: floating-point weights count
+    as float32, whatever they are stored as.
 
     Args:
         module: a model, or a part of one.
-        size: bytes, each of which gives two digits. Shorter digests are no beginnings of longer ones.
-        also: what else they follow from.
+        size: bytes, each of which gives two digits. A shorter digest is no prefix of a longer one.
+        also: further bytes to digest.
     """
     digest = blake2b(digest_size=size)
     for name, tensor in sorted(module.state_dict().items()):

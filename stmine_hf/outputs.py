@@ -2,7 +2,8 @@
 
 A folder with results holds `.stmine-outputs.jsonl`, one line for each file written there: its name and SHA-256.
 A file may be replaced or removed only if it is on that list and unchanged. New content is written beside and moved
-into place in one step, and the line is on disk before the move, so that a killed run leaves nothing unaccounted for.
+into place in one step, and the line is on disk before the move, so that a killed run leaves no file that is not
+listed.
 
     with Outputs("found", inputs=["photos"]) as outputs:
         outputs.require_free("summary.json", "detections.json")  # fail before the work, not after it
@@ -36,12 +37,12 @@ class OutputError(StmineError):
 
 
 def require_apart(output: str | Path, inputs: Iterable[str | Path], *, inside: bool = False) -> None:
-    """Check that an output does not equal, contain or lie in an input, links and spellings of a path aside.
+    """Check that an output does not equal, contain or lie in an input, through links and other spellings too.
 
     Args:
         output: a file or folder; it may not exist yet.
-        inputs: files and folders that are read. What does not exist is passed over.
-        inside: the output may lie in an input, as an index that an earlier version wrote among its images.
+        inputs: files and folders that are read. What does not exist is ignored.
+        inside: the output may lie in an input, such as an index that an earlier version wrote among its images.
 
     Raises:
         OutputError: it does.
@@ -148,7 +149,7 @@ class Outputs:
 
         Args:
             name: below the folder, with forward slashes.
-            writer: is given the path to write to.
+            writer: called with the path to write to.
 
         Returns:
             Path: of the file.
@@ -162,7 +163,7 @@ class Outputs:
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
-        """Write a file bit by bit: the path to write to, moved into place at the end, or removed after an error.
+        """Write a file piece by piece: the path to write to, moved into place at the end, or removed after an error.
 
         Raises:
             OutputError: a file of that name is there that this package did not write.
@@ -185,7 +186,7 @@ class Outputs:
             self._parts.discard(listed)
 
     def open_growing(self, name: str) -> BinaryIO:
-        """Open a file to append to, such as a journal that the next run reads; `settle` closes its account.
+        """Open a file to append to, such as a journal that the next run reads; call `settle` at the end.
 
         Raises:
             OutputError: a file of that name is there that this package did not write.
@@ -197,15 +198,15 @@ class Outputs:
         return open(path, "ab+")
 
     def settle(self, name: str) -> None:
-        """Note the content of a file that has stopped growing: changed from now on, it is no longer ours."""
+        """Record the content of a file that has stopped growing: if it changes later, it is no longer replaced."""
         self._hashes.pop(name, None)
         self._append({"removed": name})
         self._record(name, sha256_of(self._path(name)))
 
     def adopt(self, names: Iterable[str]) -> None:
-        """Note files of a folder that an earlier version wrote, by its own list of them, before there was a marker.
+        """Record files of the folder that an earlier version listed as its own, before there was a marker.
 
-        Names that are no regular files are passed over.
+        Names that are no regular files are ignored.
         """
         for name in names:
             path = self._path(name)
@@ -213,7 +214,7 @@ class Outputs:
                 self._record(name, sha256_of(path))
 
     def remove(self, name: str) -> None:
-        """Remove a file that this package wrote; nothing where there is none.
+        """Remove a file that this package wrote; do nothing if there is none.
 
         Raises:
             OutputError: this package did not write it.
@@ -276,7 +277,7 @@ class Outputs:
         write_atomically(self.folder / MARKER, lambda path: path.write_text(text, encoding="utf-8"))
 
     def _remove_parts(self) -> None:
-        """Remove what killed runs have left half written."""
+        """Remove partial files of killed runs."""
         for part in self._parts:
             if re.fullmatch(_PART_NAME, PurePosixPath(part).name):
                 self._path(part).unlink(missing_ok=True)
@@ -284,11 +285,11 @@ class Outputs:
 
 
 def write_output(path: str | Path, writer: Callable[[Path], Any], *, inputs: Iterable[str | Path] = ()) -> Path:
-    """Write one file that a person has named, such as `--out hits.html`; see `Outputs`.
+    """Write one file that the user named, such as `--out hits.html`; see `Outputs`.
 
     Args:
         path: the file.
-        writer: is given the path to write to; its name ends with the same suffix.
+        writer: called with the path to write to, whose name ends with the same suffix.
         inputs: what was read for it.
 
     Raises:
@@ -324,7 +325,7 @@ def _line(name: str, digest: str) -> dict[str, Any]:
 
 
 def _is_name(name: str) -> bool:
-    """Whether a file system can have it."""
+    """Whether a file system accepts the name."""
     try:
         parts = os.fsencode(name).split(b"/")
         return all(b"\0" not in part and len(part) <= _LONGEST_NAME for part in parts)

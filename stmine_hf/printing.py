@@ -1,13 +1,13 @@
-"""Names of files and texts of others, made safe to print."""
+"""Make file names and third-party text safe to print."""
 
 from __future__ import annotations
 
 
 def printable(text: object) -> str:
-    """A text with every character that a terminal would act on, or could not show, as its escape sequence.
+    """Escape every character of a text that a terminal would act on, or could not show.
 
-    Escape sequences of terminals, line breaks, marks that turn the direction of writing, and the lone surrogates that
-    Python has for foreign bytes of a file name do nothing that way.
+    These are terminal escape sequences, line breaks, marks that change the direction of writing, and the lone
+    surrogates that stand for undecodable bytes in a file name.
 
     Example:
         >>> printable("caf\\u00e9\\x1b[2J.jpg")

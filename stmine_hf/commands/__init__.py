@@ -1,1 +1,1 @@
-"""The commands of `stmine`, a module for each of their families; `stmine_hf.cli` puts them together."""
+"""The commands of `stmine`, one module per family; `stmine_hf.cli` assembles them."""

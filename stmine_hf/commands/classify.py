@@ -49,11 +49,9 @@ class ExplainMethod(str, Enum):
 
   stmine classify --file posts.jsonl --out predictions.jsonl
 
-A file has one post a line, {"id": ..., "text": ..., "image": ...}, or is a CSV with these columns.
+A file has one post per line, {"id": ..., "text": ..., "image": ...}, or is a CSV file with these columns.
 
-Paths of images start at the file. Run it again after an interruption or a change: only posts that are new or have
-
-changed are classified.""",
+Paths of images are relative to the file. Run it again after an interruption or a change: it resumes.""",
 )
 def classify(
     text: Annotated[str | None, typer.Option(help="Text of the post.")] = None,
@@ -62,12 +60,13 @@ def classify(
     ] = None,
     file: Annotated[Path | None, typer.Option(help="Many posts: JSON lines, CSV or TSV.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="With --file: the predictions: .jsonl, .json, .csv, .tsv or .parquet.")
+        Path | None,
+        typer.Option(help="With --file: file for the predictions: .jsonl, .json, .csv, .tsv or .parquet."),
     ] = None,
     without_bad_images: Annotated[
         bool,
         typer.Option(
-            "--without-bad-images", help="With --file: classify a post by its text where its image cannot be read."
+            "--without-bad-images", help="With --file: classify a post by its text if its image cannot be read."
         ),
     ] = False,
     encoding: EncodingOption = None,
@@ -75,10 +74,10 @@ def classify(
     strict: StrictOption = False,
     explain: Annotated[
         Path | None,
-        typer.Option(help="Write what moved the verdict: a page (.html), or the image with it (.png)."),
+        typer.Option(help="Write what drove the prediction: a page (.html), or an overlay on the image (.png)."),
     ] = None,
     explain_method: Annotated[
-        ExplainMethod, typer.Option(help="How --explain finds it: by leaving out each part, or by gradients.")
+        ExplainMethod, typer.Option(help="How --explain finds it: by removing each part, or by integrated gradients.")
     ] = ExplainMethod.occlusion,
     model: ModelOption = None,
     detector: DetectorOption = None,
@@ -86,7 +85,7 @@ def classify(
         int,
         typer.Option(
             min=1,
-            help="With --file: posts at a time: small batches are fastest on a CPU, try 64 on a GPU.",
+            help="With --file: posts per batch. Small batches are fastest on a CPU; try 64 on a GPU.",
         ),
     ] = 8,
     device: DeviceOption = None,
@@ -94,7 +93,7 @@ def classify(
 ) -> None:
     """Estimate whether a post is fake, from its text, its image, or both.
 
-    The verdict is an estimate from the posts seen in training. It is not proof, and no person should be judged by it.
+    It is an estimate from the posts seen in training, not proof, and no person should be judged by it.
     """
     _check_usage(text, image, file, out, explain)
     if explain is not None:
@@ -122,7 +121,7 @@ def classify(
     elif as_json:
         print_json(found)
     else:
-        _show_verdict(found)
+        _show_prediction(found)
 
 
 def _check_usage(
@@ -141,7 +140,9 @@ def _check_usage(
     if explain is not None and explain.suffix.lower() not in (".html", ".png"):
         raise typer.BadParameter(f"--explain writes .html or .png, found {explain.name!r}")
     if explain is not None and explain.suffix.lower() == ".png" and not image:
-        raise typer.BadParameter("--explain draws on the image, and there is none; name a file ending in .html")
+        raise typer.BadParameter(
+            "--explain with .png draws on the image, and there is none: name a file that ends in .html"
+        )
 
 
 def _classify_one(
@@ -160,7 +161,7 @@ def _classify_one(
     if not text.strip() and not paths:
         raise StmineError("Nothing to classify: the text is empty, and there is no image.")
     if paths and network.config.vision_config is None:
-        raise StmineError("This model has no visual encoder, it classifies texts alone: leave --image out.")
+        raise StmineError("This model has no visual encoder, it classifies text alone: omit --image.")
     for path in paths:
         try:
             images.append(post_image(path))
@@ -190,7 +191,7 @@ def _classify_one(
     return found
 
 
-def _show_verdict(found: dict[str, Any]) -> None:
+def _show_prediction(found: dict[str, Any]) -> None:
     others = ", ".join(f"{label} {score:.1%}" for label, score in found["scores"].items() if label != found["label"])
     print(f"{found['label']} {found['score']:.1%} ({others})")
     if "warning" in found:
@@ -245,9 +246,9 @@ def _show_report(report: ClassifyReport, out: Path, as_json: bool) -> None:
     if report.outdated:
         print(f"{report.outdated} of them again: predictions of version 0.1 do not say which text they belong to")
     if report.removed:
-        print(f"{report.removed} predictions are of posts that are no longer in the file: they are set aside")
+        print(f"{report.removed} predictions are of posts that are no longer in the file: they are not in the results")
     if report.images_left_out:
-        print(f"{report.images_left_out} of them without an image that cannot be read: see `problem`")
+        print(f"{report.images_left_out} of them without an image that cannot be read: see the `problem` column")
     for line, name, reason in report.first_skipped:
         print(f"  skipped line {line} ({name}): {reason}")
     if report.skipped > len(report.first_skipped):

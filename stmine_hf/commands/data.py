@@ -1,4 +1,4 @@
-"""`stmine data ...`: which data sets there are, what one holds, and one as a repository of the Hub."""
+"""`stmine data ...`: list data sets, describe one, and make it a repository of the Hub."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ app = typer.Typer(no_args_is_help=True, help="List, describe, export and upload 
 
 DatasetArgument = Annotated[
     str,
-    typer.Argument(metavar="DATASET", help="A name of `stmine data list`, a CSV or JSONL file, a folder, a Hub id."),
+    typer.Argument(metavar="DATASET", help="A name of `stmine data list`, a CSV or JSONL file, a folder or a Hub id."),
 ]
-DirOption = Annotated[Path | None, typer.Option("--data-dir", help="Folder with the files of a data set by name.")]
-KindOption = Annotated[str | None, typer.Option("--kind", help="Of a data set of your own: captions, posts or boxes.")]
+DirOption = Annotated[Path | None, typer.Option("--data-dir", help="Folder with the files of a named data set.")]
+KindOption = Annotated[str | None, typer.Option("--kind", help="For your own data: captions, posts or boxes.")]
 
 
 @app.command(
@@ -46,7 +46,7 @@ KindOption = Annotated[str | None, typer.Option("--kind", help="Of a data set of
   stmine data list --json""",
 )
 def list_datasets(as_json: JsonOption = False) -> None:
-    """The data sets that go by a name, with where they come from."""
+    """List the data sets that have a name here, and where they come from."""
     from rich.console import Console
     from rich.table import Table
 
@@ -85,7 +85,7 @@ def describe_dataset(
     samples: Annotated[int, typer.Option(min=0, help="Rows to show.")] = 3,
     as_json: JsonOption = False,
 ) -> None:
-    """Splits, sizes, columns, first rows and terms of a data set."""
+    """Show splits, sizes, columns, first rows and terms of a data set."""
     from ..data.description import describe
 
     options = {**builder_options(option), **reading_options(encoding, findings, strict)}
@@ -139,14 +139,14 @@ def export_dataset(
     findings: FindingsOption = None,
     strict: StrictOption = False,
     license: Annotated[
-        str | None, typer.Option(help="License, by the Hub's id, if you may pass the data set on.")
+        str | None, typer.Option(help="License under which you may share the data set, as a Hub identifier.")
     ] = None,
     allow_outside: Annotated[
-        bool, typer.Option("--allow-outside", help="Include images that lie outside of the data set's folder.")
+        bool, typer.Option("--allow-outside", help="Include images outside the data set's folder.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a data set as Parquet files, images included, with a card: what the Hub and `datasets` read."""
+    """Write a data set as Parquet files, images included, with a card, as the Hub and `datasets` read it."""
     from ..hub.dataset_repository import export
 
     options = {**builder_options(option), **reading_options(encoding, findings, strict)}
@@ -181,14 +181,14 @@ def export_dataset(
   stmine data push toy-camouflage --repo my-name/toy-camouflage --private""",
 )
 def push_dataset(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of `stmine data export`.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder written by `stmine data export`.")],
     repo: Annotated[str, typer.Option(help="Id on the Hub: ORGANISATION/NAME.")],
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
-    tag: Annotated[str | None, typer.Option(help="Name for the commit, under which it stays loadable.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Tag for the commit, to load this version by.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be sent.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Upload an exported data set to the Hub in one commit; its card has to state a license, unless it is private."""
+    """Upload an exported data set to the Hub in one commit; its card must state a license unless it is private."""
     from ..hub.dataset_repository import require_terms
     from ..hub.repo_type import header_of
 
@@ -207,7 +207,7 @@ def _load(
 
 
 def _folders(dataset: str, data_dir: Path | None, options: dict[str, Any]) -> list[Path]:
-    """Where the images of a data set may lie: its folder, the one that `image_dir` names; of the Hub's, the cache."""
+    """Folders that may hold the images of a data set: its own, that of `image_dir`, and for the Hub's the cache."""
     from datasets.config import HF_CACHE_HOME
 
     own = data_dir or Path(dataset).expanduser()

@@ -1,4 +1,4 @@
-"""`stmine demo`: the three models to try, as a page in the browser or as a report."""
+"""`stmine demo`: try the three models, on a page in the browser or as a report."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ app = typer.Typer()
 )
 def demo(
     once: Annotated[
-        bool, typer.Option("--once", help="Serve no page: run all parts of the demo once and write a report.")
+        bool,
+        typer.Option("--once", help="Run all parts of the demo once and write a report; serve no page."),
     ] = False,
     images: Annotated[
         Path | None,
-        typer.Option(help="Folder of your own images, or an index of them, to search in. Default: drawn scenes."),
+        typer.Option(help="Folder of your own images, or an index of them, to search. Default: drawn scenes."),
     ] = None,
     query: Annotated[
         list[str] | None,
@@ -38,14 +39,14 @@ def demo(
     ] = None,
     model: ModelOption = None,
     mttv: Annotated[
-        str | None, typer.Option(help="The model that classifies posts. Default: the mttv-lite-weibo of this release.")
+        str | None, typer.Option(help="The model that classifies posts. Default: mttv-lite-weibo of this release.")
     ] = None,
     sat: Annotated[
-        str | None, typer.Option(help="The model that finds objects. Default: the sat-coco-small of this release.")
+        str | None, typer.Option(help="The model that finds objects. Default: sat-coco-small of this release.")
     ] = None,
     hidden: Annotated[
         str | None,
-        typer.Option(help="The model that finds hidden objects. Default: the sat-indiscernible of this release."),
+        typer.Option(help="The model that finds hidden objects. Default: sat-indiscernible of this release."),
     ] = None,
     language: Annotated[str, typer.Option(help="Language of the page or the report: en or zh.")] = "en",
     out: Annotated[Path, typer.Option(help="With --once: folder for report.html.")] = Path("outputs/demo"),
@@ -55,12 +56,12 @@ def demo(
     port: Annotated[int | None, typer.Option(help="Default: the first free one from 7860 on.")] = None,
     device: DeviceOption = None,
 ) -> None:
-    """Try all three methods: search images, check posts, find objects, and the three on one event.
+    """Try all three methods: search images, classify posts, detect objects, and apply all three to one event.
 
     Prints the address of a page for the browser and serves it until Ctrl-C. With --once it writes a report instead.
     """
     if query and not once:
-        raise typer.BadParameter("--query goes with --once: on the page, sentences are typed")
+        raise typer.BadParameter("--query needs --once; on the page, type the query instead")
     hush_libraries()
     if not once:
         from ..demo.app import launch

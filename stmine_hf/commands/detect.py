@@ -1,4 +1,4 @@
-"""`stmine detect`: objects in an image, a folder, a video or what a camera sees."""
+"""`stmine detect`: detect objects in an image, a folder of images, a video or the stream of a camera."""
 
 from __future__ import annotations
 
@@ -39,30 +39,31 @@ app = typer.Typer()
 
   stmine detect camera --show   # camera:1 for the second one; Ctrl-C ends it
 
-A folder run again, after new images came or after an interruption, is resumed: only what is new is looked at."""
+Run it again after adding images or after an interruption: only images that are new are processed."""
 )
 def detect(
     source: Annotated[
         str, typer.Argument(metavar="SOURCE", help="An image, a folder of images, a video, or `camera`.")
     ],
     out: Annotated[
-        Path | None, typer.Option(help="Folder for what is found. Default: outputs/detect/NAME of the source.")
+        Path | None,
+        typer.Option(help="Folder for the results. Default: outputs/detect/NAME, by the name of the source."),
     ] = None,
     model: ModelOption = None,
     threshold: Annotated[float, typer.Option(min=0, max=0.999, help="Minimum score for an object to be shown.")] = 0.4,
-    labels: Annotated[str | None, typer.Option(help="Only these classes, as person,bicycle. Default: all.")] = None,
-    batch_size: Annotated[
-        int, typer.Option(min=1, help="Images or frames that go through the model at a time; use more on a GPU.")
-    ] = 4,
+    labels: Annotated[
+        str | None, typer.Option(help="Only these classes, such as person,bicycle. Default: all.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images or frames per batch; use more on a GPU.")] = 4,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images or frames.")] = None,
-    show: Annotated[bool, typer.Option("--show", help="Show them in a window, too; closing it ends the run.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Also show them in a window; closing it ends the run.")] = False,
     audio: Annotated[bool, typer.Option("--audio", help="Keep the audio of a video.")] = False,
     stretch: StretchOption = None,
     bands: BandsOption = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find objects: annotated images or video, detections.json (COCO results) and summary.json.
+    """Detect objects and write annotated images or video, detections.json (COCO results) and summary.json.
 
     Images and frames that cannot be read are skipped and counted; nothing is written beside the source.
     """
@@ -116,7 +117,7 @@ def _show_report(report: ImageReport | VideoReport, out: Path, *, most: int = 10
         print(f"         and {len(report.classes) - most} more")
     if isinstance(report, ImageReport):
         if report.unchanged:
-            print(f"{report.unchanged} images were done already")
+            print(f"{report.unchanged} images were already done")
         for path, reason in report.skipped[:most]:
             print(f"  skipped {printable(path)}: {reason}")
         if len(report.skipped) > most:
@@ -124,7 +125,7 @@ def _show_report(report: ImageReport | VideoReport, out: Path, *, most: int = 10
         annotated = out / "images"
     else:
         if report.broken:
-            print(f"{report.broken} frames are broken and were left out")
+            print(f"{report.broken} frames are broken and were skipped")
         if report.missing:
             print(f"the file is cut short: {report.missing} frames are missing at its end")
         if report.stopped:

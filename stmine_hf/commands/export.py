@@ -21,7 +21,7 @@ app = typer.Typer(no_args_is_help=True, help="Write a model for another runtime,
 
 @app.callback()
 def export() -> None:
-    """A group even while there is one command in it."""
+    """Keep this a group while it has a single command."""
 
 
 @app.command(
@@ -36,7 +36,7 @@ def export() -> None:
 
   stmine export sat --format int8 --out sat.int8.d --dataset coco_json --data-dir data/coco   # on its train images
 
-The folder is a model to `stmine detect --model` and `stmine evaluate sat --model`.""",
+`stmine detect --model` and `stmine evaluate sat --model` take the folder as a model.""",
 )
 def export_sat(
     out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
@@ -44,24 +44,27 @@ def export_sat(
         str, typer.Option(help="onnx (any size), ncnn (phones; one size) or int8 (ONNX with 8-bit convolutions).")
     ] = "onnx",
     model: ModelOption = None,
-    size: Annotated[int, typer.Option(help="Height and width of ncnn's input and of the check; 32 divides it.")] = 320,
+    size: Annotated[
+        int, typer.Option(help="Height and width of ncnn's input and of the check, a multiple of 32.")
+    ] = 320,
     images: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of images to check with; int8 measures its ranges on them. Without it, int8 takes those of "
+            help="Folder of images to check with; int8 measures its ranges on them. Default for int8: images of "
             "the data set's split train."
         ),
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="Score PyTorch and the export on this data set too, as `stmine evaluate sat`.")
+        str | None,
+        typer.Option(help="Also score PyTorch and the export on this data set, as `stmine evaluate sat` does."),
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of that data set.")] = None,
     split: Annotated[str, typer.Option(help="Its split.")] = "val",
     as_json: JsonOption = False,
 ) -> None:
-    """Write a detector as ONNX, for ncnn, or in 8-bit integers, and print how far it is from PyTorch.
+    """Write a detector as ONNX, for ncnn, or in 8-bit integers, and print how much it differs from PyTorch.
 
-    Boxes come before non-maximum suppression (NMS): `stmine detect` does that, and the image processor saved beside.
+    Boxes are given before non-maximum suppression (NMS): `stmine detect` and the saved image processor apply it.
     """
     from ..export.sat import export_sat, open_exported
     from ..loading import load_sat
@@ -87,7 +90,7 @@ def export_sat(
     print(f"Written: {out} ({report.file_bytes:,} bytes, {format})")
     print(
         f"Against PyTorch on {report.inputs} input(s): class probabilities differ by at most "
-        f"{report.score_difference:.2g} (those above 0.3 by {report.confident_difference:.2g} in the mean), boxes by "
+        f"{report.score_difference:.2g} (those above 0.3 by {report.confident_difference:.2g} on average), boxes by "
         f"{report.box_difference:.2g} pixels"
     )
     for name, value in document.get("ap", {}).items():
@@ -96,7 +99,7 @@ def export_sat(
 
 
 def _images(folder: Path, size: int) -> list[Any]:
-    """Readable images from all over a folder, `CHECKED_IMAGES` at most."""
+    """Readable images spread over a folder, `CHECKED_IMAGES` at most."""
     from ..errors import StmineError
     from ..images import ImageError, find_images, open_image
 
@@ -107,12 +110,12 @@ def _images(folder: Path, size: int) -> list[Any]:
         except ImageError:
             continue
     if not found:
-        raise StmineError(f"{folder}: expected a folder with images to check with, found none that can be read.")
+        raise StmineError(f"{folder}: expected images to check with, found none that can be read.")
     return found
 
 
 def _train_images(dataset: str, data_dir: Path | None) -> list[Any]:
-    """Readable images from all over a data set's split train: what is scored must not set the ranges."""
+    """Readable images spread over a data set's split train: images that are scored must not set the ranges."""
     from .. import load_dataset
     from ..errors import StmineError
     from ..evaluation.reports import readable

@@ -1,4 +1,4 @@
-"""`stmine features ...`: what a frozen visual encoder gives, computed once and stored."""
+"""`stmine features ...`: the output of a frozen visual encoder, computed once and stored."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from .terminal import (
 if TYPE_CHECKING:
     from ..posts.prediction import Post
 
-app = typer.Typer(no_args_is_help=True, help="Compute visual features once and store them, for training on them.")
+app = typer.Typer(no_args_is_help=True, help="Compute visual features once and store them for training.")
 
 
 @app.callback()
 def features() -> None:
-    """A group even while there is one command in it."""
+    """Keep this a group while it has a single command."""
 
 
 @app.command(
@@ -48,10 +48,10 @@ def features() -> None:
 
   stmine features mttv --file posts.jsonl --model my_model --detector my_detector --out my.features
 
-Run it again after an interruption, or with more posts: only what is new or has changed goes through the encoder.""",
+Run it again after an interruption or with more posts: only new and changed posts are encoded.""",
 )
 def features_mttv(
-    out: Annotated[Path, typer.Option("--out", help="Folder for the features: made, or brought up to date.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the features; created, or updated.")],
     dataset: Annotated[str | None, typer.Option(help=f"{one_of('posts')}.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder with the data set's files.")] = None,
     split: Annotated[str | None, typer.Option(help="train, val or test. Default: all of them.")] = None,
@@ -60,15 +60,17 @@ def features_mttv(
     encoding: EncodingOption = None,
     findings: FindingsOption = None,
     strict: StrictOption = False,
-    file: Annotated[Path | None, typer.Option(help="Instead of a data set: posts as of `stmine classify`.")] = None,
+    file: Annotated[Path | None, typer.Option(help="Instead of a data set: posts as for `stmine classify`.")] = None,
     model: ModelOption = None,
     detector: DetectorOption = None,
-    dtype: Annotated[str, typer.Option(help="float32, or float16: half the space, three digits.")] = "float32",
-    batch_size: Annotated[int, typer.Option(min=1, help="Posts at a time.")] = 8,
+    dtype: Annotated[
+        str, typer.Option(help="float32, or float16: half the size, three significant digits.")
+    ] = "float32",
+    batch_size: Annotated[int, typer.Option(min=1, help="Posts per batch.")] = 8,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the images of posts through the model's visual encoder and store its map and the regions' features.
+    """Run the images of posts through the model's visual encoder and store the features of image and regions.
 
     The key of a post is its id. Training (`features: FOLDER`) and `stmine evaluate mttv --features FOLDER` read them.
     """

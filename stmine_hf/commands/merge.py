@@ -24,7 +24,7 @@ def merge(
     out: Annotated[Path, typer.Option("--out", help="Folder to write: safetensors, config, processor, code, card.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Merge an adapter into its base: a whole model that gives the same results and needs no PEFT."""
+    """Merge an adapter into its base: the model gives the same results and needs no PEFT."""
     from ..hub.merging import merge_adapter
 
     require_folder(out)

@@ -1,4 +1,4 @@
-"""`stmine publish ...`: repositories for the Hub, from a model to its page."""
+"""`stmine publish ...`: build, check, compare and upload repositories of the Hub."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ app = typer.Typer(no_args_is_help=True, help="Make, check and upload repositorie
 
   stmine publish build fisvl --out fisvl-official
 
-The third brings code and card of a repository up to date; weights and figures stay. The last makes one that waits for
-the authors' weights.
-
   stmine publish build rsicd --out rsicd-card
 
-  stmine publish build hub_cards/space --out my-space""",
+  stmine publish build hub_cards/space --out my-space
+
+The third updates code and card of a repository and keeps its weights and figures.
+
+The fourth makes a repository without weights, for those of the authors. The fifth writes the card of a data set.""",
 )
 def build_repository(
     source: Annotated[
@@ -49,7 +50,7 @@ def build_repository(
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder to write, or a clone of the repository.")],
     data_dir: Annotated[
-        Path | None, typer.Option(help="Folder of the data set of a training run: measures the model on it.")
+        Path | None, typer.Option(help="Folder of the data set of a training run, to measure the model on.")
     ] = None,
     compare: Annotated[
         list[str] | None,
@@ -59,7 +60,8 @@ def build_repository(
         ),
     ] = None,
     license: Annotated[
-        str | None, typer.Option(help="License of the weights, by the Hub's id. Default: that of the present card.")
+        str | None,
+        typer.Option(help="License of the weights, as a Hub identifier. Default: that of the present card."),
     ] = None,
     repo: Annotated[
         str | None,
@@ -115,11 +117,11 @@ def check_repository(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the repository.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Tell whether a folder is fit to be published; exit code 1 if not.
+    """Check whether a folder can be published; exit code 1 if not.
 
-    Files against their list, no file that runs code, what the code imports and calls, the card's header and links. If
-    all that is well, a model is loaded in a sandbox (no connection, no programs, no files written, bounded memory and
-    time) by a process that cannot import this package, and has to answer as the library does.
+    Compares files with their list, and checks that none runs code when loaded, what the code imports and calls, and
+    the card's header and links. If all of this passes, a model is loaded in a sandbox (no connection, no programs, no
+    files written, bounded memory and time) by a process without this package, and must answer as the library does.
     """
     from ..hub.check import check
 
@@ -145,9 +147,9 @@ def compare_code(
     revision: Annotated[str, typer.Option(help="Branch, tag or commit on the Hub.")] = "main",
     as_json: JsonOption = False,
 ) -> None:
-    """Show where a published model's code differs from today's; exit code 1 if it does.
+    """Show where a published model's code differs from the present code; exit code 1 if it does.
 
-    `publish build` brings a folder up to date; then push it.
+    `publish build` updates a folder; then push it.
     """
     from ..hub.diff import diff
 
@@ -180,15 +182,15 @@ def push_repository(
     repo: Annotated[str, typer.Option(help="Id on the Hub: ORGANISATION/NAME.")],
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     revision: Annotated[str, typer.Option(help="Branch.")] = "main",
-    tag: Annotated[str | None, typer.Option(help="Name for the commit, under which it stays loadable.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Tag for the commit, to load this version by.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be sent.")] = False,
     no_check: Annotated[bool, typer.Option("--no-check", help="Skip `stmine publish check`.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Upload a folder to the Hub in one commit: a model, a data set or a Space, as its card says.
 
-    Run it again after an interruption: large files that arrived are not sent twice. Files that the Hub alone has stay,
-    unless an earlier build's manifest.json lists them.
+    Run it again after an interruption: large files that arrived are not sent twice. Files that are only on the Hub
+    stay, unless an earlier build's manifest.json lists them.
     """
     from dataclasses import asdict
 
@@ -230,7 +232,7 @@ def _show(report: CheckReport, as_json: bool) -> None:
         print_json(report.to_dict())
         return
     Console().print(report.table())
-    failed = [finding.check for finding in report.findings if finding.verdict == "failed"]
+    failed = [finding.check for finding in report.findings if finding.outcome == "failed"]
     unread = any(finding.check == "own code" for finding in report.findings)
     fit = "Fit to be published once you have read its own code." if unread else "Fit to be published."
     print(f"Failed: {', '.join(failed)}." if failed else f"{fit} Checked in {report.seconds:.0f} s.")
@@ -241,7 +243,7 @@ def _print_plan(planned: Plan) -> None:
     from rich.table import Table
 
     to = f"{planned.repo_type} {planned.repo}, {planned.revision}" + (
-        "" if planned.exists or not planned.reached else " (to be made)"
+        "" if planned.exists or not planned.reached else " (to be created)"
     )
     table = Table("file", "bytes", "", title=to)
     for file in planned.files:

@@ -1,4 +1,4 @@
-"""`stmine index` and `search`: finding images by a sentence or by another image."""
+"""`stmine index` and `stmine search`: find images by a sentence or by another image."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ app = typer.Typer()
 
   stmine index images --model hub_cards/fisvl-lite-rsicd --out my.index --batch-size 64
 
-Run it again after adding images, or after an interruption: only what is new gets embedded."""
+Run it again after adding images or after an interruption: only images that are new are embedded."""
 )
 def index(
     images: Annotated[
         Path, typer.Argument(metavar="IMAGES", help="Folder of images; its subfolders are searched too.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the index: made, or brought up to date.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the index; created, or updated.")],
     model: ModelOption = None,
     batch_size: Annotated[
         int,
         typer.Option(
             min=1,
-            help="Images embedded at a time: small batches are fastest on a CPU, try 64 on a GPU.",
+            help="Images per batch. Small batches are fastest on a CPU; try 64 on a GPU.",
         ),
     ] = 8,
     stretch: StretchOption = None,
@@ -56,7 +56,7 @@ def index(
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Embed a folder of images once, so that it can be searched from then on.
+    """Embed a folder of images once, to search it from then on.
 
     Images that cannot be read are skipped and listed; nothing is written beside the images.
     """
@@ -87,14 +87,16 @@ def index(
 def search(
     index: Annotated[Path, typer.Argument(metavar="INDEX", help="Index folder made by `stmine index`.")],
     query: Annotated[str, typer.Argument(metavar="QUERY", help="A sentence, or the path of an image.")],
-    k: Annotated[int, typer.Option("--k", min=1, help="How many hits.")] = 10,
+    k: Annotated[int, typer.Option("--k", min=1, help="Number of hits.")] = 10,
     out: Annotated[
         Path | None,
         typer.Option(
             help="Folder for hits.png and hits.html. Default: outputs/search (with --json: none are written)."
         ),
     ] = None,
-    model: Annotated[str | None, typer.Option("--model", help="Path of the index's model, if it has moved.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Path of the index's model, if it has been moved.")
+    ] = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -118,7 +120,7 @@ def search(
         written = _write_hits(hits, out, "hits", title=query) if out else {}
     for name, text in said.items():
         print(
-            f"Warning: {text}" if name == "warning" else f"The model only understands English; searched for: {text}",
+            f"Warning: {text}" if name == "warning" else f"The model understands English only; searched for: {text}",
             file=sys.stderr,
         )
     if as_json:
@@ -132,7 +134,7 @@ def search(
 
 
 def _remarks(index: ImageIndex, query: str, hits: list[Hit]) -> dict[str, str]:
-    """Of a sentence: what was searched for in its place, and why the hits mean little, if so."""
+    """Remarks on a sentence: what was searched for instead, and why the hits may mean little."""
     if index.is_image(query):
         return {}
     said = {} if (read := index.reads(query)) == query else {"read_as": read}

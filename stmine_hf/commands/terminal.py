@@ -27,7 +27,7 @@ DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, mps ... Defau
 DetectorOption = Annotated[
     str | None,
     typer.Option(
-        help="Folder, Hub id or name of an object detector, such as sat-coco-small: each box is an input, too."
+        help="Folder, Hub id or name of an object detector, such as sat-coco-small: each box becomes an input, too."
     ),
 ]
 BuilderOption = Annotated[
@@ -46,7 +46,7 @@ StretchOption = Annotated[
     str | None,
     typer.Option(
         metavar="LOW,HIGH",
-        help="Of images of more than 8 bits: the values that become black and white, such as 0,3000, or percentiles "
+        help="For images of more than 8 bits: the values that become black and white, such as 0,3000, or percentiles "
         "of each image, such as 1%,99%. Default: 2%,98%, and the whole range where an image fills it.",
     ),
 ]
@@ -66,7 +66,7 @@ EncodingOption = Annotated[
 ]
 FindingsOption = Annotated[
     Path | None,
-    typer.Option("--findings", help="Write what was left out, changed or is odd in the data to this file, as JSON."),
+    typer.Option("--findings", help="Write what is skipped, changed or suspicious in the data to this file, as JSON."),
 ]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Fail if any data is skipped, changed or suspicious.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
@@ -84,7 +84,7 @@ def prints_only_json(as_json: bool) -> Iterator[None]:
 
 
 def require_folder(out: Path | None) -> None:
-    """Check a folder for output before the work, not after it.
+    """Check, before the work is done, that a folder can be written to.
 
     Raises:
         StmineError: `out` is a file.
@@ -94,7 +94,7 @@ def require_folder(out: Path | None) -> None:
 
 
 def builder_options(given: list[str] | None) -> dict[str, Any]:
-    """The options given as `--option key=value`; a value is read as JSON, or is a string if it is no JSON.
+    """The options given as `--option key=value`; a value is read as JSON, or else as a string.
 
     Raises:
         typer.BadParameter: no "=" in it.

@@ -1,4 +1,4 @@
-"""`stmine toy`: drawn data for every method, to try everything on, free of any license."""
+"""`stmine toy`: draw data for every method, to try everything on."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def toy(
             "(MTTV); camouflage: animals on grounds of their own texture, with boxes (SAT)."
         ),
     ] = "scenes",
-    count: Annotated[int, typer.Option(min=3, help="How many images.")] = 96,
+    count: Annotated[int, typer.Option(min=3, help="Number of images.")] = 96,
     seed: Annotated[int, typer.Option(help="The same seed draws the same images.")] = 0,
     difficulty: Annotated[
-        float, typer.Option(min=0, max=1, help="Of camouflage: 0 is easy to see, 1 hardly to be seen.")
+        float, typer.Option(min=0, max=1, help="Of camouflage: 0 is easy to see, 1 almost invisible.")
     ] = 0.5,
     as_json: JsonOption = False,
 ) -> None:
-    """Draw toy data: folders in the layouts of real sets, to try everything on, free of any license.
+    """Draw toy data: folders in the layouts of real sets, to try everything on, under no license.
 
     Scenes lie as RSICD does (dataset.json), posts as posts of your own (posts.jsonl), camouflage as COCO does
     (annotations/instances_*.json).
@@ -67,7 +67,7 @@ def toy(
             from ..data.toy.toy_posts import write_posts
 
             _write(out, lambda folder: write_posts(folder, count=count, seed=seed))
-            next_words = f"classify --file {out / 'posts.jsonl'} --out {out / 'verdicts.jsonl'}"
+            next_words = f"classify --file {out / 'posts.jsonl'} --out {out / 'predictions.jsonl'}"
         else:
             from ..data.toy.toy_camouflage import write_camouflage
             from ..loading import published
@@ -83,7 +83,7 @@ def toy(
 
 
 def _write(out: Path, draw: Callable[[Path], Any]) -> None:
-    """Draw into a folder beside, then move what was drawn into place: files of others are not replaced."""
+    """Draw into a temporary folder, then move the files into place: existing files are not replaced."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".stmine-toy-", dir=out.parent) as drawn:
         draw(Path(drawn))

@@ -1,4 +1,4 @@
-"""What the demo shows, without its user interface: search, post checker, detector, and the three on one event.
+"""The demo without its user interface: search, post checker, detector, and the three on one event.
 
 All take texts, PIL images or image files, and raise `StmineError` with a message for the user.
 """

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from html import escape
 
-from ..explain.drawing import bars_html, explanation_html, verdict_html
+from ..explain.drawing import bars_html, explanation_html, prediction_html
 from ..explain.texts import WITHOUT_WORD
 from ..inference.scope import Warned
 from . import texts as say
 from .posts import PostCheck
 
 
-def verdict(check: PostCheck, language: str) -> str:
-    """The label and how sure the model is; and why that means little, if so."""
-    return verdict_html(check.attribution, language) + "".join(map(warning_html, warnings(check, language)))
+def prediction(check: PostCheck, language: str) -> str:
+    """The label and its probability, and why they may mean little."""
+    return prediction_html(check.attribution, language) + "".join(map(warning_html, warnings(check, language)))
 
 
 def explanation(check: PostCheck, language: str) -> str:
-    """The verdict, the text with its words colored, and the score without some of them."""
+    """The prediction, the text with its words colored, and the score without some of them."""
     return explanation_html(check.attribution, language, warnings(check, language))
 
 
@@ -42,7 +42,7 @@ def left_out(check: PostCheck, number: int, language: str) -> str:
 
 
 def counts(found: Mapping[str, int], nothing: str, language: str = "en") -> str:
-    """How many of each kind; or that there is nothing."""
+    """The number of objects of each class; or that there is none."""
     if not found:
         return note(nothing)
     said = "".join(

@@ -1,4 +1,4 @@
-"""The page of the demo, made with Gradio: search, post check, detector, all three on one event; what a Space runs."""
+"""The page of the demo, with Gradio, as the Space runs it: search, post check, detector, all three on one event."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LOOK_FOR_OLD = 600  # seconds between two looks for what is older
 
 
 def build_app(tools: Tools | None = None, *, language: str = "en") -> gr.Blocks:
-    """The page, not yet served.
+    """Build the page, without serving it.
 
     Args:
         tools: the models and the folder that users may search; by default those of this release, and none.
@@ -77,7 +77,7 @@ def launch(
 
     Args:
         folder: of images to search, or an index of them; the only one that users may search. None: drawn scenes.
-        host: "0.0.0.0" lets other computers in.
+        host: "0.0.0.0" lets other computers connect.
         port: the first free one from 7860 on if None.
         wait: until Ctrl-C; else return as soon as it is served.
 
@@ -124,7 +124,7 @@ def launch(
 
 
 def _wait(app: gr.Blocks, opening: Background) -> None:
-    """Serves until Ctrl-C or SIGTERM, then closes the page and removes what was uploaded."""
+    """Serve until Ctrl-C or SIGTERM, then close the page and remove uploads."""
 
     def end(*_: object) -> None:
         raise KeyboardInterrupt
@@ -158,7 +158,7 @@ def _require_images(folder: Path) -> None:
 
 
 def _gradio() -> Any:
-    """Gradio, which reads these when imported: no analytics, and uploads go to the folder of this process."""
+    """Import Gradio without analytics, and with uploads in the folder of this process."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     if "GRADIO_TEMP_DIR" not in os.environ:
         os.environ["GRADIO_TEMP_DIR"] = str(temporary.root() / "uploads")

@@ -1,4 +1,4 @@
-"""Ends connections whose client keeps the server waiting: half-open ones, and requests that stop in the middle."""
+"""End connections whose client keeps the server waiting: half-open ones, and requests that stop in the middle."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ WAIT = 60.0  # seconds without a byte from a client that has not finished its re
 
 
 def end_stalled(server: Any, wait: float = WAIT) -> None:
-    """Makes a running uvicorn server end such connections, from the next one on.
+    """Make a running uvicorn server end such connections, from the next one on.
 
     Answers that take long, such as streams of results, are not touched.
 

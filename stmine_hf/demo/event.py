@@ -19,7 +19,7 @@ class Event:
     """What the three models find for one post.
 
     Attributes:
-        check: the prediction for the post, and what moved it.
+        check: the prediction for the post, and what drove it.
         objects: in its image; None without an image.
         sentence: what was searched for in the satellite images.
         matches: the best of these.
@@ -48,7 +48,7 @@ class EventDemo:
         threshold: float = THRESHOLD,
         top: int = 3,
     ) -> Event:
-        """Judge a post, find objects in its image, and satellite images of the place that it names.
+        """Classify a post, detect objects in its image, and satellite images of the place that it names.
 
         Args:
             place: what to search for, in English, or place words in Chinese. By default the post itself.

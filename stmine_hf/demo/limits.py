@@ -1,4 +1,4 @@
-"""What a user of the page may send: sizes, and the folders that may be read."""
+"""Limits of what users of the page may send, and the folders that may be read."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ MAX_IMAGES = 200  # uploaded at a time, to be searched
 MAX_FOLDER = 20_000  # images in a folder to be searched
 MAX_VIDEO_BYTES = 50 * 2**20
 MAX_VIDEO_PIXELS = 4096 * 2304  # of a frame
-MAX_VIDEO_FRAMES = 300  # in which objects are looked for; what comes later is left out
-SIDE = 1600  # pixels of the longer side of what is kept of an image: more than any model here reads or page shows
+MAX_VIDEO_FRAMES = 300  # in which objects are looked for; later ones are skipped
+SIDE = 1600  # pixels of the longer side of the kept image: more than any model reads or page shows
 
 ImageInput = Image.Image | str | os.PathLike[str]
 
 
 def checked_text(text: str | None, limit: int) -> str:
-    """The text without blanks around it and without what no tokenizer reads.
+    """Strip blanks around a text, and characters that no tokenizer reads.
 
     Raises:
         StmineError: it is longer than `limit` characters.
@@ -107,9 +107,9 @@ def inside(root: str | Path, path: str | Path) -> Path:
     try:
         top, found = Path(root).resolve(), (Path(root) / path).resolve()
     except (OSError, ValueError, RuntimeError):  # a NUL in it, links in a circle
-        raise StmineError("This is no path of a folder; write it as my_images/harbour.") from None
+        raise StmineError("This is not the path of a folder; write it as my_images/harbour.") from None
     if found != top and top not in found.parents:
-        raise StmineError("This folder lies outside of the one that may be searched; name one inside of it.")
+        raise StmineError("This folder is outside the one that may be searched; name one inside it.")
     if not found.exists():
         raise StmineError(f"{path}: expected a folder, found nothing.")
     return found
@@ -122,7 +122,7 @@ def require_folder_size(folder: Path) -> None:
     """
     if _more_than(MAX_FOLDER, find_images(folder)):
         raise StmineError(
-            f"{folder.name} has more than {MAX_FOLDER} images. Embed it once by `stmine index {folder.name} --out "
+            f"{folder.name} has more than {MAX_FOLDER} images. Embed it once with `stmine index {folder.name} --out "
             "my.index`, then open my.index here."
         )
 

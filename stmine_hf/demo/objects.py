@@ -55,7 +55,7 @@ class FoundInVideo:
     Attributes:
         video: the annotated copy (MP4).
         frames: number of frames that were searched.
-        cut: the rest of the video was left out.
+        cut: whether the rest of the video was skipped.
         counts: boxes of each class in all frames together, the most frequent first.
     """
 
@@ -125,7 +125,7 @@ class ObjectFinder:
         )
 
     def _at(self, threshold: float) -> Detector:
-        """The same detector at another threshold: users share the model, not the slider."""
+        """The same detector at another threshold: users share the model but not the slider."""
         if not 0 <= threshold < 1:
             raise StmineError(f"threshold: expected a score from 0 to below 1, found {threshold}.")
         detector = copy.copy(self._detector)

@@ -1,6 +1,6 @@
-"""What every tab of the page is made of: text in two languages, safe inputs, errors that a user can read.
+"""Building blocks of the tabs: texts in two languages, safe inputs, errors that a user can read.
 
-Imports Gradio, hence only `app` does import it.
+It imports Gradio; so only `app` imports it.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ HEAD = """<style>
 </style>"""
 # The classes are those of the HTML in `answers`. Colors follow Gradio's light and dark themes, or work on both.
 CSS = (
-    f"{STYLE}.explanation, .verdict, .caution {{ color: var(--body-text-color); }}"
+    f"{STYLE}.explanation, .prediction, .caution {{ color: var(--body-text-color); }}"
     + """
 #top { align-items: center; flex-wrap: nowrap; }
 #top h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .2rem; }
@@ -96,10 +96,10 @@ img { max-width: 100%; }
 
 
 class Page:
-    """Puts components onto a page and remembers which of their texts change with the language.
+    """Places components on a page and tracks which of their texts change with the language.
 
     Args:
-        language: that of the first sight.
+        language: the initial one.
     """
 
     def __init__(self, language: str):
@@ -121,7 +121,7 @@ class Page:
             )
 
     def put(self, kind: Callable[..., Any], **options: Any) -> Any:
-        """A component of this kind, whose options may be or hold `Text`s."""
+        """Place a component of a class; its options may be or contain `Text`s."""
         component = kind(**{name: spoken(value, self.first_language) for name, value in options.items()})
         if texts := {name: value for name, value in options.items() if spoken(value, "en") != value}:
             self._spoken.append(component)
@@ -129,7 +129,7 @@ class Page:
         return component
 
     def heading(self, text: Text) -> Any:
-        """Above an image, where a label on it would hide a corner."""
+        """Place a heading above an image, where a label on it would hide a corner."""
         said = Text(*(f"<h3>{escape(text(one))}</h3>" for one in ("en", "zh")))
         return self.put(gr.HTML, value=said, padding=False, elem_classes="heading")
 
@@ -138,26 +138,26 @@ class Page:
         self.put(gr.HTML, value=said, padding=False, elem_classes="intro")
 
     def chips(self, labels: list[Text] | tuple[Text, ...]) -> list[Any]:
-        """A row of small buttons, one an example."""
+        """Place a row of small buttons, one per example."""
         with gr.Row(elem_classes="chips"):
             said = Text(*(f'<span class="quiet">{escape(say.EXAMPLES(one))}:</span>' for one in ("en", "zh")))
             self.put(gr.HTML, value=said)
             return [self.put(gr.Button, value=label, size="sm") for label in labels]
 
     def on(self, triggers: list[Any], work: Work, inputs: list[Any], outputs: list[Any], *, busy: list[Any]) -> None:
-        """Lets a click or key start some work. A few users at a time get to the models, others wait.
+        """Let a click or key start some work. A few users at a time run the models, others wait.
 
         Args:
-            busy: the outputs that show that something is going on.
+            busy: the outputs that show that work is in progress.
         """
         gr.on(triggers, for_users(work), inputs, outputs, show_progress_on=busy, **_AT_THE_MODELS)
 
     def at_once(self, trigger: Any, work: Work, inputs: list[Any], outputs: list[Any]) -> None:
-        """Lets a key start quick work that needs no model."""
+        """Let a key start quick work that needs no model."""
         trigger(for_users(work), inputs, outputs, **_QUICK)
 
     def on_stream(self, camera: Any, work: Work, inputs: list[Any], outputs: list[Any]) -> None:
-        """Lets each image of a camera start some work, for a minute at most. One camera at a time."""
+        """Let each image of a camera start some work, for a minute at most. One camera at a time."""
         camera.stream(
             for_users(work),
             inputs,
@@ -170,15 +170,15 @@ class Page:
         )
 
     def on_first_sight(self, work: Work, inputs: list[Any], outputs: list[Any], *, busy: list[Any]) -> None:
-        """Work that fills the page when it opens."""
+        """Add work that fills the page when it opens."""
         self._first.append((work, inputs, outputs, busy))
 
     def on_new_language(self, work: Work, inputs: list[Any], outputs: list[Any]) -> None:
-        """Quick work that says an answer again, after the language has changed."""
+        """Add quick work that renders an answer again after the language has changed."""
         self._translated.append((work, inputs, outputs, []))
 
     def connect(self, app: gr.Blocks) -> None:
-        """At the end of the page: the switch of languages, and what happens at first sight.
+        """Finish the page: connect the language switch and the work on opening.
 
         Browsers that prefer Chinese get Chinese.
         """
@@ -201,7 +201,7 @@ class Page:
 
 
 def spoken(value: Any, language: str) -> Any:
-    """The value with each `Text` in it, however deep in lists and tuples, in a language."""
+    """The value with each `Text` in it rendered in a language, at any depth of lists and tuples."""
     if isinstance(value, Text):
         return value(language)
     if isinstance(value, (list, tuple)):
@@ -219,13 +219,13 @@ def image_input(**options: Any) -> Any:
 
 
 def refuse_unusable(image: Any, results: list[Any]) -> None:
-    """Lets an upload that cannot be used leave at once, with a message and with the results of the one before."""
+    """Clear an upload that cannot be used at once, with a message, and the results of the one before."""
 
     def check(given: Any) -> Any:
         try:
             limits.checked_image(given)
         except StmineError as error:
-            tell(str(error))
+            show_message(str(error))
             return [None] * (1 + len(results))
         return gr.skip()
 
@@ -260,31 +260,31 @@ def image_in(url: str) -> Image.Image:
             raise ValueError
         return Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])), formats=["JPEG", "PNG", "WEBP"])
     except (OSError, ValueError, binascii.Error, Image.DecompressionBombError):
-        raise gr.Error("This is no image, or too large a one.", print_exception=False) from None
+        raise gr.Error("This is not an image, or it is too large.", print_exception=False) from None
 
 
-def tell(message: str) -> None:
-    """Shows the user a message, whatever it quotes; what is on the page stays as it is."""
+def show_message(message: str) -> None:
+    """Show the user a message, with what it quotes escaped; the page stays as it is."""
     gr.Warning(escape(message), duration=8)
 
 
 def served(path: Path) -> str:
-    """A copy of a file among the uploads, from where Gradio serves it, under a name made from its content."""
+    """Copy a file to the uploads, from where Gradio serves it, under a name made from its content."""
     return processing_utils.save_file_to_cache(path, utils.get_upload_folder())
 
 
 def for_users(work: Work) -> Work:
-    """Shows users the errors that they can fix, and of all others a line without details of the machine."""
+    """Show users the errors that they can fix, and for all others a line without details of the machine."""
 
     @functools.wraps(work)
     def guarded(*inputs: Any) -> Any:
         try:
             return work(*inputs)
         except StmineError as error:
-            tell(str(error))
+            show_message(str(error))
         except Exception:
             logger.exception("the demo failed in %s", work)
-            tell(say.BROKEN)
+            show_message(say.BROKEN)
         return gr.skip()
 
     return guarded

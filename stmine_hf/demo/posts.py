@@ -1,4 +1,4 @@
-"""Post checker: the prediction for a post, and what moved it."""
+"""Post checker: the prediction for a post, and what drove it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from . import limits
 
 @dataclass(frozen=True)
 class PostCheck:
-    """What the model makes of a post.
+    """A prediction for a post.
 
     Attributes:
-        attribution: the prediction and what moved it.
-        image: that of the post, drawn on by `draw_cells`; None without one.
-        warned: why the prediction means little; None if nothing speaks against it.
+        attribution: the prediction and what drove it.
+        image: the image of the post, drawn on by `draw_cells`; None without one.
+        warned: why the prediction means little; None if there is no such reason.
     """
 
     attribution: Attribution
@@ -63,9 +63,9 @@ class PostChecker:
         text = limits.checked_text(text, limits.MAX_POST)
         checked = None if image is None else limits.checked_image(image)
         if not text and checked is None:
-            raise StmineError("Nothing to judge: write a text, give an image, or both.")
+            raise StmineError("Nothing to classify: write a text, add an image, or both.")
         if checked is not None and self.model.config.vision_config is None:
-            raise StmineError("This model has no visual encoder, it judges texts alone: leave the image out.")
+            raise StmineError("This model has no visual encoder, it classifies text alone: remove the image.")
         result = self._classify({"text": text, "image": checked}, explain=self.method)
         attribution = Attribution.from_pipeline(text, result)
         drawn = None if checked is None else draw_cells(checked, attribution)

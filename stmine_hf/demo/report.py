@@ -1,4 +1,4 @@
-"""The report: all that the demo shows, once, as one HTML page that needs no other file and no server."""
+"""The report: everything that the demo shows, as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _SIDE = 480  # pixels of the longer side of an image on the page, at most
 
 @dataclass(frozen=True)
 class Tour:
-    """What the report is made with: folders or Hub ids of models, loaded ones, or None for those of this release.
+    """What the report is made with. Models: folders or Hub ids, loaded ones, or None for those of this release.
 
     Attributes:
         fisvl: for the search.
         mttv: for the posts.
-        sat: for everyday things.
+        sat: for everyday objects.
         hidden: for hidden objects.
         images: a folder or an index of your own, searched in place of drawn images.
         queries: sentences or images of your own to search for.
@@ -184,7 +184,7 @@ def _event_part(demo: EventDemo, post: samples.SamplePost, tour: Tour) -> str:
     return _section(
         say.REPORT_EVENT(language),
         say.REPORT_EVENT_HOW(language),
-        f"<article><div class=post><div><h3>{say.REPORT_EVENT_VERDICT(language)}</h3>"
+        f"<article><div class=post><div><h3>{say.REPORT_EVENT_PREDICTION(language)}</h3>"
         f"{answers.explanation(event.check, language)}<p class=note>{escape(post.meaning)}</p></div>"
         f"<div><h3>{say.REPORT_EVENT_OBJECTS(language)}</h3>{objects}</div></div></article>",
         f"<h3>{say.REPORT_EVENT_GROUND(language, sentence=escape(event.sentence))}</h3>",

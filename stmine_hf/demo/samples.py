@@ -1,4 +1,4 @@
-"""What the demo shows before anybody brings anything: generated images and made-up posts, drawn at first use."""
+"""Examples of the demo: generated images and made-up posts, drawn at first use."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ SENTENCES = {
 
 
 class SamplePost(NamedTuple):
-    """A made-up post: nobody wrote it, nothing of it happened.
+    """A made-up post, written by nobody, about nothing that happened.
 
     Attributes:
         text: as it would be posted, in the language that the small model reads.
         meaning: the same in English.
         image: drawn.
-        place: that it tells of, as the search reads it.
+        place: the place in it, as the search reads it.
     """
 
     text: str
@@ -66,20 +66,20 @@ def posts() -> list[SamplePost]:
         SamplePost(
             "紧急通知！港口上空出现红色圆形，专家说今晚会掉下来，千万别出门，请大家马上转发！",
             "Urgent! A red circle has appeared above the port, experts say it will come down tonight, do not leave "
-            "the house, everybody please forward this at once!",
+            "your home, everybody please forward this at once!",
             draw(Scene("red", "circle", 1), np.random.default_rng(0), size=384),
             "several ships are docked at a port",
         ),
         SamplePost(
             "【机场周边道路今日恢复通行】记者从市交通局获悉，机场附近的公交线路今日上午恢复运营。",
-            "Roads around the airport open again today: the city's transport office tells us that the bus lines near "
-            "the airport run again since this morning.",
+            "Roads around the airport open again today: the city's transport office says that the bus lines near "
+            "the airport have been running again since this morning.",
             draw_street(),
             "many planes are parked near the terminal of an airport",
         ),
         SamplePost(
             "【河边发现珍稀动物】林业局工作人员昨日在河边拍到一只极少见的壁虎。",
-            "Rare animal found at the river: staff of the forest office yesterday photographed a most rare gecko.",
+            "Rare animal found at the river: forest office staff photographed a very rare gecko yesterday.",
             draw_camouflage(9, HIDDEN_AS, size=416)[0],
             "a winding river runs between green trees",
         ),
@@ -87,14 +87,14 @@ def posts() -> list[SamplePost]:
 
 
 def street() -> Image.Image:
-    """A drawn street with everyday things in it: for detectors that know COCO's classes."""
+    """A drawn street with everyday objects: for detectors of COCO's classes."""
     from ..cards.street_drawing import draw_street
 
     return draw_street()
 
 
 def hidden() -> list[Image.Image]:
-    """Drawn animals on grounds of nearly their own texture: for a detector of the indiscernible."""
+    """Drawn animals on grounds of nearly their own texture: for a detector of indiscernible objects."""
     from ..data.toy.toy_camouflage import draw_camouflage
 
     return [draw_camouflage(seed, HIDDEN_AS, size=416)[0] for seed in (3, 5, 11)]

@@ -31,7 +31,7 @@ class Match(NamedTuple):
         score: cosine similarity in [-1, 1].
         path: of its file.
         image: RGB.
-        warned: why all matches of the sentence mean little; None if nothing speaks against them.
+        warned: why all matches of the sentence mean little; None if there is no such reason.
     """
 
     rank: int
@@ -91,7 +91,9 @@ class ImageSearch:
         except StmineError:
             if self._uploads is None:
                 raise
-            raise StmineError("None of these files is an image that can be read: send JPEG or PNG, say.") from None
+            raise StmineError(
+                "None of these files is an image that can be read: send JPEG or PNG files, for example."
+            ) from None
 
     def __len__(self) -> int:
         return len(self._index)
@@ -107,7 +109,7 @@ class ImageSearch:
         return [] if report is None else report.skipped
 
     def search(self, query: str | Image.Image, top: int = 6) -> list[Match]:
-        """The best images, best first. Images that are gone or cannot be read any more are left out.
+        """The best images, best first. Images that are gone or can no longer be read are skipped.
 
         Raises:
             StmineError: nothing to search for, too long a sentence, or an image that cannot be used.
@@ -134,11 +136,11 @@ class ImageSearch:
     def _sentence(self, text: str) -> str:
         text = limits.checked_text(text, limits.MAX_SENTENCE)
         if not any(character.isalnum() for character in text):
-            raise StmineError("Nothing to search for: write at least one word, or give an image.")
+            raise StmineError("Nothing to search for: write at least one word, or add an image.")
         return text
 
     def _kept(self, files: list[str | Path]) -> Path:
-        """A folder of our own with the images that someone uploaded, checked; it goes when this object does."""
+        """Copy uploaded images, checked, into a temporary folder, which is removed with this object."""
         if not files:
             raise StmineError("No images to search: name a folder, or upload some.")
         if len(files) > limits.MAX_IMAGES:
@@ -155,7 +157,7 @@ class ImageSearch:
 
 
 def _index_folder(images: Path, loaded: tuple[Any, Any]) -> Path:
-    """Where the index of a folder is kept from visit to visit: one for each folder and model."""
+    """Where the index of a folder is cached: one for each folder and model."""
     identity = Embedder(loaded).identity
     name = f"{images} {identity['weights']} {identity['probe']}"
     return cache("indexes") / f"{images.name}-{blake2b(name.encode(), digest_size=6).hexdigest()}"

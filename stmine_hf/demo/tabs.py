@@ -1,4 +1,4 @@
-"""The four tabs of the demo's page: what is on them, and what they do."""
+"""The four tabs of the demo's page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from . import answers, limits, samples
 from . import texts as say
 from .event import Event
 from .objects import THRESHOLD, FoundObjects
-from .page import Page, image_input, refuse_unusable, served, tell
+from .page import Page, image_input, refuse_unusable, served, show_message
 from .posts import PostCheck
 from .searching import ImageSearch, Match
 from .tools import EVERYDAY, HIDDEN, Tools
@@ -128,7 +128,7 @@ def search_tab(page: Page, tools: Tools) -> None:
     def say_again(
         match: Match | None, sentence: str, typed: str, search: ImageSearch | None, language: str
     ) -> tuple[Any, ...]:
-        """A sentence that is an example is shown in the new language; what a user wrote stays."""
+        """Show an example sentence in the new language; keep what a user wrote."""
         for examples in samples.SENTENCES.values():
             if typed in examples:
                 typed = samples.SENTENCES[language][examples.index(typed)]
@@ -147,7 +147,7 @@ def search_tab(page: Page, tools: Tools) -> None:
         return search, whereabouts(search, language), *found_in(search, sentence, language)
 
     def found_in(search: ImageSearch | None, sentence: str, language: str) -> tuple[Any, ...]:
-        """The sentence again in other images; nothing if there is none."""
+        """Search for the sentence again in other images; do nothing if there is none."""
         return find(sentence, search, language) if place_in(sentence.strip()) else shown([], "", language)
 
     def whereabouts(search: ImageSearch | None, language: str) -> str:
@@ -178,14 +178,14 @@ def search_tab(page: Page, tools: Tools) -> None:
 
 
 def posts_tab(page: Page, tools: Tools) -> None:
-    """A post in; its prediction and what moved it out."""
+    """A post in; its prediction and what drove it out."""
     page.intro(say.POSTS_TITLE, say.POSTS_INTRO)
     with gr.Row(elem_classes="halves"):
         with gr.Column(min_width=300):
             text, image, meaning, chips = post_form(page, tools, "post")
             go = page.put(gr.Button, value=say.POSTS_GO, variant="primary", elem_id="post-go")
         with gr.Column(min_width=300):
-            answer = gr.HTML(padding=False, elem_id="verdict")
+            answer = gr.HTML(padding=False, elem_id="prediction")
             above_regions = page.heading(IMAGE)
             regions = gr.Image(interactive=False, show_label=False, height=260, buttons=[], elem_id="regions")
             word = page.put(gr.Dropdown, label=say.POSTS_LEAVE_OUT, choices=[], elem_id="leave-out")
@@ -296,15 +296,15 @@ def objects_in_image(page: Page, tools: Tools, given: list[Any]) -> None:
         return shown(tools.objects(kind).find(image, threshold), language)
 
     def detect_again(image: Any, threshold: float, kind: str, language: str) -> tuple[Any, ...]:
-        """Unless there is no image yet."""
+        """Detect again, if there is an image."""
         return (gr.skip(),) * 3 if image is None else detect(image, threshold, kind, language)
 
     def detect_upload(image: Any, threshold: float, kind: str, language: str) -> tuple[Any, ...]:
-        """What was found in the image before leaves with an upload that cannot be used."""
+        """Detect in an upload; one that cannot be used also clears the earlier results."""
         try:
             return gr.skip(), *detect(image, threshold, kind, language)
         except StmineError as error:
-            tell(str(error))
+            show_message(str(error))
             return None, None, None, ""
 
     def detect_sample(threshold: float, language: str, choice: gr.SelectData) -> tuple[Any, ...]:
@@ -350,7 +350,7 @@ def objects_in_video(page: Page, tools: Tools, given: list[Any]) -> None:
         try:
             found = tools.objects(kind).find_in_video(path, threshold)
         except StmineError as error:  # by its name alone, without the folder of the uploads
-            tell(str(error).replace(path, Path(path).name))
+            show_message(str(error).replace(path, Path(path).name))
             return None, ""  # no old result beside it
         try:
             shown = served(found.video)
@@ -385,7 +385,7 @@ def objects_in_camera(page: Page, tools: Tools, given: list[Any]) -> None:
 
 
 def event_tab(page: Page, tools: Tools) -> None:
-    """A post in; verdict, objects in its image, and such places from above out."""
+    """A post in; its prediction, objects in its image, and such places from above out."""
     page.intro(say.EVENT_TITLE, say.EVENT_INTRO)
     with gr.Row(elem_classes="halves"):
         with gr.Column(min_width=300):
@@ -394,7 +394,7 @@ def event_tab(page: Page, tools: Tools) -> None:
             go = page.put(gr.Button, value=say.EVENT_GO, variant="primary", elem_id="event-go")
         with gr.Column(min_width=300):
             page.heading(say.EVENT_FIRST)
-            verdict = gr.HTML(padding=False, elem_id="event-verdict")
+            prediction = gr.HTML(padding=False, elem_id="event-prediction")
             page.heading(say.EVENT_SECOND)
             boxes = gr.Image(interactive=False, show_label=False, height=240, buttons=[], elem_id="event-boxes")
             counts = gr.HTML(padding=False)
@@ -419,7 +419,7 @@ def event_tab(page: Page, tools: Tools) -> None:
     def told(event: Event, language: str) -> tuple[str, str, str]:
         nothing = say.OBJECTS_NOTHING(language) if event.objects else say.EVENT_NO_IMAGE(language)
         return (
-            answers.verdict(event.check, language),
+            answers.prediction(event.check, language),
             answers.counts(event.objects.counts if event.objects else {}, nothing, language),
             answers.note(say.EVENT_HEAT(language, sentence=event.sentence)),
         )
@@ -441,22 +441,26 @@ def event_tab(page: Page, tools: Tools) -> None:
             *shown(tools.looked_into(number), language),
         )
 
-    words = [boxes, verdict, counts, legend]
+    words = [boxes, prediction, counts, legend]
     form, results = [text, image, meaning, place], [looked, ground, *words]
     refuse_unusable(image, results)
     page.on_new_language(say_again, [looked, page.language], words)
-    page.on([go.click], look, [text, image, place, page.language], results, busy=[verdict, ground])
+    page.on([go.click], look, [text, image, place, page.language], results, busy=[prediction, ground])
     for number, chip in enumerate(chips):
         page.on(
-            [chip.click], partial(look_at_sample, number), [page.language], [*form, *results], busy=[verdict, ground]
+            [chip.click],
+            partial(look_at_sample, number),
+            [page.language],
+            [*form, *results],
+            busy=[prediction, ground],
         )
     page.on_first_sight(
-        partial(look_at_sample, FIRST_POST), [page.language], [*form, *results], busy=[verdict, ground]
+        partial(look_at_sample, FIRST_POST), [page.language], [*form, *results], busy=[prediction, ground]
     )
 
 
 def post_form(page: Page, tools: Tools, name: str) -> tuple[Any, ...]:
-    """Where a post is written: its text, image and meaning in English, and the examples' buttons."""
+    """The form of a post: its text, image and meaning in English, and the buttons of examples."""
     chips = page.chips(say.POSTS_SAMPLES)
     text = page.put(
         gr.Textbox, label=say.POSTS_TEXT, lines=4, max_lines=8, max_length=limits.MAX_POST, elem_id=f"{name}-text"

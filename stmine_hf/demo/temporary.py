@@ -1,6 +1,6 @@
 """One folder for all temporary files of a running demo: uploads, annotated videos, indexes of uploads.
 
-It is removed when the process ends. What a killed process has left is removed by the next start.
+It is removed when the process ends. What a killed process left is removed at the next start.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def new_folder() -> Path:
 
 
 def remove() -> None:
-    """Removes the folder of this process."""
+    """Remove the folder of this process."""
     if root.cache_info().currsize:
         folder = root()
         root.cache_clear()
@@ -44,7 +44,7 @@ def remove() -> None:
 
 
 def remove_left() -> None:
-    """Removes folders of demos that run no more: those with a lock that nobody holds."""
+    """Remove folders of demos that no longer run: those whose lock nobody holds."""
     for folder in Path(tempfile.gettempdir()).glob(_PREFIX + "*"):
         try:
             if folder.is_symlink() or not (folder / LOCK).is_file():

@@ -1,4 +1,4 @@
-"""The models behind the demo's page, each opened when it is first needed, and their answers to the page's examples."""
+"""The models of the demo's page, opened at first use, and their answers to its examples."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Models:
 
     fisvl: Model = None
     mttv: Model = None
-    sat: Model = None  # finds everyday things
+    sat: Model = None  # finds everyday objects
     hidden: Model = None  # finds what is hard to see
 
 
@@ -68,7 +68,7 @@ class Tools:
         return self._once("posts", lambda: PostChecker(self.models.mttv, device=self.device))
 
     def objects(self, kind: str) -> ObjectFinder:
-        """The finder of everyday things, or the one of what is hidden."""
+        """The detector of everyday objects, or that of hidden ones."""
         model = (self.models.hidden or published("sat-indiscernible")) if kind == HIDDEN else self.models.sat
         return self._once(("objects", kind), lambda: ObjectFinder(model, device=self.device))
 
@@ -80,7 +80,7 @@ class Tools:
         return self._once("sample posts", samples.posts)
 
     def sample_images(self) -> list[tuple[Any, str]]:
-        """Drawn images to find objects in, and who finds them."""
+        """Drawn images to find objects in, and the detector of each."""
         return self._once(
             "sample images",
             lambda: [(samples.street(), EVERYDAY), *((image, HIDDEN) for image in samples.hidden())],
@@ -92,7 +92,7 @@ class Tools:
         return self._once(("found", sentence), lambda: self.search.search(sentence))
 
     def checked(self, number: int) -> PostCheck:
-        """The verdict on a drawn post."""
+        """The prediction for a drawn post."""
         post = self.sample_posts()[number]
         return self._once(("checked", number), lambda: self.posts.check(post.text, post.image))
 
@@ -111,7 +111,7 @@ class Tools:
         return self._once(("looked into", number), lambda: self.event.look(post.text, post.image, place=post.place))
 
     def open_all(self, stop: threading.Event | None = None) -> None:
-        """Opens what the first sight of the page needs, in the order in which a user meets it, unless told to stop."""
+        """Open what the page needs at first, in the order in which a user meets it, until stopped."""
         for step in (
             self.found_first,
             lambda: self.spotted(0, THRESHOLD),
@@ -128,7 +128,7 @@ class Tools:
 
 
 class Background:
-    """Work in a thread, which can be stopped between its steps.
+    """Work in a thread that can be stopped between steps.
 
     Python must not end while the thread loads a model: PyTorch would abort the process.
     """
@@ -139,7 +139,7 @@ class Background:
         self._thread.start()
 
     def stop(self) -> None:
-        """Waits for the current step."""
+        """Wait for the current step."""
         self._stop.set()
         self._thread.join()
 

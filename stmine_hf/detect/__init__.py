@@ -1,4 +1,4 @@
-"""Find objects in images, folders, videos and what a camera sees."""
+"""Detect objects in images, folders, videos and camera streams."""
 
 from .detector import Detection, Detector
 from .drawing import draw_detections

@@ -1,4 +1,4 @@
-"""A detector at work: images to named boxes, in batches that never change an answer."""
+"""Run a detector: images to named boxes, in batches that never change a result."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ..images import PixelOptions, decode_image
 from ..loading import load_sat
 from ..model_identity import weights_digest
 
-THRESHOLD = 0.4  # least score of what is shown, as in the released demo
+THRESHOLD = 0.4  # minimum score to be shown, as in the released demo
 
 
 class Detection(NamedTuple):
-    """One object found.
+    """A detected object.
 
     `box` is left, top, right, bottom in pixels of the image, `label` the model's own number of the class.
     """
@@ -34,7 +34,7 @@ class Detection(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """An image as the network takes it."""
+    """An image prepared for the network."""
 
     pixel_values: Tensor  # (3, H, W)
     size: tuple[int, int]  # height and width of the image itself
@@ -44,11 +44,11 @@ class Detector:
     """Finds objects in images.
 
     Args:
-        model: a [`SatForObjectDetection`]; a copy with its batch normalisations fused is what runs.
+        model: a [`SatForObjectDetection`]; a copy with fused batch normalisations is run.
         processor: its image processor.
-        threshold: least score, exclusive.
+        threshold: minimum score, exclusive.
         labels: names of the classes to look for; None for all that the model knows.
-        pixels: what becomes of images of more than 8 bits or more than three bands.
+        pixels: how to read images of more than 8 bits or more than three bands.
 
     Raises:
         StmineError: the model does not know such a class, or the threshold is not between 0 and 1.
@@ -83,26 +83,26 @@ class Detector:
     def load(
         cls, model: str | Path | None = None, *, device: str | torch.device | None = None, **options: Any
     ) -> Detector:
-        """Opens a model folder or Hub id (None: the one of this release); `options` as for the class itself."""
+        """Open a model folder or Hub id (None: that of this release); `options` as for the class itself."""
         return cls(*load_sat(model, device=device), **options)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides which boxes come out: two runs with equal settings find the same."""
+        """The settings that decide which boxes are found: two runs with equal settings find the same."""
         names = None if self.labels is None else [self.names[label] for label in self.labels]
         settings = {"model": self.name, "identity": self.identity, "threshold": self.threshold, "labels": names}
         return settings if self.pixels == PixelOptions() else {**settings, "pixels": self.pixels.document()}
 
     def __call__(self, images: Sequence[Image.Image]) -> list[list[Detection]]:
-        """What is in each image, best first."""
+        """Detect the objects in each image, best first."""
         return self.detect([self.prepare(image) for image in images])
 
     def prepare(self, image: Image.Image) -> Prepared:
-        """The part of the work that a thread can do ahead."""
+        """Prepare an image; a thread can do this ahead."""
         return prepare(self.processor, decode_image(image, self.pixels))
 
     def detect(self, images: Sequence[Prepared]) -> list[list[Detection]]:
-        """What is in each prepared image, best first."""
+        """Detect the objects in each prepared image, best first."""
         results = detect_batch(self._model, self.processor, images, threshold=self.threshold)
         return [self._named(result) for result in results]
 
@@ -116,7 +116,7 @@ class Detector:
 
 
 def prepare(processor: Any, image: Image.Image) -> Prepared:
-    """An image of any kind, upright, to what the network takes."""
+    """Prepare an image for the network, upright."""
     pixel_values = processor(images=image, return_tensors="pt")["pixel_values"][0]
     return Prepared(pixel_values, (image.height, image.width))
 
@@ -132,7 +132,7 @@ def detect_batch(
 
     Args:
         model: in evaluation mode.
-        threshold: least score, exclusive.
+        threshold: minimum score, exclusive.
         options: of the processor's `post_process_object_detection`.
     """
     groups: dict[torch.Size, list[int]] = {}
@@ -172,7 +172,7 @@ def _name(model: Any) -> str:
 
 
 def _identity(model: Any, processor: Any) -> str:
-    """Tells apart models, and processors where they place or colour images differently."""
+    """Identifies models, and processors that place or colour images differently."""
     settings = [
         getattr(processor, name) for name in ("fit", "channel_order", "size_divisor", "image_mean", "image_std")
     ]

@@ -31,7 +31,7 @@ def draw_detections(image: Image.Image, detections: Sequence[Detection]) -> Imag
 
 
 def draw_onto(image: Image.Image, detections: Sequence[Detection]) -> None:
-    """What [`draw_detections`] draws, onto an RGB image itself."""
+    """Draw as [`draw_detections`] does, onto an RGB image itself."""
     draw_marks(
         image, [(found.box, class_colour(found.label), f"{found.name} {found.score:.2f}") for found in detections]
     )
@@ -58,7 +58,7 @@ def draw_box(image: Image.Image, box: Corners, colour: Colour) -> None:
 
 
 def draw_label(image: Image.Image, box: Corners, colour: Colour, text: str, *, avoid: list[Corners]) -> None:
-    """The text on a plate of the colour at the box, where it covers least of what is to `avoid`; it joins that."""
+    """The text on a plate of the colour at the box, placed to cover least of `avoid`, to which it is added."""
     font = font_for(font_size(image), text)
     inset = max(1, line_width(image))
     left, top, right, bottom = ImageDraw.Draw(image).textbbox((0, 0), text, font=font)

@@ -1,4 +1,4 @@
-"""Objects in an image or in a folder of them: annotated copies, COCO results, and a journal by which a run is resumed.
+"""Detect objects in an image or a folder of images: annotated copies, COCO results, and a journal to resume a run.
 
     OUT/
       images/...         an annotated copy of each image, under its own name (".jpg" added to other kinds; where two
@@ -8,8 +8,8 @@
                          its id, size, number of objects and annotated copy
       journal.jsonl      of a folder: its settings, then a line for each image done
 
-An image's line is written once its annotated copy is there, batch by batch. So a run that is killed costs at most the
-batch it was at, and the next one resumes from there. Folders that version 0.1 wrote are resumed, too; the copies that
+An image's line is written once its annotated copy is there, batch by batch. So a killed run loses at most its
+current batch, and the next run resumes from there. Folders that version 0.1 wrote are resumed, too; the copies that
 are there stay in pictures/.
 """
 
@@ -56,12 +56,12 @@ from .results import RESULTS, SUMMARY, RowWriter, coco_rows, write_summary
 JOURNAL = "journal.jsonl"
 _MOST_JPEG = 65_500  # pixels of a side; larger ones are saved as PNG
 
-Show = Callable[[Image.Image], bool]  # False: nobody looks any more
+Show = Callable[[Image.Image], bool]  # False: stop
 
 
 @dataclass
 class ImageReport:
-    """What one run did, and what the results hold after it."""
+    """Report of one run, and of the results after it."""
 
     images: int = 0  # in the results
     detected: int = 0  # went through the model in this run
@@ -81,7 +81,7 @@ class ImageReport:
 
 
 class _Loaded(NamedTuple):
-    """An image as it comes from the reading threads; `image` is None of a large one: it is read again to be drawn."""
+    """An image from the reading threads; `image` is None for a large one, which is read again to be drawn."""
 
     file: ImageFile
     image: Image.Image | None
@@ -100,16 +100,16 @@ def detect_images(
 ) -> ImageReport:
     """Find objects in an image, or in all those of a folder and its subfolders.
 
-    A folder is resumed: what the results hold already (same file size and time, same settings) is left alone. A
-    single image is always done anew. Memory: a few images, and some 400 bytes for each one of the folder.
+    A folder is resumed: images in the results (same file size and time, same settings) are not processed again. A
+    single image is always processed anew. Memory: a few images, and some 400 bytes for each one of the folder.
 
     Args:
-        detector: what looks.
+        detector: the detector.
         source: an image, or a folder. Files of it that cannot be read are skipped and reported.
-        out: folder for the results, see above; made if missing.
-        batch_size: images that go through the model at a time.
-        limit: only the first so many of the folder.
-        show: given each annotated image; the run ends when it answers False.
+        out: folder for the results, see above; created if missing.
+        batch_size: images per batch.
+        limit: only the first `limit` images of the folder.
+        show: called with each annotated image; the run ends when it returns False.
         progress: show a bar on stderr.
 
     Raises:
@@ -220,7 +220,7 @@ def _detected(
         return file, row, drawn if keep else None
 
     workers = min(4, max(2, os.cpu_count() or 1))
-    # Enough ahead that a whole batch gets ready while the model is at work on the one before it.
+    # Enough ahead that a whole batch gets ready while the model works on the one before it.
     reading = read_ahead(load, files, workers=workers, ahead=batch_size + workers)
     with closing(reading), ThreadPoolExecutor(workers, thread_name_prefix="annotate") as pool:
         for batch in batched(reading, batch_size):
@@ -232,7 +232,7 @@ def _detected(
 
 
 def _suffix(size: tuple[int, int]) -> str:
-    """That of an annotated copy: a JPEG, unless the image is larger than one can be."""
+    """Suffix of an annotated copy: a JPEG, unless the image is too large for one."""
     return ".png" if max(size) > _MOST_JPEG else ".jpg"
 
 
@@ -261,7 +261,7 @@ def _write_results(
 
 
 class _Known(NamedTuple):
-    """Where the journal has an image."""
+    """Location of an image in the journal."""
 
     size: int
     mtime_ns: int
@@ -274,7 +274,7 @@ class _ImageJournal:
 
     Args:
         outputs: the folder of the results.
-        settings: of the detector. None: a single image, of which nothing is kept.
+        settings: of the detector. None: a single image, which is not recorded.
 
     Raises:
         StmineError: there is a journal, made with other settings.
@@ -307,14 +307,14 @@ class _ImageJournal:
         self._journal.__exit__(*exception)
 
     def has(self, file: ImageFile) -> bool:
-        """Whether this very file is done and its annotated copy still there."""
+        """Whether this file is done, unchanged, and its annotated copy still there."""
         known = self._known.get(file.path)
         if known is None or (known.size, known.mtime_ns) != (file.size, file.mtime_ns):
             return False
         return (self._out / self.annotated[file.path]).exists()
 
     def add(self, file: ImageFile, row: Mapping[str, Any]) -> None:
-        """Keep what was found in an image; one that is known keeps its id."""
+        """Record what was found in an image; a known image keeps its id."""
         known = self._known.get(file.path)
         image_id = known.image_id if known else self._next_id
         place = {"file_name": file.path, "size": file.size, "mtime_ns": file.mtime_ns, "image_id": image_id}
@@ -327,7 +327,7 @@ class _ImageJournal:
             yield self._journal.read(known.offset)
 
     def _accept(self, row: Mapping[str, Any], offset: int) -> None:
-        """Take in a line of an earlier run."""
+        """Add a line of an earlier run."""
         if offset == 0:
             self._require_same(row["settings"])
             self._has_settings = True

@@ -1,4 +1,4 @@
-"""Names of annotated copies: two images never share one, and every file system holds them."""
+"""Names of annotated copies: two images never share one, and every file system accepts them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 ANNOTATED = "images"  # folder of the copies, below that of the results
 FORMER_ANNOTATED = "pictures"  # of version 0.1
-_MOST_BYTES = 200  # of a name: file systems hold 255, and whoever writes it adds some
+_MOST_BYTES = 200  # of a name: file systems allow 255, and writers add some
 _OWN_SUFFIXES = {".jpg": (".jpg", ".jpeg"), ".png": (".png",)}
 
 
@@ -50,5 +50,5 @@ class AnnotatedNames:
 
 
 def _key(name: str) -> str:
-    """Equal for names that some file systems take for one."""
+    """Equal for names that some file systems treat as the same."""
     return name.casefold()

@@ -1,4 +1,4 @@
-"""What a run of the detector leaves behind: COCO results, and a summary that a person can read."""
+"""Results of a detector run: COCO results, and a readable summary."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def coco_rows(image_id: int, detections: Sequence[Detection], **more: Any) -> li
 
 
 class RowWriter:
-    """Writes a JSON list row by row, so that it need not fit in memory."""
+    """Writer of a JSON list row by row, which need not fit in memory."""
 
     def __init__(self, path: Path):
         self._path = path
@@ -59,7 +59,7 @@ class RowWriter:
 
 
 def write_summary(outputs: Outputs, summary: Mapping[str, Any]) -> None:
-    """One line for each entry, so that a long list of images does not bury the rest."""
+    """Write a summary, one line per entry, so that a long list of images does not hide the rest."""
     lines = [f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in summary.items()]
     text = "{\n" + ",\n".join(lines) + "\n}\n"
     outputs.write(SUMMARY, lambda path: path.write_text(text, encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""A window that shows what the detector sees."""
+"""A window that shows annotated images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..errors import StmineError
 
 
 class Screen:
-    """A window of Tk, Python's own toolkit; images are made as large as fits.
+    """A window of Tk, Python's own toolkit; images are scaled to fit.
 
     Raises:
         StmineError: there is no screen here, or this Python was built without Tk.
@@ -27,7 +27,7 @@ class Screen:
             self._window: Any = tkinter.Tk()
         except tkinter.TclError as error:
             raise StmineError(
-                f"--show needs a screen, and there is none here ({error}): look at the files written instead."
+                f"--show needs a screen, but there is none here ({error}): look at the files written instead."
             ) from None
         self._window.title(title)
         self._window.protocol("WM_DELETE_WINDOW", self.close)

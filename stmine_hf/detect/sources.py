@@ -1,4 +1,4 @@
-"""What a person may point the detector at."""
+"""Sources that the detector accepts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CAMERA = re.compile(r"camera(?::(\d+))?$|(/dev/video\d+)$")
 
 
 def source_kind(source: str | Path) -> Literal["camera", "images", "video"]:
-    """A camera ("camera", "camera:1", "/dev/video1"), images (a file or a folder), or a video.
+    """The type of a source: a camera ("camera", "camera:1", "/dev/video1"), images (a file or folder) or a video.
 
     A file or folder that is itself named camera is reached as "./camera".
 

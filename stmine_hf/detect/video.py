@@ -1,4 +1,4 @@
-"""Objects in a video or in what a camera sees: an annotated video and COCO results of its frames.
+"""Detect objects in a video or a camera stream: an annotated video and COCO results of its frames.
 
 OUT/
   NAME.mp4           the annotated video, each frame at its own time; its audio if asked for
@@ -33,7 +33,7 @@ from .images import JOURNAL, Show
 from .results import RESULTS, SUMMARY, RowWriter, coco_rows, write_summary
 from .sources import CAMERA
 
-# Only these kinds of files are taken for videos: others are images, texts, or lists that name further files.
+# Only these formats count as videos: others are images, texts, or lists that name further files.
 # fmt: off
 _CONTAINERS = frozenset({
     "mov", "mp4", "matroska", "webm", "avi", "mpeg", "mpegts", "mpegvideo", "asf", "flv", "ogg", "m4v", "mjpeg",
@@ -56,15 +56,15 @@ _CAMERA_FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
 
 @dataclass
 class VideoReport:
-    """What one run did."""
+    """Report of one run."""
 
     video: str = ""  # file name of the annotated video
     width: int = 0
     height: int = 0
     frame_rate: float = 0.0
     frames: int = 0  # in which objects were looked for
-    broken: int = 0  # frames that could not be decoded, left out
-    missing: int = 0  # frames that the file announces and does not hold, since it was cut short
+    broken: int = 0  # frames that could not be decoded, skipped
+    missing: int = 0  # frames that the header counts but the file lacks, since it was cut short
     with_objects: int = 0
     classes: dict[str, int] = field(default_factory=dict)  # objects of each, the most frequent first
     audio: str = ""  # codec of the audio that was kept
@@ -80,7 +80,7 @@ class VideoReport:
         return self.frames / self.seconds if self.seconds else 0.0
 
     def summary(self) -> dict[str, Any]:
-        """What `summary.json` holds of the run."""
+        """The content of `summary.json`."""
         fields = asdict(self)
         del fields["seconds"]  # the same video gives the same file
         return {**fields, "frame_rate": round(self.frame_rate, 3), "objects": self.objects}
@@ -104,25 +104,25 @@ def detect_video(
     show: Show | None = None,
     progress: bool = True,
 ) -> VideoReport:
-    """Find objects in every frame of a video, or of what a camera sees until Ctrl-C.
+    """Detect objects in every frame of a video, or of a camera stream until Ctrl-C.
 
     Only a few frames are in memory at a time, some 512 MB of them at most. The annotated video shows each frame at its
-    own time, however uneven the times are, and starts with the first; a broken one is left out, and the one before it
-    stays on for its time.
+    own time, however uneven the times are, and starts with the first; a broken one is skipped, and the one before it
+    is shown for its time.
 
     Args:
-        detector: what looks.
+        detector: the detector.
         source: a video file, or a camera: "camera", "camera:1", "/dev/video1".
-        out: folder for the results, see above; made if missing.
-        batch_size: frames that go through the model at a time (of a camera always one, of very large ones fewer).
-        limit: only the first so many frames.
+        out: folder for the results, see above; created if missing.
+        batch_size: frames per batch (always one for a camera, fewer for very large frames).
+        limit: only the first `limit` frames.
         audio: keep the audio of the video.
-        show: given each annotated frame; the run ends when it answers False.
+        show: called with each annotated frame; the run ends when it returns False.
         progress: show a bar on stderr.
 
     Raises:
         StmineError: no such file or camera, not a video, frames that are too large, or not one of them can be decoded;
-            the audio to be kept is missing or of a kind that no MP4 holds; PyAV is missing.
+            the audio to be kept is missing or in a format that no MP4 holds; PyAV is missing.
     """
     started, report, out = time.monotonic(), VideoReport(), Path(os.path.abspath(out))
     camera = CAMERA.match(str(source))
@@ -163,7 +163,7 @@ def detect_video(
                     report.stopped = show is not None and not show(frame.image)
                     if report.stopped or report.frames == limit:
                         break
-            except KeyboardInterrupt:  # what was done so far is worth having
+            except KeyboardInterrupt:  # keep what was done so far
                 report.stopped = True
             video.write_audio(reader.audio_packets(), reader.start)
             report.audio = "" if sound is None else sound.codec_context.name
@@ -220,7 +220,7 @@ def _prepared(detector: Detector, decoded: Iterable[Any], report: VideoReport, b
 
 
 class _Reader:
-    """Decodes the frames of a video, and hands over the packets of its audio as they come.
+    """Decoder of the frames of a video, with the packets of its audio.
 
     Attributes:
         start: seconds of the first frame, on the clock of the file; None before it.
@@ -232,7 +232,7 @@ class _Reader:
         self.start: float | None = None
 
     def audio_packets(self) -> list[Any]:
-        """Those that came since the last call."""
+        """The packets since the last call."""
         packets, self._packets = self._packets, []
         return packets
 
@@ -244,7 +244,7 @@ class _Reader:
         small = stream.width * stream.height <= _MANY_PIXELS
         stream.thread_type = "AUTO" if small else "SLICE"
         stream.codec_context.thread_count = min(_MOST_THREADS, os.cpu_count() or 1) if small else 2
-        # Else frames that refer to a broken one would be dropped without a word.
+        # Else frames that refer to a broken one would be dropped silently.
         stream.codec_context.flags |= av.codec.context.Flags.output_corrupt
         rate, packets, number = _frame_rate(stream), 0, 0
         for packet in self._demuxed():
@@ -289,7 +289,7 @@ class _Reader:
 
 
 def _upright(image: Image.Image, rotation: int) -> Image.Image:
-    """Phones store a video lying down and note by how many degrees to turn it, counter-clockwise."""
+    """Turn an image by the counter-clockwise degrees that phones store beside a video."""
     turns = {
         1: Image.Transpose.ROTATE_90,
         2: Image.Transpose.ROTATE_180,
@@ -329,7 +329,7 @@ def open_video(path: Path) -> Any:
     if not _CONTAINERS & set(container.format.name.split(",")):
         kind = container.format.long_name or container.format.name
         container.close()
-        raise StmineError(f"{path}: expected an image or a video, found a file of the kind {kind!r}.")
+        raise StmineError(f"{path}: expected an image or a video, found a file of the format {kind!r}.")
     try:
         stream = video_stream(container)
         if stream.width * stream.height > MAX_FRAME_PIXELS:
@@ -345,7 +345,7 @@ def open_video(path: Path) -> Any:
 
 
 def video_stream(container: Any) -> Any:
-    """The film in a container: not the cover that a tagger put into it, and the one that a player would choose.
+    """The video stream in a container that a player would choose; not a cover image.
 
     Raises:
         StmineError: there is none.
@@ -371,11 +371,11 @@ def _audio_stream(container: Any, source: str | Path) -> Any:
     """
     stream = container.streams.best("audio")
     if stream is None or stream.codec_context is None:
-        raise StmineError(f"{source}: --audio was given, and there is no audio in this file: leave it out.")
+        raise StmineError(f"{source}: --audio was given, but there is no audio in this file: omit it.")
     if stream.codec_context.name not in _MP4_AUDIO:
         raise StmineError(
             f"{source}: its audio ({stream.codec_context.name}) cannot be copied into an MP4, which holds "
-            f"{', '.join(sorted(_MP4_AUDIO))}: convert the file first, or leave --audio out."
+            f"{', '.join(sorted(_MP4_AUDIO))}: convert the file first, or omit --audio."
         )
     return stream
 
@@ -411,12 +411,12 @@ def _open_camera(camera: re.Match[str]) -> Any:
 
 
 def _camera_names(av: Any, kind: str) -> list[str]:
-    """The cameras there are, number 0 first (of Linux, whose numbers have gaps, with the numbers)."""
+    """The available cameras, number 0 first (on Linux, whose numbers have gaps, with the numbers)."""
     if kind == "v4l2":
         return [str(path) for path in sorted(Path("/dev").glob("video*"))]
     try:
         devices = av.enumerate_input_devices(kind)
-    except (AttributeError, OSError, ValueError):  # an older PyAV, or a device that does not tell
+    except (AttributeError, OSError, ValueError):  # an older PyAV, or a device without this information
         return []
     return [device.description for device in devices if "video" in device.media_types]
 
@@ -430,16 +430,16 @@ def _pyav() -> Any:
         import av
     except ImportError:
         raise StmineError("videos and cameras need PyAV: pip install 'stmine-hf[video]'") from None
-    av.logging.set_level(None)  # broken frames are counted and told in one line
+    av.logging.set_level(None)  # broken frames are counted and reported in one line
     return av
 
 
 class _VideoWriter:
-    """Writes an MP4; the first frame sets the size.
+    """Writer of an MP4; the first frame sets the size.
 
     Args:
         path: where to.
-        rate: frames a second, on the average.
+        rate: average frames per second.
         aspect: width of a pixel divided by its height; None: square.
         audio: the stream of another file whose packets `write_audio` gets; None: there is none.
     """
@@ -474,7 +474,7 @@ class _VideoWriter:
         self._container.mux(self._stream.encode(frame))
 
     def write_audio(self, packets: list[Any], start: float | None) -> None:
-        """Add packets of the audio, `start` seconds earlier than they were; what comes before that is left out."""
+        """Add packets of the audio, `start` seconds earlier than they were; earlier ones are dropped."""
         if self._audio is None or start is None:
             return
         for packet in packets:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class Features(Protocol):
-    """Visual features found beforehand, by `post_id`: `stmine_hf.posts.FeatureStore` is one."""
+    """Precomputed visual features, by `post_id`: `stmine_hf.posts.FeatureStore` is one."""
 
     def __contains__(self, key: Any) -> bool: ...
     def get(self, key: Any) -> Mapping[str, Any]: ...
@@ -47,7 +47,7 @@ class Features(Protocol):
 
 @dataclass(frozen=True)
 class ClassificationReport:
-    """What a model scored, on what.
+    """Scores of a model on a data set.
 
     Attributes:
         logits: (N, L) of the N posts classified, in the order of the rows.
@@ -56,10 +56,10 @@ class ClassificationReport:
         post_ids: of the posts classified.
         model, dataset, split: names; of the data None where unknown.
         images: how many posts were classified with an image (or its features).
-        images_unreadable: the posts classified without an image of theirs that cannot be read, and why.
-        skipped: rows left out, and why.
-        seconds: the whole evaluation.
-        bins: of the calibration error and the reliability diagram.
+        images_unreadable: the posts classified without an image that cannot be read, and why.
+        skipped: skipped rows, and why.
+        seconds: duration of the evaluation.
+        bins: number of bins of the calibration error and the reliability diagram.
     """
 
     logits: np.ndarray
@@ -97,7 +97,7 @@ class ClassificationReport:
 
     @property
     def recalls(self) -> list[float]:
-        """Recall of each label in the model's order: what `fit_scaling_factors` takes."""
+        """Recall of each label in the model's order, for `fit_scaling_factors`."""
         return class_scores(self.confusion).recall.tolist()
 
     def table(self) -> Table:
@@ -122,7 +122,7 @@ class ClassificationReport:
         return table
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything that `results.json` holds."""
+        """The content of `results.json`."""
         scores, bins = class_scores(self.confusion), reliability_bins(self.probabilities, self.truth, self.bins)
         return {
             "model": self.model,
@@ -157,14 +157,14 @@ class ClassificationReport:
         """Write `results.json`, `confusion_matrix.png` and `reliability.png` (need matplotlib).
 
         Args:
-            folder: where to; made if need be.
-            predictions: write `predictions.jsonl`, too.
+            folder: output folder; created if missing.
+            predictions: also write `predictions.jsonl`.
         """
         with Outputs(folder) as outputs:
             self.write(outputs, predictions=predictions)
 
     def write(self, outputs: Outputs, prefix: str = "", *, predictions: bool = False) -> None:
-        """The same, with other results of a run; see `save_report`."""
+        """Write the same files, beside other results of a run; see `save_report`."""
         if predictions:
             lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.predictions())
             outputs.write(f"{prefix}predictions.jsonl", lambda path: path.write_text(lines, encoding="utf-8"))
@@ -206,7 +206,7 @@ class ClassificationReport:
         axes.plot(bins.confidence[filled], bins.accuracy[filled], "o", color="#0b3c6f", markersize=4)
         axes.plot([0, 1], [0, 1], "--", color="grey", linewidth=1)
         counts.bar(edges[:-1], bins.count, 1 / self.bins, align="edge", color="grey")
-        axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of them right")
+        axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of correct predictions")
         counts.set(xlabel="probability of the prediction", ylabel="posts")
         axes.set_title(f"{self._what()}: ECE {self.metrics['ece']:.3f}", fontsize="medium", loc="left")
         for one in (axes, counts):
@@ -238,14 +238,14 @@ def evaluate_posts(
     do not depend on `batch_size`. Every process of a distributed run measures the whole set by itself.
 
     Args:
-        model: an `MttvForSequenceClassification`; afterwards in the mode (train, eval) it came in.
+        model: an `MttvForSequenceClassification`; its mode (train, eval) is restored afterwards.
         processor: its `MttvProcessor`.
         rows: mappings with `post_id`, `text`, `image` (PIL or None) and `label`, a ClassLabel or a name: a
             `datasets.Dataset`, a stream, or any iterable. Labels are matched with the model's by name.
-        batch_size: posts at a time.
-        device: where to run; by default where the model is.
+        batch_size: posts per batch.
+        device: where to run; default: the device of the model.
         detector: finds regions in the images; see `MttvProcessor`.
-        features: visual features in the place of the images, which are then not opened.
+        features: visual features to use instead of the images, which are then not opened.
         bins: of the calibration error.
         progress: show a bar on stderr.
 

@@ -51,12 +51,12 @@ class DetectionReport:
         truth: the images, boxes and categories measured, as a COCO document.
         detections: COCO results, with the category ids of `truth`.
         model, dataset, split: names; of the data None where unknown.
-        fit: how images came to the size of the network's input; `size` its height and width.
-        score_threshold: least score of the detections.
+        fit: how images are fitted to the network's input; `size`: its height and width.
+        score_threshold: minimum score of the detections.
         unknown_classes: those of the data that the model does not know; all their boxes are missed.
         worst: the images with the worst misses.
-        skipped: images left out with their boxes, and why.
-        seconds: the whole evaluation.
+        skipped: images skipped with their boxes, and why.
+        seconds: duration of the evaluation.
     """
 
     scores: DetectionScores
@@ -80,7 +80,7 @@ class DetectionReport:
 
     @cached_property
     def by_source(self) -> dict[str, DetectionScores]:
-        """The scores on the images of each origin, where the data state more than one."""
+        """The scores on the images of each source, where the data name more than one."""
         images: dict[str, list[Any]] = {}
         for image in self.truth["images"]:
             images.setdefault(image.get("source") or "", []).append(image["id"])
@@ -112,7 +112,7 @@ class DetectionReport:
         return table
 
     def class_table(self) -> Table:
-        """AP of each class; of many, the best and the worst ones."""
+        """AP of each class; the best and the worst ones if there are many."""
         rows = sorted(self.scores.per_class(), key=lambda row: -1 if row["ap"] is None else row["ap"], reverse=True)
         measured = [row for row in rows if row["boxes"]]
         caption = f"classes without boxes: {len(rows) - len(measured)}" if len(measured) < len(rows) else None
@@ -130,7 +130,7 @@ class DetectionReport:
         return table
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything that `results.json` holds."""
+        """The content of `results.json`."""
         return {
             "model": self.model,
             "dataset": self.dataset,
@@ -152,13 +152,13 @@ class DetectionReport:
     def save(self, folder: str | Path) -> None:
         """Write `results.json`, `detections.json` (COCO results), `worst_misses.png` and `pr_curve.png`.
 
-        The folder is made if need be; the curve needs matplotlib and comes last.
+        The folder is created if missing; the curve needs matplotlib and is written last.
         """
         with Outputs(folder) as outputs:
             self.write(outputs)
 
     def write(self, outputs: Outputs, prefix: str = "") -> None:
-        """The same, with other results of a run; see `save_report`."""
+        """Write the same files, beside other results of a run; see `save_report`."""
         rows = [
             {**row, "bbox": [round(value, 2) for value in row["bbox"]], "score": round(row["score"], 5)}
             for row in self.detections
@@ -212,21 +212,21 @@ def evaluate_detection(
     names: Sequence[str] | None = None,
     progress: bool = True,
 ) -> DetectionReport:
-    """Look for objects in every image and compare with its boxes as COCO does.
+    """Detect objects in every image and compare them with its boxes as COCO does.
 
-    Only inputs of equal size share a batch, so no answer depends on the batch. Every process of a distributed run
+    Only inputs of equal size share a batch, so no result depends on the batch. Every process of a distributed run
     measures the whole set by itself.
 
     Args:
-        model: a detector; afterwards in the mode (train, eval) it came in.
+        model: a detector; its mode (train, eval) is restored afterwards.
         processor: its image processor.
         rows: with `image` and `objects` (`bbox` [x, y, w, h], `category`, `area`, `iscrowd`), as the sets with boxes
             of `load_dataset` have them: a `datasets.Dataset`, a stream, or any iterable. Images that cannot be read
             are skipped with their boxes and reported.
-        batch_size: images at a time, at most.
-        device: where to run; by default where the model is.
-        score_threshold: least score of a detection, exclusive; the official evaluation has 0.05.
-        fit: "pad", "letterbox" or "stretch" in place of the processor's own.
+        batch_size: images per batch, at most.
+        device: where to run; default: the device of the model.
+        score_threshold: minimum score of a detection, exclusive; the official evaluation has 0.05.
+        fit: "pad", "letterbox" or "stretch" instead of the processor's setting.
         names: of the categories, for rows that do not carry them; default: the model's classes.
         progress: show a bar on stderr.
 
@@ -329,7 +329,7 @@ def _complete(row: Mapping[str, Any], number: int, image: Image.Image) -> dict[s
 
 
 def _matched_labels(id2label: Mapping[int, str], categories: Sequence[str]) -> dict[int, int]:
-    """The label in the data of each label of the model, by name; of those that the data know.
+    """Map labels of the model to those of the data, by name; only classes that the data have.
 
     Raises:
         EvaluationError: none is known.
@@ -343,7 +343,7 @@ def _matched_labels(id2label: Mapping[int, str], categories: Sequence[str]) -> d
     ours, theirs = (", ".join([*values][:5]) for values in (id2label.values(), categories))
     raise EvaluationError(
         f"the model's {len(id2label)} classes ({ours} ...) and the data's {len(categories)} ({theirs} ...) have no "
-        "name in common; name the model's classes as the data do (id2label in its config.json)."
+        "name in common; rename the model's classes as in the data (id2label in its config.json)."
     )
 
 
@@ -352,7 +352,7 @@ def _plain(name: str) -> str:
 
 
 def _of_data(result: Mapping[str, Tensor], label_of: Mapping[int, int]) -> Found:
-    """The detections of classes that the data know, labelled as there."""
+    """The detections of classes that the data have, with the data's labels."""
     kept = [i for i, label in enumerate(result["labels"].tolist()) if label in label_of]
     return Found(
         labels=[label_of[label] for label in result["labels"][kept].tolist()],

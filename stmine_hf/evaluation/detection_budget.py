@@ -1,4 +1,4 @@
-"""What a SAT design costs: parameters, and multiply-adds for one image. Nothing is computed, only shapes."""
+"""Cost of a SAT design: parameters, and multiply-adds for one image. Only shapes are computed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PUBLISHED_OPERATIONS = 0.65e9
 
 
 class Budget(NamedTuple):
-    """Parameters of a design, and multiply-adds of its convolutions (there are no other products of note)."""
+    """Parameters of a design, and multiply-adds of its convolutions (there are hardly any others)."""
 
     parameters: int
     multiply_adds: int

@@ -1,4 +1,4 @@
-"""What the evaluations of the three methods share: rows read safely, names and versions, files written one way."""
+"""Shared by the evaluations: read rows safely, names and versions, write files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class EvaluationError(StmineError):
 
 
 def undecoded(dataset: Any) -> Any:
-    """The rows with images still encoded: a broken one is then an error of its row, not of the iterator."""
+    """Rows with images still encoded: a broken image is then an error of its row, not of the iterator."""
     if isinstance((getattr(dataset, "features", None) or {}).get("image"), datasets.Image):
         return dataset.cast_column("image", datasets.Image(decode=False))
     return dataset
@@ -47,12 +47,12 @@ def readable(
     doing: str,
     progress: bool,
 ) -> Generator[R, None, None]:
-    """What `load` makes of each row, in their order; images are read ahead in threads.
+    """Yield `load` of each row, in order; images are read ahead in threads.
 
     Args:
         rows: with `image`: a `datasets.Dataset`, a stream, or any iterable.
-        load: gets a row, its image (PIL) and its number; a ImageError skips the row, as bad images do.
-        skipped: gets the rows left out, by `filename` or number, and why.
+        load: called with a row, its image (PIL) and its number; an ImageError skips the row, as bad images do.
+        skipped: skipped rows are added here, by `filename` or number, with the reason.
         doing: beside the bar.
         progress: show a bar on stderr.
     """
@@ -92,7 +92,7 @@ def dataset_names(dataset: Any) -> tuple[str | None, str | None]:
 
 
 def model_name(model: Any) -> str:
-    """The Hub id, or the last part of a folder's path: a folder's place is nobody else's business."""
+    """The Hub id, or the last part of a folder's path, as the rest of it is private."""
     name = getattr(model, "name_or_path", None) or type(model).__name__
     return Path(name).name if Path(name).exists() else name
 
@@ -113,7 +113,7 @@ _PRESENT_KEYS = {"pictures_unreadable": "images_unreadable", "pictures": "images
 
 
 def with_present_names(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A document of results (`results.json`) with the present names of what version 0.1 named otherwise."""
+    """A document of results (`results.json`) with present names for those of version 0.1."""
     renamed = {}
     for key, value in document.items():
         name = _PRESENT_KEYS.get(key, re.sub(r"^(eval_)?honest_", r"\1same_text_", key))
@@ -128,7 +128,7 @@ def write_json(path: str | Path, document: Mapping[str, Any]) -> None:
 
 
 def fill_page(page: Path, name: str, text: str) -> None:
-    """Put a table, or other text, between the two marks of this name on a Markdown page.
+    """Put a table or other text between the two marks of this name on a Markdown page.
 
     Raises:
         StmineError: the page has no such marks.
@@ -151,14 +151,14 @@ def save_report(
     """Write `results.json` and images.
 
     Args:
-        outputs: where to.
+        outputs: the output folder.
         document: what `results.json` holds. It is written first.
         figures: file names with functions that draw them (these import matplotlib).
         prefix: of all names, such as "results/test/".
 
     Raises:
         OutputError: a file is there that this package did not write.
-        StmineError: matplotlib is missing; `results.json` is there all the same.
+        StmineError: matplotlib is missing; `results.json` is written nevertheless.
     """
     results = outputs.write(f"{prefix}results.json", lambda path: write_json(path, document))
     for name, draw in (figures or {}).items():

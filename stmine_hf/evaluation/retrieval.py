@@ -41,15 +41,15 @@ _DIRECTIONS = {"txt": "image → text", "img": "text → image"}
 
 @dataclass(frozen=True)
 class RetrievalReport:
-    """What a model scored, on what.
+    """Scores of a model on a data set.
 
     Attributes:
         ranks: of the best right answer to every query, in the paper's protocol.
         same_text_ranks: the same, where any caption that reads as one of the image's own is right.
         model, dataset, split: names; of the data None where unknown.
-        images, captions, distinct_captions: how many were measured.
-        skipped: images left out with their captions, and why.
-        seconds: the whole evaluation.
+        images, captions, distinct_captions: numbers measured.
+        skipped: images skipped with their captions, and why.
+        seconds: duration of the evaluation.
     """
 
     ranks: RetrievalRanks
@@ -70,7 +70,7 @@ class RetrievalReport:
         return recall_of_ranks(self.ranks) | {SAME_TEXT + key: value for key, value in same_text.items()}
 
     def table(self) -> Table:
-        """The paper's row of numbers, and below it the one that counts captions of the same text."""
+        """The paper's row of numbers, and below it that with captions of the same text counted."""
         title = f"{self.model} on {self.dataset or 'the data'} {self.split or ''}".rstrip() + ", recall in %"
         caption = f"{self.images} images, {self.captions} captions ({self.distinct_captions} different ones)"
         caption += "\nsame text: a caption equal to one of the image's own is right"
@@ -88,7 +88,7 @@ class RetrievalReport:
         return table
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything that `results.json` holds."""
+        """The content of `results.json`."""
         return {
             "model": self.model,
             "dataset": self.dataset,
@@ -105,17 +105,17 @@ class RetrievalReport:
         }
 
     def save(self, folder: str | Path) -> None:
-        """Write `results.json` and `recall_curve.png` (needs matplotlib) into `folder`, which is made if need be."""
+        """Write `results.json` and `recall_curve.png` (needs matplotlib) into `folder`, created if missing."""
         with Outputs(folder) as outputs:
             self.write(outputs)
 
     def write(self, outputs: Outputs, prefix: str = "") -> None:
-        """The same, with other results of a run; see `save_report`."""
+        """Write the same files, beside other results of a run; see `save_report`."""
         save_report(outputs, self.to_dict(), {"recall_curve.png": self.draw}, prefix=prefix)
 
     @in_every_script
     def draw(self) -> Figure:
-        """Recall over the number of answers one is willing to look at, for both directions and protocols."""
+        """Recall over the number of results considered, for both directions and protocols."""
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(7.2, 4.5), layout="constrained")
@@ -129,7 +129,9 @@ class RetrievalReport:
         axes.set_xscale("log")
         axes.set_xticks([1, 2, 5, 10, 20, 50, 100], ["1", "2", "5", "10", "20", "50", "100"])
         axes.minorticks_off()
-        axes.set(xlim=(0.93, 108), ylim=(0, 102), xlabel="answers looked at (k)", ylabel="right answer among them, %")
+        axes.set(
+            xlim=(0.93, 108), ylim=(0, 102), xlabel="results considered (k)", ylabel="correct result among them, %"
+        )
         what = " ".join(name for name in (self.dataset, self.split) if name) or "retrieval"
         axes.set_title(
             f"{what}: {self.images} images, {self.captions} captions, mR {self.metrics['r_mean']:.2f} %",
@@ -156,12 +158,12 @@ def evaluate_retrieval(
     Every process of a distributed run measures the whole set by itself.
 
     Args:
-        model: has `get_image_features` and `get_text_features`; afterwards in the mode (train, eval) it came in.
+        model: has `get_image_features` and `get_text_features`; its mode (train, eval) is restored afterwards.
         processor: the model's.
         dataset: rows with `image` (PIL), `captions` (list of str) and, for messages, `filename`: a `datasets.Dataset`,
             a stream, or any iterable. Unreadable images are skipped with their captions and reported.
-        batch_size: images, and captions, at a time.
-        device: where to run; by default where the model is.
+        batch_size: images, or captions, per batch.
+        device: where to run; default: the device of the model.
         progress: show a bar on stderr.
 
     Returns:

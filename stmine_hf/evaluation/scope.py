@@ -1,4 +1,4 @@
-"""Measures what a model's `scope.json` says, on a validation split."""
+"""Measure the content of a model's `scope.json` on a validation split."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NONSENSE = 400
 
 
 def measure_posts(texts: Sequence[str], measured: str) -> Scope:
-    """The scope of a model of posts.
+    """Measure the scope of a model of posts.
 
     Args:
         texts: of the posts of a validation split; "" for posts without a text.
@@ -31,7 +31,7 @@ def measure_posts(texts: Sequence[str], measured: str) -> Scope:
 
 
 def measure_search(model: Any, processor: Any, rows: Any, measured: str) -> Scope:
-    """The scope of a model that searches images by sentences.
+    """Measure the scope of a model that searches images by sentences.
 
     `least_fit` is what 95 of 100 sentences about an image reach in a collection that has this image. `measured` also
     gets the share of random letters that reach it.

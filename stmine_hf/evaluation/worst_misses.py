@@ -1,4 +1,4 @@
-"""The images on which a detector did worst, as a sheet to look at: what is there beside what was found."""
+"""Sheet of the images on which a detector did worst: the truth beside what was found."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ class Miss(NamedTuple):
 
 
 class WorstMisses:
-    """Keeps the worst of the images it is shown, those of each source by themselves.
+    """Keeps the worst of the images added, separately for each source.
 
     How bad an image is: the share of it that missed boxes take, plus that of detections that hit nothing, times their
-    scores. So what nobody should overlook comes first, and a crowd of small ones after it. Detections up to the score
-    `THRESHOLD` are left out; boxes marked as crowds need not be found.
+    scores. So large misses come first, and many small ones after them. Detections up to the score
+    `THRESHOLD` do not count; boxes marked as crowds need not be found.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class WorstMisses:
         self._shown = 0
 
     def sorted(self) -> list[Miss]:
-        """The worst of each source, then the second of each ...: small targets too have their place on the sheet."""
+        """The worst of each source, then the second of each ..., so that small targets are on the sheet too."""
         ranked = [
             (rank, -badness, -shown, miss)
             for heap in self._heaps.values()
@@ -68,7 +68,7 @@ class WorstMisses:
         return [miss for *_, miss in sorted(ranked, key=lambda entry: entry[:3])[:MOST]]
 
     def add(self, row: Mapping[str, Any], image: Image.Image, found: Found, categories: Sequence[str]) -> None:
-        """Look at one image, with its row (`objects`, `filename`, `source`) and what was found in it."""
+        """Add an image, with its row (`objects`, `filename`, `source`) and what was found in it."""
         objects, self._shown = row["objects"], self._shown + 1
         heap = self._heaps.setdefault(row.get("source") or "", [])
         sure = sum(score > THRESHOLD for score in found.scores)
@@ -100,7 +100,7 @@ class WorstMisses:
 
 
 def misses_sheet(misses: Sequence[Miss], *, title: str) -> Image.Image:
-    """Pairs of images below the title: what is there on the left, what was found on the right."""
+    """Draw pairs of images below the title: the truth on the left, what was found on the right."""
     columns = min(2, len(misses))
     width = 2 * _THUMB + 4
     rows = [misses[start : start + columns] for start in range(0, len(misses), columns)]
@@ -109,7 +109,7 @@ def misses_sheet(misses: Sequence[Miss], *, title: str) -> Image.Image:
     draw = ImageDraw.Draw(sheet)
     draw.text((_GAP, 10), title, fill=_INK, font=font_for(22, title))
     left, font = float(_GAP), font_for(15)
-    legend = f"left: what is there, right: what was found (scores above {THRESHOLD:g}); "
+    legend = f"left: truth, right: detections (scores above {THRESHOLD:g}); "
     for text, colour in ((legend, _INK), ("right", _RIGHT), (" or ", _INK), ("missed, wrong", _WRONG)):
         draw.text((left, 42), text, fill=colour, font=font)
         left += draw.textlength(text, font=font)

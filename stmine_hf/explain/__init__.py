@@ -1,4 +1,4 @@
-"""What moved a prediction on a post, or a match of an image and a sentence, and how it is shown."""
+"""Explain a prediction for a post, or a match of an image and a sentence, and render the explanation."""
 
 from __future__ import annotations
 

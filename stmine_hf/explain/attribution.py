@@ -1,4 +1,4 @@
-"""What moved a prediction on a post: its words, regions and cells of its image, each with a weight."""
+"""Attribution of a prediction for a post: weights of its words, regions and image cells."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Word:
     Attributes:
         word: the characters from `start` to `end` of the text.
         weight: for the predicted label where above 0, against it where below.
-        without: probability of the label when the word is left out; None if the method does not leave out words.
+        without: probability of the label without the word; None if the method does not remove words.
     """
 
     word: str
@@ -43,20 +43,20 @@ class Region:
 
 @dataclass(frozen=True)
 class Attribution:
-    """A prediction and what moved it.
+    """A prediction and what drove it.
 
     Attributes:
-        text: the text that was judged.
+        text: the text that was classified.
         label: the predicted label.
         score: its probability.
         scores: the probability of each label.
         method: "occlusion" or "integrated_gradients".
-        words: the words that the model read, in order. What it cut away at the end is not listed.
+        words: the words that the model read, in order. Words cut off at the end are not listed.
         regions: the regions of the images.
         cells: weights of a grid that covers the first image, row by row; empty without an image.
-        without_image: probability of the label when the images are left out; None if there are none, if nothing else
-            would remain, or if the method does not leave out parts.
-        evidence: what all weights sum up to, but for the error of the integral ("integrated_gradients" alone).
+        without_image: probability of the label without the images; None if there are none, if nothing else would
+            remain, or if the method does not remove parts.
+        evidence: the sum of all weights, up to the error of the integral ("integrated_gradients" alone).
     """
 
     text: str
@@ -87,7 +87,7 @@ class Attribution:
 
     @property
     def strongest(self) -> float:
-        """The greatest weight, for or against; what gets the full colour in a drawing. 1 if all are 0."""
+        """The greatest absolute weight, which gets the full colour in a drawing; 1 if all are 0."""
         return max(map(abs, self.weights), default=0.0) or 1.0
 
     @property
@@ -109,5 +109,5 @@ class Attribution:
         return list(found.values())[:count]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it, in the form of the pipeline's answer."""
+        """The attribution as JSON values, in the form of the pipeline's output."""
         return {name: value for name, value in asdict(self).items() if value is not None}

@@ -1,4 +1,4 @@
-"""Explanations as they are seen: HTML, SVG and the image itself, in the same two colors."""
+"""Render explanations as HTML, SVG and on the image, in the same two colors."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from . import texts as say
 from .attribution import Attribution
 
 _FULL = 0.65  # opacity behind the word with the greatest weight
-_SHOWN_WORDS = 3  # that are left out one by one, of those that move the verdict most
+_SHOWN_WORDS = 3  # that are removed one by one, of those that drive the prediction most
 _TONES = {"fake": "#b45309", "real": "#0f766e"}  # amber and teal; readable on white and with white on them
 _OTHER_TONE = "#64748b"
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 STYLE = """
-.verdict { border-left: 6px solid var(--tone); padding: .5rem .9rem; border-radius: 6px;
+.prediction { border-left: 6px solid var(--tone); padding: .5rem .9rem; border-radius: 6px;
   margin: 0 0 .6rem; background: color-mix(in srgb, var(--tone) 12%, transparent); }
-.verdict b { display: block; font-size: 1.3rem; }
+.prediction b { display: block; font-size: 1.3rem; }
 .explanation h3 { font-size: 1rem; font-weight: 600; margin: 1rem 0 .3rem; }
 .explanation .quiet { opacity: .7; font-size: .92rem; font-weight: normal; }
 .caution { margin: 0 0 .6rem; padding: .5rem .9rem; border-radius: 6px; border-left: 6px solid #d97706;
@@ -40,7 +40,7 @@ STYLE = """
   overflow: hidden; }
 .bars .fill { background: var(--tone); height: 100%; }
 """
-"""Style sheet of what `verdict_html`, `explanation_html` and `bars_html` give."""
+"""Style sheet for the HTML of `prediction_html`, `explanation_html` and `bars_html`."""
 
 _PAGE = """<!doctype html>
 <html lang="{language}">
@@ -63,27 +63,27 @@ img {{ max-width: 100%; border-radius: .3rem; }}
 
 
 def label_words(label: str, language: str = "en") -> str:
-    """A label as a person would say it."""
+    """A label in words."""
     return say.LABELS[label](language) if label in say.LABELS else say.OTHER_LABEL(language, label=label)
 
 
-def verdict_html(attribution: Attribution, language: str = "en") -> str:
+def prediction_html(attribution: Attribution, language: str = "en") -> str:
     """The label and its probability."""
     label, sure = label_words(attribution.label, language), say.SURE(language, share=attribution.score)
-    return f'<div class="verdict" {_tone(attribution)}><b>{_escape(label)}</b>{sure}</div>'
+    return f'<div class="prediction" {_tone(attribution)}><b>{_escape(label)}</b>{sure}</div>'
 
 
 def explanation_html(attribution: Attribution, language: str = "en", warnings: Iterable[str] = ()) -> str:
-    """The verdict, the text with its words colored, and the score without some of its parts; no image.
+    """The prediction, the text with its words colored, and the score without some of its parts; no image.
 
     Args:
         attribution: what is shown. Everything in it is escaped.
         language: "en" or "zh".
-        warnings: said below the verdict.
+        warnings: shown below the prediction.
     """
     warned = "".join(f'<p class="caution">{_escape(warning)}</p>' for warning in warnings)
     return (
-        f'<div class="explanation">{verdict_html(attribution, language)}{warned}'
+        f'<div class="explanation">{prediction_html(attribution, language)}{warned}'
         f"{_words(attribution, language)}{_what_if(attribution, language)}</div>"
     )
 
@@ -108,9 +108,9 @@ def explanation_page(
 
     Args:
         attribution: what is shown.
-        image: the (first) image that was judged, if any.
+        image: the (first) image of the post, if any.
         language: "en" or "zh".
-        warnings: said below the verdict.
+        warnings: shown below the prediction.
     """
     content = explanation_html(attribution, language, warnings)
     if image is not None:
@@ -136,11 +136,11 @@ def image_html(image: Image.Image, alt: str, *, kind: str = "PNG") -> str:
 
 
 def explanation_svg(attribution: Attribution, image: Image.Image, columns: int = 20) -> str:
-    """Verdict, colored words and drawn image as one SVG, which a browser shows in fonts of its own.
+    """Prediction, colored words and drawn image as one SVG, which a browser shows in its own fonts.
 
     Args:
         attribution: what is shown; each character of its text gets a square.
-        image: the image that was judged.
+        image: the image of the post.
         columns: characters in a line.
     """
     side, left, top = 26, image.width + 28, 62
@@ -186,7 +186,7 @@ def _words(attribution: Attribution, language: str) -> str:
 
 
 def _what_if(attribution: Attribution, language: str) -> str:
-    """The label's probability for the post as it is, and with the parts left out that move it most."""
+    """The label's probability for the post as it is, and without the parts that drive it most."""
     rows = [(say.AS_IT_IS(language), attribution.score)]
     if attribution.without_image is not None:
         rows.append((say.WITHOUT_IMAGE(language), attribution.without_image))
@@ -220,5 +220,5 @@ def _data_url(image: Image.Image, kind: str) -> str:
 
 __all__ = [
     "STYLE", "bars_html", "draw_cells", "explanation_html", "explanation_page", "explanation_svg", "image_html",
-    "label_words", "verdict_html",
+    "label_words", "prediction_html",
 ]  # fmt: skip

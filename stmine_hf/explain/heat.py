@@ -1,8 +1,8 @@
 """Where in an image the words of a sentence match: FISVL's patch tokens against the sentence.
 
 The model learnt to compare whole images with sentences, never parts. But the embedding of an image starts as the
-mean of its patch tokens, so these lie in the same space. All of them are near to any sentence of overhead images;
-what tells is how much nearer they are to this one than to ordinary ones.
+mean of its patch tokens, so these lie in the same space. All of them are near to any sentence about overhead images;
+the map shows how much nearer they are to this one than to ordinary ones.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _GRID = 28  # cells a side of a map
 # The heat at which a part glows fully, if no part of the image has more: half of the images with a sentence of
 # their own exceed 0.33 somewhere, half of those with the sentence of another kind of place stay below 0.12.
 _FULL = 0.25
-# What overhead images show, in the words of such captions. What is common to all of it says nothing of a place.
+# What overhead images show, in the words of such captions. What all of it has in common does not distinguish places.
 _ORDINARY = (
     "an airport with planes", "a river", "green trees", "a piece of green farmland",
     "many buildings in a residential area", "a port with ships", "a bridge over a river", "a baseball field",
@@ -53,7 +53,7 @@ class HeatMaps:
         return embed_texts(self._model, self._processor, _ORDINARY).mean(dim=0)
 
     def __call__(self, image: Image.Image, sentence: str) -> np.ndarray:
-        """(28, 28) float32 over the image squashed to a square: cosine with the sentence above the ordinary.
+        """(28, 28) float32 over the image squashed to a square: its cosine with the sentence, less ordinary ones.
 
         Below 0: the part is more like other places. Around 0.3: it is what the sentence says.
         """

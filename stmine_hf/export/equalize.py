@@ -1,4 +1,4 @@
-"""SAT's channels brought to like ranges: the same function in floats, and less of it lost in 8-bit integers.
+"""Equalize the ranges of SAT's channels: the same function in floats, and less loss in 8-bit integers.
 
 A layer's outputs share one scale as integers, so a channel of small values gets few of the 256 steps. Convolutions and
 leaky ReLU let a positive factor pass: what a channel is divided by, the next layer's weights can be multiplied by
@@ -26,10 +26,10 @@ _LEAST = 1e-3  # of the greatest range, or weight, of a layer: channels that are
 
 @torch.no_grad()
 def equalize(model: SatForObjectDetection, inputs: Iterable[Tensor]) -> SatForObjectDetection:
-    """A fused copy of the model that computes the same, in channels of like ranges.
+    """A fused copy of the model that computes the same, with channels of similar ranges.
 
     Args:
-        model: stays as it is.
+        model: it is not changed.
         inputs: `pixel_values` of images like those in use, one or more of them.
 
     Returns:
@@ -54,7 +54,7 @@ def equalize(model: SatForObjectDetection, inputs: Iterable[Tensor]) -> SatForOb
 
 
 def _ranges(model: SatForObjectDetection, inputs: Iterable[Tensor]) -> dict[SatConvLayer, Tensor]:
-    """Greatest absolute value of every channel of each layer, before its activation: there integers are made."""
+    """Greatest absolute value of every channel of each layer, before its activation, where values are quantized."""
     ranges: dict[SatConvLayer, Tensor] = {}
     hooks = []
     for layer in model.modules():

@@ -1,4 +1,4 @@
-"""What an exported model is: an object that is called as `SatForObjectDetection` is, and the format it comes from."""
+"""Exported models: called as `SatForObjectDetection` is, each in its format."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from ..modeling.sat.configuration_sat import SatConfig
 if TYPE_CHECKING:
     from ..modeling.sat.modeling_sat import SatForObjectDetection, SatObjectDetectionOutput
 
-CONFIDENT = 0.3  # class probabilities above it are what gets shown
+CONFIDENT = 0.3  # class probabilities above it are shown
 LIMIT = 1e-4  # largest difference of a class probability to PyTorch of a format that keeps floats
 
 
 class Differences(NamedTuple):
-    """How far an export is from PyTorch.
+    """Differences of an export from PyTorch.
 
     Attributes:
         scores: largest absolute difference of a class probability.
@@ -58,19 +58,19 @@ class ExportedSat(nn.Module):
         self.name_or_path = str(folder)
         self.config = SatConfig.from_pretrained(folder)
         self.threads = threads or torch.get_num_threads()
-        # The file itself stands for the weights wherever a model is told from another by its tensors.
+        # The file itself stands for the weights wherever models are distinguished by their tensors.
         self.register_buffer("file", torch.from_numpy(np.fromfile(Path(folder) / self.weights_file, dtype=np.uint8)))
         self.eval()
 
     def fuse(self) -> ExportedSat:
-        """Itself: the norms went into the convolutions before the export."""
+        """The model itself: its norms were fused before the export."""
         return self
 
     def __deepcopy__(self, memo: dict) -> ExportedSat:
         return self  # it holds a session and nothing that changes
 
     def forward(self, pixel_values: Tensor, **kwargs: Any) -> SatObjectDetectionOutput:
-        """As `SatForObjectDetection.forward`; without labels."""
+        """Run the model as `SatForObjectDetection.forward` does, without labels."""
         raise NotImplementedError
 
 
@@ -86,16 +86,16 @@ class ExportFormat(ABC):
         """Write `files`.
 
         Args:
-            model: in evaluation mode; it stays as it is.
-            folder: is there.
-            inputs: prepared images, (1, 3, H, W) each; may be none unless `needs_images`.
+            model: in evaluation mode; it is not changed.
+            folder: an existing folder.
+            inputs: prepared images, (1, 3, H, W) each; may be empty unless `needs_images`.
             size: height and width, for a format that has one.
         """
 
     needs_images: ClassVar[bool] = False
 
     def comparable(self, inputs: list[Tensor], size: tuple[int, int]) -> list[Tensor]:
-        """Those of the inputs that the exported model can be compared on."""
+        """The inputs that the exported model can be compared on."""
         return inputs
 
     def require_near(self, differences: Differences) -> None:
@@ -111,7 +111,7 @@ class ExportFormat(ABC):
 
 
 def require(package: str) -> Any:
-    """An optional package.
+    """Import an optional package.
 
     Raises:
         StmineError: it is not installed.
@@ -126,7 +126,7 @@ def require(package: str) -> Any:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence converters, which print what they do, some of it from C++."""
+    """Silence converters, which print from Python and C++."""
     logging.disable(logging.WARNING)
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""What of SAT goes into an exported file: the network with folded norms, up to boxes (ONNX) or raw maps (ncnn)."""
+"""The exported part of SAT: the network with folded norms, up to boxes (ONNX) or raw maps (ncnn)."""
 
 from __future__ import annotations
 

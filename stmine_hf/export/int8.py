@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Integers are a compromise: the mean difference of the probabilities above CONFIDENT. The shipped models have 0.013.
 LIMIT = 0.1
-# What stays in floats: fine detail, so small objects, is lost there first. 4 % of the weights.
+# Layers that stay in floats: fine detail, thus small objects, would be lost there first. 4 % of the weights.
 _EARLY = ("model.sat.backbone.stem.", "model.sat.backbone.stages.0.")
 
 
@@ -38,13 +38,13 @@ class Int8Format(ExportFormat):
         if not differences.confident <= LIMIT:  # NaN is too far
             raise StmineError(
                 f"the int8 model's class probabilities above {CONFIDENT:g} differ from PyTorch's by "
-                f"{differences.confident:.2g} in the mean, where at most {LIMIT:g} is allowed; it was not written. "
-                "Use more images, and such as the model will see, or --format onnx, which keeps floats."
+                f"{differences.confident:.2g} on average, where at most {LIMIT:g} is allowed; it was not written. "
+                "Use more images, like those the model will see, or --format onnx, which keeps floats."
             )
 
 
 def write_int8(model: SatForObjectDetection, path: Path, inputs: list[Tensor]) -> None:
-    """Write the network with 8-bit weights and activations in its convolutions, but for the first."""
+    """Write the network with 8-bit weights and activations in its convolutions, except the first."""
     onnx = require("onnx")
     require("onnxruntime")
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static

@@ -25,7 +25,7 @@ FILES = ("model.ncnn.param", "model.ncnn.bin")
 class NcnnSat(ExportedSat):
     """`model.ncnn.param` and `.bin` in ncnn, image by image at the one size of the export.
 
-    Smaller inputs are padded right and bottom with zeros to that size, as the training does it.
+    Smaller inputs are padded right and bottom with zeros to that size, as in training.
     """
 
     weights_file = FILES[1]

@@ -20,7 +20,7 @@ OPSET = 17
 
 
 class OnnxSat(ExportedSat):
-    """`model.onnx`, float or 8-bit, in ONNX Runtime on the CPU: any batch, any height and width that 32 divides."""
+    """`model.onnx`, float or 8-bit, in ONNX Runtime on the CPU: any batch, heights and widths in multiples of 32."""
 
     weights_file = FILE
 
@@ -42,7 +42,7 @@ class OnnxSat(ExportedSat):
 
 
 class OnnxFormat(ExportFormat):
-    """Any batch, any height and width that 32 divides, in floats."""
+    """Any batch, heights and widths in multiples of 32, in floats."""
 
     name = "onnx"
     files = (FILE,)

@@ -1,4 +1,4 @@
-"""Exporting SAT: written for another runtime, compared with PyTorch, and only then put in place."""
+"""Export SAT: write it for another runtime, compare it with PyTorch, and only then put it in place."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _WEIGHTS = {file for format in FORMATS.values() for file in format.files}
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written, and how far it is from PyTorch on the compared inputs.
+    """What was written, and how much it differs from PyTorch on the compared inputs.
 
     Attributes:
         folder: has the file(s), the config and the image processor.
@@ -66,9 +66,9 @@ def export_sat(
     """Write a model for another runtime and compare the two.
 
     Args:
-        model: in evaluation mode; it stays as it is.
+        model: in evaluation mode; it is not changed.
         processor: its image processor, saved beside.
-        folder: made if need be. An earlier export in it is replaced once the new one is there and compared.
+        folder: created if missing. An earlier export in it is replaced once the new one is there and compared.
         format: "onnx" (any batch, height and width), "ncnn" (one image at one size) or "int8" (ONNX with 8-bit
             convolutions).
         size: height and width, multiples of 32, of the ncnn model and of the compared inputs.
@@ -78,7 +78,7 @@ def export_sat(
         [`ExportReport`]
 
     Raises:
-        StmineError: unknown format, a size that 32 does not divide, no images for int8, a package missing, the
+        StmineError: unknown format, a size that is no multiple of 32, no images for int8, a missing package, the
             exported model's answers differ from PyTorch's, or the folder has files of these names that are not ours.
     """
     if format not in FORMATS:

@@ -54,7 +54,7 @@ class CheckReport:
 
     @property
     def passed(self) -> bool:
-        return not any(finding.verdict == "failed" for finding in self.findings)
+        return not any(finding.outcome == "failed" for finding in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
         return {"passed": self.passed, **asdict(self)}
@@ -68,7 +68,7 @@ class CheckReport:
             title += f", loads in {self.measured['load_seconds']:.1f} s"
         table = Table("check", "", "found", title=title)
         for finding in self.findings:
-            table.add_row(finding.check, _SIGNS[finding.verdict], escape(finding.detail))
+            table.add_row(finding.check, _SIGNS[finding.outcome], escape(finding.detail))
         return table
 
 
@@ -85,7 +85,7 @@ def check(folder: str | Path, *, load: bool = True) -> CheckReport:
     start, folder = time.perf_counter(), Path(folder)
     repo_type = repo_type_of(folder)
     entries = check_entries(folder)
-    if entries.verdict == "failed":  # what a link leads to is not read
+    if entries.outcome == "failed":  # what a link leads to is not read
         return CheckReport(folder.absolute().name, repo_type, 0, [entries])
     code = repo_type == "model" and has_code(folder)
     findings = [
@@ -100,7 +100,7 @@ def check(folder: str | Path, *, load: bool = True) -> CheckReport:
         findings.append(check_license(folder))
     if code:
         findings.append(_code(folder))
-        if findings[-1].verdict != "failed" and (own := check_own_code(folder)):
+        if findings[-1].outcome != "failed" and (own := check_own_code(folder)):
             findings.append(own)
     elif repo_type == "space":
         findings.append(check_app_code(folder, _required(folder)))
@@ -110,7 +110,7 @@ def check(folder: str | Path, *, load: bool = True) -> CheckReport:
     if code and not any(folder.glob("*.safetensors")):
         findings.append(Finding("weights", "warning", "none: there is nothing to load, and the card has to say so"))
     elif code and load:
-        if any(finding.verdict == "failed" for finding in findings if finding.check in _BEFORE_LOADING):
+        if any(finding.outcome == "failed" for finding in findings if finding.check in _BEFORE_LOADING):
             findings.append(Finding("loads without stmine_hf", "failed", "skipped because of the failures above"))
         else:
             loading, measured = check_loading(folder)

@@ -1,10 +1,10 @@
-"""Images: the files of a folder, and their pixels, read in one way by every task.
+"""Images: find the files of a folder and read their pixels, in the same way for every task.
 
 finding   the images of a folder, and which files are images
 reading   a file or an encoded image to upright 8-bit RGB; every reader of images goes through it
 deep      files of more than 8 bits a sample, or of bands that Pillow does not know
 options   how such files become 8-bit RGB: the stretch and the choice of bands
-limits    what one image may cost, and the lock that keeps large ones from adding up
+limits    how much memory one image may take, and the lock that keeps large ones from adding up
 """
 
 from .finding import (

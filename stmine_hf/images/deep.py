@@ -1,7 +1,7 @@
 """Images of more than 8 bits a sample, or of bands that Pillow does not know, to 8-bit RGB.
 
 They are read in strips, twice: once for the range of their values, once to be scaled. So a 10,980 x 10,980 px tile of
-16 bits takes little more than the RGB image that comes of it.
+16 bits takes little more than the resulting RGB image.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def scaled(source: Source, layout: Layout | None, options: PixelOptions, factor:
 
 
 def _pieces(source: Source, layout: Layout | None, alpha: Image.Image | None) -> Iterator[Piece]:
-    """The values as the file means them: those multiplied by their opacity are divided by it."""
+    """The values without opacity: those stored multiplied by it are divided by it."""
     if alpha is None or layout is None or not layout.premultiplied:
         yield from source.pieces()
         return
@@ -164,7 +164,7 @@ def _valid(values: np.ndarray, nodata: float | None) -> np.ndarray | None:
 
 
 def _holds(dtype: np.dtype, number: float) -> bool:
-    """Whether a type has this value: -9999 is none of an unsigned one."""
+    """Whether a type can hold this value: an unsigned one cannot hold -9999."""
     if dtype.kind == "f":
         return True
     return number == int(number) and np.iinfo(dtype).min <= number <= np.iinfo(dtype).max
@@ -203,7 +203,7 @@ def _range(
 
 
 def _full_range(dtype: np.dtype, layout: Layout | None) -> float | None:
-    """White of a file that fills its range; None: of signed and 32-bit integers nobody knows."""
+    """White of a file that fills its range; None for signed and 32-bit integers, where it is unknown."""
     if dtype.kind == "f":
         return 1.0
     if dtype != np.uint16:
@@ -231,7 +231,7 @@ class _Counts:
         return self._first + below + (above - below) * (rank - int(rank))
 
     def is_8_bits_scaled(self) -> bool:
-        """Whether this is an 8-bit image times 257, as programs write it that save 16 bits only."""
+        """Whether this is an 8-bit image times 257, as written by programs that save 16 bits only."""
         return not (np.flatnonzero(self._counts) % 257).any()
 
 
@@ -427,7 +427,7 @@ def _gdal_dataset(file: BinaryIO, path: Path | None, layout: Layout) -> Iterator
             raise ImageError(f"corrupt or cut short ({_reason(error.__cause__ or error, path)})") from None
 
 
-_SILENT = logging.NullHandler()  # what GDAL finds odd is in the reason of the skip
+_SILENT = logging.NullHandler()  # what GDAL reports is in the reason of the skip
 
 
 def _reason(error: BaseException, path: Path | None) -> str:

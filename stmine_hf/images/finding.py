@@ -1,6 +1,6 @@
-"""Find the images of a folder, whatever lies there.
+"""Find the images of a folder, whatever else it holds.
 
-A bad file is never an error here: it becomes one `Skip` with a reason that a person can act on.
+A bad file is never an error here: it becomes one `Skip` with a reason that the user can act on.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _SIGNATURES = (
 
 
 class Skip(NamedTuple):
-    """A file or folder left out, and why."""
+    """A skipped file or folder, and why."""
 
     path: str
     reason: str
@@ -63,10 +63,10 @@ def find_images(
     """Walk a folder for images, in the same order every time, holding one folder's names at a time.
 
     A file counts as an image if its suffix or, failing that, its first bytes say so. Names starting with "." are
-    left alone. Links are followed, each folder entered once, so that loops end.
+    ignored. Links are followed, each folder entered once, so that loops end.
 
     Args:
-        on_skip: told of unreadable folders, broken links, and files whose names or kinds cannot be used.
+        on_skip: called for unreadable folders, broken links, and files whose names or kinds cannot be used.
         exclude: a folder not to enter (the index itself may live among its images).
     """
     seen = set() if exclude is None or not os.path.exists(exclude) else {_identity(os.stat(exclude))}
@@ -97,7 +97,7 @@ def image_file(
 
     Args:
         path: absolute, or relative to the folder `below`.
-        among_others: say nothing of files that neither name nor content makes an image.
+        among_others: do not report files that are no images by name or content.
     """
     full = os.path.join(below, path)
     named_as_image = os.path.splitext(path)[1].lower() in SUFFIXES
@@ -135,7 +135,7 @@ def looks_like_image(path: str | Path) -> bool:
 
 
 def content_digest(path: str | Path) -> bytes:
-    """16 bytes that tell a file's content: equal for copies and after a rename.
+    """16-byte digest of a file's content: equal for copies and after a rename.
 
     Raises:
         ImageError: the file cannot be read.
@@ -149,7 +149,7 @@ def content_digest(path: str | Path) -> bytes:
 
 @contextmanager
 def image_errors() -> Iterator[None]:
-    """Turn whatever reading one image raises into a ImageError with its reason."""
+    """Turn whatever reading one image raises into an ImageError with its reason."""
     try:
         yield
     except ImageError:

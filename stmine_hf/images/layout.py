@@ -1,6 +1,6 @@
-"""What the header of a file says of its samples: depth, kind, bands, and the blocks that they are stored in.
+"""Layout of samples from the header of a file: depth, kind, bands, and the blocks that they are stored in.
 
-Pillow's mode does not tell: an RGB file of 16 bits opens as "RGB", like one of 8.
+Pillow's mode does not show it: an RGB file of 16 bits opens as "RGB", like one of 8.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Layout(NamedTuple):
 
 
 def read_layout(file: BinaryIO) -> Layout | None:
-    """The layout of a TIFF, PNG, JPEG 2000 or PPM file; None for others, whose samples have 8 bits or are meant to.
+    """The layout of a TIFF, PNG, JPEG 2000 or PPM file; None for others, whose samples have 8 bits.
 
     Raises:
         Exception: of nearly any type, where the header makes no sense; call it under `image_errors()`.

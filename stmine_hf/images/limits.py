@@ -1,7 +1,7 @@
-"""What one image may cost in memory, known from its header, and the lock that keeps large ones from adding up.
+"""Memory that one image may take, known from its header, and the lock that keeps large ones from adding up.
 
 The promise: whatever a file claims, reading it takes at most `MAX_BYTES`, and at most one image of more than `LARGE`
-pixels is in the works in a process at a time. The others take 8 bytes a pixel at most, 128 MB for each reading thread.
+pixels is processed in a process at a time. The others take 8 bytes a pixel at most, 128 MB for each reading thread.
 """
 
 from __future__ import annotations

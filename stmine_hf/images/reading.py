@@ -1,4 +1,4 @@
-"""A file, or an encoded image of a data set, to upright 8-bit RGB: the one way in for every task.
+"""Read a file, or an encoded image of a data set, as upright 8-bit RGB: used by every task.
 
 Images of 8 bits are read by Pillow and come out as they are. The others are scaled to 8 bits, see `PixelOptions`.
 """
@@ -49,7 +49,7 @@ def open_image(path: str | Path, side: int = FULL_SIZE, options: PixelOptions = 
         side: pixels the caller needs along the longer side. JPEGs far larger than this come out smaller than they
             are, which makes even 20,000 px ones quick and small in memory, and so do other images of more than 16
             megapixels; they keep three times `side` at least. Default: the full size.
-        options: what becomes of images of more than 8 bits or more than three bands.
+        options: how to read images of more than 8 bits or more than three bands.
 
     Raises:
         ImageError: for anything that keeps the file from being read, with the reason.
@@ -84,8 +84,8 @@ def decode_image(image: Any, options: PixelOptions = _DEFAULT) -> Image.Image:
 
 
 def image_pixels(path: str | Path) -> int:
-    """How many pixels a file says it has, without decoding them; 0 where that cannot be told."""
-    with suppress(Exception), open(path, "rb") as file:  # whoever opens the image gets the reason
+    """How many pixels a file says it has, without decoding them; 0 if unknown."""
+    with suppress(Exception), open(path, "rb") as file:  # opening the image will give the reason
         layout = _layout(file)
         if layout is not None:
             return layout.width * layout.height

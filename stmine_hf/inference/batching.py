@@ -1,4 +1,4 @@
-"""Many items on their way through a model: in batches, and read ahead in threads."""
+"""Pass many items through a model: in batches, and read ahead in threads."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def read_ahead(
 ) -> Generator[R, None, None]:
     """`map(function, items)` in threads, in order, with at most `ahead` results waiting to be taken.
 
-    Pillow and torch let go of the interpreter lock while they work, so reading runs beside the model.
+    Pillow and torch release the interpreter lock while they work, so reading runs beside the model.
     """
     waiting: deque[Future[R]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="read-ahead") as pool:

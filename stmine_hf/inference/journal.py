@@ -1,4 +1,4 @@
-"""A file of JSON lines that grows as work is done, so that a run that was killed is resumed where it stopped."""
+"""A file of JSON lines that grows as work is done, so that a killed run is resumed where it stopped."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ..errors import StmineError
 
 
 class Journal:
-    """Rows that are in the file as soon as they are done; a last line that a kill has cut short is removed.
+    """Rows that are written as soon as they are done; a last line that was cut short is removed.
 
     The caller holds the lock of the file or of its folder.
 
     Args:
-        path: made if missing. None: the rows are kept in memory, for work that is not resumed.
-        first_keys: with which of these keys every row begins. What a kill has left of a line is recognized by it.
-        on_row: called with each row that is there and its offset, before anything is written. Any KeyError, TypeError
-            or ValueError says that the row was not written by this command.
+        path: created if missing. None: the rows are kept in memory, for work that is not resumed.
+        first_keys: every row begins with one of these keys, by which a line cut short is recognized.
+        on_row: called with each existing row and its offset, before anything is written. A KeyError, TypeError or
+            ValueError means that the row was not written by this command.
 
     Raises:
         StmineError: the file has other content. It is left as it is.
@@ -84,10 +84,10 @@ def json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _whole_lines(path: Path, beginnings: tuple[bytes, ...], on_row: Callable[[Mapping[str, Any], int], object]) -> int:
-    """Give the rows to `on_row`.
+    """Call `on_row` with each row.
 
     Returns:
-        How many bytes of the file are whole rows.
+        The number of bytes of whole rows in the file.
     """
     if not path.is_file():
         raise StmineError(f"{path}: expected a file to write results to, found a folder.")
@@ -108,5 +108,5 @@ def _whole_lines(path: Path, beginnings: tuple[bytes, ...], on_row: Callable[[Ma
 
 
 def _is_cut_short(line: bytes, beginnings: tuple[bytes, ...]) -> bool:
-    """Whether the last line of a file is what a kill, or a system that went down (zeros), left of one of ours."""
+    """Whether the last line of a file is a row cut short by a kill or a crash of the system (zeros)."""
     return not line.strip(b"\0") or any(line[: len(start)] == start[: len(line)] for start in beginnings)

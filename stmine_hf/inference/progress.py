@@ -1,4 +1,4 @@
-"""The one progress bar of all long jobs."""
+"""The progress bar of all long jobs."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class ProgressBar:
-    """Counts on stderr what is done, with its speed, if stderr is a terminal; nothing of it is left at the end.
+    """Progress bar with speed on stderr, if it is a terminal; removed at the end.
 
     Args:
-        doing: what is counted, in words that stand before the bar.
-        total: how many there are; None where nobody knows it (a camera, a stream).
-        shown: False switches it off.
+        doing: description before the bar.
+        total: number of items; None if unknown (a camera, a stream).
+        shown: False turns it off.
 
     Example:
         >>> with ProgressBar("Counting", 3) as bar:
@@ -46,13 +46,12 @@ class ProgressBar:
         self._progress.stop()
 
     def advance(self, count: int = 1, *, worked: int | None = None, doing: str | None = None) -> None:
-        """So many more are done.
+        """Advance the bar.
 
         Args:
-            count: how many.
-            worked: how many of them took time, from which the speed follows; those of an earlier run did not.
-                Default: all.
-            doing: what follows, if that has other words.
+            count: number of items done.
+            worked: number of them that count for the speed; those of an earlier run do not. Default: all.
+            doing: new description, if it changes.
         """
         self._worked += count if worked is None else worked
         speed = f"{self._worked / (time.monotonic() - self._started):.1f}/s" if self._worked else ""

@@ -1,7 +1,7 @@
-"""What a model was trained on, and warnings beside its answers to what lies outside of it.
+"""Scope of a model by its training data, and warnings about inputs outside it.
 
 A model's folder may hold a `scope.json` with the numbers, measured on a validation split by
-`examples/measure_scope.py`. Without that file nothing is known of the model's scope and nothing is said.
+`examples/measure_scope.py`. Without that file the scope is unknown and there are no warnings.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ OTHER_SCRIPT, TOO_SHORT, NO_TEXT, NOTHING_FITS = "other_script", "too_short", "n
 
 @dataclass(frozen=True)
 class Warned:
-    """Why an answer means little.
+    """A reason why an answer means little.
 
     Attributes:
         kind: `OTHER_SCRIPT`, `TOO_SHORT`, `NO_TEXT` or `NOTHING_FITS`.
@@ -47,7 +47,7 @@ class Warned:
 
 @dataclass(frozen=True)
 class Scope:
-    """What the texts were like that a model was trained on, measured on those of its validation split.
+    """Properties of the texts that a model was trained on, measured on its validation split.
 
     Attributes:
         script: of most letters, as the first word of their Unicode names: "CJK", "LATIN", "CYRILLIC", ...
@@ -102,7 +102,7 @@ class Scope:
         return scope
 
     def save(self, folder: str | Path) -> Path:
-        """Writes `scope.json` into a model's folder.
+        """Write `scope.json` into a model's folder.
 
         Returns:
             The file.
@@ -130,7 +130,7 @@ class Scope:
     def check_query(self, text: str) -> Warned | None:
         """Whether a sentence to search for is in a script that the model cannot read; None if not.
 
-        Numbers and signs alone are in no script; `check_fit` judges what they find.
+        Numbers and signs alone are in no script; `check_fit` checks what they find.
         """
         letters = scripts(text)
         share = letters[self.script] / max(1, letters.total())
@@ -157,7 +157,7 @@ class Scope:
 def fit(best: Any, meaningless: Any) -> Any:
     """See `Scope.least_fit`; numbers, arrays or tensors.
 
-    Similarities alone do not tell: sentences that a model does not understand are close to each other, and somewhat
+    Similarities alone do not suffice: sentences that a model does not understand are close to each other, and somewhat
     close to every image.
     """
     return best - 0.5 * meaningless
@@ -176,7 +176,7 @@ def nonsense(count: int = 64, seed: int = 1) -> list[str]:
 
 
 def scripts(text: str) -> Counter[str]:
-    """Letters of a text by script, links and names of users left out.
+    """Count the letters of a text by script, without links and user names.
 
     Example:
         >>> scripts("港口 port @harbour")

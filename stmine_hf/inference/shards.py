@@ -1,4 +1,4 @@
-"""Tensors beside a table of what they belong to, in numbered pairs of files, named by a manifest with checksums.
+"""Tensors and a table of their items, in numbered pairs of files that a manifest lists with checksums.
 
     FOLDER/
       shards/000000.safetensors   tensors of n items
@@ -6,7 +6,7 @@
 
 No file is ever changed in place. A shard counts once a manifest names it, which is written after the shard; so a
 reader always finds whole data, and a kill costs at most the items since the last shard. From format 2 on the manifest
-holds the SHA-256 of every file it names, and one of itself, so that a changed byte is reported and not computed with.
+holds the SHA-256 of every file it names, and one of itself, so that a changed byte is reported.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class ShardFolder(NamedTuple):
     """A folder with shards.
 
     Attributes:
-        folder: where.
-        what: it holds, for messages.
+        folder: its path.
+        what: its content, for messages.
         remedy: what to do when it is damaged or of an unknown format.
     """
 
@@ -98,7 +98,7 @@ class ShardFolder(NamedTuple):
 
     @contextmanager
     def reading(self, file: str) -> Iterator[None]:
-        """Report whatever goes wrong while `file` is read as damage of it."""
+        """Report any error while `file` is read as damage."""
         try:
             yield
         except StmineError:
@@ -110,12 +110,12 @@ class ShardFolder(NamedTuple):
 
 
 def shard_file(name: str, suffix: str) -> str:
-    """Where a file of a shard is, seen from the folder."""
+    """Path of a shard's file, relative to the folder."""
     return f"shards/{name}.{suffix}"
 
 
 def next_name(folder: Path) -> str:
-    """A number that no shard and no other numbered file has, whether it counts or was left by a killed run."""
+    """A number that no shard or other numbered file has, including those left by a killed run."""
     files = (*folder.glob("shards/*"), *folder.glob("vectors-*"))
     used = [int(number) for file in files if (number := file.stem.removeprefix("vectors-")).isdecimal()]
     return f"{max(used, default=-1) + 1:06d}"
@@ -136,13 +136,13 @@ def write_shard(outputs: Outputs, name: str, table: pa.Table, tensors: Mapping[s
 
 
 def checksums_of(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """The checksum of each file of these shards, such as those of format 1, which came without."""
+    """The checksum of each file of these shards, for format 1, which has none."""
     files = [shard_file(name, suffix) for name in names for suffix in SUFFIXES]
     return {file: sha256_of(folder / file) for file in files}
 
 
 def remove_unnamed(outputs: Outputs, named: Container[str]) -> None:
-    """Remove the shards and other numbered files that this package wrote and that no manifest names any more."""
+    """Remove the shards and other numbered files that this package wrote and no manifest names any longer."""
     for file in outputs.written():
         if (file.startswith("shards/") or file.startswith("vectors-")) and file not in named:
             outputs.remove(file)

@@ -1,4 +1,4 @@
-"""What a long job leaves out, and why: the first few in one line."""
+"""Skipped items of a long job, and why: the first few in one line."""
 
 from __future__ import annotations
 

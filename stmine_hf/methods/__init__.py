@@ -1,7 +1,7 @@
-"""The methods: one record each, with all that the rest of the library knows of it.
+"""The methods: one record each, with all that the rest of the library knows about it.
 
-Everybody else looks up here, so that a new method is a folder in `modeling/`, a file here, and its training parts.
-Importing the records costs next to nothing: what they name is imported when it is first used.
+All other modules look methods up here, so a new method is a folder in `modeling/`, a file here, and its training
+parts. Importing the records is cheap: what they name is imported at first use.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["FISVL", "METHODS", "MTTV", "SAT", "AdapterTargets", "Method", "by_au
 
 
 def get(name: str) -> Method:
-    """The method of a name, which is the `model_type` of its models.
+    """The method with a name, which is the `model_type` of its models.
 
     Raises:
         StmineError: no such method.

@@ -1,4 +1,4 @@
-"""FISVL: remote-sensing images by sentences, and sentences by images."""
+"""FISVL: find remote-sensing images by sentences, and sentences by images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MTTV: whether a post of text and image is fake."""
+"""MTTV: classify a post of text and image as real or fake."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ MTTV = Method(
     commands=("classify", "features mttv", "evaluate mttv"),
     command_example='stmine classify --text "..." --image photo.jpg --model ADAPTER',
     usage="""from transformers import pipeline
-judge = pipeline("fake-news-detection", model="{repo}", trust_remote_code=True)
-print(judge({{"text": "what the post says", "image": "image.jpg"}}))  # either may be missing""",
+classifier = pipeline("fake-news-detection", model="{repo}", trust_remote_code=True)
+print(classifier({{"text": "what the post says", "image": "image.jpg"}}))  # either may be missing""",
     metrics={"accuracy": "Accuracy", "macro_f1": "Macro F1"},
     default_checkpoint="mttv-lite-weibo",
     learning_only=("train_vision",),

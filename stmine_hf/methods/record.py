@@ -1,4 +1,4 @@
-"""What the library knows of a method, as one record."""
+"""The record of a method: all that the library knows about it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PACKAGE = __name__.partition(".")[0]
 
 
 def load_named(path: str) -> Any:
-    """The object that "module:name" names; the module is one of this package, such as "search.index"."""
+    """Import the object that "module:name" names; the module is one of this package, such as "search.index"."""
     module, _, name = path.partition(":")
     return getattr(import_module(f"{_PACKAGE}.{module}"), name)
 
@@ -29,7 +29,7 @@ class _Loaded:
 
 @dataclass(frozen=True)
 class AdapterTargets:
-    """Where the weights of an adapter go in a method's model.
+    """The parts of a method's model that an adapter changes.
 
     Attributes:
         encoders: parts whose attention projections get low-rank factors, or their pointwise convolutions where there
@@ -55,10 +55,10 @@ class Method:
         description: one line of a card: what a model of it does.
         config: path of the configuration (`config_class`).
         model: path of the model with its head, as it is used (`model_class`).
-        processor: path of what makes the model's inputs (`processor_class`).
+        processor: path of the class that prepares the model's inputs (`processor_class`).
         image_processor: path of the processor for images alone (`image_processor_class`); it may be the same.
         auto_models: Auto class -> path of what it opens.
-        auto_class: the Auto class that opens `model`.
+        auto_class: the Auto class that loads `model`.
         task: the Hub's task (`pipeline_tag`).
         pipelines: tasks of its own for `transformers.pipeline` -> path.
         rows: the kind of rows it trains on and is evaluated on: `captions`, `posts` or `boxes`.
@@ -69,9 +69,10 @@ class Method:
         default_checkpoint: the repository that is used where no model is given.
         more_checkpoints: the other repositories of models that ship with the project.
         learning_only: config fields (as patterns of `fnmatch`) that change what is learned, not what given weights
-            answer.
+            compute.
         adapter: see `AdapterTargets`.
-        converter: path of the function that makes a folder for the Auto classes of an authors' checkpoint (`convert`).
+        converter: path of the function that converts an authors' checkpoint to a folder for the Auto classes
+            (`convert`).
         evaluator: path of the function that makes a report of model, processor and rows (`evaluate`).
         card: path of the class that writes cards of its repositories (`card_class`).
         repository: path of the class that builds its repositories (`repository_class`).
@@ -124,14 +125,14 @@ class Method:
         return (self.default_checkpoint, *self.more_checkpoints)
 
     def public_names(self) -> Iterator[tuple[str, str]]:
-        """Names that the package itself offers of this method, with the path of each."""
+        """Names that the package itself exports for this method, with the path of each."""
         for path in dict.fromkeys((self.config, *self.auto_models.values(), self.processor)):
             yield path.partition(":")[2], path
 
     def register(self) -> None:
-        """Let the Auto classes find the method without `trust_remote_code`, and what is saved carry its code along.
+        """Register the method with the Auto classes, and make saved models carry their code.
 
-        A model class is saved for the first Auto class that opens it. Again does no harm.
+        A model class is saved for the first Auto class that opens it. Calling it again does no harm.
         """
         import transformers
         from transformers.pipelines import PIPELINE_REGISTRY

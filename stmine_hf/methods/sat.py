@@ -1,4 +1,4 @@
-"""SAT: hard-to-see objects in images, on a phone-sized budget."""
+"""SAT: detect hard-to-see objects in images, within the budget of a phone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores of a classifier: accuracy; precision, recall and F1 of each class; how far its probabilities can be trusted.
+"""Scores of a classifier: accuracy; precision, recall and F1 of each class; the calibration of its probabilities.
 
 All shares lie in [0, 1]. What is undefined counts as 0, as scikit-learn's `zero_division=0` has it: the precision of a
 class that is never predicted, the recall of one that never occurs, the F1 where both are 0. Macro F1 is the mean over
@@ -30,12 +30,12 @@ class ReliabilityBins:
     """Rows by the probability of their prediction in bins of equal width, all (bins,); empty bins: NaN and count 0."""
 
     confidence: np.ndarray  # mean probability of the predictions in the bin
-    accuracy: np.ndarray  # share of them that are right
+    accuracy: np.ndarray  # share of them that are correct
     count: np.ndarray
 
 
 def confusion_matrix(truth: Any, predicted: Any, num_labels: int) -> np.ndarray:
-    """How often each class was taken for which.
+    """Number of times each class was predicted as which.
 
     Args:
         truth: (N,) class indices.
@@ -43,7 +43,7 @@ def confusion_matrix(truth: Any, predicted: Any, num_labels: int) -> np.ndarray:
         num_labels: L.
 
     Returns:
-        (L, L) int64; row: what it is, column: what was said.
+        (L, L) int64; row: the true class, column: the predicted class.
 
     Raises:
         ValueError: nothing to count, lengths that differ, or an index out of range.
@@ -95,7 +95,7 @@ def class_scores(matrix: np.ndarray) -> ClassScores:
 
 
 def reliability_bins(probabilities: Any, truth: Any, bins: int = BINS) -> ReliabilityBins:
-    """Rows sorted into bins by how sure the classifier is of its prediction.
+    """Sort rows into bins by the confidence of their prediction.
 
     Args:
         probabilities: (N, L), rows that add up to 1.
@@ -121,7 +121,7 @@ def reliability_bins(probabilities: Any, truth: Any, bins: int = BINS) -> Reliab
 
 
 def expected_calibration_error(bins: ReliabilityBins) -> float:
-    """Mean distance between how sure the classifier is and how often it is right, over all rows (ECE).
+    """Mean distance between confidence and accuracy over all rows (ECE).
 
     0: of the predictions made with 80 % probability, 80 % are right (Guo et al., ICML 2017, equation 3). More and thus
     narrower bins give a slightly greater value, so compare only what was measured with as many.
@@ -130,8 +130,8 @@ def expected_calibration_error(bins: ReliabilityBins) -> float:
         bins: from `reliability_bins`.
 
     Example:
-        >>> expected_calibration_error(reliability_bins([[0.9, 0.1], [0.9, 0.1]], [0, 1]))  # 90 % sure, 50 % right
-        0.4
+        >>> expected_calibration_error(reliability_bins([[0.9, 0.1], [0.9, 0.1]], [0, 1]))  # confidence 90 %, accuracy
+        50 % 0.4
     """
     filled = bins.count > 0
     distance = np.abs(bins.confidence[filled] - bins.accuracy[filled])

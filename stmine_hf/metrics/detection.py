@@ -1,11 +1,11 @@
-"""Average precision of detectors as COCO measures it: pycocotools computes, this module speaks plain values.
+"""Average precision of detectors as COCO measures it: pycocotools computes, this module converts plain values.
 
-A detection is right when its IoU with a box of its class, not taken by a better one, reaches a threshold. AP is the
-mean precision over 101 recalls; "AP" alone the mean over the thresholds 0.50, 0.55 ... 0.95 and over the classes.
+A detection is correct when its IoU with a box of its class, not matched by a better one, reaches a threshold. AP is
+the mean precision over 101 recalls; "AP" alone the mean over the thresholds 0.50, 0.55 ... 0.95 and over the classes.
 Crowd boxes excuse the detections that lie in them and need not be found.
 
-**What cannot be measured is left out.** A class without a box takes no part in any mean, and a figure that has nothing
-to stand on (AP of small objects where there are none) has no key, rather than being NaN or COCO's -1.
+**What cannot be measured has no value.** A class without a box does not count in any mean, and a figure without
+objects to measure (AP of small objects where there are none) has no key, rather than being NaN or COCO's -1.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from ..errors import StmineError
 IOUS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
 AREAS = ("all", "small", "medium", "large")  # small below 32 x 32 pixels, large above 96 x 96
-MAX_DETECTIONS = (1, 10, 100)  # best ones of each image and class that are looked at
+MAX_DETECTIONS = (1, 10, 100)  # best ones of each image and class that count
 
 
 @dataclass(frozen=True)
 class DetectionScores:
-    """What pycocotools found, NaN where there was nothing to find.
+    """Results of pycocotools, NaN where there was nothing to find.
 
     Attributes:
         names: the classes (K), in the order of the category ids.

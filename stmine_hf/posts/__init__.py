@@ -1,4 +1,4 @@
-"""Posts for MTTV: read from files, judged in batches, their visual features kept on disk."""
+"""Posts for MTTV: read them from files, classify them in batches, store their visual features."""
 
 from __future__ import annotations
 

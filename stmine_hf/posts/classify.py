@@ -1,9 +1,9 @@
-"""A file of posts in, a file of predictions out: batched, resumed after an interruption, bad rows listed apart.
+"""Classify a file of posts: in batches, resumed after an interruption, with bad rows listed apart.
 
 A prediction has `id`, `label`, `score` (probability of the label), `scores` (by label), `line` (in the file of posts),
-`model`, `key` (digits that follow from the post's text and images), `problem` where an image was left out,
+`model`, `key` (digest of the post's text and images), `problem` where an image was skipped,
 and `warning` where the post is unlike those that the model was trained on. The
-output has one for each post of the file that can be classified, in their order. In which format follows from its name.
+output has one for each post of the file that can be classified, in their order. Its suffix gives the format.
 
 A prediction belongs to a text and images, not to an id or a line: it is reused where the key is the same, and a post
 whose content has changed is classified again. Predictions are on disk batch by batch, so a killed run loses one batch
@@ -49,7 +49,7 @@ class SkippedRow(NamedTuple):
 
 @dataclass
 class ClassifyReport:
-    """What one run did, and what the output holds after it.
+    """Report of one run, and of the output after it.
 
     Attributes:
         predicted: posts classified by this run.
@@ -62,7 +62,7 @@ class ClassifyReport:
         first_skipped: ten of them; all are in the file `skipped_file`, None where there are none.
         labels: how often each label was predicted, over all posts of the file.
         model: name and digest of the model.
-        seconds: of the whole run, the loading of the model left out.
+        seconds: duration of the run, without loading the model.
     """
 
     predicted: int = 0
@@ -81,7 +81,7 @@ class ClassifyReport:
 
 @dataclass
 class _Place:
-    """A post of the file, and where in the journal its prediction is."""
+    """A post of the file, and the location of its prediction in the journal."""
 
     line: int
     id: str | int
@@ -110,11 +110,11 @@ def classify_file(
         processor: its `MttvProcessor`.
         file: posts; see `read_posts`.
         out: predictions; its suffix is the format: .jsonl, .json, .csv, .tsv or .parquet.
-        batch_size: posts at a time.
-        device: where to run; by default where the model is.
+        batch_size: posts per batch.
+        device: where to run; default: the device of the model.
         detector: finds regions in the images; see `MttvProcessor`.
-        without_bad_images: classify a post with a text by what is left when an image of it cannot be read, and say so
-            as `problem`. Else it is skipped: no post is classified by less than was given.
+        without_bad_images: if an image of a post with text cannot be read, classify the post by the rest, and name the
+            image as `problem`. Else the post is skipped.
         encoding: of the posts; see `read_posts`.
         progress: show a bar on stderr.
 
@@ -208,11 +208,11 @@ def _row(one: Prediction, labels: list[str], tag: str, scope: Scope | None) -> d
 
 
 class _Known:
-    """The predictions that are there.
+    """The existing predictions.
 
     Attributes:
-        offsets: where in the journal those of each key are.
-        outdated: ids of those without a key, as version 0.1 wrote them: of which content they are is not known.
+        offsets: those of each key, in the journal.
+        outdated: ids of those without a key, as version 0.1 wrote them: their content is unknown.
     """
 
     def __init__(self, out: Path, tag: str, without_bad_images: bool):
@@ -221,10 +221,10 @@ class _Known:
         self.outdated: set[str | int] = set()
 
     def accept(self, row: Mapping[str, Any], offset: int) -> None:
-        """Take note of a prediction.
+        """Record an existing prediction.
 
         Raises:
-            KeyError, TypeError: it is none.
+            KeyError, TypeError: it is not a prediction.
             StmineError: it is of another model.
         """
         _require_prediction(row)
@@ -252,7 +252,7 @@ class _Files:
     """The files of one output.
 
     Raises:
-        StmineError: something of the user is in their place.
+        StmineError: a file of the user has one of their names.
     """
 
     def __init__(self, outputs: Outputs, posts: Path, out: Path):
@@ -265,7 +265,7 @@ class _Files:
             require_apart(outputs.folder / name, [posts])
 
     def open_journal(self, known: _Known) -> Journal:
-        """The predictions that are there, to add to; `known` gets them all."""
+        """Open the existing predictions to append to; `known` gets them all."""
         path, outputs = self._outputs.folder / self._journal, self._outputs
         if self._is_journal and path.exists() and path.name not in outputs.written():  # of version 0.1, or moved here
             with Journal(path, ["id"], _require_prediction):
@@ -296,7 +296,7 @@ class _Files:
             self._outputs.settle(self._journal)
 
     def write_removed(self, places: list[_Place]) -> int:
-        """Set aside the predictions of posts that are not in the file; how many there are."""
+        """Write the predictions of posts that are no longer in the file to OUT.removed.jsonl; their number."""
         used, ids = {place.offset for place in places}, {place.id for place in places}
 
         def removed() -> Iterator[dict[str, Any]]:

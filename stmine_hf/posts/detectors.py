@@ -1,4 +1,4 @@
-"""Opening a detector of regions by name."""
+"""Load a detector of regions."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 def load_detector(
     name: str | Path, device: str | torch.device | None = None, *, model: Any = None
 ) -> TransformersDetector:
-    """A detector of regions: any model for `AutoModelForObjectDetection`, SAT among them.
+    """Load a detector of regions: any model for `AutoModelForObjectDetection`, SAT among them.
 
-    No code from the folder is run: a model of a kind that transformers and this package do not know is refused.
+    No code from the folder is run: a model of a type that transformers and this package do not know is refused.
 
     Args:
         name: folder, Hub id or short name; see `resolve`.
-        device: where to run; by default the CPU.
-        model: the `MttvForSequenceClassification` that is to look at the regions, if it is there already.
+        device: where to run; default: the CPU.
+        model: the `MttvForSequenceClassification` that takes the regions, if it is loaded already.
 
     Raises:
         StmineError: no such detector here, or a model that takes no regions.
@@ -33,7 +33,7 @@ def load_detector(
     from transformers.models.auto.modeling_auto import MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES
 
     if model is not None and not model.config.num_region_tokens:
-        raise StmineError("This model takes no regions (num_region_tokens is 0): leave the detector out.")
+        raise StmineError("This model takes no regions (num_region_tokens is 0): omit the detector.")
     detectors = list(by_auto_class("AutoModelForObjectDetection"))
     for method in detectors:
         method.register()

@@ -1,12 +1,12 @@
-"""Visual features of posts, computed once and stored: what a frozen visual encoder gives does not change.
+"""Visual features of posts, computed once and stored: the output of a frozen visual encoder does not change.
 
     FEATURES/
       features.json               of which encoder (and detector) they are, their shapes, all shards with checksums
       shards/000000.safetensors   "global_features" (n, C, rows, columns), "region_features" (n, R, C); missing: zeros
       shards/000000.parquet       key, number of regions and digest of the images of the same n posts
 
-The key of a post is its id; of several rows of a key the last one counts, and one with -1 regions says that there are
-none any more. A post whose images have changed is encoded again: their digest is stored with the row. Folders of
+The key of a post is its id; of several rows of a key the last one counts, and one with -1 regions marks the features
+as removed. A post whose images have changed is encoded again: their digest is stored with the row. Folders of
 format 1 open too, but have neither digests nor checksums: a changed image is noticed only in rows written since.
 """
 
@@ -46,7 +46,7 @@ _MANIFEST = "features.json"
 _ROWS = pa.schema([("key", pa.string()), ("regions", pa.int32()), ("images", pa.string())])
 _REMOVED = -1  # as number of regions
 _DTYPES = {"float32": torch.float32, "float16": torch.float16}
-_SAVE_SECONDS = 120  # a shard is closed after this time even if it is small: so much work a kill may cost
+_SAVE_SECONDS = 120  # a shard is closed after this time even if it is small: what a kill may cost
 
 
 class FeatureStore:
@@ -109,7 +109,7 @@ class FeatureStore:
         }
 
     def require(self, config: Any) -> None:
-        """Make sure that a model can use these features.
+        """Check that a model can use these features.
 
         Args:
             config: its `MttvConfig`.
@@ -141,16 +141,16 @@ class FeatureStore:
 
 @dataclass
 class FeaturesReport:
-    """What one run did, in posts.
+    """Report of one run, in posts.
 
     Attributes:
         added: features computed by this run.
         changed: those of them whose post had features of other images.
-        done_before: features that were there.
+        done_before: features that already existed.
         without_image: posts that have none, and need no features.
         skipped: posts whose image cannot be read, and why. The next run tries them again.
         total: features in the folder.
-        seconds: of the whole run, the loading of the model left out.
+        seconds: duration of the run, without loading the model.
     """
 
     added: int = 0
@@ -183,13 +183,13 @@ def precompute_features(
         model: an `MttvForSequenceClassification` with a visual encoder.
         processor: its `MttvProcessor`.
         posts: with images; their `id` is the key.
-        folder: made, or brought up to date.
-        batch_size: posts at a time.
-        device: where to run; by default where the model is.
+        folder: created, or updated.
+        batch_size: posts per batch.
+        device: where to run; default: the device of the model.
         detector: finds regions in the images; see `MttvProcessor`. None: the posts have none.
-        dtype: "float32", or "float16" for half the space and three significant digits.
+        dtype: "float32", or "float16" for half the size and three significant digits.
         save_every: posts of a shard, at most.
-        total: how many posts there are, for the progress bar.
+        total: number of posts, for the progress bar.
         inputs: files and folders that the posts are read from; `folder` must not be or contain one of them.
         progress: show a bar on stderr.
 
@@ -198,7 +198,7 @@ def precompute_features(
     """
     start, folder = time.perf_counter(), Path(folder)
     if model.config.vision_config is None:
-        raise StmineError("The model has no visual encoder, so it cannot make features; name one that has.")
+        raise StmineError("The model has no visual encoder, so it cannot compute features; give one that has.")
     if dtype not in _DTYPES:
         raise StmineError(f"dtype: expected {' or '.join(_DTYPES)}, found {dtype!r}.")
     place(model, device)
@@ -254,7 +254,7 @@ def precompute_features(
 
 
 def _images(post: Post) -> str | None:
-    """What is stored of the images of a post, to notice that they have changed; None where that cannot be known."""
+    """Digests of the images of a post, to notice that they have changed; None where unknown."""
     digests = image_digests(post)
     return None if None in digests else " ".join(filter(None, digests))
 
@@ -273,7 +273,7 @@ def _features(model: Any, batch: Encoded) -> tuple[Tensor, Tensor, list[int]]:
 
 
 def _identity(model: Any, processor: Any, detector: Any, dtype: str) -> dict[str, Any]:
-    """What the features depend on; all runs into one folder must agree in it."""
+    """What the features depend on; all runs into one folder must agree on it."""
     name = Path(getattr(model, "name_or_path", "") or type(model).__name__).name
     images = processor.image_processor
     return {
@@ -351,7 +351,7 @@ class _Shards:
             self.save()
 
     def remove(self, key: str) -> None:
-        """Note that a post has no features any more, if it had any: its images are gone or cannot be read."""
+        """Remove the features of a post, if it has any: its images are gone or cannot be read."""
         if key in self.rows:
             regions = torch.zeros(1, self._manifest["regions"], self._manifest["shape"][0])
             self.add([key], [None], torch.zeros(1, *self._manifest["shape"]), regions, [_REMOVED])

@@ -1,6 +1,6 @@
-"""Posts through an MTTV model, in batches of similar length: what evaluation, the classify command and features share.
+"""Classify posts in batches of similar length: used by evaluation, the classify command and features.
 
-A bad post affects no other one, and no score depends on which posts happened to share a batch.
+A bad post affects no other one, and no score depends on which posts share a batch.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from ..loading import place
 # Posts are sorted by length among so many: padding then costs little, and few posts wait in memory.
 WINDOW = 512
 
-TEXT_ONLY = "the model has no visual encoder, it classifies texts alone"
+TEXT_ONLY = "the model has no visual encoder, it classifies text alone"
 
 
 @dataclass(frozen=True)
 class PostImage:
-    """An image of a post that is opened when its turn comes and is recognized by its content.
+    """An image of a post that is opened when needed and recognized by its content.
 
     Args:
         open: opens it; raises ImageError.
-        name: as the post gives it.
-        file: where it is stored, if it is a file.
-        content: its encoded bytes, if they are at hand.
+        name: as given in the post.
+        file: its file, if there is one.
+        content: its encoded bytes, if they are in memory.
     """
 
     open: Callable[[], Image.Image]
@@ -51,7 +51,7 @@ class PostImage:
         return self.open()
 
     def digest(self) -> str | None:
-        """Hexadecimal digits that follow from the encoded bytes; None if they cannot be read."""
+        """Hexadecimal digest of the encoded bytes; None if they cannot be read."""
         if self.content is not None:
             return blake2b(self.content, digest_size=16).hexdigest()
         try:
@@ -77,10 +77,10 @@ class Post(NamedTuple):
     Attributes:
         id: identifies its prediction.
         text: "" for a post without text.
-        images: functions that open its images, called when its turn comes; a `PostImage` is recognized when it has
+        images: functions that open its images, called when needed; a `PostImage` is recognized when it has
             changed, any other function is not.
-        features: a function that gets its `global_features` (C, rows, columns) and `region_features` (R, C), in the
-            place of images.
+        features: a function that returns its `global_features` (C, rows, columns) and `region_features` (R, C),
+            instead of images.
     """
 
     id: Any
@@ -95,7 +95,7 @@ def image_digests(post: Post) -> list[str | None]:
 
 
 def content_key(post: Post) -> str:
-    """Hexadecimal digits that follow from text and images, not from the id: what the prediction depends on.
+    """Hexadecimal digest of text and images, on which the prediction depends; not of the id.
 
     An image that cannot be read counts by its name.
     """
@@ -105,13 +105,13 @@ def content_key(post: Post) -> str:
 
 
 class Prediction(NamedTuple):
-    """What the model says of a post.
+    """The prediction for a post.
 
     Attributes:
         number: position of the post among those given, from 0.
         post: the post.
         logits: (L,) float32; None if it could not be classified.
-        problem: why not; or, of a post classified without an image that cannot be read, what is wrong with that.
+        problem: why not; or why an image of the post could not be read and was not used.
     """
 
     number: int
@@ -145,10 +145,10 @@ def predict(
         model: an `MttvForSequenceClassification`; it is put into evaluation mode.
         processor: its `MttvProcessor`.
         posts: any iterable.
-        batch_size: posts at a time: small batches are fastest on a CPU.
-        device: where to run; by default where the model is.
+        batch_size: posts per batch; small batches are fastest on a CPU.
+        device: where to run; default: the device of the model.
         detector: finds regions in the images; see `MttvProcessor`.
-        without_bad_images: classify a post by what is left when an image of it cannot be read. Else the post fails.
+        without_bad_images: classify a post by the rest if an image of it cannot be read. Else the post fails.
         is_wanted: False for posts that an earlier run has classified. The others then share a batch with the same
             posts as in a run that was never stopped, so that the last bits of their scores are the same.
 

@@ -1,8 +1,8 @@
-"""Files of posts, row by row, by the reader of training: a bad row is reported with its line and costs nothing else.
+"""Read files of posts, row by row, as in training: a bad row is reported with its line and affects no other.
 
 A row has `text`, `image` (a path, relative to the file or to `images/` beside it; also a list of paths) and `id`, each
-of which may be missing or empty, but for a text or an image to judge. `img` stands for `image`, as in the authors'
-files. A row without `id` is known as "line 7".
+of which may be missing or empty, except that there must be a text or an image. `img` stands for `image`, as in the
+authors' files. A row without `id` is known as "line 7".
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from .prediction import Post, PostImage
 
 _COLUMNS = {"text", "image", "img"}
 _TABLES = (".csv", ".tsv", ".xlsx", ".parquet", ".feather", ".arrow")
-# Images are decoded whole, so that they are judged as everywhere else: only a JPEG of more than three times this
-# many pixels a side may come out smaller (see `open_image`).
+# Images are decoded whole, so that predictions are the same as everywhere else: only a JPEG of more than three times
+# this many pixels a side may come out smaller (see `open_image`).
 _SIDE = 4096
 
 
 class Row(NamedTuple):
-    """One row of a file. `post` is None where it cannot be judged, and `problem` says why."""
+    """One row of a file. `post` is None where it cannot be classified, and `problem` says why."""
 
     line: int  # the first of the row, from 1
     id: str | int
@@ -41,7 +41,7 @@ class Row(NamedTuple):
 
 
 def read_posts(file: str | Path, encoding: str | None = None) -> Iterator[Row]:
-    """The rows of a file of posts; blank lines are none.
+    """Read the rows of a file of posts; blank lines do not count.
 
     Args:
         file: a table: CSV, TSV, JSON, Excel, Parquet, ..., or JSON lines under any other name.
@@ -70,7 +70,7 @@ def read_posts(file: str | Path, encoding: str | None = None) -> Iterator[Row]:
 
 
 def count_posts(file: str | Path, encoding: str | None = None) -> int:
-    """How many rows `read_posts` will give; arguments as of that."""
+    """Number of rows that `read_posts` yields; same arguments."""
     file = _require_file(file)
     if file.suffix.lower() not in (*_TABLES, ".json"):
         lines = (line for _, line, _ in TextFile(file, encoding) if not line.isspace())
@@ -83,16 +83,16 @@ def count_posts(file: str | Path, encoding: str | None = None) -> int:
 def check_posts(
     file: str | Path, encoding: str | None = None, findings: str | Path | None = None, strict: bool = False
 ) -> None:
-    """Read a file of posts before the work, to report the rows without a post.
+    """Read a file of posts before classifying it, to report the rows without a post.
 
     Args:
         file: posts; see `read_posts`.
-        encoding: likewise.
+        encoding: see `read_posts`.
         findings: file to write them to, as `load_dataset` does.
         strict: refuse a file that has any.
 
     Raises:
-        StmineError: it has, with `strict`.
+        StmineError: with `strict`, there are such rows.
     """
     if findings is None and not strict:
         return
@@ -108,7 +108,7 @@ def check_posts(
 
 
 def post_image(path: str | Path) -> Any:
-    """The image of a file, upright and in RGB.
+    """Open the image of a file, upright and in RGB.
 
     Raises:
         ImageError: it cannot be read; the message is the reason alone.
@@ -145,7 +145,7 @@ def _with_post(images: ImageFiles, row: Row, cells: Mapping[str, Any]) -> Row:
 
 
 def _post_image(images: ImageFiles, image: str | bytes | Mapping[str, Any]) -> PostImage:
-    """An image that is opened when its turn comes; its file is what tells that it has changed."""
+    """An image that is opened when needed; a change is noticed by its file."""
     if isinstance(image, Mapping):
         image = image.get("bytes") or str(image.get("path") or "")
     if isinstance(image, bytes):

@@ -1,4 +1,4 @@
-"""Predictions in the format that the name of their file asks for: JSON lines, JSON, CSV, TSV or Parquet."""
+"""Write predictions in the format of the file's suffix: JSON lines, JSON, CSV, TSV or Parquet."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ROW_GROUP = 4096
 
 
 def format_of(out: Path) -> str:
-    """The suffix that says how `out` is written.
+    """The suffix of `out`, which is the format.
 
     Raises:
         StmineError: an unknown one.

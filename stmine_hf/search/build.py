@@ -1,4 +1,4 @@
-"""Bring an index up to date with the images: what is new goes through the model, what is gone leaves."""
+"""Update an index from the images: embed new ones, remove those that are gone."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from . import store
 from .embedder import Embedder
 from .store import Manifest, Row
 
-# Gives the images there are, the same each time, and tells its argument what it leaves out.
+# Yields the images, the same each time, and calls its argument for each one that it skips.
 Lister = Callable[[Callable[[Skip], None]], Iterator[ImageFile]]
-# One image as it comes from the reading threads: its pixel values, or None if they are not needed or not to be had.
+# One image as it comes from the reading threads: its pixel values, or None if they are not needed or not available.
 Loaded = tuple[Row | Skip, torch.Tensor | None]
 
 
 @dataclass
 class BuildReport:
-    """What one run did. Counts are images."""
+    """Report of one run. Counts are images."""
 
     added: int = 0
     changed: int = 0
@@ -47,8 +47,8 @@ class BuildReport:
     removed: int = 0
     embedded: int = 0  # went through the model: the added and changed ones, but for copies and renamed files
     skipped: list[Skip] = field(default_factory=list)
-    seconds: float = 0.0  # of the whole run, the loading of the model left out
-    peak_memory_mb: float | None = None  # of the process since its start; None where the system does not tell
+    seconds: float = 0.0  # of the whole run, without loading the model
+    peak_memory_mb: float | None = None  # of the process since its start; None where unknown
 
     @property
     def images_per_second(self) -> float:
@@ -57,12 +57,12 @@ class BuildReport:
 
 
 class IndexBuilder:
-    """One run that makes an index or brings it up to date.
+    """One run that creates or updates an index.
 
     Args:
         outputs: the folder of the index.
         root: the images' folder; row paths below it are relative to it.
-        save_every: images between two savings.
+        save_every: number of images between two saves.
 
     Raises:
         StmineError: the index belongs to another model, other images or an unknown format version, or is damaged.
@@ -95,8 +95,8 @@ class IndexBuilder:
             self._pixels = PixelOptions.from_document(earlier.pixel_options)
             if pixels not in (None, self._pixels):
                 raise StmineError(
-                    f"{folder} was made with {self._pixels}, and now {pixels} is asked for: leave stretch and bands "
-                    "out, or make another index"
+                    f"{folder} was made with {self._pixels}, and now {pixels} is requested: omit stretch and bands, "
+                    "or make another index"
                 )
             identity = earlier.model | {"source": embedder.source or earlier.model["source"]}
         self._manifest = Manifest(
@@ -131,10 +131,10 @@ class IndexBuilder:
         return [path for path in self._row_of if os.path.isabs(path)]
 
     def run(self, images: Lister, *, remove_missing: bool, progress: bool) -> BuildReport:
-        """Embed what is new, saving as it goes, and publish the result.
+        """Embed new images, saving regularly, and publish the result.
 
         Args:
-            remove_missing: `images` gives all there are, so the others leave the index.
+            remove_missing: `images` yields all images, so the others are removed from the index.
 
         Raises:
             StmineError: not one image could be read; the index is left as it was.
@@ -171,11 +171,11 @@ class IndexBuilder:
                 shown, embedded = done, report.embedded
 
     def _new(self, images: Lister) -> Iterator[ImageFile]:
-        """The images of which the index has no row of this size and time."""
+        """The images without a row of this size and time in the index."""
 
         def on_skip(skip: Skip) -> None:
             self._report.skipped.append(skip)
-            # What cannot be looked at just now may come back: its row, or those of the whole folder, stay.
+            # What cannot be read now may come back: its row, or those of the whole folder, stay.
             self._settle(skip.path, live=True)
             if skip.path.endswith("/"):
                 for path in self._row_of:
@@ -213,7 +213,7 @@ class IndexBuilder:
                 yield row, pixels
 
     def _keep(self, embedded: list[tuple[Row, np.ndarray]]) -> None:
-        """Take in whole batches, so that a resumed run has the same batches as one never stopped."""
+        """Keep whole batches, so that a resumed run has the same batches as one never stopped."""
         for row, _ in embedded:
             known = self._row_of.get(row.path)
             if known is None:
@@ -228,7 +228,7 @@ class IndexBuilder:
             self._save()
 
     def _save(self) -> None:
-        """Make the work so far survive a kill."""
+        """Save the work so far, so that it survives a kill."""
         if not self._buffer:
             return
         rows, vectors = zip(*self._buffer, strict=True)
@@ -239,7 +239,7 @@ class IndexBuilder:
         self._buffer = []
 
     def _settle(self, path: str, *, live: bool) -> None:
-        """Decide that a known image stays as it is, or goes."""
+        """Decide whether a known image stays or is removed."""
         row = self._row_of.get(path)
         if row is None or path in self._settled:
             return
@@ -342,7 +342,7 @@ def _versions() -> dict[str, str]:
     for package in packages:
         try:
             versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:  # faiss comes under other names, too
+        except importlib.metadata.PackageNotFoundError:  # faiss has other package names, too
             versions[package] = "unknown"
     return versions
 

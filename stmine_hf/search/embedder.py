@@ -1,4 +1,4 @@
-"""The model of an index: loaded when it is first needed, and known again when it comes back."""
+"""The model of an index: loaded at first use, and recognized by its weights and outputs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..loading import place
 from ..model_identity import weights_digest
 from .embedding import embed_images, embed_texts, image_features, preprocess
 
-# Cosine between what a model makes of the probe now and what it made of it when the index was built. Another device or
+# Cosine between the embeddings of the probe now and when the index was built. Another device or
 # float type stays above this; another processor, config or set of weights does not.
 _SAME_PROBE = 0.999
 _PROBE_SENTENCE = "an airport with many planes"
@@ -51,7 +51,7 @@ class Embedder:
 
     @property
     def source(self) -> str | None:
-        """What to load next time: a folder (absolute) or Hub id, None for the default model, "" for none of these."""
+        """What to load next time: a folder (absolute) or Hub id, None for the default model, "" if unknown."""
         if isinstance(self._given, tuple):
             source = getattr(self._given[0].config, "_name_or_path", "")
         elif self._given is None:
@@ -84,7 +84,7 @@ class Embedder:
 
     @cached_property
     def scope(self) -> Scope | None:
-        """What is known of the texts that the model was trained on."""
+        """The scope of the texts that the model was trained on."""
         return Scope.of(self._loaded[0])
 
     @cached_property
@@ -94,10 +94,10 @@ class Embedder:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What the index remembers of its model.
+        """The identity of the model, which the index stores.
 
         `weights` is a hash of names and values. A hash of the config would change with every transformers version that
-        adds a field, so what config, processor and code do together is kept as `probe`: the embeddings of one fixed
+        adds a field, so the effect of config, processor and code is stored as `probe`: the embeddings of one fixed
         image and one fixed sentence, as hexadecimal float16.
         """
         model = self._loaded[0]

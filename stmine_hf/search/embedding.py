@@ -1,4 +1,4 @@
-"""Images and sentences to unit-length vectors, in batches, with any model that has CLIP's two feature methods."""
+"""Embed images and sentences as unit vectors, in batches, with any model that has CLIP's two feature methods."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def embed_images(
     batch_size: int = 32,
     device: str | torch.device | None = None,
 ) -> Tensor:
-    """Embed images; only one batch of them is held at a time, so `images` may be an endless-looking generator.
+    """Embed images; only one batch is in memory at a time, so `images` may be a long generator.
 
     Args:
         model: has `get_image_features(pixel_values=...)`, returning a tensor or an output with `pooler_output`.
         processor: `processor(images=..., return_tensors="pt")` gives `pixel_values`.
-        device: where to run; by default where the model is.
+        device: where to run; default: the device of the model.
 
     Returns:
         (N, D) float32 on the CPU, rows of unit length, in the order of `images`.
@@ -49,7 +49,7 @@ def embed_texts(
 
     Args:
         model: has `get_text_features(input_ids=..., attention_mask=...)`.
-        processor: `processor(text=..., return_tensors="pt")` gives those arguments; too long texts are cut.
+        processor: `processor(text=..., return_tensors="pt")` gives those arguments; texts that are too long are cut.
 
     Returns:
         (N, D) float32 on the CPU, rows of unit length, in the order of `texts`.

@@ -52,7 +52,7 @@ class ImageIndex:
     """
 
     report: BuildReport | None = None
-    """What the last `build` or `add` of this object did."""
+    """Report of the last `build` or `add` of this object."""
 
     def __init__(self, folder: Path, embedder: Embedder, images: str | Path | None = None, verify: bool | None = None):
         self._folder = folder
@@ -73,22 +73,22 @@ class ImageIndex:
         save_every: int = 1024,
         pixels: PixelOptions | None = None,
     ) -> ImageIndex:
-        """Make the index `out` of a folder of images, or bring it up to date.
+        """Create the index `out` of a folder of images, or update it.
 
-        Only new and changed files (size or mtime, and content) go through the model. Images that are gone leave the
-        index, those of a subfolder that cannot be read just now stay. A run that was killed is resumed where it
-        stopped.
+        Only new and changed files (size or mtime, and content) go through the model. Images that are gone are removed
+        from the index; those of a subfolder that cannot be read now stay. A killed run is resumed where it stopped.
+
         Memory: one batch of images, and about 200 bytes for each image of the index.
 
         Args:
-            images: the folder; subfolders are searched too. It may have moved since the last build.
-            out: folder of the index; made if missing.
+            images: the folder; subfolders are searched too. It may have been moved since the last build.
+            out: folder of the index; created if missing.
             model: folder, Hub id, or a loaded `(model, processor)`; by default that of the index, or FISVL lite.
-            batch_size: images that go through the model at a time. Eight are a third faster than 32 on a CPU (less
-                memory to touch); a GPU wants 64 or more.
-            save_every: images between two savings; what a kill may cost.
-            pixels: what becomes of images of more than 8 bits or more than three bands. The index keeps it: None
-                stands for that of the index, or the default.
+            batch_size: images per batch. Eight are a third faster than 32 on a CPU (less memory to touch); use 64 or
+                more on a GPU.
+            save_every: number of images between two saves, which a kill may cost.
+            pixels: how to read images of more than 8 bits or more than three bands. The index stores it; None: that
+                of the index, or the default.
 
         Raises:
             StmineError: no such folder, no images in it, another run is writing the index, or the index belongs to
@@ -139,8 +139,8 @@ class ImageIndex:
         """Open a finished index. The model is loaded (and checked to be the right one) by the first query.
 
         Args:
-            model: where the index's model is now, if it has moved; or a loaded `(model, processor)`.
-            images: where the images are now, if they have moved without the index.
+            model: where the index's model is now, if it has been moved; or a loaded `(model, processor)`.
+            images: where the images are now, if they have been moved without the index.
             verify: check every file against its checksum (a second for each gigabyte or so). Default: if the index is
                 below 1 GB.
 
@@ -154,7 +154,7 @@ class ImageIndex:
     def add(
         self, images: str | Path | Iterable[str | Path], *, batch_size: int = 8, progress: bool = True
     ) -> BuildReport:
-        """Add a folder, an image, or several of either; nothing leaves the index.
+        """Add a folder, an image, or several of either; nothing is removed.
 
         Images outside the index's own folder are remembered by their absolute path; a later `build` keeps them as
         long as they exist.
@@ -189,13 +189,13 @@ class ImageIndex:
         Args:
             query: a sentence in any language the model knows (over-long ones are cut), an image, or the path of one.
                 A string counts as a path if there is such an image.
-            paths: False takes every string for a sentence, so that a stranger's cannot reach the files here.
+            paths: False treats every string as a sentence, so that third-party input cannot reach files here.
 
         Raises:
             StmineError: an empty query, an image that cannot be read, or k < 1; at the first query, the wrong model.
         """
         if k < 1:
-            raise StmineError(f"expected to be asked for at least one image, found k={k}")
+            raise StmineError(f"k: expected at least 1, found {k}")
         vector = self._vector_of(query, paths)
         candidates = k
         while True:
@@ -218,7 +218,7 @@ class ImageIndex:
         return _is_image(query)
 
     def reads(self, sentence: str) -> str:
-        """A sentence as the model reads it: of Chinese, its place words in English, if the model reads no Chinese.
+        """A sentence as the model reads it: place words of a Chinese one in English, if the model reads no Chinese.
 
         Raises:
             StmineError: the sentence is in a script that the model cannot read.
@@ -230,7 +230,7 @@ class ImageIndex:
         if not read:
             raise StmineError(
                 f"nothing to search for in {sentence[:40]!r}: the model reads English, and of Chinese only words for "
-                "kinds of places, such as 机场 (airport). Describe the place in English"
+                "types of places, such as 机场 (airport). Describe the place in English"
             )
         if warned := scope.check_query(read):
             raise StmineError(f"cannot search for {sentence[:40]!r}: {warned.message}")
@@ -307,7 +307,7 @@ class ImageIndex:
 
 
 def _images_folder(manifest: Manifest, folder: Path) -> Path:
-    """Where the images were, or, if there is nothing, where they are if they have moved together with the index."""
+    """The folder of the images, or, if it is gone, where it is if it was moved together with the index."""
     absolute, beside = Path(manifest.images), Path(os.path.normpath(folder / manifest.images_from_index))
     return beside if beside.is_dir() and not absolute.is_dir() else absolute
 
@@ -316,15 +316,15 @@ def _require_same_images(manifest: Manifest, folder: Path, root: Path) -> None:
     known = _images_folder(manifest, folder)
     if known.is_dir() and not known.samefile(root):
         raise StmineError(
-            f"{folder} indexes {known}, which still exists: choose another --out for {root} (bringing this index "
-            "up to date with it would drop all it has)"
+            f"{folder} indexes {known}, which still exists: choose another --out for {root} (updating this index "
+            "from it would remove all its images)"
         )
     if not known.is_dir():  # moved, or not there just now
         paths = store.read_rows(folder, manifest.shards).column("path").to_pylist()
         if paths and not any((root / path).exists() for path in paths):
             raise StmineError(
                 f"{folder} indexes {known}, which is gone, and none of its {len(paths)} images is in {root}: choose "
-                "another --out (bringing this index up to date with it would drop all it has)"
+                "another --out (updating this index from it would remove all its images)"
             )
 
 
@@ -342,7 +342,7 @@ def _all_of(source: str, exclude: Path, on_skip: Callable[[Skip], None]) -> Iter
 
 
 def _is_image(text: str) -> bool:
-    """Whether a query string names an image. What looks like the path of one but is not there is a user's slip."""
+    """Whether a query string names an image. What looks like the path of one but does not exist is refused."""
     try:
         if os.path.isfile(text):
             return looks_like_image(text)

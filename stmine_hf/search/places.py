@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-# Kinds of place that overhead images show, as their captions name them. Longer words first: 停车场 is no 车.
+# Types of places that overhead images show, as their captions name them. Longer words first: 停车场 is no 车.
 _ENGLISH = {
     "飞机场": "an airport with planes", "机场": "an airport with planes", "航班": "an airport with planes",
     "飞机": "planes", "港口": "a port with ships", "码头": "a port with ships", "码头上": "a port with ships",

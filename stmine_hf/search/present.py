@@ -1,4 +1,4 @@
-"""Hits to look at: a contact sheet (PNG) and a page (HTML) that needs no other file."""
+"""Present hits: a contact sheet (PNG) and a self-contained page (HTML)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PLACEHOLDER = (226, 229, 234)
 def contact_sheet(hits: Sequence[Hit], out_png: str | Path, *, title: str) -> None:
     """Write the hits as a grid of thumbnails with rank, score and file name below the title (the query).
 
-    An image that is gone or cannot be read any more gets a grey card with the reason. Above 200 hits the sheet shows
+    An image that is gone or can no longer be read gets a grey card with the reason. Above 200 hits the sheet shows
     the first 200 and says so.
     """
     shown = hits[:_MOST_ON_SHEET]

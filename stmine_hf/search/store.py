@@ -1,4 +1,4 @@
-"""An index on disk: which files there are, and how they stay whole when a run is killed or two runs meet.
+"""An index on disk: its files, and how they stay whole when a run is killed or two runs meet.
 
     INDEX/
       index.json                  the finished index: model, images' folder, its shards and FAISS file, checksums
@@ -50,7 +50,7 @@ class Manifest:
     """The content of index.json and unfinished.json."""
 
     images: str  # absolute path of the images' folder
-    images_from_index: str  # the same, seen from the index: finds them after both have moved together
+    images_from_index: str  # the same, relative to the index: finds them after both were moved together
     model: dict[str, Any]  # see Embedder.identity; its `dimension` is that of the embeddings
     shards: list[str] = field(default_factory=list)
     count: int = 0
@@ -152,12 +152,12 @@ def size(folder: Path, manifest: Manifest) -> int:
 
 
 def adopt(outputs: Outputs, manifest: Manifest) -> None:
-    """Enter the files of an index that was moved here, or that version 0.1 wrote, into the list of what is ours."""
+    """List the files of an index that was moved here, or that version 0.1 wrote, as written by this package."""
     outputs.adopt([*filter(None, named(manifest)), FINISHED, UNFINISHED, SKIPPED])
 
 
 def add_checksums(folder: Path, manifest: Manifest) -> None:
-    """Enter the checksums of those files that were written before there were any; forget those of files not named."""
+    """Add the checksums of files that were written without; drop those of files not named."""
     old = [name for name in manifest.shards if shard_file(name, "parquet") not in manifest.checksums]
     manifest.checksums |= shard_files.checksums_of(folder, old)
     manifest.checksums = {file: value for file, value in manifest.checksums.items() if file in named(manifest)}

@@ -12,7 +12,7 @@ from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
 from ...cards.files import CARD
 from ..repo_type import RepoType, header_of
-from .findings import Finding, judged
+from .findings import Finding, finding_of
 
 REQUIRED: dict[RepoType, tuple[str, ...]] = {
     "model": ("license", "library_name", "pipeline_tag", "tags"),
@@ -75,7 +75,7 @@ def check_header(folder: Path, repo_type: RepoType, code: bool) -> list[Finding]
     else:
         faults += _dataset_faults(folder, header)
     found = ", ".join(map(str, tasks or tags))
-    findings = [judged("card's header", faults, f"{repo_type}; license {header.get('license')}; {found}")]
+    findings = [finding_of("card's header", faults, f"{repo_type}; license {header.get('license')}; {found}")]
     if header.get("license") == "unknown":
         warning = "no license is stated; set one with `stmine publish build --license ID`"
         findings.append(Finding("license", "warning", warning))
@@ -91,7 +91,7 @@ def check_text(folder: Path) -> Finding:
     faults += [f"a link leads nowhere: {link}" for link in links if not (folder / link).exists()]
     if len(prose) < 200:
         faults.append("it says next to nothing")
-    return judged("card's text", faults, f"{len(text):,} characters, {len(links)} links to files, all there")
+    return finding_of("card's text", faults, f"{len(text):,} characters, {len(links)} links to files, all there")
 
 
 def check_eval_results(folder: Path) -> Finding | None:
@@ -105,7 +105,7 @@ def check_eval_results(folder: Path) -> Finding | None:
             entries += len(parse_eval_result_entries(yaml.safe_load(file.read_text(encoding="utf-8"))))
         except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
             faults.append(f"{file.name}: not as the Hub reads it ({error!r})")
-    return judged("evaluation results", faults, f"{entries} in .eval_results/")
+    return finding_of("evaluation results", faults, f"{entries} in .eval_results/")
 
 
 def _license_faults(header: dict[str, Any]) -> list[str]:

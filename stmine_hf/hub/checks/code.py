@@ -28,7 +28,7 @@ from .allowed import (
     is_allowed,
 )
 from .files import UNBOUNDED
-from .findings import Finding, judged
+from .findings import Finding, finding_of
 
 _REGISTERS = {"register_buffer", "register_parameter", "add_module", "register_module"}
 _LARGEST = 1_000_000  # bytes of a code file
@@ -53,7 +53,9 @@ def check_model_code(folder: Path) -> Finding:
         elif not module.isidentifier() or cls not in _classes(folder / f"{module}.py"):
             faults.append(f"{entry}: no class {cls} in {module}.py")
     size = sum((folder / name).stat().st_size for name in files)
-    return judged("code", faults, f"{len(files)} files, {size:,} bytes; imports {', '.join(_imported(folder, files))}")
+    return finding_of(
+        "code", faults, f"{len(files)} files, {size:,} bytes; imports {', '.join(_imported(folder, files))}"
+    )
 
 
 def check_own_code(folder: Path) -> Finding | None:
@@ -98,7 +100,7 @@ def check_app_code(folder: Path, requirements: set[str]) -> Finding:
             root = module.partition(".")[0]
             if root not in own | {*sys.stdlib_module_names} and not _distributions(root) & requirements:
                 faults.append(f"{name}, line {place}: {root} is not in requirements.txt")
-    return judged("code", faults, f"{len(files)} files, whose imports requirements.txt covers")
+    return finding_of("code", faults, f"{len(files)} files, whose imports requirements.txt covers")
 
 
 def _named_classes(config: Any) -> Iterator[tuple[str, str]]:

@@ -17,7 +17,7 @@ from ...cards.files import MANIFEST, files_in, is_leftover
 from ...documents import DocumentError, parse_json, read_text, read_yaml
 from ..repo_type import RepoType
 from ..repository import manifest_of, read_manifest
-from .findings import Finding, judged
+from .findings import Finding, finding_of
 
 # Formats that run code when they are opened, or may.
 _PICKLES = {
@@ -79,7 +79,7 @@ def check_entries(folder: Path) -> Finding:
             if other := seen.get(told.casefold()):
                 faults.append(f"{told!r} and {other!r} are one file on some systems")
             seen[told.casefold()] = told
-    return judged("entries", faults, f"{len(seen)} plain files and folders")
+    return finding_of("entries", faults, f"{len(seen)} plain files and folders")
 
 
 def check_manifest(folder: Path, required: bool) -> Finding:
@@ -92,7 +92,7 @@ def check_manifest(folder: Path, required: bool) -> Finding:
     faults = [f"{name} is missing" for name in sorted(listed.keys() - found.keys())]
     faults += [f"{name} is not listed" for name in sorted(found.keys() - listed.keys())]
     faults += [f"{name} has changed" for name in sorted(listed.keys() & found.keys()) if listed[name] != found[name]]
-    return judged("manifest", faults, f"{len(found)} files, sizes and SHA-256 as listed")
+    return finding_of("manifest", faults, f"{len(found)} files, sizes and SHA-256 as listed")
 
 
 def check_pickles(folder: Path, repo_type: RepoType) -> Finding:
@@ -107,7 +107,7 @@ def check_pickles(folder: Path, repo_type: RepoType) -> Finding:
                     tensors += len(weights.keys())
             except (SafetensorError, OSError, ValueError) as error:
                 faults.append(f"{name} is no safetensors file, or cut short ({error})")
-    return judged("no pickles", faults, f"{tensors} tensors in safetensors" if tensors else "none")
+    return finding_of("no pickles", faults, f"{tensors} tensors in safetensors" if tensors else "none")
 
 
 def _type_fault(file: Path, repo_type: RepoType) -> str | None:
@@ -208,7 +208,7 @@ def check_configs(folder: Path) -> Finding:
         faults.append("adapter_config.json: beside a whole model it makes transformers fetch another base")
     if (folder / "requirements.txt").is_file():
         faults += _requirement_faults(folder, own=(folder / "config.json").is_file())
-    return judged("configs", faults, "each key once, nothing fetched from elsewhere")
+    return finding_of("configs", faults, "each key once, nothing fetched from elsewhere")
 
 
 def _loader_faults(value: Any, key: str = "") -> Iterator[str]:
@@ -262,7 +262,7 @@ def check_sizes(folder: Path) -> Finding:
             faults.append(f"{name} is empty")
         if size > _LARGEST_TEXT and _text(folder / name) is not None:
             faults.append(f"{name} is a text of {size:,} bytes, more than {_LARGEST_TEXT:,}")
-    return judged("sizes", faults, f"{total:,} bytes in all")
+    return finding_of("sizes", faults, f"{total:,} bytes in all")
 
 
 def check_paths(folder: Path) -> Finding:
@@ -272,12 +272,12 @@ def check_paths(folder: Path) -> Finding:
         known = name in _VOCABULARIES or (folder / name).stat().st_size > _LARGEST_TEXT
         if not known and (text := _text(folder / name)) is not None:
             faults += [f"{name}: {hit[0]}" for hit in _MACHINE_PATH.finditer(text)]
-    return judged("no local paths", faults, "none")
+    return finding_of("no local paths", faults, "none")
 
 
 def check_license(folder: Path) -> Finding:
     there = (folder / "LICENSE").is_file()
-    return judged("license file", [] if there else ["no LICENSE: the terms of the code"], "LICENSE")
+    return finding_of("license file", [] if there else ["no LICENSE: the terms of the code"], "LICENSE")
 
 
 def _text(file: Path) -> str | None:

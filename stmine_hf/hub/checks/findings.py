@@ -12,17 +12,17 @@ class Finding:
 
     Attributes:
         check: what was looked at.
-        verdict: "failed" keeps a folder from being published, "warning" does not.
+        outcome: "failed" keeps a folder from being published, "warning" does not.
         detail: what was found, and what to do about it.
     """
 
     check: str
-    verdict: Literal["ok", "warning", "failed"]
+    outcome: Literal["ok", "warning", "failed"]
     detail: str
 
 
-def judged(check: str, faults: list[str], fine: str) -> Finding:
-    """A failure that names its faults (the first few of many), or what is fine."""
+def finding_of(check: str, faults: list[str], fine: str) -> Finding:
+    """A finding that failed, with its faults (the first few of many), or one that is fine."""
     if not faults:
         return Finding(check, "ok", fine)
     more = f"; and {len(faults) - 4} more" if len(faults) > 4 else ""

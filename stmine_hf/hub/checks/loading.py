@@ -15,7 +15,7 @@ from typing import Any
 
 from ...documents import DocumentError, parse_json, read_json
 from . import bare_process, sandbox
-from .findings import Finding, judged
+from .findings import Finding, finding_of
 
 _TIMEOUT = 600  # seconds
 _MEMORY = 8_000_000_000  # bytes beside what the weights take
@@ -48,7 +48,7 @@ def check_loading(folder: Path) -> tuple[list[Finding], dict[str, Any]]:
         document, used = ended
         findings = [*_findings(document), _sandbox_finding(used)]
         difference = None
-        if not any(finding.verdict == "failed" for finding in findings[:1]):
+        if not any(finding.outcome == "failed" for finding in findings[:1]):
             compared, difference = _compare(folder, document, answers)
             findings.append(compared)
     measured = {
@@ -147,10 +147,12 @@ def _findings(document: dict[str, Any]) -> list[Finding]:
     tasks = ", ".join(document["pipelines"]) or "none promised"
     seconds = f"{document['load_seconds']:.1f} s ({document['load_cpu_seconds']:.1f} s of one core) after imports"
     return [
-        judged("loads without stmine_hf", strange, f"{classes}; {seconds}, offline"),
-        judged("weights complete", lost, f"{document['parameters']:,} parameters, none missing, none left over"),
-        judged("same as built on the CPU", meta, "all parameters, buffers and answers"),
-        judged("touches nothing else", document["reached"], "no connection, no program, no file written elsewhere"),
+        finding_of("loads without stmine_hf", strange, f"{classes}; {seconds}, offline"),
+        finding_of("weights complete", lost, f"{document['parameters']:,} parameters, none missing, none left over"),
+        finding_of("same as built on the CPU", meta, "all parameters, buffers and answers"),
+        finding_of(
+            "touches nothing else", document["reached"], "no connection, no program, no file written elsewhere"
+        ),
         Finding("pipelines", "ok", tasks),
     ]
 
@@ -184,7 +186,7 @@ def _compare(folder: Path, document: dict[str, Any], answers: Path) -> tuple[Fin
         elif theirs.numel():
             difference = max(difference, (theirs.float() - ours.float()).abs().max().item())
     fine = f"{len(own)} tensors for a drawn image, greatest difference {difference:.1e}"
-    return judged("same as the library", faults, fine), difference
+    return finding_of("same as the library", faults, fine), difference
 
 
 def has_code(folder: Path) -> bool:

@@ -30,7 +30,7 @@ def test_a_built_card_is_fit_to_be_published(name, tmp_path):
     assert (tmp_path / name / "README.md").read_text(encoding="utf-8") == data_card(name).text()
     report = check(tmp_path / name)
     assert report.repo_type == "dataset" and report.passed, report.findings
-    warned = [line.check for line in report.findings if line.verdict == "warning"]
+    warned = [line.check for line in report.findings if line.outcome == "warning"]
     assert warned == ([] if name in DRAWN else ["license"])
 
 

@@ -156,7 +156,7 @@ def test_a_model_of_texts_refuses_images(capsys, tmp_path, image):
     assert run("--text", "fake", "--model", blind) == 0
     capsys.readouterr()
     assert run("--text", "fake", "--image", image, "--model", blind) == 1
-    assert "classifies texts alone: leave --image out" in error_line(capsys)
+    assert "classifies text alone: omit --image" in error_line(capsys)
 
 
 def test_wrong_usage(capsys, tmp_path, model):
@@ -166,7 +166,7 @@ def test_wrong_usage(capsys, tmp_path, model):
         (["--text", "a", "--out", "b"], "--file and --out go together"),
         (["--file", "a.jsonl", "--out", "b", "--text", "a"], "these are for one post"),
         (["--text", "a", "--explain", "why.txt"], "writes .html or .png"),
-        (["--text", "a", "--explain", "why.png"], "ending in .html"),
+        (["--text", "a", "--explain", "why.png"], "ends in .html"),
     ):
         assert run(*words, "--model", model) == 2
         assert message.split()[0] in " ".join(capsys.readouterr().err.split())

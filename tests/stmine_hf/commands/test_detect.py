@@ -62,7 +62,7 @@ def test_a_folder(capsys, model, folder, tmp_path):
     assert run(*words) == 0
     printed = capsys.readouterr().out
     assert f"{first['objects']} objects in 3 of 3 images" in printed
-    assert "3 images were done already" in printed and "skipped bad.jpg: not an image" in printed
+    assert "3 images were already done" in printed and "skipped bad.jpg: not an image" in printed
     assert str(out / "images") in printed and (out / "images" / "2.jpg").is_file()
     assert run(*words[:5], "--threshold", 0.5) == 1
     assert f"other settings (threshold {THRESHOLD})" in error_line(capsys)

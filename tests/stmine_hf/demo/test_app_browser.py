@@ -128,15 +128,15 @@ def test_what_is_no_search_is_told(page, tmp_path):
 def test_post_gets_a_verdict_with_reasons(page, tmp_path):
     open_tab(page, say.POSTS_TAB)
     page.get_by_role("tabpanel").get_by_role("button", name=say.POSTS_SAMPLES[0].en).locator("visible=true").click()
-    page.locator("#verdict").get_by_text(LABELS["fake"].en).first.wait_for()
+    page.locator("#prediction").get_by_text(LABELS["fake"].en).first.wait_for()
     page.locator("#regions img").wait_for()
-    assert page.locator("#verdict .words span").count() > 10
+    assert page.locator("#prediction .words span").count() > 10
     page.locator("#leave-out input").click()
     page.locator("#leave-out [role=option]").nth(2).click()
     page.locator("#without .bars").wait_for()
     keep(page, "post", tmp_path)
     page.get_by_text("中文").click()
-    page.locator("#verdict").get_by_text(LABELS["fake"].zh).first.wait_for()
+    page.locator("#prediction").get_by_text(LABELS["fake"].zh).first.wait_for()
     page.locator("#without").get_by_text(WITHOUT_WORD.zh[:2]).wait_for()
     page.get_by_text("In English: Urgent!").locator("visible=true").wait_for(state="detached")
     keep(page, "post_zh", tmp_path)
@@ -154,8 +154,8 @@ def test_own_post_without_an_image_and_an_empty_one(page, tmp_path):
     page.get_by_text(say.POSTS_EMPTY.en).wait_for()
     page.locator("#post-text textarea").fill("<b>记者</b>从市交通局获悉")
     page.locator("#post-go").click()
-    page.locator("#verdict .words").get_by_text("<b>").first.wait_for()  # shown as it was written
-    assert page.locator("#verdict .words b").count() == 0
+    page.locator("#prediction .words").get_by_text("<b>").first.wait_for()  # shown as it was written
+    assert page.locator("#prediction .words b").count() == 0
     page.get_by_role("heading", name=IMAGE.en).wait_for(state="hidden")  # there is no image
     keep(page, "post_text_alone", tmp_path)
 
@@ -215,9 +215,9 @@ def test_event_is_looked_at_by_all_three(page, tmp_path):
     page.locator("#place textarea").fill("a baseball field beside green grass")
     page.locator("#event-go").click()
     wait_for_another(page, "#ground", before)
-    assert LABELS["real"].en in page.locator("#event-verdict").inner_text()
+    assert LABELS["real"].en in page.locator("#event-prediction").inner_text()
     page.get_by_text("中文").click()
-    page.locator("#event-verdict").get_by_text(LABELS["real"].zh).wait_for()
+    page.locator("#event-prediction").get_by_text(LABELS["real"].zh).wait_for()
     keep(page, "event_zh", tmp_path)
 
 

@@ -63,13 +63,13 @@ def test_posts_unlike_the_training_are_warned_of(tmp_path):
     assert checker.check("这是一条假新闻").warned is None
     check = checker.check("forward this before it is deleted")
     assert check.warned is not None and check.warned.kind == OTHER_SCRIPT
-    for html in (answers.verdict(check, "en"), answers.explanation(check, "en")):
+    for html in (answers.prediction(check, "en"), answers.explanation(check, "en")):
         assert "0% of the letters are Chinese" in html and 'class="caution"' in html
     assert "0%" in answers.explanation(check, "zh") and "Chinese" not in answers.explanation(check, "zh")
 
 
 def test_what_cannot_be_judged_is_told(checker, tmp_path):
-    with pytest.raises(StmineError, match="Nothing to judge"):
+    with pytest.raises(StmineError, match="Nothing to classify"):
         checker.check(" ")
     with pytest.raises(StmineError, match=f"{limits.MAX_POST} are allowed"):
         checker.check("x" * (limits.MAX_POST + 1))
@@ -78,5 +78,5 @@ def test_what_cannot_be_judged_is_told(checker, tmp_path):
         checker.check("text", tmp_path / "broken.jpg")
     blind = PostChecker(tiny_mttv(vision_config=None, num_region_tokens=0))
     assert blind.check("text").attribution.words
-    with pytest.raises(StmineError, match="leave the image out"):
+    with pytest.raises(StmineError, match="remove the image"):
         blind.check("text", IMAGE)

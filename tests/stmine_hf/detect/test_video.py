@@ -311,7 +311,7 @@ def test_a_failing_model_is_no_broken_frame(detector, tmp_path, monkeypatch):
         ("zero.mp4", b"", "the file is empty"),
         ("text.mp4", b"hello\n" * 200, "neither an image nor a video that can be read"),
         ("list.m3u8", b"#EXTM3U\n#EXTINF:1,\nhttp://localhost/a.ts\n", "video"),
-        ("image.mp4", "png", "expected an image or a video, found a file of the kind"),
+        ("image.mp4", "png", "expected an image or a video, found a file of the format"),
         ("sound.m4a", "sound", "there is no video in this file"),
         ("index.mp4", "cut", "cut short may lack its index"),
     ],

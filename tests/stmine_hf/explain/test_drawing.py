@@ -10,7 +10,7 @@ from deterministic import named_image
 from PIL import Image
 
 from stmine_hf.explain.attribution import Attribution, Region, Word
-from stmine_hf.explain.drawing import draw_cells, explanation_html, explanation_page, explanation_svg, verdict_html
+from stmine_hf.explain.drawing import draw_cells, explanation_html, explanation_page, explanation_svg, prediction_html
 
 IMAGE = Image.fromarray(named_image(50, 60, 4))
 HOSTILE = "<script>news</script> 假 <b>rest"
@@ -51,8 +51,8 @@ def test_html_is_escaped_and_says_what_was_not_read():
         assert html.count('title="') == 3 and "not read: the text is longer" in html
         assert "Reads like a rumour" in html and "90.0%" in html
         assert "without “&lt;script&gt;”" in html and "25.0%" in html  # what would be
-    assert "像谣言" in verdict_html(attribution(), "zh")
-    assert "Reads like “&lt;i&gt;”" in verdict_html(attribution(label="<i>"))
+    assert "像谣言" in prediction_html(attribution(), "zh")
+    assert "Reads like “&lt;i&gt;”" in prediction_html(attribution(label="<i>"))
     warned = explanation_html(attribution(), warnings=["5% <Latin>"])
     assert "5% &lt;Latin&gt;" in warned
 

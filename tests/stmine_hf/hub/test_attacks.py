@@ -80,7 +80,7 @@ CODE = {
     "image show": "from PIL import Image\nImage.new('L', (1, 1)).show()",
     "image save": "from PIL import Image\nImage.new('L', (1, 1)).save('x.png')",
     "image open": "from PIL import Image\nImage.open('x.eps')",
-    "another model": "from transformers import AutoModel\nAutoModel.from_pretrained('someone/else', trust_remote_code=True)",
+    "another model": "from transformers import AutoModel\nAutoModel.from_pretrained('someone/else', " "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "" "trust_remote_code=True)",
     "another model by an alias": "from transformers import AutoModel\nf = AutoModel.from_pretrained\nf('someone/else')",
     "a method named so": (
         "from transformers import AutoModel\nclass A:\n    def from_pretrained(self):\n        pass\n"
@@ -291,7 +291,7 @@ def test_disguised_files_and_settings_are_refused_and_nothing_is_loaded(name, re
         write_manifest(repository)
     monkeypatch.setattr("stmine_hf.hub.check.check_loading", lambda folder: pytest.fail("it was loaded"))
     report = check(repository)
-    failed = {line.check for line in report.findings if line.verdict == "failed"}
+    failed = {line.check for line in report.findings if line.outcome == "failed"}
     assert failed & {"entries", "no pickles", "configs", "code"}
 
 
@@ -307,7 +307,7 @@ def test_overlapping_and_cut_weights_are_refused(repository):
     for data in (whole[:-9], len(text).to_bytes(8, "little") + text + whole[8 + size :], b"\xff" * 8 + whole[8:]):
         weights.write_bytes(data)
         write_manifest(repository)
-        assert "no pickles" in {line.check for line in check(repository).findings if line.verdict == "failed"}
+        assert "no pickles" in {line.check for line in check(repository).findings if line.outcome == "failed"}
 
 
 @pytest.mark.parametrize(
@@ -372,7 +372,7 @@ def test_code_of_ones_own_has_to_be_read(tmp_path):
     assert check_own_code(folder) is None
     (folder / "extra_sat.py").write_text("WIDTH = 3\n")
     found = check_own_code(folder)
-    assert found is not None and found.verdict == "warning" and "extra_sat.py" in found.detail
+    assert found is not None and found.outcome == "warning" and "extra_sat.py" in found.detail
 
 
 def test_wraps_reads_no_attributes_by_built_names(tmp_path):
@@ -389,10 +389,10 @@ def test_wraps_reads_no_attributes_by_built_names(tmp_path):
 def test_modules_of_sentence_transformers_are_its_own(tmp_path, module):
     folder = tmp_path / "model"
     shutil.copytree(ROOT / "hub_cards" / "fisvl-lite-rsicd", folder)
-    assert check_configs(folder).verdict == "ok"
+    assert check_configs(folder).outcome == "ok"
     (folder / "modules.json").write_text(json.dumps([module]))
     found = check_configs(folder)
-    assert found.verdict == "failed" and "expected one of sentence_transformers" in found.detail
+    assert found.outcome == "failed" and "expected one of sentence_transformers" in found.detail
 
 
 @pytest.mark.parametrize(
@@ -401,7 +401,7 @@ def test_modules_of_sentence_transformers_are_its_own(tmp_path, module):
 def test_files_of_the_shipped_models_pass(shipped):
     """All but the loading, which a slow test does."""
     report = check(ROOT / "hub_cards" / shipped, load=False)
-    assert not [finding for finding in report.findings if finding.verdict == "failed"]
+    assert not [finding for finding in report.findings if finding.outcome == "failed"]
 
 
 @pytest.mark.parametrize(

@@ -302,7 +302,7 @@ def test_a_released_network_waits_for_its_weights(method, auto, parameters, tmp_
     card = ModelCard.load(folder / "README.md").text
     assert f"{parameters / 1e6:.1f} M" in card or f"{parameters / 1e6:.3f} M" in card
     report = check(folder)
-    assert report.passed and [line.check for line in report.findings if line.verdict != "ok"] == ["weights"]
+    assert report.passed and [line.check for line in report.findings if line.outcome != "ok"] == ["weights"]
 
 
 def test_a_repository_keeps_its_scores_under_another_name(tmp_path):

@@ -47,12 +47,12 @@ def build_at(model: Path, out: Path) -> Path:
 
 def failures(folder: Path) -> dict[str, str]:
     """What a check without loading fails on."""
-    return {line.check: line.detail for line in check(folder, load=False).findings if line.verdict == "failed"}
+    return {line.check: line.detail for line in check(folder, load=False).findings if line.outcome == "failed"}
 
 
 def test_what_a_build_writes_is_fit(repository):
     report = check(repository, load=False)
-    assert report.passed and {line.verdict for line in report.findings} == {"ok"}
+    assert report.passed and {line.outcome for line in report.findings} == {"ok"}
     assert (report.repo_type, report.measured) == ("model", {})
     assert report.bytes == sum(path.stat().st_size for path in repository.rglob("*") if path.is_file())
 
@@ -183,7 +183,7 @@ def test_unknown_license_is_a_warning(repository):
     edit("README.md", "license: mit", "license: unknown")(repository)
     write_manifest(repository)
     report = check(repository, load=False)
-    assert report.passed and [line.check for line in report.findings if line.verdict == "warning"] == ["license"]
+    assert report.passed and [line.check for line in report.findings if line.outcome == "warning"] == ["license"]
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_command_fails_with_exit_code_1_and_says_why(repository, capsys):
     document = json.loads(capsys.readouterr().out)
     assert end.value.code == 1 and document["passed"] is False
     (loading,) = (line for line in document["findings"] if line["check"] == "loads without stmine_hf")
-    assert loading["detail"].startswith("skipped because") and loading["verdict"] == "failed"
+    assert loading["detail"].startswith("skipped because") and loading["outcome"] == "failed"
     with pytest.raises(SystemExit) as end:
         main(["publish", "check", str(repository)])
     printed = capsys.readouterr().out
@@ -302,7 +302,7 @@ SAVERS = {"fisvl": save_tiny_fisvl, "mttv": save_tiny_mttv, "sat": save_tiny_sat
 def test_every_method_loads_without_the_package_and_answers_as_the_library(method, tmp_path):
     repository = build_at(SAVERS[method](tmp_path / "model"), tmp_path / "tiny")
     report = check(repository)
-    assert report.passed and {line.verdict for line in report.findings} == {"ok"}, report.findings
+    assert report.passed and {line.outcome for line in report.findings} == {"ok"}, report.findings
     found = {line.check: line.detail for line in report.findings}
     pipelines = {"fisvl": "zero-shot-image-classification", "mttv": "fake-news-detection", "sat": "object-detection"}
     assert found["pipelines"] == pipelines[method]
@@ -330,7 +330,7 @@ def test_code_that_answers_otherwise_and_buffers_that_get_lost_are_found(reposit
 
 
 def failures_loaded(folder: Path) -> dict[str, str]:
-    return {line.check: line.detail for line in check(folder).findings if line.verdict == "failed"}
+    return {line.check: line.detail for line in check(folder).findings if line.outcome == "failed"}
 
 
 @pytest.mark.slow
@@ -344,4 +344,4 @@ def test_code_that_breaks_at_loading_is_told_in_one_line(repository):
 @pytest.mark.parametrize("shipped", SHIPPED, ids=lambda folder: folder.name)
 def test_shipped_repository_is_fit(shipped):
     report = check(shipped)
-    assert report.passed, [line for line in report.findings if line.verdict != "ok"]
+    assert report.passed, [line for line in report.findings if line.outcome != "ok"]

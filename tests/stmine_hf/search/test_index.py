@@ -484,5 +484,5 @@ def test_deep_images_are_found_and_their_rule_is_kept(tmp_path, model):
     assert index.report.unchanged == 2 and index.query(tmp_path / "in/deep.tif")[0].score == pytest.approx(1, abs=1e-4)
     scores = {Path(hit.path).name: hit.score for hit in index.query(tmp_path / "in/flat.png")}
     assert scores["deep.tif"] == pytest.approx(1, abs=1e-3)
-    with pytest.raises(StmineError, match="leave stretch and bands out, or make another index"):
+    with pytest.raises(StmineError, match="omit stretch and bands, or make another index"):
         ImageIndex.build(tmp_path / "in", tmp_path / "index", model=model, progress=False, pixels=PixelOptions())
