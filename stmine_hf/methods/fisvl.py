@@ -47,5 +47,6 @@ print(model(**inputs).logits_per_image.softmax(dim=-1))""",
     converter="conversion.fisvl:convert_checkpoint",
     evaluator="evaluation.retrieval:evaluate_retrieval",
     card="cards.fisvl:FisvlCard",
+    trainer="training.fisvl.build:TRAINING",
     repository="hub.fisvl_repository:FisvlRepository",
 )

@@ -36,5 +36,6 @@ print(classifier({{"text": "what the post says", "image": "image.jpg"}}))  # eit
     converter="conversion.mttv:convert_checkpoint",
     evaluator="evaluation.classification:evaluate_posts",
     card="cards.mttv:MttvCard",
+    trainer="training.mttv.build:TRAINING",
     repository="hub.mttv_repository:MttvRepository",
 )

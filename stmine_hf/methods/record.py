@@ -75,6 +75,7 @@ class Method:
             (`convert`).
         evaluator: path of the function that makes a report of model, processor and rows (`evaluate`).
         card: path of the class that writes cards of its repositories (`card_class`).
+        trainer: path of what its training consists of (`training`); see `training.parts`.
         repository: path of the class that builds its repositories (`repository_class`).
         exported: path of the function that says whether a folder holds an exported model (`is_exported`); None: the
             method has no export.
@@ -102,6 +103,7 @@ class Method:
     converter: str
     evaluator: str
     card: str
+    trainer: str
     repository: str
     pipelines: Mapping[str, str] = field(default_factory=dict)
     more_checkpoints: tuple[str, ...] = ()
@@ -115,6 +117,7 @@ class Method:
     convert = _Loaded("converter")
     evaluate = _Loaded("evaluator")
     card_class = _Loaded("card")
+    training = _Loaded("trainer")
     repository_class = _Loaded("repository")
     is_exported = _Loaded("exported")
     open_exported = _Loaded("export_opener")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .fisvl.arguments import FisvlDataArguments as FisvlDataArguments
     from .fisvl.arguments import FisvlModelArguments as FisvlModelArguments
     from .fisvl.arguments import FisvlTrainingArguments as FisvlTrainingArguments
+    from .fisvl.build import build_fisvl_trainer as build_fisvl_trainer
     from .fisvl.collator import FisvlCollator as FisvlCollator
     from .fisvl.model import build_fisvl as build_fisvl
     from .fisvl.samples import CaptionedImages as CaptionedImages
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from .mttv.arguments import MttvDataArguments as MttvDataArguments
     from .mttv.arguments import MttvModelArguments as MttvModelArguments
     from .mttv.arguments import MttvTrainingArguments as MttvTrainingArguments
+    from .mttv.build import build_mttv_trainer as build_mttv_trainer
     from .mttv.collator import MttvCollator as MttvCollator
     from .mttv.features import kept_features as kept_features
     from .mttv.model import build_mttv as build_mttv
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from .sat.arguments import SatDataArguments as SatDataArguments
     from .sat.arguments import SatModelArguments as SatModelArguments
     from .sat.arguments import SatTrainingArguments as SatTrainingArguments
+    from .sat.build import build_sat_trainer as build_sat_trainer
     from .sat.collator import SatCollator as SatCollator
     from .sat.distillation import Views as Views
     from .sat.distillation import distillation_losses as distillation_losses
@@ -69,12 +72,14 @@ _NAMES = {
     ".adapters": ("add_adapter",),
     ".ema": ("WeightEma",),
     ".fisvl.arguments": ("FisvlDataArguments", "FisvlModelArguments", "FisvlTrainingArguments"),
+    ".fisvl.build": ("build_fisvl_trainer",),
     ".fisvl.collator": ("FisvlCollator",),
     ".fisvl.model": ("build_fisvl",),
     ".fisvl.samples": ("CaptionedImages", "CaptionedStream"),
     ".fisvl.trainer": ("FisvlTrainer",),
     ".fisvl.transforms": ("build_fisvl_transform",),
     ".mttv.arguments": ("MttvDataArguments", "MttvModelArguments", "MttvTrainingArguments"),
+    ".mttv.build": ("build_mttv_trainer",),
     ".mttv.collator": ("MttvCollator",),
     ".mttv.features": ("kept_features",),
     ".mttv.model": ("build_mttv",),
@@ -85,6 +90,7 @@ _NAMES = {
     ".run": ("Run", "finish_run", "start_run"),
     ".sat.arguments": ("SatDataArguments", "SatModelArguments", "SatTrainingArguments"),
     "..evaluation.detection_budget": ("budget",),
+    ".sat.build": ("build_sat_trainer",),
     ".sat.collator": ("SatCollator",),
     ".sat.distillation": ("Views", "distillation_losses", "teach"),
     ".sat.model": ("build_sat",),

@@ -41,6 +41,9 @@ class ZooTrainingArguments(TrainingArguments):
     dataloader_drop_last: bool = field(default=True, metadata={"help": "Drop the last, smaller training batch."})
     greater_is_better: bool = field(default=True, metadata={"help": "Whether a larger metric is better."})
     eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate: no, steps or epoch."})
+    eval_on_start: bool = field(
+        default=True, metadata={"help": "Evaluate before the first step, too: what training added is seen by it."}
+    )
     save_strategy: str = field(default="epoch", metadata={"help": "When to save a checkpoint: no, steps or epoch."})
     save_total_limit: int | None = field(default=2, metadata={"help": "Keep this many checkpoints."})
     logging_steps: float = field(default=10, metadata={"help": "Log the mean of every loss term each N steps."})
@@ -164,6 +167,13 @@ class ZooDataArguments:
         default=1000, metadata={"help": "With streaming: size of the buffer that rows are shuffled in."}
     )
     train_split: str = field(default="train", metadata={"help": "Split to train on, or a part: train[:90%%]."})
+    hold_out: float | None = field(
+        default=None,
+        metadata={
+            "help": "Where the set has no split val: this share of the train rows is held out for it, rows of one "
+            "image or event together, the same ones each time."
+        },
+    )
     eval_split: str = field(
         default="val",
         metadata={"help": "Split that picks the best model, or a part: train[90%%:]; never the test split."},
@@ -171,6 +181,10 @@ class ZooDataArguments:
 
     def __post_init__(self) -> None:
         self.dataset_options = mapping_field("dataset_options", self.dataset_options)
+        if self.hold_out is not None and not 0.0 < self.hold_out < 1.0:
+            raise StmineError(f"hold_out must lie in (0, 1), got {self.hold_out}; 0.2 is a usual value.")
+        if self.hold_out is not None and self.streaming:
+            raise StmineError("hold_out needs all rows, which a stream does not know: set hold_out or streaming.")
         if self.shuffle_buffer < 1:
             raise StmineError(f"shuffle_buffer must be at least 1, got {self.shuffle_buffer}.")
         if self.eval_split.partition("[")[0] == "test":
@@ -213,7 +227,10 @@ def parse_arguments(dataclasses: Sequence[Any], argv: Sequence[str] | None = Non
             raise StmineError("--config needs a YAML file after it.")
         config = Path(argv[at + 1])
         del argv[at : at + 2]
-    content = _for_data_set(_value_of(argv, "--dataset"), _read_yaml(config)) if config else {}
+    content = _read_yaml(config) if config else {}
+    if _value_of(argv, "--model_name_or_path") is not None:
+        content.pop("model_name_or_path", None)
+    content = _for_data_set(_value_of(argv, "--dataset"), content)
     from_file = _yaml_to_argv(content, _valid_names(dataclasses), config)
     try:
         *parsed, unknown = parser.parse_args_into_dataclasses(from_file + argv, return_remaining_strings=True)

@@ -1,17 +1,72 @@
-"""Settings that fit large sets, made to fit a small one: batch size, warm-up, logging and evaluation interval."""
+"""Settings that fit the size of a set: those for a set of one's own, and those made for a large set on a small one."""
 
 from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from ..errors import StmineError
-from .arguments import ZooTrainingArguments
+
+if TYPE_CHECKING:
+    from .arguments import ZooTrainingArguments
 
 logger = logging.getLogger(__name__)
 
 _FEWEST_STEPS = 4  # of an epoch, where the batch had to be made smaller
 _FEWEST_LINES = 5  # of the log
+_EPOCHS = (3, 30)  # the fewest and the most of a set of one's own
+_EVERY = 0.25  # of all steps: evaluation and checkpoint
+
+
+@dataclass(frozen=True)
+class OwnSets:
+    """Settings of a method for a set of one's own, trained from the shipped model; measured in examples/RECIPES.md.
+
+    Attributes:
+        batch: samples a step, of all processes together.
+        samples: seen in a run, which a number of epochs follows from.
+        settings: in every case.
+        whole: beside them where the whole model is trained.
+        adapter: where a LoRA adapter is.
+        adapter_up_to: training rows up to which an adapter scored better.
+    """
+
+    batch: int
+    samples: int
+    settings: Mapping[str, Any]
+    whole: Mapping[str, Any]
+    adapter: Mapping[str, Any]
+    adapter_up_to: int
+
+    def for_size(self, count: int, *, adapter: bool | None = None, processes: int = 1) -> dict[str, Any]:
+        """The settings for a set of `count` training rows.
+
+        Args:
+            count: training rows.
+            adapter: train an adapter, or not; None: by the size of the set.
+            processes: that share a batch.
+
+        Example:
+            >>> OwnSets(16, 900, {}, {"learning_rate": 1e-3}, {"learning_rate": 5e-3}, 500).for_size(90)["peft"]
+            'lora'
+        """
+        adapter = count <= self.adapter_up_to if adapter is None else adapter
+        epochs = min(max(math.ceil(self.samples / max(count, 1)), _EPOCHS[0]), _EPOCHS[1])
+        batch = min(self.batch, max(2, count // 2))
+        return {
+            **self.settings,
+            **({"peft": "lora", **self.adapter} if adapter else self.whole),
+            "num_train_epochs": epochs,
+            "per_device_train_batch_size": max(1, batch // processes),
+            "eval_strategy": "steps",
+            "eval_steps": _EVERY,
+            "save_strategy": "steps",
+            "save_steps": _EVERY,
+            "save_total_limit": 1,
+        }
 
 
 def fit_to_set(args: ZooTrainingArguments, count: int) -> None:

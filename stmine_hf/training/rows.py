@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import datasets
 
 from ..data import load_dataset, select_rows
 from ..data.columns import parse_mapping
+from ..data.held_out import with_validation
 from .arguments import ZooDataArguments, ZooTrainingArguments
+
+logger = logging.getLogger(__name__)
 
 
 def load_rows(
@@ -41,6 +45,10 @@ def load_rows(
             streaming=data_args.streaming,
             **options,  # type: ignore[arg-type]  # `mapping_field` has made a mapping of it
         )
+    if data_args.hold_out is not None:
+        splits, held = with_validation(splits, kind, data_args.hold_out)
+        if held:
+            logger.info("%s.", held)
     train_rows = take_rows(splits, data_args.train_split, most_train)
     if args.eval_strategy == "no":
         return train_rows, None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from accelerate.utils import broadcast_object_list
+from rich.console import Console
 from transformers import set_seed
 
 from ..cards.run import RunCard
@@ -19,9 +21,9 @@ from .arguments import ZooDataArguments, ZooTrainingArguments, parse_arguments, 
 from .checkpoints import recover_interrupted_save
 from .identity import RESULTS, RUN_FILE, RunIdentity, Start, choose_start, data_fingerprint
 from .rows import load_rows
-from .script import RunFinished
+from .script import RunFinished, resume_command
 from .trainer import BEST_FOLDER, ZooTrainer
-from .write_up import best_evaluation, plot_curves, write_results
+from .write_up import best_evaluation, plot_curves, scores_table, start_evaluation, write_results
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +49,7 @@ class Run:
         args: settings of the training.
         identity: of the run.
         checkpoint: that it resumes from, None at its beginning.
+        resume_command: of the run's folder: what to type to resume it.
     """
 
     model: Any
@@ -54,6 +57,7 @@ class Run:
     args: ZooTrainingArguments
     identity: RunIdentity
     checkpoint: str | None
+    resume_command: Callable[[Path], str] = resume_command
     _held: ExitStack = field(default_factory=ExitStack, repr=False)  # the lock of the folder
 
     @property
@@ -92,6 +96,7 @@ class Run:
             RunFinished: the run had ended, with its results written.
         """
         trainer.card = RunCard(method, self.model, self.data, self.args)
+        trainer.resume_command = self.resume_command
         trainer.checkpoint_files = {RUN_FILE: self.identity.text}
         trainer.train(resume_from_checkpoint=self.checkpoint)
         if trainer.was_finished and (self.output_dir / RESULTS).is_file():
@@ -102,19 +107,25 @@ class Run:
             )
 
 
-def start_run(*dataclasses: Any) -> Run:
+def start_run(
+    *dataclasses: Any,
+    argv: Sequence[str] | None = None,
+    resume_command: Callable[[Path], str] = resume_command,
+) -> Run:
     """Read the settings of a run from the command line, prepare its folder, seed everything random.
 
     The folder is locked for this process, and gets `config.yaml` (the settings as resolved) and `run.json`.
 
     Args:
         dataclasses: of the settings of model, data and training.
+        argv: the command line without the program's name; by default that of this process.
+        resume_command: of the run's folder: what to type to resume it.
 
     Raises:
         StmineError: settings that do not fit, a folder that holds another run or is being written by one, no such
             checkpoint.
     """
-    model, data, args = parse_arguments(dataclasses)
+    model, data, args = parse_arguments(dataclasses, argv)
     logging.basicConfig(level=logging.INFO if args.process_index == 0 else logging.ERROR, format="%(message)s")
     # How this process begins is no setting of the run: the next one that reads config.yaml begins in its own way.
     resume, args.resume_from_checkpoint = args.resume_from_checkpoint, None
@@ -127,30 +138,33 @@ def start_run(*dataclasses: Any) -> Run:
     if isinstance(start, StmineError):
         raise start
     set_seed(args.seed)
-    return Run(model, data, args, start.identity, start.checkpoint, held)
+    return Run(model, data, args, start.identity, start.checkpoint, resume_command, held)
 
 
-def finish_run(run: Run, trainer: ZooTrainer, scores: list[str], label: str, **facts: Any) -> dict[str, Any] | None:
-    """Write `results.json` and `curves.png`. Only the main process calls it.
+def finish_run(run: Run, trainer: ZooTrainer) -> dict[str, Any]:
+    """Write `results.json` and `curves.png`, print the scores before and after. Only the main process calls it.
 
     Args:
         run: that `start_run` began.
         trainer: after training.
-        scores: of the validation, to draw; the first one picks the best model.
-        label: of the axis of the scores, with their unit.
-        facts: further entries of `results.json`.
 
     Returns:
-        The evaluation of the best model, None without any.
+        The content of `results.json`: `start` and `best` are the evaluations before the first step and of the best
+        model, None without any.
     """
+    facts = trainer.last_results()
     if trainer.eval_dataset is None:
         trainer.keep_last()
     history, parameters = trainer.state.log_history, sum(tensor.numel() for tensor in trainer.network.parameters())
-    more = {"parameters": parameters, "unreadable": trainer.samples.unreadable, **facts}
-    best = best_evaluation(history, scores[0], bool(run.args.greater_is_better))
-    write_results(run.output_dir / RESULTS, history, best, **more)
-    plot_curves(run.output_dir / "curves.png", history, scores, label, best)
-    return best
+    metric = str(run.args.metric_for_best_model)
+    start, best = start_evaluation(history, metric), best_evaluation(history, metric, bool(run.args.greater_is_better))
+    more = {"start": start, "parameters": parameters, "unreadable": trainer.samples.unreadable}
+    results = write_results(run.output_dir / RESULTS, history, best, **more, seed=run.args.seed, **facts)
+    plot_curves(run.output_dir / "curves.png", history, list(trainer.scores), trainer.scores_label, best)
+    if best is not None:
+        rows = {"before training": start, f"best: step {best['step']}, epoch {best['epoch']:.3g}": best}
+        Console().print(scores_table({**rows, **{name: row for name, row in facts.items() if row}}, trainer.scores))
+    return results
 
 
 def _prepare_folder(run: tuple[Any, Any, ZooTrainingArguments], resume: str | None, overwrite: bool) -> _Prepared:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import shutil
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from types import MappingProxyType
@@ -44,6 +44,7 @@ from .loss_terms import LossTerms, describe_broken_loss, term_values
 from .parameters import freeze_batchnorm, freeze_by_name, parameter_groups, train_only
 from .script import resume_command
 from .streamed import Streamed
+from .write_up import evaluations
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +101,8 @@ class ZooTrainer(CheckpointTrainer):
     """
 
     parts: Mapping[str, Sequence[str]] = MappingProxyType({})  # name to prefixes of parameters; "head" is the rest
+    scores: Mapping[str, str] = MappingProxyType({})  # metrics of tables and curves -> titles
+    scores_label = "validation"  # of the axis of the curves
     optimizer: Any
     control: Any
     data_collator: Any
@@ -116,6 +119,7 @@ class ZooTrainer(CheckpointTrainer):
         self.samples, self.network, self.processor = train_dataset, model, self.processing_class
         self.ema = WeightEma(model, args.ema_decay) if args.ema_decay else None
         self.card: Card | None = None  # written beside the best weights
+        self.resume_command: Callable[[Path], str] = resume_command  # of the folder of the run
         self.was_finished = False
         self._terms = LossTerms()
         self._signals = StopSignals()
@@ -127,6 +131,10 @@ class ZooTrainer(CheckpointTrainer):
     def measure(self, rows: Any) -> Report:
         """Score the present weights on the rows of a split."""
         raise NotImplementedError
+
+    def last_results(self) -> dict[str, Any]:
+        """What the end of a run adds to its results, after the last step."""
+        return {}
 
     def model_inputs(self) -> dict[str, Any]:
         """Arguments of the model's `forward` beside those of the collator."""
@@ -177,7 +185,7 @@ class ZooTrainer(CheckpointTrainer):
         where = f"its last checkpoint is {saved}" if saved else "no checkpoint could be written"
         return (
             f"stopped by {signal.Signals(self._stopping).name} after step {state.global_step} of {state.max_steps}; "
-            f"{where}. Resume with:\n  {resume_command(output_dir)}"
+            f"{where}. Resume with:\n  {self.resume_command(output_dir)}"
         )
 
     def get_train_dataloader(self) -> Any:
@@ -296,11 +304,19 @@ class ZooTrainer(CheckpointTrainer):
             self.control.should_training_stop = True
         return metrics
 
+    def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
+        at_start = (
+            skip_scheduler  # the Trainer's sign of `eval_on_start`, which it does not leave out of a resumed run
+        )
+        if at_start and (self.state.global_step or self.eval_dataset is None):
+            return {}
+        return super()._evaluate(trial, ignore_keys_for_eval, skip_scheduler)
+
     def patience_is_over(self) -> bool:
         """Whether the last `early_stopping_patience` evaluations were no better than one before them."""
         patience, name = self.args.early_stopping_patience, self.args.metric_for_best_model
         sign = 1 if self.args.greater_is_better else -1
-        scores = [sign * entry[f"eval_{name}"] for entry in self.state.log_history if f"eval_{name}" in entry]
+        scores = [sign * entry[f"eval_{name}"] for entry in evaluations(self.state.log_history, str(name))]
         if patience is None or not scores:
             return False
         return len(scores) - 1 - scores.index(max(scores)) >= patience
@@ -309,7 +325,7 @@ class ZooTrainer(CheckpointTrainer):
         report = self.measure(rows)
         metrics = {f"{prefix}_{name}": value for name, value in report.metrics.items()}
         metrics[f"{prefix}_runtime"] = round(report.seconds, 2)
-        if self.is_in_train and self._is_best(metrics):
+        if self.is_in_train and self.state.global_step and self._is_best(metrics):
             self._keep_best(report)
         return metrics
 

@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from rich.table import Table
+
+
+def evaluations(history: list[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
+    """The evaluations of trained weights in a Trainer's log history, in their order: not that of the start.
+
+    Args:
+        history: `trainer.state.log_history`.
+        metric: its name without the prefix `eval_`.
+    """
+    return [entry for entry in history if f"eval_{metric}" in entry and entry["step"] > 0]
+
+
+def start_evaluation(history: list[dict[str, Any]], metric: str) -> dict[str, Any] | None:
+    """The evaluation before the first step, None where the start was not measured; arguments as of `evaluations`."""
+    return next((entry for entry in history if f"eval_{metric}" in entry and entry["step"] == 0), None)
 
 
 def best_evaluation(
     history: list[dict[str, Any]], metric: str, greater_is_better: bool = True
 ) -> dict[str, Any] | None:
-    """The evaluation in a Trainer's log history with the best `metric` (the earliest of equals), None without any.
+    """The evaluation with the best `metric` (the earliest of equals), None without any; see `evaluations`.
 
     Args:
-        history: `trainer.state.log_history`.
-        metric: its name without the prefix `eval_`.
+        history, metric: as of `evaluations`.
         greater_is_better: false for a loss.
     """
-    evaluations = [entry for entry in history if f"eval_{metric}" in entry]
     pick = max if greater_is_better else min
-    return pick(evaluations, key=lambda entry: entry[f"eval_{metric}"], default=None)
+    return pick(evaluations(history, metric), key=lambda entry: entry[f"eval_{metric}"], default=None)
 
 
 def write_results(
@@ -31,6 +46,24 @@ def write_results(
     results = {"best": best, "training": summary, **facts}
     Path(path).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     return results
+
+
+def scores_table(rows: Mapping[str, Mapping[str, Any] | None], titles: Mapping[str, str]) -> Table:
+    """Evaluations below each other.
+
+    Args:
+        rows: what it is -> an evaluation of the log history, or scores by their names; None is left out.
+        titles: name of a score -> title of its column.
+    """
+    table = Table(title="Scores on validation")
+    table.add_column("")
+    for title in titles.values():
+        table.add_column(title, justify="right")
+    for name, row in rows.items():
+        if row is not None:
+            values = [row.get(f"eval_{score}", row.get(score)) for score in titles]
+            table.add_row(name, *("-" if value is None else f"{value:.{2 if value > 1 else 4}f}" for value in values))
+    return table
 
 
 def plot_curves(

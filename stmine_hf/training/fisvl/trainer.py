@@ -29,6 +29,14 @@ class FisvlTrainer(ZooTrainer):
 
     args: FisvlTrainingArguments
     network: Any
+    scores = {  # noqa: RUF012
+        "r_mean": "mean recall",
+        "txt_r1": "i→t R@1",
+        "txt_r10": "i→t R@10",
+        "img_r1": "t→i R@1",
+        "img_r10": "t→i R@10",
+    }
+    scores_label = "validation recall, %"
     parts = {"vision": ["vision_encoder.", "conv_encoder."], "text": ["text_encoder."]}  # noqa: RUF012
 
     def measure(self, rows: Any) -> RetrievalReport:

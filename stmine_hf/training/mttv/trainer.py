@@ -15,10 +15,11 @@ from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 from ...evaluation.classification import ClassificationReport, Features, evaluate_posts
 from ..parameters import layer_multipliers, parameter_groups
 from ..trainer import BEST_FOLDER, ZooTrainer
+from ..write_up import evaluations
 from .arguments import MttvTrainingArguments
 from .bert_adam import BertAdam, released_total_steps, warmup_linear
 from .sampler import PostSampler, sample_weights
-from .samples import Posts
+from .samples import Posts, PostStream
 
 logger = logging.getLogger(__name__)
 
@@ -43,13 +44,15 @@ class MttvTrainer(ZooTrainer):
         self,
         model: nn.Module,
         args: MttvTrainingArguments,
-        train_dataset: Posts,
+        train_dataset: Posts | PostStream,
         *,
         detector: Any = None,
         features: Features | None = None,
         **kwargs: Any,
     ):
         super().__init__(model, args, train_dataset, **kwargs)
+        chosen = str(args.metric_for_best_model)
+        self.scores = {chosen: chosen, "accuracy": "accuracy", "macro_f1": "macro F1", "ece": "ECE"}
         self.detector, self.features = detector, features
 
     def measure(self, rows: Any) -> ClassificationReport:
@@ -117,8 +120,8 @@ class MttvTrainer(ZooTrainer):
     ) -> dict[str, float]:
         metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         if self.is_in_train and self.args.plateau_patience is not None:
-            name, sign = f"eval_{self.args.metric_for_best_model}", 1 if self.args.greater_is_better else -1
-            scores = [sign * entry[name] for entry in self.state.log_history if name in entry]
+            name, sign = self.args.metric_for_best_model, 1 if self.args.greater_is_better else -1
+            scores = [sign * entry[f"eval_{name}"] for entry in evaluations(self.state.log_history, name)]
             self._set_base_rate(plateau_factor(scores, self.args.plateau_patience, self.args.plateau_factor))
         return metrics
 
@@ -130,6 +133,9 @@ class MttvTrainer(ZooTrainer):
             self.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True
         ):
             group["lr"] = rate * share(schedule.last_epoch)
+
+    def last_results(self) -> dict[str, Any]:
+        return {"scaled": self.fit_scaling_factors(self.args.scaling_tau) if self.args.scaling_tau else None}
 
     def fit_scaling_factors(self, tau: float) -> dict[str, float] | None:
         """Fit the scalable classifier of the best model on validation, and keep it if the best metric does not fall.

@@ -25,6 +25,8 @@ class SatTrainer(ZooTrainer):
 
     args: SatTrainingArguments
     network: Any
+    scores = {"ap": "AP", "ap50": "AP50", "ap75": "AP75"}  # noqa: RUF012
+    scores_label = "validation average precision"
     parts = {"backbone": ["sat.backbone."], "neck": ["sat.neck."]}  # noqa: RUF012
     lr_scheduler: Any
 

@@ -44,9 +44,8 @@ def test_a_study_names_fields_that_exist_and_has_a_place_on_the_page(path, recip
     study = yaml.safe_load(path.read_text(encoding="utf-8"))
     base = yaml.safe_load((path.parent / study["base"]).read_text(encoding="utf-8"))
     valid = _valid_names(KINDS[study["script"]])
-    for name, changes in study["variants"].items():
-        settings = recipes.merged(base, study["options"], changes)
-        assert set(settings) <= valid, name
+    for of_set, name, settings in recipes.settings_of(study, base):
+        assert set(settings) <= valid, (of_set, name)
         assert settings["eval_steps"] == settings["max_steps"], "measured once, at the end"
         assert settings.get("eval_split", "val") == "val"
     page = tmp_path / "page.md"
@@ -73,6 +72,31 @@ def test_the_summary_is_the_mean_over_seeds_and_the_ratio_that_to_the_first_over
     ratio = 0.9 / next(run["score"] for run in RUNS if run["variant"] == "released" and run["seed"] == shared)
     assert (second["variant"], second["spread"], second["ratio"]) == ("mended", None, pytest.approx(ratio))
     assert f"| mended | 0.9000 | 0.9000 | {ratio:.3f} | 5 |" in recipes.render(STUDY, [first, second])
+
+
+def test_each_set_of_a_study_has_its_own_start_and_is_compared_by_itself(recipes, tmp_path):
+    study = {
+        "metric": "ap",
+        "seeds": [0],
+        "options": {},
+        "sets": {"boats, 60": {"max_steps": 5}, "cars": {"max_steps": 9}},
+        "variants": {"full": {}, "LoRA": {"peft": "lora"}},
+    }
+    for name, variant, settings in recipes.settings_of(study, {"max_steps": 1}):
+        folder = recipes.run_folder(tmp_path, name, variant, 0)
+        folder.mkdir()
+        score = settings["max_steps"] * (0.02 if settings.get("peft") else 0.01)
+        results = {"start": {"eval_ap": 0.005}, "best": {"eval_ap": score, "step": settings["max_steps"]}}
+        (folder / "results.json").write_text(json.dumps(results | {"training": {"train_runtime": 7}}))
+    assert (tmp_path / "boats-60-lora-0").is_dir()
+    rows = recipes.summary(study, recipes.complete_runs(study, tmp_path))
+    assert [(row["set"], row["variant"], row["ratio"]) for row in rows] == [
+        ("boats, 60", "full", 1.0),
+        ("boats, 60", "LoRA", 2.0),
+        ("cars", "full", 1.0),
+        ("cars", "LoRA", 2.0),
+    ]
+    assert "| cars | LoRA | 9 | 0.0050 | 0.1800 | 0.1800 | 7 |" in recipes.render(study, rows)
 
 
 def test_a_page_without_a_place_for_the_table_is_told(recipes, tmp_path):

@@ -94,6 +94,9 @@ def test_a_data_set_of_ones_own_starts_from_the_shipped_model(tmp_path, monkeypa
     shipped = published(config.replace("lite", f"{method}-lite").replace("_", "-"))
     model = parse_arguments(kinds, ["--config", file, "--dataset", "mine.csv"])[0]
     assert model.model_name_or_path == shipped and "is not here: starting from the model that ships" in caplog.text
+    caplog.clear()
+    named = parse_arguments(kinds, ["--config", file, "--dataset", "mine.csv", "--model_name_or_path", "mine"])[0]
+    assert named.model_name_or_path == "mine" and not caplog.records  # the config's start is of no concern
     assert parse_arguments(kinds, ["--config", file])[0].model_name_or_path == f"outputs/{method}-lite-start"
     (tmp_path / "outputs" / f"{method}-lite-start").mkdir(parents=True)
     model = parse_arguments(kinds, ["--config", file, "--dataset", "mine.csv"])[0]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from stmine_hf.training.write_up import best_evaluation
+from stmine_hf.training.write_up import best_evaluation, start_evaluation
 
 HISTORY = [
+    {"step": 0, "eval_loss": 0.1, "eval_accuracy": 0.9},
     {"step": 1, "loss": 0.2},
     {"step": 1, "eval_loss": 0.9, "eval_accuracy": 0.5},
     {"step": 2, "eval_loss": 0.4, "eval_accuracy": 0.6},
@@ -19,6 +20,12 @@ HISTORY = [
 def test_the_best_evaluation_is_the_first_of_the_best_values(metric, greater_is_better):
     best = best_evaluation(HISTORY, metric, greater_is_better)
     assert best is not None and best["step"] == 2
+
+
+def test_the_start_is_no_candidate_for_the_best_and_is_found_by_itself():
+    start = start_evaluation(HISTORY, "accuracy")
+    assert start is not None and start["eval_accuracy"] == 0.9
+    assert start_evaluation(HISTORY[1:], "accuracy") is None and best_evaluation(HISTORY[:1], "accuracy") is None
 
 
 def test_there_is_no_best_evaluation_without_the_metric():

@@ -1,0 +1,183 @@
+"""Validation rows for a set that has none: held out of the train split, the same ones each time, without leaks.
+
+Rows of one image, of copies of an image, of near-copies of a text or of one event go to one side as a whole. An image
+is known by its bytes and by its brightness pattern (a difference hash), which scaling and re-encoding hardly change;
+what an export tool made of one image is known by its name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+from PIL import Image
+
+from ..images import ImageError, decode_image, image_errors
+from .errors import DataError
+from .event_clusters import event_clusters, hold_out
+
+SHARE = 0.2  # of the train rows
+FEWEST = 4  # rows that can be split
+MOST_COMPARED = 5000  # rows that are compared two by two; beyond, images count as equal by their bytes or hash
+_SIDE = 16  # of the grid of a difference hash
+_NEAR = 10  # of its 256 bits, up to which two images are copies
+_COPIED_NAME = re.compile(r"\.rf\.[0-9a-f]{16,}\b")  # Roboflow's augmented copies: NAME_jpg.rf.HASH.jpg
+_COPY = 0.8  # similarity from which all captions of two images together are copies
+
+
+def with_validation(splits: Any, kind: str, share: float = SHARE) -> tuple[Any, str | None]:
+    """The splits, with validation rows held out of the train rows where there is no split `val`.
+
+    Args:
+        splits: of `load_dataset`.
+        kind: of the rows: captions, posts or boxes.
+        share: of the train rows to hold out, in (0, 1).
+
+    Returns:
+        The splits, and what was held out in words; None where the set has validation rows.
+
+    Raises:
+        DataError: no train rows, too few of them, or none that could be held out without a leak.
+    """
+    if "val" in splits:
+        return splits, None
+    if "train" not in splits:
+        raise DataError(f"The data set has no split train; it has {', '.join(splits)}. Name the files train and val.")
+    rows = splits["train"]
+    if len(rows) < FEWEST:
+        raise DataError(
+            f"The data set has {_count(len(rows), kind)} and no validation split: expected {FEWEST} rows at least, of "
+            "which some are held out to measure on. Add some."
+        )
+    groups, labels = groups_of(rows, kind), _strata(rows, kind)
+    held = hold_out(groups, labels, share)
+    if not held:
+        held = hold_out(groups, [0] * len(rows), share)  # each label alone has too few rows
+    if not held or len(held) == len(rows):
+        raise DataError(
+            f"The {_count(len(rows), kind)} of the data set are of {len(set(groups))} different images or events, "
+            "none of which can be held out to measure on. Add a split val (a file val.jsonl, a folder val), or more rows."
+        )
+    apart = set(held)
+    kept = [row for row in range(len(rows)) if row not in apart]
+    made = datasets.DatasetDict({**splits, "train": rows.select(kept), "val": rows.select(held)})
+    made["val"].info.dataset_name = rows.info.dataset_name
+    together = "image or event" if kind == "posts" else "image"
+    return made, (
+        f"no validation split: {_count(len(held), kind)} held out of {len(rows):,}, the same ones each time; rows of "
+        f"one {together} stay together ({len(set(groups)):,} groups)"
+    )
+
+
+def groups_of(rows: Any, kind: str) -> list[int]:
+    """A number for each row, equal for rows that must not be on two sides of a split."""
+    light = rows.cast_column("image", datasets.Image(decode=False)) if "image" in rows.features else rows
+    union = _Union(len(rows))
+    names, prints = [], []
+    for row in light:
+        names.append(_source_of(str(row.get("filename") or "")))
+        prints.append(_print_of(row.get("image")))
+    union.join_equal(names)
+    union.join_equal([digest for digest, _ in prints])
+    union.join_near([bits for _, bits in prints])
+    if kind == "posts":
+        union.join_equal([group if group >= 0 else None for group in rows["group"]])
+    if len(rows) <= MOST_COMPARED:
+        if kind == "posts":
+            union.join_equal(event_clusters([text or "" for text in rows["text"]]))
+        elif kind == "captions":
+            union.join_equal(
+                _without_large(
+                    event_clusters([" ".join(sorted(own)) for own in rows["captions"]], copy=_COPY, event=1)
+                )
+            )
+    return union.numbers()
+
+
+class _Union:
+    """Rows joined to groups."""
+
+    def __init__(self, count: int) -> None:
+        self._root = list(range(count))
+
+    def join(self, one: int, other: int) -> None:
+        one, other = self._find(one), self._find(other)
+        self._root[max(one, other)] = min(one, other)
+
+    def join_equal(self, keys: Iterable[Hashable]) -> None:
+        """Join rows of one key; None joins nothing."""
+        first: dict[Hashable, int] = {}
+        for row, key in enumerate(keys):
+            if key is not None:
+                self.join(first.setdefault(key, row), row)
+
+    def join_near(self, prints: Sequence[np.ndarray | None]) -> None:
+        """Join rows whose hashes differ in few bits."""
+        known = [row for row, bits in enumerate(prints) if bits is not None]
+        if not known:
+            return
+        bits = np.stack([prints[row] for row in known])  # type: ignore[misc]  # none of them is None
+        if len(known) > MOST_COMPARED:
+            self.join_equal([None if one is None else one.tobytes() for one in prints])
+            return
+        for place, row in enumerate(known[:-1]):
+            (near,) = np.nonzero((bits[place + 1 :] != bits[place]).sum(axis=1) <= _NEAR)
+            for other in near.tolist():
+                self.join(row, known[place + 1 + other])
+
+    def numbers(self) -> list[int]:
+        return [self._find(row) for row in range(len(self._root))]
+
+    def _find(self, row: int) -> int:
+        while self._root[row] != row:
+            self._root[row] = self._root[self._root[row]]
+            row = self._root[row]
+        return row
+
+
+def _print_of(image: Mapping[str, Any] | None) -> tuple[bytes | None, np.ndarray | None]:
+    """Digest of an image's file and the bits of its difference hash; None where there is none, or nothing in it."""
+    if image is None:
+        return None, None
+    try:
+        content = image.get("bytes") or Path(str(image["path"])).read_bytes()
+        with image_errors():
+            small = decode_image(image).convert("L").resize((_SIDE + 1, _SIDE), Image.Resampling.BOX)
+    except (ImageError, OSError):
+        return None, None
+    grey = np.asarray(small, dtype=np.int16)
+    bits = (grey[:, 1:] > grey[:, :-1]).ravel()
+    plain = grey.max() - grey.min() < 16  # of a nearly uniform image the bits are noise
+    return blake2b(content, digest_size=16).digest(), None if plain else bits
+
+
+def _source_of(name: str) -> str | None:
+    """What an image was made of, by the name that an export tool gave it; None where the name does not say."""
+    return _COPIED_NAME.split(name)[0] if _COPIED_NAME.search(name) else None
+
+
+def _without_large(groups: Sequence[int]) -> list[int | None]:
+    """Groups of texts but for those of so many rows that only the wording is common to them: "a farm"."""
+    sizes = Counter(groups)
+    most = max(4, len(groups) // 20)
+    return [group if sizes[group] <= most else None for group in groups]
+
+
+def _strata(rows: Any, kind: str) -> list[Hashable]:
+    """The label of each row, of which each is to be held out alike; of boxes the rarest class of an image."""
+    if kind != "boxes":
+        return list(rows["label"])
+    classes = [objects["category"] for objects in rows["objects"]]
+    counts = Counter(label for own in classes for label in set(own))
+    return [min(set(own), key=lambda label: (counts[label], label)) if own else -1 for own in classes]
+
+
+def _count(number: int, kind: str) -> str:
+    thing = "post" if kind == "posts" else "image"
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"

@@ -1,0 +1,201 @@
+"""What a path holds, for those who give nothing but a path: its layout, and which column is what.
+
+Layouts are known by the names of files, columns by their names. Where these say nothing, nothing is guessed: the
+loader's own message says what is missing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import BUILDERS, KINDS, DataError
+from .arrow_tables import ARROW
+from .captioned_images import PUBLISHED
+from .columns import NEEDED, OTHER_NAMES, TAKEN, Column, names_of
+from .findings import Findings
+from .folder_builder import visible
+from .post_files import find_tables
+from .tables import TABLES, read_json, table_rows
+
+_LAYOUTS = {"coco_json": "COCO", "yolo_txt": "YOLO", "voc_xml": "Pascal VOC", "rsicd": "RSICD"}
+_ROWS_READ = 50  # of a table, to know its columns
+# Corner columns of tables with one box a row, with the format they are in.
+_CORNERS: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("xmin", "ymin", "xmax", "ymax"), "xyxy"),
+    (("x_min", "y_min", "x_max", "y_max"), "xyxy"),
+    (("x1", "y1", "x2", "y2"), "xyxy"),
+    (("left", "top", "right", "bottom"), "xyxy"),
+    (("x", "y", "width", "height"), "xywh"),
+    (("x", "y", "w", "h"), "xywh"),
+    (("bbox_x", "bbox_y", "bbox_width", "bbox_height"), "xywh"),
+)
+# Names beside those of `columns`; those in Chinese are what such tables are headed with.
+_MORE_NAMES = {
+    "image": ("images", "image_name", "image_file", "filename", "file", "filepath", "图片", "图像", "图片路径"),
+    "captions": ("captions", "caption_text", "描述", "句子"),
+    "text": ("body", "message", "内容", "正文", "文本", "标题"),
+    "label": ("verdict", "is_fake", "fake", "标签", "类别"),
+    "category": ("class_name", "label_name", "类别"),
+    "group": ("event", "event_id"),
+}
+
+
+@dataclass(frozen=True)
+class Recognized:
+    """What a path was taken for, as `load_dataset` is told.
+
+    Attributes:
+        dataset: a layout by name, or the path or Hub id itself.
+        data_dir: the folder of a layout.
+        column_mapping: which columns are what.
+        options: of the set.
+        taken: in words, what was taken for what.
+    """
+
+    dataset: str
+    data_dir: str | None = None
+    column_mapping: dict[str, Column] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    taken: list[str] = field(default_factory=list)
+
+
+def recognize(
+    path: str, kind: str, column_mapping: Mapping[str, Column] | None = None, encoding: str | None = None
+) -> Recognized:
+    """What a path holds.
+
+    Args:
+        path: a table, a folder, the name of a drawn set, or the id of a data set on the Hub.
+        kind: of the rows to make of it: captions, posts or boxes.
+        column_mapping: columns that are known; these win.
+        encoding: of a table that is neither UTF-8 nor says what it is.
+
+    Raises:
+        DataError: nothing is there, or a set of another kind.
+    """
+    given = dict(column_mapping or {})
+    options: dict[str, Any] = {"encoding": encoding} if encoding else {}
+    place = Path(path).expanduser()
+    if path in BUILDERS:
+        if path not in KINDS[kind]:
+            raise DataError(f"{path} has no rows of {kind}: expected {', '.join(KINDS[kind])} or data of your own")
+        return Recognized(path, options=options, taken=[f"the data set {path}"])
+    if not place.exists():
+        if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", path) and not place.parent.is_dir():
+            return Recognized(path, column_mapping=given, options=options, taken=[f"the data set {path} on the Hub"])
+        raise DataError(f"{path}: no such file or folder. Expected a table, a folder of images, or a Hub id")
+    if place.is_dir() and not any(place.iterdir()):
+        raise DataError(f"{path}: the folder is empty. Expected a table or annotations, and images")
+    if not given and (layout := _layout(place, kind)):
+        name, files = layout
+        folder = place if place.is_dir() else place.parent
+        options |= {"files": files} if files else {}
+        return Recognized(name, str(folder), options=options, taken=[f"{path}: a set in {_LAYOUTS[name]}'s layout"])
+    if place.is_file() and place.stat().st_size == 0:
+        raise DataError(f"{path}: the file is empty")
+    header = _columns(place, encoding)
+    mapping, box_format = _mapping(header, kind, given)
+    if box_format:
+        options["bbox_format"] = box_format
+    taken = [f"{part}: the column {_shown(column)}" for part, column in mapping.items()]
+    return Recognized(str(place), column_mapping=mapping, options=options, taken=taken)
+
+
+def _layout(place: Path, kind: str) -> tuple[str, dict[str, str]] | None:
+    """Name of the builder that reads a folder or file, with its option `files`; None for tables and all else."""
+    if kind == "captions" and place.is_dir():
+        patterns = [f"{name}_train*.json" for name in PUBLISHED] + ["dataset.json", "dataset_*.json", "*_filename.txt"]
+        return ("rsicd", {}) if _any(place, patterns) else None
+    if kind != "boxes":
+        return None
+    if place.is_file():
+        return ("coco_json", {"train": place.name}) if place.suffix.lower() == ".json" and _is_coco(place) else None
+    jsons = itertools.chain.from_iterable(
+        place.glob(pattern) for pattern in ("annotations/*.json", "*.json", "*/_annotations.coco.json")
+    )
+    if any(_is_coco(file) for file in itertools.islice(visible(jsons), 8)):
+        return "coco_json", {}
+    if _any(place, ["Annotations/**/*.xml", "*.xml", "train/*.xml"]):
+        return "voc_xml", {}
+    if _any(place, ["labels/**/*.txt", "*/labels/*.txt", "obj.data"]) or (
+        _any(place, ["classes.txt", "data.yaml", "*.yaml"]) and _any(place, ["*.txt", "**/*.txt"])
+    ):
+        return "yolo_txt", {}
+    return None
+
+
+def _any(folder: Path, patterns: Iterable[str]) -> bool:
+    return any(not file.name.startswith(".") for pattern in patterns for file in folder.glob(pattern))
+
+
+def _is_coco(file: Path) -> bool:
+    """Whether a JSON file has COCO's three lists."""
+    try:
+        content = read_json(file)
+    except Exception:  # whatever else a JSON file may hold, its own reader says what is wrong
+        return False
+    return isinstance(content, Mapping) and {"images", "annotations"} <= set(content)
+
+
+def _columns(place: Path, encoding: str | None) -> list[str]:
+    """The columns of a table, or of the first table of a folder; [] where only `datasets` knows them."""
+    file = place
+    if place.is_dir():
+        metadata = visible([*place.rglob("metadata.csv"), *place.rglob("metadata.jsonl")])
+        tables = metadata or list(find_tables(str(place), place).values())
+        if not tables:
+            return []
+        file = tables[0]
+    if file.suffix.lower() in ARROW or f"*{file.suffix.lower()}" not in TABLES:
+        return []
+    rows = itertools.islice(table_rows(file, Findings("row"), encoding), _ROWS_READ)
+    found = dict.fromkeys(name for row in rows if row.cells for name in names_of(row.cells))
+    if file.stem == "metadata" and "file_name" in found and "image" not in found:  # ImageFolder's name for the image
+        return ["image", *(name for name in found if name != "file_name")]
+    return list(found)
+
+
+def _mapping(found: Sequence[str], kind: str, given: Mapping[str, Column]) -> tuple[dict[str, Column], str | None]:
+    """Part -> column, of the parts whose column has a name that says so; and the format of boxes in corner columns."""
+    mapping: dict[str, Column] = dict(given)
+    free = [name for name in found if name not in str(list(mapping.values()))]
+    lower = {name.lower(): name for name in reversed(free)}
+    box_format = None
+    if kind == "boxes" and "bbox" not in mapping:
+        for names, form in _CORNERS:
+            if all(name in lower for name in names):
+                mapping["bbox"], box_format = [lower[name] for name in names], form
+                break
+    for part, usual in {**NEEDED[kind], **TAKEN[kind]}.items():
+        if part in mapping:
+            continue
+        if usual in found:
+            if part in NEEDED[kind] or part == "image":
+                mapping[part] = usual
+            continue
+        known = (*OTHER_NAMES.get(part, ()), *_MORE_NAMES.get(part, ()))
+        wanted = {usual.lower(), part, *known}
+        taken = {one for column in mapping.values() for one in ([column] if isinstance(column, str) else column)}
+        ends = {name: name.lower().rpartition(".")[2] for name in free if name not in taken}
+        column = next(
+            (name for one in (usual.lower(), part, *known) for name, end in ends.items() if end == one), None
+        )
+        if column is not None:
+            mapping[part] = column
+        elif part == "captions" and (numbered := [n for n, end in ends.items() if _stem(end) in wanted]):
+            mapping[part] = numbered if len(numbered) > 1 else numbered[0]
+    return mapping, box_format
+
+
+def _stem(name: str) -> str:
+    """`caption` of caption_3, caption3 and caption 3."""
+    return re.sub(r"[\s_-]*\d+$", "", name)
+
+
+def _shown(column: Column) -> str:
+    return repr(column) if isinstance(column, str) else ", ".join(map(repr, column))
