@@ -13,7 +13,21 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from .commands import classify, convert, data, demo, detect, evaluate, export, features, merge, publish, toy, version
+from .commands import (
+    classify,
+    convert,
+    data,
+    demo,
+    detect,
+    evaluate,
+    export,
+    features,
+    merge,
+    publish,
+    toy,
+    train,
+    version,
+)
 from .commands import search as images
 from .errors import StmineError
 from .printing import printable
@@ -61,6 +75,7 @@ app.add_typer(images.app)
 app.add_typer(classify.app)
 app.add_typer(detect.app)
 app.add_typer(demo.app)
+app.add_typer(train.app)
 app.add_typer(toy.app)
 app.add_typer(data.app, name="data")
 app.add_typer(evaluate.app, name="evaluate")

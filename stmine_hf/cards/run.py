@@ -79,8 +79,10 @@ class RunCard:
         return [value for name in _STARTS if (value := getattr(self.model, name, None))]
 
     def _dataset(self) -> str:
-        """The name or Hub id; of a file or folder its last part: where it lies is nobody else's business."""
+        """The name or Hub id; of a file or folder its last part, without where it lies."""
         dataset = self.data.dataset
+        if self.data.data_dir and dataset not in (folder := Path(self.data.data_dir).name):
+            return folder  # a layout goes by the name of a builder, the set by that of its folder
         return Path(dataset).name if Path(dataset).exists() else dataset
 
     def _header(self, name: str, metrics: Mapping[str, Any] | None, network: Any) -> Any:

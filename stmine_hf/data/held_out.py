@@ -62,7 +62,7 @@ def with_validation(splits: Any, kind: str, share: float = SHARE) -> tuple[Any, 
     if not held or len(held) == len(rows):
         raise DataError(
             f"The {_count(len(rows), kind)} of the data set are of {len(set(groups))} different images or events, "
-            "none of which can be held out to measure on. Add a split val (a file or folder of that name), or more rows."
+            "none of which can be held out to measure on. Add a split val (a file or folder of that name) or rows."
         )
     apart = set(held)
     kept = [row for row in range(len(rows)) if row not in apart]

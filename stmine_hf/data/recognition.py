@@ -19,10 +19,11 @@ from .captioned_images import PUBLISHED
 from .columns import NEEDED, OTHER_NAMES, TAKEN, Column, names_of
 from .findings import Findings
 from .folder_builder import visible
+from .layouts import layout_of
+from .paths import require_data
 from .post_files import find_tables
 from .tables import TABLES, read_json, table_rows
 
-_LAYOUTS = {"coco_json": "COCO", "yolo_txt": "YOLO", "voc_xml": "Pascal VOC", "rsicd": "RSICD"}
 _ROWS_READ = 50  # of a table, to know its columns
 # Corner columns of tables with one box a row, with the format they are in.
 _CORNERS: tuple[tuple[tuple[str, ...], str], ...] = (
@@ -85,19 +86,13 @@ def recognize(
         if path not in KINDS[kind]:
             raise DataError(f"{path} has no rows of {kind}: expected {', '.join(KINDS[kind])} or data of your own")
         return Recognized(path, options=options, taken=[f"the data set {path}"])
-    if not place.exists():
-        if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", path) and not place.parent.is_dir():
-            return Recognized(path, column_mapping=given, options=options, taken=[f"the data set {path} on the Hub"])
-        raise DataError(f"{path}: no such file or folder. Expected a table, a folder of images, or a Hub id")
-    if place.is_dir() and not any(place.iterdir()):
-        raise DataError(f"{path}: the folder is empty. Expected a table or annotations, and images")
+    if not require_data(path):
+        return Recognized(path, column_mapping=given, options=options, taken=[f"the data set {path} on the Hub"])
     if not given and (layout := _layout(place, kind)):
         name, files = layout
         folder = place if place.is_dir() else place.parent
         options |= {"files": files} if files else {}
-        return Recognized(name, str(folder), options=options, taken=[f"{path}: a set in {_LAYOUTS[name]}'s layout"])
-    if place.is_file() and place.stat().st_size == 0:
-        raise DataError(f"{path}: the file is empty")
+        return Recognized(name, str(folder), options=options, taken=[f"{path}: the layout {name}"])
     header = _columns(place, encoding)
     mapping, box_format = _mapping(header, kind, given)
     if box_format:
@@ -115,18 +110,8 @@ def _layout(place: Path, kind: str) -> tuple[str, dict[str, str]] | None:
         return None
     if place.is_file():
         return ("coco_json", {"train": place.name}) if place.suffix.lower() == ".json" and _is_coco(place) else None
-    jsons = itertools.chain.from_iterable(
-        place.glob(pattern) for pattern in ("annotations/*.json", "*.json", "*/_annotations.coco.json")
-    )
-    if any(_is_coco(file) for file in itertools.islice(visible(jsons), 8)):
-        return "coco_json", {}
-    if _any(place, ["Annotations/**/*.xml", "*.xml", "train/*.xml"]):
-        return "voc_xml", {}
-    if _any(place, ["labels/**/*.txt", "*/labels/*.txt", "obj.data"]) or (
-        _any(place, ["classes.txt", "data.yaml", "*.yaml"]) and _any(place, ["*.txt", "**/*.txt"])
-    ):
-        return "yolo_txt", {}
-    return None
+    found = layout_of(place)
+    return (found, {}) if found else None
 
 
 def _any(folder: Path, patterns: Iterable[str]) -> bool:

@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -312,6 +312,15 @@ def _yaml_to_argv(content: dict[str, Any], valid: set[str], path: Path | None) -
         else:
             argv.append(str(value))
     return argv
+
+
+def settings_argv(settings: Mapping[str, Any], dataclasses: Sequence[Any]) -> list[str]:
+    """A command line for `parse_arguments` that says these settings.
+
+    Raises:
+        StmineError: none of the dataclasses has a field of the name.
+    """
+    return _yaml_to_argv(dict(settings), _valid_names(dataclasses), None)
 
 
 def _valid_names(dataclasses: Sequence[type]) -> set[str]:

@@ -95,7 +95,7 @@ class Run:
         Raises:
             RunFinished: the run had ended, with its results written.
         """
-        trainer.card = RunCard(method, self.model, self.data, self.args)
+        trainer.card = RunCard(method, self.model, self.data, self.args, f"examples/train_{method}.py")
         trainer.resume_command = self.resume_command
         trainer.checkpoint_files = {RUN_FILE: self.identity.text}
         trainer.train(resume_from_checkpoint=self.checkpoint)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 import torch.distributed as dist
@@ -69,12 +70,12 @@ def run_script(main: Callable[[], None]) -> None:
             print("interrupted before the training began", file=sys.stderr, flush=True)
         raise SystemExit(130) from None
     except StmineError as error:
-        _end_with(f"error: {error}")
+        end_with(f"error: {error}")
     except OSError as error:
         if error.errno not in (*_DISK_FULL, *_NOT_WRITABLE):
             raise
         fix = "Free some space." if error.errno in _DISK_FULL else "Choose a folder that can be written."
-        _end_with(f"error: cannot write {error.filename or 'a file'}: {error.strerror}. {fix}")
+        end_with(f"error: cannot write {error.filename or 'a file'}: {error.strerror}. {fix}")
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 
@@ -86,11 +87,20 @@ def resume_command(output_dir: Path) -> str:
     return shlex.join([*start, sys.argv[0], *settings])
 
 
-def _end_with(message: str) -> None:
+def end_with(message: str, code: int = 1) -> NoReturn:
+    """Print one line of the first process, once more after a launcher's own, and end this process.
+
+    Raises:
+        SystemExit: with the code.
+    """
     _write_error_file(message)
     if _is_first_process():
         _repeat_after_launcher(message)
-    raise SystemExit(message) from None
+    if code == 1:
+        raise SystemExit(message) from None
+    if _is_first_process():
+        print(message, file=sys.stderr, flush=True)
+    raise SystemExit(code) from None
 
 
 def _is_first_process() -> bool:

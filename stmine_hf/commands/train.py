@@ -1,0 +1,161 @@
+"""`stmine train`: train a method on data of one's own, from the model that ships."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import StmineError
+from ..methods import METHODS
+from .terminal import ColumnOption, EncodingOption, column_mapping, stmine_command
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog="""[bold]Examples[/bold]
+
+  stmine train fisvl --data captions.csv
+
+  stmine train mttv --data posts.jsonl --epochs 5
+
+  stmine train sat --data my_boxes --output outputs/birds
+
+  stmine train sat --output outputs/birds --resume
+
+  accelerate launch --num_processes 2 -m stmine_hf.cli train sat --data my_boxes"""
+)
+def train(
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="fisvl (captions), mttv (posts) or sat (boxes).")],
+    data: Annotated[
+        str | None,
+        typer.Option(help="A table (CSV, JSONL, Parquet ...), a folder in a known layout, or a Hub id."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the run. Default: outputs/NAME-METHOD of the data's name.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model to start from. Default: the one that ships with this release.")
+    ] = None,
+    column: ColumnOption = None,
+    encoding: EncodingOption = None,
+    lora: Annotated[
+        bool | None,
+        typer.Option("--lora/--full", help="Train an adapter, or the whole model. Default: by the number of rows."),
+    ] = None,
+    epochs: Annotated[
+        float | None, typer.Option(min=0, help="Passes over the data. Default: by their number.")
+    ] = None,
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Steps, in place of epochs.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(min=0, help="Default: that of the method.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Samples a step and process.")] = None,
+    seed: Annotated[int, typer.Option(help="Of order, augmentation and new weights.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --output, with its settings.")] = False,
+) -> None:
+    """Train on your own data, starting from the shipped model, and measure on rows held out.
+
+    The layout and the columns of the data are recognised and printed. Sets without a validation split have rows held
+    out: the same ones each time, rows of one image or event together. Small sets train a LoRA adapter.
+    """
+    if method not in METHODS:
+        raise typer.BadParameter(f"expected one of {', '.join(METHODS)}, found {method!r}", param_hint="METHOD")
+    changes = {
+        "num_train_epochs": epochs,
+        "max_steps": max_steps,
+        "learning_rate": learning_rate,
+        "per_device_train_batch_size": batch_size,
+    }
+    if epochs is not None and max_steps is not None:
+        raise typer.BadParameter("--epochs and --max-steps both say how long to train: give one of them")
+    if resume and any(value is not None for value in (model, column, encoding, lora, *changes.values())):
+        raise typer.BadParameter("--resume continues a run with its own settings: give --output (or --data) alone")
+    if data is None and not (resume and output):
+        raise typer.BadParameter("what to train on is missing", param_hint="--data")
+    from ..data.paths import require_data
+
+    if not resume:
+        try:
+            require_data(str(data))
+        except StmineError as error:
+            _refuse(str(error))
+    from ..training.own_set import default_output, plan_training, resume_training, train_planned
+
+    def again(folder: Path) -> str:
+        launcher = ["accelerate", "launch", "-m", "stmine_hf.cli"] if _launched() else [stmine_command()]
+        return shlex.join([*launcher, "train", method, "--output", str(folder), "--resume"])
+
+    plan = None
+    if not resume:
+        try:
+            mapping = column_mapping(column)
+            plan = plan_training(
+                method, str(data), output=output, model=model, column_mapping=mapping, encoding=encoding
+            )
+        except StmineError as error:
+            _refuse(str(error))
+        for line in plan.lines:  # type: ignore[union-attr]  # `_refuse` does not return
+            _say(line)
+    from ..training.script import run_script
+    from .terminal import hush_libraries
+
+    def main() -> None:
+        if plan is None:
+            trained = resume_training(method, output or default_output(str(data), method), resume_command=again)
+        else:
+            trained = train_planned(
+                plan, adapter=lora, changes={**changes, "seed": seed}, resume_command=again, say=_say
+            )
+        if trained is not None:
+            _print_next(method, trained)
+
+    hush_libraries()
+    run_script(main)
+
+
+def _print_next(method: str, trained: Any) -> None:
+    """What training added, and what to type next."""
+    before, after, stmine = trained.score("start"), trained.score("best"), stmine_command()
+    if before is not None and after is not None and after <= before:
+        print(f"Training did not help on the held-out rows: {trained.metric} {before:.4g} before, {after:.4g} after.")
+    misses = trained.model / "worst_misses.png"
+    if misses.is_file():
+        print(f"Look at the worst misses: {misses}")
+    print(f"Model, scores and curves are in {trained.model.parent}. Next:")
+    model = str(trained.model)
+    if trained.adapter:
+        merged = f"{trained.model.parent}-merged"
+        print(f"  {stmine} merge {shlex.quote(model)} --out {shlex.quote(merged)}  # a whole model of the adapter")
+    example = METHODS[method].command_example.removeprefix("stmine ").replace("ADAPTER", shlex.quote(model))
+    print(f"  {stmine} {example}")
+    publish = shlex.quote(f"{trained.model.parent}-merged" if trained.adapter else str(trained.model.parent))
+    print(f"  {stmine} publish build {publish} --out my-model --repo NAME/MODEL")
+
+
+def _refuse(message: str) -> None:
+    """One line on standard error, and the exit code of wrong usage."""
+    if _launched():
+        from ..training.script import end_with
+
+        end_with(f"error: {message}", code=2)
+    from rich.console import Console
+
+    from ..printing import printable
+
+    text = printable(" ".join(message.split()))
+    Console(stderr=True, soft_wrap=True).print(f"error: {text}", style="red", markup=False, highlight=False)
+    raise SystemExit(2)
+
+
+def _say(line: str) -> None:
+    if os.environ.get("RANK", "0") == "0":
+        print(line)
+        sys.stdout.flush()
+
+
+def _launched() -> bool:
+    return "ACCELERATE_MIXED_PRECISION" in os.environ

@@ -1,0 +1,29 @@
+"""Whether anything is where a path of data points to; told before anything large is imported."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from . import BUILDERS, DataError
+
+
+def require_data(path: str) -> bool:
+    """Check that a path of data points to something.
+
+    Returns:
+        Whether that is a file or folder here: else it is a data set by name, or may be the id of one on the Hub.
+
+    Raises:
+        DataError: nothing is there, or nothing is in it.
+    """
+    place = Path(path).expanduser()
+    if not place.exists():
+        if path in BUILDERS or (re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", path) and not place.parent.is_dir()):
+            return False
+        raise DataError(f"{path}: no such file or folder. Expected a table, a folder of images, or a Hub id")
+    if place.is_dir() and not any(place.iterdir()):
+        raise DataError(f"{path}: the folder is empty. Expected a table or annotations, and images")
+    if place.is_file() and place.stat().st_size == 0:
+        raise DataError(f"{path}: the file is empty. Expected a table")
+    return True

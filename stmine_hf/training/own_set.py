@@ -1,0 +1,272 @@
+"""From a path to a trained model: what lies there, whether it can be trained on, the settings for its size, the run.
+
+`plan_training` needs no PyTorch: what is wrong with the data or the output folder is said at once.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from ..data import read_dataset
+from ..data.held_out import SHARE, with_validation
+from ..data.recognition import recognize
+from ..errors import StmineError
+from ..loading import model_type_of, published, resolve
+from ..methods import Method, get
+from .identity import contents
+
+# Options of the scripts in messages of a run, as the command has them.
+_OPTIONS = {
+    "--resume_from_checkpoint auto": "--resume",
+    ", or remove it and start a new run with --overwrite_output_dir true": ", or remove the folder",
+    "--output_dir": "--output",
+    "--resume_from_checkpoint FOLDER": "--resume",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training that can begin.
+
+    Attributes:
+        method: of the model.
+        settings: of data, start and output, as the training arguments have them.
+        rows: number of rows to train on.
+        lines: in words, what was taken for what.
+    """
+
+    method: Method
+    settings: dict[str, Any]
+    rows: int
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def output_dir(self) -> Path:
+        return Path(self.settings["output_dir"])
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training came to.
+
+    Attributes:
+        model: folder of the best model.
+        results: content of `results.json`.
+        adapter: the folder holds an adapter.
+        metric: that chose the best model.
+    """
+
+    model: Path
+    results: dict[str, Any]
+    adapter: bool
+    metric: str
+
+    def score(self, when: str) -> float | None:
+        """The metric of `start` or `best`, None where that was not measured."""
+        entry = self.results.get(when)
+        return None if entry is None else entry[f"eval_{self.metric}"]
+
+
+def default_output(data: str, method: str) -> Path:
+    """`outputs/NAME-METHOD` for data of that name."""
+    return Path("outputs") / f"{Path(data).expanduser().absolute().name.partition('.')[0] or 'data'}-{method}"
+
+
+def plan_training(
+    name: str,
+    data: str,
+    *,
+    output: Path | None = None,
+    model: str | None = None,
+    column_mapping: Mapping[str, Any] | None = None,
+    encoding: str | None = None,
+) -> Plan:
+    """Look at the data and at where the run is to lie.
+
+    Args:
+        name: of the method.
+        data: a table, a folder, a drawn set or a Hub id.
+        output: folder of the run; None: `default_output`.
+        model: to start from; None: the shipped one.
+        column_mapping: columns that are known.
+        encoding: of a table that is neither UTF-8 nor says what it is.
+
+    Raises:
+        StmineError: data that cannot be read or trained on, an output folder that holds a run, no such model.
+    """
+    method = get(name)
+    output = output or default_output(data, name)
+    if output.exists() and not output.is_dir():
+        raise StmineError(f"{output}: expected a folder to write to, found a file.")
+    if output.is_dir() and (found := contents(output)):
+        raise StmineError(
+            f"{output} holds a run ({', '.join(found)}), which is not overwritten. Continue it with --resume, or "
+            "choose another folder with --output."
+        )
+    start = published(method.default_checkpoint) if model is None else _start(model, method)
+    taken = recognize(data, method.rows, column_mapping, encoding)
+    columns = [
+        f"{part}={column if isinstance(column, str) else ','.join(column)}"
+        for part, column in taken.column_mapping.items()
+    ]
+    datasets.disable_progress_bars()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what they say is in the findings
+        splits, findings = read_dataset(
+            taken.dataset,
+            data_dir=taken.data_dir,
+            kind=method.rows,
+            column_mapping=taken.column_mapping or None,
+            **taken.options,
+        )
+    if "train" not in splits and len(splits) == 1:
+        raise StmineError(f"{data} has only a split {next(iter(splits))}: expected rows to train on.")
+    if "train" in splits:
+        _require_variety(splits["train"], method.rows, data)
+    splits, held = with_validation(splits, method.rows)
+    train = splits["train"]
+    _require_variety(train, method.rows, data)
+    lines = [f"Data: {'; '.join(taken.taken) or data}."]
+    if findings:
+        lines.append(f"Of the data: {findings}.")
+    rows = f"Rows: {len(train):,} to train on, {len(splits['val']):,} held out to measure on"
+    lines.append(f"{rows} ({held})." if held else f"{rows} (the split val).")
+    lines.append(f"Start: {start}.")
+    settings = {
+        "dataset": taken.dataset if taken.data_dir or not Path(taken.dataset).exists() else _absolute(taken.dataset),
+        "data_dir": _absolute(taken.data_dir) if taken.data_dir else None,
+        "dataset_options": taken.options or None,
+        "column_mapping": columns,
+        "hold_out": SHARE,
+        "model_name_or_path": start,
+        "output_dir": str(output),
+    }
+    return Plan(method, settings, len(train), lines)
+
+
+def train_planned(
+    plan: Plan,
+    *,
+    adapter: bool | None = None,
+    changes: Mapping[str, Any] | None = None,
+    resume_command: Callable[[Path], str] | None = None,
+    say: Callable[[str], None] = print,
+) -> Trained | None:
+    """Train as planned.
+
+    Args:
+        plan: of `plan_training`.
+        adapter: train a LoRA adapter, or not; None: by the number of rows.
+        changes: settings in place of those for the size of the set; None as a value leaves one as it is.
+        resume_command: of the run's folder: what to type to resume it.
+        say: is told how the training is set.
+
+    Returns:
+        What it came to; None in other processes than the first.
+    """
+    training = plan.method.training
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    settings = {**training.own_sets.for_size(plan.rows, adapter=adapter, processes=processes), **plan.settings}
+    settings |= {name: value for name, value in (changes or {}).items() if value is not None}
+    if settings.get("max_steps"):
+        settings.pop("num_train_epochs", None)
+    steps, epochs = settings.get("max_steps"), settings.get("num_train_epochs")
+    what = "a LoRA adapter" if settings.get("peft") else "the whole model"
+    length = f"{steps} steps" if steps else f"{epochs:g} epochs"
+    say(
+        f"Settings for {plan.rows:,} rows: {what}, {length} in batches of "
+        f"{settings['per_device_train_batch_size'] * processes}, learning rate {settings['learning_rate']:g}."
+    )
+    return _run(plan.method, _as_argv(settings, training.arguments), resume_command)
+
+
+def resume_training(name: str, output: Path, *, resume_command: Callable[[Path], str] | None = None) -> Trained | None:
+    """Continue the run in a folder with its own settings; see `train_planned`.
+
+    Raises:
+        StmineError: there is no run.
+    """
+    config = output / "config.yaml"
+    if not config.is_file():
+        raise StmineError(f"{output} holds no run to resume: expected {config}.")
+    argv = ["--config", str(config), "--output_dir", str(output), "--resume_from_checkpoint", "auto"]
+    return _run(get(name), argv, resume_command)
+
+
+def in_words_of_command(message: str) -> str:
+    """A message of a run with the options that the command has."""
+    for option, ours in _OPTIONS.items():
+        message = message.replace(option, ours)
+    return message
+
+
+def _run(method: Method, argv: list[str], resume_command: Callable[[Path], str] | None) -> Trained | None:
+    import logging
+
+    import torch
+
+    from . import script
+    from .progress import show_progress
+    from .run import finish_run, start_run
+
+    training = method.training
+    try:
+        run = start_run(*training.arguments, argv=argv, resume_command=resume_command or script.resume_command)
+        run.args.dataloader_pin_memory = torch.accelerator.is_available()
+        logging.getLogger("stmine_hf.training.rows").setLevel(logging.WARNING)  # the plan has said it
+        trainer = training.build(run)
+        show_progress(trainer)
+        run.train(trainer, method.name)
+        if not trainer.is_world_process_zero():
+            return None
+        results = finish_run(run, trainer)
+    except StmineError as error:
+        error.args = (in_words_of_command(str(error)),)
+        raise
+    return Trained(run.best, results, run.args.peft is not None, str(run.args.metric_for_best_model))
+
+
+def _as_argv(settings: Mapping[str, Any], dataclasses: Any) -> list[str]:
+    from .arguments import settings_argv
+
+    return settings_argv({name: value for name, value in settings.items() if value is not None}, dataclasses)
+
+
+def _start(model: str, method: Method) -> str:
+    name = resolve(model)
+    if (Path(name) / "adapter_config.json").is_file():
+        merge = shlex.join(["stmine", "merge", name, "--out", "merged"])
+        raise StmineError(f"{name} is an adapter. Make a whole model of it first: {merge}")
+    if (found := model_type_of(name)) != method.name:
+        raise StmineError(f"{name}: expected a {method.title} model to start from, found one of type {found!r}.")
+    return name
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
+
+
+def _require_variety(rows: Any, kind: str, data: str) -> None:
+    """
+    Raises:
+        StmineError: rows of which nothing can be learned.
+    """
+    if kind == "boxes":
+        if not any(objects["bbox"] for objects in rows["objects"]):
+            raise StmineError(f"{data}: none of the {len(rows):,} images has a box.")
+    elif kind == "posts":
+        names = rows.features["label"].names
+        seen = sorted({names[label] for label in rows["label"] if label >= 0})
+        if len(seen) < 2:
+            found = f"all labelled posts are {seen[0]!r}" if seen else "no post has a label"
+            raise StmineError(f"{data}: expected posts of two labels at least, but {found}.")
+    elif len({" ".join(captions) for captions in rows["captions"]}) < 2:
+        raise StmineError(f"{data}: expected images with different captions, found {len(rows):,} with the same ones.")
