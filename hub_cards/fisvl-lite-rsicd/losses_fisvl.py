@@ -5,7 +5,7 @@ Zhou et al., "Fine-Grained Information Supplementation and Value-Guided Learning
 Retrieval", IEEE JSTARS 2024; authors' code: https://github.com/zhouzihui2001/FISVL (`FISVL-pytorch/models/fisvl.py`).
 
 By default every function computes what the released code computes, since the published numbers came from it. Where
-the released code departs from its own evident intent, the docstring says so and one keyword mends it.
+the released code departs from its own evident intent, the docstring says so and one keyword corrects it.
 
 Shapes: row i of `image_embeds` (B, D) and row i of `text_embeds` (B, D) are an image and its caption, both of unit
 length. Every function returns a scalar. Half-precision embeddings are multiplied and summed in float32, also under
@@ -39,7 +39,7 @@ def contrastive_loss(
     `S_ij = w_j <image_i, text_j> / temperature`, `Y_ij = ([id_i = id_j] + EPS) / sum_j ([id_i = id_j] + EPS)` and
     `loss = (CE(S, Y) + CE(S^T, Y)) / 2`, where `CE(S, Y) = -mean_i sum_j Y_ij log softmax(S)_ij`. The weight
     multiplies the *logit* of text j (columns in image -> text, rows in text -> image), not its loss: the logits of a
-    short, little telling caption are flattened.
+    short, uninformative caption are flattened.
 
     Args:
         image_embeds (`Tensor` of shape `(B, D)`): unit length.
@@ -89,17 +89,17 @@ def affiliation_loss(
     and of images `cv`), `A_ij = <image_i, ct_j> / temperature`, `B_ij = <text_i, cv_j> / temperature` and
     `loss = (CE(A, identity) + CE(B^T, identity)) / 2`.
 
-    Two oddities of the release are kept by default. Samples of one scene share a centre (up to the epsilon leaked from
-    other scenes) and yet each has to pick its own copy out of them, so the loss has a floor above 0: `log n` for n
-    samples of one scene. And the second term is transposed: it asks each image centre for its text among all texts.
+    Two peculiarities of the release are kept by default. Samples of one scene share a centre (up to the epsilon leaked
+    from other scenes) and yet each has to pick its own copy out of them, so the loss has a floor above 0: `log n` for
+    n samples of one scene. And the second term is transposed: it asks each image centre for its text among all texts.
 
     Args:
         image_embeds (`Tensor` of shape `(B, D)`): unit length.
         text_embeds (`Tensor` of shape `(B, D)`): unit length.
         temperature: the learned `temp2` of the release, starts at 0.07.
         scene_labels (`Tensor` of shape `(B,)`): scene class of each row.
-        one_centre_per_scene: mends both: exact means, a softmax over the *scenes* present on either side (the copies
-            of a centre count once), the target being the row's own scene. The floor is then 0.
+        one_centre_per_scene: corrects both: exact means, a softmax over the *scenes* present on either side (the
+            copies of a centre count once), the target being the row's own scene. The floor is then 0.
 
     Returns:
         `Tensor`: scalar >= 0. In the release each process averages its own rows only, so the value depends on the
@@ -150,7 +150,7 @@ def scene_adaptive_loss(
     `W_ij = int(exp(beta2 epoch))` (intra-class) if `scene_i = scene_h(j)`, else `int(exp(beta1 epoch))` (inter-class);
     `side = mean_i sum_j P_ij W_ij`. The other side has images for texts and `S^T` for `S`; the loss is their mean.
 
-    Three departures of the released code from its evident intent are kept by default, one keyword mends each:
+    Three departures of the released code from its evident intent are kept by default; one keyword corrects each:
 
     * Positives are meant to be excluded from the argmax, but never are: as training goes on, the "hardest negative" is
       a sample's own caption. `mask_positives=True` excludes every pair with equal `image_ids` (a row without any
@@ -166,7 +166,7 @@ def scene_adaptive_loss(
         image_embeds (`Tensor` of shape `(B, D)`): unit length.
         text_embeds (`Tensor` of shape `(B, D)`): unit length.
         temperature: shared with the contrastive loss (`temp` of the release).
-        image_ids (`Tensor` of shape `(B,)`): equal ids = one image. Looked at with `mask_positives` only.
+        image_ids (`Tensor` of shape `(B,)`): equal ids = one image. Used with `mask_positives` only.
         scene_labels (`Tensor` of shape `(B,)`): scene class of each row.
         epoch: counted from 0.
         beta1: growth per epoch of the inter-class weight; -0.002 (RSICD) or -0.0015 (RSITMD) in the release.
@@ -211,7 +211,7 @@ def scene_adaptive_loss(
 
 
 def triplet_loss(image_embeds: Tensor, text_embeds: Tensor, margin: float = 0.2, hardest: bool = False) -> Tensor:
-    """Hinge loss that wants each pair's cosine above those of its negatives by `margin` (that of VSE++).
+    """Hinge loss with each pair's cosine above those of its negatives by `margin` (as in VSE++).
 
     With cosines `S`: `sum_{i != j} [margin + S_ij - S_ii]_+ + [margin + S_ij - S_jj]_+`; with `hardest`, the greatest
     term of each row (first kind) and of each column (second kind) instead of the sum. As in the release the result is
@@ -246,8 +246,8 @@ def triplet_loss(image_embeds: Tensor, text_embeds: Tensor, margin: float = 0.2,
 class ValueGuidedSchedule:
     """Which losses count in which epoch (counted from 0): value-guided learning.
 
-    First the hardest negatives teach the scenes apart (epochs 0 to 9), then the telling captions get their say: from
-    epoch 10 the contrastive loss is length-weighted and the scene-adaptive loss no longer counts. The affiliation loss
+    First the hardest negatives separate the scenes (epochs 0 to 9), then informative captions count more: from epoch
+    10 the contrastive loss is length-weighted and the scene-adaptive loss no longer counts. The affiliation loss
     always counts. Defaults are the released numbers (20 epochs in all).
 
     Example:
@@ -265,7 +265,7 @@ class ValueGuidedSchedule:
     scene_weight: float = 1.0  # `scene_factor` of the release
 
     def factors(self, epoch: int) -> dict[str, float]:
-        """What each term of the loss is multiplied with in this epoch, by its name in the log."""
+        """Factor of each term of the loss in this epoch, by its name in the log."""
         return {
             "contrastive": 1.0,
             "affiliation": self.affiliation_weight,
@@ -305,7 +305,7 @@ def gather_with_grad(tensor: Tensor) -> Tensor:
 def gather_rows(tensor: Tensor | None) -> Tensor | None:
     """As `gather_with_grad`, without gradient: for image ids, scene labels, caption weights. None stays None.
 
-    Ids must tell images apart across processes: use the data set's, not positions in the local batch.
+    Ids must distinguish images across processes: use the data set's, not positions in the local batch.
     """
     return tensor if tensor is None or _world_size() == 1 else _all_gather(tensor.detach())[0]
 

@@ -5,7 +5,7 @@ Retrieval", IEEE JSTARS 2024; authors' code: https://github.com/zhouzihui2001/FI
 
 Image -> token encoder (Swin-T) -> projected tokens; image -> conv encoder (ResNet-50): its stem feeds the scene
 fine-grained sensing module, its last map is pooled and projected; all are nodes of a graph that two reasoning steps
-mix; the node of the pooled tokens comes out and is added to where it started. Text -> BERT -> projected first token.
+mix; the resulting node of the pooled tokens is added to its input. Text -> BERT -> projected first token.
 
 Equal to the authors' program (see tests/modeling/fisvl) after conversion. What was changed: the encoders are those of
 transformers and exchangeable, all widths follow the config, padding is masked unless `attend_padding`, a batch of one
@@ -199,7 +199,7 @@ class FisvlPreTrainedModel(PreTrainedModel):
 
 
 class FisvlModel(FisvlPreTrainedModel):
-    """FISVL: images and sentences in one space, nearest neighbours being matches.
+    """FISVL: images and sentences in one space, where nearest neighbours are matches.
 
     With `config.fusion=False` this is the baseline of the paper: no conv encoder, sensing module or graph.
 
@@ -452,7 +452,7 @@ class FisvlModel(FisvlPreTrainedModel):
         conv: str | PreTrainedModel | None = None,
         **config,
     ) -> "FisvlModel":
-        """A trainable model from pretrained encoders; the parts between them start at random.
+        """Build a trainable model from pretrained encoders; the parts between them start at random.
 
         Args:
             vision: token encoder, a loaded transformers model or what `AutoModel.from_pretrained` takes.
@@ -485,7 +485,7 @@ class FisvlModel(FisvlPreTrainedModel):
                 config.setdefault("conv_width", width)
         for name, part in backbones.items():
             config[f"{name}_config"] = deepcopy(part.config)
-            config[f"{name}_config"].name_or_path = ""  # often a folder of this machine
+            config[f"{name}_config"].name_or_path = ""  # often a local folder
         model = cls(FisvlConfig(**config))
         for name, part in backbones.items():
             own = getattr(model, f"{name}_encoder")

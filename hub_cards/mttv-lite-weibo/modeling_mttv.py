@@ -28,18 +28,18 @@ from .configuration_mttv import MttvConfig
 
 @dataclass
 class MttvAttribution(ModelOutput):
-    """What moved a verdict, in natural log-odds; output of [`MttvForSequenceClassification.attribute`].
+    """What drove a prediction, in natural log-odds; output of [`MttvForSequenceClassification.attribute`].
 
     Args:
-        verdict (`Tensor` of shape `(B,)`): the class that is explained.
+        target (`Tensor` of shape `(B,)`): the class that is explained.
         words (`Tensor` of shape `(B, T)`): share of each text token; 0 on padding.
         regions (`Tensor` of shape `(B, num_region_tokens)`): share of each region.
         cells (`Tensor` of shape `(B, rows, columns)`): share of each cell of the visual map.
-        evidence (`Tensor` of shape `(B,)`): log-odds of the verdict for this post less those for a post without
-            content; what all shares add up to, but for the error of the numerical integral.
+        evidence (`Tensor` of shape `(B,)`): log-odds of the target for this post less those for a post without
+            content: the sum of all shares, up to the error of the numerical integral.
     """
 
-    verdict: Tensor | None = None
+    target: Tensor | None = None
     words: Tensor | None = None
     regions: Tensor | None = None
     cells: Tensor | None = None
@@ -147,9 +147,9 @@ class MttvModel(MttvPreTrainedModel):
         self.train()
 
     def train(self, mode: bool = True) -> "MttvModel":
-        """As always, but a frozen visual encoder stays frozen: no gradients, and its batch statistics do not move.
+        """As usual, but a frozen visual encoder stays frozen: no gradients, and its batch statistics do not change.
 
-        (Loading makes new parameters, which want gradients, and then calls this.)
+        (Loading creates new parameters, which require gradients, and then calls this.)
         """
         super().train(mode)
         if self.vision_encoder is not None and not self.config.train_vision:
@@ -194,7 +194,7 @@ class MttvModel(MttvPreTrainedModel):
             )
             inputs = torch.cat([inputs, region_pixel_values[cropped]])
         with torch.set_grad_enabled(self.config.train_vision and torch.is_grad_enabled()):
-            # A post without image in a batch of such still tells the map's size: one blank image is run.
+            # A batch without images needs the map's size, too: one blank image is run.
             maps = self.vision_encoder((inputs if len(inputs) else pixel_values[:1] * 0).to(self.dtype))
         count = int(shown.sum())
         global_features = maps.new_zeros(batch, *maps.shape[1:])
@@ -239,7 +239,7 @@ class MttvModel(MttvPreTrainedModel):
             global_features (`Tensor` of shape `(B, C, rows, columns)`, *optional*): visual map of the whole image.
             region_features (`Tensor` of shape `(B, R, C)`, *optional*): one pooled vector a region, best first. More
                 than `num_region_tokens` are cut, fewer are filled up with zeros (a missing region is a zero vector).
-            inputs_embeds (`Tensor` of shape `(B, T, D)`, *optional*): word embeddings in the place of `input_ids`.
+            inputs_embeds (`Tensor` of shape `(B, T, D)`, *optional*): word embeddings instead of `input_ids`.
             token_type_ids: ignored: they are built inside.
 
         Returns:
@@ -346,7 +346,7 @@ class MttvModel(MttvPreTrainedModel):
 
 
 class MttvForSequenceClassification(MttvPreTrainedModel):
-    """MTTV with its (scalable) classifier: a post in, a verdict out.
+    """MTTV with its (scalable) classifier: a post in, a prediction out.
 
     Example:
 
@@ -381,7 +381,7 @@ class MttvForSequenceClassification(MttvPreTrainedModel):
         return_dict: bool | None = None,
         **kwargs,
     ) -> SequenceClassifierOutput | tuple:
-        """Judges posts.
+        """Classifies posts.
 
         Args:
             labels (`Tensor` of shape `(B,)`, *optional*): class indices; gives `loss`, the mean cross-entropy.
@@ -465,17 +465,17 @@ class MttvForSequenceClassification(MttvPreTrainedModel):
         global_features: Tensor | None = None,
         region_features: Tensor | None = None,
         baseline_id: int | None = None,
-        verdict: Tensor | None = None,
+        target: Tensor | None = None,
         steps: int = 24,
     ) -> MttvAttribution:
-        """Says which words, regions and cells of the image moved the verdict, by integrated gradients.
+        """Attributes a prediction to words, regions and cells of the image, by integrated gradients.
 
         The path goes straight from a post without content (each word `baseline_id`, all visual features zero, as of
-        a missing image) to this post; what is explained are the log-odds of the verdict against all other classes.
+        a missing image) to this post; it explains the log-odds of the target against all other classes.
 
         Args:
-            baseline_id: word that means nothing; the tokenizer's mask token is best. None: [SEP].
-            verdict (`Tensor` of shape `(B,)`, *optional*): classes to explain; None: the predicted ones.
+            baseline_id: a token without meaning; the tokenizer's mask token is best. None: [SEP].
+            target (`Tensor` of shape `(B,)`, *optional*): classes to explain; None: the predicted ones.
             steps: points on the path; the error of the integral falls with their square.
             The others: see [`MttvModel`].
 
@@ -501,7 +501,7 @@ class MttvForSequenceClassification(MttvPreTrainedModel):
         shares = [torch.zeros_like(part) for part in (words, *ends)]
 
         def log_odds(amount: float) -> tuple[list[Tensor], Tensor]:
-            nonlocal verdict
+            nonlocal target
             parts = [(start + amount * (words - start)).requires_grad_()]
             parts += [(amount * part).detach().requires_grad_() for part in ends]
             logits = self(
@@ -512,9 +512,9 @@ class MttvForSequenceClassification(MttvPreTrainedModel):
                 image_mask=image_mask,
                 region_mask=region_mask,
             ).logits
-            if verdict is None:
-                verdict = logits.argmax(dim=-1)
-            mine = F.one_hot(verdict, logits.shape[-1]).bool()
+            if target is None:
+                target = logits.argmax(dim=-1)
+            mine = F.one_hot(target, logits.shape[-1]).bool()
             return parts, logits[mine] - logits.masked_fill(mine, -torch.inf).logsumexp(dim=-1)
 
         with torch.no_grad():
@@ -525,7 +525,7 @@ class MttvForSequenceClassification(MttvPreTrainedModel):
                 for share, gradient in zip(shares, torch.autograd.grad(odds.sum(), parts), strict=True):
                     share += gradient / steps
         return MttvAttribution(
-            verdict=verdict,
+            target=target,
             words=(shares[0] * (words - start)).sum(dim=-1) * attention_mask,
             regions=(shares[2] * ends[1]).sum(dim=-1),
             cells=(shares[1] * ends[0]).sum(dim=1),
@@ -542,7 +542,7 @@ class MttvForSequenceClassification(MttvPreTrainedModel):
     def from_backbones(
         cls, text: str | PreTrainedModel, vision: str | PreTrainedModel | None = None, **config
     ) -> "MttvForSequenceClassification":
-        """A trainable model from a pretrained BERT and visual encoder, as the released training starts.
+        """Build a trainable model from a pretrained BERT and visual encoder, as the released training starts.
 
         Args:
             text: a loaded `BertModel` or what `BertModel.from_pretrained` takes; its first `num_encoder_layers`

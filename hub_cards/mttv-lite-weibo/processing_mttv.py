@@ -1,4 +1,4 @@
-"""Processor of MTTV: raw posts in, tensors out; and the detectors that say which regions of an image to look at."""
+"""Processor of MTTV: raw posts in, tensors out; and detectors of regions in images."""
 
 import math
 import re
@@ -17,10 +17,10 @@ from transformers.image_utils import PILImageResampling
 def to_rgb(image: Image.Image) -> Image.Image:
     """An 8-bit RGB image from a PIL image of any mode.
 
-    Animations give their first frame, transparency is laid on white, 16- and 32-bit greys and floats are stretched
+    Animations give their first frame, transparency becomes white, 16- and 32-bit greys and floats are stretched
     linearly from their own darkest to their own brightest value (sensors use 10 to 14 of the 16 bits). NaN, the usual
-    mark for no data, is black. EXIF does not turn it here: a box counts in the pixels that an image has. Who opens a
-    file turns it upright first, as pipelines and transformers' `load_image` do.
+    mark for no data, is black. EXIF does not turn it here, since boxes count in the pixels that an image has: whoever
+    opens a file turns it upright first, as pipelines and transformers' `load_image` do.
     """
     if getattr(image, "n_frames", 1) > 1:
         image.seek(0)
@@ -56,7 +56,7 @@ def crop_region(image: Image.Image, box: Sequence[float] | np.ndarray) -> Image.
     left, top, right, bottom = (int(edge) for edge in box)
     if right < left or bottom < top:
         raise ValueError(f"expected a box as (left, top, right, bottom), found {list(box)}: its corners are swapped.")
-    # A crop far larger than the image is black but for the image: cut it to what an eye at 224 px could tell.
+    # A crop far larger than the image is black but for the image: limit it to what is visible at 224 px.
     width, height = image.size
     left, right = max(left, -16 * width), min(right, 17 * width)
     top, bottom = max(top, -16 * height), min(bottom, 17 * height)
@@ -201,7 +201,7 @@ class MttvProcessor(ProcessorMixin):
             detector: finds the regions if there are no boxes: a function from a list of RGB images to a list of
                 [`Regions`], such as [`TorchvisionDetector`] or [`TransformersDetector`]. Neither boxes nor detector:
                 a post without regions.
-            return_boxes: also say where the regions are.
+            return_boxes: also return the boxes of the regions.
             return_tensors: "pt" or "np".
             padding: True pads to the longest text of the batch.
 
@@ -349,7 +349,7 @@ def _readable(image) -> Image.Image:
         return to_rgb(image)
     except (OSError, SyntaxError, ValueError) as error:
         name = getattr(image, "filename", "") or "an image"
-        raise ValueError(f"MttvProcessor: {name} cannot be read ({error}); leave it out or pass None.") from error
+        raise ValueError(f"MttvProcessor: {name} cannot be read ({error}); omit it or pass None.") from error
 
 
 __all__ = [

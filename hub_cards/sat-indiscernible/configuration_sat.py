@@ -52,7 +52,7 @@ class SatConfig(PreTrainedConfig):
         attention: "none", "eca" (one weight for each channel) or "coordinate" (one for each channel and row, one for
             each channel and column), on the neck's maps.
         attention_reduction: the coordinate attention works on neck_channels // attention_reduction channels.
-        attention_kernel_size: neighbouring channels that the ECA attention looks at; odd.
+        attention_kernel_size: neighbouring channels that the ECA attention uses; odd.
         head_channels: channels inside the head: one number, or one for each of its head_layers.
         head_layers: depthwise-separable convolutions of the head, for each level its own.
         reg_max: a side of a box is predicted as a distribution over 0 .. reg_max strides.
@@ -69,7 +69,7 @@ class SatConfig(PreTrainedConfig):
         giou_weight: factor of the GIoU loss.
         distribution_focal_weight: factor of the distribution focal loss.
         skip_batches_without_boxes: as released, a batch in which no point is positive gives loss 0 and no gradient.
-            False: it teaches that there is nothing.
+            False: it is learned as background.
 
     Raises:
         ValueError: when two fields contradict each other or a value is out of range.
@@ -132,7 +132,7 @@ class SatConfig(PreTrainedConfig):
         self.distribution_focal_weight = distribution_focal_weight
         self.skip_batches_without_boxes = skip_batches_without_boxes
         self._check()
-        for name in kwargs:  # transformers stores any keyword, so a misspelt field would be lost without a word
+        for name in kwargs:  # transformers stores any keyword, so a misspelt field would be lost silently
             if meant := get_close_matches(name, vars(self), n=1, cutoff=0.85):
                 raise ValueError(f"SatConfig: unknown field {name!r}; did you mean {meant[0]!r}?")
         if kwargs.get("num_labels") is None and kwargs.get("id2label") is None:

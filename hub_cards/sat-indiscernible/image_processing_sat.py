@@ -1,4 +1,4 @@
-"""Image processor of SAT: images of any kind to tensors; outputs to boxes in the pixels of those images."""
+"""Image processor of SAT: images of any mode to tensors; outputs to boxes in the pixels of those images."""
 
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from transformers.image_utils import PILImageResampling, SizeDict
 from transformers.processing_utils import ImagesKwargs
 
 FITS = ("pad", "letterbox", "stretch")
-MAX_CANDIDATES = 10_000  # best (point, class) pairs of an image that the suppression looks at
+MAX_CANDIDATES = 10_000  # best (point, class) pairs of an image that the suppression considers
 
 
 class Placement(NamedTuple):
@@ -92,10 +92,10 @@ def warp(images: Tensor, place: Placement) -> Tensor:
 def to_rgb(image: Image.Image) -> Image.Image:
     """An 8-bit RGB image from a PIL image of any mode.
 
-    Animations give their first frame, transparency is laid on white, 16- and 32-bit greys and floats are stretched
+    Animations give their first frame, transparency becomes white, 16- and 32-bit greys and floats are stretched
     linearly from their own darkest to their own brightest value (sensors use 10 to 14 of the 16 bits). NaN, the usual
-    mark for no data, is black. EXIF does not turn it here: a box counts in the pixels that an image has. Who opens a
-    file turns it upright first, as pipelines and transformers' `load_image` do.
+    mark for no data, is black. EXIF does not turn it here, since boxes count in the pixels that an image has: whoever
+    opens a file turns it upright first, as pipelines and transformers' `load_image` do.
     """
     if getattr(image, "n_frames", 1) > 1:
         image.seek(0)
@@ -136,7 +136,7 @@ class SatImageProcessor(TorchvisionBackend):
             `SatConfig.channel_order` of the model.
         size_divisor (`int`): the input is padded to a multiple of it.
         do_pad (`bool`, *optional*): True pads every image to `size`, whatever its shape, so that inputs can always be
-            put together, in a batch or by a pipeline; `pixel_mask` says which part the model looks at, and so no
+            put together, in a batch or by a pipeline; `pixel_mask` says which part the model uses, so that no
             detection depends on the batch. False leaves each image at the size it needs, all of them the same.
             Default: True for a list of images, False for a single one.
 
@@ -199,8 +199,8 @@ class SatImageProcessor(TorchvisionBackend):
         pixels = super().process_image(image, do_convert_rgb=do_convert_rgb, **kwargs)
         if pixels.is_floating_point() and not pixels.isfinite().all():
             raise ValueError(
-                "SatImageProcessor: expected an image of finite values, found NaN or infinity in it; set what is not "
-                "known to a value such as 0."
+                "SatImageProcessor: expected an image of finite values, found NaN or infinity in it; set unknown "
+                "values to a number such as 0."
             )
         return pixels
 
@@ -240,7 +240,7 @@ class SatImageProcessor(TorchvisionBackend):
         if not do_pad and any(one != [height, width] for one in needed):
             shapes = " and ".join(f"{one[0]} x {one[1]}" for one in sorted(map(list, {*map(tuple, needed)})))
             raise ValueError(
-                f"SatImageProcessor: these images need inputs of {shapes}; leave do_pad out or process each alone."
+                f"SatImageProcessor: these images need inputs of {shapes}; omit do_pad or process each alone."
             )
         mask = torch.zeros(len(ready), height, width, dtype=torch.int64, device=ready[0].device)
         for row, (own_height, own_width) in zip(mask, needed, strict=True):
@@ -260,11 +260,11 @@ class SatImageProcessor(TorchvisionBackend):
         """Turns the outputs of [`SatForObjectDetection`] into detections.
 
         Every class of a point above the threshold is a candidate; of two boxes of one class whose IoU is above
-        `nms_threshold`, the one with the lower score goes.
+        `nms_threshold`, the one with the lower score is dropped.
 
         Args:
             outputs: what the model returned.
-            threshold: least score, exclusive.
+            threshold: minimum score, exclusive.
             target_sizes: (height, width) of each image as it was given to the processor; None gives boxes in pixels
                 of the network's input.
             nms_threshold: IoU of two boxes of one class, above which one is dropped.

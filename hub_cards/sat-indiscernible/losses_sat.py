@@ -1,8 +1,8 @@
 """Boxes, assignment and losses of SAT: pure functions of one batch.
 
-ATSS (Zhang et al., "Bridging the Gap Between Anchor-based and Anchor-free Detection", CVPR 2020) says which points
-answer for which box; generalized focal loss (Li et al., NeurIPS 2020) teaches scores and distances; GIoU (Rezatofighi
-et al., CVPR 2019) teaches boxes. All as in NanoDet, https://github.com/RangiLyu/nanodet, whose numbers they give.
+ATSS (Zhang et al., "Bridging the Gap Between Anchor-based and Anchor-free Detection", CVPR 2020) assigns points to
+boxes; generalized focal loss (Li et al., NeurIPS 2020) trains scores and distances; GIoU (Rezatofighi
+et al., CVPR 2019) trains boxes. All as in NanoDet, https://github.com/RangiLyu/nanodet, whose numbers they give.
 
 Shapes: B images, N points (all levels, row by row), G boxes at most in an image, C classes. Boxes are xyxy in
 pixels of the network's input; distances are left, top, right, bottom in strides. Computed in float32, half precision
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import generalized_box_iou_loss
 
-BACKGROUND = -1  # label of a point that answers for no box
+BACKGROUND = -1  # label of a point without a box
 
 
 def level_points(level_sizes: list[tuple[int, int]], strides: tuple[int, ...], device=None) -> tuple[Tensor, Tensor]:
@@ -74,7 +74,7 @@ def aligned_iou(boxes: Tensor, others: Tensor) -> Tensor:
 def assign_boxes(
     points: Tensor, strides: Tensor, boxes: Tensor, labels: Tensor, *, topk: int = 9, cell_scale: float = 5.0
 ) -> tuple[Tensor, Tensor]:
-    """ATSS: the points that answer for each box, with a threshold that adapts to the box.
+    """ATSS: assign points to each box, with a threshold that adapts to the box.
 
     Candidates of a box are, on every level, the `topk` points nearest to its centre. Of these, positive are those
     inside the box (by more than 0.01 px) whose cell, a square of `cell_scale` strides around the point, has an IoU
@@ -126,7 +126,7 @@ def quality_focal_loss(logits: Tensor, labels: Tensor, quality: Tensor, beta: fl
     Args:
         logits (`Tensor` of shape `(..., C)`): class scores before the sigmoid.
         labels (`Tensor` of shape `(...)`): class of each point or `BACKGROUND`.
-        quality (`Tensor` of shape `(...)`): IoU of predicted and true box, 0 to 1; at background not looked at.
+        quality (`Tensor` of shape `(...)`): IoU of predicted and true box, 0 to 1; unused at background.
         beta: exponent.
 
     Returns:
@@ -184,8 +184,8 @@ def detection_losses(
     """The three losses of a batch, unweighted.
 
     The quality focal loss is divided by the number of positive points (an image without any counts as one). The two
-    box losses are means over the positive points, each weighted by the greatest class probability it has: what is
-    believed to be something is placed most carefully. Both divisors are means over processes.
+    box losses are means over the positive points, each weighted by its greatest class probability, so that confident
+    predictions are placed most carefully. Both divisors are means over processes.
 
     Args:
         logits (`Tensor` of shape `(B, N, C)`): class scores before the sigmoid.

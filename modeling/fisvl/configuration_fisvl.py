@@ -52,11 +52,12 @@ class FisvlConfig(PreTrainedConfig):
         scene_beta_intra: the same for hard negatives of the same scene ("beta2"). 0.02 as in the published RSICD
             checkpoint; the released RSICD yaml says -0.001, with which the released loss is zero from epoch 1 on.
         scene_margin: similarity margin ("alpha_m"), compared with scores already divided by the temperature.
-        scene_mask_positives: mended choice; False as released, where a sample's own positive is its "hard negative".
-        scene_integer_weights: True as released (weights are truncated to integers); False is the mended choice.
-        scene_drop_below_margin: mended choice; False as released, where scores below the margin count as exp(0).
-        one_centre_per_scene: mended choice of the affiliation loss; False as released, where rows of one scene, which
-            share a centre, are pushed apart by identity targets.
+        scene_mask_positives: corrected choice; False as released, where a sample's own positive is its "hard
+            negative".
+        scene_integer_weights: True as released (weights are truncated to integers); False is the corrected choice.
+        scene_drop_below_margin: corrected choice; False as released, where scores below the margin count as exp(0).
+        one_centre_per_scene: corrected choice of the affiliation loss; False as released, where rows of one scene,
+            which share a centre, are pushed apart by identity targets.
         triplet_margin: margin of the triplet loss, in cosine units.
         triplet_hardest: triplet loss over the hardest negative of each row instead of the sum over all.
 
@@ -151,7 +152,7 @@ class FisvlConfig(PreTrainedConfig):
         self.triplet_margin = triplet_margin
         self.triplet_hardest = triplet_hardest
         self._check()
-        for name in kwargs:  # transformers stores any keyword, so a misspelt field would be lost without a word
+        for name in kwargs:  # transformers stores any keyword, so a misspelt field would be lost silently
             if meant := get_close_matches(name, vars(self), n=1, cutoff=0.85):
                 raise ValueError(f"FisvlConfig: unknown field {name!r}; did you mean {meant[0]!r}?")
         super().__init__(**kwargs)
@@ -187,7 +188,7 @@ class FisvlConfig(PreTrainedConfig):
 
     @classmethod
     def released_vit(cls, **kwargs) -> "FisvlConfig":
-        """The released option `use_swin: False`: ViT-S/16 (384 wide, 12 heads of 32) in the place of Swin-T."""
+        """The released option `use_swin: False`: ViT-S/16 (384 wide, 12 heads of 32) in place of Swin-T."""
         vit = AutoConfig.for_model(
             "vit", hidden_size=384, num_hidden_layers=12, num_attention_heads=12, intermediate_size=1536,
             layer_norm_eps=1e-6, image_size=224, patch_size=16,

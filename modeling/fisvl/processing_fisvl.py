@@ -1,4 +1,4 @@
-"""Processor of FISVL: images of any kind and sentences of any length, in; tensors, out."""
+"""Processor of FISVL: images of any mode and sentences of any length to tensors."""
 
 import re
 import unicodedata
@@ -44,10 +44,10 @@ def clean_caption(caption: str, max_words: int = 30) -> str:
 def to_rgb(image: Image.Image) -> Image.Image:
     """An 8-bit RGB image from a PIL image of any mode.
 
-    Animations give their first frame, transparency is laid on white, 16- and 32-bit greys and floats are stretched
+    Animations give their first frame, transparency becomes white, 16- and 32-bit greys and floats are stretched
     linearly from their own darkest to their own brightest value (sensors use 10 to 14 of the 16 bits). NaN, the usual
-    mark for no data, is black. EXIF does not turn it here: a box counts in the pixels that an image has. Who opens a
-    file turns it upright first, as pipelines and transformers' `load_image` do.
+    mark for no data, is black. EXIF does not turn it here, since boxes count in the pixels that an image has: whoever
+    opens a file turns it upright first, as pipelines and transformers' `load_image` do.
     """
     if getattr(image, "n_frames", 1) > 1:
         image.seek(0)
@@ -137,7 +137,7 @@ class FisvlProcessor(ProcessorMixin):
 
         Raises:
             ValueError: neither images nor sentences, or something else than text among the sentences.
-            TypeError: an option that nothing takes.
+            TypeError: an unknown option.
         """
         if images is None and text is None:
             raise ValueError("FisvlProcessor: expected images, text or both; found neither.")
@@ -148,7 +148,7 @@ class FisvlProcessor(ProcessorMixin):
         for other in ("audio_kwargs", "videos_kwargs"):  # transformers gives those of every modality
             kwargs.pop(other, None)
         if images is None and kwargs:
-            raise TypeError(f"FisvlProcessor: nothing takes {', '.join(sorted(kwargs))}.")
+            raise TypeError(f"FisvlProcessor: unknown options {', '.join(sorted(kwargs))}.")
         features = {}
         if images is not None:
             features.update(self.image_processor(images, return_tensors=return_tensors, **image_options, **kwargs))

@@ -1,4 +1,4 @@
-"""Configuration of MTTV: sizes, tokens and labels, with the released values as defaults and one preset a data set."""
+"""Configuration of MTTV: sizes, tokens and labels; released values as defaults and one preset per data set."""
 
 import copy
 from typing import Any
@@ -64,8 +64,8 @@ class MttvConfig(PreTrainedConfig):
             as released; "mean" that of all attended tokens, for encoders pretrained so (E5, MiniLM).
         dropout: probability, everywhere in the transformer; replaces those of `text_config`.
         scaling_mode: what the factors of the scalable classifier do: "multiply" the logits, as released (a negative
-            logit then sinks when its factor is above 1), or the mended choice "shift" them by the factors' logarithms
-            (probabilities are multiplied by the factors and renormalised).
+            logit then sinks when its factor is above 1), or "shift" them by the factors' logarithms, the corrected
+            choice (probabilities are multiplied by the factors and renormalised).
         kwargs: `id2label` and the rest of `PreTrainedConfig`.
 
     Raises:
@@ -191,7 +191,7 @@ def _sub_config(value, default_type: str) -> PreTrainedConfig:
         value = dict(value)
         return AutoConfig.for_model(value.pop("model_type", default_type), **value)
     value = copy.deepcopy(value)
-    value.name_or_path = ""  # often a folder of this machine
+    value.name_or_path = ""  # often a local folder
     return value
 
 

@@ -1,4 +1,4 @@
-"""Pipeline of MTTV: raw posts in, predictions out, on request with what moved them; and an image that shows it."""
+"""Pipeline of MTTV: raw posts in, predictions out, on request with an explanation and an image of it."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from .processing_mttv import TransformersDetector, as_released, is_chinese, to_r
 
 TASK = "fake-news-detection"
 METHODS = ("occlusion", "integrated_gradients")  # of explaining a prediction
-# Parts ranked by it and then left out move the prediction as much as those ranked by integrated gradients where they
+# Parts ranked by it and then removed move the prediction as much as those ranked by integrated gradients where they
 # are words, and twice as much where they are cells of the image (40 validation posts of Weibo).
 DEFAULT_METHOD = "occlusion"
 GRID = 4  # rows and columns of the cells that occlusion hides one by one
@@ -54,8 +54,8 @@ class MttvPipeline(Pipeline):
             inputs: a post or a list of posts: a text, or a dict with `text`, `image` (a path, a PIL image, a list of
                 these, or None) and `boxes` (regions found before), each of which may be missing. Images are turned
                 upright as their EXIF says; all boxes, given or found, count in the pixels of the upright image.
-            explain (`bool` or `str`, defaults to False): also return what moved the prediction. "occlusion" leaves
-                out each word, cell and region once; "integrated_gradients" is
+            explain (`bool` or `str`, defaults to False): also return what drove the prediction. "occlusion" removes
+                each word, cell and region in turn; "integrated_gradients" is
                 [`MttvForSequenceClassification.attribute`]; True is "occlusion".
             steps (`int`, defaults to 24): precision of the integrated gradients.
             batch_size (`int`, defaults to 1): posts run together.
@@ -64,12 +64,12 @@ class MttvPipeline(Pipeline):
             A dict (or a list of them) with `label`, `score` and `scores` by label. With `explain`, also `method` and,
             in natural log-odds for (above 0) or against the label: `words` (parts of the text: `word`, `start`, `end`,
             `weight`), `regions` (number of the `image` in the post, `box` in its pixels, `weight`), `cells` (rows of
-            a grid over the first image). By integrated gradients also `evidence`: their sum, but for the error of
+            a grid over the first image). By integrated gradients also `evidence`: their sum, up to the error of
             the integral. By occlusion words and regions also have `without`: the label's probability without them;
             and `without_image` is that without all images (None for a post that would be empty).
 
         Raises:
-            ValueError: a post of another kind, an image that cannot be read, or an unknown method.
+            ValueError: not a post, an image that cannot be read, or an unknown method.
         """
         if inputs is None:
             post = {key: kwargs.pop(key) for key in ("text", "image", "boxes") if key in kwargs}
@@ -91,7 +91,9 @@ class MttvPipeline(Pipeline):
         text, image, boxes = post.get("text") or "", post.get("image"), post.get("boxes")
         reads_pixels = self.model.config.vision_config is not None
         if image is not None and not reads_pixels:
-            raise ValueError(f"{TASK}: this model has no visual encoder; it judges texts (or precomputed features).")
+            raise ValueError(
+                f"{TASK}: this model has no visual encoder; it classifies text (or precomputed features)."
+            )
         options: dict[str, Any] = {}
         if reads_pixels:  # the same tensors for every post, whatever it has, so that posts make batches
             images = [
@@ -146,7 +148,7 @@ class MttvPipeline(Pipeline):
         return result
 
     def _regions(self, outputs) -> list[dict[str, Any]]:
-        """Where the regions are that the model saw. They come first; what follows them is filled up."""
+        """Boxes of the regions that the model saw; they come before the filling."""
         count = int(outputs["region_mask"][0].sum()) if "region_mask" in outputs else 0
         places = outputs["region_boxes"][0][:count].tolist() if count else []
         return [{"image": int(number), "box": box} for number, *box in places]
@@ -162,9 +164,9 @@ class MttvPipeline(Pipeline):
 
     @torch.no_grad()
     def _occlude(self, text: str, inputs: dict[str, torch.Tensor], row: int) -> tuple[Any, ...]:
-        """Classifies the post in one row again and again, without one of its words, cells or regions each time.
+        """Classifies the post of one row repeatedly, each time without one of its words, cells or regions.
 
-        A word is left out of the text, a cell is painted in the image's mean color, a region is missing.
+        A word is removed from the text, a cell is painted in the image's mean color, a region is missing.
 
         Returns:
             Words and regions, the rows of cells, and the label's probability without the images (or None).
@@ -258,11 +260,11 @@ def word_spans(processor: Any, text: str) -> list[tuple[int, int, int]]:
 
 
 def draw_regions(image: Image.Image, result: dict[str, Any], strongest: float | None = None) -> Image.Image:
-    """Draws what moved a prediction on the image: red speaks for the label, blue against it, stronger means more.
+    """Draws what drove a prediction on the image: red supports the label, blue opposes it.
 
     Args:
         image: the image that was classified, the first of several.
-        result: the answer of the pipeline with `explain`.
+        result: the output of the pipeline with `explain`.
         strongest: weight that gets the full color; by default the greatest of all words, regions and cells.
 
     Returns:
@@ -290,7 +292,7 @@ def draw_regions(image: Image.Image, result: dict[str, Any], strongest: float | 
 
 
 def color_of(weight: float) -> tuple[int, int, int]:
-    """Red for what speaks for the label, blue for what speaks against it: distinct to the color-blind, too."""
+    """Red for what supports the label, blue for what opposes it: distinct to the color-blind, too."""
     return (214, 39, 40) if weight > 0 else (31, 119, 180)
 
 
@@ -299,7 +301,7 @@ def _opened(image: Any) -> Image.Image:
         try:
             image = Image.open(image)
         except (OSError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{image}: cannot be read as an image ({error}); leave it out or pass None.") from error
+            raise ValueError(f"{image}: cannot be read as an image ({error}); omit it or pass None.") from error
     return _upright(image) if isinstance(image, Image.Image) else image
 
 

@@ -10,7 +10,7 @@ Equal to the official NanoDet-m after conversion (see tests/modeling/sat). SAT i
 network: its authors say "a small trimming of NanoDet" with 0.84 M parameters and 0.65 B operations at 320 x 320. The
 preset `sat` is a *reconstruction* within that budget: all of NanoDet-m's blocks, narrower inside, and a thinner stem.
 836,816 parameters; `nanodet-m` has 950,036. Attention on the neck's maps (ECA, or coordinate attention of Hou et al.,
-CVPR 2021) is one field away; on two data sets it did not pay reliably (examples/compare_sat_networks.py).
+CVPR 2021) is one field away; on two data sets it did not help reliably (examples/compare_sat_networks.py).
 """
 
 import copy
@@ -82,7 +82,7 @@ class SatGate(nn.Conv2d):
 
 
 class SatConvLayer(nn.Module):
-    """Convolution, batch normalisation and, unless told otherwise, leaky ReLU."""
+    """Convolution, batch normalisation and, by default, leaky ReLU."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class SatConvLayer(nn.Module):
 
 
 class SatShuffleBlock(nn.Module):
-    """ShuffleNetV2 block: one half of the channels is worked on, the other passes, then both are interleaved.
+    """ShuffleNetV2 block: one half of the channels is processed, the other passes, then both are interleaved.
 
     With stride 2 both halves are made from all channels.
     """
@@ -192,7 +192,7 @@ class SatChannelAttention(nn.Module):
 class SatCoordinateAttention(nn.Module):
     """Coordinate attention: a factor for each channel and row times one for each channel and column.
 
-    What is faint but long in one direction keeps its place, which a mean over the whole map loses. Factors as in
+    Faint but long structures keep their position, which a mean over the whole map loses. Factors as in
     [`SatChannelAttention`].
     """
 
@@ -372,7 +372,7 @@ class SatForObjectDetection(SatPreTrainedModel):
         pixel_mask: Tensor | None = None,
         **kwargs,
     ) -> SatObjectDetectionOutput | tuple:
-        """Finds objects.
+        """Detects objects.
 
         Args:
             pixel_values (`Tensor` of shape `(B, 3, H, W)`): as the image processor makes them (colours in
@@ -380,7 +380,7 @@ class SatForObjectDetection(SatPreTrainedModel):
             labels: for each image `class_labels` (n,) and `boxes` (n, 4): cx, cy, w, h as shares of the input,
                 padding included; n may be 0. With them the loss is computed.
             pixel_mask (`Tensor` of shape `(B, H, W)`): 1 where the input of an image would end if it were alone, from
-                the upper left; each image is looked at in that part only, so that what is found in it does not
+                the upper left; only that part of each image is used, so that its detections do not
                 depend on the others. Without effect where there are labels, whose boxes count in the whole input.
 
         Returns:

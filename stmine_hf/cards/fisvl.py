@@ -30,16 +30,16 @@ PUBLISHED = {"VSE++": 10.43, "AMFMN": 16.42, "GaLR": 18.96, "PIR": 24.46, "FISVL
 REASONS = {
     "share_encoder": "one network serves both image paths: half the work",
     "text_pooling": "MiniLM was trained with mean pooling",
-    "attend_padding": "mended: an embedding no longer depends on the batch it is padded with",
+    "attend_padding": "corrected: an embedding no longer depends on the batch it is padded with",
     "projection_dim": "size",
     "dropout": "fewer weights to hold back",
     "sensing_stage": "the shared encoder's map with the same stride",
     "sensing_in_channels": "channels of that map",
     "sensing_channels": "size",
     "sensing_heads": "size",
-    "one_centre_per_scene": "mended: rows of one scene are no longer pushed apart",
-    "scene_mask_positives": "mended: an image's own caption is no hard negative of it",
-    "scene_integer_weights": "mended: weights are not truncated to integers",
+    "one_centre_per_scene": "corrected: rows of one scene are no longer pushed apart",
+    "scene_mask_positives": "corrected: an image's own caption is no hard negative of it",
+    "scene_integer_weights": "corrected: weights are not truncated to integers",
 }
 _ENCODERS = {"vision_config", "conv_config", "text_config", "vision_width", "conv_width"}
 

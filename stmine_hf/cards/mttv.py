@@ -29,12 +29,12 @@ REASONS = {
     "num_encoder_layers": "size",
     "num_region_tokens": "no detector took part in the training",
     "vision_width": "channels of the visual encoder",
-    "attend_missing": "mended: most posts here have no image, and nothing is there to attend to",
+    "attend_missing": "corrected: most posts here have no image, and nothing is there to attend to",
     "cls_token_id": "the tokenizer's",
     "sep_token_id": "the tokenizer's",
     "sequence_pooling": "E5 was trained with mean pooling; better on held-out events",
     "dropout": "dropped tokens take its place",
-    "scaling_mode": "mended: factors shift the odds; as released they stretch signed logits",
+    "scaling_mode": "corrected: factors shift the odds; as released they stretch signed logits",
 }
 TITLES = {"weibo": "Weibo (Jin et al., 2017), as MTTV splits it"}
 _SCORES = {"accuracy": ("accuracy", "Accuracy"), "macro_f1": ("f1", "Macro F1"), "ece": ("ece", "Calibration error")}
@@ -59,11 +59,11 @@ class MttvCard(ModelCardWriter):
         )
 
     def draw(self) -> None:
-        """A made-up post with a drawn image, and what moved the verdict on it."""
+        """A made-up post with a drawn image, and what drove the prediction on it."""
         model, processor = self.load()
-        judge = MttvPipeline(model=model, processor=processor)
+        classifier = MttvPipeline(model=model, processor=processor)
         image = draw(SCENE, np.random.default_rng(0), size=224)
-        attribution = Attribution.from_pipeline(POST, judge({"text": POST, "image": image}, explain=True))
+        attribution = Attribution.from_pipeline(POST, classifier({"text": POST, "image": image}, explain=True))
         file = self.folder / IMAGE
         file.parent.mkdir(exist_ok=True)
         file.write_text(explanation_svg(attribution, image), encoding="utf-8")

@@ -516,8 +516,8 @@ def test_attribution_adds_up(tiny, inputs):
     total = found.words.sum(dim=1) + found.regions.sum(dim=1) + found.cells.sum(dim=(1, 2))
     assert found.evidence.abs().min() > 1e-3
     torch.testing.assert_close(total, found.evidence, atol=5e-3, rtol=2e-2)
-    assert torch.equal(found.verdict, model(**inputs).logits.argmax(dim=-1))
+    assert torch.equal(found.target, model(**inputs).logits.argmax(dim=-1))
     assert not found.words[1, 1:].any() and not found.regions[1].any() and not found.cells[1].any()
-    other = model.attribute(**inputs, baseline_id=4, verdict=1 - found.verdict, steps=64)
+    other = model.attribute(**inputs, baseline_id=4, target=1 - found.target, steps=64)
     torch.testing.assert_close(other.words, -found.words, atol=1e-3, rtol=1e-2)  # two classes mirror each other
     assert all(parameter.grad is None for parameter in model.parameters())

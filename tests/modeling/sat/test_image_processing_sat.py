@@ -159,7 +159,7 @@ def test_lists_come_in_one_size_that_the_others_do_not_change():
         assert alone["pixel_mask"].all() and mask.sum() == height * width and mask[:height, :width].all()
         padded = processor(image, return_tensors="pt", do_pad=True)["pixel_values"]
         assert torch.equal(padded[0], pixels)
-    with pytest.raises(ValueError, match=r"need inputs of .* leave do_pad out"):
+    with pytest.raises(ValueError, match=r"need inputs of .* omit do_pad"):
         processor(images, do_pad=False)
     same = processor(images[:1] * 2, do_pad=False, return_tensors="pt")["pixel_values"]
     assert same.shape == (2, 3, 64, 96)

@@ -38,7 +38,7 @@ def test_a_built_card_is_fit_to_be_published(name, tmp_path):
 def test_card_names_the_columns_classes_and_splits_that_rows_have(name, tmp_path):
     card = DatasetCard(data_card(name).text()).text
     splits = load_dataset(name, cache_dir=tmp_path / "cache", **source(name, tmp_path / "data"))
-    table = card.partition("## Rows")[2].partition("## Mind")[0]
+    table = card.partition("## Rows")[2].partition("## Limitations")[0]
     columns = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)))
     features = next(iter(splits.values())).features
     assert {*columns} == {*features}
