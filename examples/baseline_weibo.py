@@ -1,4 +1,4 @@
-"""What the verdicts of MTTV on Weibo have to beat: the more frequent class, and word statistics.
+"""Baselines for MTTV on Weibo: the more frequent class, and word statistics.
 
     python examples/baseline_weibo.py --data_dir data/weibo
     python examples/baseline_weibo.py --data_dir data/weibo --split test --out outputs/baselines.json

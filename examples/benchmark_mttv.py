@@ -1,9 +1,9 @@
-"""How much faster posts with images are judged in one go than crop by crop, as the released feature passes work.
+"""Measure how much faster posts with images are classified in one pass than crop by crop, as the release does.
 
     python examples/benchmark_mttv.py --threads 1
     python examples/benchmark_mttv.py --model hub_cards/mttv-lite-weibo --posts 32
 
-Both ways judge the same posts, from images to logits: together, all images and crops of a batch go through the
+Both ways classify the same posts, from images to logits: together, all images and crops of a batch go through the
 visual encoder at once; one by one, each goes alone, and the transformer takes the gathered features. They take turns
 in one process, so that a busy machine slows both alike; the ratio is the median of the ratios of the rounds. Random
 weights serve as well: time does not depend on them.

@@ -7,7 +7,7 @@ All of them take turns in one process, in a new random order each round, on one 
 of the ratios of the rounds, so that a busy machine slows both sides alike. Times are from a prepared input to boxes
 at all points; in ncnn, whose file ends with the head's maps, `ncnn, maps` is the network without what turns maps into
 boxes, as ncnn's own benchmarks count. Preprocessing and suppression, the same for every model, are timed apart.
-Runtimes that are not installed are left out.
+Runtimes that are not installed are skipped.
 """
 
 import argparse
@@ -81,7 +81,7 @@ def runtimes(model, processor, scratch: str, name: str, args: argparse.Namespace
             export_sat(model, processor, folder, format=kind, size=args.size, images=[image])
             exported, _ = open_exported(folder, args.threads)
         except StmineError as error:
-            print(f"{kind} left out: {error}")
+            print(f"{kind} skipped: {error}")
             continue
         found[kind] = lambda exported=exported: exported(pixel_values)
         if isinstance(exported, NcnnSat):

@@ -18,7 +18,9 @@ def render() -> str:
 def _origin(entry: Entry) -> str:
     if not entry.source:
         return "drawn here" if entry.name.startswith("toy_") else "your own"
-    return f"<{entry.source}>" if entry.source.startswith("https://") else entry.source
+    if not entry.source.startswith("https://"):
+        return entry.source
+    return f"[{entry.source.rpartition('/')[2]}]({entry.source})"  # a bare address would make the column wide
 
 
 if __name__ == "__main__":

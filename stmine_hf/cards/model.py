@@ -71,7 +71,7 @@ class ModelCardWriter(ABC):
 
     @abstractmethod
     def draw(self) -> None:
-        """Draw the image of the project's own card, without anybody's photograph."""
+        """Draw the image of the project's own card, without photographs."""
 
     @abstractmethod
     def header(self) -> ModelCardData:

@@ -1,4 +1,4 @@
-"""The card beside a training run's best weights: what it is, how to load it, how well it does, how it came about."""
+"""The card beside a training run's best weights: what it is, how to load it, its scores, how it was trained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A drawn street with things that every COCO detector knows, for the card's image: nobody's photograph."""
+"""A drawn street with objects that every COCO detector knows, for the image of the card."""
 
 from __future__ import annotations
 

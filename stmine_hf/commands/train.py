@@ -1,4 +1,4 @@
-"""`stmine train`: train a method on data of one's own, from the model that ships."""
+"""`stmine train`: train a method on your own data, starting from the shipped model."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def train(
         typer.Option(help="A table (CSV, JSONL, Parquet ...), a folder in a known layout, or a Hub id."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Folder of the run. Default: outputs/NAME-METHOD of the data's name.")
+        Path | None, typer.Option(help="Folder of the run. Default: outputs/NAME-METHOD, by the name of the data.")
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="Model to start from. Default: the one that ships with this release.")
@@ -49,12 +49,12 @@ def train(
         typer.Option("--lora/--full", help="Train an adapter, or the whole model. Default: by the number of rows."),
     ] = None,
     epochs: Annotated[
-        float | None, typer.Option(min=0, help="Passes over the data. Default: by their number.")
+        float | None, typer.Option(min=0, help="Passes over the data. Default: by the number of rows.")
     ] = None,
-    max_steps: Annotated[int | None, typer.Option(min=1, help="Steps, in place of epochs.")] = None,
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Number of steps, instead of epochs.")] = None,
     learning_rate: Annotated[float | None, typer.Option(min=0, help="Default: that of the method.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Samples a step and process.")] = None,
-    seed: Annotated[int, typer.Option(help="Of order, augmentation and new weights.")] = 0,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Samples per step and process.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of order, augmentation and new weights.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --output, with its settings.")] = False,
 ) -> None:
     """Train on your own data, starting from the shipped model, and measure on rows held out.
@@ -75,7 +75,7 @@ def train(
     if resume and any(value is not None for value in (model, column, encoding, lora, *changes.values())):
         raise typer.BadParameter("--resume continues a run with its own settings: give --output (or --data) alone")
     if data is None and not (resume and output):
-        raise typer.BadParameter("what to train on is missing", param_hint="--data")
+        raise typer.BadParameter("expected a file, a folder or a Hub id, found none", param_hint="--data")
     from ..data.paths import require_data
 
     if not resume:
@@ -129,7 +129,7 @@ def _print_next(method: str, trained: Any) -> None:
     model = str(trained.model)
     if trained.adapter:
         merged = f"{trained.model.parent}-merged"
-        print(f"  {stmine} merge {shlex.quote(model)} --out {shlex.quote(merged)}  # a whole model of the adapter")
+        print(f"  {stmine} merge {shlex.quote(model)} --out {shlex.quote(merged)}  # merge the adapter into its base")
     example = METHODS[method].command_example.removeprefix("stmine ").replace("ADAPTER", shlex.quote(model))
     print(f"  {stmine} {example}")
     publish = shlex.quote(f"{trained.model.parent}-merged" if trained.adapter else str(trained.model.parent))

@@ -125,8 +125,8 @@ def load_dataset(
         cache_dir: where the row tables are cached; default: that of the `datasets` library.
         kind: captions, posts or boxes: what rows to make of a data set of your own; one by name has to be of it.
         column_mapping: of a data set of your own, which of its columns are what: see `columns`.
-        strict: refuse data of which anything is left out, changed or odd, in the place of a warning.
-        findings: file to write the whole list of what was left out, changed or is odd to, as JSON.
+        strict: refuse data of which anything is skipped, changed or suspicious, instead of a warning.
+        findings: file for the whole list of what was skipped, changed or is suspicious, as JSON.
         options: of the set's builder: `image_dir`, `weight_average`, `weight_low` of the captioned sets; `image_dir`,
             `files`, `validation` ("events" holds out whole events) and more of the posts, see `WeiboConfig`,
             `FakedditConfig`, `PostsConfig`; `image_dir`, `files`, `classes`, `one_based`, `sources` of those with
@@ -172,7 +172,7 @@ def read_dataset(
     findings: str | Path | None = None,
     **options: Any,
 ) -> tuple[Any, Findings]:
-    """As `load_dataset`, and what was left out, changed or is odd; of a stream of one's own as far as it was read."""
+    """As `load_dataset`, with its findings; of a stream of the user's own as far as it was read."""
     if kind is not None and kind not in KINDS:
         raise DataError(f"kind has to be one of {', '.join(KINDS)}, got {kind!r}")
     cache = str(cache_dir) if cache_dir is not None else None
@@ -188,7 +188,7 @@ def read_dataset(
         found.save_for(findings, [data_dir] if data_dir is not None else [name] if name not in BUILDERS else [])
     if strict and found:
         raise DataError(
-            f"{found.subject or name}; {found}. Strict reading refuses such data: mend it, or leave strict out"
+            f"{found.subject or name}; {found}. Strict reading refuses such data: correct it, or omit strict"
         )
     return rows, found
 
@@ -215,7 +215,7 @@ def _load_by_name(
 
 
 def findings_of(builder: datasets.GeneratorBasedBuilder) -> Findings:
-    """What a builder has left out, changed or found odd: nothing, where it draws its rows."""
+    """The findings of a builder: none if it draws its rows."""
     findings = getattr(builder, "findings", None)
     return Findings() if findings is None else findings  # one of things not used alone is false, and to be listed
 

@@ -69,7 +69,7 @@ class AnnotatedImages(BoxedImages):
     BUILDER_CONFIG_CLASS = AnnotatedImagesConfig
 
     def _annotated(self, folder: Path, image_dir: Path | None, encoding: str | None) -> Iterator[Annotated]:
-        """The images of all files; adds the classes that files list to `_names`, notes what is left out."""
+        """The images of all files; adds the classes that files list to `_names`, counts what is skipped."""
         raise NotImplementedError
 
     def _read(self, folder: Path, settings: Any) -> list[Record]:
@@ -96,15 +96,15 @@ class AnnotatedImages(BoxedImages):
             read, find_images(images, [one.wanted[0] for one in read], self._findings, known), strict=True
         ):
             if found_at is None:
-                self._findings.leave_out("no such file", f"{image.place}, {image.wanted[0].name}")
+                self._findings.skip("no such file", f"{image.place}, {image.wanted[0].name}")
                 continue
             path, stamp = found_at
             record = Record(image.place, image.split, Path(path).name, path, stamp, size=image.size)
             if path in records and (records[path].size, records[path].split) != (image.size, image.split):
-                self._findings.leave_out("annotated before, otherwise", f"{image.place}, {record.filename}")
+                self._findings.skip("annotated before, otherwise", f"{image.place}, {record.filename}")
                 continue
             if path in records:
-                self._findings.mend("image annotated twice: boxes of both", f"{image.place}, {record.filename}")
+                self._findings.correct("image annotated twice: boxes of both", f"{image.place}, {record.filename}")
             record = records.setdefault(path, record)
             for one in image.objects:
                 key = (one.name, one.bbox)

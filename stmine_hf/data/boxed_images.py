@@ -8,10 +8,10 @@ found and read. What becomes of a box is decided here, the same for all of them:
   is dropped.
 * The size of an image is its file's. Where the annotation says another size of the same shape, the image was
   resized since and the boxes follow; where it says the size before the camera's EXIF rotation, the boxes are turned
-  as the image is; where it says any other size, nobody knows where the boxes belong and the image is left out.
+  as the image is; where it says any other size, the place of the boxes is unknown and the image is skipped.
 * An image without boxes is kept, and so are crowd regions (`iscrowd`).
 
-What was left out, dropped, mended or is odd is counted and told in one warning a build, with examples.
+What was skipped, dropped, corrected or is suspicious is counted and reported in one warning per build, with examples.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ def place_boxes(record: Record, findings: Findings, file: str | BinaryIO | None 
 
     Args:
         record: as an annotation file describes it.
-        findings: is told what is amiss.
+        findings: counts what is wrong.
         file: the image, where it is not the file that the record names.
     """
     try:
@@ -206,7 +206,7 @@ def place_boxes(record: Record, findings: Findings, file: str | BinaryIO | None 
             if turned and image.format == "TIFF":  # some versions of Pillow turn its size already, others do not
                 stored = PIL.ImageOps.exif_transpose(image).size[::-1]
     except Exception as error:  # damaged files make Pillow's readers raise about anything
-        findings.leave_out("unreadable", f"{record.place}, {record.path} ({type(error).__name__}: {error})")
+        findings.skip("unreadable", f"{record.place}, {record.path} ({type(error).__name__}: {error})")
         return None
     width, height = reversed(stored) if turned else stored  # as the image will be decoded
     frame = record.size or (width, height)
@@ -214,16 +214,16 @@ def place_boxes(record: Record, findings: Findings, file: str | BinaryIO | None 
     if turned and frame == stored and frame != (width, height):
         boxes = [replace(box, bbox=turn(box.bbox, frame, orientation)) for box in boxes]
         if boxes:
-            findings.mend("boxes turned with the image, as its EXIF says", f"{record.place}, {record.filename}")
+            findings.correct("boxes turned with the image, as its EXIF says", f"{record.place}, {record.filename}")
     elif frame != (width, height):
         scale_x, scale_y = width / frame[0], height / frame[1]
         if frame != (1, 1):
             sizes = f"{record.place}, {record.filename}: {frame[0]} x {frame[1]}, its file {width} x {height}"
             if abs(frame[1] * scale_x - height) > 1 and abs(frame[0] * scale_y - width) > 1:
-                findings.leave_out("size of another shape than the file's (if the size is wrong, remove it)", sizes)
+                findings.skip("size of another shape than the file's (if the size is wrong, remove it)", sizes)
                 return None
             if boxes:
-                findings.mend("boxes scaled to the size of the file", sizes)
+                findings.correct("boxes scaled to the size of the file", sizes)
         boxes = [
             replace(
                 box,
@@ -264,7 +264,7 @@ def clip(box: Box, width: int, height: int, findings: Findings) -> Box | None:
     area = box.area if box.area is not None and 0 < box.area < math.inf else box_width * box_height
     if max(left - x, top - y, x + box_width - right, y + box_height - bottom) <= ROUNDING:
         return replace(box, area=area)
-    findings.mend("box clipped to its image", f"{place} in {width} x {height}")
+    findings.correct("box clipped to its image", f"{place} in {width} x {height}")
     bbox = (left, top, right - left, bottom - top)
     return replace(box, bbox=bbox, area=min(area, bbox[2] * bbox[3]))
 

@@ -224,9 +224,9 @@ class CaptionedImages(FolderBuilder):
         records = []
         for record, path in zip(read, images.find(wanted, self._findings), strict=True):
             if path is None:
-                self._findings.leave_out("no such image", f"{record.place}, {record.name or record.filename}")
+                self._findings.skip("no such image", f"{record.place}, {record.name or record.filename}")
             elif not record.captions:
-                self._findings.leave_out("no caption", f"{record.place}, {record.filename}")
+                self._findings.skip("no caption", f"{record.place}, {record.filename}")
             else:
                 record.path = path
                 records.append(record)
@@ -267,7 +267,7 @@ def is_image(record: Record, findings: Findings) -> bool:
         with PIL.Image.open(record.path):
             return True
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
-        findings.leave_out("unreadable", f"{record.place}, {record.path} ({type(error).__name__}: {error})")
+        findings.skip("unreadable", f"{record.place}, {record.path} ({type(error).__name__}: {error})")
         return False
 
 
@@ -307,7 +307,7 @@ def read_karpathy(file: Path, short: str, findings: Findings, encoding: str | No
                 name=name,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            findings.leave_out("malformed", f"{place} ({type(error).__name__}: {error})")
+            findings.skip("malformed", f"{place} ({type(error).__name__}: {error})")
 
 
 def image_name(item: Mapping[str, Any]) -> tuple[str, str | None]:
@@ -366,7 +366,7 @@ def read_fisvl(file: Path, split: str, findings: Findings, encoding: str | None 
             label, image_id = _label_of(item.get("label")), whole_of(item.get("image_id"))
             new = Record(place, split, name.rpartition("/")[2], [], [], label=label, image_id=image_id, name=name)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            findings.leave_out("malformed", f"{place} ({type(error).__name__}: {error})")
+            findings.skip("malformed", f"{place} ({type(error).__name__}: {error})")
             continue
         record = records.setdefault(name, new)
         record.captions += [text for text, _ in pairs]

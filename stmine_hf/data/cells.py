@@ -102,7 +102,7 @@ def flag_of(value: Any) -> bool:
     """Whether a cell says yes; a missing one says no.
 
     Raises:
-        BadRow: nobody knows what it says.
+        BadRow: its meaning is unknown.
 
     Example:
         >>> [flag_of(value) for value in ("1", "True", "yes", 1.0, "0", "0.0", "False", "", None)]

@@ -1,4 +1,4 @@
-"""Sets in the layout of COCO: images and one JSON of boxes a split; and the way back, from rows to such JSON.
+"""Sets in the layout of COCO: images and one JSON of boxes per split, read and written.
 
 Files, the first kind that is there (or those that the option `files` names):
 
@@ -12,7 +12,7 @@ a word is train. Images are looked for in `images/<split>`, `<split>` (`train201
 
 Labels are the category ids in ascending order, as COCO's tools number them; `boxed_images.category_ids` gives them
 back. Ids that occur twice: an image listed twice keeps its first id and gets the boxes of both, equal ones once; two
-images of one id both go, since nobody knows whose the boxes are; a box whose id is taken gets a new one.
+images of one id both go, since the owner of the boxes is unknown; a box whose id is taken gets a new one.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class CocoJson(BoxedImages):
             content = contents.pop(reader.split)  # whole COCO is gigabytes
             records += reader.read([next(places) for _ in reader.wanted], content["annotations"])
         if any(record.image_id is None for record in records):
-            self._findings.mend("image ids that are no numbers: all numbered anew", ", ".join(map(str, found)))
+            self._findings.correct("image ids that are no numbers: all numbered anew", ", ".join(map(str, found)))
             for record in records:
                 record.image_id = None
         return records
@@ -186,12 +186,14 @@ class CocoJson(BoxedImages):
                     )
         numbered = all(isinstance(key, int) and whole_of(key) is not None for key in names)
         if not numbered:
-            self._findings.mend("category ids that are no numbers: all numbered anew", ", ".join(map(str, contents)))
+            self._findings.correct(
+                "category ids that are no numbers: all numbered anew", ", ".join(map(str, contents))
+            )
         labels: dict[Any, int] = {}
         for key in sorted(names, key=lambda key: (isinstance(key, str), key)):
             if names[key] in self._names:
                 labels[key] = self._names.index(names[key])
-                self._findings.mend(
+                self._findings.correct(
                     "category named as another: taken as one",
                     f"{self._category_ids[labels[key]]} and {key} are {names[key]!r}",
                 )
@@ -243,7 +245,7 @@ class Reader:
         split: that it is of.
         roots: where its images may be, likeliest first.
         labels: of the category ids.
-        findings: is told what is left out.
+        findings: counts what is skipped.
     """
 
     def __init__(
@@ -264,7 +266,7 @@ class Reader:
                 if image_id is None or not filename.strip():
                     raise TypeError(f"id {image['id']!r}, file_name {filename!r}")
             except (KeyError, TypeError, BadRow, AttributeError) as error:
-                self.findings.leave_out("malformed", f"{place} ({type(error).__name__}: {error})")
+                self.findings.skip("malformed", f"{place} ({type(error).__name__}: {error})")
                 continue
             source = image.get("source")
             if sources is not None and (source if isinstance(source, str) else "") not in sources:
@@ -280,23 +282,23 @@ class Reader:
         return list({id(record): record for record in by_id.values() if record}.values())
 
     def _read_images(self, places: list[tuple[str, tuple[int, int]] | None]) -> dict[Any, Record | None]:
-        """Records by the ids of the file, None for those that are left out; an image listed twice has two ids."""
+        """Records by the ids of the file, None for those that are skipped; an image listed twice has two ids."""
         by_id: dict[Any, Record | None] = dict.fromkeys(self._passed)
         by_path: dict[str, Record] = {}
         for one, (image_id, image), found in zip(self.wanted, self._entries, places, strict=True):
             place, filename = one.place, one.name
             if found is None:
-                self.findings.leave_out("no such file", f"{place}, {filename}")
+                self.findings.skip("no such file", f"{place}, {filename}")
                 by_id.setdefault(image_id, None)
                 continue
             path, stamp = found
             if path in by_path:
-                self.findings.mend("image listed twice: taken as one", f"{place}, {filename}")
+                self.findings.correct("image listed twice: taken as one", f"{place}, {filename}")
                 by_id.setdefault(image_id, by_path[path])
             elif image_id in by_id:
                 for record in filter(None, (by_id[image_id],)):
-                    self.findings.leave_out("two images of one id", f"{record.place}, {record.filename}")
-                self.findings.leave_out("two images of one id", f"{place}, {filename}")
+                    self.findings.skip("two images of one id", f"{record.place}, {record.filename}")
+                self.findings.skip("two images of one id", f"{place}, {filename}")
                 by_id[image_id] = None
             else:
                 width, height = whole_of(image.get("width")), whole_of(image.get("height"))
@@ -328,7 +330,7 @@ class Reader:
                     continue
                 record = by_id[image_id]
                 if record is None:
-                    continue  # its image is left out, and counted
+                    continue  # its image is skipped, and counted
                 x, y, width, height, area = outline(annotation, record.size)
                 category = annotation["category_id"]
                 label = self.labels.get(key_of(category))
@@ -350,7 +352,7 @@ class Reader:
                 self.findings.drop("listed twice", place)
                 continue
             if box_id in taken:
-                self.findings.mend("box of an id that is taken: given a new one", f"{place}, id {box_id}")
+                self.findings.correct("box of an id that is taken: given a new one", f"{place}, id {box_id}")
                 box_id = None
             elif box_id is not None:
                 taken.add(box_id)

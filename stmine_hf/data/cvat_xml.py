@@ -45,7 +45,7 @@ class CvatXml(AnnotatedImages):
                 if root.tag != "annotations":
                     raise BadRow(f"<{root.tag}> instead of <annotations>")
             except (OSError, ValueError, LookupError, ElementTree.ParseError) as error:
-                self._findings.leave_out("not an XML of CVAT", f"{place} ({error})")
+                self._findings.skip("not an XML of CVAT", f"{place} ({error})")
                 continue
             images = root.findall("image")
             if root.find("track") is not None:
@@ -66,7 +66,7 @@ class CvatXml(AnnotatedImages):
     ) -> Annotated | None:
         name, subset = (image.get("name") or "").strip(), (image.get("subset") or "").strip()
         if not name:
-            self._findings.leave_out("malformed", f"{place} (no name)")
+            self._findings.skip("malformed", f"{place} (no name)")
             return None
         if image_dir:
             starts = [image_dir / subset, image_dir]

@@ -47,7 +47,7 @@ class Description:
         columns: name to type.
         splits: name to `rows` and `image_bytes`, as stored.
         samples: first rows of the first split; of images their size.
-        findings: what was left out, changed or is odd: `fate`, `reason`, `count` and `places`.
+        findings: what was skipped, changed or is suspicious: `fate`, `reason`, `count` and `places`.
     """
 
     name: str
@@ -99,7 +99,7 @@ def describe(
         splits: its rows.
         kind: of them.
         samples: how many rows to show.
-        findings: what was left out of it, changed or is odd.
+        findings: what was skipped, changed or is suspicious.
     """
     first = next(iter(splits.values()))
     return Description(
@@ -144,7 +144,7 @@ def type_of(feature: Any) -> str:
 
 
 def encoded_images(rows: datasets.Dataset) -> Iterable[Mapping[str, Any]]:
-    """The images of the rows as they are stored, none left out but those that are not there."""
+    """The images of the rows as they are stored, without missing ones."""
     import datasets
 
     if not isinstance(rows.features.get("image"), datasets.Image):

@@ -14,4 +14,4 @@ class DataFolderError(DataError):
 
 
 class BadRow(ValueError):
-    """A row to be left out; the message is the reason."""
+    """A row to be skipped; the message is the reason."""

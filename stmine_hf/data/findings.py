@@ -1,4 +1,4 @@
-"""What a data set's files have that its rows do not: counted while they are read, kept beside the cached table."""
+"""Findings of reading a data set: counted while its files are read, stored beside the cached table."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from ..files import write_json
 from ..outputs import write_output
 from ..printing import printable
 
-FATES = ("left out", "dropped", "mended", "noted", "not used")
-FILE = ".findings.json"  # beside a cached table; `datasets` passes over names that begin with a dot
+FATES = ("skipped", "dropped", "corrected", "noted", "not used")
+_FORMER_FATES = {"left out": "skipped", "mended": "corrected"}  # in files of version 0.1
+FILE = ".findings.json"  # beside a cached table; `datasets` ignores names that begin with a dot
 
 
 def count(number: int, thing: str) -> str:
@@ -25,16 +26,16 @@ def count(number: int, thing: str) -> str:
 
 
 class Findings:
-    """What was left out, dropped, mended, is odd or not used: counts by reason, with the places.
+    """What was skipped, dropped, corrected, noted or not used: counts by reason, with the places.
 
     Counts are exact; of the places the first `PLACES` of a reason are kept, of which messages show `EXAMPLES`. What a
-    format states and rows do not hold (`not used`, such as outlines) is no fault: it is listed, but makes no warning.
+    format states and rows do not hold (`not used`, such as outlines) is no fault: it is listed, but causes no warning.
 
     Args:
         row: what a row of the set is, for messages.
 
     Attributes:
-        subject: what the set comes to in words, the begin of messages.
+        subject: what the set comes to in words, which begins messages.
     """
 
     EXAMPLES, REASONS = 3, 6  # shown of each reason, and of each fate
@@ -45,24 +46,24 @@ class Findings:
         self.counts: dict[str, Counter[str]] = {fate: Counter() for fate in FATES}
         self.places: dict[tuple[str, str], list[str]] = {}
 
-    def leave_out(self, reason: str, place: str) -> None:
-        """A row that is not in the set."""
-        self._add("left out", reason, place)
+    def skip(self, reason: str, place: str) -> None:
+        """Count a row that is not in the set."""
+        self._add("skipped", reason, place)
 
     def drop(self, reason: str, place: str) -> None:
-        """A box that is not in the set; its image is."""
+        """Count a box that is not in the set; its image is."""
         self._add("dropped", reason, place)
 
-    def mend(self, reason: str, place: str) -> None:
-        """Something that is in the set, but not as the file has it."""
-        self._add("mended", reason, place)
+    def correct(self, reason: str, place: str) -> None:
+        """Count something that is in the set, but not as the file has it."""
+        self._add("corrected", reason, place)
 
     def note(self, reason: str, place: str) -> None:
-        """Something that is in the set as the file has it, but worth a look."""
+        """Count something that is in the set as the file has it, but suspicious."""
         self._add("noted", reason, place)
 
     def pass_over(self, reason: str, place: str) -> None:
-        """Something that the format states and no row holds."""
+        """Count something that the format states and no row holds."""
         self._add("not used", reason, place)
 
     def _add(self, fate: str, reason: str, place: str) -> None:
@@ -91,7 +92,7 @@ class Findings:
         write_json(file, {"row": self.row, "subject": self.subject, "findings": self.listed()})
 
     def save_for(self, file: str | Path, inputs: Iterable[str | Path]) -> None:
-        """The same as a file that a person has named.
+        """Write the same to a file that the user named.
 
         Raises:
             OutputError: it is an input or lies in one, or a file is there that this package did not write.
@@ -106,7 +107,7 @@ class Findings:
             findings = cls(content["row"])
             findings.subject = content["subject"]
             for one in content["findings"]:
-                fate, reason = one["fate"], str(one["reason"])
+                fate, reason = _FORMER_FATES.get(one["fate"], one["fate"]), str(one["reason"])
                 findings.counts[fate][reason] = int(one["count"])
                 findings.places[fate, reason] = [str(place) for place in one["places"]]
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -117,15 +118,15 @@ class Findings:
         return any(reasons for fate, reasons in self.counts.items() if fate != "not used")
 
     def __str__(self) -> str:
-        """`left out 2 images: 2 x no such file (images[0], a.jpg; images[1], b.jpg); dropped 1 box: ...`"""
+        """`skipped 2 images: 2 x no such file (images[0], a.jpg; images[1], b.jpg); dropped 1 box: ...`"""
         return self._described(self.EXAMPLES)
 
     def brief(self) -> str:
-        """The same without places: `left out 2 images: 2 x no such file`."""
+        """The same without places: `skipped 2 images: 2 x no such file`."""
         return self._described(0)
 
     def _described(self, examples: int) -> str:
-        things = {"left out": self.row, "dropped": "box"}
+        things = {"skipped": self.row, "dropped": "box"}
         return "; ".join(
             f"{fate} {count(reasons.total(), things.get(fate, ''))}: {self._reasons(fate, examples)}"
             for fate, reasons in self.counts.items()

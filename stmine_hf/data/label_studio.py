@@ -6,7 +6,7 @@ name; of `/data/local-files/?d=cars/car.jpg` it is the path behind `d=`. A folde
 of the JSON, or its name, says the split; without one all is train.
 
 Of several annotations of a task the one marked as ground truth counts, else the newest; a task that was skipped or has
-none is left out, as nobody knows what is in it. Polygons, ellipses and turned boxes count by the box around them. Key
+none is skipped, as its content is unknown. Polygons, ellipses and turned boxes count by the box around them. Key
 points, choices and texts, predictions and drafts are counted as not used; brush strokes have no known box and are
 dropped. Labels are the names in alphabetical order, of all splits together, unless the option `classes` gives them.
 """
@@ -44,7 +44,7 @@ class LabelStudio(AnnotatedImages):
                 if not is_label_studio(content):
                     raise BadRow("no list of tasks")
             except (DataFolderError, BadRow) as error:
-                self._findings.leave_out("not a JSON of Label Studio", f"{shown} ({error})")
+                self._findings.skip("not a JSON of Label Studio", f"{shown} ({error})")
                 continue
             split = split_of_path(file, folder)
             split = split_of(file.name) or "train" if split == "train" else split
@@ -54,7 +54,7 @@ class LabelStudio(AnnotatedImages):
                 try:
                     image = self._image(task, place, split, starts)
                 except BadRow as error:
-                    self._findings.leave_out("malformed", f"{place} ({error})")
+                    self._findings.skip("malformed", f"{place} ({error})")
                     continue
                 if image is not None:
                     yield image
@@ -65,7 +65,7 @@ class LabelStudio(AnnotatedImages):
         for index, item in enumerate(content):
             place = f"{shown}, task {item['id'] if isinstance(item, dict) and whole_of(item.get('id')) else index}"
             if not isinstance(item, dict):
-                self._findings.leave_out("malformed", f"{place} ({shortened(item)} is no task)")
+                self._findings.skip("malformed", f"{place} ({shortened(item)} is no task)")
             elif isinstance(item.get("data"), dict):
                 yield place, item
             else:
@@ -79,7 +79,7 @@ class LabelStudio(AnnotatedImages):
     def _image(self, task: Task, place: str, split: str, starts: tuple[str, ...]) -> Annotated | None:
         address = image_of(task["data"])
         if not address:
-            self._findings.leave_out("no image", f"{place}, data {', '.join(map(str, task['data']))}")
+            self._findings.skip("no image", f"{place}, data {', '.join(map(str, task['data']))}")
             return None
         for part in ("predictions", "drafts"):
             for _ in task[part] if isinstance(task.get(part), list) else ():
@@ -90,12 +90,12 @@ class LabelStudio(AnnotatedImages):
         stated = annotation.get("result")
         results = [one for one in stated if isinstance(one, dict)] if isinstance(stated, list) else []
         if any(number_of(one["image_rotation"]) % 360 for one in results if not is_missing(one.get("image_rotation"))):
-            self._findings.leave_out("image turned in the tool: boxes may be of either side", place)
+            self._findings.skip("image turned in the tool: boxes may be of either side", place)
             return None
         sizes = {(whole_of(one.get("original_width")), whole_of(one.get("original_height"))) for one in results}
         sizes = {(w, h) for w, h in sizes if w and h and w > 0 and h > 0}
         if len(sizes) > 1:
-            self._findings.leave_out("two sizes of one image", f"{place}, {sorted(sizes)}")
+            self._findings.skip("two sizes of one image", f"{place}, {sorted(sizes)}")
             return None
         size = next(iter(sizes), (1, 1))
         wanted = [Wanted(name, place, starts) for name in names_of(address)]
@@ -107,7 +107,7 @@ class LabelStudio(AnnotatedImages):
         given = [one for one in stated if isinstance(one, dict)] if isinstance(stated, list) else []
         kept = [one for one in given if not (flag_of(one.get("was_cancelled")) or flag_of(one.get("skipped")))]
         if not kept:
-            self._findings.leave_out("skipped by who annotates" if given else "not annotated", place)
+            self._findings.skip("skipped by who annotates" if given else "not annotated", place)
             return None
         if len(kept) > 1:
             self._findings.note("task with several annotations: the ground truth or the newest counts", place)

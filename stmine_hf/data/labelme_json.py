@@ -1,4 +1,4 @@
-"""Sets as LabelMe writes them: one JSON of shapes an image.
+"""Sets as LabelMe writes them: one JSON of shapes per image.
 
 Every `*.json` in the folder and the folders in it that has `shapes`, also as X-AnyLabeling writes it. The image is
 `imagePath`, which starts from the JSON's folder; where there is no such file, the image of the JSON's name beside it,
@@ -42,7 +42,7 @@ class LabelmeJson(AnnotatedImages):
                     raise BadRow("no list of shapes")
                 name = text_of(content.get("imagePath")).strip()
             except (DataFolderError, BadRow) as error:
-                self._findings.leave_out("not a JSON of LabelMe", f"{place} ({error})")
+                self._findings.skip("not a JSON of LabelMe", f"{place} ({error})")
                 continue
             name = tidy(name)
             bare = name.rpartition("/")[2]

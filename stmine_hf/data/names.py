@@ -88,7 +88,7 @@ class ImageFiles:
 
         Args:
             wanted: all images of a data set: which file a name means depends on the others.
-            findings: is told of names that are not exact.
+            findings: counts names that are not exact.
             known: the paths of those that are found already, None for the others.
         """
         paths = [own or self._exact(one) for one, own in zip(wanted, known or [None] * len(wanted), strict=True)]

@@ -8,8 +8,8 @@ A source is one of
 * a Parquet, Feather or Arrow file, or a folder of them, also as `stmine data export` writes it,
 * whatever else `datasets` reads: a Hub id (`org/name`), a folder of `save_to_disk`, tar files of WebDataset, ...
 
-`columns` says how columns are named, `own_rows` what becomes of a row. What is left out or odd is reported in one
-warning with the first examples; of a stream, as it goes on.
+`columns` says how columns are named, `own_rows` what becomes of a row. What is skipped or suspicious is reported in
+one warning with the first examples; of a stream, as it goes on.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def load_own(
     options: Mapping[str, Any] | None = None,
     strict: bool = False,
 ) -> tuple[datasets.DatasetDict | datasets.IterableDatasetDict, Findings]:
-    """All splits of a data set of one's own, and what was left out of it or is odd.
+    """All splits of the user's own data set, and its findings.
 
     Args:
         source: a file, a folder or a Hub id.
@@ -106,7 +106,7 @@ def load_own(
         streaming: read while iterating. Tables are read at once all the same: they hold no images.
         cache_dir: where `datasets` keeps what it makes.
         options: see `OwnOptions`.
-        strict: of a stream: stop at the first thing that is left out or odd.
+        strict: of a stream: stop at the first finding.
 
     Raises:
         DataFolderError: with what was expected, what was found and what to do.
@@ -473,12 +473,12 @@ def _made(row_builder: RowBuilder, source: SourceRow) -> Row | None:
             raise BadRow(source.problem)
         return row_builder.make(source)
     except BadRow as error:
-        row_builder.findings.leave_out(str(error), place_of(source))
+        row_builder.findings.skip(str(error), place_of(source))
         return None
 
 
 def _finish(made: Mapping[str, list[Row | None]], row_builder: RowBuilder, source: str) -> None:
-    """Fill in what depends on all rows, and report what was left out or is odd.
+    """Fill in what depends on all rows, and report the findings.
 
     Raises:
         DataFolderError: nothing is left.

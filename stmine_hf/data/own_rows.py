@@ -1,7 +1,7 @@
 """Rows of the three kinds, made of whatever the columns of a data set of one's own hold.
 
-The rules are those of the builders: a row of captions or boxes without a readable image is left out, a post without
-one is kept; a row without a caption or of an unknown label is left out. What becomes of boxes is told in
+The rules are those of the builders: a row of captions or boxes without a readable image is skipped, a post without
+one is kept; a row without a caption or of an unknown label is skipped. What becomes of boxes is described in
 `boxed_images`; one that is malformed or of an unknown category is dropped, too.
 """
 
@@ -101,7 +101,7 @@ class RowBuilder:
     Args:
         names: of the labels or categories, in their order.
         by_place: whether the source stores places among the names rather than names.
-        findings: is told what is amiss.
+        findings: counts what is wrong.
     """
 
     THING = "image"  # a row in messages
@@ -358,7 +358,7 @@ def make_names(
         rows: all its rows, to find them; None of a stream.
 
     Raises:
-        DataFolderError: nobody can know them.
+        DataFolderError: they are unknown.
     """
     part, option = ("category", "classes") if columns.kind == "boxes" else ("label", "labels")
     feature = feature_of(features, columns.of.get(part))

@@ -7,9 +7,9 @@ Files are tables, see `tables`. What becomes of a row is decided here, for train
 
 * Texts stay as they are, empty ones too; only what is no Unicode (half a surrogate pair) becomes U+FFFD.
 * A row without an image is kept, and so is one whose image is missing or not readable: its `image` is None. Whether
-  it is readable is told from its header; a file cut short further on fails when it is decoded.
-* Ids that occur twice are told apart: the second row of id 7 becomes 7#2.
-* A row that cannot be understood (no JSON, no text and no image, unknown label or split) is left out.
+  it is readable is decided by its header; a file cut short further on fails when it is decoded.
+* Ids that occur twice are made unique: the second row of id 7 becomes 7#2.
+* A row that cannot be understood (no JSON, no text and no image, unknown label or split) is skipped.
 
 Everything of this kind is counted and told in one warning a build, with file and line of the first examples.
 """
@@ -230,7 +230,7 @@ class PostFiles(FolderBuilder):
                         names = " or ".join(self._columns().text)
                         raise BadRow(f"no {names} (there is: {', '.join(map(str, row)) or 'nothing'})")
                 except BadRow as error:
-                    self._findings.leave_out(str(error), place)
+                    self._findings.skip(str(error), place)
                     continue
                 if (given := post.post_id) in ids:
                     self._findings.note("id seen before, made unique", f"{place}, {given}")

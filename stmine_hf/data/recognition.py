@@ -48,7 +48,7 @@ _MORE_NAMES = {
 
 @dataclass(frozen=True)
 class Recognized:
-    """What a path was taken for, as `load_dataset` is told.
+    """What a path was recognized as, in terms of `load_dataset`.
 
     Attributes:
         dataset: a layout by name, or the path or Hub id itself.

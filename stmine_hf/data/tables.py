@@ -2,7 +2,7 @@
 
 CSV and TSV (also with semicolons or bars), JSON lines, one JSON list or one of pandas' other forms, Parquet, Arrow and
 Feather files, Excel's sheets. A row that cannot be read is a problem with its line and costs nothing but itself; a
-file whose encoding nobody can know is refused with the line and the option to give: replaced bytes would be learnt.
+file whose encoding is unknown is refused with the line and the option to give: replaced bytes would be learned.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def read_rows(file: Path, findings: Findings, encoding: str | None = None) -> It
 
     Args:
         file: the table; its suffix says what it is, and what no suffix says is JSON lines.
-        findings: is told of the others.
+        findings: counts the others.
         encoding: of a file of text that is neither UTF-8 nor says what it is, such as "gb18030".
 
     Raises:
@@ -61,7 +61,7 @@ def read_rows(file: Path, findings: Findings, encoding: str | None = None) -> It
     """
     for row in table_rows(file, findings, encoding):
         if row.problem:
-            findings.leave_out(row.problem, f"{file.name}, {row.place}")
+            findings.skip(row.problem, f"{file.name}, {row.place}")
         else:
             yield f"{file.name}, {row.place}", row.cells
 
@@ -95,7 +95,7 @@ class TextFile:
         foreign: numbers of the lines that are not of that encoding.
 
     Raises:
-        DataFolderError: an encoding that nobody knows.
+        DataFolderError: an unknown encoding.
     """
 
     def __init__(self, file: Path, encoding: str | None = None) -> None:

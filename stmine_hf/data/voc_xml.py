@@ -1,4 +1,4 @@
-"""Sets in the layout of Pascal VOC: one XML of boxes an image.
+"""Sets in the layout of Pascal VOC: one XML of boxes per image.
 
 Folders, the first kind that is there:
 
@@ -114,7 +114,7 @@ class VocXml(BoxedImages):
             place = file.relative_to(folder).as_posix()
             if found is None or (known is None and found[0] in owned):
                 shown = (root.findtext("filename") or "").strip() or f"{name}.*"
-                self._findings.leave_out("no such file", f"{place}, {shown}")
+                self._findings.skip("no such file", f"{place}, {shown}")
                 continue
             source = (root.findtext("source/database") or "").strip()
             record = Record(
@@ -137,7 +137,7 @@ class VocXml(BoxedImages):
                 lines = (line.strip() for line in read_lines(file, encoding))
                 for stem in dict.fromkeys(id_of_line(line, annotations) for line in lines if line):
                     if stem.startswith("/") or ".." in stem.split("/"):
-                        self._findings.leave_out("an id that leads out of Annotations", f"{file.name}, {stem}")
+                        self._findings.skip("an id that leads out of Annotations", f"{file.name}, {stem}")
                         continue
                     yield split, annotations / f"{stem}.xml", stem
             files = [] if lists else visible(annotations.rglob("*.xml"))
@@ -171,9 +171,9 @@ class VocXml(BoxedImages):
         try:
             return parse_xml(file.read_bytes(), encoding)
         except ElementTree.ParseError as error:  # says line and column
-            self._findings.leave_out("not XML", f"{place} ({error})")
+            self._findings.skip("not XML", f"{place} ({error})")
         except (OSError, ValueError, LookupError) as error:  # LookupError: an encoding that nobody knows
-            self._findings.leave_out("no annotation that can be read", f"{place} ({type(error).__name__}: {error})")
+            self._findings.skip("no annotation that can be read", f"{place} ({type(error).__name__}: {error})")
         return None
 
     def _read_objects(self, root: ElementTree.Element, place: str, one_based: bool) -> Iterator[tuple]:

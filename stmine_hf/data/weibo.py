@@ -125,6 +125,6 @@ def read_tweets(file: Path, findings: Findings, encoding: str | None = None) -> 
         place = f"{file.name}, line {start + 1}"
         addresses = [address for address in images.strip().split("|") if address not in ("", "null")]
         if "|" not in facts or not all(re.match(r"https?://|[^|\s]+\.\w+$", address) for address in addresses):
-            findings.leave_out("not facts, addresses of images and a text in three lines", place)
+            findings.skip("not facts, addresses of images and a text in three lines", place)
             continue
         yield place, {"id": facts.partition("|")[0], "img": addresses, "text": text, "label": label, "tweet": True}

@@ -1,4 +1,4 @@
-"""Sets in the layout of YOLO: one text file of boxes an image, in fractions of its sides.
+"""Sets in the layout of YOLO: one text file of boxes per image, in fractions of its sides.
 
 Images are in `images/train`, `images/val`, ... or `train/images`, `valid/images`, ..., or wherever `data.yaml` says
 (its entries `path`, `train`, `val`, `test`: folders or lists of files), or Darknet's `obj.data`; without splits, all
@@ -67,13 +67,13 @@ class YoloTxt(BoxedImages):
             texts = {path: find_label_file(path, start, folder, split) for path, start in paths.items()}
             if not any(texts.values()):
                 for path, start in paths.items():
-                    self._findings.leave_out(
+                    self._findings.skip(
                         "in a split without any label file", f"{path}, {label_files(path, start, folder, split)[0]}"
                     )
                 continue
             for path, text in texts.items():
                 if not path.is_file():
-                    self._findings.leave_out("no such file", str(path))
+                    self._findings.skip("no such file", str(path))
                     continue
                 place = (text or path).name
                 record = Record(place, split, path.name, str(path), stamp_of(str(path)), size=(1, 1))

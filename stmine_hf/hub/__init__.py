@@ -9,7 +9,7 @@ def require_login(repo: str) -> None:
     """Check who is logged in to the Hub, before the work whose result is to be pushed to `repo`.
 
     Raises:
-        PublishError: nobody, a token that is not valid, or no connection.
+        PublishError: nobody is logged in, a token that is not valid, or no connection.
     """
     from .push import require_login
 

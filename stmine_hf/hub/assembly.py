@@ -1,4 +1,4 @@
-"""A folder that is assembled beside its place and moved into it file by file: what is not ours there stays."""
+"""Assemble a folder beside its place, then move it there file by file; other files there stay."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _replacement(source: Path) -> Callable[[Path], None]:
 
 
 def _adopt(outputs: Outputs) -> None:
-    """Count as ours what `manifest.json` lists and nobody has changed, and a card that the Hub made of a form."""
+    """List unchanged files of `manifest.json` as written by this package, and a card that the Hub made."""
     folder = outputs.folder
     try:
         listed = read_manifest(folder)

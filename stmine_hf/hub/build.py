@@ -1,4 +1,4 @@
-"""`stmine publish build`: from whatever there is to the folder of a Hub repository."""
+"""`stmine publish build`: build the folder of a Hub repository from a run, a model, a data set or a Space."""
 
 from __future__ import annotations
 

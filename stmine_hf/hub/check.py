@@ -1,4 +1,4 @@
-"""`stmine publish check`: is a folder fit to be published?"""
+"""`stmine publish check`: check whether a folder can be published."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SIGNS = {"ok": "[green]ok[/green]", "warning": "[yellow]warning[/yellow]", "fai
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What a check found.
+    """Report of a check.
 
     Attributes:
         folder: the folder's name.
@@ -73,7 +73,7 @@ class CheckReport:
 
 
 def check(folder: str | Path, *, load: bool = True) -> CheckReport:
-    """Look at everything that can be looked at without a connection.
+    """Check everything that can be checked without a connection.
 
     Args:
         folder: of a repository of any type.

@@ -143,10 +143,10 @@ def _write_split(
 def require_terms(folder: Path, header: dict[str, Any]) -> None:
     """
     Raises:
-        StmineError: the card of a data set states no license, so nobody knows who may have it.
+        StmineError: the card of a data set states no license, so its terms are unknown.
     """
     if not header.get("license"):
         raise StmineError(
-            f"{folder / CARD} states no license. If you may pass this data set on, export it with --license ID, such "
+            f"{folder / CARD} states no license. If you may share this data set, export it with --license ID, such "
             "as cc-by-4.0; else push it with --private."
         )

@@ -1,4 +1,4 @@
-"""`stmine publish diff`: does a published model still run the code of today's `modeling/`?"""
+"""`stmine publish diff`: compare a published model's code with the present `modeling/`."""
 
 from __future__ import annotations
 

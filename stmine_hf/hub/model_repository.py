@@ -106,7 +106,7 @@ class ModelRepository(ABC):
         self.rebuild(license)
 
     def from_release(self) -> None:
-        """Make the repository that waits for weights which only their authors have; its card says how to fill it."""
+        """Make the repository without weights, which only the authors may publish; its card says how to add them."""
         model, preprocessing = self.writer.released()
         model.save_pretrained(self.folder, state_dict={})
         preprocessing.save_pretrained(self.folder)

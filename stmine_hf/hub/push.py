@@ -80,7 +80,7 @@ def require_login(repo: str) -> None:
     """Ask the Hub who is logged in, before the work that is to be pushed to `repo`.
 
     Raises:
-        PublishError: nobody, a token that is not valid, or no connection.
+        PublishError: nobody is logged in, a token that is not valid, or no connection.
     """
     from huggingface_hub import HfApi
 

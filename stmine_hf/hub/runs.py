@@ -11,7 +11,7 @@ from .push import push
 from .repository import PublishError
 
 BEST = "best"
-_SHOWS_DATA = ("worst_misses.png",)  # validation images: whether they may be shown to all is not for us to decide
+_SHOWS_DATA = ("worst_misses.png",)  # validation images, whose terms are unknown here
 
 
 def publish_run(output_dir: str | Path, repo: str, *, private: bool = False, dry_run: bool = False) -> None:

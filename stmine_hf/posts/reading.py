@@ -100,11 +100,11 @@ def check_posts(
     found.subject = str(file)
     for row in read_posts(file, encoding):
         if row.problem:
-            found.leave_out(row.problem, f"{Path(file).name}, line {row.line}")
+            found.skip(row.problem, f"{Path(file).name}, line {row.line}")
     if findings is not None:
         found.save_for(findings, [file])
     if strict and found:
-        raise StmineError(f"{file}; {found}. Strict reading refuses such data: leave strict out to go on")
+        raise StmineError(f"{file}; {found}. Strict reading refuses such data: omit strict to continue")
 
 
 def post_image(path: str | Path) -> Any:

@@ -1,8 +1,8 @@
-"""Adapters: a few per cent of new weights beside a model that stays as it is (PEFT), made, kept and resumed.
+"""Adapters (PEFT): a few per cent of new weights beside an unchanged model, created, saved and resumed.
 
 The model keeps its class and its parts their names: PEFT's layers take their places inside it. What is left of a run
 is an adapter folder: the new weights, `adapter_config.json` with the base and its revision, the processor, a card.
-`stmine_hf.loading` and the Auto classes open it, `stmine merge` makes a whole model of it.
+`stmine_hf.loading` and the Auto classes open it, `stmine merge` merges it into its base.
 
 Batch norms stay in evaluation mode while adapters train: their running statistics are buffers of the base, which an
 adapter does not hold, and moved ones would be lost with the run. Those inside heads that are saved whole are kept
@@ -79,9 +79,9 @@ def add_adapter(
     changed = known is None or _design(known) != _design(model.config)
     if (args.push_to_hub or args.push_dry_run) and (changed or Path(str(source)).is_dir()):
         raise StmineError(
-            "push_to_hub would send an adapter whose base nobody can load: "
+            "push_to_hub would send an adapter whose base cannot be loaded by others: "
             f"{'a model made by this run' if changed else source} is not on the Hub. Publish the base first (stmine "
-            "publish push) and start from its id; or leave push_to_hub out and publish the whole model that stmine "
+            "publish push) and start from its id; or omit push_to_hub and publish the whole model that stmine "
             "merge makes of the adapter."
         )
     if changed:
@@ -215,7 +215,7 @@ def quantized(model: PreTrainedModel, base: str, revision: str | None, bits: str
     if not any(_within(name, recipe.encoders) for name in layers):
         raise StmineError(
             f"quantize_base: the encoders of {model.config.model_type.upper()} have no linear layers, and "
-            "convolutions cannot be quantized for training. Leave it out."
+            "convolutions cannot be quantized for training. Omit it."
         )
     if importlib.util.find_spec("bitsandbytes") is None:
         raise StmineError('quantize_base needs bitsandbytes: pip install "stmine-hf[quantized]".')
@@ -232,7 +232,7 @@ def quantized(model: PreTrainedModel, base: str, revision: str | None, bits: str
     except (ImportError, RuntimeError, ValueError) as error:
         raise StmineError(
             f"quantize_base: bitsandbytes cannot hold {base} in {bits} on this machine ({' '.join(str(error).split())}"
-            "). Leave it out, or train where bitsandbytes supports the hardware."
+            "). Omit it, or train where bitsandbytes supports the hardware."
         ) from error
 
 

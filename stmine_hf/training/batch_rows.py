@@ -1,4 +1,4 @@
-"""Which rows of the training split a batch consists of, for when it has to be told."""
+"""Rows of the training split that a batch consists of, for error reports."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def report_batch(
 
     Args:
         file: JSON with `facts` and, for each row, its number, its name and whether its inputs are finite. If it cannot
-            be written, the sentence has to do.
+            be written, only the sentence is returned.
         inputs: the batch as the model got it.
         rows: numbers of its rows in `table`.
         table: the training split.

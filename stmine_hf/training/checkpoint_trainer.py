@@ -32,7 +32,7 @@ EMA_FILE = "ema.safetensors"
 
 
 class CheckpointTrainer(Trainer):
-    """Writes a checkpoint aside and moves it to its place when it is complete.
+    """A Trainer that writes a checkpoint aside and moves it into place when it is complete.
 
     * A checkpoint that cannot be written is skipped with a warning, and training continues.
     * Weights that are not finite never reach a checkpoint.

@@ -1,4 +1,4 @@
-"""Which run a folder and its checkpoints belong to, so that a run resumes from its own checkpoints and no other's.
+"""Identify the run of a folder and its checkpoints, so that a run resumes only from its own checkpoints.
 
 `run.json` names the run. It lies in the output folder and in each checkpoint. Checkpoints of version 0.1 have none;
 they are resumed where a folder holds no others.

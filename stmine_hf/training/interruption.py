@@ -1,4 +1,4 @@
-"""Leaving a training run when asked to: SIGTERM (a cluster that wants its machine back, `kill`) and Ctrl-C."""
+"""Stop a training run on SIGTERM (from a cluster or `kill`) and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from typing import Any
 from ..errors import StmineError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-ASKED_AGAIN = 3.0  # seconds after which a repeated signal is impatience; launchers send theirs on at once
+ASKED_AGAIN = 3.0  # seconds after which a repeated signal takes effect; launchers forward theirs at once
 
 
 class Interrupted(StmineError):
-    """A run that was asked to stop: it has saved and is over. Not a mistake, but not the end of the training either.
+    """A run stopped by a signal after saving: neither an error nor the end of the training.
 
     Attributes:
         exit_code: 128 + the signal's number, as shells count: 143 after SIGTERM, 130 after Ctrl-C.
@@ -64,7 +64,7 @@ class StopSignals:
         self._before = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:  # a worker that reads data: its parent tells it when to go
+        if os.getpid() != self._process:  # a worker that reads data: its parent stops it
             return
         if self.received is None:
             self.received, self._since = number, time.monotonic()

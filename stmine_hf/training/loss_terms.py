@@ -1,4 +1,4 @@
-"""The terms of a loss between two lines of the log, and what to say when a loss is no longer finite."""
+"""The terms of a loss between two lines of the log, and the message for a loss that is no longer finite."""
 
 from __future__ import annotations
 

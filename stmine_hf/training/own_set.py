@@ -167,7 +167,7 @@ def train_planned(
         adapter: train a LoRA adapter, or not; None: by the number of rows.
         changes: settings in place of those for the size of the set; None as a value leaves one as it is.
         resume_command: of the run's folder: what to type to resume it.
-        say: is told how the training is set.
+        say: called with a description of the settings.
 
     Returns:
         What it came to; None in other processes than the first.

@@ -1,4 +1,4 @@
-"""What the training of a method consists of, as one record, so that nobody else branches by the method's name."""
+"""The parts of a method's training as one record, so that no other code branches by the method's name."""
 
 from __future__ import annotations
 

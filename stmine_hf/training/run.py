@@ -1,4 +1,4 @@
-"""How a training run begins and ends: its settings, its folder, its identity, its write-up."""
+"""Begin and end of a training run: its settings, folder, identity and results."""
 
 from __future__ import annotations
 

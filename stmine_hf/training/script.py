@@ -1,4 +1,4 @@
-"""How a training script ends: with one line for an error that the user can fix, also under a launcher."""
+"""End a training script with one line for an error that the user can fix, also under a launcher."""
 
 from __future__ import annotations
 

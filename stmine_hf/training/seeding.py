@@ -1,4 +1,4 @@
-"""All that is random about a sample follows from one number: neither workers nor an interruption change a run."""
+"""Seed all randomness of a sample by one number, so that neither workers nor an interruption change a run."""
 
 from __future__ import annotations
 

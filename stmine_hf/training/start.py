@@ -22,7 +22,7 @@ PREPARED = {
 
 
 def start_for_other_data(source: str) -> str:
-    """The start for another data set than the config's: a prepared start that is missing is no loss for it.
+    """The start for another data set than the config's: a missing prepared start does not matter for it.
 
     Args:
         source: that of the config.

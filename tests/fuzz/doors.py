@@ -427,7 +427,7 @@ def _document_seeds(folder: Path) -> None:
     scope = {"script": "CJK", "least_share": 0.5, "least_letters": 3, "needs_text": True, "least_fit": 0.1}
     _one(folder, "scope.json", json.dumps(scope))
     findings = Findings()
-    findings.leave_out("no such file", "a.jpg")
+    findings.skip("no such file", "a.jpg")
     findings.save(folder / "_findings.json")
     _one(folder, "findings.json", (folder / "_findings.json").read_bytes())
 

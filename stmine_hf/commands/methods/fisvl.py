@@ -1,4 +1,4 @@
-"""What `stmine evaluate` and `stmine convert` do with FISVL."""
+"""`stmine evaluate fisvl` and `stmine convert fisvl`."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def evaluate(
     strict: StrictOption = False,
     model: ModelOption = None,
     out: Annotated[Path | None, typer.Option(help="Folder for results.json and recall_curve.png.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images embedded at a time.")] = 64,
-    limit: Annotated[int | None, typer.Option(min=1, help="Score the first N images only: a quick look.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 64,
+    limit: Annotated[int | None, typer.Option(min=1, help="Score the first N images only.")] = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Recall at 1, 5 and 10 in both directions, and their mean (mR), as the FISVL paper reports them.
+    """Compute recall at 1, 5 and 10 in both directions and their mean (mR), as the FISVL paper reports them.
 
     A second table counts a caption as right if its text equals one of the image's own captions.
     """

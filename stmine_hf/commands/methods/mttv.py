@@ -1,4 +1,4 @@
-"""What `stmine evaluate` and `stmine convert` do with MTTV."""
+"""`stmine evaluate mttv` and `stmine convert mttv`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ EVALUATE_EXAMPLES = """\
 
   stmine evaluate mttv --dataset fakeddit --data-dir data/fakeddit --split val --model my_model --out results
 
-Choose among models by val; evaluate on test once, at the end."""
+Select models on val; evaluate on test once, at the end."""
 CONVERT_EXAMPLES = """  stmine convert mttv model_best.pt mttv-weibo --vocab bert-base-chinese/vocab.txt
 
   stmine convert mttv model_best.pt mttv-weibo --vocab bert-base-chinese/vocab.txt --resnet resnet152-394f9c45.pth
@@ -58,28 +58,28 @@ def evaluate(
         Path | None, typer.Option(help="Folder for results.json, confusion_matrix.png and reliability.png.")
     ] = None,
     predictions: Annotated[
-        bool, typer.Option("--predictions", help="With --out: write every prediction to predictions.jsonl, too.")
+        bool, typer.Option("--predictions", help="With --out: also write every prediction to predictions.jsonl.")
     ] = False,
-    bins: Annotated[int, typer.Option(min=1, help="Bins of the calibration error.")] = 15,
+    bins: Annotated[int, typer.Option(min=1, help="Number of bins of the calibration error.")] = 15,
     batch_size: Annotated[
         int,
         typer.Option(
             min=1,
-            help="Posts classified at a time: small batches are fastest on a CPU, try 64 on a GPU.",
+            help="Posts per batch. Small batches are fastest on a CPU; try 64 on a GPU.",
         ),
     ] = 8,
-    limit: Annotated[int | None, typer.Option(min=1, help="Score the first N posts only: a quick look.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Score the first N posts only.")] = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Accuracy, macro F1, precision, recall and F1 of each label, and the calibration error (ECE).
+    """Compute accuracy, macro F1, precision, recall and F1 of each label, and the calibration error (ECE).
 
     A post whose image cannot be read is classified by its text, and counted.
     """
     if predictions and out is None:
         raise typer.BadParameter("--predictions needs --out: the folder to write them to")
     if features is not None and detector is not None:
-        raise typer.BadParameter("--features hold the regions already; leave --detector out")
+        raise typer.BadParameter("--features already include the regions: omit --detector")
 
     def options(network: Any) -> dict[str, Any]:
         from ...posts import FeatureStore
@@ -110,7 +110,7 @@ def convert(
         Path, typer.Argument(metavar="OUT", help="Folder to write: safetensors, config, processor, pipeline and code.")
     ],
     dataset: Annotated[
-        str, typer.Option(help="What it was trained on: weibo, fakeddit_2_way, fakeddit_3_way or fakeddit_6_way.")
+        str, typer.Option(help="Data set it was trained on: weibo, fakeddit_2_way, fakeddit_3_way or fakeddit_6_way.")
     ] = "weibo",
     arguments: Annotated[
         Path | None,
@@ -122,7 +122,7 @@ def convert(
     ] = None,
     vocab: Annotated[Path | None, typer.Option(help="vocab.txt of the BERT, for the tokenizer.")] = None,
     resnet: Annotated[
-        Path | None, typer.Option(help="torchvision's resnet152-*.pth; makes the model read images.")
+        Path | None, typer.Option(help="torchvision's resnet152-*.pth: the model then reads images.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

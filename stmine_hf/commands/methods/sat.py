@@ -1,4 +1,4 @@
-"""What `stmine evaluate` and `stmine convert` do with SAT."""
+"""`stmine evaluate sat` and `stmine convert sat`."""
 
 from __future__ import annotations
 
@@ -45,20 +45,23 @@ def evaluate(
     strict: StrictOption = False,
     model: ModelOption = None,
     fit: Annotated[
-        str | None, typer.Option(help="pad, letterbox or stretch images to the input. Default: as the model says.")
+        str | None,
+        typer.Option(
+            help="How to fit images to the input: pad, letterbox or stretch. Default: as the image processor does."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for results.json, detections.json, pr_curve.png and worst_misses.png."),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images detected together, where their sizes agree.")] = 8,
-    limit: Annotated[int | None, typer.Option(min=1, help="Score the first N images only: a quick look.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per batch, where their sizes agree.")] = 8,
+    limit: Annotated[int | None, typer.Option(min=1, help="Score the first N images only.")] = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """COCO's average precision: over all images, for each of their sources and for each class.
+    """Compute COCO's average precision: over all images, for each of their sources and for each class.
 
-    Images that cannot be read are skipped and counted; a class without boxes is left out of the mean.
+    Images that cannot be read are skipped and counted; a class without boxes does not count in the mean.
     """
     if fit not in (None, "pad", "letterbox", "stretch"):
         raise typer.BadParameter(f"--fit: expected pad, letterbox or stretch, found {fit!r}")

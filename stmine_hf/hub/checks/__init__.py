@@ -1,1 +1,1 @@
-"""What `stmine publish check` looks at: files, code, card, and whether a stranger can load it."""
+"""The checks of `stmine publish check`: files, code, card, and loading without this package."""

@@ -1,4 +1,4 @@
-"""A stranger's process: opens a repository's model by the Auto classes where `stmine_hf` cannot be imported.
+"""Open a repository's model with the Auto classes in a process where `stmine_hf` cannot be imported.
 
     python bare_process.py FOLDER ANSWERS.safetensors
 

@@ -1,4 +1,4 @@
-"""What a check finds."""
+"""Findings of a check."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Finding:
     """One line of the report.
 
     Attributes:
-        check: what was looked at.
+        check: what was checked.
         outcome: "failed" keeps a folder from being published, "warning" does not.
         detail: what was found, and what to do about it.
     """

@@ -27,7 +27,7 @@ _CLOSE = {"rtol": 1e-4, "atol": 1e-5}  # same code, same machine: equal but for 
 
 
 def check_loading(folder: Path) -> tuple[list[Finding], dict[str, Any]]:
-    """Load a model in a sandbox, where a stranger would, and compare.
+    """Load a model in a sandbox without this package, and compare.
 
     Args:
         folder: a model's repository.
@@ -60,7 +60,7 @@ def check_loading(folder: Path) -> tuple[list[Finding], dict[str, Any]]:
 def run_in_sandbox(
     script: str, arguments: list[str], work: Path, readable: Sequence[Path]
 ) -> tuple[dict[str, Any], list[str]] | str:
-    """Run a script that prints a JSON document, in a process with as little rights as this system can take away.
+    """Run a script that prints a JSON document, in a process with as few rights as this system allows.
 
     Args:
         script: a Python file.

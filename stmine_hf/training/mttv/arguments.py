@@ -59,9 +59,7 @@ class MttvDataArguments(ZooDataArguments):
     )
     max_train_posts: int | None = field(default=None, metadata={"help": "Only N training posts, evenly spread."})
     max_eval_posts: int | None = field(default=None, metadata={"help": "Only N validation posts, evenly spread."})
-    modalities: str = field(
-        default="both", metadata={"help": "both; text or image: posts lose the other one (what is each worth?)."}
-    )
+    modalities: str = field(default="both", metadata={"help": "both, or only text or image of each post."})
     features: str | None = field(
         default=None,
         metadata={
@@ -89,11 +87,11 @@ class MttvDataArguments(ZooDataArguments):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise StmineError(f"{name} must lie in [0, 1], got {getattr(self, name)}.")
         if self.features is not None and self.streaming:
-            raise StmineError("features are found for all posts before training: leave features or streaming out.")
+            raise StmineError("features are found for all posts before training: omit features or streaming.")
         if self.features is not None and self.image_augmentation != "none":
             raise StmineError(
                 f"image_augmentation is {self.image_augmentation!r}, but features are of the images as they "
-                "are: leave out the one or the other."
+                "are: omit one of them."
             )
 
 
@@ -138,7 +136,7 @@ class MttvTrainingArguments(ZooTrainingArguments):
                 raise StmineError(f"{name} must lie in [0, 1], got {getattr(self, name)}.")
         if self.scaling_tau and self.peft:
             raise StmineError(
-                "scaling_tau fits factors that are no part of an adapter: leave it out, or train without peft."
+                "scaling_tau fits factors that are not part of an adapter: omit it, or train without peft."
             )
         if self.scaling_tau < 0:
             raise StmineError(f"scaling_tau must not be negative, got {self.scaling_tau}.")

@@ -1,4 +1,4 @@
-"""The trainer of MTTV: who is seen how often, the released optimizer and plateau, verdicts as measure."""
+"""The trainer of MTTV: sampling, the released optimizer and plateau, classification scores."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 class MttvTrainer(ZooTrainer):
     """Trains an `MttvForSequenceClassification` on `Posts`; see `ZooTrainer`.
 
-    `eval_dataset` are rows as `stmine_hf.load_dataset` yields; what is measured are the verdicts on them.
+    `eval_dataset` are rows as `stmine_hf.load_dataset` yields; their predictions are scored.
 
     Args:
         detector: finds regions in the images of the posts to measure; see `MttvProcessor`.
@@ -157,7 +157,7 @@ class MttvTrainer(ZooTrainer):
         old, new = before.metrics[name], after.metrics[name]
         kept = new >= old if self.args.greater_is_better else new <= old
         logger.info(
-            "Scalable classifier, tau %g: %s %.4g -> %.4g%s.", tau, name, old, new, "" if kept else ": left out"
+            "Scalable classifier, tau %g: %s %.4g -> %.4g%s.", tau, name, old, new, "" if kept else ": not applied"
         )
         if not kept:
             self.network.scaling_factors.fill_(1.0)

@@ -1,7 +1,7 @@
-"""Teach a SAT model to predict what another one predicts: losses without labels, on any images.
+"""Train a SAT model to predict what another one predicts: losses without labels, on any images.
 
-Shapes: B images, N points, C classes, R = reg_max + 1 distances a side. A point counts as much as the teacher
-believes in it: `weights` (B, N), the greatest class probability that the teacher gives it.
+Shapes: B images, N points, C classes, R = reg_max + 1 distances a side. A point counts by the teacher's
+confidence: `weights` (B, N), the greatest class probability that the teacher gives it.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Views:
 
     A view: scaled (1 fits the image into the model's input), mirrored, coloured, normalised, a square cut out of it
     or, where the image is smaller, padded with 0 around it as the image processor pads. A third of the views is
-    blended with another one, a third has a rectangle of another one pasted in: a teacher knows what to say of any
-    image, and a few hundred images have to last for long (Beyer et al., "Knowledge distillation: A good teacher
+    blended with another one, a third has a rectangle of another one pasted in: a teacher has outputs for any
+    image, and a few hundred images have to suffice (Beyer et al., "Knowledge distillation: A good teacher
     is patient and consistent", CVPR 2022).
 
     Args:
@@ -101,7 +101,7 @@ def shrink(image: Image.Image, side: int) -> Image.Image:
 
 @dataclass
 class Lesson:
-    """What the teacher says of a batch.
+    """The teacher's outputs for a batch.
 
     Attributes:
         probabilities (B, N, C): of the classes.
@@ -116,7 +116,7 @@ class Lesson:
 
 @torch.no_grad()
 def teach(teacher: SatForObjectDetection, pixel_values: Tensor) -> Lesson:
-    """The teacher's opinion of images, the mean of what it says of each and of its mirror image.
+    """The teacher's outputs for images: the mean over each image and its mirror image.
 
     The mean of the two is a better detector than either. The maps are those of the images themselves.
 
@@ -202,7 +202,7 @@ def distance_distillation(distance_logits: Tensor, distributions: Tensor, weight
     Args:
         distance_logits (`Tensor` of shape `(B, N, 4 R)`): the pupil's, before the softmax.
         distributions (`Tensor` of shape `(B, N, 4, R)`): the teacher's.
-        weights (`Tensor` of shape `(B, N)`): the teacher's belief in each point.
+        weights (`Tensor` of shape `(B, N)`): the teacher's confidence in each point.
     """
     found = distance_logits.float().unflatten(-1, (4, -1)).log_softmax(dim=-1)
     divergence = F.kl_div(found, distributions, reduction="none").sum(dim=(-1, -2))  # (B, N)

@@ -1,4 +1,4 @@
-"""Cut a trained SAT model down to a smaller configuration so that it keeps most of its skill before any training.
+"""Cut a trained SAT model down to a smaller configuration so that it keeps most of its accuracy before any training.
 
 What is cut: the stem's filters, the channels inside the backbone's blocks and those of the head's layers
 (`SatConfig.stem_channels`, `middle_channels`, `head_channels`). In the end 1x1 convolutions alone read them, which
@@ -11,7 +11,7 @@ second moments over real images, `G = E[x xᵀ]` and `C = E[x yᵀ]`:
 * *which channels go*: one by one the channel i with the least `|w_i|² / [G⁻¹]_ii`, the squared error that its removal
   adds when the others are refitted (optimal brain surgeon, Hassibi and Stork, 1993), w being `G⁻¹ C`;
 * *what the others become*: `G⁻¹ C` over those that stay. Here x comes from the model being cut and y from the parent,
-  layer after layer in the order of execution, so that each layer also mends what was lost before it.
+  layer after layer in the order of execution, so that each layer also compensates for earlier losses.
 
 No labels are needed and a few dozen images are enough. Then comes distillation (`distillation_sat`).
 """

@@ -141,7 +141,7 @@ def test_an_image_of_another_json_is_not_taken(tmp_path, load):
     put(tmp_path / "set/torn.json", '{"shapes": [')
     rows, found = load("labelme_json")
     assert len(rows) == 1 and len(boxes(rows[0], rows)) == 2
-    assert found["left out", "no such file"] == 1 and found["left out", "not a JSON of LabelMe"] == 2
+    assert found["skipped", "no such file"] == 1 and found["skipped", "not a JSON of LabelMe"] == 2
 
 
 def test_splits_classes_and_sizes_of_labelme(tmp_path, load):
@@ -313,7 +313,7 @@ def test_which_annotation_of_a_task_counts(tmp_path, load):
     rows, found = load("label_studio")
     shown = {row["filename"]: [box[0] for box in boxes(row, rows)] for row in rows}
     assert shown == {"0.jpg": ["new"], "1.jpg": ["old"], "2.jpg": ["old"], "5.jpg": []}
-    assert found["left out", "skipped by who annotates"] == found["left out", "not annotated"] == 1
+    assert found["skipped", "skipped by who annotates"] == found["skipped", "not annotated"] == 1
     assert found["noted", "task with several annotations: the ground truth or the newest counts"] == 2
     assert found["not used", "prediction"] == 1
 
@@ -342,7 +342,7 @@ def test_an_image_turned_in_the_tool_is_left_out(tmp_path, load):
     put(tmp_path / "set/tasks.json", [task({**region(), "image_rotation": 90}), other])
     rows, found = load("label_studio")
     assert [row["filename"] for row in rows] == ["b.jpg"]
-    assert found["left out", "image turned in the tool: boxes may be of either side"] == 1
+    assert found["skipped", "image turned in the tool: boxes may be of either side"] == 1
 
 
 @pytest.mark.parametrize(
@@ -362,7 +362,7 @@ def test_addresses_of_images(tmp_path, load, address, at):
     put(tmp_path / "set/tasks.json", [task(region(), image=address)])
     rows, found = load("label_studio")
     assert boxes(rows[0], rows) == [("cat", 10, 20, 50, 30)]
-    assert not any(fate in ("noted", "left out") for fate, _ in found)
+    assert not any(fate in ("noted", "skipped") for fate, _ in found)
 
 
 def test_two_uploads_of_one_name_are_not_guessed(tmp_path, load):
@@ -371,7 +371,7 @@ def test_two_uploads_of_one_name_are_not_guessed(tmp_path, load):
     addresses = ["/data/upload/1/0123abcd-a.jpg", "/data/upload/1/4567abcd-a.jpg", "b.jpg"]
     put(tmp_path / "set/tasks.json", [{**task(region(), image=one), "id": n} for n, one in enumerate(addresses)])
     rows, found = load("label_studio")
-    assert [row["filename"] for row in rows] == ["b.jpg"] and found["left out", "no such file"] == 2
+    assert [row["filename"] for row in rows] == ["b.jpg"] and found["skipped", "no such file"] == 2
 
 
 def test_json_min(tmp_path, load):

@@ -50,7 +50,7 @@ def bboxes_of(placed: Record) -> list[tuple]:
         (
             (-5, -5, 10, 10),
             (0, 0, 5, 5),
-            "mended 1: 1 x box clipped to its image (box 0, [-5, -5, 10, 10] in",
+            "corrected 1: 1 x box clipped to its image (box 0, [-5, -5, 10, 10] in",
         ),
         ((30, 20, 99, 99), (30, 20, 10, 10), "clipped"),
         ((-10, -10, 90, 90), (0, 0, 40, 30), "clipped"),
@@ -95,7 +95,7 @@ def test_boxes_follow_a_resized_image(image):
     given.boxes[0].area = 800.0
     (box,) = place_boxes(given, findings).boxes
     assert box.bbox == (5, 10, 20, 20) and box.area == 200
-    assert "mended 1: 1 x boxes scaled to the size of the file (a.json, a.png: 80 x 60, its file 40 x 30)" in str(
+    assert "corrected 1: 1 x boxes scaled to the size of the file (a.json, a.png: 80 x 60, its file 40 x 30)" in str(
         findings
     )
     assert bboxes_of(place_boxes(record(image, (0, 0, 81, 61), size=(81, 61)), Findings())) == [
@@ -106,7 +106,7 @@ def test_boxes_follow_a_resized_image(image):
 def test_a_size_of_another_shape_cannot_be_trusted(image):
     findings = Findings()
     assert place_boxes(record(image, (0, 0, 5, 5), size=(30, 40)), findings) is None
-    assert "left out 1 image: 1 x size of another shape than the file's" in str(findings)
+    assert "skipped 1 image: 1 x size of another shape than the file's" in str(findings)
     assert "a.png: 30 x 40, its file 40 x 30" in str(findings)
 
 
@@ -146,7 +146,7 @@ def test_fractions_of_the_sides(image):
 def test_unreadable_images(tmp_path, content):
     (tmp_path / "a.jpg").write_bytes(content)
     assert place_boxes(record(tmp_path / "a.jpg"), findings := Findings()) is None
-    assert "left out 1 image: 1 x unreadable (a.json, " in str(findings)
+    assert "skipped 1 image: 1 x unreadable (a.json, " in str(findings)
 
 
 def test_findings_count_all_and_show_the_first():
@@ -155,14 +155,14 @@ def test_findings_count_all_and_show_the_first():
     for number in range(5):
         findings.drop("of no area", f"box {number}")
     findings.drop("not finite", "box 9")
-    findings.leave_out("no such file", "a.jpg")
+    findings.skip("no such file", "a.jpg")
     assert str(findings) == (
-        "left out 1 image: 1 x no such file (a.jpg); "
+        "skipped 1 image: 1 x no such file (a.jpg); "
         "dropped 6 boxes: 5 x of no area (box 0; box 1; box 2; ...), 1 x not finite (box 9)"
     )
     other = findings.copy()
-    other.mend("x", "y")
-    assert findings.number("mended") == 0 and other.number("dropped") == 6
+    other.correct("x", "y")
+    assert findings.number("corrected") == 0 and other.number("dropped") == 6
 
 
 def test_numbers_for_what_has_none(image):

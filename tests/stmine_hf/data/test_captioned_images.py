@@ -167,7 +167,7 @@ def test_the_cache_follows_the_folder(tmp_path, load):
     write_karpathy(folder, [*AUTHORS, record("pond_5.jpg", imgid=14)])
     assert len(load("rsicd", data_dir=folder, split="train")) == 4
     (folder / "RSICD_images/pond_5.jpg").unlink()
-    with pytest.warns(UserWarning, match=r"left out 1 image: 1 x no such image \(.*images\[5\], pond_5.jpg\)"):
+    with pytest.warns(UserWarning, match=r"skipped 1 image: 1 x no such image \(.*images\[5\], pond_5.jpg\)"):
         assert len(load("rsicd", data_dir=folder, split="train")) == 3
     heavier = load(
         "rsicd", data_dir=write_karpathy(tmp_path / "b", AUTHORS), split="train", weight_average=9, weight_low=0.1
@@ -190,7 +190,7 @@ def test_bad_rows_are_skipped_and_counted(tmp_path, load):
     folder = write_karpathy(tmp_path / "rsicd", rows)
     (folder / "RSICD_images/c.jpg").write_bytes(b"no image")
     (folder / "RSICD_images/e.jpg").write_bytes(b"")
-    with pytest.warns(UserWarning, match="RSICD: 1 image; left out 6 images: ") as caught:
+    with pytest.warns(UserWarning, match="RSICD: 1 image; skipped 6 images: ") as caught:
         loaded = load("rsicd", data_dir=folder, split="train")
     assert loaded["filename"][:] == ["good.jpg"]
     assert loaded[0]["captions"] == ["a .", "."], 'a caption of "." is kept'

@@ -127,7 +127,7 @@ def test_files_and_image_dir_by_option(tmp_path, load):
             load(folder, files=files)
     with pytest.raises(DataError, match=r"no folder .*nowhere \(image_dir\)"):
         load(folder, files={"train": "one.json"}, image_dir=str(tmp_path / "nowhere"))
-    with pytest.raises(DataError, match=r"left out 2 images: .*give image_dir"):
+    with pytest.raises(DataError, match=r"skipped 2 images: .*give image_dir"):
         load(folder, files={"train": "one.json"})
 
 
@@ -171,7 +171,7 @@ def test_bad_boxes_are_dropped_and_counted(tmp_path, load):
         "1 x of no area",
         "2 x not finite",
         "9 x malformed (",
-        "); mended 1: 1 x box clipped to its image (instances_train.json, annotations[19], [-5, 25, 10, 10]",
+        "); corrected 1: 1 x box clipped to its image (instances_train.json, annotations[19], [-5, 25, 10, 10]",
     ):
         assert part in message
     assert rows[0]["objects"]["id"] == [5, 6, 24]
@@ -213,7 +213,7 @@ def test_bad_images_are_left_out_and_counted(tmp_path, load):
         rows = load(folder, split="train")
     assert rows["image_id"][:] == [9, 4]
     message = str(caught[0].message)
-    assert message.startswith("coco_json: 2 images with 3 boxes; left out 7 images: ")
+    assert message.startswith("coco_json: 2 images with 3 boxes; skipped 7 images: ")
     assert "1 x no such file (instances_train.json, images[2], elsewhere/missing.jpg" in message
     assert "1 x unreadable (instances_train.json, images[3], " in message
     assert "4 x malformed (instances_train.json, images[5] (KeyError: 'file_name'); " in message
@@ -239,7 +239,7 @@ def test_duplicate_ids(tmp_path, load):
     assert row["objects"]["bbox"] == [[1, 1, 5, 5], [2, 2, 5, 5], [3, 3, 5, 5], [1, 1, 5, 5]]
     message = str(caught[0].message)
     for part in (
-        "left out 2 images: 2 x two images of one id (instances_train.json, images[1], b.jpg; ",
+        "skipped 2 images: 2 x two images of one id (instances_train.json, images[1], b.jpg; ",
         "dropped 2 boxes: 2 x listed twice (instances_train.json, annotations[1]; instances_train.json, annotations[3",
         "2 x image listed twice: taken as one (instances_train.json, images[3], a.jpg",
         "1 x box of an id that is taken: given a new one (instances_train.json, annotations[2], id 10",
@@ -310,11 +310,11 @@ def test_nothing_left(tmp_path, load):
         load(folder)
     for image in (folder / "images").iterdir():
         image.write_bytes(b"")
-    with pytest.raises(DataError, match=r"0 images with 0 boxes; left out 2 images: .*unreadable.*Nothing is"):
+    with pytest.raises(DataError, match=r"0 images with 0 boxes; skipped 2 images: .*unreadable.*Nothing is"):
         load(folder)
     for image in (folder / "images").iterdir():
         image.unlink()
-    with pytest.raises(DataError, match=r"no usable image in .*left out 2 images: 2 x no such file \(.*a.jpg"):
+    with pytest.raises(DataError, match=r"no usable image in .*skipped 2 images: 2 x no such file \(.*a.jpg"):
         load(folder)
 
 

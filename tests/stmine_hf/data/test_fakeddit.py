@@ -82,7 +82,7 @@ def test_bad_labels_and_options(tmp_path, load):
     rows = ["id\tclean_title\t2_way_label", "a\tx\t1", "b\ty\t7", "c\tz\t", "d\tw\t0.0", "e\tv"]
     (tmp_path / "text_train.tsv").write_text("\n".join(rows))
     with pytest.warns(
-        UserWarning, match=r"2 posts; left out 3 rows: .*1 x unknown label '7', expected 0 or 1 \(.*line 3"
+        UserWarning, match=r"2 posts; skipped 3 rows: .*1 x unknown label '7', expected 0 or 1 \(.*line 3"
     ):
         loaded = load(data_dir=tmp_path, split="train")
     assert (loaded["post_id"][:], loaded["label"][:]) == (["a", "d"], [1, 0])

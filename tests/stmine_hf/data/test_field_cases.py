@@ -216,7 +216,7 @@ def test_types_of_image_columns(tmp_path, load, kind, suffix):
     write_arrow(tmp_path / f"set/train{suffix}", pa.table(columns))
     rows, said = load(tmp_path / f"set/train{suffix}", kind="captions")
     assert [row["image"].size for row in rows] == [(200, 100) if is_text else (64, 64)] * 2
-    assert rows["captions"][:] == [["a"], ["b"]] and "left out 1 row: 1 x no image" in said
+    assert rows["captions"][:] == [["a"], ["b"]] and "skipped 1 row: 1 x no image" in said
 
 
 def write_arrow(file: Path, table: pa.Table) -> None:
@@ -489,7 +489,7 @@ def test_one_bad_row_never_costs_the_set(tmp_path, load):
     lines = [*map(json.dumps, rows), '{"text": ' + "[" * 5000, '{"text": "x", "id": ' + "9" * 5000 + "}"]
     put(tmp_path / "posts/p.jsonl", "\n".join(lines))
     found, said = load("posts", tmp_path / "posts")
-    assert len(found) == 4 and "left out 2 rows" in said and found["post_id"][3] == str(10**29)
+    assert len(found) == 4 and "skipped 2 rows" in said and found["post_id"][3] == str(10**29)
     paint(tmp_path / "coco/images/a.jpg")
     folder = coco(
         tmp_path / "coco",
@@ -657,16 +657,16 @@ def test_findings_are_told_at_every_load_listed_and_refused(tmp_path, load):
     voc(tmp_path / "voc/c.xml", "c.jpg")
     _, first = load("voc_xml", tmp_path / "voc")
     _, again = load("voc_xml", tmp_path / "voc")
-    assert "left out 2 images" in first and "b.xml" in first
-    assert "left out 2 images: 1 x no such file, 1 x unreadable" in again and len(again) < len(first)
+    assert "skipped 2 images" in first and "b.xml" in first
+    assert "skipped 2 images: 1 x no such file, 1 x unreadable" in again and len(again) < len(first)
     load("voc_xml", tmp_path / "voc", findings=tmp_path / "found.json")
     found = json.loads((tmp_path / "found.json").read_text())["findings"]
-    assert [(one["fate"], one["count"], len(one["places"])) for one in found] == [("left out", 1, 1)] * 2
+    assert [(one["fate"], one["count"], len(one["places"])) for one in found] == [("skipped", 1, 1)] * 2
     load("voc_xml", tmp_path / "voc", findings=tmp_path / "found.json")  # its own is replaced
     put(tmp_path / "notes.json", "{}")
     with pytest.raises(StmineError, match="is not listed as written by stmine"):
         load("voc_xml", tmp_path / "voc", findings=tmp_path / "notes.json")
-    with pytest.raises(DataError, match=r"left out 2 images.*[Ss]trict"):
+    with pytest.raises(DataError, match=r"skipped 2 images.*[Ss]trict"):
         load("voc_xml", tmp_path / "voc", strict=True)
     (tmp_path / "voc/b.xml").unlink()
     (tmp_path / "voc/c.xml").unlink()

@@ -280,9 +280,9 @@ def test_bad_rows_are_left_out_and_counted(toys, tmp_path):
     (tmp_path / "boxes.jsonl").write_text("\n".join(lines))
     with pytest.warns(UserWarning) as caught:
         own = load_dataset(str(tmp_path / "boxes.jsonl"), kind="boxes", split="train")
-    message = next(str(one.message) for one in caught if "left out" in str(one.message))
+    message = next(str(one.message) for one in caught if "skipped" in str(one.message))
     for part in (
-        "2 images; left out 4 rows",
+        "2 images; skipped 4 rows",
         "1 x not JSON (boxes.jsonl, line 3)",
         "no such image (boxes.jsonl, line 4, gone.png)",
         "unreadable",
@@ -310,7 +310,7 @@ def test_a_stream_tells_what_it_leaves_out(toys, tmp_path):
     options = {"kind": "posts", "streaming": True, "split": "train", "cache_dir": tmp_path}
     with pytest.raises(DataError, match="the labels of a stream are not known before its end"):
         load_dataset(str(tmp_path / "repo"), **options)
-    with pytest.warns(UserWarning, match="so far: left out 2 rows: 1 x neither text nor image"):
+    with pytest.warns(UserWarning, match="so far: skipped 2 rows: 1 x neither text nor image"):
         own = list(load_dataset(str(tmp_path / "repo"), labels=["fake", "real"], **options))
     assert [row["text"] for row in own] == [texts[0], texts[2]]
     assert own[0]["image"] is None

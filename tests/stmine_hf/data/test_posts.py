@@ -107,7 +107,7 @@ def test_splits_by_file_name_and_by_column(tmp_path, load):
     }
     assert sets["test"][1]["image"].size == (9, 8), "found although its suffix is another"
     rows = [{"text": "x", "label": "a", "split": split} for split in ("train", "validation", "Test", "", "holdout")]
-    with pytest.warns(UserWarning, match=r"left out 1 row: 1 x unknown split 'holdout', expected train, val, test"):
+    with pytest.warns(UserWarning, match=r"skipped 1 row: 1 x unknown split 'holdout', expected train, val, test"):
         sets = load(data_dir=write(tmp_path / "column", rows))
     assert {split: rows["post_id"][:] for split, rows in sets.items()} == {
         "train": ["posts.jsonl-1", "posts.jsonl-4"],
@@ -184,12 +184,12 @@ def test_bad_rows_are_skipped_and_counted(tmp_path, load):
         rows = load(data_dir=write(tmp_path, lines), split="train")
     assert rows["post_id"][:] == ["posts.jsonl-2", "posts.jsonl-5", "posts.jsonl-11"]
     (message,) = [str(one.message) for one in caught]
-    assert message.startswith("posts: 3 posts; left out 7 rows: ")
+    assert message.startswith("posts: 3 posts; skipped 7 rows: ")
     assert "x not JSON (posts.jsonl, line 1; posts.jsonl, line 4; " in message
     assert "1 x a list where a text was expected (posts.jsonl, line 6)" in message
     assert "1 x no text (there is: label) (posts.jsonl, line 7)" in message
     with pytest.raises(
-        DataError, match=r"no usable row in posts.jsonl of .*left out 2 rows: 2 x not JSON \(.*line 3\)"
+        DataError, match=r"no usable row in posts.jsonl of .*skipped 2 rows: 2 x not JSON \(.*line 3\)"
     ):
         load(data_dir=write(tmp_path, ["{", "", "}"]))
     with pytest.raises(DataError, match="the files are empty"):
@@ -198,7 +198,7 @@ def test_bad_rows_are_skipped_and_counted(tmp_path, load):
 
 def test_a_long_file_outlives_its_bad_lines(tmp_path, load):
     lines = [{"text": f"post {i}", "label": "ab"[i % 2]} if i % 100 else "{broken" for i in range(10_000)]
-    with pytest.warns(UserWarning, match=r"9,900 posts; left out 100 rows: 100 x not JSON \(.*line 1; .*; \.\.\.\)"):
+    with pytest.warns(UserWarning, match=r"9,900 posts; skipped 100 rows: 100 x not JSON \(.*line 1; .*; \.\.\.\)"):
         rows = load(data_dir=write(tmp_path, lines), split="train")
     assert len(rows) == 9900 and rows[-1]["text"] == "post 9999"
 
@@ -220,7 +220,7 @@ def test_missing_and_broken_images_leave_the_post(folder, load):
         "cut.png",
     ]
     write(folder, [{"text": "x", "label": "a", "image": name} for name in names])
-    with pytest.warns(UserWarning, match=r"^posts: 8 posts; (?!left out)") as caught:
+    with pytest.warns(UserWarning, match=r"^posts: 8 posts; (?!skipped)") as caught:
         rows = load(data_dir=folder, split="train")
     message = str(caught[0].message)
     assert "5 x image not found (image_dir says where to look) (posts.jsonl, line 1, gone.jpg; " in message
@@ -358,7 +358,7 @@ def test_other_encodings(tmp_path, load):
     with pytest.raises(DataError, match=r"posts.csv: cannot be read as latin-99"):
         load(data_dir=tmp_path, encoding="latin-99")
     (tmp_path / "posts.csv").write_bytes(rows.encode() + "déjà vu,x\n".encode("latin-1"))
-    with pytest.warns(UserWarning, match=r"9 posts; left out 1 row: 1 x not UTF-8.*encoding.* \(posts.csv, line 11"):
+    with pytest.warns(UserWarning, match=r"9 posts; skipped 1 row: 1 x not UTF-8.*encoding.* \(posts.csv, line 11"):
         assert len(load(data_dir=tmp_path, split="train")) == 9
 
 
@@ -398,10 +398,8 @@ def test_findings_stay_short():
     findings = Findings("row")
     for i in range(20):
         for j in range(i + 1):
-            findings.leave_out(f"reason {i}", f"line {j}")
-    assert str(findings).startswith(
-        "left out 210 rows: 20 x reason 19 (line 0; line 1; line 2; ...), 19 x reason 18 ("
-    )
+            findings.skip(f"reason {i}", f"line {j}")
+    assert str(findings).startswith("skipped 210 rows: 20 x reason 19 (line 0; line 1; line 2; ...), 19 x reason 18 (")
     assert str(findings).endswith("), and 14 more reasons")
 
 

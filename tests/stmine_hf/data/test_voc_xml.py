@@ -152,7 +152,7 @@ def test_bad_entries_are_counted(tmp_path, load):
     assert rows[0]["objects"]["bbox"] == [[0, 0, 40, 30], [30, 0, 10, 9]]
     message = str(caught[0].message)
     for part in (
-        "voc_xml: 3 images with 4 boxes; left out 6 images: ",
+        "voc_xml: 3 images with 4 boxes; skipped 6 images: ",
         "1 x not XML (Annotations/e.xml (mismatched tag: line 2, column ",
         "1 x no such file (Annotations/f.xml, f.jpg)",
         "2 x no annotation that can be read (Annotations/h.xml (LookupError: unknown encoding: klingon); ",

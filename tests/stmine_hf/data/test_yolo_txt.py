@@ -131,14 +131,14 @@ def test_bad_lines_are_dropped_and_counted(tmp_path, load):
     assert len(row["objects"]["bbox"]) == 3, "a fifth of a pixel outside is rounding"
     message = str(caught[0].message)
     for part in (
-        "yolo_txt: 1 image with 3 boxes; left out 1 image: 1 x unreadable (broken.txt",
+        "yolo_txt: 1 image with 3 boxes; skipped 1 image: 1 x unreadable (broken.txt",
         "dropped 11 boxes: 5 x malformed (a.txt, line 5",
         "2 x of an unknown category (a.txt, line 3, class 1; a.txt, line 4, class -1), "
         "1 x listed twice (a.txt, line 2)",
         "1 x not finite",
         "1 x of no area",
         "1 x outside its image (a.txt, line 12, [600, 300, 400, 300] in 40 x 30)",
-        "mended 1: 1 x box clipped to its image (a.txt, line 13",
+        "corrected 1: 1 x box clipped to its image (a.txt, line 13",
     ):
         assert part in message
 
@@ -151,7 +151,7 @@ def test_a_split_without_labels_is_left_out(tmp_path, load):
     with pytest.warns(UserWarning, match=r"1 x in a split without any label file \(.*b.jpg, .*labels/val/b.txt\)"):
         assert names_of(load(folder)) == {"train": ["a.jpg"]}
     (folder / "labels/train/a.txt").unlink()
-    with pytest.raises(DataError, match=r"no usable image in .*left out 2 images: 2 x in a split without"):
+    with pytest.raises(DataError, match=r"no usable image in .*skipped 2 images: 2 x in a split without"):
         load(folder)
 
 
@@ -160,7 +160,7 @@ def test_listed_images_that_are_not_there(tmp_path, load):
     write(folder, "images/a.jpg")
     (folder / "list.txt").write_text("images/a.jpg\nimages/gone.jpg\nimages/a.jpg\n")
     (folder / "data.yaml").write_text("train: list.txt\nnames: [dog]\n")
-    with pytest.warns(UserWarning, match=r"left out 1 image: 1 x no such file \(.*images/gone.jpg\)"):
+    with pytest.warns(UserWarning, match=r"skipped 1 image: 1 x no such file \(.*images/gone.jpg\)"):
         assert names_of(load(folder)) == {"train": ["a.jpg"]}
 
 
