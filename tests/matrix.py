@@ -90,7 +90,9 @@ def run(cell: str) -> tuple[dict[str, str], str, float]:
     if python is None:
         return {}, "no such Python here", 0.0
     # A cell of this Python sees this environment behind its own: pip installs only what has to differ.
-    subprocess.run([python, "-m", "venv", *([] if other else ["--without-pip"]), folder], check=True)
+    made = subprocess.run([python, "-m", "venv", *([] if other else ["--without-pip"]), folder], capture_output=True)
+    if made.returncode:  # by one that is only a name on the path, too
+        return {}, f"{python} makes no environment", 0.0
     inner = folder / "bin" / "python"
     if other:
         subprocess.run([inner, "-m", "pip", "install", "-q", "--upgrade", "pip"], check=True)
