@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -85,53 +83,3 @@ def test_ctrl_c_and_sigterm_end_the_page_and_remove_uploads(tmp_path, number):
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0 and "ended" in out and "Traceback" not in err, err
     assert not list(tmp_path.glob("stmine-demo-*"))
-
-
-def test_connections_that_stall_are_ended_and_others_are_not():
-    uvicorn = pytest.importorskip("uvicorn", reason='needs Gradio: pip install "stmine-hf[demo]"')
-    import threading
-
-    from stmine_hf.demo.connections import end_stalled
-
-    async def answer(scope, receive, send):
-        import asyncio
-
-        more = scope["type"] == "http"
-        while more:
-            more = (await receive()).get("more_body", False)
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await asyncio.sleep(1.0)  # longer than stalled clients may be silent
-        await send({"type": "http.response.body", "body": b"done"})
-
-    server = uvicorn.Server(uvicorn.Config(answer, port=0, log_level="error", lifespan="off"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    end_stalled(server, wait=0.3)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    stalled = (
-        b"",
-        b"GET / HTTP/1.1\r\nHost: a\r\n",
-        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf",
-    )
-    for begun in stalled:
-        with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
-            client.sendall(begun)
-            assert b"done" not in _all_of(client), begun
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
-        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-        assert b"done" in _all_of(client)
-    server.should_exit = True
-    thread.join(timeout=30)
-
-
-def _all_of(client: socket.socket) -> bytes:
-    """What comes until the server ends the connection."""
-    found = b""
-    try:
-        while part := client.recv(4096):
-            found += part
-    except ConnectionResetError:
-        pass
-    return found
