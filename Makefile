@@ -11,7 +11,7 @@ export IMAGES
 PYTEST := OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-matrix fuzz quality style cards dist sbom audit clean
+.PHONY: help setup demo test test-all test-matrix load memory fuzz quality style cards dist sbom audit clean
 
 help:  ## show this list
 	@echo "usage: make TARGET [PYTHON=python3.12]"
@@ -40,6 +40,12 @@ test-all: $(READY)  ## run every test, the slow ones too
 test-matrix: $(READY)  ## run the tests with the lowest and the newest versions of what the package needs
 	@$(RUN) tests.matrix $(CELLS)
 
+load: $(READY)  ## let 1,000 visitors ask the demo for a minute, with as many stalled connections
+	@PYTHONPATH=.:tests OMP_NUM_THREADS=1 $(RUN) load
+
+memory: $(READY)  ## measure the peak memory of every command, and of hostile files
+	@PYTHONPATH=.:tests OMP_NUM_THREADS=1 $(RUN) memory
+
 fuzz: $(READY)  ## put TRIALS (200,000) changed files through every reader and writer
 	@PYTHONPATH=.:tests OMP_NUM_THREADS=1 $(RUN) fuzz.mutate --trials $(or $(TRIALS),200000) --seed $(or $(SEED),1)
 
@@ -63,12 +69,10 @@ dist: $(READY)  ## build the wheel and the source archive in dist/, the same byt
 	@$(RUN) tests.archives dist
 
 sbom: $(READY)  ## list the installed packages with versions and licenses in dist/sbom.json (CycloneDX)
-	@mkdir -p dist && $(RUN) pip install --quiet cyclonedx-bom
-	@$(RUN) cyclonedx_py environment $(VENV) --pyproject pyproject.toml --output-reproducible --of JSON -o dist/sbom.json
+	@$(RUN) tests.audit sbom dist/sbom.json
 
 audit: $(READY)  ## look the installed packages up in the database of known vulnerabilities (needs the network)
-	@$(RUN) pip install --quiet pip-audit
-	@$(RUN) pip_audit --local --skip-editable
+	@$(RUN) tests.audit check
 
 clean:  ## remove .venv, caches and outputs
 	@rm -rf $(VENV) build dist outputs .pytest_cache .ruff_cache .mypy_cache *.egg-info

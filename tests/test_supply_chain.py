@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from archives import build
+from audit import summary
 from documents import ROOT
 from helpers import save_tiny_fisvl
 from toy_rows import toy_rows
@@ -59,3 +60,22 @@ def test_the_wheel_runs_outside_of_the_checkout(built, tmp_path):
     assert {"rsicd", "posts"} <= {one["name"] for one in json.loads(stmine("data", "list", "--json"))["datasets"]}
     stmine("data", "export", "toy_scenes", "--option", "count=6", "--out", "export")  # templates of cards
     assert "toy" in (tmp_path / "export" / "README.md").read_text().lower()
+
+
+def _package(name: str, *vulnerabilities: str) -> dict:
+    return {"name": name, "version": "1.0", "vulns": [{"id": one, "fix_versions": ["2.0"]} for one in vulnerabilities]}
+
+
+def test_an_audit_that_looked_nothing_up_says_so():
+    """pip-audit ends with 0 then, and with "No known vulnerabilities found"."""
+    left_out = [{"name": name, "skip_reason": "Dependency not found on PyPI"} for name in ("torch", "numpy")]
+    assert summary({"dependencies": left_out}) == (
+        "not audited: none of 2 packages could be looked up in the database", 2,
+    )  # fmt: skip
+    said, status = summary({"dependencies": [*left_out, _package("rich")]})
+    assert status == 0 and "1 packages looked up, 0 known" in said and "2 could not be looked up: torch, numpy" in said
+
+
+def test_an_audit_names_what_is_known():
+    said, status = summary({"dependencies": [_package("rich"), _package("pillow", "PYSEC-1", "PYSEC-2")]})
+    assert status == 1 and "pillow 1.0: PYSEC-2, fixed in 2.0" in said and "2 known" in said
