@@ -28,7 +28,7 @@ def end_stalled(server: Any, wait: float = WAIT, whole: float = WHOLE, most: int
             far as the system lets it.
     """
     base = server.config.http_protocol_class
-    most = _room() if most is None else most
+    room = _room() if most is None else most
 
     class Impatient(base):  # type: ignore[misc, valid-type]
         _timer: Any = None
@@ -82,11 +82,13 @@ def end_stalled(server: Any, wait: float = WAIT, whole: float = WHOLE, most: int
                 self._restart()
 
         def _make_room(self) -> None:
-            if len(self.connections) > most:
+            if len(self.connections) > room:
                 old = [one for one in self.connections if self._last - one._last > PATIENCE and one._is_waiting()]
                 min(old, key=lambda one: one._last, default=self).transport.abort()
 
     server.config.http_protocol_class = Impatient
+    # Idle connections last longer than clients keep them: one that ends as a client writes to it costs a request.
+    server.config.timeout_keep_alive = max(server.config.timeout_keep_alive, int(wait))
 
 
 def _room() -> int:

@@ -136,3 +136,16 @@ def test_with_no_room_at_all_the_newest_connection_is_ended():
         for _ in range(5):
             held.enter_context(socket.create_connection(address, timeout=60)).sendall(POST)
         assert b"done" not in ask(address)  # nobody has waited long
+
+
+def test_an_idle_connection_outlasts_the_five_seconds_of_clients():
+    """httpx and others use a connection again for so long; one that ends just then costs a request."""
+    with served() as address, socket.create_connection(address, timeout=60) as client:
+        for pause in (0, 6):
+            time.sleep(pause)
+            client.sendall(GET.replace(b"Connection: close\r\n", b""))
+            found = b""
+            while b"done" not in found:
+                part = client.recv(4096)
+                assert part, f"ended after {pause} s"
+                found += part
