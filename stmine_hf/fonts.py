@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from bisect import bisect_right
 from collections.abc import Callable
 from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, ParamSpec
@@ -48,6 +49,31 @@ def font_file(text: str) -> str | None:
     """The file of a font with the letters of the text; None: they are Latin, or nothing here has more."""
     letters = frozenset(letter for letter in text if letter > _LAST_LATIN and not letter.isspace())
     return _best_file(letters) if letters else None
+
+
+def wrapped(text: str, font: Font, width: int, *, most_lines: int) -> list[str]:
+    """Lines of at most `width` pixels, broken between words, inside of words that are longer; the last one cut."""
+    lines: list[str] = []
+    rest = text[:500]
+    while rest and len(lines) < most_lines - 1 and font.getlength(rest) > width:
+        fits = max(1, bisect_right(range(len(rest)), float(width), key=lambda n: font.getlength(rest[:n])) - 1)
+        space = rest.rfind(" ", 1, fits + 1)
+        at = space if space > 0 else fits
+        lines.append(rest[:at].rstrip())
+        rest = rest[at:].lstrip()
+    return [*lines, shortened(rest, font, width)] if rest else lines
+
+
+def shortened(text: str, font: Font, width: int) -> str:
+    """Both ends of a text that is too long: file names differ there."""
+    if font.getlength(text) <= width:
+        return text
+    kept = bisect_right(range(len(text)), float(width), key=lambda n: font.getlength(_without_middle(text, n))) - 1
+    return _without_middle(text, max(kept, 2))
+
+
+def _without_middle(text: str, kept: int) -> str:
+    return f"{text[: (kept + 1) // 2]}...{text[len(text) - kept // 2 :]}"
 
 
 def in_every_script(draw: Callable[P, Figure]) -> Callable[P, Figure]:

@@ -32,7 +32,8 @@ from ..metrics.classification import (
 )
 from ..outputs import Outputs
 from ..posts.prediction import Post, predict
-from .reports import EvaluationError, dataset_names, model_name, save_report, undecoded, versions
+from .miss_cards import MOST, MissCard, cards_sheet, row_image
+from .reports import MISSES, EvaluationError, dataset_names, model_name, save_report, undecoded, versions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,6 +61,7 @@ class ClassificationReport:
         skipped: skipped rows, and why.
         seconds: duration of the evaluation.
         bins: number of bins of the calibration error and the reliability diagram.
+        worst: wrong predictions, the surest first; of a stream none.
     """
 
     logits: np.ndarray
@@ -74,6 +76,7 @@ class ClassificationReport:
     skipped: list[Skip] = field(default_factory=list)
     seconds: float = 0.0
     bins: int = BINS
+    worst: list[MissCard] = field(default_factory=list, repr=False)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -168,6 +171,10 @@ class ClassificationReport:
         if predictions:
             lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.predictions())
             outputs.write(f"{prefix}predictions.jsonl", lambda path: path.write_text(lines, encoding="utf-8"))
+        outputs.remove(f"{prefix}{MISSES}")  # of an earlier evaluation
+        if self.worst:
+            sheet = cards_sheet(self.worst, title=f"{self.model}: wrong predictions, the surest first")
+            outputs.write(f"{prefix}{MISSES}", sheet.save)
         drawings = {"confusion_matrix.png": self.draw_confusion, "reliability.png": self.draw_reliability}
         save_report(outputs, self.to_dict(), drawings, prefix=prefix)
 
@@ -303,8 +310,9 @@ def evaluate_posts(
         first = f"; the first: {skipped[0][1].path}, {skipped[0][1].reason}" if skipped else ""
         raise EvaluationError(f"Expected posts with a label, found none to classify ({len(skipped)} skipped{first}).")
     name, split = dataset_names(rows)
+    logits = np.stack([logits for _, logits in classified])
     return ClassificationReport(
-        logits=np.stack([logits for _, logits in classified]),
+        logits=logits,
         truth=np.array([post.truth for post, _ in classified]),
         labels=labels,
         post_ids=[post.post_id for post, _ in classified],
@@ -316,7 +324,28 @@ def evaluate_posts(
         skipped=[skip for _, skip in skipped],
         seconds=time.perf_counter() - start,
         bins=bins,
+        worst=_worst(rows, [post for post, _ in classified], softmax(logits), labels),
     )
+
+
+def _worst(rows: Any, posts: list[_Labelled], shares: np.ndarray, labels: tuple[str, ...]) -> list[MissCard]:
+    """The wrong predictions, the surest first; of rows that cannot be read again none."""
+    if not hasattr(rows, "select"):
+        return []
+    encoded, said, surest = undecoded(rows), shares.argmax(axis=1), shares.max(axis=1)
+    wrong = [place for place, post in enumerate(posts) if said[place] != post.truth]
+    cards = []
+    for place in sorted(wrong, key=lambda place: -surest[place])[:MOST]:
+        post = posts[place]
+        cards.append(
+            MissCard(
+                [row_image(encoded, post.row)],
+                f"{post.post_id}: {labels[post.truth]}",
+                f"predicted {labels[said[place]]}, {surest[place]:.0%}",
+                encoded[post.row].get("text") or "(no text)",
+            )
+        )
+    return cards
 
 
 class _Labelled(NamedTuple):

@@ -31,7 +31,7 @@ from ..images import ImageError, Skip
 from ..inference.batching import batched
 from ..metrics.detection import DetectionScores, detection_scores
 from ..outputs import Outputs
-from .reports import EvaluationError, dataset_names, model_name, readable, row_name, save_report, versions
+from .reports import MISSES, EvaluationError, dataset_names, model_name, readable, row_name, save_report, versions
 from .worst_misses import Found, Miss, WorstMisses, misses_sheet
 
 if TYPE_CHECKING:
@@ -166,10 +166,10 @@ class DetectionReport:
         lines = ",\n".join(json.dumps(row) for row in rows)
         text = f"[\n{lines}\n]\n"
         outputs.write(f"{prefix}detections.json", lambda path: path.write_text(text, encoding="utf-8"))
-        outputs.remove(f"{prefix}worst_misses.png")  # of an earlier evaluation
+        outputs.remove(f"{prefix}{MISSES}")  # of an earlier evaluation
         if self.worst:
             sheet = misses_sheet(self.worst, title=f"{self.model}: worst misses")
-            outputs.write(f"{prefix}worst_misses.png", sheet.save)
+            outputs.write(f"{prefix}{MISSES}", sheet.save)
         save_report(outputs, self.to_dict(), {"pr_curve.png": self.draw}, prefix=prefix)
 
     @in_every_script

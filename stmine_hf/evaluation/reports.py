@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 R = TypeVar("R")
+MISSES = "worst_misses.png"  # of a report: images of the set, so it stays where it was written
 _PACKAGES = ("stmine-hf", "torch", "transformers", "datasets", "numpy", "pillow")
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from PIL import Image
 from rich.table import Table
@@ -29,7 +30,18 @@ from ..metrics.retrieval import (
 )
 from ..outputs import Outputs
 from ..search.embedding import embed_images, embed_texts
-from .reports import EvaluationError, dataset_names, model_name, readable, save_report, versions
+from .miss_cards import MOST, MissCard, cards_sheet, row_image
+from .reports import (
+    MISSES,
+    EvaluationError,
+    dataset_names,
+    model_name,
+    readable,
+    row_name,
+    save_report,
+    undecoded,
+    versions,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,6 +62,7 @@ class RetrievalReport:
         images, captions, distinct_captions: numbers measured.
         skipped: images skipped with their captions, and why.
         seconds: duration of the evaluation.
+        worst: captions whose own image came last, each of another image; of a stream none.
     """
 
     ranks: RetrievalRanks
@@ -62,6 +75,7 @@ class RetrievalReport:
     distinct_captions: int
     skipped: list[Skip] = field(default_factory=list)
     seconds: float = 0.0
+    worst: list[MissCard] = field(default_factory=list, repr=False)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -111,6 +125,12 @@ class RetrievalReport:
 
     def write(self, outputs: Outputs, prefix: str = "") -> None:
         """Write the same files, beside other results of a run; see `save_report`."""
+        outputs.remove(f"{prefix}{MISSES}")  # of an earlier evaluation
+        if self.worst:
+            sheet = cards_sheet(
+                self.worst, title=f"{self.model}: captions whose image (left) came after others (right)"
+            )
+            outputs.write(f"{prefix}{MISSES}", sheet.save)
         save_report(outputs, self.to_dict(), {"recall_curve.png": self.draw}, prefix=prefix)
 
     @in_every_script
@@ -174,17 +194,19 @@ def evaluate_retrieval(
     """
     start, was_training = time.perf_counter(), model.training
     captions: list[list[str]] = []
+    numbers: list[int] = []  # of the rows that have a readable image
     skipped: list[Skip] = []
 
-    def load(row: Mapping[str, Any], image: Image.Image, number: int) -> tuple[Image.Image, list[str]]:
+    def load(row: Mapping[str, Any], image: Image.Image, number: int) -> tuple[Image.Image, list[str], int]:
         if not row["captions"]:
             raise ImageError("it has no caption")
-        return image, list(row["captions"])
+        return image, list(row["captions"]), number
 
     def images() -> Iterator[Image.Image]:
         with closing(readable(dataset, load, skipped, doing="Embedding images", progress=progress)) as loaded:
-            for image, own in loaded:
+            for image, own, number in loaded:
                 captions.append(own)
+                numbers.append(number)
                 yield image
 
     try:
@@ -203,9 +225,10 @@ def evaluate_retrieval(
     scores = (image_embeds @ text_embeds.T)[:, [distinct[text] for text in texts]]  # (images, captions)
     owner = [image for image, own in enumerate(captions) for _ in own]
     name, split = dataset_names(dataset)
+    same_text = retrieval_ranks(scores, *same_text_answers(captions))
     return RetrievalReport(
         ranks=retrieval_ranks(scores, text_to_image=owner),
-        same_text_ranks=retrieval_ranks(scores, *same_text_answers(captions)),
+        same_text_ranks=same_text,
         model=model_name(model),
         dataset=name,
         split=split,
@@ -214,4 +237,27 @@ def evaluate_retrieval(
         distinct_captions=len(distinct),
         skipped=skipped,
         seconds=time.perf_counter() - start,
+        worst=_worst(dataset, numbers, texts, owner, same_text.text_to_image, scores),
     )
+
+
+def _worst(
+    dataset: Any, numbers: list[int], texts: list[str], owner: list[int], ranks: np.ndarray, scores: torch.Tensor
+) -> list[MissCard]:
+    """The captions whose image has the worst rank, one of each image; of rows that cannot be read again none."""
+    if not hasattr(dataset, "select"):
+        return []
+    rows, seen = undecoded(dataset), set()
+    cards: list[MissCard] = []
+    for text in np.argsort(-ranks, kind="stable").tolist():
+        own, rank = owner[text], int(ranks[text])
+        if rank == 0 or len(cards) == MOST:
+            break
+        if own not in seen:
+            seen.add(own)
+            first = int(scores[:, text].argmax())
+            images = [row_image(rows, numbers[own]), row_image(rows, numbers[first])]
+            names = [row_name(rows[numbers[image]], numbers[image]) for image in (own, first)]
+            said = f"{names[1]} came first, the right image {rank + 1} of {len(numbers)}"
+            cards.append(MissCard(images, names[0], said, texts[text]))
+    return cards

@@ -7,11 +7,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ..cards.files import files_in
+from ..evaluation.reports import MISSES
 from .push import push
 from .repository import PublishError
 
 BEST = "best"
-_SHOWS_DATA = ("worst_misses.png",)  # validation images, whose terms are unknown here
+_SHOWS_DATA = (MISSES,)  # validation images, whose terms are unknown here
 
 
 def publish_run(output_dir: str | Path, repo: str, *, private: bool = False, dry_run: bool = False) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import os
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import partial
 from html import escape
@@ -15,7 +14,7 @@ from urllib.parse import quote
 
 from PIL import Image, ImageDraw, ImageOps
 
-from ..fonts import Font, font_for
+from ..fonts import font_for, shortened, wrapped
 from ..images import ImageError, open_image
 from ..inference.batching import read_ahead
 from ..outputs import write_output
@@ -39,7 +38,7 @@ def contact_sheet(hits: Sequence[Hit], out_png: str | Path, *, title: str) -> No
     shown = hits[:_MOST_ON_SHEET]
     columns = max(1, min(_COLUMNS, len(shown)))
     width = max(columns, 3) * (_THUMB + _GAP) + _GAP  # three at least, so that the title has room
-    heading = _wrap(_plain(title), font_for(28, title), width - 2 * _GAP, most_lines=3)
+    heading = wrapped(_plain(title), font_for(28, title), width - 2 * _GAP, most_lines=3)
     top = _GAP + 38 * len(heading) + 30 + _GAP
     rows = -(-len(shown) // columns)
     sheet = Image.new("RGB", (width, top + rows * (_THUMB + _CAPTION + _GAP)), _PAPER)
@@ -130,7 +129,7 @@ def _draw_card(
     draw.rounded_rectangle((left - 4, upper - 4, right + 3, lower + _CAPTION - 1), radius=8, fill=_CARD)
     if isinstance(thumbnail, str):
         draw.rectangle((left, upper, right - 1, lower - 1), fill=_PLACEHOLDER)
-        reason = "\n".join(_wrap(_plain(thumbnail), font_for(15), _THUMB - 40, most_lines=6))
+        reason = "\n".join(wrapped(_plain(thumbnail), font_for(15), _THUMB - 40, most_lines=6))
         middle = (left + _THUMB // 2, upper + _THUMB // 2)
         draw.multiline_text(middle, reason, fill=_FAINT, font=font_for(15), anchor="mm", align="center")
     else:
@@ -139,7 +138,7 @@ def _draw_card(
     draw.text((right - 6, lower + 6), f"{hit.score:.3f}", fill=_INK, font=font_for(17), anchor="ra")
     name = _plain(hit.path.name)
     font = font_for(14, name)
-    draw.text((left + 6, lower + 28), _shorten(name, font, _THUMB - 12), fill=_FAINT, font=font)
+    draw.text((left + 6, lower + 28), shortened(name, font, _THUMB - 12), fill=_FAINT, font=font)
 
 
 def _thumbnails(hits: Sequence[Hit], side: int) -> Iterator[tuple[Hit, Image.Image | str]]:
@@ -164,28 +163,3 @@ def _summary(found: int, shown: int) -> str:
 def _plain(text: str) -> str:
     """One line without what cannot be encoded (file names and arguments may hold foreign bytes)."""
     return " ".join(text.encode("utf-8", "replace").decode().split())
-
-
-def _wrap(text: str, font: Font, width: int, *, most_lines: int) -> list[str]:
-    """Lines of at most `width` pixels, broken between words, inside of words that are longer; the last one cut."""
-    lines: list[str] = []
-    rest = text[:500]
-    while rest and len(lines) < most_lines - 1 and font.getlength(rest) > width:
-        fits = max(1, bisect_right(range(len(rest)), float(width), key=lambda n: font.getlength(rest[:n])) - 1)
-        space = rest.rfind(" ", 1, fits + 1)
-        at = space if space > 0 else fits
-        lines.append(rest[:at].rstrip())
-        rest = rest[at:].lstrip()
-    return [*lines, _shorten(rest, font, width)] if rest else lines
-
-
-def _shorten(text: str, font: Font, width: int) -> str:
-    """Both ends of a text that is too long: file names differ there."""
-    if font.getlength(text) <= width:
-        return text
-    kept = bisect_right(range(len(text)), float(width), key=lambda n: font.getlength(_without_middle(text, n))) - 1
-    return _without_middle(text, max(kept, 2))
-
-
-def _without_middle(text: str, kept: int) -> str:
-    return f"{text[: (kept + 1) // 2]}...{text[len(text) - kept // 2 :]}"

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from typing import Any
 
-from transformers import AutoTokenizer
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoTokenizer
 
 from ... import MttvConfig, MttvForSequenceClassification, MttvProcessor
 from ...modeling.mttv.processing_mttv import MttvImageProcessor
 from ..start import check_fields, starting_from
 from .arguments import MttvModelArguments
 from .toy_model import build_toy_mttv
+
+logger = logging.getLogger(__name__)
 
 
 def build_mttv(args: MttvModelArguments, train_rows: Any) -> tuple[MttvForSequenceClassification, MttvProcessor]:
@@ -40,9 +46,20 @@ def _build(args: MttvModelArguments, train_rows: Any, fields: dict[str, Any]) ->
     if args.toy_model:
         return build_toy_mttv(train_rows["text"], labels, **fields)
     if args.model_name_or_path:
+        known = AutoConfig.from_pretrained(args.model_name_or_path, trust_remote_code=False).label2id
+        renamed = set(known) != set(labels)
+        if renamed:
+            fields = {**fields, "id2label": dict(enumerate(labels)), "label2id": {n: i for i, n in enumerate(labels)}}
         model = MttvForSequenceClassification.from_pretrained(
-            args.model_name_or_path, trust_remote_code=False, **fields
+            args.model_name_or_path, trust_remote_code=False, ignore_mismatched_sizes=renamed, **fields
         )
+        if renamed:
+            logger.warning(
+                "The labels of the data are %s, those of the start %s: the classifier is new and starts at random.",
+                *(", ".join(map(repr, names)) for names in (labels, known)),
+            )
+            nn.init.kaiming_uniform_(model.classifier.weight, a=math.sqrt(5))  # as the model does
+            model.scaling_factors = torch.ones(len(labels))
         return model.train(), MttvProcessor.from_pretrained(args.model_name_or_path, trust_remote_code=False)
     tokenizer = AutoTokenizer.from_pretrained(args.text_backbone, trust_remote_code=False)
     fields = {
