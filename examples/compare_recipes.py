@@ -100,11 +100,12 @@ def run_folder(out: Path, name: str, variant: str, seed: int) -> Path:
 
 
 def merged(*layers: dict[str, Any] | None) -> dict[str, Any]:
-    """Settings of which later ones win; those of `MERGED` field by field."""
+    """Settings of which later ones win; those of `MERGED` field by field, unless the later one is null."""
     result: dict[str, Any] = {}
     for layer in layers:
         for name, value in (layer or {}).items():
-            result[name] = {**(result.get(name) or {}), **value} if name in MERGED else value
+            merges = name in MERGED and value is not None
+            result[name] = {**(result.get(name) or {}), **value} if merges else value
     return result
 
 

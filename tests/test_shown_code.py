@@ -41,6 +41,7 @@ UNTRIED = {
     r"^stmine convert": "needs the authors' checkpoint; tests of the conversion write such files",
     r"^stmine merge": "needs an adapter from hours of training; tests of adapters train small ones",
     r"^stmine (publish|data) push": "needs the Hub; tests of the push have one on this machine",
+    r"^stmine train (fisvl|mttv|sat --data my_)": "trains for minutes; tests of the command train tiny models",
     r"^accelerate launch": "trains for minutes to hours; tests of the scripts run them on tiny models",
     r"examples/distill_sat\.py": "trains for hours; its tests run a few steps",
     r"examples/build_\w+_lite\.py": "needs packages with weights, from a package index",

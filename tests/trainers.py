@@ -51,6 +51,7 @@ SETTINGS = {
     "learning_rate": 1e-3,
     "save_strategy": "no",
     "eval_strategy": "no",
+    "eval_on_start": False,
     "logging_steps": 1,
     "disable_tqdm": True,
     "use_cpu": True,

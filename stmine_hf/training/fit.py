@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import StmineError
@@ -30,7 +30,8 @@ class OwnSets:
         samples: seen in a run, which a number of epochs follows from.
         settings: in every case.
         whole: beside them where the whole model is trained.
-        adapter: where a LoRA adapter is.
+        shipped: beside these where it is the shipped model.
+        adapter: where a LoRA adapter is trained.
         adapter_up_to: training rows up to which an adapter scored better.
     """
 
@@ -40,14 +41,18 @@ class OwnSets:
     whole: Mapping[str, Any]
     adapter: Mapping[str, Any]
     adapter_up_to: int
+    shipped: Mapping[str, Any] = field(default_factory=dict)
 
-    def for_size(self, count: int, *, adapter: bool | None = None, processes: int = 1) -> dict[str, Any]:
+    def for_size(
+        self, count: int, *, adapter: bool | None = None, processes: int = 1, shipped: bool = True
+    ) -> dict[str, Any]:
         """The settings for a set of `count` training rows.
 
         Args:
             count: training rows.
             adapter: train an adapter, or not; None: by the size of the set.
             processes: that share a batch.
+            shipped: the start is the shipped model.
 
         Example:
             >>> OwnSets(16, 900, {}, {"learning_rate": 1e-3}, {"learning_rate": 5e-3}, 500).for_size(90)["peft"]
@@ -56,9 +61,10 @@ class OwnSets:
         adapter = count <= self.adapter_up_to if adapter is None else adapter
         epochs = min(max(math.ceil(self.samples / max(count, 1)), _EPOCHS[0]), _EPOCHS[1])
         batch = min(self.batch, max(2, count // 2))
+        whole = {**self.whole, **(self.shipped if shipped else {})}
         return {
             **self.settings,
-            **({"peft": "lora", **self.adapter} if adapter else self.whole),
+            **({"peft": "lora", **self.adapter} if adapter else whole),
             "num_train_epochs": epochs,
             "per_device_train_batch_size": max(1, batch // processes),
             "eval_strategy": "steps",

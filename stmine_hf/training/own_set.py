@@ -174,7 +174,9 @@ def train_planned(
     """
     training = plan.method.training
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    settings = {**training.own_sets.for_size(plan.rows, adapter=adapter, processes=processes), **plan.settings}
+    shipped = plan.settings["model_name_or_path"] == published(plan.method.default_checkpoint)
+    own = training.own_sets.for_size(plan.rows, adapter=adapter, processes=processes, shipped=shipped)
+    settings = {**own, **plan.settings}
     settings |= {name: value for name, value in (changes or {}).items() if value is not None}
     if settings.get("max_steps"):
         settings.pop("num_train_epochs", None)

@@ -72,7 +72,8 @@ TRAINING = Training(
             "max_grad_norm": 1.0,
             "freeze_batchnorm": True,
         },
-        whole={"learning_rate": 4e-4, "freeze_vision_stages": 4},
+        whole={"learning_rate": 4e-4},
+        shipped={"freeze_vision_stages": 4},  # of its seven
         adapter={"learning_rate": 3e-3},
         adapter_up_to=500,
     ),

@@ -63,11 +63,13 @@ def boxed(images, names=None, categories=None):
     return datasets.Dataset.from_list(rows, features)
 
 
-WORDS = "shark flood bridge fire storm rumour train snow moon river market dance school plane ocean desert".split()
+WORDS = "shark flood bridge fire storm rumour train snow moon river market dance school plane ocean desert".split()  # noqa: SIM905
 
 
 def texts(count: int) -> list[str]:
-    return [f"{WORDS[n % 16]} {WORDS[n // 16]} number {chr(97 + n)}{chr(98 + n)}{chr(99 + n)}" * 2 for n in range(count)]
+    return [
+        f"{WORDS[n % 16]} {WORDS[n // 16]} number {chr(97 + n)}{chr(98 + n)}{chr(99 + n)}" * 2 for n in range(count)
+    ]
 
 
 def test_a_validation_split_stays_and_rows_are_held_out_where_there_is_none():
@@ -89,7 +91,14 @@ def test_copies_of_an_image_are_one_group(tmp_path):
     plain = Image.new("RGB", (40, 40), "white")
     whole.save(tmp_path / "a.jpg", quality=40)
     with Image.open(tmp_path / "a.jpg") as encoded:
-        copies = [whole, whole.resize((48, 48)), encoded.convert("RGB"), other, plain, Image.new("RGB", (40, 44), "white")]
+        copies = [
+            whole,
+            whole.resize((48, 48)),
+            encoded.convert("RGB"),
+            other,
+            plain,
+            Image.new("RGB", (40, 44), "white"),
+        ]
     groups = groups_of(boxed(copies), "boxes")
     assert groups[0] == groups[1] == groups[2] and len(set(groups)) == 4
     names = [f"dog_{n}_jpg.rf.{'0123456789abcdef' * 2}.jpg" for n in (1, 1, 2)]

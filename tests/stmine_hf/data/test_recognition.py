@@ -80,7 +80,9 @@ def test_layouts_are_known_by_their_files(tmp_path):
     (tmp_path / "scenes").mkdir()
     (tmp_path / "scenes" / "dataset.json").write_text('{"images": []}')
     assert recognize(str(tmp_path / "scenes"), "captions").dataset == "rsicd"
-    assert recognize("toy_posts", "posts").dataset == "toy_posts" and recognize("org/name", "posts").dataset == "org/name"
+    assert (
+        recognize("toy_posts", "posts").dataset == "toy_posts" and recognize("org/name", "posts").dataset == "org/name"
+    )
 
 
 @pytest.mark.parametrize("path", ["nowhere", "nowhere.csv", "empty", "empty.csv", "toy_posts"])
@@ -88,7 +90,7 @@ def test_what_is_not_there_is_an_error(tmp_path, monkeypatch, path):
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
     Path("empty.csv").touch()
-    with pytest.raises(DataError, match="no such file or folder|is empty|has no rows of boxes"):
+    with pytest.raises(DataError, match=r"no such file or folder|is empty|has no rows of boxes"):
         recognize(path, "boxes")
 
 

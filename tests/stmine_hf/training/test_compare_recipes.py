@@ -62,6 +62,9 @@ def test_later_settings_win_and_mappings_are_merged(recipes):
         "seed": 3,
     }
     assert base["model_config"]["dropout"] == 0.1
+    assert recipes.merged(base, {"model_config": None}, {"model_config": {"dropout": 0.3}})["model_config"] == {
+        "dropout": 0.3
+    }
 
 
 def test_the_summary_is_the_mean_over_seeds_and_the_ratio_that_to_the_first_over_shared_ones(recipes):

@@ -7,7 +7,9 @@ from trainers import TRAINERS, mttv_trainer
 
 from stmine_hf.errors import StmineError
 from stmine_hf.training.fisvl.arguments import FisvlTrainingArguments
-from stmine_hf.training.fit import fit_to_set, total_steps
+from stmine_hf.methods import METHODS
+from stmine_hf.training.arguments import _valid_names
+from stmine_hf.training.fit import OwnSets, fit_to_set, total_steps
 
 
 def arguments(folder, **fields):
@@ -51,3 +53,24 @@ def test_too_few_samples_are_an_error_that_says_how_many(tmp_path):
 def test_a_kept_last_batch_needs_no_smaller_batch(tmp_path):
     run = mttv_trainer(tmp_path, per_device_train_batch_size=64, num_train_epochs=1)
     assert run.args.per_device_train_batch_size == 64
+
+
+def test_settings_for_a_set_of_ones_own_follow_its_size():
+    own = OwnSets(16, 900, {"seed": 1}, {"learning_rate": 1e-3}, {"learning_rate": 5e-3}, 500, {"freeze": ["a"]})
+    small, large = own.for_size(60), own.for_size(5000)
+    assert small["peft"] == "lora" and small["learning_rate"] == 5e-3 and small["num_train_epochs"] == 15
+    assert "peft" not in large and large["learning_rate"] == 1e-3 and large["freeze"] == ["a"]
+    assert large["num_train_epochs"] == 3 and own.for_size(10)["num_train_epochs"] == 30
+    assert own.for_size(60, adapter=False)["learning_rate"] == 1e-3 and own.for_size(5000, adapter=True)["peft"]
+    assert "freeze" not in own.for_size(5000, shipped=False) and "freeze" not in small
+    batches = [own.for_size(count, processes=processes)["per_device_train_batch_size"] for count, processes in
+               ((5, 1), (20, 1), (400, 1), (400, 2), (400, 64))]  # fmt: skip
+    assert batches == [2, 10, 16, 8, 1]
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=list(METHODS))
+def test_each_method_names_settings_that_exist(method):
+    training = method.training
+    valid = _valid_names(training.arguments)
+    for adapter in (True, False):
+        assert set(training.own_sets.for_size(60, adapter=adapter)) <= valid

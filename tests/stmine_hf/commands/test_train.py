@@ -1,0 +1,216 @@
+"""`stmine train`: what is wrong is one line before anything is trained; a run is planned, scored, kept and resumed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import save_tiny_fisvl
+from helpers_mttv import tiny_mttv
+from helpers_sat import save_tiny_sat
+from PIL import Image
+from trainers import TWO_PROCESSES, environment
+
+from stmine_hf.cli import main
+from stmine_hf.errors import StmineError
+from stmine_hf.methods import METHODS
+from stmine_hf.training.own_set import in_words_of_command, plan_training
+
+WORDS = "harbour bridge forest river field plane ship road beach desert lake storm market tower island valley".split()  # noqa: SIM905
+
+
+def run(*words) -> int:
+    """The exit code of `stmine train WORDS`."""
+    try:
+        main(["train", *map(str, words)])
+    except SystemExit as end:
+        return int(end.code or 0) if not isinstance(end.code, str) else 1
+    return 0
+
+
+def error_line(capsys) -> str:
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), lines
+    return lines[0]
+
+
+def image(path: Path, seed: int, size: int = 64) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((size, size), Image.Resampling.BICUBIC).save(path)
+    return path.name
+
+
+def captions(folder: Path, count: int = 16) -> Path:
+    rows = [
+        [image(folder / f"{n}.png", n), f"a {WORDS[n % 16]} near the {WORDS[(n * 7 + 3) % 16]}"] for n in range(count)
+    ]
+    return table(folder / "mine.csv", ["file", "sentence"], rows)
+
+
+def posts(folder: Path, count: int = 16, labels=("fake", "real")) -> Path:
+    rows = [
+        [f"{WORDS[n % 16]} {WORDS[(5 * n + 1) % 16]} {chr(97 + n) * 9} {n * 77}", labels[n % len(labels)]]
+        for n in range(count)
+    ]
+    return table(folder / "mine.csv", ["content", "verdict"], rows)
+
+
+def boxes(folder: Path, count: int = 16) -> Path:
+    rows = [[image(folder / f"{n}.png", n), ("cat", "dog")[n % 2], 8, 8, 40, 44] for n in range(count)]
+    return table(folder / "mine.csv", ["filename", "class", "xmin", "ymin", "xmax", "ymax"], rows)
+
+
+def table(path: Path, header: list, rows: list) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+MAKE = {"fisvl": captions, "mttv": posts, "sat": boxes}
+
+
+@pytest.fixture(autouse=True)
+def in_own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: "nowhere.csv", "nowhere.csv: no such file or folder"),
+        (lambda: table(Path("d/mine.csv"), ["content", "verdict"], []), "no row"),
+        (lambda: posts(Path("d"), 3), "3 posts and no validation split: expected 4 rows at least"),
+        (
+            lambda: posts(Path("d"), labels=("fake",)),
+            "expected posts of two labels at least, but all labelled posts are",
+        ),
+        (lambda: table(Path("d/mine.csv"), ["words", "verdict"], [["a", "b"]]), "has no column 'text'"),
+    ],
+)
+def test_data_that_cannot_be_trained_on_is_one_line_and_code_2(capsys, make, message):
+    assert run("mttv", "--data", make()) == 2
+    assert message in error_line(capsys)
+    assert not Path("outputs").exists()
+
+
+def test_rows_none_of_which_can_be_read_are_one_line(capsys):
+    file = captions(Path("d"))
+    for path in Path("d").glob("*.png"):
+        path.write_text("no image")
+    assert run("fisvl", "--data", file) == 2
+    assert "Nothing is left to load" in error_line(capsys)
+
+
+def test_images_without_boxes_and_with_one_caption_are_one_line(capsys):
+    Path("d").mkdir()
+    coco = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "cat"}]}
+    for n in range(6):
+        coco["images"].append({"id": n, "file_name": image(Path(f"d/{n}.png"), n), "width": 64, "height": 64})
+    Path("d/boxes.json").write_text(json.dumps(coco))
+    assert run("sat", "--data", "d/boxes.json") == 2
+    assert "none of the 6 images has a box" in error_line(capsys)
+    rows = [[image(Path(f"e/{n}.png"), n), "a farm"] for n in range(6)]
+    assert run("fisvl", "--data", table(Path("e/mine.csv"), ["file", "caption"], rows)) == 2
+    assert "expected images with different captions" in error_line(capsys)
+
+
+def test_wrong_usage(capsys):
+    assert run("yolo", "--data", "x") == 2 and run("sat") == 2
+    assert run("sat", "--data", "x", "--epochs", "1", "--max-steps", "1") == 2
+    assert run("sat", "--output", "x", "--resume", "--epochs", "3") == 2
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_plan_says_what_was_taken_for_what(method):
+    plan = plan_training(method, str(MAKE[method](Path("d"))))
+    text = " ".join(plan.lines)
+    assert "the column 'file" in text or "the column 'content'" in text
+    assert f"{plan.rows} to train on, {16 - plan.rows} held out to measure on (no validation split" in text
+    assert plan.output_dir == Path("outputs/mine-" + method) and plan.rows in (12, 13, 14)
+    assert Path(plan.settings["model_name_or_path"]).name == METHODS[method].default_checkpoint
+
+
+def test_a_folder_with_a_run_is_not_overwritten(capsys):
+    (Path("runs") / "best").mkdir(parents=True)
+    (Path("runs") / "run.json").write_text("{}")
+    assert run("mttv", "--data", posts(Path("d")), "--output", "runs") == 2
+    assert "runs holds a run (best), which is not overwritten. Continue it with --resume" in error_line(capsys)
+
+
+def test_an_adapter_is_no_start():
+    Path("adapter").mkdir()
+    Path("adapter/adapter_config.json").write_text("{}")
+    with pytest.raises(StmineError, match=r"is an adapter. Make a whole model of it first: stmine merge adapter"):
+        plan_training("mttv", str(posts(Path("d"))), model="adapter")
+
+
+def test_messages_of_a_run_name_the_options_of_the_command():
+    said = in_words_of_command("Resume with --resume_from_checkpoint auto or choose another --output_dir.")
+    assert said == "Resume with --resume or choose another --output."
+
+
+def save_tiny(method: str, folder: Path) -> Path:
+    if method == "mttv":
+        for part in tiny_mttv():
+            part.save_pretrained(folder)
+        return folder
+    return {"fisvl": save_tiny_fisvl, "sat": save_tiny_sat}[method](folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_is_scored_before_and_after_and_shows_what_is_next(method, capsys):
+    model = save_tiny(method, Path("tiny"))
+    data = MAKE[method](Path("d"), 20)
+    assert run(method, "--data", data, "--model", model, "--max-steps", 4, "--batch-size", 4, "--output", "out") == 0
+    said = capsys.readouterr().out
+    results = json.loads(Path("out/results.json").read_text())
+    assert results["start"]["step"] == 0 and results["best"]["step"] > 0
+    for words in (
+        "before training",
+        "a LoRA adapter, 4 steps",
+        "Scores on validation",
+        "merge out/best",
+        "publish build",
+    ):
+        assert words in said, said
+    assert Path("out/curves.png").is_file() and Path("out/best/adapter_config.json").is_file()
+    if method == "mttv" or "worst misses" in said:
+        assert Path("out/best/worst_misses.png").is_file()
+    assert run(method, "--data", data, "--model", model, "--output", "out") == 2
+    capsys.readouterr()
+    assert run(method, "--output", "out", "--resume") == 0
+    assert "is finished: step 4 of 4" in capsys.readouterr().out
+    assert run(method, "--data", data, "--model", model, "--max-steps", 2, "--full", "--output", "whole") == 0
+    assert Path("whole/best/model.safetensors").is_file() and "merge" not in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_labels_of_ones_own_give_a_new_classifier(capsys):
+    model = save_tiny("mttv", Path("tiny"))
+    data = posts(Path("d"), 24, labels=("ad", "news", "spam"))
+    assert run("mttv", "--data", data, "--model", model, "--max-steps", 2, "--output", "out", "--full") == 0
+    config = json.loads(Path("out/best/config.json").read_text())
+    assert sorted(config["label2id"]) == ["ad", "news", "spam"]
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(tmp_path):
+    model, data = save_tiny("sat", tmp_path / "tiny"), boxes(tmp_path / "d")
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(TWO_PROCESSES)]
+    command += ["-m", "stmine_hf.cli", "train", "sat", "--data", str(data), "--model", str(model), "--output", "out"]
+    options = {"env": environment(), "capture_output": True, "text": True, "cwd": tmp_path, "timeout": 900}
+    done = subprocess.run([*command, "--max-steps", "2", "--batch-size", "2"], **options)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("Start: ") == 1 and "in batches of 4" in done.stdout
+    assert (tmp_path / "out" / "best" / "adapter_config.json").is_file()
+    again = subprocess.run(command, **options)
+    assert again.returncode != 0
+    assert again.stderr.splitlines()[-1].startswith("error: out holds a run"), again.stderr[-2000:]
