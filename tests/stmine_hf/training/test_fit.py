@@ -6,9 +6,9 @@ import pytest
 from trainers import TRAINERS, mttv_trainer
 
 from stmine_hf.errors import StmineError
-from stmine_hf.training.fisvl.arguments import FisvlTrainingArguments
 from stmine_hf.methods import METHODS
 from stmine_hf.training.arguments import _valid_names
+from stmine_hf.training.fisvl.arguments import FisvlTrainingArguments
 from stmine_hf.training.fit import OwnSets, fit_to_set, total_steps
 
 
