@@ -19,7 +19,9 @@ from ..methods import Method
 def model_option(method: Method) -> Any:
     """`--model` of the commands that use a model of a method."""
     return typer.Option(
-        "--model", help=f"Model folder or Hub id. Default: the {method.default_checkpoint} of this release."
+        "--model",
+        help=f"Model folder, Hub id, or a shipped checkpoint: {', '.join(method.checkpoints)}. Default: "
+        f"{method.default_checkpoint}.",
     )
 
 
