@@ -74,13 +74,14 @@ def main() -> None:
     if args.steps < 2:
         raise StmineError(f"--steps must be 2 or more, the first one only warms up; got {args.steps}.")
 
-    from stmine_hf.evaluation.reports import fill_page, versions, write_json
+    from stmine_hf.evaluation.reports import fill_page, versions
+    from stmine_hf.files import write_entries
 
     found = json.loads(args.out.read_text(encoding="utf-8")) if args.out.is_file() else {}
     rows, losses = found.get("configs", {}), found.get("losses")
 
     def keep() -> None:
-        write_json(args.out, {"configs": rows, "losses": losses, "versions": versions("accelerate")})
+        write_entries(args.out, {"configs": rows, "losses": losses, "versions": versions("accelerate")})
         fill_page(args.page, "training_cost", render(rows, losses))
 
     for name in names:

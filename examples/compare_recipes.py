@@ -33,7 +33,8 @@ from typing import Any
 import yaml
 
 from stmine_hf.errors import StmineError
-from stmine_hf.evaluation.reports import fill_page, versions, write_json
+from stmine_hf.evaluation.reports import fill_page, versions
+from stmine_hf.files import write_entries
 
 HERE = Path(__file__).parent
 MERGED = ("model_config", "dataset_options")
@@ -81,7 +82,7 @@ def main() -> None:
                 "runs": runs,
                 "versions": versions(),
             }
-            write_json(args.results / f"recipes_{args.study.stem}.json", document)
+            write_entries(args.results / f"recipes_{args.study.stem}.json", document)
     table = render(study, document["summary"])
     fill_page(args.page, args.study.stem, table)
     print(table)

@@ -33,7 +33,8 @@ from transformers import set_seed
 from stmine_hf import SatConfig, SatForObjectDetection, load_dataset
 from stmine_hf.errors import StmineError
 from stmine_hf.evaluation.detection import evaluate_detection
-from stmine_hf.evaluation.reports import undecoded, write_json
+from stmine_hf.evaluation.reports import undecoded
+from stmine_hf.files import write_entries
 from stmine_hf.images import ImageError, Skip, decode_image, find_images, image_errors, open_image
 from stmine_hf.loading import load_sat
 from stmine_hf.training import (
@@ -183,7 +184,7 @@ def main() -> None:
         "seconds": round(time.monotonic() - start),
         "history": history,
     }
-    write_json(args.out / "results.json", results | budget(final.config)._asdict())
+    write_entries(args.out / "results.json", results | budget(final.config)._asdict())
     Console().print(report.table())
     print(f"Model and scores are in {args.out}. Look for objects in your own images with it:")
     print(f"  stmine detect IMAGES --model {args.out / 'best'} --out detections")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -29,6 +29,40 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write a document as JSON, whole or not at all."""
     write_atomically(path, lambda temporary: temporary.write_bytes(json.dumps(content, indent=1).encode()))
+
+
+def write_entries(path: Path, document: Mapping[str, Any]) -> None:
+    """Write a JSON object with one line for each of its entries: short, and a change shows where it is."""
+    lines = [f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in document.items()]
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a JSON list with one line for each row; see `RowWriter`."""
+    with RowWriter(path) as file:
+        file.write(rows)
+
+
+class RowWriter:
+    """Writer of a JSON list with one line for each row, as the rows come: they need not fit in memory."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._separator = "\n"
+
+    def __enter__(self) -> RowWriter:
+        self._file = open(self._path, "w", encoding="utf-8", errors="replace")
+        self._file.write("[")
+        return self
+
+    def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        for row in rows:
+            self._file.write(self._separator + json.dumps(row, ensure_ascii=False))
+            self._separator = ",\n"
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.write("\n]\n")
+        self._file.close()
 
 
 @contextmanager

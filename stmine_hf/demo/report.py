@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 
 from ..errors import StmineError
 from ..explain.drawing import STYLE, image_html
 from ..explain.texts import LANGUAGES
+from ..inference.progress import ProgressBar
 from ..loading import published
 from ..outputs import write_output
 from ..search.places import place_in
@@ -72,26 +71,25 @@ def write_report(tour: Tour, out: str | Path, *, progress: bool = True) -> Path:
     if tour.language not in LANGUAGES:
         raise StmineError(f"language: expected {' or '.join(LANGUAGES)}, found {tour.language!r}.")
     started, language = time.monotonic(), tour.language
-    with _Steps(8, shown=progress) as step:
-        step("drawing images")
+    with ProgressBar("Drawing images", 8, shown=progress) as bar:
         scenes = tour.images or samples.scenes()
-        step("opening the search")
+        bar.advance(worked=0, doing="Opening the search")
         search = ImageSearch(tour.fisvl, scenes, device=tour.device)
-        step("searching")
+        bar.advance(worked=0, doing="Searching")
         parts = [_search_part(search, tour)]
-        step("checking posts")
+        bar.advance(worked=0, doing="Checking posts")
         checker, posts = PostChecker(tour.mttv, device=tour.device), samples.posts()
         checks = [checker.check(post.text, post.image) for post in posts]
         parts.append(_posts_part(list(zip(posts, checks, strict=True)), language))
-        step("finding objects")
+        bar.advance(worked=0, doing="Finding objects")
         everyday = ObjectFinder(tour.sat, device=tour.device)
         hidden = ObjectFinder(tour.hidden or published("sat-indiscernible"), device=tour.device)
         parts.append(_objects_part(everyday, hidden, language))
-        step("reading a video")
+        bar.advance(worked=0, doing="Reading a video")
         parts.append(_video_part(everyday, language))
-        step("combining all three")
+        bar.advance(worked=0, doing="Combining all three")
         parts.append(_event_part(EventDemo(search, checker, everyday), posts[1], tour))
-        step("writing the page")
+        bar.advance(worked=0, doing="Writing the page")
         names = ", ".join(
             dict.fromkeys([search.model_name, checker.model_name, everyday.model_name, hidden.model_name])
         )
@@ -264,27 +262,3 @@ article { margin: 1rem 0; padding: 1rem; border: 1px solid var(--line); border-r
 footer { margin-top: 3rem; padding-top: 1rem; border-top: 1px solid var(--line); font-size: .9rem; }
 @media (max-width: 40rem) { body { padding: 1rem; } h1 { font-size: 1.6rem; } .post { grid-template-columns: 1fr; } }
 """
-
-
-class _Steps:
-    """A progress bar on stderr that names the step."""
-
-    def __init__(self, total: int, *, shown: bool):
-        console = Console(stderr=True)
-        self._bar = Progress(
-            TextColumn("{task.description:<28}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            console=console, transient=True, disable=not (shown and console.is_terminal),
-        )  # fmt: skip
-        self._task = self._bar.add_task("", total=total)
-        self._begun = False
-
-    def __enter__(self) -> _Steps:
-        self._bar.start()
-        return self
-
-    def __call__(self, doing: str) -> None:
-        self._bar.update(self._task, description=doing, advance=int(self._begun))
-        self._begun = True
-
-    def __exit__(self, *exception: object) -> None:
-        self._bar.stop()

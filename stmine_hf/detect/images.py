@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from ..errors import StmineError
+from ..files import RowWriter
 from ..images import (
     SUFFIXES,
     ImageError,
@@ -51,7 +52,7 @@ from ..printing import printable
 from .detector import Detection, Detector, Prepared
 from .drawing import draw_onto
 from .names import AnnotatedNames
-from .results import RESULTS, SUMMARY, RowWriter, coco_rows, write_summary
+from .results import RESULTS, SUMMARY, coco_rows, write_summary
 
 JOURNAL = "journal.jsonl"
 _MOST_JPEG = 65_500  # pixels of a side; larger ones are saved as PNG

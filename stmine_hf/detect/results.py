@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from types import TracebackType
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..files import write_entries
 from ..outputs import Outputs
 from .detector import Detection
 
@@ -34,32 +32,6 @@ def coco_rows(image_id: int, detections: Sequence[Detection], **more: Any) -> li
     ]
 
 
-class RowWriter:
-    """Writer of a JSON list row by row, which need not fit in memory."""
-
-    def __init__(self, path: Path):
-        self._path = path
-        self._separator = "\n"
-
-    def __enter__(self) -> RowWriter:
-        self._file = open(self._path, "w", encoding="utf-8")
-        self._file.write("[")
-        return self
-
-    def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        for row in rows:
-            self._file.write(self._separator + json.dumps(row, ensure_ascii=False))
-            self._separator = ",\n"
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.write("\n]\n")
-        self._file.close()
-
-
 def write_summary(outputs: Outputs, summary: Mapping[str, Any]) -> None:
     """Write a summary, one line per entry, so that a long list of images does not hide the rest."""
-    lines = [f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in summary.items()]
-    text = "{\n" + ",\n".join(lines) + "\n}\n"
-    outputs.write(SUMMARY, lambda path: path.write_text(text, encoding="utf-8"))
+    outputs.write(SUMMARY, lambda path: write_entries(path, summary))

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from ..errors import StmineError
+from ..files import RowWriter
 from ..inference.batching import batched, read_ahead
 from ..inference.progress import ProgressBar
 from ..outputs import Outputs
@@ -30,7 +31,7 @@ from ..printing import printable
 from .detector import Detection, Detector, Prepared
 from .drawing import draw_onto
 from .images import JOURNAL, Show
-from .results import RESULTS, SUMMARY, RowWriter, coco_rows, write_summary
+from .results import RESULTS, SUMMARY, coco_rows, write_summary
 from .sources import CAMERA
 
 # Only these formats count as videos: others are images, texts, or lists that name further files.

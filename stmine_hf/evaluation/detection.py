@@ -7,7 +7,6 @@ so that a number in a log, on the screen and on a card is the same number.
 from __future__ import annotations
 
 import copy
-import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
@@ -27,6 +26,7 @@ from ..data.boxed_images import category_ids, category_label, row_features
 from ..data.coco_json import to_coco
 from ..detect.detector import Prepared, detect_batch, prepare
 from ..fonts import in_every_script
+from ..files import write_rows
 from ..images import ImageError, Skip
 from ..inference.batching import batched
 from ..metrics.detection import DetectionScores, detection_scores
@@ -163,9 +163,7 @@ class DetectionReport:
             {**row, "bbox": [round(value, 2) for value in row["bbox"]], "score": round(row["score"], 5)}
             for row in self.detections
         ]
-        lines = ",\n".join(json.dumps(row) for row in rows)
-        text = f"[\n{lines}\n]\n"
-        outputs.write(f"{prefix}detections.json", lambda path: path.write_text(text, encoding="utf-8"))
+        outputs.write(f"{prefix}detections.json", lambda path: write_rows(path, rows))
         outputs.remove(f"{prefix}{MISSES}")  # of an earlier evaluation
         if self.worst:
             sheet = misses_sheet(self.worst, title=f"{self.model}: worst misses")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import re
 from collections.abc import Callable, Generator, Mapping
@@ -16,6 +15,7 @@ import datasets
 from PIL import Image
 
 from ..errors import StmineError
+from ..files import write_entries
 from ..images import ImageError, Skip, decode_image, image_errors
 from ..inference.batching import read_ahead
 from ..inference.progress import ProgressBar
@@ -122,12 +122,6 @@ def with_present_names(document: Mapping[str, Any]) -> dict[str, Any]:
     return renamed
 
 
-def write_json(path: str | Path, document: Mapping[str, Any]) -> None:
-    """Write a document with one line for each of its entries: short, and a change shows where it is."""
-    lines = [f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in document.items()]
-    Path(path).write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
-
-
 def fill_page(page: Path, name: str, text: str) -> None:
     """Put a table or other text between the two marks of this name on a Markdown page.
 
@@ -161,7 +155,7 @@ def save_report(
         OutputError: a file is there that this package did not write.
         StmineError: matplotlib is missing; `results.json` is written nevertheless.
     """
-    results = outputs.write(f"{prefix}results.json", lambda path: write_json(path, document))
+    results = outputs.write(f"{prefix}results.json", lambda path: write_entries(path, document))
     for name, draw in (figures or {}).items():
         try:
             figure = draw()

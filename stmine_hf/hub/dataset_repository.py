@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import Progress, TaskID
-
 from ..cards.dataset import export_card
 from ..cards.files import CARD
 from ..data.description import Description, describe, encoded_images
 from ..errors import StmineError
+from ..inference.progress import ProgressBar
 from .assembly import assembled
 
 if TYPE_CHECKING:
@@ -75,10 +73,9 @@ def export(
     with assembled(out, sources, refuse=lambda file: True) as folder:
         (folder / "data").mkdir()
         description = describe(name, splits, kind)
-        with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
-            for split, rows in splits.items():
-                task = bar.add_task(f"Writing {split}", total=len(rows))
-                _write_split(rows, folder / "data", split, shard_bytes, bar, task)
+        for split, rows in splits.items():
+            with ProgressBar(f"Writing {split}", len(rows), shown=progress) as bar:
+                _write_split(rows, folder / "data", split, shard_bytes, bar)
         files = {f"data/{file.name}": file.stat().st_size for file in sorted((folder / "data").glob("*.parquet"))}
         export_card(name, splits, files, description, license).write(folder)
     return Exported(out, files, description)
@@ -110,9 +107,7 @@ def require_inside(splits: datasets.DatasetDict, folders: Sequence[Path]) -> Non
         )
 
 
-def _write_split(
-    rows: datasets.Dataset, folder: Path, split: str, shard_bytes: int, bar: Progress, task: TaskID
-) -> None:
+def _write_split(rows: datasets.Dataset, folder: Path, split: str, shard_bytes: int, bar: ProgressBar) -> None:
     """Parquet files of about `shard_bytes`, named when it is known how many there are."""
     import pyarrow.parquet
     from datasets.table import embed_table_storage
@@ -132,7 +127,7 @@ def _write_split(
                 writer, written = pyarrow.parquet.ParquetWriter(parts[-1], schema), 0
             writer.write_table(table)
             written += table.nbytes
-            bar.advance(task, len(table))
+            bar.advance(len(table))
     finally:
         if writer is not None:
             writer.close()

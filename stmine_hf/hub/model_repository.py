@@ -18,7 +18,7 @@ from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_
 from ..cards.files import WEIGHTS
 from ..cards.model import ModelCardWriter, read_results
 from ..documents import read_yaml
-from ..evaluation.reports import write_json
+from ..files import write_entries
 from ..loading import load_model
 from ..methods import METHODS
 from .model_files import write_code, write_license, write_model, write_requirements
@@ -139,7 +139,7 @@ class ModelRepository(ABC):
         """Write a measurement of the packed weights with what it takes to repeat it."""
         file.parent.mkdir(parents=True, exist_ok=True)
         when = {"command": command, "date": date.today().isoformat(), "hardware": hardware(device)}
-        write_json(file, when | report | {"model": self.name})
+        write_entries(file, when | report | {"model": self.name})
 
     def write_round(
         self,
@@ -152,7 +152,7 @@ class ModelRepository(ABC):
         folder = self.folder / "training"
         folder.mkdir(exist_ok=True)
         (folder / config).write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-        write_json(folder / result, outcome)
+        write_entries(folder / result, outcome)
 
     def _settings_of(self, run: Path) -> dict[str, Any]:
         """The settings of a run; its `config.yaml` leaves out what is at its default, such as the data set."""
@@ -196,7 +196,7 @@ def use_present_names(folder: Path) -> None:
     for file in [*(folder / "results").rglob("*.json"), *(folder / "training").glob("*.json")]:
         text = file.read_text(encoding="utf-8")
         if re.search(r'"(\w*pictures\w*|honest_\w+)":', text):
-            write_json(file, read_results(file))
+            write_entries(file, read_results(file))
     for file in (folder / "training").glob("*.yaml"):
         text = file.read_text(encoding="utf-8")
         present = re.sub(r"(?m)^(\w*)picture(\w*:)", r"\1image\2", text)

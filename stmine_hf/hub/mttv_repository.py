@@ -12,7 +12,7 @@ from ..cards.settings import outcome_of, portable_data, portable_settings, porta
 from ..data import load_dataset
 from ..documents import read_yaml
 from ..evaluation.classification import evaluate_posts
-from ..evaluation.reports import write_json
+from ..files import write_entries
 from ..loading import load_mttv
 from .model_repository import ModelRepository
 
@@ -62,7 +62,7 @@ class MttvRepository(ModelRepository):
         recipe = read_yaml(run / "config.yaml")
         epochs = {"epochs": recipe["num_train_epochs"], "date": date.today().isoformat()}
         document = epochs | report.to_dict() | {"model": "released recipe"}
-        write_json(self.folder / "results" / "released.json", document)
+        write_entries(self.folder / "results" / "released.json", document)
 
 
 def _options(settings: dict[str, Any], split: str) -> dict[str, Any]:

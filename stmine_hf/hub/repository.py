@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from ..cards.files import MANIFEST, files_in
 from ..documents import read_json
 from ..errors import StmineError
+from ..files import write_entries
 from ..outputs import sha256_of
 
 
@@ -27,8 +27,7 @@ def manifest_of(folder: Path) -> dict[str, dict[str, Any]]:
 
 def write_manifest(folder: Path) -> None:
     """Write `manifest.json`, the list of a repository's files; it comes last, when all others are there."""
-    lines = (f"  {json.dumps(name)}: {json.dumps(entry)}" for name, entry in manifest_of(folder).items())
-    (folder / MANIFEST).write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    write_entries(folder / MANIFEST, manifest_of(folder))
 
 
 def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:

@@ -13,7 +13,7 @@ from ..data import load_dataset
 from ..documents import read_yaml
 from ..evaluation.detection import evaluate_detection
 from ..evaluation.detection_budget import budget
-from ..evaluation.reports import write_json
+from ..files import write_entries
 from ..loading import load_sat
 from .model_repository import ModelRepository
 
@@ -58,7 +58,7 @@ class SatRepository(ModelRepository):
             beside = evaluate_detection(parent, processor, rows, progress=progress)
             costs = budget(parent.config)._asdict() | {"date": date.today().isoformat()}
             document = costs | beside.to_dict() | {"model": "NanoDet-m"}
-            write_json(self.folder / "results" / "parent.json", document)
+            write_entries(self.folder / "results" / "parent.json", document)
         if "benchmark" in compare:
             shutil.copyfile(compare["benchmark"], self.folder / "results" / "benchmark.json")
         return [report.table()]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import StmineError
+from ..files import write_rows
 from ..inference.batching import batched
 from ..inference.journal import json_line
 
@@ -42,7 +42,7 @@ def write_results(path: Path, rows: Iterable[dict[str, Any]], labels: Sequence[s
         with open(path, "wb") as lines:
             lines.writelines(map(json_line, rows))
     elif suffix == ".json":
-        _write_json(path, rows)
+        write_rows(path, rows)
     elif suffix == ".parquet":
         _write_parquet(path, _flat(rows, labels), labels)
     else:
@@ -71,16 +71,6 @@ def _flat(rows: Iterable[dict[str, Any]], labels: Sequence[str]) -> Iterator[dic
     for row in rows:
         scores = {f"score_{label}": row["scores"][label] for label in labels}
         yield {name: (row | scores).get(name) for name in _columns(labels)}
-
-
-def _write_json(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """A list with one line for each entry."""
-    with open(path, "w", encoding="utf-8", errors="replace") as file:
-        separator = "[\n"
-        for row in rows:
-            file.write(separator + json.dumps(row, ensure_ascii=False))
-            separator = ",\n"
-        file.write("\n]\n")
 
 
 def _write_parquet(path: Path, rows: Iterable[dict[str, Any]], labels: Sequence[str]) -> None:

@@ -19,17 +19,9 @@ from stmine_hf.evaluation.reports import (
     undecoded,
     versions,
     with_present_names,
-    write_json,
 )
 from stmine_hf.images import decode_image
 from stmine_hf.outputs import Outputs
-
-
-def test_json_has_a_line_for_each_entry_and_keeps_every_script(tmp_path):
-    document = {"model": "谣言", "metrics": {"a": 0.5}, "skipped": []}
-    write_json(tmp_path / "x.json", document)
-    text = (tmp_path / "x.json").read_text(encoding="utf-8")
-    assert json.loads(text) == document and len(text.splitlines()) == 5 and "谣言" in text
 
 
 def test_a_failed_image_does_not_cost_the_numbers(tmp_path, monkeypatch):
