@@ -25,8 +25,8 @@ from torchvision.ops import box_convert
 from ..data.boxed_images import category_ids, category_label, row_features
 from ..data.coco_json import to_coco
 from ..detect.detector import Prepared, detect_batch, prepare
-from ..fonts import in_every_script
 from ..files import write_rows
+from ..fonts import in_every_script
 from ..images import ImageError, Skip
 from ..inference.batching import batched
 from ..metrics.detection import DetectionScores, detection_scores
