@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from ..detect import Detection, Detector, detect_video, draw_detections
-from ..detect.video import open_video, video_stream
+from ..detect.video_reading import open_video, video_stream
 from ..errors import StmineError
 from . import limits, temporary
 from .texts import class_name

@@ -36,7 +36,8 @@ from stmine_hf.data.tables import table_rows
 from stmine_hf.detect.detector import Detector
 from stmine_hf.detect.images import detect_images
 from stmine_hf.detect.names import AnnotatedNames
-from stmine_hf.detect.video import VideoReport, _Reader, open_video, video_stream
+from stmine_hf.detect.video import VideoReport
+from stmine_hf.detect.video_reading import VideoReader, open_video, video_stream
 from stmine_hf.documents import parse_yaml, read_json
 from stmine_hf.errors import StmineError
 from stmine_hf.explain.attribution import Attribution, Word
@@ -146,7 +147,7 @@ def _video_seeds(folder: Path) -> None:
 def _open_video(folder: Path) -> None:
     (path,) = (path for path in folder.iterdir() if path.suffix in (".mp4", ".avi", ".mkv"))
     with open_video(path) as container:
-        for _, seconds, frame in _Reader(container, video_stream(container), None, VideoReport()).frames():
+        for _, seconds, frame in VideoReader(container, video_stream(container), None, VideoReport()).frames():
             assert seconds == seconds and frame.width > 0
 
 

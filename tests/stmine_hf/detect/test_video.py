@@ -15,8 +15,15 @@ from helpers_sat import tiny_sat
 from PIL import Image
 from videos import frame_image, read_video, spoil_frame, turn_video, write_sound, write_video
 
-import stmine_hf.detect.video as module
-from stmine_hf.detect import Detection, Detector, detect_video, source_kind
+from stmine_hf.detect import (
+    Detection,
+    Detector,
+    camera,
+    detect_video,
+    source_kind,
+    video_reading,
+    video_writing,
+)
 from stmine_hf.errors import StmineError
 
 
@@ -104,7 +111,7 @@ UNEVEN = {
 @pytest.mark.parametrize("name", UNEVEN)
 def test_each_frame_is_shown_at_its_own_time(detector, tmp_path, monkeypatch, name, codec):
     if codec == "mpeg4":
-        monkeypatch.setattr(module, "_ENCODERS", {"mpeg4": {}})
+        monkeypatch.setattr(video_writing, "_ENCODERS", {"mpeg4": {}})
     times = UNEVEN[name]
     write_video(tmp_path / "a.mkv", len(times), rate=1000, pts=times)
     report = run(detector, tmp_path / "a.mkv", tmp_path / "out")
@@ -180,13 +187,13 @@ def test_the_audio_is_kept_on_request(detector, tmp_path):
 
 def test_frames_that_would_fill_the_memory_are_refused_unseen(detector, tmp_path, monkeypatch):
     video = write_video(tmp_path / "a.mp4", 4)
-    monkeypatch.setattr(module, "MAX_FRAME_PIXELS", 64 * 48 - 1)
+    monkeypatch.setattr(video_reading, "MAX_FRAME_PIXELS", 64 * 48 - 1)
     with pytest.raises(StmineError, match=r"a.mp4.*(over the limit|no video in this file|cannot be read)"):
         run(detector, video, tmp_path / "out")
-    monkeypatch.setattr(module, "MAX_FRAME_PIXELS", 64 * 48)
+    monkeypatch.setattr(video_reading, "MAX_FRAME_PIXELS", 64 * 48)
     assert run(detector, video, tmp_path / "out").frames == 4
-    monkeypatch.setattr(module, "_MANY_PIXELS", 10)
-    monkeypatch.setattr(module, "_FRAMES_BYTES", 10)
+    monkeypatch.setattr(video_reading, "_MANY_PIXELS", 10)
+    monkeypatch.setattr(video, "_FRAMES_BYTES", 10)
     assert run(detector, video, tmp_path / "again").frames == 4
     assert document(tmp_path / "again") == document(tmp_path / "out")
 
@@ -226,12 +233,12 @@ def test_videos_of_phones_are_turned(detector, tmp_path, degrees):
 
 
 def test_without_h264_it_is_mpeg_4(detector, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_ENCODERS", {"no_such_encoder": {}, "mpeg4": {}})
+    monkeypatch.setattr(video_writing, "_ENCODERS", {"no_such_encoder": {}, "mpeg4": {}})
     run(detector, write_video(tmp_path / "a.mp4", 4), tmp_path / "out")
     with av.open(str(tmp_path / "out" / "a.mp4")) as container:
         assert container.streams.video[0].codec_context.name == "mpeg4"
         assert len(list(container.decode(video=0))) == 4
-    monkeypatch.setattr(module, "_ENCODERS", {"no_such_encoder": {}})
+    monkeypatch.setattr(video_writing, "_ENCODERS", {"no_such_encoder": {}})
     with pytest.raises(StmineError, match=r"can write neither H.264 nor MPEG-4"):
         run(detector, tmp_path / "a.mp4", tmp_path / "out2")
 
@@ -268,20 +275,20 @@ def test_a_file_cut_short_gives_what_it_has(detector, tmp_path, name, codec):
 
 def test_frames_that_change_size_are_brought_to_the_first(detector, tmp_path, monkeypatch):
     video = write_video(tmp_path / "a.mp4", 4)
-    decoded = module._Reader.frames
+    decoded = video_reading.VideoReader.frames
 
     def shrinking(reader):
         for number, seconds, frame in decoded(reader):
             yield number, seconds, frame.reformat(width=32, height=24) if number >= 2 else frame
 
-    monkeypatch.setattr(module._Reader, "frames", shrinking)
+    monkeypatch.setattr(video_reading.VideoReader, "frames", shrinking)
     report = run(detector, video, tmp_path / "out")
     assert (report.frames, report.width, report.height) == (4, 64, 48)
     assert [round(row["bbox"][2] / 8) for row in document(tmp_path / "out")] == [1, 1, 1, 1]
 
 
 def test_frames_that_no_converter_takes_are_counted(detector, tmp_path, monkeypatch):
-    upright, seen = module._upright, []
+    upright, seen = module.upright, []
 
     def picky(image, rotation):
         seen.append(image)
@@ -289,7 +296,7 @@ def test_frames_that_no_converter_takes_are_counted(detector, tmp_path, monkeypa
             raise ValueError("odd frame")
         return upright(image, rotation)
 
-    monkeypatch.setattr(module, "_upright", picky)
+    monkeypatch.setattr(module, "upright", picky)
     report = run(detector, write_video(tmp_path / "a.mp4", 6), tmp_path / "out")
     assert (report.frames, report.broken) == (5, 1)
 
@@ -444,8 +451,8 @@ def devices(monkeypatch, tmp_path):
     ],
 )
 def test_cameras_of_each_system(detector, devices, tmp_path, monkeypatch, platform, source, device, format):
-    monkeypatch.setattr(module.sys, "platform", platform)
-    monkeypatch.setattr(module, "_camera_names", lambda av, kind: ["Front", "Back"])
+    monkeypatch.setattr(camera.sys, "platform", platform)
+    monkeypatch.setattr(camera, "camera_names", lambda av, kind: ["Front", "Back"])
     monkeypatch.setattr("stmine_hf.outputs.only_writer", lambda folder, file: nullcontext())
     devices[device] = write_video(tmp_path / "seen.mp4", 6)
     report = run(detector, source, tmp_path / "out", limit=4)
@@ -455,7 +462,7 @@ def test_cameras_of_each_system(detector, devices, tmp_path, monkeypatch, platfo
 
 
 def test_a_camera_is_looked_at_frame_by_frame_until_ctrl_c(detector, devices, tmp_path, monkeypatch):
-    monkeypatch.setattr(module.sys, "platform", "linux")
+    monkeypatch.setattr(camera.sys, "platform", "linux")
     devices["/dev/video0"] = write_video(tmp_path / "seen.mp4", 20)
     batches, detect = [], detector.detect
 
@@ -471,12 +478,12 @@ def test_a_camera_is_looked_at_frame_by_frame_until_ctrl_c(detector, devices, tm
 
 
 def test_no_camera_is_a_clear_error(detector, devices, tmp_path, monkeypatch):
-    monkeypatch.setattr(module.sys, "platform", "linux")
-    monkeypatch.setattr(module, "_camera_names", lambda av, kind: ["/dev/video7"])
+    monkeypatch.setattr(camera.sys, "platform", "linux")
+    monkeypatch.setattr(camera, "camera_names", lambda av, kind: ["/dev/video7"])
     with pytest.raises(StmineError, match=r"camera /dev/video3: cannot be opened .*found here: /dev/video7\."):
         run(detector, "camera:3", tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    monkeypatch.setattr(module.sys, "platform", "plan9")
+    monkeypatch.setattr(camera.sys, "platform", "plan9")
     with pytest.raises(StmineError, match=r"cameras of this system \(plan9\) cannot be opened"):
         run(detector, "camera", tmp_path / "out")
 

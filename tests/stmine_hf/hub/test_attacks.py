@@ -24,7 +24,8 @@ from safetensors.torch import load_file, save_file
 from stmine_hf.documents import DocumentError, parse_json, parse_yaml
 from stmine_hf.hub.build import build
 from stmine_hf.hub.check import check
-from stmine_hf.hub.checks.code import check_own_code, code_faults
+from stmine_hf.hub.checks.code import check_own_code
+from stmine_hf.hub.checks.code_faults import code_faults
 from stmine_hf.hub.checks.files import check_configs
 from stmine_hf.hub.checks.loading import run_in_sandbox
 from stmine_hf.hub.repository import write_manifest
