@@ -24,6 +24,7 @@ from stmine_hf.detect import (
     video_reading,
     video_writing,
 )
+from stmine_hf.detect import video as module
 from stmine_hf.errors import StmineError
 
 
