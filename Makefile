@@ -47,7 +47,8 @@ memory: $(READY)  ## measure the peak memory of every command, and of hostile fi
 	@PYTHONPATH=.:tests OMP_NUM_THREADS=1 $(RUN) memory
 
 fuzz: $(READY)  ## put TRIALS (200,000) changed files through every reader and writer
-	@PYTHONPATH=.:tests OMP_NUM_THREADS=1 $(RUN) fuzz.mutate --trials $(or $(TRIALS),200000) --seed $(or $(SEED),1)
+	@PYTHONPATH=.:tests OMP_NUM_THREADS=1 $(RUN) fuzz.mutate --trials $(or $(TRIALS),200000) --seed $(or $(SEED),1) \
+		--record outputs/fuzz.jsonl
 
 quality: $(READY)  ## check style and types: ruff and mypy
 	@$(RUN) ruff check .

@@ -30,6 +30,7 @@ from PIL import Image
 from videos import write_video
 
 from stmine_hf import ImageIndex
+from stmine_hf.conversion.official import read_official
 from stmine_hf.data import load_dataset, make_builder
 from stmine_hf.data.findings import Findings
 from stmine_hf.data.tables import table_rows
@@ -260,7 +261,9 @@ def _model_door(method: str) -> Door:
     def seeds(folder: Path) -> None:
         {"fisvl": save_tiny_fisvl, "mttv": save_tiny_mttv, "sat": save_tiny_sat}[method](folder / "0")
 
-    return Door(seeds, lambda folder: load_model(method, folder, "cpu"), lambda name: not name.endswith(".md"))
+    return Door(
+        seeds, lambda folder: load_model(method, folder, "cpu"), lambda name: not name.endswith(".md"), share=2
+    )
 
 
 def _adapter_seeds(folder: Path) -> None:
@@ -279,6 +282,18 @@ def _open_adapter(folder: Path) -> None:
         load_model("fisvl", "best", "cpu")
     finally:
         os.chdir(before)
+
+
+def _official_seeds(folder: Path) -> None:
+    tensors = {f"layer.{number}.weight": torch.arange(12.0).reshape(3, 4) + number for number in range(4)}
+    content = {"model": tensors, "epoch": 3, "settings": {"rate": 0.1, "names": ["a", "b"]}}
+    for name, options in (("zip", {}), ("legacy", {"_use_new_zipfile_serialization": False})):
+        (folder / name).mkdir()
+        torch.save(content, folder / name / "best.pth", **options)
+
+
+def _open_official(folder: Path) -> None:
+    read_official(folder / "best.pth", "a checkpoint", "Download it again.")
 
 
 def _export_seeds(folder: Path) -> None:
@@ -514,13 +529,14 @@ DOORS: dict[str, Door] = {
     **{f"data-{name}": _data_set_door(name) for name in _DATA_SETS},
     **{f"model-{name}": _model_door(name) for name in METHODS},
     "adapter": Door(_adapter_seeds, _open_adapter, lambda name: name.startswith("best/"), share=1),
+    "official": Door(_official_seeds, _open_official, share=12),
     "export": Door(_export_seeds, _open_export, share=2),
     "index": Door(_index_seeds, _open_index, lambda name: name.startswith("index/"), share=3),
     "features": Door(_features_seeds, _open_features, share=3),
     "classify": Door(_classify_seeds, _classify, lambda name: not name.endswith(".png"), share=2),
     "detect": Door(_detect_seeds, _detect, lambda name: "annotated" not in name, share=2),
     "outputs": Door(_outputs_seeds, _write_outputs, lambda name: name == MARKER, share=12),
-    "repository": Door(_repository_seeds, _check_repository, lambda name: not name.endswith("LICENSE"), share=2),
+    "repository": Door(_repository_seeds, _check_repository, lambda name: not name.endswith("LICENSE"), share=1),
     "settings": Door(_document_seeds, _open_document, share=12),
     "yaml": Door(_yaml_seeds, _open_yaml, share=20),
     "run": Door(_run_seeds, _open_run, share=20),

@@ -1,10 +1,11 @@
 """The mutation fuzzer: changed files through every door, in child processes of bounded memory and time.
 
-    PYTHONPATH=.:tests python -m fuzz.mutate --trials 200000 --seed 1
+    PYTHONPATH=.:tests python -m fuzz.mutate --trials 200000 --seed 1 --record outputs/fuzz.jsonl
 
 Good ends are a result or a StmineError. Anything else, a process that dies, takes too long or too much memory, is a
 crash: printed, and with --save kept in tests/fixtures/corpus/, whose cases test_corpus.py replays. The same seed gives
-the same files.
+the same files. With --record a line is written after each chunk of trials: a run that was stopped goes on behind them,
+and `--sum` adds them up.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ from fuzz.mutations import Case, mutate
 from stmine_hf.errors import StmineError
 from stmine_hf.files import LOCK
 
-CORPUS = Path(__file__).parents[1] / "fixtures" / "corpus"
+ROOT = Path(__file__).parents[2]
+CORPUS = ROOT / "tests" / "fixtures" / "corpus"
 MEMORY = 3 << 30  # bytes that a door may take beside what the process holds; one image may take half of it
 SECONDS = 20  # of processor time for one file
 PATIENCE = 240  # seconds of the clock before a process counts as hanging
@@ -213,25 +215,74 @@ def made_cases(names: list[str], folder: Path) -> dict[str, list[Case]]:
     return cases
 
 
-def fuzz(names: list[str], trials: int, seed: int, *, start: int = 0, keep: bool = False, log: Any = None) -> dict:
+def recorded(record: Path | None) -> list[dict[str, Any]]:
+    """The chunks of trials of earlier runs."""
+    return [json.loads(line) for line in record.read_text().splitlines()] if record and record.exists() else []
+
+
+def summed(chunks: list[dict[str, Any]]) -> dict[str, Tally]:
+    """The tally of each door over all runs and seeds of a record."""
+    tallies: dict[str, Tally] = {}
+    for chunk in chunks:
+        one = tallies.setdefault(chunk["door"], Tally())
+        for name in ("trials", "results", "refused", "crashes", "seconds"):
+            setattr(one, name, getattr(one, name) + chunk[name])
+    return tallies
+
+
+def source_digest() -> str:
+    """Of the code that is tried: which chunks of a record belong to which state of it."""
+    digest = hashlib.sha256()
+    for folder in (ROOT / "stmine_hf", ROOT / "modeling"):
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def fuzz(
+    names: list[str],
+    trials: int,
+    seed: int,
+    *,
+    start: int = 0,
+    keep: bool = False,
+    log: Any = None,
+    record: Path | None = None,
+) -> dict:
     """Share `trials` out among the doors.
+
+    Args:
+        record: a file of JSON lines, one for each chunk of trials: those that are there are not run again.
 
     Returns:
         The tally of each door.
     """
     tallies = {name: Tally() for name in names}
+    code = source_digest()
     kept: Counter[tuple] = Counter()
     with tempfile.TemporaryDirectory(prefix="stmine-fuzz-") as folder:
         cases = made_cases(names, Path(folder))
         total = sum(DOORS[name].share for name in names)
         left = {name: range(start, start + max(1, round(trials * DOORS[name].share / total))) for name in names}
+        for chunk in recorded(record):
+            if chunk["seed"] == seed and chunk["door"] in left:
+                left[chunk["door"]] = range(max(left[chunk["door"]].start, chunk["stop"]), left[chunk["door"]].stop)
         while any(left.values()):
             for name in names:
                 numbers, left[name] = left[name][:_CHUNK], left[name][_CHUNK:]
-                tally, began, known = tallies[name], time.monotonic(), len(tallies[name].crashes)
+                if not numbers:
+                    continue
+                tally, began = Tally(), time.monotonic()
                 _in_child(name, cases[name], seed, numbers, tally)
-                tally.seconds += time.monotonic() - began
-                for crash in tally.crashes[known:]:
+                tally.seconds = round(time.monotonic() - began, 2)
+                chunk = {"door": name, "seed": seed, "start": numbers.start, "stop": numbers.stop, "code": code}
+                chunk |= asdict(tally)
+                tallies[name] = summed([{**asdict(tallies[name]), "door": name}, chunk])[name]
+                if record:
+                    record.parent.mkdir(parents=True, exist_ok=True)
+                    with open(record, "a") as lines:
+                        lines.write(json.dumps(chunk) + "\n")
+                for crash in tally.crashes:
                     which, file, content = changed_case(name, cases[name], seed, crash["number"])
                     kind = (name, crash["at"], crash["error"][:40])
                     kept[kind] += 1
@@ -267,7 +318,12 @@ def main() -> int:
     parser.add_argument("--start", type=int, default=0, help="number of the first trial of each door")
     parser.add_argument("--door", action="append", choices=DOORS, help="only this one; may be given again")
     parser.add_argument("--save", action="store_true", help="keep crashes in tests/fixtures/corpus")
+    parser.add_argument("--record", type=Path, help="a file of JSON lines for what was tried")
+    parser.add_argument("--sum", action="store_true", help="only add up --record")
     options = parser.parse_args()
+    if options.sum:
+        print(table(summed(recorded(options.record))))
+        return 0
     tallies = fuzz(
         options.door or list(DOORS),
         options.trials,
@@ -275,6 +331,7 @@ def main() -> int:
         start=options.start,
         keep=options.save,
         log=sys.stderr,
+        record=options.record,
     )
     print(table(tallies))
     return int(any(tally.crashes for tally in tallies.values()))

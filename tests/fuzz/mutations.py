@@ -208,14 +208,23 @@ def _png(chance: random.Random, content: bytes) -> bytes:
 
 def _zipped(chance: random.Random, content: bytes) -> bytes:
     """A member of a zip is changed; the zip stays whole."""
+    return _with_a_member_changed(chance, content, zipfile.ZIP_DEFLATED)
+
+
+def _stored(chance: random.Random, content: bytes) -> bytes:
+    """The same of a zip that compresses nothing."""
+    return _with_a_member_changed(chance, content, zipfile.ZIP_STORED)
+
+
+def _with_a_member_changed(chance: random.Random, content: bytes, compression: int) -> bytes:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = {info.filename: archive.read(info) for info in archive.infolist()}
     name = chance.choice(sorted(members))
     members[name] = _some(chance, members[name])
     packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(packed, "w", compression) as archive:
         for member, data in members.items():
-            archive.writestr(zipfile.ZipInfo(member, (2020, 1, 1, 0, 0, 0)), data, zipfile.ZIP_DEFLATED)
+            archive.writestr(zipfile.ZipInfo(member, (2020, 1, 1, 0, 0, 0)), data, compression)
     return packed.getvalue()
 
 
@@ -232,5 +241,6 @@ _STRUCTURED = {
     "jsonl": _json_line,
     "png": _png,
     "xlsx": _zipped,
+    "pth": _stored,
     "safetensors": _safetensors,
 }
