@@ -19,6 +19,12 @@ from .documents import parse_json, read_text
 from .errors import StmineError
 
 LARGEST_CONFIG = 4 << 20  # bytes: twice what 20,000 labels need
+LARGEST_TOKENIZER = 64 << 20  # bytes of one file: the largest in use have half of it
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "chat_template.json", "chat_template.jinja", "vocab.txt", "merges.txt", "spiece.model", "tokenizer.model",
+    "sentencepiece.bpe.model",
+)  # fmt: skip
 LARGEST_HEADER = 32 << 20  # bytes of a safetensors header
 LARGEST_NUMBER = 1 << 24  # of any field; also, no field exceeds the number of values in the weights file
 LARGEST_SMALL_NUMBER = 1 << 16  # that the weights file need not account for
@@ -90,6 +96,19 @@ def read_config(name: str, revision: str | None = None) -> dict[str, Any]:
     if path is None:
         raise CheckpointError("it has no config.json")
     return read_settings(path)
+
+
+def require_tokenizer_bounds(path: Path) -> None:
+    """Check a file of a tokenizer before its readers, which have no bounds, see it.
+
+    Raises:
+        StmineError: larger than any tokenizer, nested too deep, or no JSON though it is named so.
+    """
+    size = path.stat().st_size
+    if size > LARGEST_TOKENIZER:
+        raise CheckpointError(f"{path.name} has {size:,} bytes; expected {LARGEST_TOKENIZER:,} at most")
+    if path.suffix == ".json":
+        parse_json(read_text(path, largest=LARGEST_TOKENIZER), path.name)
 
 
 def check_numbers(settings: dict[str, Any], where: str) -> None:

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .checkpoints import (
+    TOKENIZER_FILES,
     CheckpointError,
     building_within,
     checkpoint_file,
     opening,
     read_config,
     read_settings,
+    require_tokenizer_bounds,
     stored_weights,
 )
 from .errors import StmineError
@@ -237,6 +239,9 @@ def _load_processor(method: Method, name: str) -> Any:
     for file in ("processor_config.json", "preprocessor_config.json"):
         if path := checkpoint_file(name, file):
             read_settings(path)  # an image of 10^9 pixels a side is refused here
+    for file in TOKENIZER_FILES:
+        if path := checkpoint_file(name, file):
+            require_tokenizer_bounds(path)
     return method.processor_class.from_pretrained(name, trust_remote_code=False)
 
 

@@ -311,6 +311,19 @@ def require_output(path: str | Path, *, inputs: Iterable[str | Path] = ()) -> No
         outputs.require_free(path.name)
 
 
+def require_own_place(what: str, path: str | Path, others: Iterable[str | Path]) -> None:
+    """Check that an output is none of the other outputs of the same run, nor lies in one: it would be replaced.
+
+    Raises:
+        OutputError: it is, or does.
+    """
+    place = Path(os.path.normcase(os.path.realpath(path)))
+    for other in others:
+        there = Path(os.path.normcase(os.path.realpath(other)))
+        if there == place or there in place.parents:
+            raise OutputError(f"{what} {path}: this command writes its results to {other}: choose another place")
+
+
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file's content, in hexadecimal digits."""
     digest = hashlib.sha256()

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions
+
 
 def printable(text: object) -> str:
     """Escape every character of a text that a terminal would act on, or could not show.
@@ -17,3 +25,30 @@ def printable(text: object) -> str:
     if text.isprintable():
         return text
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def say(text: object = "", *, to_stderr: bool = False, flush: bool = False) -> None:
+    """Print lines for a person; what a terminal would act on is shown as its escape sequence."""
+    lines = "\n".join(map(printable, str(text).split("\n")))
+    print(lines, file=sys.stderr if to_stderr else sys.stdout, flush=flush)
+
+
+def printable_json(document: Any) -> str:
+    """A document as indented JSON, with escape sequences for what `printable` escapes. Reading it gives the same."""
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(letter if letter.isprintable() or letter == "\n" else json.dumps(letter)[1:-1] for letter in text)
+
+
+class Shown:
+    """A table (or anything else) of rich, for its console to print; see `printable`."""
+
+    def __init__(self, content: Any) -> None:
+        self._content = content
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
+        from rich.segment import Segment
+
+        for text, style, control in console.render(self._content, options):
+            yield Segment("\n".join(map(printable, text.split("\n"))), style, control)

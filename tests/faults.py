@@ -3,8 +3,10 @@
     python -m faults --moments 20 [COMMAND ...]
 
 Each command runs in a child, which is killed, loses its inputs, its disk or its rights, or meets a second writer. Then
-it runs once more, and what it has written is compared with what a run without faults writes. A process of its own,
-because it forks: a process that has computed with torch may not.
+it runs once more, and what it has written is compared with what a run without faults writes; a file of the user that
+lay there is still the same. A disk is full, or cannot be written, as a file system of its own in memory, where one may
+be mounted; elsewhere files are bounded, and rights are taken away. A process of its own, because it forks: a process
+that has computed with torch may not.
 """
 
 from __future__ import annotations
@@ -17,12 +19,14 @@ import re
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +51,7 @@ from stmine_hf.search import store
 from stmine_hf.training.checkpoints import last_checkpoint
 
 FAULTS = ("kill", "terminate", "interrupt", "disk", "inputs", "rights", "writers")
+_USER = "of the user.txt"
 _VOLATILE = re.compile(rb'"(seconds|created|updated|[a-z_]*per_second|images_from_index|versions|exported)": [^,\n}]*')
 
 
@@ -69,7 +74,7 @@ def _files(out: Path) -> dict[str, Any]:
     """Every file by its content, without times, and tensors by their values."""
     found: dict[str, Any] = {}
     for path in sorted(out.rglob("*") if out.is_dir() else [out]):
-        if path.is_file() and not path.name.startswith(".") and "journal" not in path.name:
+        if path.is_file() and not path.name.startswith(".") and "journal" not in path.name and path.name != _USER:
             found[path.relative_to(out).as_posix()] = _VOLATILE.sub(b"", path.read_bytes())
     return found
 
@@ -173,10 +178,53 @@ def ended(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+def ended_well_said(child: int, log: Path) -> int:
+    """Likewise; a command that ends with an error has said so in one line, and shown no traceback."""
+    before = log.stat().st_size if log.exists() else 0
+    code = ended(child)
+    said = log.read_bytes()[before:].decode(errors="replace") if log.exists() else ""
+    if code not in (0, None) and not log.stem.startswith("train-"):
+        last = (said.strip().splitlines() or [""])[-1]
+        assert "Traceback" not in said and last.startswith("error: "), f"ends with {code}: {said[-1500:]}"
+        assert "Error:" not in last.split(":", 2)[1], f"names a type of Python's: {last}"
+    return code
+
+
+@contextmanager
+def mounted(folder: Path, options: str) -> Iterator[Callable[[str], None] | None]:
+    """A file system in memory at a folder, with what the folder holds; gives a function that changes its options.
+
+    None where it may not be mounted.
+    """
+    program = shutil.which("mount")
+    kept = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+    def mount(options: str) -> bool:
+        words = [program, "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        return program is not None and subprocess.run(words, capture_output=True).returncode == 0
+
+    if not mount("size=64m"):
+        yield None
+        return
+    try:
+        for name, content in kept.items():
+            (folder / name).write_bytes(content)
+        assert mount(f"remount,{options}")
+        yield lambda new: None if mount(f"remount,{new}") else sys.exit("cannot mount")
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@contextmanager
 def disturb(
-    fault: str, command: Command, inputs: Path, out: Path, log: Path, chance: random.Random, whole: float
-) -> None:
-    """Run a command with a fault; however it ends."""
+    fault: str, command: Command, inputs: Path, out: Path, log: Path, chance: random.Random, whole: float, written: int
+) -> Iterator[None]:
+    """Run a command with a fault; inside of it, the fault is over, and what it has left is there.
+
+    Args:
+        whole: seconds that a run takes.
+        written: bytes that it writes.
+    """
     moment = chance.uniform(0, whole)
     if fault in ("kill", "terminate", "interrupt"):
         number = {"kill": signal.SIGKILL, "terminate": signal.SIGTERM, "interrupt": signal.SIGINT}[fault]
@@ -184,31 +232,47 @@ def disturb(
         time.sleep(moment)
         os.kill(child, number)
         ended(child)
+        yield
     elif fault == "disk":
-        size = int(2 ** chance.uniform(0, 17))
-        ended(start(command, inputs, out, log, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))))
+        size = max(4096, int(written * chance.random()))
+        with mounted(out.parent, f"size={size}") as place:
+            bounds = (lambda: None) if place else lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+            code = ended_well_said(start(command, inputs, out, log, bounds), log)
+            assert code != 0 or not place or size > written // 2, "a full disk was not noticed"
+            if place:
+                place("size=100%")
+            yield
     elif fault == "inputs":
         child = start(command, inputs, out, log)
         time.sleep(moment)
         inputs.rename(inputs.with_name("elsewhere"))
-        ended(child)
-        inputs.with_name("elsewhere").rename(inputs)
+        try:
+            ended_well_said(child, log)
+        finally:
+            inputs.with_name("elsewhere").rename(inputs)
+        yield
     elif fault == "rights":
-        if os.getuid() == 0:  # the others' rights are not those of root
-            inputs.parent.chmod(0o755)
-            code = ended(start(command, inputs, out, log, lambda: os.setuid(65534)))
-        else:
-            out.parent.chmod(0o500)
-            code = ended(start(command, inputs, out, log))
-            out.parent.chmod(0o700)
-        assert code != 0, "written where nothing may be written"
-        assert not out.exists()
+        with mounted(out.parent, "ro") as place:
+            if place is None and os.getuid() == 0:  # the others' rights are not those of root
+                inputs.parent.chmod(0o755)
+                code = ended_well_said(start(command, inputs, out, log, lambda: os.setuid(65534)), log)
+            elif place is None:
+                out.parent.chmod(0o500)
+                code = ended_well_said(start(command, inputs, out, log), log)
+                out.parent.chmod(0o700)
+            else:
+                code = ended_well_said(start(command, inputs, out, log), log)
+                place("rw")
+            assert code != 0, "written where nothing may be written"
+            assert not out.exists()
+            yield
     else:
         first = start(command, inputs, out, log)
         time.sleep(moment / 2)
         second = start(command, inputs, out, log)
-        codes = {ended(first), ended(second)}
+        codes = {ended(first), ended_well_said(second, log)}
         assert 0 in codes or codes == {1}, codes
+        yield
 
 
 def main() -> None:
@@ -228,7 +292,7 @@ def main() -> None:
         print(f"{'command':14}" + "".join(f"{fault:>11}" for fault in FAULTS))
         for name in options.commands or COMMANDS:
             command, chance, counts = COMMANDS[name], random.Random(f"{options.seed}/{name}"), Counter[str]()
-            expected, whole, log = None, 0.0, top / f"{name}.log"
+            expected, whole, written, log = None, 0.0, 0, top / f"{name}.log"
             for _ in range(2):  # the second one says how long it takes
                 began, out = time.monotonic(), top / name / "whole" / command.out
                 shutil.rmtree(out.parent, ignore_errors=True)
@@ -236,16 +300,22 @@ def main() -> None:
                 if ended(start(command, top / "inputs", out, log)):
                     sys.exit(f"{name} fails undisturbed: {log.read_text()[-3000:]}")
                 whole, expected = time.monotonic() - began, command.content(out)
+                written = sum(
+                    -(-path.stat().st_size // 4096) * 4096 for path in out.parent.rglob("*") if path.is_file()
+                )
             shutil.rmtree(out.parent)
             for fault in options.fault or FAULTS:
                 moments = options.moments if fault in ("kill", "terminate", "interrupt") else -(-options.moments // 3)
                 for number in range(1 if fault == "rights" else moments):
                     out.parent.mkdir(parents=True)
+                    (out.parent / _USER).write_text("mine")
                     try:
-                        disturb(fault, command, top / "inputs", out, log, chance, whole)
-                        code = ended(start(command, top / "inputs", out, log))
-                        assert code == 0, f"the next run ends with {code}: {log.read_text()[-1500:]}"
-                        assert command.content(out) == expected, "the next run writes something else"
+                        with disturb(fault, command, top / "inputs", out, log, chance, whole, written):
+                            assert (out.parent / _USER).read_text() == "mine", "a file of the user has changed"
+                            code = ended(start(command, top / "inputs", out, log))
+                            assert code == 0, f"the next run ends with {code}: {log.read_text()[-1500:]}"
+                            assert command.content(out) == expected, "the next run writes something else"
+                            assert (out.parent / _USER).read_text() == "mine", "a file of the user has changed"
                         counts[fault] += 1
                     except AssertionError as error:
                         failures.append(f"{name}, {fault} {number}: {error}")

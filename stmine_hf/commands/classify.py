@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import StmineError
-from ..outputs import require_output, write_output
+from ..outputs import require_output, require_own_place, write_output
+from ..printing import printable, say
 from .methods.mttv import ModelOption
 from .terminal import (
     DetectorOption,
@@ -103,7 +103,11 @@ def classify(
     from ..posts.reading import check_posts
 
     with prints_only_json(as_json):
-        if file is not None:
+        if file is not None and out is not None:
+            from ..posts.classify import written_files
+
+            if findings is not None:
+                require_own_place("--findings", findings, written_files(out))
             check_posts(file, **reading_options(encoding, findings, strict))
         network, processor = load_mttv(model, device=device)
         regions = None if detector is None else load_detector(detector, network.device, model=network)
@@ -193,35 +197,35 @@ def _classify_one(
 
 def _show_prediction(found: dict[str, Any]) -> None:
     others = ", ".join(f"{label} {score:.1%}" for label, score in found["scores"].items() if label != found["label"])
-    print(f"{found['label']} {found['score']:.1%} ({others})")
+    say(f"{found['label']} {found['score']:.1%} ({others})")
     if "warning" in found:
-        print(f"Warning: {found['warning']}", file=sys.stderr)
+        say(f"Warning: {found['warning']}", to_stderr=True)
     if found["unread_characters"]:
-        print(f"The model reads the beginning only: the last {found['unread_characters']} characters do not count.")
+        say(f"The model reads the beginning only: the last {found['unread_characters']} characters do not count.")
     if "words" not in found:
         return
     if found["method"] == "occlusion":
         how = "change in log-odds when removed"
     else:
         how = f"log-odds by {found['method'].replace('_', ' ')}"
-    print(f"What drove the prediction ({how}; above 0: for {found['label']}, below: against it):")
+    say(f"What drove the prediction ({how}; above 0: for {found['label']}, below: against it):")
     shown = [word for word in found["words"] if word["word"].strip()]
     for word in sorted(shown, key=lambda word: -abs(word["weight"]))[:MOST_WORDS]:
-        print(f"{word['weight']:>+8.3f}  {word['word']}")
+        say(f"{word['weight']:>+8.3f}  {word['word']}")
     parts = {
         "all words": sum(word["weight"] for word in found["words"]),
         "the image": sum(map(sum, found["cells"])),
         f"{len(found['regions'])} regions": sum(region["weight"] for region in found["regions"]),
     }
-    print("  in all: " + ", ".join(f"{name} {weight:+.3f}" for name, weight in parts.items()))
-    print(f"Results: {from_here(Path(found['explanation']))}")
+    say("  in all: " + ", ".join(f"{name} {weight:+.3f}" for name, weight in parts.items()))
+    say(f"Results: {from_here(Path(found['explanation']))}")
 
 
 def _show_report(report: ClassifyReport, out: Path, as_json: bool) -> None:
     if report.warned:
-        print(
+        say(
             f"Warning: {report.warned} posts differ from the training data: see the `warning` column",
-            file=sys.stderr,
+            to_stderr=True,
         )
     if as_json:
         facts = {
@@ -242,18 +246,18 @@ def _show_report(report: ClassifyReport, out: Path, as_json: bool) -> None:
         print_json(facts)
         return
     speed = f", {report.predicted / report.seconds:.1f} posts a second" if report.predicted else ""
-    print(f"{report.predicted} posts classified ({report.done_before} already done, {report.skipped} skipped){speed}")
+    say(f"{report.predicted} posts classified ({report.done_before} already done, {report.skipped} skipped){speed}")
     if report.outdated:
-        print(f"{report.outdated} of them again: predictions of version 0.1 do not say which text they belong to")
+        say(f"{report.outdated} of them again: predictions of version 0.1 do not say which text they belong to")
     if report.removed:
-        print(f"{report.removed} predictions are of posts that are no longer in the file: they are not in the results")
+        say(f"{report.removed} predictions are of posts that are no longer in the file: they are not in the results")
     if report.images_left_out:
-        print(f"{report.images_left_out} of them without an image that cannot be read: see the `problem` column")
+        say(f"{report.images_left_out} of them without an image that cannot be read: see the `problem` column")
     for line, name, reason in report.first_skipped:
-        print(f"  skipped line {line} ({name}): {reason}")
+        say(f"  skipped line {line} ({printable(name)}): {reason}")
     if report.skipped > len(report.first_skipped):
-        print(f"  ... and {report.skipped - len(report.first_skipped)} more")
+        say(f"  ... and {report.skipped - len(report.first_skipped)} more")
     if report.skipped_file is not None:
-        print(f"All that were skipped: {from_here(report.skipped_file)}")
-    print("Predictions: " + ", ".join(f"{count} {label}" for label, count in report.labels.most_common()))
-    print(f"Written: {from_here(out)}")
+        say(f"All that were skipped: {from_here(report.skipped_file)}")
+    say("Predictions: " + ", ".join(f"{count} {label}" for label, count in report.labels.most_common()))
+    say(f"Written: {from_here(out)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..printing import say
 from .terminal import print_json
 
 
@@ -17,5 +18,5 @@ def report_conversion(document: dict[str, Any], written: str, next_step: str, as
     if as_json:
         print_json(document)
     else:
-        print(f"Written: {written}")
-        print(next_step)
+        say(f"Written: {written}")
+        say(next_step)

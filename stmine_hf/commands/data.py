@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ..outputs import require_own_place
+from ..printing import Shown, say
 from .publish import push_repository
 from .terminal import (
     BuilderOption,
@@ -59,8 +61,8 @@ def list_datasets(as_json: JsonOption = False) -> None:
     table = Table("name", "rows of", "what it is", "files from")
     for entry in found:
         table.add_row(entry.name, entry.kind, entry.about, entry.source or "-")
-    Console().print(table)
-    print(f"What is in one: {stmine_command()} data describe NAME --data-dir FOLDER")
+    Console().print(Shown(table))
+    say(f"What is in one: {stmine_command()} data describe NAME --data-dir FOLDER")
 
 
 @app.command(
@@ -102,20 +104,20 @@ def describe_dataset(
     table = Table("split", "rows", "bytes of images", title=f"{dataset}: {rows_of}")
     for split, numbers in description.splits.items():
         table.add_row(split, f"{numbers['rows']:,}", f"{numbers['image_bytes']:,}")
-    Console().print(table)
+    Console().print(Shown(table))
     columns = Table("column", "holds")
     for name, holds in description.columns.items():
         columns.add_row(name, holds)
-    Console().print(columns)
+    Console().print(Shown(columns))
     for row in description.samples:
-        print("  " + "; ".join(f"{name}: {value}" for name, value in row.items()))
+        say("  " + "; ".join(f"{name}: {value}" for name, value in row.items()))
     for one in description.findings:
-        print(f"{one['fate']}: {one['count']:,} x {one['reason']}")
+        say(f"{one['fate']}: {one['count']:,} x {one['reason']}")
         for place in one["places"][:PLACES]:
-            print(f"    {place}")
+            say(f"    {place}")
         if one["count"] > PLACES:
-            print(f"    ... and {one['count'] - PLACES:,} more (--findings FILE lists them)")
-    print(f"Terms: {description.terms}")
+            say(f"    ... and {one['count'] - PLACES:,} more (--findings FILE lists them)")
+    say(f"Terms: {description.terms}")
 
 
 @app.command(
@@ -149,6 +151,8 @@ def export_dataset(
     """Write a data set as Parquet files, images included, with a card, as the Hub and `datasets` read it."""
     from ..hub.dataset_repository import export
 
+    if findings is not None:
+        require_own_place("--findings", findings, [out])
     options = {**builder_options(option), **reading_options(encoding, findings, strict)}
     mapping = column_mapping(column)
     with prints_only_json(as_json):
@@ -168,8 +172,8 @@ def export_dataset(
         print_json({"out": str(out), "files": exported.files, "rows": counts})
         return
     rows = ", ".join(f"{count:,} {split}" for split, count in counts.items())
-    print(f"Written: {from_here(out.absolute())} ({rows} rows; {sum(exported.files.values()):,} bytes of Parquet)")
-    print(f"Read its README.md. Next: {stmine_command()} data push {from_here(out.absolute())} --repo NAME/DATASET")
+    say(f"Written: {from_here(out.absolute())} ({rows} rows; {sum(exported.files.values()):,} bytes of Parquet)")
+    say(f"Read its README.md. Next: {stmine_command()} data push {from_here(out.absolute())} --repo NAME/DATASET")
 
 
 @app.command(

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..printing import say
 from .methods.fisvl import ModelOption
 from .terminal import DeviceOption, from_here, hush_libraries, require_folder
 
@@ -77,4 +78,4 @@ def demo(
         fisvl=model, mttv=mttv, sat=sat, hidden=hidden, images=images, queries=query or (), language=language,
         device=device,
     )  # fmt: skip
-    print(f"Results: {from_here(write_report(tour, out).resolve())}")
+    say(f"Results: {from_here(write_report(tour, out).resolve())}")

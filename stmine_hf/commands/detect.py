@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..printing import printable
+from ..printing import printable, say
 from .methods.sat import ModelOption
 from .terminal import (
     BandsOption,
@@ -110,25 +110,25 @@ def _show_report(report: ImageReport | VideoReport, out: Path, *, most: int = 10
         looked_at, what, speed = report.images, "images", report.images_per_second
     else:
         looked_at, what, speed = report.frames, "frames", report.frames_per_second
-    print(f"{report.objects} objects in {report.with_objects} of {looked_at} {what}, {speed:.1f} {what} a second")
+    say(f"{report.objects} objects in {report.with_objects} of {looked_at} {what}, {speed:.1f} {what} a second")
     for name, count in list(report.classes.items())[:most]:
-        print(f"{count:>7}  {name}")
+        say(f"{count:>7}  {name}")
     if len(report.classes) > most:
-        print(f"         and {len(report.classes) - most} more")
+        say(f"         and {len(report.classes) - most} more")
     if isinstance(report, ImageReport):
         if report.unchanged:
-            print(f"{report.unchanged} images were already done")
+            say(f"{report.unchanged} images were already done")
         for path, reason in report.skipped[:most]:
-            print(f"  skipped {printable(path)}: {reason}")
+            say(f"  skipped {printable(path)}: {reason}")
         if len(report.skipped) > most:
-            print(f"  ... and {len(report.skipped) - most} more (summary.json lists all)")
+            say(f"  ... and {len(report.skipped) - most} more (summary.json lists all)")
         annotated = out / "images"
     else:
         if report.broken:
-            print(f"{report.broken} frames are broken and were skipped")
+            say(f"{report.broken} frames are broken and were skipped")
         if report.missing:
-            print(f"the file is cut short: {report.missing} frames are missing at its end")
+            say(f"the file is cut short: {report.missing} frames are missing at its end")
         if report.stopped:
-            print("stopped before the end")
+            say("stopped before the end")
         annotated = out / report.video
-    print(f"Results: {printable(from_here(annotated))}   {printable(from_here(out / 'detections.json'))}")
+    say(f"Results: {printable(from_here(annotated))}   {printable(from_here(out / 'detections.json'))}")

@@ -11,6 +11,8 @@ from rich.console import Console
 
 from ..data import one_of
 from ..methods import Method
+from ..outputs import require_own_place
+from ..printing import Shown, say
 from .terminal import builder_options, column_mapping, print_json, prints_only_json, require_folder
 
 DataDirOption = Annotated[Path | None, typer.Option(help="Folder with the data set's files; a drawn set needs none.")]
@@ -36,6 +38,7 @@ class RowsToEvaluate:
         limit: int | None,
     ) -> None:
         self._dataset, self._limit = dataset, limit
+        self.findings: Path | None = reading.get("findings")
         self._options = {
             "data_dir": data_dir,
             "split": split,
@@ -79,6 +82,8 @@ def evaluate_and_print(
     from ..loading import load_model
 
     require_folder(out)
+    if out and rows.findings:
+        require_own_place("--findings", rows.findings, [out / name for name in files])
     with prints_only_json(as_json):
         loaded = rows.load(method.rows)
         network, processor = load_model(method, model, device=device)
@@ -89,8 +94,8 @@ def evaluate_and_print(
         print_json(report.to_dict())
         return
     console = Console()
-    console.print(report.table())
+    console.print(Shown(report.table()))
     if hasattr(report, "class_table"):
-        console.print(report.class_table())
+        console.print(Shown(report.class_table()))
     if out:
-        print(f"Written: {', '.join(str(out / name) for name in files if (out / name).exists())}")
+        say(f"Written: {', '.join(str(out / name) for name in files if (out / name).exists())}")

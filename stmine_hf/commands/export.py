@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from ..printing import say
 from .methods.sat import ModelOption
 from .terminal import JsonOption, print_json, prints_only_json, require_folder, stmine_command
 
@@ -87,15 +88,15 @@ def export_sat(
     if as_json:
         print_json(document)
         return
-    print(f"Written: {out} ({report.file_bytes:,} bytes, {format})")
-    print(
+    say(f"Written: {out} ({report.file_bytes:,} bytes, {format})")
+    say(
         f"Against PyTorch on {report.inputs} input(s): class probabilities differ by at most "
         f"{report.score_difference:.2g} (those above 0.3 by {report.confident_difference:.2g} on average), boxes by "
         f"{report.box_difference:.2g} pixels"
     )
     for name, value in document.get("ap", {}).items():
-        print(f"AP on {dataset} {split}, {name}: {value:.4f}")
-    print(f"Next: {stmine_command()} detect IMAGES --model {out} --out found")
+        say(f"AP on {dataset} {split}, {name}: {value:.4f}")
+    say(f"Next: {stmine_command()} detect IMAGES --model {out} --out found")
 
 
 def _images(folder: Path, size: int) -> list[Any]:

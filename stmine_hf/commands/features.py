@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..data import one_of
+from ..outputs import require_own_place
+from ..printing import printable, say
 from .methods.mttv import ModelOption
 from .terminal import (
     BuilderOption,
@@ -84,6 +86,8 @@ def features_mttv(
     from ..posts.reading import check_posts
 
     require_folder(out)
+    if findings is not None:
+        require_own_place("--findings", findings, [out])
     bad: list[Any] = []
     with prints_only_json(as_json):
         network, processor = load_mttv(model, device=device)
@@ -101,16 +105,16 @@ def features_mttv(
     if as_json:
         print_json({"out": str(out), **asdict(report), "skipped": [skip._asdict() for skip in report.skipped]})
         return
-    print(
+    say(
         f"Features {from_here(out)}: {report.total} posts ({report.added} added, {report.done_before} there before), "
         f"{report.without_image} posts without image, {len(report.skipped)} skipped"
     )
     for path, reason in report.skipped[:10]:
-        print(f"  skipped {path}: {reason}")
+        say(f"  skipped {printable(path)}: {reason}")
     if len(report.skipped) > 10:
-        print(f"  ... and {len(report.skipped) - 10} more (--json lists all)")
+        say(f"  ... and {len(report.skipped) - 10} more (--json lists all)")
     if report.added:
-        print(f"{report.seconds:.1f} s, {report.added / report.seconds:.1f} posts a second")
+        say(f"{report.seconds:.1f} s, {report.added / report.seconds:.1f} posts a second")
 
 
 def _of_file(file: Path, bad: list[Any], encoding: str | None) -> tuple[Iterator[Post], int]:

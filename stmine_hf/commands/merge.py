@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..printing import say
 from .terminal import JsonOption, print_json, prints_only_json, require_folder
 
 app = typer.Typer()
@@ -33,4 +34,4 @@ def merge(
     if as_json:
         print_json({"adapter": adapter, "out": str(out), **merged})
     else:
-        print(f"Written: {out} ({merged['method']}, {merged['parameters']:,} parameters, base {merged['base']})")
+        say(f"Written: {out} ({merged['method']}, {merged['parameters']:,} parameters, base {merged['base']})")

@@ -9,6 +9,7 @@ import typer
 
 from ..errors import StmineError
 from ..methods import METHODS
+from ..printing import Shown, say
 from .terminal import JsonOption, from_here, print_json, prints_only_json, stmine_command
 
 if TYPE_CHECKING:
@@ -90,9 +91,9 @@ def build_repository(
         print_json({"out": str(out), "files": files})
         return
     for table in tables:
-        Console().print(table)
-    print(f"Written: {from_here(out.absolute())} ({len(files)} files, {sum(files.values()):,} bytes)")
-    print(f"Read its README.md. Next: {stmine_command()} publish check {from_here(out.absolute())}")
+        Console().print(Shown(table))
+    say(f"Written: {from_here(out.absolute())} ({len(files)} files, {sum(files.values()):,} bytes)")
+    say(f"Read its README.md. Next: {stmine_command()} publish check {from_here(out.absolute())}")
 
 
 def _pairs(given: list[str] | None) -> dict[str, str]:
@@ -159,12 +160,10 @@ def compare_code(
         print_json(found.to_dict())
     else:
         for file in found.different:
-            print("\n".join(file.lines) + "\n")
+            say("\n".join(file.lines) + "\n")
         for file in found.different:
-            print(f"{file.state}: {file.path}")
-        print(
-            f"{len(found.same)} of {len(found.same) + len(found.different)} code files of {found.where} are today's."
-        )
+            say(f"{file.state}: {file.path}")
+        say(f"{len(found.same)} of {len(found.same) + len(found.different)} code files of {found.where} are today's.")
     if found.different:
         raise typer.Exit(1)
 
@@ -216,13 +215,13 @@ def push_repository(
         return
     _print_plan(planned)
     if dry_run and not planned.reached:
-        print("Nothing was sent. The Hub was not asked which of these files it has: no connection, or HF_HUB_OFFLINE.")
+        say("Nothing was sent. The Hub was not asked which of these files it has: no connection, or HF_HUB_OFFLINE.")
     elif dry_run:
-        print("Nothing was sent." if planned.changes else "Nothing would be sent: the Hub has it all.")
+        say("Nothing was sent." if planned.changes else "Nothing would be sent: the Hub has it all.")
     else:
-        print(f"Sent: {pushed.url}" if planned.changes else f"Nothing new, no commit made: {pushed.url}")
+        say(f"Sent: {pushed.url}" if planned.changes else f"Nothing new, no commit made: {pushed.url}")
         tagged = f", revision={tag!r}" if tag else f", revision={pushed.commit!r}"
-        print(f"Loads as: {repo!r}{tagged}")
+        say(f"Loads as: {repo!r}{tagged}")
 
 
 def _show(report: CheckReport, as_json: bool) -> None:
@@ -231,11 +230,11 @@ def _show(report: CheckReport, as_json: bool) -> None:
     if as_json:
         print_json(report.to_dict())
         return
-    Console().print(report.table())
+    Console().print(Shown(report.table()))
     failed = [finding.check for finding in report.findings if finding.outcome == "failed"]
     unread = any(finding.check == "own code" for finding in report.findings)
     fit = "Fit to be published once you have read its own code." if unread else "Fit to be published."
-    print(f"Failed: {', '.join(failed)}." if failed else f"{fit} Checked in {report.seconds:.0f} s.")
+    say(f"Failed: {', '.join(failed)}." if failed else f"{fit} Checked in {report.seconds:.0f} s.")
 
 
 def _print_plan(planned: Plan) -> None:
@@ -249,4 +248,4 @@ def _print_plan(planned: Plan) -> None:
     for file in planned.files:
         style = {"same": "dim", "removed": "red"}.get(file.state)
         table.add_row(file.path, f"{file.bytes:,}", file.state, style=style)
-    Console().print(table)
+    Console().print(Shown(table))

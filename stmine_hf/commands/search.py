@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..outputs import require_apart
+from ..printing import printable, say
 from .methods.fisvl import ModelOption
 from .terminal import (
     BandsOption,
@@ -72,7 +72,7 @@ def index(
         print_json(_index_summary(built, out))
     else:
         _show_report(built, out)
-        print(f'Next: {stmine_command()} search {out} "many planes near a terminal"')
+        say(f'Next: {stmine_command()} search {out} "many planes near a terminal"')
 
 
 @app.command(
@@ -119,9 +119,9 @@ def search(
         said = _remarks(opened, query, hits)
         written = _write_hits(hits, out, "hits", title=query) if out else {}
     for name, text in said.items():
-        print(
+        say(
             f"Warning: {text}" if name == "warning" else f"The model understands English only; searched for: {text}",
-            file=sys.stderr,
+            to_stderr=True,
         )
     if as_json:
         print_json({"query": query, **said, "hits": [_hit_row(hit) for hit in hits], **written})
@@ -130,7 +130,7 @@ def search(
         _show_files(written)
         if gone := sum(not hit.path.exists() for hit in hits):
             update = f"{stmine_command()} index IMAGES --out {index}"
-            print(f"{gone} of these images are gone. Bring the index up to date: {update}")
+            say(f"{gone} of these images are gone. Bring the index up to date: {update}")
 
 
 def _remarks(index: ImageIndex, query: str, hits: list[Hit]) -> dict[str, str]:
@@ -156,13 +156,13 @@ def _write_hits(hits: list[Hit], folder: Path, stem: str, *, title: str) -> dict
 
 
 def _show_hits(hits: list[Hit], query: str) -> None:
-    print(f"{query}\nrank   score  image")
+    say(f"{query}\nrank   score  image")
     for hit in hits:
-        print(f"{hit.rank:>4}  {hit.score:>6.3f}  {from_here(hit.path)}")
+        say(f"{hit.rank:>4}  {hit.score:>6.3f}  {from_here(hit.path)}")
 
 
 def _show_files(written: dict[str, str]) -> None:
-    print(f"Results: {written['contact_sheet']}   {written['html_page']}")
+    say(f"Results: {written['contact_sheet']}   {written['html_page']}")
 
 
 def _index_summary(built: ImageIndex, out: Path) -> dict[str, Any]:
@@ -173,16 +173,16 @@ def _index_summary(built: ImageIndex, out: Path) -> dict[str, Any]:
 
 def _show_report(built: ImageIndex, out: Path, *, most_skipped: int = 10) -> None:
     report = _report(built)
-    print(
+    say(
         f"Index {out}: {len(built)} images ({report.added} added, {report.changed} changed, "
         f"{report.unchanged} unchanged, {report.removed} removed, {len(report.skipped)} skipped)"
     )
     memory = f", peak memory {report.peak_memory_mb:.0f} MB" if report.peak_memory_mb else ""
-    print(f"{report.embedded} embedded in {report.seconds:.1f} s, {report.images_per_second:.1f} a second{memory}")
+    say(f"{report.embedded} embedded in {report.seconds:.1f} s, {report.images_per_second:.1f} a second{memory}")
     for path, reason in report.skipped[:most_skipped]:
-        print(f"  skipped {path}: {reason}")
+        say(f"  skipped {printable(path)}: {reason}")
     if len(report.skipped) > most_skipped:
-        print(f"  ... and {len(report.skipped) - most_skipped} more (--json lists all)")
+        say(f"  ... and {len(report.skipped) - most_skipped} more (--json lists all)")
 
 
 def _report(built: ImageIndex) -> BuildReport:

@@ -14,6 +14,7 @@ import typer
 
 from ..errors import StmineError
 from ..methods import Method
+from ..printing import printable_json
 
 
 def model_option(method: Method) -> Any:
@@ -143,7 +144,7 @@ def hush_libraries() -> None:
 
 
 def print_json(document: dict[str, Any]) -> None:
-    print(json.dumps(document, indent=2, ensure_ascii=False))
+    print(printable_json(document))
 
 
 def stmine_command() -> str:

@@ -13,6 +13,7 @@ import typer
 
 from ..errors import StmineError
 from ..outputs import Outputs
+from ..printing import say
 from .terminal import JsonOption, from_here, print_json, prints_only_json, require_folder, stmine_command
 
 KINDS = ("scenes", "posts", "camouflage")
@@ -78,8 +79,8 @@ def toy(
     if as_json:
         print_json({"out": str(out), "kind": kind, "count": count, "seed": seed})
     else:
-        print(f"Written: {count} images and their annotations in {out}")
-        print(f"Next: {stmine_command()} {next_words}")
+        say(f"Written: {count} images and their annotations in {out}")
+        say(f"Next: {stmine_command()} {next_words}")
 
 
 def _write(out: Path, draw: Callable[[Path], Any]) -> None:

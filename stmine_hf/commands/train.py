@@ -12,6 +12,7 @@ import typer
 
 from ..errors import StmineError
 from ..methods import METHODS
+from ..printing import printable, say
 from .terminal import ColumnOption, EncodingOption, column_mapping, stmine_command
 
 app = typer.Typer()
@@ -121,19 +122,19 @@ def _print_next(method: str, trained: Any) -> None:
     """What training added, and what to type next."""
     before, after, stmine = trained.score("start"), trained.score("best"), stmine_command()
     if before is not None and after is not None and after <= before:
-        print(f"Training did not help on the held-out rows: {trained.metric} {before:.4g} before, {after:.4g} after.")
+        say(f"Training did not help on the held-out rows: {trained.metric} {before:.4g} before, {after:.4g} after.")
     misses = trained.model / "worst_misses.png"
     if misses.is_file():
-        print(f"Look at the worst misses: {misses}")
-    print(f"Model, scores and curves are in {trained.model.parent}. Next:")
+        say(f"Look at the worst misses: {misses}")
+    say(f"Model, scores and curves are in {trained.model.parent}. Next:")
     model = str(trained.model)
     if trained.adapter:
         merged = f"{trained.model.parent}-merged"
-        print(f"  {stmine} merge {shlex.quote(model)} --out {shlex.quote(merged)}  # merge the adapter into its base")
+        say(f"  {stmine} merge {shlex.quote(model)} --out {shlex.quote(merged)}  # merge the adapter into its base")
     example = METHODS[method].command_example.removeprefix("stmine ").replace("ADAPTER", shlex.quote(model))
-    print(f"  {stmine} {example}")
+    say(f"  {stmine} {example}")
     publish = shlex.quote(f"{trained.model.parent}-merged" if trained.adapter else str(trained.model.parent))
-    print(f"  {stmine} publish build {publish} --out my-model --repo NAME/MODEL")
+    say(f"  {stmine} publish build {publish} --out my-model --repo NAME/MODEL")
 
 
 def _refuse(message: str) -> None:
@@ -144,8 +145,6 @@ def _refuse(message: str) -> None:
         end_with(f"error: {message}", code=2)
     from rich.console import Console
 
-    from ..printing import printable
-
     text = printable(" ".join(message.split()))
     Console(stderr=True, soft_wrap=True).print(f"error: {text}", style="red", markup=False, highlight=False)
     raise SystemExit(2)
@@ -153,7 +152,7 @@ def _refuse(message: str) -> None:
 
 def _say(line: str) -> None:
     if os.environ.get("RANK", "0") == "0":
-        print(line)
+        say(line)
         sys.stdout.flush()
 
 

@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import typer
 
+from ..printing import say
 from .terminal import JsonOption, print_json
 
 app = typer.Typer()
@@ -25,4 +26,4 @@ def show_version(as_json: JsonOption = False) -> None:
         print_json(versions)
     else:
         for package, number in versions.items():
-            print(f"{package} {number}")
+            say(f"{package} {number}")

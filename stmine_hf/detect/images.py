@@ -266,6 +266,7 @@ class _Known(NamedTuple):
 
     size: int
     mtime_ns: int
+    ctime_ns: int  # 0: not known
     image_id: int
     offset: int
 
@@ -310,7 +311,7 @@ class _ImageJournal:
     def has(self, file: ImageFile) -> bool:
         """Whether this file is done, unchanged, and its annotated copy still there."""
         known = self._known.get(file.path)
-        if known is None or (known.size, known.mtime_ns) != (file.size, file.mtime_ns):
+        if known is None or not file.is_as(known.size, known.mtime_ns, known.ctime_ns):
             return False
         return (self._out / self.annotated[file.path]).exists()
 
@@ -318,7 +319,8 @@ class _ImageJournal:
         """Record what was found in an image; a known image keeps its id."""
         known = self._known.get(file.path)
         image_id = known.image_id if known else self._next_id
-        place = {"file_name": file.path, "size": file.size, "mtime_ns": file.mtime_ns, "image_id": image_id}
+        place = {"file_name": file.path, "image_id": image_id}
+        place |= {"size": file.size, "mtime_ns": file.mtime_ns, "ctime_ns": file.ctime_ns}
         line = {**place, **row, "detections": coco_rows(image_id, row["detections"])}
         self._remember(line, *self._journal.append(line))
 
@@ -336,7 +338,9 @@ class _ImageJournal:
             self._remember(row, offset)
 
     def _remember(self, row: Mapping[str, Any], offset: int) -> None:
-        self._known[row["file_name"]] = _Known(row["size"], row["mtime_ns"], row["image_id"], offset)
+        self._known[row["file_name"]] = _Known(
+            row["size"], row["mtime_ns"], row.get("ctime_ns", 0), row["image_id"], offset
+        )
         self.annotated[row["file_name"]] = row["annotated"]
         self._next_id = max(self._next_id, row["image_id"] + 1)
 

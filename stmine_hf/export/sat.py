@@ -150,7 +150,10 @@ def is_exported(folder: str | Path) -> bool:
 def _require_undamaged(folder: Path) -> None:
     if not (folder / MANIFEST).is_file():
         return
-    for name, digest in read_json(folder / MANIFEST).get("files", {}).items():
+    files = read_json(folder / MANIFEST).get("files")
+    if not isinstance(files, dict) or not all(name == Path(name).name for name in files):
+        raise StmineError(f"{folder / MANIFEST}: expected the names of files with their checksums: export again.")
+    for name, digest in files.items():
         if not (folder / name).is_file() or sha256_of(folder / name) != digest:
             raise StmineError(f"{folder / name} is damaged or was changed: export the model again.")
 

@@ -46,11 +46,23 @@ class Skip(NamedTuple):
 
 
 class ImageFile(NamedTuple):
-    """A file that should hold an image: its path below the folder searched ("/" between parts), size and mtime."""
+    """A file that should hold an image, as it was found.
+
+    Attributes:
+        path: below the folder searched ("/" between parts).
+        size: bytes.
+        mtime_ns: when its content was changed, as programs may also set it.
+        ctime_ns: when anything of it was changed, which no program sets; on Windows, when it was made.
+    """
 
     path: str
     size: int
     mtime_ns: int
+    ctime_ns: int
+
+    def is_as(self, size: int, mtime_ns: int, ctime_ns: int) -> bool:
+        """Whether it is unchanged since these were noted; a `ctime_ns` of 0 was not noted."""
+        return (self.size, self.mtime_ns) == (size, mtime_ns) and ctime_ns in (0, self.ctime_ns)
 
 
 class ImageError(StmineError):
@@ -114,7 +126,7 @@ def image_file(
     if problem:
         on_skip(Skip(_printable(path), problem))
         return None
-    return ImageFile(path, info.st_size, info.st_mtime_ns)
+    return ImageFile(path, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
 
 
 def looks_like_image(path: str | Path) -> bool:

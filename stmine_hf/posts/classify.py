@@ -258,9 +258,7 @@ class _Files:
     def __init__(self, outputs: Outputs, posts: Path, out: Path):
         self._outputs, self._out = outputs, out
         self._is_journal = format_of(out) == JSON_LINES
-        stem = out.stem if self._is_journal else out.name
-        self._journal = out.name if self._is_journal else f"{out.name}.journal.jsonl"
-        self._skipped, self._removed = f"{stem}.skipped.jsonl", f"{stem}.removed.jsonl"
+        self._journal, self._skipped, self._removed = _names(out)
         for name in (self._journal, self._skipped, self._removed):
             require_apart(outputs.folder / name, [posts])
 
@@ -330,6 +328,18 @@ class _Files:
         self._outputs.write(self._out.name, lambda path: write_results(path, rows(), labels))
         self._outputs.settle(self._journal)
         return counts
+
+
+def written_files(out: Path) -> list[Path]:
+    """What `classify_file` may write for an output."""
+    return [out, *(out.with_name(name) for name in _names(out))]
+
+
+def _names(out: Path) -> tuple[str, str, str]:
+    """Of the journal, the list of skipped rows and that of removed predictions."""
+    lines = format_of(out) == JSON_LINES
+    stem = out.stem if lines else out.name
+    return out.name if lines else f"{out.name}.journal.jsonl", f"{stem}.skipped.jsonl", f"{stem}.removed.jsonl"
 
 
 def _is_skip_list(path: Path) -> bool:

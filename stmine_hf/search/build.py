@@ -114,7 +114,8 @@ class IndexBuilder:
         rows = pa.concat_tables([store.read_rows(folder, []), *tables])
         # A path can have two rows, if a run embedded the changed image again and was killed: the later one counts.
         self._row_of = {path: row for row, path in enumerate(rows.column("path").to_pylist())}
-        self._sizes, self._mtimes = rows.column("size").to_numpy(), rows.column("mtime_ns").to_numpy()
+        noted = ("size", "mtime_ns", "ctime_ns")
+        self._sizes, self._mtimes, self._ctimes = (rows.column(name).to_numpy() for name in noted)
         self._digests = rows.column("digest")
         # Copies and renamed images need no model. They are sought among published rows only: a resumed run must not
         # find more of them than one that was never stopped, or its batches, hence the last bits, would differ.
@@ -171,7 +172,7 @@ class IndexBuilder:
                 shown, embedded = done, report.embedded
 
     def _new(self, images: Lister) -> Iterator[ImageFile]:
-        """The images without a row of this size and time in the index."""
+        """The images without a row of this size and these times in the index."""
 
         def on_skip(skip: Skip) -> None:
             self._report.skipped.append(skip)
@@ -184,7 +185,7 @@ class IndexBuilder:
 
         for file in images(on_skip):
             row = self._row_of.get(file.path)
-            if row is not None and (self._sizes[row], self._mtimes[row]) == (file.size, file.mtime_ns):
+            if row is not None and file.is_as(self._sizes[row], self._mtimes[row], self._ctimes[row]):
                 self._settle(file.path, live=True)
             else:
                 yield file
@@ -193,7 +194,7 @@ class IndexBuilder:
         """Read one image (in a thread): pixel values, or None where the index has the same content already."""
         path = self._root / file.path
         try:
-            row = Row(*file, content_digest(path))
+            row = Row(file.path, file.size, file.mtime_ns, content_digest(path), file.ctime_ns)
             if row.digest in self._row_with:
                 return row, None
             image = open_image(path, self.embedder.side, self._pixels)

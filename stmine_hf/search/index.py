@@ -75,8 +75,9 @@ class ImageIndex:
     ) -> ImageIndex:
         """Create the index `out` of a folder of images, or update it.
 
-        Only new and changed files (size or mtime, and content) go through the model. Images that are gone are removed
-        from the index; those of a subfolder that cannot be read now stay. A killed run is resumed where it stopped.
+        Only new and changed files go through the model: those of another size or time (mtime or ctime) are read, and
+        those of another content are embedded. Images that are gone are removed from the index; those of a subfolder
+        that cannot be read now stay. A killed run is resumed where it stopped.
 
         Memory: one batch of images, and about 200 bytes for each image of the index.
 
@@ -98,7 +99,7 @@ class ImageIndex:
         if not root.is_dir():
             found = "a file" if root.exists() else "nothing"
             raise StmineError(f"expected a folder of images at {root}, found {found}")
-        if folder.is_dir() and not (folder / LOCK).exists() and any(folder.iterdir()):
+        if folder.is_dir() and any(folder.iterdir()) and not _is_index(folder):
             raise StmineError(f"{folder} is neither empty nor an index: choose another folder for the index")
         if next(find_images(root, exclude=folder), None) is None:
             raise StmineError(f"found no images in {root} (looked for {' '.join(sorted(SUFFIXES))} and by content)")
@@ -293,7 +294,8 @@ class ImageIndex:
                     store.verify(self._folder, manifest)
                 rows = store.read_rows(self._folder, manifest.shards, manifest.checksums)
                 # Read, not mapped into memory: FAISS 1.15 crashes on mapping a file that was cut short.
-                self._vectors = faiss.read_index(str(self._folder / manifest.faiss))
+                store.require_flat(self._folder, manifest)
+                self._vectors = faiss.read_index(str(self._folder / Path(manifest.faiss).name))
                 break
             except (FileNotFoundError, RuntimeError) as error:  # FAISS raises the second
                 problem: Exception = error
@@ -351,6 +353,16 @@ def _is_image(text: str) -> bool:
     if os.path.splitext(text)[1].lower() in SUFFIXES and len(text.split()) == 1:
         raise StmineError(f"no such image: {text}")
     return False
+
+
+def _is_index(folder: Path) -> bool:
+    """Whether there is an index, finished or not. A copy may lack what begins with a dot."""
+    if (folder / LOCK).exists():
+        return True
+    try:
+        return any(store.read_manifest(folder / name) for name in (store.FINISHED, store.UNFINISHED))
+    except StmineError:  # an index.json of something else, or a damaged one
+        return False
 
 
 def _no_index(folder: Path) -> str:

@@ -4,7 +4,7 @@
       index.json                  the finished index: model, images' folder, its shards and FAISS file, checksums
       unfinished.json             the same for a build under way or interrupted; the next run resumes it
       shards/000000.safetensors   "embeddings": (n, D) float32, unit rows
-      shards/000000.parquet       path, size, mtime_ns, digest of the same n images
+      shards/000000.parquet       path, size, mtime_ns, digest, ctime_ns of the same n images
       vectors-000000.faiss        IndexFlatIP over all shards in their order
       skipped.json                [path, reason] of the images the last run skipped
       .lock                       held by the run that writes
@@ -17,6 +17,7 @@ and a kill costs at most the images since the last shard.
 
 from __future__ import annotations
 
+import struct
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,9 +32,12 @@ from ..inference.shards import ShardFolder, shard_file
 from ..outputs import Outputs
 
 FINISHED, UNFINISHED, SKIPPED = "index.json", "unfinished.json", "skipped.json"
+_HEADER = 45  # bytes of a file of faiss.IndexFlatIP before its numbers
 VERIFIED = 2**30  # bytes: indexes up to this size are verified whole whenever they are opened
 
 _ROWS = pa.schema([("path", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64()), ("digest", pa.binary(16))])
+_CHANGED = pa.field("ctime_ns", pa.int64())  # not in the shards of earlier versions
+_ALL = _ROWS.append(_CHANGED)
 
 
 class Row(NamedTuple):
@@ -43,6 +47,7 @@ class Row(NamedTuple):
     size: int
     mtime_ns: int
     digest: bytes
+    ctime_ns: int = 0  # see `ImageFile`; 0: not known
 
 
 @dataclass
@@ -116,7 +121,7 @@ def write_shard(outputs: Outputs, manifest: Manifest, rows: list[Row] | pa.Table
         Its name; its checksums are entered into `manifest`.
     """
     name = shard_files.next_name(outputs.folder)
-    table = rows if isinstance(rows, pa.Table) else pa.table(list(zip(*rows, strict=True)), schema=_ROWS)
+    table = rows if isinstance(rows, pa.Table) else pa.table(list(zip(*rows, strict=True)), schema=_ALL)
     tensors = {"embeddings": np.ascontiguousarray(embeddings, dtype=np.float32)}
     manifest.checksums |= shard_files.write_shard(outputs, name, table, tensors)
     return name
@@ -126,7 +131,13 @@ def read_rows(folder: Path, names: list[str], checksums: dict[str, str] | None =
     """The rows of these shards, one after the other."""
     tables = [_folder(folder).read_table(name, checksums or {}) for name in names]
     with _folder(folder).reading("shards"):
-        return pa.concat_tables([_ROWS.empty_table(), *(table.select(_ROWS.names).cast(_ROWS) for table in tables)])
+        return pa.concat_tables([_ALL.empty_table(), *map(_whole, tables)])
+
+
+def _whole(table: pa.Table) -> pa.Table:
+    if _CHANGED.name not in table.column_names:
+        table = table.append_column(_CHANGED, pa.array(np.zeros(len(table), dtype=np.int64)))
+    return table.select(_ALL.names).cast(_ALL)
 
 
 def read_embeddings(folder: Path, name: str, rows: slice = slice(None)) -> np.ndarray:
@@ -144,6 +155,24 @@ def verify(folder: Path, manifest: Manifest) -> None:
     """
     for file in manifest.checksums:
         _folder(folder).verify(file, manifest.checksums)
+
+
+def require_flat(folder: Path, manifest: Manifest) -> None:
+    """Check that the FAISS file is as this package writes it, by its header and its size.
+
+    FAISS has many other kinds of indexes, and reads what their files say without bounds.
+
+    Raises:
+        StmineError: it is something else.
+    """
+    columns = int(manifest.model["dimension"])
+    with _folder(folder).reading(manifest.faiss):
+        path = folder / Path(manifest.faiss).name
+        with open(path, "rb") as file:
+            header = file.read(_HEADER)
+        expected = b"IxFI" + struct.pack("<iq", columns, manifest.count)
+        if not header.startswith(expected) or path.stat().st_size != _HEADER + 4 * columns * manifest.count:
+            raise ValueError(f"expected {manifest.count:,} vectors of {columns} numbers, found something else")
 
 
 def size(folder: Path, manifest: Manifest) -> int:

@@ -19,6 +19,7 @@ import torch.distributed as dist
 from transformers.utils import logging as transformers_logging
 
 from ..errors import StmineError
+from ..printing import say
 from .interruption import Interrupted
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -59,15 +60,15 @@ def run_script(main: Callable[[], None]) -> None:
         main()
     except RunFinished as finished:
         if _is_first_process():
-            print(finished)
+            say(finished)
     except Interrupted as stop:
         if _is_first_process():
-            print(stop, file=sys.stderr, flush=True)
+            say(stop, to_stderr=True, flush=True)
             _repeat_after_launcher(str(stop).partition("; ")[2].partition("\n")[2].strip(), "Resume with: ")
         raise SystemExit(stop.exit_code) from None
     except KeyboardInterrupt:
         if _is_first_process():
-            print("interrupted before the training began", file=sys.stderr, flush=True)
+            say("interrupted before the training began", to_stderr=True, flush=True)
         raise SystemExit(130) from None
     except StmineError as error:
         end_with(f"error: {error}")

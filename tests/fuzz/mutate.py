@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import hashlib
 import json
 import mmap
@@ -262,6 +263,7 @@ def fuzz(
     kept: Counter[tuple] = Counter()
     with tempfile.TemporaryDirectory(prefix="stmine-fuzz-") as folder:
         cases = made_cases(names, Path(folder))
+        gc.freeze()  # what children do not touch need not be copied
         total = sum(DOORS[name].share for name in names)
         left = {name: range(start, start + max(1, round(trials * DOORS[name].share / total))) for name in names}
         for chunk in recorded(record):

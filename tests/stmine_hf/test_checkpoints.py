@@ -331,3 +331,31 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path, marker):
         with pytest.raises(StmineError, match="nothing of it was run"):
             read(tmp_path / "evil.pth")
     assert not marker.exists()
+
+
+@pytest.mark.parametrize("method", ["fisvl", "mttv"])
+@pytest.mark.parametrize("kind", ["large", "deep", "deep settings", "no JSON", "large vocabulary"])
+def test_a_tokenizer_is_bounded_before_it_is_read(method, kind, tmp_path, monkeypatch):
+    SAVE[method](tmp_path)
+    file = {"deep settings": "tokenizer_config.json", "large vocabulary": "vocab.txt"}.get(kind, "tokenizer.json")
+    if kind.startswith("large"):
+        with open(tmp_path / file, "wb") as opened:
+            opened.truncate(300 << 20)
+    else:
+        (tmp_path / file).write_text('{"a": ' * 10_000 + "1" + "}" * 10_000 if kind.startswith("deep") else "{")
+    for owner in ("transformers.PreTrainedTokenizerFast", "transformers.PreTrainedTokenizerBase"):
+        monkeypatch.setattr(f"{owner}.from_pretrained", lambda *words, **options: pytest.fail("it was read"))
+    with pytest.raises(StmineError, match=r"expected 67,108,864 at most|not valid JSON"):
+        load_model(method, tmp_path, "cpu")
+
+
+def test_a_chat_template_is_not_run(tmp_path):
+    """No method has a use for one; it is text that stays text."""
+    save_tiny_fisvl(tmp_path)
+    hostile = "{% for a in range(10**9) %}{% for b in range(10**9) %}x{% endfor %}{% endfor %}"
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": hostile}))
+    (tmp_path / "chat_template.jinja").write_text(hostile)
+    _, processor = load_model("fisvl", tmp_path, "cpu")
+    inputs = processor(text=["many planes"], return_tensors="pt")
+    assert inputs["input_ids"].shape[0] == 1

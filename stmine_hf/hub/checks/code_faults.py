@@ -91,6 +91,15 @@ _BOUNDED = {
 }
 
 
+def _annotated_classes(tree: ast.Module) -> Iterator[int]:
+    """The `type` of every `type[Class]` that is an annotation, or a part of one."""
+    for node in ast.walk(tree):
+        for name in ("annotation", "returns"):
+            for part in ast.walk(getattr(node, name, None) or ast.Pass()):
+                if isinstance(part, ast.Subscript):
+                    yield id(part.value)
+
+
 class _Walk(ast.NodeVisitor):
     """Every name, attribute and call of a file, held against the lists of `allowed`."""
 
@@ -103,6 +112,7 @@ class _Walk(ast.NodeVisitor):
         self.decorators = {id(one) for node in classes for one in node.decorator_list}
         called = [one for node in classes for one in node.decorator_list if isinstance(one, ast.Call)]
         self.decorators |= {id(one.func) for one in called}
+        self.annotated = set(_annotated_classes(tree))
         # A local `eval` is no excuse for the builtin of that name.
         self.bound = bound_names(tree) - ({*dir(builtins)} - BUILTINS - NAMES_OF_ARGUMENTS)
         self.visit(tree)
@@ -122,7 +132,7 @@ class _Walk(ast.NodeVisitor):
 
     def _bounded_use(self, node: ast.AST) -> None:
         name = self._bounded(node)
-        if name and id(node) not in self.calls | self.decorators:
+        if name and id(node) not in self.calls | self.decorators | self.annotated:
             self.fault(node, f"uses {name} as a value")
 
     def visit_Name(self, node: ast.Name) -> None:

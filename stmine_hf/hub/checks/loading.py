@@ -11,19 +11,20 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from ... import modeling
 from ...documents import DocumentError, parse_json, read_json
-from . import bare_process, sandbox
+from . import bare_process, library_process, sandbox
 from .findings import Finding, finding_of
 
 _TIMEOUT = 600  # seconds
 _MEMORY = 8_000_000_000  # bytes beside what the weights take
 _LIMITS = {"CPU": 1200, "FSIZE": 2_000_000_000, "NOFILE": 1024, "CORE": 0}
 _LARGEST_ANSWER = 1_000_000  # bytes
+_MEASURED = ("import_seconds", "load_seconds", "load_cpu_seconds", "parameters", "versions")
 _SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/etc", "/opt", "/proc", "/sys")
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "OMP_NUM_THREADS", "LD_LIBRARY_PATH", "SYSTEMROOT")  # and so no tokens
-_CLOSE = {"rtol": 1e-4, "atol": 1e-5}  # same code, same machine: equal but for the order of sums
 
 
 def check_loading(folder: Path) -> tuple[list[Finding], dict[str, Any]]:
@@ -39,21 +40,24 @@ def check_loading(folder: Path) -> tuple[list[Finding], dict[str, Any]]:
     """
     with tempfile.TemporaryDirectory(prefix="stmine-check-") as temporary:
         work = Path(temporary).resolve()
-        answers = work / "answers.safetensors"
         ended = run_in_sandbox(
-            bare_process.__file__, [str(folder.absolute()), str(answers)], work, [folder.absolute()]
+            bare_process.__file__,
+            [str(folder.absolute()), str(work / "bare" / "answers.safetensors")],
+            work / "bare",
+            [folder.absolute()],
         )
         if isinstance(ended, str):
             return [Finding("loads without stmine_hf", "failed", ended)], {}
         document, used = ended
-        findings = [*_findings(document), _sandbox_finding(used)]
-        difference = None
-        if not any(finding.outcome == "failed" for finding in findings[:1]):
-            compared, difference = _compare(folder, document, answers)
-            findings.append(compared)
-    measured = {
-        key: document[key] for key in ("import_seconds", "load_seconds", "load_cpu_seconds", "parameters", "versions")
-    }
+        try:
+            findings = [*_findings(document), _sandbox_finding(used)]
+            measured = {name: document[name] for name in _MEASURED}
+            difference = None
+            if not any(finding.outcome == "failed" for finding in findings[:1]):
+                compared, difference = _compare(folder.absolute(), document, work)
+                findings.append(compared)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:  # the model's code may have written it
+            return [Finding("loads without stmine_hf", "failed", f"the answer is damaged ({error!r})")], {}
     return findings, measured | {"difference": difference}
 
 
@@ -65,48 +69,52 @@ def run_in_sandbox(
     Args:
         script: a Python file.
         arguments: of it.
-        work: the only folder that it may write to, which is its home, too.
+        work: the only folder that it may write to, where it starts and which is its home. It is made here: nothing
+            in it is from before, and nothing in it is opened afterwards.
         readable: what it may read besides Python and its packages.
 
     Returns:
         The document and the layers of the sandbox, or what went wrong in one line.
     """
+    work.mkdir()
     weights = sum(file.stat().st_size for folder in readable for file in folder.glob("*.safetensors"))
     python = {sys.prefix, sys.base_prefix, *sys.path, *_SYSTEM, str(Path(script).parent)}
-    specification = {
+    specification: dict[str, Any] = {
         "script": script,
         "arguments": arguments,
         "readable": sorted({os.path.realpath(place) for place in (*python, *map(str, readable)) if place}),
         "writable": str(work),
-        "report": str(work / "sandbox.json"),
         "limits": _LIMITS | {"DATA": _MEMORY + 6 * weights},
     }
-    (work / "specification.json").write_text(json.dumps(specification), encoding="utf-8")
     environment = {key: os.environ[key] for key in _ENVIRONMENT if key in os.environ}
     environment |= {"HF_HUB_OFFLINE": "1", "HF_HOME": str(work), "HF_MODULES_CACHE": str(work / "modules")}
     environment |= dict.fromkeys(("HOME", "TMPDIR", "TEMP", "TMP", "XDG_CACHE_HOME"), str(work))
     environment |= {"CUDA_VISIBLE_DEVICES": "", "PYTHONDONTWRITEBYTECODE": "1"}
-    words = [sys.executable, "-I", sandbox.__file__, str(work / "specification.json")]
-    with (work / "stdout").open("wb") as out, (work / "stderr").open("wb") as err:
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, tempfile.TemporaryFile() as report:
+        keeps = sys.platform != "win32"  # there no other descriptors can be handed on, nor is there a layer to report
+        specification["report"] = report.fileno() if keeps else os.devnull
+        (work / "specification.json").write_text(json.dumps(specification), encoding="utf-8")
+        words = [sys.executable, "-I", sandbox.__file__, str(work / "specification.json")]
         process = subprocess.Popen(  # noqa: S603  this interpreter, no words of others
-            words, env=environment, cwd=work, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
-        )
+            words, env=environment, cwd=work, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True,
+            pass_fds=[report.fileno()] if keeps else [],
+        )  # fmt: skip
         try:
             code = process.wait(_TIMEOUT)
         except subprocess.TimeoutExpired:
             return f"no answer in {_TIMEOUT} seconds"
         finally:
             _kill_all(process)
-    if code:
-        lines = _last_lines(work / "stderr") or [f"exit code {code}"]
-        return lines[-1][:300]
-    try:
-        document = parse_json(_last_lines(work / "stdout")[-1], "the answer")
-        used = parse_json((work / "sandbox.json").read_text(encoding="utf-8"), "the sandbox's report")
-        if not isinstance(document, dict):
-            raise DocumentError("the answer: no JSON object")
-    except (DocumentError, IndexError, OSError) as error:
-        return f"the process ended without an answer ({error})"
+        if code:
+            lines = _last_lines(err) or [f"exit code {code}"]
+            return lines[-1][:300]
+        try:
+            document = parse_json(_last_lines(out)[-1], "the answer")
+            used = parse_json("".join(_last_lines(report)) or "[]", "the sandbox's report")
+            if not isinstance(document, dict):
+                raise DocumentError("the answer: no JSON object")
+        except (DocumentError, IndexError) as error:
+            return f"the process ended without an answer ({error})"
     return document, [str(layer) for layer in used]
 
 
@@ -119,10 +127,9 @@ def _kill_all(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _last_lines(file: Path) -> list[str]:
-    with file.open("rb") as opened:
-        opened.seek(max(0, file.stat().st_size - _LARGEST_ANSWER))
-        return opened.read().decode("utf-8", errors="replace").strip().splitlines()
+def _last_lines(file: IO[bytes]) -> list[str]:
+    file.seek(max(0, file.seek(0, os.SEEK_END) - _LARGEST_ANSWER))
+    return file.read(_LARGEST_ANSWER).decode("utf-8", errors="replace").strip().splitlines()
 
 
 def _sandbox_finding(used: list[str]) -> Finding:
@@ -157,35 +164,28 @@ def _findings(document: dict[str, Any]) -> list[Finding]:
     ]
 
 
-def _compare(folder: Path, document: dict[str, Any], answers: Path) -> tuple[Finding, float | None]:
-    """Ask the library's classes the same."""
-    import torch
-    from safetensors.torch import load_file
-
+def _compare(folder: Path, document: dict[str, Any], work: Path) -> tuple[Finding, float | None]:
+    """Ask the library's classes the same, in a sandbox, too: what they read is the repository's."""
     import stmine_hf
 
-    strangers = load_file(answers)
     door, processor_class = document["processor"]
     names = {**document["classes"], door: processor_class}
-    unknown = sorted({name for name in names.values() if name not in stmine_hf.__all__})
+    unknown = sorted({str(name) for name in names.values() if name not in stmine_hf.__all__})
     if unknown:
         return Finding("same as the library", "warning", f"the library has no {', '.join(unknown)} to ask"), None
-    own: dict[str, torch.Tensor] = {}
-    processor = getattr(stmine_hf, processor_class).from_pretrained(folder)
-    for entry, cls in document["classes"].items():
-        model = getattr(stmine_hf, cls).from_pretrained(folder)
-        inputs = bare_process.inputs_of(processor, bare_process.reads_images(model.config))
-        own |= {f"processor/{key}": value for key, value in inputs.items()}
-        own |= {f"{entry}/{key}": value for key, value in bare_process.answers(model, inputs).items()}
-    faults = [f"{name} is only in one" for name in sorted(own.keys() ^ strangers.keys())]
-    difference = 0.0
-    for name in sorted(own.keys() & strangers.keys()):
-        theirs, ours = strangers[name], own[name]
-        if theirs.shape != ours.shape or not torch.allclose(theirs.float(), ours.float(), equal_nan=True, **_CLOSE):
-            faults.append(f"{name} differs")
-        elif theirs.numel():
-            difference = max(difference, (theirs.float() - ours.float()).abs().max().item())
-    fine = f"{len(own)} tensors for a drawn image, greatest difference {difference:.1e}"
+    asked = json.dumps({"classes": document["classes"], "processor": processor_class})
+    answers = work / "bare" / "answers.safetensors"
+    package = [Path(place).absolute() for place in (*stmine_hf.__path__, *modeling.__path__)]
+    ended = run_in_sandbox(
+        library_process.__file__,
+        [str(folder), asked, str(answers)],
+        work / "library",
+        [folder, answers.parent, *package],
+    )
+    if isinstance(ended, str):
+        return Finding("same as the library", "failed", ended), None
+    faults, difference = [str(fault) for fault in ended[0]["faults"]], float(ended[0]["difference"])
+    fine = f"{ended[0]['tensors']} tensors for a drawn image, greatest difference {difference:.1e}"
     return finding_of("same as the library", faults, fine), difference
 
 

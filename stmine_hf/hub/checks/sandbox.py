@@ -3,9 +3,10 @@
     python -I sandbox.py SPECIFICATION.json
 
 The specification names the script and its arguments, the folder that it may write to, the folders that it may read,
-and the bounds. What could be had of the following is written to `report` before the script runs: a user namespace
-with neither network nor other processes (Linux), Landlock (Linux 5.13), and limits of memory, processor time, file
-sizes and open files (POSIX). The file stands alone, as the script must not need what it is checked against.
+and the bounds. What could be had of the following is written to the descriptor `report`, which is closed before the
+script runs: a user namespace with neither network nor other processes (Linux), Landlock (Linux 5.13), and limits of
+memory, processor time, file sizes and open files (POSIX). The file stands alone, as the script must not need what it
+is checked against.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ def main(file: str) -> None:
     with open(file, encoding="utf-8") as opened:
         wanted = json.load(opened)
     used = [name for name, apply in _LAYERS.items() if _applied(apply, wanted)]
-    with open(wanted["report"], "w", encoding="utf-8") as opened:
-        json.dump(used, opened)
+    with open(wanted["report"], "w", encoding="utf-8") as report:
+        json.dump(used, report)
     sys.argv = [wanted["script"], *wanted["arguments"]]
     runpy.run_path(wanted["script"], run_name="__main__")
 

@@ -297,3 +297,15 @@ def test_an_explanation_replaces_nothing_of_the_users(capsys, model, image, tmp_
     copy.write_bytes(before)
     assert run("--text", "a test", "--image", copy, "--explain", copy, "--model", model) == 1
     assert copy.read_bytes() == before and "is the input itself" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.skipped.jsonl", "out.removed.jsonl", "link.jsonl"])
+def test_findings_and_results_do_not_replace_each_other(name, tmp_path, model, capsys):
+    posts = tmp_path / "posts.jsonl"
+    posts.write_text('{"id": 1, "text": "news"}\n{"id": 2}\n')
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "out.jsonl")
+    words = ["--file", posts, "--model", model, "--out", tmp_path / "out.jsonl"]
+    assert run(*words, "--findings", tmp_path / name) == 1
+    assert "this command writes its results to" in capsys.readouterr().err
+    assert not (tmp_path / "out.jsonl").exists()
+    assert run(*words, "--findings", tmp_path / "findings.json") == 0

@@ -213,6 +213,14 @@ def test_a_flipped_byte_is_noticed(tmp_path, format):
     open_exported(tmp_path)
 
 
+@pytest.mark.parametrize("files", [None, [], "x", {"../config.json": "0"}, {"model.onnx": 3}])
+def test_an_odd_manifest_is_refused_by_name(tmp_path, files):
+    export_sat(*tiny_sat(), tmp_path, format="onnx", size=SIZE)
+    (tmp_path / "export.json").write_text(json.dumps({"format": "onnx", "files": files}))
+    with pytest.raises(StmineError, match=r"export.json: expected the names|is damaged or was changed"):
+        open_exported(tmp_path)
+
+
 def test_the_model_given_stays_as_it_was(tmp_path):
     model, processor = tiny_sat()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -16,6 +16,7 @@ from helpers_mttv import save_tiny_mttv
 from helpers_sat import save_tiny_sat
 from safetensors.torch import load_file, save_file
 
+import stmine_hf
 from stmine_hf.cli import main
 from stmine_hf.errors import StmineError
 from stmine_hf.hub.build import build
@@ -307,6 +308,24 @@ def test_every_method_loads_without_the_package_and_answers_as_the_library(metho
     pipelines = {"fisvl": "zero-shot-image-classification", "mttv": "fake-news-detection", "sat": "object-detection"}
     assert found["pipelines"] == pipelines[method]
     assert report.measured["load_seconds"] > 0 and report.measured["difference"] == 0.0
+
+
+@pytest.mark.slow
+def test_nothing_of_a_repository_is_loaded_in_this_process(repository, monkeypatch):
+    """The library's own classes read its files in a sandbox, as its code is run in one."""
+    for name in ("SatForObjectDetection", "SatModel", "SatImageProcessor"):
+        refuse = classmethod(lambda cls, *words, **options: pytest.fail("loaded here"))
+        monkeypatch.setattr(getattr(stmine_hf, name), "from_pretrained", refuse)
+    monkeypatch.setattr("safetensors.torch.load_file", lambda *words: pytest.fail("read here"))
+    report = check(repository)
+    assert {line.check: line.outcome for line in report.findings}["same as the library"] == "ok", report.findings
+
+
+@pytest.mark.parametrize("answer", [{}, {"classes": 3}, {"classes": {"A": 1}, "missing": [], "unused": 0}])
+def test_an_answer_that_the_models_code_has_spoilt_is_a_failure(repository, monkeypatch, answer):
+    monkeypatch.setattr("stmine_hf.hub.checks.loading.run_in_sandbox", lambda *words: (answer, ["limits"]))
+    found = {line.check: line for line in check(repository).findings}["loads without stmine_hf"]
+    assert found.outcome == "failed" and "the answer is damaged" in found.detail
 
 
 @pytest.mark.slow

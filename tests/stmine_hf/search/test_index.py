@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from helpers import save_tiny_fisvl, tiny_fisvl
 from PIL import Image
@@ -16,7 +17,8 @@ from PIL import Image
 from stmine_hf.errors import StmineError
 from stmine_hf.files import only_writer
 from stmine_hf.images import PixelOptions, open_image
-from stmine_hf.search import ImageIndex
+from stmine_hf.outputs import Outputs, sha256_of
+from stmine_hf.search import ImageIndex, store
 from stmine_hf.search.embedding import embed_images, embed_texts
 
 SENTENCES = [
@@ -486,3 +488,104 @@ def test_deep_images_are_found_and_their_rule_is_kept(tmp_path, model):
     assert scores["deep.tif"] == pytest.approx(1, abs=1e-3)
     with pytest.raises(StmineError, match="omit stretch and bands, or make another index"):
         ImageIndex.build(tmp_path / "in", tmp_path / "index", model=model, progress=False, pixels=PixelOptions())
+
+
+def test_an_image_replaced_by_one_of_the_same_size_and_time_is_noticed(images, tmp_path, model):
+    """As `cp -p` and archives do; what only looks new is read, and not embedded again."""
+    names = [images / "a.bmp", images / "b.bmp"]
+    for number, path in enumerate(names):
+        draw(path, 70 + number)
+    index = build(images, tmp_path / "index", model)
+    first, times = names[0].read_bytes(), names[0].stat()
+    assert len(first) == names[1].stat().st_size
+    names[0].write_bytes(names[1].read_bytes())
+    os.utime(names[0], ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert (names[0].stat().st_size, names[0].stat().st_mtime_ns) == (times.st_size, times.st_mtime_ns)
+    index = build(images, tmp_path / "index", model)
+    assert (index.report.changed, index.report.embedded) == (1, 0)  # b.bmp has the same content
+    scores = {hit.path.name: hit.score for hit in index.query(names[1], k=20)}
+    assert scores["a.bmp"] == scores["b.bmp"]
+    names[1].chmod(0o600)
+    again = build(images, tmp_path / "index", model).report
+    assert (again.changed, again.embedded, again.added) == (0, 0, 0)
+
+
+def test_an_index_of_a_version_that_did_not_note_ctimes_is_not_made_again(images, tmp_path, model):
+    index = build(images, tmp_path / "index", model)
+    manifest = store.read_manifest(tmp_path / "index" / store.FINISHED)
+    for name in manifest.shards:
+        file = tmp_path / "index" / "shards" / f"{name}.parquet"
+        pq.write_table(pq.read_table(file).drop_columns(["ctime_ns"]), file)
+    manifest.checksums = {}
+    with Outputs(tmp_path / "index") as outputs:
+        store.add_checksums(tmp_path / "index", manifest)
+        outputs._hashes.clear()
+        outputs.adopt([store.FINISHED])
+        store.write_manifest(outputs, store.FINISHED, manifest)
+    report = build(images, tmp_path / "index", model).report
+    assert (report.embedded, report.changed, report.unchanged) == (0, 0, len(index))
+
+
+def test_a_copy_without_hidden_files_is_an_index(images, tmp_path, model):
+    """`cp index/* copy` and many archives leave out what begins with a dot."""
+    build(images, tmp_path / "index", model)
+    copy = tmp_path / "copy"
+    shutil.copytree(tmp_path / "index", copy, ignore=shutil.ignore_patterns(".*"))
+    assert not [path for path in copy.iterdir() if path.name.startswith(".")]
+    draw(images / "later.png", 60)
+    built = build(images, copy, model)
+    assert built.report.added == 1 and built.report.embedded == 1
+    assert "later.png" in {hit.path.name for hit in ImageIndex.open(copy, model=model).query("planes", k=20)}
+
+
+@pytest.mark.parametrize("content", [b"{}", b'{"pages": []}', b"<html>"])
+def test_somebody_elses_index_json_makes_no_index(content, images, tmp_path, model):
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "index.json").write_bytes(content)
+    with pytest.raises(StmineError, match="neither empty nor an index"):
+        build(images, site, model)
+    assert [path.name for path in site.iterdir()] == ["index.json"]
+
+
+@pytest.mark.parametrize("kind", ["another FAISS index", "a false count", "cut", "longer", "nothing"])
+def test_a_foreign_faiss_file_is_not_read(kind, images, tmp_path, model, monkeypatch):
+    """Its readers believe every size that a file states; so only our own kind of file gets to them."""
+    import faiss
+
+    folder = tmp_path / "index"
+    build(images, folder, model)
+    manifest = store.read_manifest(folder / store.FINISHED)
+    file = folder / manifest.faiss
+    content = file.read_bytes()
+    dimension = manifest.model["dimension"]
+    if kind == "another FAISS index":
+        faiss.write_index(faiss.index_factory(dimension, "IDMap,Flat"), str(file))
+    else:
+        changed = {
+            "a false count": content[:8] + (2**40).to_bytes(8, "little") + content[16:],
+            "cut": content[:-4],
+            "longer": content + b"more",
+            "nothing": b"",
+        }
+        file.write_bytes(changed[kind])
+    manifest.checksums[manifest.faiss] = sha256_of(file)
+    with Outputs(folder) as outputs:
+        store.write_manifest(outputs, store.FINISHED, manifest)
+    monkeypatch.setattr(faiss, "read_index", lambda name: pytest.fail("it was read"))
+    with pytest.raises(StmineError, match="expected 12 vectors of"):
+        ImageIndex.open(folder)
+
+
+def test_an_index_leads_its_readers_to_no_file_outside(images, tmp_path, model):
+    """The FAISS file that a manifest names is one of the index, wherever its name points."""
+    folder = tmp_path / "index"
+    build(images, folder, model)
+    manifest = store.read_manifest(folder / store.FINISHED)
+    (folder / manifest.faiss).rename(tmp_path / manifest.faiss)
+    manifest.faiss = f"../{manifest.faiss}"
+    manifest.checksums = {}
+    with Outputs(folder) as outputs:
+        store.write_manifest(outputs, store.FINISHED, manifest)
+    with pytest.raises(StmineError, match="damaged"):
+        ImageIndex.open(folder)
