@@ -42,7 +42,10 @@ def export() -> None:
 def export_sat(
     out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
     format: Annotated[
-        str, typer.Option(help="onnx (any size), ncnn (phones; one size) or int8 (ONNX with 8-bit convolutions).")
+        str,
+        typer.Option(
+            help="onnx (any size), ncnn (phones; one size), int8 (ONNX, 8-bit convolutions) or openvino (any size)."
+        ),
     ] = "onnx",
     model: ModelOption = None,
     size: Annotated[
@@ -63,9 +66,10 @@ def export_sat(
     split: Annotated[str, typer.Option(help="Its split.")] = "val",
     as_json: JsonOption = False,
 ) -> None:
-    """Write a detector as ONNX, for ncnn, or in 8-bit integers, and print how much it differs from PyTorch.
+    """Write a detector for another runtime, and print how much it differs from PyTorch.
 
-    Boxes are given before non-maximum suppression (NMS): `stmine detect` and the saved image processor apply it.
+    Its README.md has code that uses it without this package. Boxes are given before non-maximum suppression (NMS):
+    `stmine detect` and the saved image processor apply it.
     """
     from ..export.sat import export_sat, open_exported
     from ..loading import load_sat

@@ -93,6 +93,10 @@ class ExportFormat(ABC):
         """
 
     needs_images: ClassVar[bool] = False
+    packages: ClassVar[tuple[str, ...]]  # what runs it, the runtime first; all that its README needs beside NumPy
+
+    def describe(self, folder: Path, settings: dict[str, Any]) -> None:  # noqa: B027  most formats have no place
+        """Put the settings into the weights' file, where the format has a place for them."""
 
     def comparable(self, inputs: list[Tensor], size: tuple[int, int]) -> list[Tensor]:
         """The inputs that the exported model can be compared on."""
@@ -110,7 +114,7 @@ class ExportFormat(ABC):
             )
 
 
-def require(package: str) -> Any:
+def require(package: str, extra: str = "export") -> Any:
     """Import an optional package.
 
     Raises:
@@ -121,7 +125,7 @@ def require(package: str) -> Any:
     try:
         return import_module(package)
     except ImportError:
-        raise StmineError(f"This needs the package {package}: pip install 'stmine-hf[export]'") from None
+        raise StmineError(f"This needs the package {package}: pip install 'stmine-hf[{extra}]'") from None
 
 
 @contextlib.contextmanager

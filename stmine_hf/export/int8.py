@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import StmineError
 from .equalize import equalize
 from .exported import CONFIDENT, Differences, ExportFormat, quiet, require
-from .onnx import FILE, OnnxSat, write_onnx
+from .onnx import FILE, OnnxSat, add_metadata, write_onnx
 
 if TYPE_CHECKING:
     from ..modeling.sat.modeling_sat import SatForObjectDetection
@@ -29,7 +29,11 @@ class Int8Format(ExportFormat):
     name = "int8"
     files = (FILE,)
     runtime = OnnxSat
+    packages = ("onnxruntime",)
     needs_images = True
+
+    def describe(self, folder: Path, settings: dict[str, Any]) -> None:
+        add_metadata(folder / FILE, settings)
 
     def write(self, model: SatForObjectDetection, folder: Path, inputs: list[Tensor], size: tuple[int, int]) -> None:
         write_int8(model, folder / FILE, inputs)

@@ -72,6 +72,7 @@ class NcnnFormat(ExportFormat):
     name = "ncnn"
     files = FILES
     runtime = NcnnSat
+    packages = ("ncnn",)
 
     def write(self, model: SatForObjectDetection, folder: Path, inputs: list[Tensor], size: tuple[int, int]) -> None:
         require("ncnn")

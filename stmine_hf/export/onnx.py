@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,9 +48,22 @@ class OnnxFormat(ExportFormat):
     name = "onnx"
     files = (FILE,)
     runtime = OnnxSat
+    packages = ("onnxruntime",)
+
+    def describe(self, folder: Path, settings: dict[str, Any]) -> None:
+        add_metadata(folder / FILE, settings)
 
     def write(self, model: SatForObjectDetection, folder: Path, inputs: list[Tensor], size: tuple[int, int]) -> None:
         write_onnx(model, folder / FILE)
+
+
+def add_metadata(path: Path, settings: dict[str, Any]) -> None:
+    """Put settings into the `metadata_props` of an ONNX file, each value as JSON."""
+    onnx = require("onnx")
+    model = onnx.load(path)
+    texts = {name: json.dumps(value, ensure_ascii=False) for name, value in settings.items()}
+    onnx.helper.set_model_props(model, texts)
+    onnx.save(model, path)
 
 
 def write_onnx(model: SatForObjectDetection, path: Path) -> None:

@@ -8,28 +8,34 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from ..checkpoints import read_settings
+from ..detect.detector import THRESHOLD
 from ..documents import read_json
 from ..errors import StmineError
 from ..modeling.sat.image_processing_sat import SatImageProcessor
 from ..outputs import Outputs, sha256_of
+from . import readme
 from .exported import CONFIDENT, Differences, ExportedSat, ExportFormat
 from .int8 import Int8Format
 from .ncnn import NcnnFormat
 from .onnx import OnnxFormat
+from .openvino import OpenvinoFormat
 
 if TYPE_CHECKING:
     from ..modeling.sat.modeling_sat import SatForObjectDetection
 
-FORMATS: dict[str, ExportFormat] = {format.name: format for format in (OnnxFormat(), NcnnFormat(), Int8Format())}
-MANIFEST = "export.json"  # the format, and the SHA-256 of each other file; version 0.1 wrote none
+FORMATS: dict[str, ExportFormat] = {
+    format.name: format for format in (OnnxFormat(), NcnnFormat(), Int8Format(), OpenvinoFormat())
+}
+MANIFEST = "export.json"  # format, settings, and the SHA-256 of each file that the model needs; version 0.1 wrote none
 _WEIGHTS = {file for format in FORMATS.values() for file in format.files}
 
 
@@ -39,7 +45,7 @@ class ExportReport:
 
     Attributes:
         folder: has the file(s), the config and the image processor.
-        format: "onnx", "ncnn" or "int8".
+        format: a name in `FORMATS`.
         file_bytes: of the weights' file(s).
         score_difference, confident_difference, box_difference: see `Differences`.
         inputs: how many inputs were compared.
@@ -69,8 +75,8 @@ def export_sat(
         model: in evaluation mode; it is not changed.
         processor: its image processor, saved beside.
         folder: created if missing. An earlier export in it is replaced once the new one is there and compared.
-        format: "onnx" (any batch, height and width), "ncnn" (one image at one size) or "int8" (ONNX with 8-bit
-            convolutions).
+        format: "onnx" (any batch, height and width), "ncnn" (one image at one size), "int8" (ONNX with 8-bit
+            convolutions) or "openvino" (any batch, height and width).
         size: height and width, multiples of 32, of the ncnn model and of the compared inputs.
         images: to compare on; for "int8" needed, to measure the ranges of the activations.
 
@@ -93,9 +99,11 @@ def export_sat(
             f"{format} needs images like those in use, to measure the ranges of activations: --images DIR"
         )
     with tempfile.TemporaryDirectory() as scratch, Outputs(folder) as outputs:
-        outputs.require_free(*chosen.files, MANIFEST, "config.json", "preprocessor_config.json")
+        outputs.require_free(*chosen.files, MANIFEST, readme.FILE, "config.json", "preprocessor_config.json")
         made = Path(scratch)
         chosen.write(model, made, inputs, (height, width))
+        settings = settings_of(model, processor, (height, width))
+        chosen.describe(made, settings)
         config = model.config.__class__.from_dict({**model.config.to_dict(), "export_size": [height, width]})
         config.save_pretrained(made)
         processor.save_pretrained(made)
@@ -107,12 +115,50 @@ def export_sat(
         for name in sorted(_WEIGHTS - {*files}):  # of an earlier export in another format
             if name in outputs.written():
                 outputs.remove(name)
-        for name in files:
+        manifest = {
+            "format": format,
+            "settings": settings,
+            "files": {name: sha256_of(made / name) for name in files},
+        }
+        _write_readme(made, chosen, readme.title(model, "SAT"), settings)
+        for name in (*files, readme.FILE):
             outputs.write(name, partial(shutil.copyfile, made / name))
-        manifest = {"format": format, "files": {name: sha256_of(made / name) for name in files}}
         outputs.write(MANIFEST, lambda path: path.write_text(json.dumps(manifest, indent=1) + "\n"))
         size_of_files = sum((made / name).stat().st_size for name in chosen.files)
     return ExportReport(Path(folder), format, size_of_files, *differences, len(inputs))
+
+
+def settings_of(
+    model: SatForObjectDetection, processor: SatImageProcessor, input_size: tuple[int, int]
+) -> dict[str, Any]:
+    """What an exported network has to be told of images and boxes, as `stmine detect` does it by default."""
+    defaults = signature(processor.post_process_object_detection).parameters
+    return {
+        "names": [model.config.id2label[label] for label in range(model.config.num_labels)],
+        "size": [processor.size["height"], processor.size["width"]],
+        "fit": processor.fit,
+        "channel_order": processor.channel_order,
+        "mean": list(processor.image_mean),
+        "std": list(processor.image_std),
+        "size_divisor": processor.size_divisor,
+        "input_size": list(input_size),
+        "strides": list(model.config.strides),
+        "threshold": THRESHOLD,
+        "nms_iou": defaults["nms_threshold"].default,
+        "max_detections": defaults["max_detections"].default,
+    }
+
+
+def _write_readme(folder: Path, format: ExportFormat, title: str, settings: dict[str, Any]) -> None:
+    readme.write_readme(
+        folder,
+        "sat.md",
+        title=title,
+        format=format.name,
+        runtime=format.packages[0],
+        packages=" ".join((*format.packages, "numpy", "pillow")),
+        settings=settings,
+    )
 
 
 def open_exported(folder: str | Path, threads: int | None = None) -> tuple[ExportedSat, SatImageProcessor]:

@@ -233,7 +233,7 @@ def test_the_model_given_stays_as_it_was(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"format": "coreml"}, "expected one of onnx, ncnn, int8, found 'coreml'"),
+        ({"format": "coreml"}, "expected one of onnx, ncnn, int8, openvino, found 'coreml'"),
         ({"size": 100}, "expected multiples of 32 pixels, found 100 x 100"),
         ({"size": 0}, "expected multiples of 32 pixels"),
         ({"format": "int8"}, "int8 needs images"),
