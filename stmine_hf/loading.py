@@ -85,6 +85,24 @@ def resolve(model: str | Path) -> str:
     )
 
 
+def require_model(*models: str | Path | None) -> None:
+    """Check, before libraries are imported that take seconds, that names of models can be such.
+
+    Args:
+        models: folders, short names or Hub ids; None stands for a shipped checkpoint.
+
+    Raises:
+        StmineError: a path where there is no folder.
+    """
+    for model in models:
+        name = "" if model is None else resolve(model)
+        if name and not os.path.isdir(name) and not re.fullmatch(r"[\w.-]*\w[\w.-]*/[\w.-]+", name):
+            found = "a file" if os.path.isfile(name) else "nothing"
+            raise StmineError(
+                f"{name}: no model found. Expected a folder with config.json and model.safetensors, found {found}."
+            )
+
+
 def __getattr__(name: str) -> str:
     """`DEFAULT_FISVL` and so on, of version 0.1: location of the default model of a method."""
     prefix, _, method = name.lower().partition("_")

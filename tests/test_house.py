@@ -42,6 +42,30 @@ def test_help_loads_nothing_heavy():
     )
 
 
+def test_wrong_paths_and_names_are_reported_before_anything_heavy_loads(tmp_path):
+    """So within a second: torch, transformers, datasets and Gradio take several to import."""
+    (tmp_path / "empty").mkdir()
+    lines = [
+        "detect none", "detect empty --model ./none", "search none plane", "search none plane --model ./none",
+        "index none --out index", "index empty --out index", "classify --text a --image none.jpg",
+        "classify --file none.csv --out a.csv", "classify --text a --model ./none", "merge ./none --out a",
+        "features mttv --file none.csv --out a", "publish build none --out a", "export sat --format none --out a",
+        "export sat --model ./none --out a", "export sat --images none --out a", "demo --images none",
+        "demo --images empty", "demo --sat ./none", "detect empty --model none",
+    ]  # fmt: skip
+    run_python(
+        "import sys\nfrom stmine_hf.cli import main\n"
+        f"for line in {lines}:\n"
+        "    try: main(line.split())\n    except SystemExit as end: assert end.code in (1, 2), line\n"
+        "    else: raise AssertionError(line)\n"
+        "    loaded = {'torch', 'transformers', 'datasets', 'gradio'} & set(sys.modules)\n"
+        "    assert not loaded, (line, loaded)",
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.DEVNULL,
+    )
+
+
 @pytest.mark.parametrize("name", stmine_hf.__all__)
 def test_public_names_load(name):
     assert getattr(stmine_hf, name) is not None

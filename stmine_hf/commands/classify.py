@@ -13,6 +13,7 @@ from ..outputs import require_output, require_own_place, write_output
 from ..printing import printable, say
 from .methods.mttv import ModelOption
 from .terminal import (
+    POSTS,
     DetectorOption,
     DeviceOption,
     EncodingOption,
@@ -23,6 +24,7 @@ from .terminal import (
     print_json,
     prints_only_json,
     reading_options,
+    require_file,
 )
 
 if TYPE_CHECKING:
@@ -98,7 +100,12 @@ def classify(
     _check_usage(text, image, file, out, explain)
     if explain is not None:
         require_output(explain, inputs=image or [])
-    from ..loading import load_mttv
+    from ..loading import load_mttv, require_model
+
+    for path in image or []:
+        require_file(path, "an image")
+    require_file(file, POSTS)
+    require_model(model, detector)
     from ..posts.detectors import load_detector
     from ..posts.reading import check_posts
 

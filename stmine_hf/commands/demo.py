@@ -63,6 +63,12 @@ def demo(
     """
     if query and not once:
         raise typer.BadParameter("--query needs --once; on the page, type the query instead")
+    from ..demo.folder import require_images
+    from ..loading import require_model
+
+    require_model(model, mttv, sat, hidden)
+    if images is not None:
+        require_images(images)
     hush_libraries()
     if not once:
         from ..demo.app import launch

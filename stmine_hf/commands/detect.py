@@ -67,12 +67,16 @@ def detect(
 
     Images and frames that cannot be read are skipped and counted; nothing is written beside the source.
     """
-    from ..detect import Detector, VideoReport, detect_images, detect_video, source_kind
-    from ..images import PixelOptions
+    from ..detect.sources import source_kind
+    from ..loading import require_model
 
     kind = source_kind(source)
     out = out or Path("outputs/detect") / ("camera" if kind == "camera" else Path(source).resolve().stem)
     require_folder(out)
+    require_model(model)
+    from ..detect import Detector, VideoReport, detect_images, detect_video
+    from ..images import PixelOptions
+
     wanted = None if labels is None else labels.split(",")
     with prints_only_json(as_json), ExitStack() as stack:
         pixels = PixelOptions.parse(stretch, bands)

@@ -9,6 +9,8 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from ..errors import StmineError
+from ..export import FORMAT_NAMES
 from ..printing import say
 from .methods.sat import ModelOption
 from .terminal import JsonOption, print_json, prints_only_json, require_folder, stmine_command
@@ -71,10 +73,16 @@ def export_sat(
     Its README.md has code that uses it without this package. Boxes are given before non-maximum suppression (NMS):
     `stmine detect` and the saved image processor apply it.
     """
-    from ..export.sat import export_sat, open_exported
-    from ..loading import load_sat
+    from ..loading import load_sat, require_model
 
     require_folder(out)
+    require_model(model)
+    if format not in FORMAT_NAMES:
+        raise typer.BadParameter(f"--format: expected one of {', '.join(FORMAT_NAMES)}, found {format!r}")
+    if images is not None and not images.is_dir():
+        raise StmineError(f"{images}: expected a folder with images to check with, found none that can be read.")
+    from ..export.sat import export_sat, open_exported
+
     with prints_only_json(as_json):
         network, processor = load_sat(model, device="cpu")
         shown: list[Any] = []
@@ -105,7 +113,6 @@ def export_sat(
 
 def _images(folder: Path, size: int) -> list[Any]:
     """Readable images spread over a folder, `CHECKED_IMAGES` at most."""
-    from ..errors import StmineError
     from ..images import ImageError, find_images, open_image
 
     found = []
@@ -122,7 +129,6 @@ def _images(folder: Path, size: int) -> list[Any]:
 def _train_images(dataset: str, data_dir: Path | None) -> list[Any]:
     """Readable images spread over a data set's split train: images that are scored must not set the ranges."""
     from .. import load_dataset
-    from ..errors import StmineError
     from ..evaluation.reports import readable
 
     rows = load_dataset(dataset, data_dir=data_dir, split="train")

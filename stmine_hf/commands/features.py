@@ -14,6 +14,7 @@ from ..outputs import require_own_place
 from ..printing import printable, say
 from .methods.mttv import ModelOption
 from .terminal import (
+    POSTS,
     BuilderOption,
     ColumnOption,
     DetectorOption,
@@ -28,6 +29,7 @@ from .terminal import (
     print_json,
     prints_only_json,
     reading_options,
+    require_file,
     require_folder,
 )
 
@@ -80,12 +82,15 @@ def features_mttv(
         raise typer.BadParameter("expected one of --dataset and --file")
     reading = reading_options(encoding, findings, strict)
     options = {**builder_options(option), "column_mapping": column_mapping(column), **reading}
-    from ..loading import load_mttv
+    from ..loading import load_mttv, require_model
+
+    require_folder(out)
+    require_file(file, POSTS)
+    require_model(model, detector)
     from ..posts.detectors import load_detector
     from ..posts.features import precompute_features
     from ..posts.reading import check_posts
 
-    require_folder(out)
     if findings is not None:
         require_own_place("--findings", findings, [out])
     bad: list[Any] = []

@@ -26,9 +26,12 @@ def merge(
     as_json: JsonOption = False,
 ) -> None:
     """Merge an adapter into its base: the model gives the same results and needs no PEFT."""
-    from ..hub.merging import merge_adapter
+    from ..loading import require_model
 
     require_folder(out)
+    require_model(adapter)
+    from ..hub.merging import merge_adapter
+
     with prints_only_json(as_json):
         merged = merge_adapter(adapter, out)
     if as_json:

@@ -71,6 +71,7 @@ def build_repository(
     as_json: JsonOption = False,
 ) -> None:
     """Assemble the folder of a Hub repository: weights, code, card, scores, license, list of files with hashes."""
+    _require_source(source)
     from rich.console import Console
 
     from ..cards.files import files_in
@@ -94,6 +95,20 @@ def build_repository(
         Console().print(Shown(table))
     say(f"Written: {from_here(out.absolute())} ({len(files)} files, {sum(files.values()):,} bytes)")
     say(f"Read its README.md. Next: {stmine_command()} publish check {from_here(out.absolute())}")
+
+
+def _require_source(source: str) -> None:
+    """
+    Raises:
+        StmineError: neither a folder nor a known name.
+    """
+    from ..data import BUILDERS
+    from ..loading import shipped_names
+
+    if not Path(source).is_dir() and source not in {*METHODS, *BUILDERS, *shipped_names()}:
+        raise StmineError(
+            f"{source}: no such folder. Expected a training run, a folder with a model, or a folder built before."
+        )
 
 
 def _pairs(given: list[str] | None) -> dict[str, str]:

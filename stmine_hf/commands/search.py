@@ -61,8 +61,10 @@ def index(
     Images that cannot be read are skipped and listed; nothing is written beside the images.
     """
     from ..images import PixelOptions
+    from ..loading import require_model
     from ..search import ImageIndex
 
+    require_model(model)
     pixels = PixelOptions.parse(stretch, bands) if stretch or bands else None
     with prints_only_json(as_json):
         built = ImageIndex.build(
@@ -104,8 +106,10 @@ def search(
 
     Scores are cosine similarities, between -1 and 1: they rank the images of one query and are not probabilities.
     """
+    from ..loading import require_model
     from ..search import ImageIndex
 
+    require_model(model)
     if out is None and not as_json:
         out = Path("outputs/search")
     require_folder(out)

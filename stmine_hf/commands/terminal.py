@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -75,6 +76,9 @@ StrictOption = Annotated[bool, typer.Option("--strict", help="Fail if any data i
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
 
+POSTS = "posts as JSON lines, CSV, TSV, Excel or Parquet"
+
+
 @contextmanager
 def prints_only_json(as_json: bool) -> Iterator[None]:
     """Quiet loggers while a library works; with `--json`, whatever it prints goes to standard error."""
@@ -94,6 +98,16 @@ def require_folder(out: Path | None) -> None:
     """
     if out and out.exists() and not out.is_dir():
         raise StmineError(f"{out}: expected a folder to write to, found a file.")
+
+
+def require_file(file: Path | None, expected: str) -> None:
+    """Check a file to read before libraries are imported that take seconds.
+
+    Raises:
+        StmineError: there is nothing of that name.
+    """
+    if file and not file.exists():
+        raise StmineError(f"{file}: no such file. Expected {expected}.")
 
 
 def builder_options(given: list[str] | None) -> dict[str, Any]:
@@ -137,6 +151,10 @@ def column_mapping(given: list[str] | None) -> dict[str, Any]:
 
 def hush_libraries() -> None:
     """Turn off the progress bars and warnings of transformers; the commands print what matters."""
+    if "transformers" not in sys.modules:  # it takes seconds to import, and errors are reported before
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        return
     from transformers.utils import logging
 
     logging.set_verbosity_error()

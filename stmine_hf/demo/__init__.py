@@ -5,10 +5,20 @@ All take texts, PIL images or image files, and raise `StmineError` with a messag
 
 from __future__ import annotations
 
-from .event import Event, EventDemo
-from .objects import FoundInVideo, FoundObjects, ObjectFinder
-from .posts import PostCheck, PostChecker
-from .searching import ImageSearch, Match
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .event import Event as Event
+    from .event import EventDemo as EventDemo
+    from .objects import FoundInVideo as FoundInVideo
+    from .objects import FoundObjects as FoundObjects
+    from .objects import ObjectFinder as ObjectFinder
+    from .posts import PostCheck as PostCheck
+    from .posts import PostChecker as PostChecker
+    from .searching import ImageSearch as ImageSearch
+    from .searching import Match as Match
 
 __all__ = [
     "Event",
@@ -21,3 +31,18 @@ __all__ = [
     "PostCheck",
     "PostChecker",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "Event": "event",
+        "EventDemo": "event",
+        "FoundInVideo": "objects",
+        "FoundObjects": "objects",
+        "ObjectFinder": "objects",
+        "PostCheck": "posts",
+        "PostChecker": "posts",
+        "ImageSearch": "searching",
+        "Match": "searching",
+    },
+)

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import StmineError
-from ..images import find_images
-from ..search.store import FINISHED
 from . import limits, temporary
 from .connections import end_stalled
+from .folder import require_images
 from .tools import Background, Models, Tools
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def launch(
         StmineError: Gradio is not installed, no such folder or no images in it, the port is taken.
     """
     if folder is not None:
-        _require_images(Path(folder))
+        require_images(Path(folder))
     tools = Tools(models, folder=None if folder is None else Path(folder).resolve(), device=device)
     app = build_app(tools, language=language)
     from .page import CSS, HEAD, THEME
@@ -144,17 +143,6 @@ def _wait(app: gr.Blocks, opening: Background) -> None:
     if main:
         signal.signal(signal.SIGTERM, before)
     temporary.remove()
-
-
-def _require_images(folder: Path) -> None:
-    """
-    Raises:
-        StmineError: neither an index nor a folder with images.
-    """
-    if not folder.is_dir():
-        raise StmineError(f"{folder}: expected a folder of images, found none.")
-    if not (folder / FINISHED).is_file() and next(find_images(folder), None) is None:
-        raise StmineError(f"{folder}: expected images in this folder, found none. Name another one with --images.")
 
 
 def _gradio() -> Any:

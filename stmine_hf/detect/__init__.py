@@ -1,10 +1,20 @@
 """Detect objects in images, folders, videos and camera streams."""
 
-from .detector import Detection, Detector
-from .drawing import draw_detections
-from .images import ImageReport, detect_images
-from .sources import source_kind
-from .video import VideoReport, detect_video
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .detector import Detection as Detection
+    from .detector import Detector as Detector
+    from .drawing import draw_detections as draw_detections
+    from .images import ImageReport as ImageReport
+    from .images import detect_images as detect_images
+    from .sources import source_kind as source_kind
+    from .video import VideoReport as VideoReport
+    from .video import detect_video as detect_video
 
 __all__ = [
     "Detection",
@@ -16,3 +26,17 @@ __all__ = [
     "draw_detections",
     "source_kind",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "Detection": "detector",
+        "Detector": "detector",
+        "draw_detections": "drawing",
+        "ImageReport": "images",
+        "detect_images": "images",
+        "source_kind": "sources",
+        "VideoReport": "video",
+        "detect_video": "video",
+    },
+)

@@ -1,1 +1,3 @@
 """Models for other runtimes: ONNX, ncnn and 8-bit integers, each checked against PyTorch."""
+
+FORMAT_NAMES = ("onnx", "ncnn", "int8", "openvino")

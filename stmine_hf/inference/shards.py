@@ -20,8 +20,6 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import safetensors.numpy
-import safetensors.torch
 
 from ..errors import StmineError
 from ..outputs import Outputs, sha256_of
@@ -127,7 +125,10 @@ def write_shard(outputs: Outputs, name: str, table: pa.Table, tensors: Mapping[s
     Returns:
         The checksum of each file.
     """
-    library = safetensors.torch if hasattr(next(iter(tensors.values())), "numpy") else safetensors.numpy
+    if hasattr(next(iter(tensors.values())), "numpy"):
+        import safetensors.torch as library
+    else:
+        import safetensors.numpy as library
     writers = {
         shard_file(name, "parquet"): lambda path: pq.write_table(table, path),
         shard_file(name, "safetensors"): lambda path: library.save_file(dict(tensors), path),

@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
-from .features import FeatureStore
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .features import FeatureStore as FeatureStore
 
 __all__ = ["FeatureStore"]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "FeatureStore": "features",
+    },
+)

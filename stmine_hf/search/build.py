@@ -14,11 +14,10 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from ..errors import StmineError
 from ..images import ImageError, ImageFile, PixelOptions, Skip, content_digest, image_errors, open_image
@@ -31,10 +30,13 @@ from . import store
 from .embedder import Embedder
 from .store import Manifest, Row
 
+if TYPE_CHECKING:
+    import torch
+
 # Yields the images, the same each time, and calls its argument for each one that it skips.
 Lister = Callable[[Callable[[Skip], None]], Iterator[ImageFile]]
 # One image as it comes from the reading threads: its pixel values, or None if they are not needed or not available.
-Loaded = tuple[Row | Skip, torch.Tensor | None]
+Loaded = tuple[Row | Skip, "torch.Tensor | None"]
 
 
 @dataclass

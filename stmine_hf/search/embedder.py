@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from ..errors import StmineError
 from ..inference.scope import Scope, nonsense
-from ..loading import place
 from ..model_identity import weights_digest
-from .embedding import embed_images, embed_texts, image_features, preprocess
+
+if TYPE_CHECKING:
+    import torch
 
 # Cosine between the embeddings of the probe now and when the index was built. Another device or
 # float type stays above this; another processor, config or set of weights does not.
@@ -46,6 +46,8 @@ class Embedder:
             from ..loading import load_fisvl
 
             model, processor = load_fisvl(self._given, device=self._device)
+        from ..loading import place
+
         place(model, self._device)
         return model, processor
 
@@ -68,18 +70,28 @@ class Embedder:
 
     def pixels(self, image: Image.Image) -> torch.Tensor:
         """(3, H, W)."""
+        from .embedding import preprocess
+
         return preprocess(self._loaded[1], [image])[0]
 
     def features(self, pixel_values: list[torch.Tensor]) -> np.ndarray:
         """(B, D) unit rows of B images of (3, H, W)."""
+        import torch
+
+        from .embedding import image_features
+
         return image_features(self._loaded[0], torch.stack(pixel_values)).numpy()
 
     def image(self, image: Image.Image) -> np.ndarray:
         """(1, D)."""
+        from .embedding import embed_images
+
         return embed_images(*self._loaded, [image]).numpy()
 
     def text(self, text: str) -> np.ndarray:
         """(1, D)."""
+        from .embedding import embed_texts
+
         return embed_texts(*self._loaded, [text]).numpy()
 
     @cached_property
@@ -90,6 +102,8 @@ class Embedder:
     @cached_property
     def meaningless(self) -> np.ndarray:
         """(D,) the mean of sentences without meaning."""
+        from .embedding import embed_texts
+
         return embed_texts(*self._loaded, nonsense()).mean(dim=0).numpy()
 
     @cached_property

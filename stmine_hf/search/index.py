@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import torch
 from PIL import Image
 
 from ..errors import StmineError
@@ -33,6 +32,9 @@ from .build import BuildReport, IndexBuilder, faiss_module
 from .embedder import Embedder
 from .places import place_in
 from .store import Manifest
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Hit(NamedTuple):
