@@ -15,6 +15,7 @@ import json
 from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -125,10 +126,8 @@ def write_shard(outputs: Outputs, name: str, table: pa.Table, tensors: Mapping[s
     Returns:
         The checksum of each file.
     """
-    if hasattr(next(iter(tensors.values())), "numpy"):
-        import safetensors.torch as library
-    else:
-        import safetensors.numpy as library
+    from_torch = hasattr(next(iter(tensors.values())), "numpy")
+    library = import_module("safetensors.torch" if from_torch else "safetensors.numpy")
     writers = {
         shard_file(name, "parquet"): lambda path: pq.write_table(table, path),
         shard_file(name, "safetensors"): lambda path: library.save_file(dict(tensors), path),
