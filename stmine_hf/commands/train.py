@@ -47,7 +47,9 @@ def train(
     encoding: EncodingOption = None,
     lora: Annotated[
         bool | None,
-        typer.Option("--lora/--full", help="Train an adapter, or the whole model. Default: by the number of rows."),
+        typer.Option(
+            "--lora/--full", help="Train an adapter, or the whole model. Default: by method and number of rows."
+        ),
     ] = None,
     epochs: Annotated[
         float | None, typer.Option(min=0, help="Passes over the data. Default: by the number of rows.")
@@ -61,7 +63,7 @@ def train(
     """Train on your own data, starting from the shipped model, and measure on rows held out.
 
     The layout and the columns of the data are recognised and printed. Sets without a validation split have rows held
-    out: the same ones each time, rows of one image or event together. Small sets train a LoRA adapter.
+    out: the same ones each time, rows of one image or event together.
     """
     if method not in METHODS:
         raise typer.BadParameter(f"expected one of {', '.join(METHODS)}, found {method!r}", param_hint="METHOD")

@@ -47,7 +47,9 @@ def evaluate(
     findings: FindingsOption = None,
     strict: StrictOption = False,
     model: ModelOption = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for results.json and recall_curve.png.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for results.json, recall_curve.png and worst_misses.png.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 64,
     limit: Annotated[int | None, typer.Option(min=1, help="Score the first N images only.")] = None,
     device: DeviceOption = None,
@@ -64,7 +66,7 @@ def evaluate(
         device,
         out,
         as_json,
-        files=("results.json", "recall_curve.png"),
+        files=("results.json", "recall_curve.png", "worst_misses.png"),
         options=lambda network: {"batch_size": batch_size},
     )
 

@@ -55,7 +55,8 @@ def evaluate(
         Path | None, typer.Option(help="Folder of `stmine features mttv`: read instead of the images.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for results.json, confusion_matrix.png and reliability.png.")
+        Path | None,
+        typer.Option(help="Folder for results.json, confusion_matrix.png, reliability.png and worst_misses.png."),
     ] = None,
     predictions: Annotated[
         bool, typer.Option("--predictions", help="With --out: also write every prediction to predictions.jsonl.")
@@ -98,7 +99,10 @@ def evaluate(
         device,
         out,
         as_json,
-        files=("results.json", "confusion_matrix.png", "reliability.png", *["predictions.jsonl"] * predictions),
+        files=(
+            *("results.json", "confusion_matrix.png", "reliability.png", "worst_misses.png"),
+            *["predictions.jsonl"] * predictions,
+        ),
         options=options,
         saving={"predictions": predictions},
     )

@@ -75,6 +75,6 @@ TRAINING = Training(
         whole={"learning_rate": 4e-4},
         shipped={"freeze_vision_stages": 4},  # of its seven
         adapter={"learning_rate": 3e-3},
-        adapter_up_to=500,
+        adapter_up_to=0,
     ),
 )

@@ -97,6 +97,6 @@ TRAINING = Training(
         },
         whole={"learning_rate": 3e-4, "layer_lr_decay": 0.85, "freeze": ["word_embeddings"]},
         adapter={"learning_rate": 3e-3},
-        adapter_up_to=500,
+        adapter_up_to=0,
     ),
 )

@@ -80,6 +80,6 @@ TRAINING = Training(
         },
         whole={"learning_rate": 2e-3, "recalibrate_batchnorm": 32},
         adapter={"learning_rate": 5e-3},
-        adapter_up_to=500,
+        adapter_up_to=200,
     ),
 )
