@@ -81,8 +81,8 @@ class RunCard:
     def _dataset(self) -> str:
         """The name or Hub id; of a file or folder its last part, without where it lies."""
         dataset = self.data.dataset
-        if self.data.data_dir and dataset not in (folder := Path(self.data.data_dir).name):
-            return folder  # a layout goes by the name of a builder, the set by that of its folder
+        if self.data.data_dir and self.data.hold_out is not None:
+            return Path(self.data.data_dir).name  # of one's own: the builder that reads it is no name for it
         return Path(dataset).name if Path(dataset).exists() else dataset
 
     def _header(self, name: str, metrics: Mapping[str, Any] | None, network: Any) -> Any:

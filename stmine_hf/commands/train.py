@@ -13,7 +13,7 @@ import typer
 from ..errors import StmineError
 from ..methods import METHODS
 from ..printing import printable, say
-from .terminal import ColumnOption, EncodingOption, column_mapping, stmine_command
+from .terminal import BuilderOption, ColumnOption, EncodingOption, builder_options, column_mapping, stmine_command
 
 app = typer.Typer()
 
@@ -45,6 +45,7 @@ def train(
     ] = None,
     column: ColumnOption = None,
     encoding: EncodingOption = None,
+    option: BuilderOption = None,
     lora: Annotated[
         bool | None,
         typer.Option(
@@ -75,7 +76,7 @@ def train(
     }
     if epochs is not None and max_steps is not None:
         raise typer.BadParameter("--epochs and --max-steps both say how long to train: give one of them")
-    if resume and any(value is not None for value in (model, column, encoding, lora, *changes.values())):
+    if resume and any(value is not None for value in (model, column, encoding, option, lora, *changes.values())):
         raise typer.BadParameter("--resume continues a run with its own settings: give --output (or --data) alone")
     if data is None and not (resume and output):
         raise typer.BadParameter("expected a file, a folder or a Hub id, found none", param_hint="--data")
@@ -97,7 +98,13 @@ def train(
         try:
             mapping = column_mapping(column)
             plan = plan_training(
-                method, str(data), output=output, model=model, column_mapping=mapping, encoding=encoding
+                method,
+                str(data),
+                output=output,
+                model=model,
+                column_mapping=mapping,
+                encoding=encoding,
+                options=builder_options(option),
             )
         except StmineError as error:
             _refuse(str(error))

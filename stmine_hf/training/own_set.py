@@ -88,6 +88,7 @@ def plan_training(
     model: str | None = None,
     column_mapping: Mapping[str, Any] | None = None,
     encoding: str | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Plan:
     """Look at the data and at where the run is to lie.
 
@@ -98,6 +99,7 @@ def plan_training(
         model: to start from; None: the shipped one.
         column_mapping: columns that are known.
         encoding: of a table that is neither UTF-8 nor says what it is.
+        options: further ones of the data set, such as `image_dir`.
 
     Raises:
         StmineError: data that cannot be read or trained on, an output folder that holds a run, no such model.
@@ -113,6 +115,7 @@ def plan_training(
         )
     start = published(method.default_checkpoint) if model is None else _start(model, method)
     taken = recognize(data, method.rows, column_mapping, encoding)
+    options = {**taken.options, **(options or {})}
     columns = [
         f"{part}={column if isinstance(column, str) else ','.join(column)}"
         for part, column in taken.column_mapping.items()
@@ -125,7 +128,7 @@ def plan_training(
             data_dir=taken.data_dir,
             kind=method.rows,
             column_mapping=taken.column_mapping or None,
-            **taken.options,
+            **options,
         )
     if "train" not in splits and len(splits) == 1:
         raise StmineError(f"{data} has only a split {next(iter(splits))}: expected rows to train on.")
@@ -143,7 +146,7 @@ def plan_training(
     settings = {
         "dataset": taken.dataset if taken.data_dir or not Path(taken.dataset).exists() else _absolute(taken.dataset),
         "data_dir": _absolute(taken.data_dir) if taken.data_dir else None,
-        "dataset_options": taken.options or None,
+        "dataset_options": options or None,
         "column_mapping": columns,
         "hold_out": SHARE,
         "model_name_or_path": start,

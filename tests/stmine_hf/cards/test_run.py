@@ -26,6 +26,12 @@ ARGUMENTS = {
 }
 
 
+def test_a_set_of_ones_own_goes_by_its_folder_not_by_its_layout():
+    own = FisvlDataArguments(dataset="rsicd", data_dir="somewhere/my-scenes", hold_out=0.2)
+    assert RunCard("fisvl", None, own, None)._dataset() == "my-scenes"
+    assert RunCard("fisvl", None, FisvlDataArguments(data_dir="somewhere/files"), None)._dataset() == "rsicd"
+
+
 @pytest.mark.parametrize("method", ARGUMENTS)
 def test_a_card_has_the_facts_of_the_run_and_code_that_runs(tmp_path, monkeypatch, method, capsys):
     (tmp_path / "start").mkdir()

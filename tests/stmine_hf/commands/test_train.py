@@ -137,6 +137,14 @@ def test_a_plan_says_what_was_taken_for_what(method):
     assert Path(plan.settings["model_name_or_path"]).name == METHODS[method].default_checkpoint
 
 
+def test_images_may_lie_elsewhere():
+    file = captions(Path("d"))
+    Path("d").rename("images-of-mine")
+    Path("images-of-mine/mine.csv").rename(file.name)
+    plan = plan_training("fisvl", file.name, options={"image_dir": "images-of-mine"})
+    assert plan.rows > 8 and plan.settings["dataset_options"] == {"image_dir": "images-of-mine"}
+
+
 def test_a_folder_with_a_run_is_not_overwritten(capsys):
     (Path("runs") / "best").mkdir(parents=True)
     (Path("runs") / "run.json").write_text("{}")
