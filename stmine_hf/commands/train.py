@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -53,7 +53,7 @@ def train(
         ),
     ] = None,
     epochs: Annotated[
-        float | None, typer.Option(min=0, help="Passes over the data. Default: by the number of rows.")
+        float | None, typer.Option(min=0.001, help="Passes over the data. Default: by the number of rows.")
     ] = None,
     max_steps: Annotated[int | None, typer.Option(min=1, help="Number of steps, instead of epochs.")] = None,
     learning_rate: Annotated[float | None, typer.Option(min=0, help="Default: that of the method.")] = None,
@@ -108,7 +108,7 @@ def train(
             )
         except StmineError as error:
             _refuse(str(error))
-        for line in plan.lines:  # type: ignore[union-attr]  # `_refuse` does not return
+        for line in plan.lines:
             _say(line)
     from ..training.script import run_script
     from .terminal import hush_libraries
@@ -146,7 +146,7 @@ def _print_next(method: str, trained: Any) -> None:
     say(f"  {stmine} publish build {publish} --out my-model --repo NAME/MODEL")
 
 
-def _refuse(message: str) -> None:
+def _refuse(message: str) -> NoReturn:
     """One line on standard error, and the exit code of wrong usage."""
     if _launched():
         from ..training.script import end_with
