@@ -37,7 +37,7 @@ from stmine_hf.training import (
     SatCollator,
     SatTransform,
     budget,
-    build_recipe,
+    build_augmentation,
     category_label,
     first_batches,
     trim,
@@ -126,7 +126,7 @@ def trim_parent(parent: Path, data: Path, config: SatConfig, out: Path) -> None:
     model, processor = load_sat(parent, device="cpu")
     rows = load_dataset("coco_json", data_dir=data, split="train")
     samples = BoxedImages(rows, category_label(rows.features).names, model.config.label2id)
-    collator = SatCollator(SatTransform(build_recipe("mild"), processor, SIDE))
+    collator = SatCollator(SatTransform(build_augmentation("mild"), processor, SIDE))
     images = torch.cat(list(first_batches(samples, collator, 1, FITTED_ON)))
     model.eval().fuse()
     channels = {name: getattr(config, name) for name in TRIMMED}

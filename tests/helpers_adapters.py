@@ -31,7 +31,7 @@ from stmine_hf.training.sat.arguments import SatTrainingArguments
 from stmine_hf.training.sat.collator import SatCollator
 from stmine_hf.training.sat.samples import BoxedImages
 from stmine_hf.training.sat.trainer import SatTrainer
-from stmine_hf.training.sat.transforms import SatTransform, build_recipe
+from stmine_hf.training.sat.transforms import SatTransform, build_augmentation
 
 METHODS = ("fisvl", "mttv", "sat")
 LOADERS = {"fisvl": load_fisvl, "mttv": load_mttv, "sat": load_sat}
@@ -86,7 +86,7 @@ def adapter_trainer(
         collator = MttvCollator(processor, build_mttv_transform("flip"), token_dropping=0.1)
     else:
         samples, rows = BoxedImages(boxed_rows(16), NAMES, model.config.label2id), boxed_rows(8)
-        collator = SatCollator(SatTransform(build_recipe("mild"), processor))
+        collator = SatCollator(SatTransform(build_augmentation("mild"), processor))
     return _KINDS[method][0](
         model=model,
         args=args,

@@ -40,7 +40,7 @@ from stmine_hf.training.sat.arguments import SatTrainingArguments
 from stmine_hf.training.sat.collator import SatCollator
 from stmine_hf.training.sat.samples import BoxedImages
 from stmine_hf.training.sat.trainer import SatTrainer
-from stmine_hf.training.sat.transforms import SatTransform, build_recipe
+from stmine_hf.training.sat.transforms import SatTransform, build_augmentation
 from stmine_hf.training.trainer import ZooTrainer
 
 ROOT = Path(__file__).parents[1]
@@ -105,7 +105,7 @@ def sat_trainer(
         args=SatTrainingArguments(output_dir=str(folder), **{**SETTINGS, "learning_rate": 3e-3, **fields}),
         train_dataset=BoxedImages(rows or boxed_rows(16), NAMES, model.config.label2id),
         eval_dataset=eval_rows or boxed_rows(8),
-        data_collator=SatCollator(SatTransform(build_recipe(augmentation), processor)),
+        data_collator=SatCollator(SatTransform(build_augmentation(augmentation), processor)),
         processing_class=processor,
     )
 

@@ -14,7 +14,7 @@ from .terminal import JsonOption, from_here, print_json, prints_only_json, stmin
 
 if TYPE_CHECKING:
     from ..hub.check import CheckReport
-    from ..hub.push import Plan
+    from ..hub.push import PushPlan
 
 app = typer.Typer(no_args_is_help=True, help="Make, check and upload repositories for the Hugging Face Hub.")
 
@@ -252,7 +252,7 @@ def _show(report: CheckReport, as_json: bool) -> None:
     say(f"Failed: {', '.join(failed)}." if failed else f"{fit} Checked in {report.seconds:.0f} s.")
 
 
-def _print_plan(planned: Plan) -> None:
+def _print_plan(planned: PushPlan) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -16,7 +16,7 @@ from ..outputs import Outputs
 from ..printing import say
 from .terminal import JsonOption, from_here, print_json, prints_only_json, require_folder, stmine_command
 
-KINDS = ("scenes", "posts", "camouflage")
+TOY_SETS = ("scenes", "posts", "camouflage")
 
 app = typer.Typer()
 
@@ -53,8 +53,8 @@ def toy(
     Scenes lie as RSICD does (dataset.json), posts as posts of your own (posts.jsonl), camouflage as COCO does
     (annotations/instances_*.json).
     """
-    if kind not in KINDS:
-        raise typer.BadParameter(f"expected one of {', '.join(KINDS)}, found {kind!r}", param_hint="--kind")
+    if kind not in TOY_SETS:
+        raise typer.BadParameter(f"expected one of {', '.join(TOY_SETS)}, found {kind!r}", param_hint="--kind")
     require_folder(out)
     with prints_only_json(as_json):
         if kind == "scenes":

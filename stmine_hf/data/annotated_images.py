@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .boxed_images import Box, BoxedImages, BoxedImagesConfig, Record, find_images
+from .boxed_images import Box, BoxedImages, BoxedImagesConfig, BoxRecord, find_images
 from .cells import number_of
 from .errors import BadRow, DataFolderError
 from .folder_builder import contents_of, image_folder, split_named
@@ -72,7 +72,7 @@ class AnnotatedImages(BoxedImages):
         """The images of all files; adds the classes that files list to `_names`, counts what is skipped."""
         raise NotImplementedError
 
-    def _read(self, folder: Path, settings: Any) -> list[Record]:
+    def _read(self, folder: Path, settings: Any) -> list[BoxRecord]:
         image_dir = image_folder(self.TITLE, settings.image_dir)
         read = list(self._annotated(folder, image_dir, settings.encoding))
         if not read and not self._findings:
@@ -90,7 +90,7 @@ class AnnotatedImages(BoxedImages):
         labels = {name: label for label, name in enumerate(self._names)}
         images = ImageFiles([image_dir] if image_dir else [], searched=[image_dir or folder])
         known = self._known(images, read)
-        records: dict[str, Record] = {}
+        records: dict[str, BoxRecord] = {}
         seen: dict[str, set[tuple]] = {}
         for image, found_at in zip(
             read, find_images(images, [one.wanted[0] for one in read], self._findings, known), strict=True
@@ -99,7 +99,7 @@ class AnnotatedImages(BoxedImages):
                 self._findings.skip("no such file", f"{image.place}, {image.wanted[0].name}")
                 continue
             path, stamp = found_at
-            record = Record(image.place, image.split, Path(path).name, path, stamp, size=image.size)
+            record = BoxRecord(image.place, image.split, Path(path).name, path, stamp, size=image.size)
             if path in records and (records[path].size, records[path].split) != (image.size, image.split):
                 self._findings.skip("annotated before, otherwise", f"{image.place}, {record.filename}")
                 continue

@@ -100,7 +100,7 @@ class Box:
 
 
 @dataclass(slots=True)
-class Record:
+class BoxRecord:
     """One image as an annotation file describes it.
 
     `size` (width, height) is what the boxes are measured in: pixels of an image of that size, or (1, 1) for fractions
@@ -135,11 +135,11 @@ class BoxedImages(FolderBuilder):
         self._category_ids: list[int] = []  # of the names, where the layout has numbers
         super().__init__(*args, **options)
 
-    def _read(self, folder: Path, settings: Any) -> list[Record]:
+    def _read(self, folder: Path, settings: Any) -> list[BoxRecord]:
         """The records of all splits; sets `_names` (and `_category_ids`), notes what it leaves out."""
         raise NotImplementedError
 
-    def _read_folder(self) -> list[Record]:
+    def _read_folder(self) -> list[BoxRecord]:
         settings = self._settings
         if settings.data_dir is None:
             raise DataFolderError(f"{self.TITLE}: give the set's folder as data_dir. Expected there: {self.LAYOUT}")
@@ -189,7 +189,7 @@ def find_images(
     return [None if path is None else (path, stamp_of(path)) for path in paths]
 
 
-def place_boxes(record: Record, findings: Findings, file: str | BinaryIO | None = None) -> Record | None:
+def place_boxes(record: BoxRecord, findings: Findings, file: str | BinaryIO | None = None) -> BoxRecord | None:
     """The record with its file's size and its boxes in pixels of that; None where the image has to go.
 
     Args:
@@ -269,7 +269,7 @@ def clip(box: Box, width: int, height: int, findings: Findings) -> Box | None:
     return replace(box, bbox=bbox, area=min(area, bbox[2] * bbox[3]))
 
 
-def number_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
+def number_rows(records: Sequence[BoxRecord]) -> list[dict[str, Any]]:
     """Rows of placed records; images without an id are numbered from 1, boxes from the largest id on."""
     given = all(record.image_id is not None for record in records)
     new_id = max((box.id or 0 for record in records for box in record.boxes), default=0)

@@ -87,7 +87,7 @@ def row_features(classes: Sequence[str]) -> datasets.Features:
 
 
 @dataclass
-class Record:
+class CaptionRecord:
     """One image as an annotation file describes it; `place` names the row in messages."""
 
     place: str
@@ -148,7 +148,7 @@ class CaptionedImages(FolderBuilder):
             split: list(self._rows((r for r in records if r.split == split), mean_words)) for split in SPLITS
         }
 
-    def _rows(self, records: Iterable[Record], mean_words: float) -> Iterator[dict[str, Any]]:
+    def _rows(self, records: Iterable[CaptionRecord], mean_words: float) -> Iterator[dict[str, Any]]:
         records = list(records)
         ids = [record.image_id for record in records]
         if None in ids or len(set(ids)) < len(ids):
@@ -164,7 +164,7 @@ class CaptionedImages(FolderBuilder):
                 "filename": record.filename,
             }
 
-    def _label(self, record: Record) -> int:
+    def _label(self, record: CaptionRecord) -> int:
         """Index in `CLASSES`: the annotation's own label, else what the file name tells, else -1.
 
         A number (FISVL layout) is kept as it is. It groups the images rightly, all that the losses need; the
@@ -175,7 +175,7 @@ class CaptionedImages(FolderBuilder):
         name = self._class_name(record)
         return self.CLASSES.index(name) if name in self.CLASSES else -1
 
-    def _class_name(self, record: Record) -> str:
+    def _class_name(self, record: CaptionRecord) -> str:
         folder = tidy(record.name).rpartition("/")[0].rpartition("/")[2]  # that of the scene, in some archives
         for name in (record.label, self.class_of(record.filename), folder):
             letters = re.sub(r"[^a-z]", "", str(name or "").lower())
@@ -183,7 +183,7 @@ class CaptionedImages(FolderBuilder):
                 return letters
         return ""
 
-    def _note_foreign_classes(self, records: Sequence[Record]) -> None:
+    def _note_foreign_classes(self, records: Sequence[CaptionRecord]) -> None:
         """Say so when half of the classes are none of this set's: the folder is then hardly this set."""
         named = [name for r in records if not isinstance(r.label, int) and (name := self._class_name(r))]
         foreign = Counter(name for name in named if name not in self.CLASSES)
@@ -198,7 +198,7 @@ class CaptionedImages(FolderBuilder):
         """The class that a file name tells: `airport` for `airport_12.jpg`; empty when it tells none."""
         return re.split(r"_?\d", Path(filename).stem)[0]
 
-    def _read_folder(self) -> list[Record]:
+    def _read_folder(self) -> list[CaptionRecord]:
         """Rows of the annotation files whose image exists and that have a caption."""
         data_dir, image_dir = self._settings.data_dir, self._settings.image_dir
         if data_dir is None:
@@ -238,7 +238,7 @@ class CaptionedImages(FolderBuilder):
             )
         return records
 
-    def _read_annotations(self, folder: Path) -> Iterator[Record]:
+    def _read_annotations(self, folder: Path) -> Iterator[CaptionRecord]:
         encoding = self._settings.encoding
         for stem in (f"dataset_{self.SHORT}", f"dataset_{self.SHORT.upper()}", "dataset"):
             if (file := folder / f"{stem}.json").is_file():
@@ -261,7 +261,7 @@ class CaptionedImages(FolderBuilder):
         return f"Get {self.FILES} from {self.SOURCE}"
 
 
-def is_image(record: Record, findings: Findings) -> bool:
+def is_image(record: CaptionRecord, findings: Findings) -> bool:
     """Whether the file's header (all that is read here) is that of an image."""
     try:
         with PIL.Image.open(record.path):
@@ -271,7 +271,7 @@ def is_image(record: Record, findings: Findings) -> bool:
         return False
 
 
-def read_karpathy(file: Path, short: str, findings: Findings, encoding: str | None = None) -> Iterator[Record]:
+def read_karpathy(file: Path, short: str, findings: Findings, encoding: str | None = None) -> Iterator[CaptionRecord]:
     """Rows of `{"images": [...]}`, or of `{"airport": [...], ...}` as NWPU-Captions has them; notes a file that calls
     itself by the name of another published set."""
     content = read_json(file, encoding)
@@ -296,7 +296,7 @@ def read_karpathy(file: Path, short: str, findings: Findings, encoding: str | No
     for place, label, item in numbered:
         try:
             name, folder = image_name(item)
-            yield Record(
+            yield CaptionRecord(
                 place,
                 split=split_name(item["split"]),
                 filename=tidy(name).rpartition("/")[2],
@@ -345,12 +345,12 @@ def find_fisvl_file(places: Sequence[Path], short: str, split: str) -> Path | No
     return max(files, key=lambda file: "length" in file.name, default=None)
 
 
-def read_fisvl(file: Path, split: str, findings: Findings, encoding: str | None = None) -> Iterator[Record]:
+def read_fisvl(file: Path, split: str, findings: Findings, encoding: str | None = None) -> Iterator[CaptionRecord]:
     """Rows of a list of `{image, caption, image_id, label, length}`, records of one image joined."""
     items = read_json(file, encoding)
     if not isinstance(items, list):
         raise DataFolderError(f"{file}: expected a list of {{image, caption, image_id, label, length}}")
-    records: dict[str, Record] = {}
+    records: dict[str, CaptionRecord] = {}
     for index, item in enumerate(items):
         place = f"{file.name}[{index}]"
         try:
@@ -364,7 +364,9 @@ def read_fisvl(file: Path, split: str, findings: Findings, encoding: str | None 
                 None if any(is_missing(weight) for _, weight in pairs) else [number_of(weight) for _, weight in pairs]
             )
             label, image_id = _label_of(item.get("label")), whole_of(item.get("image_id"))
-            new = Record(place, split, name.rpartition("/")[2], [], [], label=label, image_id=image_id, name=name)
+            new = CaptionRecord(
+                place, split, name.rpartition("/")[2], [], [], label=label, image_id=image_id, name=name
+            )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             findings.skip("malformed", f"{place} ({type(error).__name__}: {error})")
             continue
@@ -380,7 +382,7 @@ def read_fisvl(file: Path, split: str, findings: Findings, encoding: str | None 
     yield from records.values()
 
 
-def read_precomp(folder: Path, split: str, encoding: str | None = None) -> Iterator[Record]:
+def read_precomp(folder: Path, split: str, encoding: str | None = None) -> Iterator[CaptionRecord]:
     """Rows of `<split>_caps.txt` and `<split>_filename.txt`."""
     captions_file, names_file = folder / f"{split}_caps.txt", folder / f"{split}_filename.txt"
     if not names_file.is_file():
@@ -395,11 +397,11 @@ def read_precomp(folder: Path, split: str, encoding: str | None = None) -> Itera
             "expected the same number of captions for each name. Was a file cut short?"
         )
     per_name = len(captions) // len(names)
-    records: dict[str, Record] = {}
+    records: dict[str, CaptionRecord] = {}
     for index, name in enumerate(names):
         lines = captions[index * per_name : (index + 1) * per_name]
         place = f"{captions_file.name}, line {index * per_name + 1}"
-        new = Record(place, split, tidy(name).rpartition("/")[2], [], name=name)
+        new = CaptionRecord(place, split, tidy(name).rpartition("/")[2], [], name=name)
         records.setdefault(name, new).captions += clean(lines)
     yield from records.values()
 

@@ -26,7 +26,7 @@ from typing import Any
 import datasets
 import numpy as np
 
-from .boxed_images import Box, BoxedImages, BoxedImagesConfig, Record, category_ids, category_label, find_images
+from .boxed_images import Box, BoxedImages, BoxedImagesConfig, BoxRecord, category_ids, category_label, find_images
 from .cells import flag_of, is_missing, key_of, plain, text_of, whole_of
 from .errors import BadRow, DataFolderError
 from .findings import Findings
@@ -126,7 +126,7 @@ class CocoJson(BoxedImages):
         'names: options files={"train": "boxes.json"} and image_dir'
     )
 
-    def _read(self, folder: Path, settings: Any) -> list[Record]:
+    def _read(self, folder: Path, settings: Any) -> list[BoxRecord]:
         found = self._find_files(folder, settings.files)
         contents = {split: read_coco(file, settings.encoding) for split, file in found.items()}
         labels = self._number_categories({found[split]: content for split, content in contents.items()})
@@ -141,7 +141,7 @@ class CocoJson(BoxedImages):
         images = ImageFiles([], searched=[image_dir or folder])
         wanted = [one for reader in readers for one in reader.wanted]
         places = iter(find_images(images, wanted, self._findings))
-        records: list[Record] = []
+        records: list[BoxRecord] = []
         for reader in readers:
             content = contents.pop(reader.split)  # whole COCO is gigabytes
             records += reader.read([next(places) for _ in reader.wanted], content["annotations"])
@@ -275,16 +275,16 @@ class Reader:
             self.wanted.append(Wanted(filename, place, self.roots))
             self._entries.append((image_id, image))
 
-    def read(self, places: list[tuple[str, tuple[int, int]] | None], annotations: list) -> list[Record]:
+    def read(self, places: list[tuple[str, tuple[int, int]] | None], annotations: list) -> list[BoxRecord]:
         """The records, with where their images are, and their boxes."""
         by_id = self._read_images(places)
         self._read_boxes(annotations, by_id)
         return list({id(record): record for record in by_id.values() if record}.values())
 
-    def _read_images(self, places: list[tuple[str, tuple[int, int]] | None]) -> dict[Any, Record | None]:
+    def _read_images(self, places: list[tuple[str, tuple[int, int]] | None]) -> dict[Any, BoxRecord | None]:
         """Records by the ids of the file, None for those that are skipped; an image listed twice has two ids."""
-        by_id: dict[Any, Record | None] = dict.fromkeys(self._passed)
-        by_path: dict[str, Record] = {}
+        by_id: dict[Any, BoxRecord | None] = dict.fromkeys(self._passed)
+        by_path: dict[str, BoxRecord] = {}
         for one, (image_id, image), found in zip(self.wanted, self._entries, places, strict=True):
             place, filename = one.place, one.name
             if found is None:
@@ -303,7 +303,7 @@ class Reader:
             else:
                 width, height = whole_of(image.get("width")), whole_of(image.get("height"))
                 source = image.get("source")
-                record = Record(
+                record = BoxRecord(
                     place,
                     self.split,
                     filename,
@@ -316,7 +316,7 @@ class Reader:
                 by_id[image_id] = by_path[path] = record
         return by_id
 
-    def _read_boxes(self, annotations: list, by_id: dict[Any, Record | None]) -> None:
+    def _read_boxes(self, annotations: list, by_id: dict[Any, BoxRecord | None]) -> None:
         taken: set[int] = set()
         seen: dict[int, dict] = {}  # of each image the boxes, with the image's id there: it may have two
         for index, annotation in enumerate(annotations):

@@ -264,7 +264,7 @@ class BoxRowBuilder(RowBuilder):
                 boxes.append(boxed_images.Box(place_of(source), corner_and_size, label, None, size, flag_of(crowd)))
             except BadRow as error:
                 self.findings.drop(str(error), place_of(source))
-        record = boxed_images.Record(
+        record = boxed_images.BoxRecord(
             source.place,
             source.split,
             source.filename,

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .boxed_images import Box, BoxedImages, BoxedImagesConfig, Record, find_images
+from .boxed_images import Box, BoxedImages, BoxedImagesConfig, BoxRecord, find_images
 from .cells import flag_of, number_of, whole_of
 from .errors import BadRow, DataFolderError
 from .folder_builder import SPLIT_ALIASES, SPLITS, contents_of, image_folder, split_named, visible
@@ -61,7 +61,7 @@ class VocXml(BoxedImages):
         "beside them, in the folder itself or in train/, val/, test/"
     )
 
-    def _read(self, folder: Path, settings: Any) -> list[Record]:
+    def _read(self, folder: Path, settings: Any) -> list[BoxRecord]:
         self._names = list(settings.classes or read_classes(folder / "classes.txt", settings.encoding))
         fixed = bool(self._names)
         found = self._read_files(folder, settings)
@@ -81,7 +81,7 @@ class VocXml(BoxedImages):
                     self._findings.drop("of an unknown category", f"{place}, {name!r}")
         return [record for record, _ in found]
 
-    def _read_files(self, folder: Path, settings: Any) -> list[tuple[Record, list[tuple]]]:
+    def _read_files(self, folder: Path, settings: Any) -> list[tuple[BoxRecord, list[tuple]]]:
         """The records whose images are there, each with its objects (place, name, bbox, difficult)."""
         image_dir = image_folder(self.TITLE, settings.image_dir)
         read: list[tuple[str, Path, str, ElementTree.Element]] = []  # split, file, id, content
@@ -117,7 +117,7 @@ class VocXml(BoxedImages):
                 self._findings.skip("no such file", f"{place}, {shown}")
                 continue
             source = (root.findtext("source/database") or "").strip()
-            record = Record(
+            record = BoxRecord(
                 place,
                 split,
                 Path(found[0]).name,

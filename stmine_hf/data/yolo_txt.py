@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .boxed_images import Box, BoxedImages, BoxedImagesConfig, Record
+from .boxed_images import Box, BoxedImages, BoxedImagesConfig, BoxRecord
 from .cells import number_of, shortened, text_of, whole_of
 from .errors import BadRow, DataFolderError
 from .folder_builder import SPLIT_ALIASES, SPLITS, contents_of, image_folder, visible
@@ -48,7 +48,7 @@ class YoloTxt(BoxedImages):
     TITLE = "yolo_txt"
     LAYOUT = "images/train and labels/train (and val, test), names of the classes in data.yaml or classes.txt"
 
-    def _read(self, folder: Path, settings: Any) -> list[Record]:
+    def _read(self, folder: Path, settings: Any) -> list[BoxRecord]:
         about = self._read_yaml(folder, settings.encoding) or self._read_darknet(folder, settings.encoding)
         names = self._read_names(folder, settings, about)
         self._names = [names[number] for number in sorted(names)]
@@ -76,7 +76,7 @@ class YoloTxt(BoxedImages):
                     self._findings.skip("no such file", str(path))
                     continue
                 place = (text or path).name
-                record = Record(place, split, path.name, str(path), stamp_of(str(path)), size=(1, 1))
+                record = BoxRecord(place, split, path.name, str(path), stamp_of(str(path)), size=(1, 1))
                 if text:
                     self._read_boxes(text, record, labels, keypoints)
                 records.append(record)
@@ -175,7 +175,7 @@ class YoloTxt(BoxedImages):
             found[Path(*place.parts)] = next((base for base in bases if place.is_relative_to(base)), place.parent)
         return found
 
-    def _read_boxes(self, file: Path, record: Record, labels: Mapping[int, int], keypoints: int) -> None:
+    def _read_boxes(self, file: Path, record: BoxRecord, labels: Mapping[int, int], keypoints: int) -> None:
         seen = set()
         for number, line, _ in TextFile(file):
             words = line.split()

@@ -40,7 +40,7 @@ class PlannedFile:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PushPlan:
     """What a push would do.
 
     Attributes:
@@ -70,7 +70,7 @@ class Plan:
 class Pushed:
     """What a push did: the plan, the revision's commit (an old one if there was nothing new), its address, the tag."""
 
-    plan: Plan
+    plan: PushPlan
     commit: str
     url: str
     tag: str | None
@@ -88,7 +88,9 @@ def require_login(repo: str) -> None:
         HfApi().whoami()
 
 
-def plan(folder: str | Path, repo: str, repo_type: RepoType, *, revision: str = "main", offline: bool = False) -> Plan:
+def plan(
+    folder: str | Path, repo: str, repo_type: RepoType, *, revision: str = "main", offline: bool = False
+) -> PushPlan:
     """Compare a folder with a branch of a repository; nothing is sent but questions.
 
     Files that only the Hub has stay, unless the `manifest.json` there lists them: these are an earlier build's.
@@ -115,7 +117,7 @@ def plan(folder: str | Path, repo: str, repo_type: RepoType, *, revision: str = 
         if not offline:
             raise
         files = [PlannedFile(name, (folder / name).stat().st_size, "unknown") for name in files_in(folder)]
-        return Plan(repo, repo_type, revision, None, False, files, reached=False)
+        return PushPlan(repo, repo_type, revision, None, False, files, reached=False)
 
 
 def push(
@@ -180,7 +182,7 @@ def push(
     return Pushed(planned, commit, f"{api.endpoint}/{prefix}{repo}/tree/{tag or revision}", tag)
 
 
-def _plan(api: HfApi, folder: Path, repo: str, repo_type: RepoType, revision: str) -> Plan:
+def _plan(api: HfApi, folder: Path, repo: str, repo_type: RepoType, revision: str) -> PushPlan:
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
     from huggingface_hub.hf_api import RepoFile
 
@@ -201,7 +203,7 @@ def _plan(api: HfApi, folder: Path, repo: str, repo_type: RepoType, revision: st
         files.append(PlannedFile(name, size, state))
     for name in sorted(_built_before(api, repo, repo_type, head, there) - {file.path for file in files}):
         files.append(PlannedFile(name, there[name].size, "removed"))
-    return Plan(repo, repo_type, revision, head, exists, files)
+    return PushPlan(repo, repo_type, revision, head, exists, files)
 
 
 def _is(file: Path, entry: Any) -> bool:
@@ -223,7 +225,7 @@ def _built_before(api: HfApi, repo: str, repo_type: RepoType, head: str | None, 
         return {*read_manifest(Path(work))} & there.keys()
 
 
-def _require_private(api: HfApi, planned: Plan, private: bool) -> None:
+def _require_private(api: HfApi, planned: PushPlan, private: bool) -> None:
     if private and planned.exists and not api.repo_info(planned.repo, repo_type=planned.repo_type).private:
         raise PublishError(
             f"{planned.repo}: it is there already, and public. Make it private on its settings page, or leave "
@@ -231,7 +233,7 @@ def _require_private(api: HfApi, planned: Plan, private: bool) -> None:
         )
 
 
-def _require_free(api: HfApi, planned: Plan, tag: str | None) -> None:
+def _require_free(api: HfApi, planned: PushPlan, tag: str | None) -> None:
     """Before the upload: a tag that people use must not move."""
     if not tag or not planned.exists:
         return

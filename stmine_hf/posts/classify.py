@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,9 +34,13 @@ from ..inference.scope import Scope
 from ..metrics.classification import softmax
 from ..model_identity import model_tag
 from ..outputs import Outputs, require_apart
-from .prediction import Post, Prediction, content_key, predict
+from .prediction import Post, Prediction, RegionDetector, content_key, predict
 from .reading import count_posts, read_posts
 from .results import JSON_LINES, format_of, write_results
+
+if TYPE_CHECKING:
+    from ..modeling.mttv.modeling_mttv import MttvForSequenceClassification
+    from ..modeling.mttv.processing_mttv import MttvProcessor
 
 
 class SkippedRow(NamedTuple):
@@ -91,14 +95,14 @@ class _Place:
 
 
 def classify_file(
-    model: Any,
-    processor: Any,
+    model: MttvForSequenceClassification,
+    processor: MttvProcessor,
     file: str | Path,
     out: str | Path,
     *,
     batch_size: int = 8,
     device: str | torch.device | None = None,
-    detector: Any = None,
+    detector: RegionDetector | None = None,
     without_bad_images: bool = False,
     encoding: str | None = None,
     progress: bool = True,
@@ -123,7 +127,9 @@ def classify_file(
             row can be classified.
     """
     start, file, out = time.perf_counter(), Path(file), Path(out)
-    tag = model_tag(model) + (f" with {model_tag(detector.model)}" if hasattr(detector, "model") else "")
+    tag = model_tag(model) + (
+        f" with {model_tag(detector.model)}" if detector is not None and hasattr(detector, "model") else ""
+    )
     labels = [model.config.id2label[index] for index in range(model.config.num_labels)]
     total, scope = count_posts(file, encoding), Scope.of(model)
     report = ClassifyReport(model=tag)

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import torch
@@ -40,7 +40,11 @@ from ..inference.shards import (
 from ..loading import place
 from ..model_identity import weights_digest
 from ..outputs import Outputs
-from .prediction import Encoded, Encoder, Post, image_digests
+from .prediction import Encoded, Encoder, Post, RegionDetector, image_digests
+
+if TYPE_CHECKING:
+    from ..modeling.mttv.modeling_mttv import MttvForSequenceClassification
+    from ..modeling.mttv.processing_mttv import MttvProcessor
 
 _MANIFEST = "features.json"
 _ROWS = pa.schema([("key", pa.string()), ("regions", pa.int32()), ("images", pa.string())])
@@ -163,14 +167,14 @@ class FeaturesReport:
 
 
 def precompute_features(
-    model: Any,
-    processor: Any,
+    model: MttvForSequenceClassification,
+    processor: MttvProcessor,
     posts: Iterable[Post],
     folder: str | Path,
     *,
     batch_size: int = 8,
     device: str | torch.device | None = None,
-    detector: Any = None,
+    detector: RegionDetector | None = None,
     dtype: str = "float32",
     save_every: int = 256,
     total: int | None = None,
@@ -260,7 +264,7 @@ def _images(post: Post) -> str | None:
 
 
 @torch.inference_mode()
-def _features(model: Any, batch: Encoded) -> tuple[Tensor, Tensor, list[int]]:
+def _features(model: MttvForSequenceClassification, batch: Encoded) -> tuple[Tensor, Tensor, list[int]]:
     """Maps (B, C, rows, columns), regions (B, num_region_tokens, C) and how many regions each post has."""
     assert batch.inputs is not None
     names = ("pixel_values", "region_pixel_values", "image_mask", "region_mask")
@@ -272,7 +276,9 @@ def _features(model: Any, batch: Encoded) -> tuple[Tensor, Tensor, list[int]]:
     return maps.float().cpu(), regions.float().cpu(), counts
 
 
-def _identity(model: Any, processor: Any, detector: Any, dtype: str) -> dict[str, Any]:
+def _identity(
+    model: MttvForSequenceClassification, processor: MttvProcessor, detector: RegionDetector | None, dtype: str
+) -> dict[str, Any]:
     """What the features depend on; all runs into one folder must agree on it."""
     name = Path(getattr(model, "name_or_path", "") or type(model).__name__).name
     images = processor.image_processor
@@ -286,7 +292,7 @@ def _identity(model: Any, processor: Any, detector: Any, dtype: str) -> dict[str
             "resample": int(images.resample),
         },
         "regions": processor.num_regions if detector is not None else 0,
-        "detector": weights_digest(detector.model) if hasattr(detector, "model") else None,
+        "detector": weights_digest(detector.model) if detector is not None and hasattr(detector, "model") else None,
         "dtype": dtype,
     }
 

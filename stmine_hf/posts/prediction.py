@@ -12,7 +12,7 @@ from functools import partial
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -25,10 +25,20 @@ from ..images import ImageError, content_digest, decode_image, image_errors
 from ..inference.batching import batched, read_ahead
 from ..loading import place
 
+if TYPE_CHECKING:
+    from ..modeling.mttv.modeling_mttv import MttvForSequenceClassification
+    from ..modeling.mttv.processing_mttv import MttvProcessor, Regions
+
 # Posts are sorted by length among so many: padding then costs little, and few posts wait in memory.
 WINDOW = 512
 
 TEXT_ONLY = "the model has no visual encoder, it classifies text alone"
+
+
+class RegionDetector(Protocol):
+    """Finds regions in RGB images: a `TorchvisionDetector`, a `TransformersDetector`, or any such function."""
+
+    def __call__(self, images: list[Image.Image]) -> list[Regions]: ...
 
 
 @dataclass(frozen=True)
@@ -129,13 +139,13 @@ class Encoded(NamedTuple):
 
 
 def predict(
-    model: Any,
-    processor: Any,
+    model: MttvForSequenceClassification,
+    processor: MttvProcessor,
     posts: Iterable[Post],
     *,
     batch_size: int = 8,
     device: str | torch.device | None = None,
-    detector: Any = None,
+    detector: RegionDetector | None = None,
     without_bad_images: bool = False,
     is_wanted: Callable[[Post], bool] = lambda post: True,
 ) -> Iterator[list[Prediction]]:
@@ -184,7 +194,14 @@ def by_length(posts: Iterable[Post], batch_size: int) -> Iterator[list[tuple[int
 class Encoder:
     """Numbered posts to a batch of the model. Arguments as of `predict`."""
 
-    def __init__(self, model: Any, processor: Any, *, detector: Any = None, without_bad_images: bool = False):
+    def __init__(
+        self,
+        model: MttvForSequenceClassification,
+        processor: MttvProcessor,
+        *,
+        detector: RegionDetector | None = None,
+        without_bad_images: bool = False,
+    ):
         self.processor, self.detector, self.without_bad_images = processor, detector, without_bad_images
         self.sees = model.config.vision_config is not None
 

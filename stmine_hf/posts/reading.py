@@ -31,7 +31,7 @@ _TABLES = (".csv", ".tsv", ".xlsx", ".parquet", ".feather", ".arrow")
 _SIDE = 4096
 
 
-class Row(NamedTuple):
+class PostRow(NamedTuple):
     """One row of a file. `post` is None where it cannot be classified, and `problem` says why."""
 
     line: int  # the first of the row, from 1
@@ -40,7 +40,7 @@ class Row(NamedTuple):
     problem: str | None = None
 
 
-def read_posts(file: str | Path, encoding: str | None = None) -> Iterator[Row]:
+def read_posts(file: str | Path, encoding: str | None = None) -> Iterator[PostRow]:
     """Read the rows of a file of posts; blank lines do not count.
 
     Args:
@@ -59,7 +59,7 @@ def read_posts(file: str | Path, encoding: str | None = None) -> Iterator[Row]:
         name = row.cells.get("id")
         name = whole_text(name) if isinstance(name, str) else _id(name)
         shown = f"line {row.number}" if name in (None, "") else name
-        new = Row(row.number, shown, None, f"{row.problem}{row.detail}" if row.problem else None)
+        new = PostRow(row.number, shown, None, f"{row.problem}{row.detail}" if row.problem else None)
         if not row.problem:
             new = _with_post(images, new, row.cells)
         if new.post is not None:
@@ -123,7 +123,7 @@ def _id(value: Any) -> Any:
     return value if number is None or isinstance(value, bool) else number
 
 
-def _with_post(images: ImageFiles, row: Row, cells: Mapping[str, Any]) -> Row:
+def _with_post(images: ImageFiles, row: PostRow, cells: Mapping[str, Any]) -> PostRow:
     """`row` with its post, or with what is wrong with it."""
     if not isinstance(row.id, (str, int)) or isinstance(row.id, bool):
         return row._replace(

@@ -28,7 +28,7 @@ from ..inference.skips import first_reasons
 from ..outputs import Outputs, sha256_of
 from . import store
 from .embedder import Embedder
-from .store import Manifest, Row
+from .store import IndexedImage, Manifest
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 # Yields the images, the same each time, and calls its argument for each one that it skips.
 Lister = Callable[[Callable[[Skip], None]], Iterator[ImageFile]]
 # One image as it comes from the reading threads: its pixel values, or None if they are not needed or not available.
-Loaded = tuple[Row | Skip, "torch.Tensor | None"]
+Loaded = tuple[IndexedImage | Skip, "torch.Tensor | None"]
 
 
 @dataclass
@@ -126,7 +126,7 @@ class IndexBuilder:
 
         self._live = np.zeros(len(rows), dtype=bool)  # rows that stay in the index
         self._settled: set[str] = set()  # known paths of which this run has decided already
-        self._buffer: list[tuple[Row, np.ndarray]] = []
+        self._buffer: list[tuple[IndexedImage, np.ndarray]] = []
         self._report = BuildReport()
 
     def known_outside(self) -> list[str]:
@@ -196,7 +196,7 @@ class IndexBuilder:
         """Read one image (in a thread): pixel values, or None where the index has the same content already."""
         path = self._root / file.path
         try:
-            row = Row(file.path, file.size, file.mtime_ns, content_digest(path), file.ctime_ns)
+            row = IndexedImage(file.path, file.size, file.mtime_ns, content_digest(path), file.ctime_ns)
             if row.digest in self._row_with:
                 return row, None
             image = open_image(path, self.embedder.side, self._pixels)
@@ -205,7 +205,7 @@ class IndexBuilder:
         except ImageError as error:
             return Skip(file.path, str(error)), None
 
-    def _to_embed(self, loaded: Iterable[Loaded]) -> Iterator[tuple[Row, torch.Tensor]]:
+    def _to_embed(self, loaded: Iterable[Loaded]) -> Iterator[tuple[IndexedImage, torch.Tensor]]:
         for row, pixels in loaded:
             if isinstance(row, Skip):
                 self._report.skipped.append(row)
@@ -215,7 +215,7 @@ class IndexBuilder:
             else:
                 yield row, pixels
 
-    def _keep(self, embedded: list[tuple[Row, np.ndarray]]) -> None:
+    def _keep(self, embedded: list[tuple[IndexedImage, np.ndarray]]) -> None:
         """Keep whole batches, so that a resumed run has the same batches as one never stopped."""
         for row, _ in embedded:
             known = self._row_of.get(row.path)

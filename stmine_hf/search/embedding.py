@@ -3,20 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
+from transformers import BatchFeature, PreTrainedConfig
 
 from ..inference.batching import batched
 from ..loading import place
 
 
+class DualEncoder(Protocol):
+    """A model of images and sentences in one space: `FisvlModel`, or any with CLIP's two feature methods."""
+
+    config: PreTrainedConfig
+
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+    def get_image_features(self, pixel_values: Tensor) -> Any: ...
+    def get_text_features(self, input_ids: Tensor, attention_mask: Tensor) -> Any: ...
+    def to(self, device: str | torch.device) -> Any: ...
+    def eval(self) -> Any: ...
+
+
+class DualProcessor(Protocol):
+    """The processor of such a model: images to `pixel_values`, sentences to token ids."""
+
+    def __call__(self, *, return_tensors: str, **inputs: Any) -> BatchFeature: ...
+
+
 def embed_images(
-    model: Any,
-    processor: Any,
+    model: DualEncoder,
+    processor: DualProcessor,
     images: Iterable[Image.Image],
     *,
     batch_size: int = 32,
@@ -38,8 +60,8 @@ def embed_images(
 
 
 def embed_texts(
-    model: Any,
-    processor: Any,
+    model: DualEncoder,
+    processor: DualProcessor,
     texts: Sequence[str],
     *,
     batch_size: int = 128,
@@ -63,19 +85,19 @@ def embed_texts(
     return torch.cat(rows)[[row_of[text] for text in texts]]
 
 
-def preprocess(processor: Any, images: Sequence[Image.Image]) -> Tensor:
+def preprocess(processor: DualProcessor, images: Sequence[Image.Image]) -> Tensor:
     """Images to pixel values (B, 3, H, W)."""
     return processor(images=list(images), return_tensors="pt")["pixel_values"]
 
 
 @torch.inference_mode()
-def image_features(model: Any, pixel_values: Tensor) -> Tensor:
+def image_features(model: DualEncoder, pixel_values: Tensor) -> Tensor:
     """(B, 3, H, W) pixel values to (B, D) unit-length float32 rows on the CPU."""
     return _unit_rows(model.get_image_features(pixel_values=pixel_values.to(model.device, model.dtype)))
 
 
 @torch.inference_mode()
-def _text_features(model: Any, processor: Any, texts: list[str]) -> Tensor:
+def _text_features(model: DualEncoder, processor: DualProcessor, texts: list[str]) -> Tensor:
     encoded = processor(text=texts, return_tensors="pt", padding=True, truncation=True)
     return _unit_rows(model.get_text_features(**encoded.to(model.device)))
 
@@ -86,5 +108,5 @@ def _unit_rows(features: Any) -> Tensor:
     return normalize(rows.float(), dim=-1).cpu()
 
 
-def _dimension(model: Any) -> int:
+def _dimension(model: DualEncoder) -> int:
     return getattr(model.config, "projection_dim", 0)

@@ -40,7 +40,7 @@ _CHANGED = pa.field("ctime_ns", pa.int64())  # not in the shards of earlier vers
 _ALL = _ROWS.append(_CHANGED)
 
 
-class Row(NamedTuple):
+class IndexedImage(NamedTuple):
     """One indexed image. `path` is relative to the images' folder ("/" between parts), absolute outside of it."""
 
     path: str
@@ -114,7 +114,9 @@ def write_manifest(outputs: Outputs, name: str, manifest: Manifest) -> None:
     )
 
 
-def write_shard(outputs: Outputs, manifest: Manifest, rows: list[Row] | pa.Table, embeddings: np.ndarray) -> str:
+def write_shard(
+    outputs: Outputs, manifest: Manifest, rows: list[IndexedImage] | pa.Table, embeddings: np.ndarray
+) -> str:
     """Write n rows with their (n, D) float32 embeddings; the shard counts once a manifest that names it is written.
 
     Returns:

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from .sat.samples import BoxedStream as BoxedStream
     from .sat.trainer import SatTrainer as SatTrainer
     from .sat.transforms import SatTransform as SatTransform
-    from .sat.transforms import build_recipe as build_recipe
+    from .sat.transforms import build_augmentation as build_augmentation
     from .sat.trimming import TRIMMED as TRIMMED
     from .sat.trimming import trim as trim
     from .sat.trimming import unfuse as unfuse
@@ -96,7 +96,7 @@ _NAMES = {
     ".sat.model": ("build_sat",),
     ".sat.samples": ("BoxedImages", "BoxedStream"),
     ".sat.trainer": ("SatTrainer",),
-    ".sat.transforms": ("SatTransform", "build_recipe"),
+    ".sat.transforms": ("SatTransform", "build_augmentation"),
     ".sat.trimming": ("TRIMMED", "trim", "unfuse"),
     ".sat.warm_start": ("first_batches", "load_matching_weights", "recalibrate_batchnorm"),
     ".script": ("run_script",),

@@ -140,14 +140,14 @@ def build_config(model: PreTrainedModel, args: ZooTrainingArguments, *, fresh: b
         raise StmineError(f"{args.peft}: {kind} has no field {', '.join(unknown)}.")
     if "target_modules" not in fields:
         raise StmineError(f"{args.peft}: {kind} changes no layers of a model, so it does not fit these models.")
-    recipe = get(model.config.model_type).adapter
+    own = get(model.config.model_type).adapter
     if kind == "LORA":
-        given["r"] = args.lora_rank or given.get("r") or recipe.rank
+        given["r"] = args.lora_rank or given.get("r") or own.rank
         given["lora_alpha"] = args.lora_alpha or given.get("lora_alpha") or 2 * given["r"]
-    rank = given.get("r") or recipe.rank
+    rank = given.get("r") or own.rank
     if args.lora_targets:
         given["target_modules"] = list(args.lora_targets)
-    targets, whole = choose_modules(model, recipe, rank, fresh=fresh, targets=given.get("target_modules"))
+    targets, whole = choose_modules(model, own, rank, fresh=fresh, targets=given.get("target_modules"))
     if given.get("target_modules") is None:
         given["target_modules"] = targets
     if "modules_to_save" in fields:
@@ -160,7 +160,7 @@ def build_config(model: PreTrainedModel, args: ZooTrainingArguments, *, fresh: b
 
 def choose_modules(
     model: nn.Module,
-    recipe: AdapterTargets,
+    own: AdapterTargets,
     rank: int,
     *,
     fresh: bool = False,
@@ -178,9 +178,9 @@ def choose_modules(
     """
     modules = dict(model.named_modules())
     trained_apart = getattr(model.config, "train_vision", True)  # MTTV's visual encoder is frozen for good without it
-    encoders = [part for part in recipe.encoders if trained_apart or not part.endswith("vision_encoder")]
+    encoders = [part for part in own.encoders if trained_apart or not part.endswith("vision_encoder")]
     chosen = [name for part in encoders if modules.get(part) is not None for name in _projections(modules, part)]
-    groups = [_single(modules, group) for group in recipe.heads]
+    groups = [_single(modules, group) for group in own.heads]
     chosen = [name for name in chosen if not _within(name, [head for group in groups for head in group])]
     chosen += [name for group in groups for name in _layers(modules, group)]
 
@@ -209,10 +209,10 @@ def quantized(model: PreTrainedModel, base: str, revision: str | None, bits: str
     Raises:
         StmineError: bitsandbytes is missing or refuses this machine, or there is no such layer.
     """
-    recipe, modules = get(model.config.model_type).adapter, dict(model.named_modules())
-    heads = [name for group in recipe.heads for name in _single(modules, group)]
+    own, modules = get(model.config.model_type).adapter, dict(model.named_modules())
+    heads = [name for group in own.heads for name in _single(modules, group)]
     layers = [name for name, module in modules.items() if isinstance(module, nn.Linear) and not _within(name, heads)]
-    if not any(_within(name, recipe.encoders) for name in layers):
+    if not any(_within(name, own.encoders) for name in layers):
         raise StmineError(
             f"quantize_base: the encoders of {model.config.model_type.upper()} have no linear layers, and "
             "convolutions cannot be quantized for training. Omit it."

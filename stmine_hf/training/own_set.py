@@ -33,7 +33,7 @@ _OPTIONS = {
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """A training that can begin.
 
     Attributes:
@@ -89,7 +89,7 @@ def plan_training(
     column_mapping: Mapping[str, Any] | None = None,
     encoding: str | None = None,
     options: Mapping[str, Any] | None = None,
-) -> Plan:
+) -> TrainingPlan:
     """Look at the data and at where the run is to lie.
 
     Args:
@@ -152,11 +152,11 @@ def plan_training(
         "model_name_or_path": start,
         "output_dir": str(output),
     }
-    return Plan(method, settings, len(train), lines)
+    return TrainingPlan(method, settings, len(train), lines)
 
 
 def train_planned(
-    plan: Plan,
+    plan: TrainingPlan,
     *,
     adapter: bool | None = None,
     changes: Mapping[str, Any] | None = None,

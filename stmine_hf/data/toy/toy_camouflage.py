@@ -28,7 +28,7 @@ from ..errors import DataFolderError
 from .camouflage_drawing import ANIMALS, BRIGHT, Ground, blurred, clouds, field, make_ground, paint, rotation, stamp
 from .drawn_set import DrawnSet, share
 
-KINDS = tuple(ANIMALS)
+ANIMAL_KINDS = tuple(ANIMALS)
 SHAPES = ((1.0, 1.0), (0.75, 1.0), (1.0, 0.75))  # height and width in shares of the longer side
 SMALLEST = 24  # pixels of an animal's length
 NUMBERS = (0.06, 0.42, 0.28, 0.16, 0.08)  # share of the images with 0, 1, 2, ... animals
@@ -104,7 +104,7 @@ class Placed:
 
 def place_animal(rng: np.random.Generator, shape: tuple[int, int], size: int, taken: np.ndarray) -> Placed | None:
     """An animal of any kind and size where nothing is yet; None where there is no room."""
-    kind = KINDS[rng.integers(len(KINDS))]
+    kind = ANIMAL_KINDS[rng.integers(len(ANIMAL_KINDS))]
     outlines, strokes = ANIMALS[kind](rng)
     turn = rotation(rng.uniform(0, 2 * math.pi))
     points = np.concatenate([*outlines, *(line for line, _ in strokes)]) @ turn
@@ -161,7 +161,7 @@ def lay_animal(
 
 
 @dataclass(frozen=True)
-class Plan:
+class CamouflagePlan:
     """Which images make up a set."""
 
     count: int
@@ -191,7 +191,7 @@ class Plan:
             "objects": {
                 "id": [number * len(NUMBERS) + place for place in range(1, len(animals) + 1)],
                 "bbox": [[float(value) for value in animal.bbox] for animal in animals],
-                "category": [KINDS.index(animal.kind) for animal in animals],
+                "category": [ANIMAL_KINDS.index(animal.kind) for animal in animals],
                 "area": [float(animal.area) for animal in animals],
                 "iscrowd": [False] * len(animals),
             },
@@ -213,10 +213,14 @@ def write_camouflage(out: str | Path, *, count: int, seed: int = 0, difficulty: 
     Returns:
         The folder with the images.
     """
-    plan, images, annotations = Plan(count, seed, difficulty, size), Path(out) / "images", Path(out) / "annotations"
+    plan, images, annotations = (
+        CamouflagePlan(count, seed, difficulty, size),
+        Path(out) / "images",
+        Path(out) / "annotations",
+    )
     for folder in (images, annotations):
         folder.mkdir(parents=True, exist_ok=True)
-    features = row_features(KINDS, range(1, len(KINDS) + 1))
+    features = row_features(ANIMAL_KINDS, range(1, len(ANIMAL_KINDS) + 1))
     for split in SPLITS:
         rows = []
         for number in share(count, split):
@@ -254,11 +258,11 @@ class ToyCamouflage(DrawnSet):
     LOADS_AS = "coco_json"
 
     def _info(self) -> datasets.DatasetInfo:
-        features = row_features(KINDS, range(1, len(KINDS) + 1))
+        features = row_features(ANIMAL_KINDS, range(1, len(ANIMAL_KINDS) + 1))
         return datasets.DatasetInfo(description="Drawn animals that are hard to see, with boxes.", features=features)
 
     def _numbers(self) -> int:
-        self._plan = Plan(self.config.count, self.config.seed, self.config.difficulty, self.config.size)
+        self._plan = CamouflagePlan(self.config.count, self.config.seed, self.config.difficulty, self.config.size)
         return self._plan.count
 
     def _rows(self, number: int) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -101,17 +101,17 @@ class ToyPost(NamedTuple):
     text: str
     image: Image.Image
     filename: str
-    told: Scene
+    described: Scene
     shown: Scene
     group: int
 
     @property
     def label(self) -> str:
-        return LABELS[self.told == self.shown]
+        return LABELS[self.described == self.shown]
 
 
 @dataclass(frozen=True)
-class Plan:
+class PostPlan:
     """Which posts make up a set: groups of four."""
 
     count: int
@@ -134,10 +134,10 @@ class Plan:
         texts = [describe(scene, rng) for scene in scenes]
         images = [draw(scene, rng, self.size) for scene in scenes]
         for number, pair in enumerate(rng.permutation(4).tolist()):
-            told, shown = divmod(pair, 2)
+            described, shown = divmod(pair, 2)
             filename = f"{group}{'ab'[shown]}.png"
             yield ToyPost(
-                f"{group}-{number}", texts[told], images[shown], filename, scenes[told], scenes[shown], group
+                f"{group}-{number}", texts[described], images[shown], filename, scenes[described], scenes[shown], group
             )
 
 
@@ -153,7 +153,7 @@ def write_posts(out: str | Path, *, count: int, seed: int = 0, size: int = 64) -
     Returns:
         The file of the posts: `id`, `text`, `image`, `label`, `split`, `group`.
     """
-    plan, images = Plan(count, seed, size), Path(out) / "images"
+    plan, images = PostPlan(count, seed, size), Path(out) / "images"
     images.mkdir(parents=True, exist_ok=True)
     lines = []
     for split in SPLITS:
@@ -200,7 +200,7 @@ class ToyPosts(DrawnSet):
         )
 
     def _numbers(self) -> int:
-        self._plan = Plan(self.config.count, self.config.seed, self.config.size)
+        self._plan = PostPlan(self.config.count, self.config.seed, self.config.size)
         return self._plan.count // 4
 
     def _rows(self, number: int) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -24,7 +24,7 @@ from .drawn_set import DrawnSet, share
 from .overhead_drawing import Canvas
 from .scene_kinds import SCENES
 
-KINDS = tuple(SCENES)
+SCENE_KINDS = tuple(SCENES)
 MEAN_WORDS = 10.3  # of a caption, over 192 scenes; what the caption weights are relative to
 
 
@@ -32,7 +32,7 @@ def draw_scene(kind: str, seed: int, size: int = 224) -> tuple[Image.Image, list
     """Draw one scene.
 
     Args:
-        kind: one of `KINDS`.
+        kind: one of `SCENE_KINDS`.
         seed: what is in the image and where; the same at every size.
         size: side of the image in pixels.
 
@@ -43,7 +43,7 @@ def draw_scene(kind: str, seed: int, size: int = 224) -> tuple[Image.Image, list
         ValueError: for another kind, or a size below 32 pixels.
     """
     if kind not in SCENES:
-        raise ValueError(f"unknown kind of scene {kind!r}: expected one of {', '.join(KINDS)}")
+        raise ValueError(f"unknown kind of scene {kind!r}: expected one of {', '.join(SCENE_KINDS)}")
     if size < 32:
         raise ValueError(f"a scene of {size} pixels shows nothing: size must be at least 32")
     canvas = Canvas(np.random.default_rng([zlib.crc32(kind.encode()), seed % 2**32]), size)
@@ -53,7 +53,7 @@ def draw_scene(kind: str, seed: int, size: int = 224) -> tuple[Image.Image, list
 
 
 @dataclass(frozen=True)
-class Plan:
+class ScenePlan:
     """Which scenes make up a set: the kinds in turn."""
 
     count: int
@@ -68,7 +68,7 @@ class Plan:
 
     def scene(self, number: int) -> tuple[str, str, bytes, list[str]]:
         """Kind, file name, JPEG file and captions of scene `number`."""
-        kind = KINDS[number % len(KINDS)]
+        kind = SCENE_KINDS[number % len(SCENE_KINDS)]
         image, captions = draw_scene(kind, self.seed * 1_000_000 + number, self.size)
         file = io.BytesIO()
         image.save(file, "JPEG", quality=92)
@@ -87,7 +87,7 @@ def write_scenes(out: str | Path, *, count: int, seed: int = 0, size: int = 224)
     Returns:
         The folder with the images.
     """
-    plan, images, records = Plan(count, seed, size), Path(out) / "images", []
+    plan, images, records = ScenePlan(count, seed, size), Path(out) / "images", []
     images.mkdir(parents=True, exist_ok=True)
     for split in SPLITS:
         for number in share(count, split):
@@ -127,10 +127,12 @@ class ToyScenes(DrawnSet):
     LOADS_AS = "rsicd"
 
     def _info(self) -> datasets.DatasetInfo:
-        return datasets.DatasetInfo(description="Drawn overhead scenes with captions.", features=row_features(KINDS))
+        return datasets.DatasetInfo(
+            description="Drawn overhead scenes with captions.", features=row_features(SCENE_KINDS)
+        )
 
     def _numbers(self) -> int:
-        self._plan = Plan(self.config.count, self.config.seed, self.config.size)
+        self._plan = ScenePlan(self.config.count, self.config.seed, self.config.size)
         return self._plan.count
 
     def _rows(self, number: int) -> Iterator[tuple[int, dict[str, Any]]]:

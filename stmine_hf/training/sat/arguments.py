@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from ...errors import StmineError
 from ..arguments import ZooDataArguments, ZooTrainingArguments, dataset_help, mapping_field
-from .transforms import RECIPES, Recipe, build_recipe
+from .transforms import AUGMENTATIONS, Augmentation, build_augmentation
 
 
 @dataclass
@@ -73,16 +73,16 @@ class SatDataArguments(ZooDataArguments):
     train_image_size: int | None = field(
         default=None, metadata={"help": "Side in pixels of the square training canvas, if not image_size."}
     )
-    augmentation: str = field(default="none", metadata={"help": f"Training images: {', '.join(RECIPES)}."})
+    augmentation: str = field(default="none", metadata={"help": f"Training images: {', '.join(AUGMENTATIONS)}."})
     augmentation_options: dict | str | None = field(
         default=None,
-        metadata={"help": f"Numbers to change in it, as a mapping: {', '.join(Recipe.__dataclass_fields__)}."},
+        metadata={"help": f"Numbers to change in it, as a mapping: {', '.join(Augmentation.__dataclass_fields__)}."},
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.augmentation_options = mapping_field("augmentation_options", self.augmentation_options)
-        build_recipe(self.augmentation, self.augmentation_options)  # complains
+        build_augmentation(self.augmentation, self.augmentation_options)  # complains
         for name in ("image_size", "train_image_size"):
             side = getattr(self, name)
             if side is not None and (side < 32 or side % 32):

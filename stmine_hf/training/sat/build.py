@@ -16,7 +16,7 @@ from .collator import SatCollator
 from .model import build_sat
 from .samples import BoxedImages, BoxedStream
 from .trainer import SatTrainer
-from .transforms import SatTransform, build_recipe
+from .transforms import SatTransform, build_augmentation
 from .warm_start import first_batches, recalibrate_batchnorm
 
 logger = logging.getLogger(__name__)
@@ -47,8 +47,8 @@ def build_sat_trainer(run: Run) -> SatTrainer:
         samples = BoxedStream(train_rows, args, data_args.shuffle_buffer, names, model.config.label2id)
     else:
         samples = BoxedImages(train_rows, names, model.config.label2id, args.seed)
-    recipe = build_recipe(data_args.augmentation, data_args.augmentation_options)
-    collator = SatCollator(SatTransform(recipe, processor, data_args.train_image_size))
+    augmentation = build_augmentation(data_args.augmentation, data_args.augmentation_options)
+    collator = SatCollator(SatTransform(augmentation, processor, data_args.train_image_size))
 
     if model_args.recalibrate_batchnorm and not run.checkpoint and not args.peft:  # adapters train on fixed statistics
         few = first_batches(samples, collator, model_args.recalibrate_batchnorm, args.per_device_train_batch_size)

@@ -22,7 +22,7 @@ from ...errors import StmineError
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Augmentation:
     """The numbers of an augmentation. Pairs are ranges from which a factor is drawn evenly.
 
     Attributes:
@@ -59,29 +59,29 @@ class Recipe:
 
 
 _COLOURS: dict[str, Any] = {"brightness": 0.2, "contrast": (0.6, 1.4), "saturation": (0.5, 1.2)}
-RECIPES = {
+AUGMENTATIONS = {
     # NanoDet-m as released: legacy v0.x, each geometric step in one image of two.
-    "nanodet_m": Recipe(scale=(0.6, 1.4), translate=0.2, flip=0.5, geometry=0.5, **_COLOURS),
+    "nanodet_m": Augmentation(scale=(0.6, 1.4), translate=0.2, flip=0.5, geometry=0.5, **_COLOURS),
     # NanoDet-Plus, and what its code makes of the numbers above: every step every time, aspect ratios too.
-    "nanodet_plus": Recipe(scale=(0.6, 1.4), stretch=(0.8, 1.2), translate=0.2, flip=0.5, **_COLOURS),
+    "nanodet_plus": Augmentation(scale=(0.6, 1.4), stretch=(0.8, 1.2), translate=0.2, flip=0.5, **_COLOURS),
     # Short runs on little data: objects keep about their size, most of each image stays in sight.
-    "mild": Recipe(scale=(0.8, 1.25), stretch=(0.9, 1.1), translate=0.1, flip=0.5, **_COLOURS),
-    "none": Recipe(),
+    "mild": Augmentation(scale=(0.8, 1.25), stretch=(0.9, 1.1), translate=0.1, flip=0.5, **_COLOURS),
+    "none": Augmentation(),
 }
 
 
-def build_recipe(name: str, options: dict[str, Any] | None = None) -> Recipe:
+def build_augmentation(name: str, options: dict[str, Any] | None = None) -> Augmentation:
     """The preset `name` with some of its numbers changed.
 
     Raises:
         StmineError: No such preset or number, or a number out of range.
     """
-    if name not in RECIPES:
-        raise StmineError(f"Unknown augmentation {name!r}; choose one of {', '.join(RECIPES)}.")
-    known = [item.name for item in fields(Recipe)]
+    if name not in AUGMENTATIONS:
+        raise StmineError(f"Unknown augmentation {name!r}; choose one of {', '.join(AUGMENTATIONS)}.")
+    known = [item.name for item in fields(Augmentation)]
     if unknown := sorted(set(options or {}) - set(known)):
         raise StmineError(f"augmentation has no number {', '.join(unknown)}; it has {', '.join(known)}.")
-    return replace(RECIPES[name], **(options or {}))
+    return replace(AUGMENTATIONS[name], **(options or {}))
 
 
 class RandomPlacement(v2.Transform):
@@ -89,24 +89,24 @@ class RandomPlacement(v2.Transform):
 
     Args:
         size: Height and width of the canvas, in pixels.
-        recipe: Says how far; its `scale`, `stretch`, `translate` and `geometry` count.
+        augmentation: Says how far; its `scale`, `stretch`, `translate` and `geometry` count.
     """
 
-    def __init__(self, size: tuple[int, int], recipe: Recipe):
+    def __init__(self, size: tuple[int, int], augmentation: Augmentation):
         super().__init__()
-        self.size, self.recipe = size, recipe
+        self.size, self.augmentation = size, augmentation
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, int]:
         """The window of the image (it may reach beyond) that fills the canvas, in whole pixels."""
         height, width = next(F.get_size(x) for x in flat_inputs if isinstance(x, tv_tensors.Image))
-        recipe = self.recipe
-        scale = _uniform(*recipe.scale) if _chance(recipe.geometry) else 1.0
+        augmentation = self.augmentation
+        scale = _uniform(*augmentation.scale) if _chance(augmentation.geometry) else 1.0
         across, down = 1.0, 1.0
-        if _chance(recipe.geometry):
-            across, down = _uniform(*recipe.stretch), _uniform(*recipe.stretch)
+        if _chance(augmentation.geometry):
+            across, down = _uniform(*augmentation.stretch), _uniform(*augmentation.stretch)
         right, below = 0.0, 0.0
-        if _chance(recipe.geometry):
-            right, below = (_uniform(-recipe.translate, recipe.translate) for _ in range(2))
+        if _chance(augmentation.geometry):
+            right, below = (_uniform(-augmentation.translate, augmentation.translate) for _ in range(2))
         fitted = min(self.size[0] / height, self.size[1] / width)
         seen_height, seen_width = self.size[0] / (fitted * scale * down), self.size[1] / (fitted * scale * across)
         # The image moves right by a share of the width it has in the canvas unscaled: the window moves left.
@@ -127,16 +127,16 @@ class RandomPlacement(v2.Transform):
 class RandomColours(v2.Transform):
     """NanoDet's colour steps, on floats from 0 to 1 that may leave that range: add, multiply, saturate."""
 
-    def __init__(self, recipe: Recipe):
+    def __init__(self, augmentation: Augmentation):
         super().__init__()
-        self.recipe = recipe
+        self.augmentation = augmentation
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, float]:
-        recipe, chances = self.recipe, [_chance(self.recipe.colour) for _ in range(3)]
+        augmentation, chances = self.augmentation, [_chance(self.augmentation.colour) for _ in range(3)]
         drawn = (
-            ("added", (-recipe.brightness, recipe.brightness), 0.0),
-            ("factor", recipe.contrast, 1.0),
-            ("saturation", recipe.saturation, 1.0),
+            ("added", (-augmentation.brightness, augmentation.brightness), 0.0),
+            ("factor", augmentation.contrast, 1.0),
+            ("saturation", augmentation.saturation, 1.0),
         )
         return {
             name: _uniform(*bounds) if chance else idle
@@ -156,24 +156,24 @@ class SatTransform:
     """An image and its boxes to the model's input: placed, mirrored, coloured, normalised.
 
     Args:
-        recipe: The augmentation; see `build_recipe`.
+        augmentation: The augmentation; see `build_augmentation`.
         image_processor: A `SatImageProcessor`: canvas size, colour order, mean and standard deviation.
         side: Height and width of the canvas in pixels, if not the processor's; a multiple of 32.
     """
 
-    def __init__(self, recipe: Recipe, image_processor: Any, side: int | None = None):
+    def __init__(self, augmentation: Augmentation, image_processor: Any, side: int | None = None):
         size = (side, side) if side else (image_processor.size["height"], image_processor.size["width"])
         if any(length % 32 for length in size):
             raise StmineError(f"The side of training images must be a multiple of 32 pixels, got {size}.")
         self.reverse = image_processor.channel_order == "bgr"
         self.steps = v2.Compose(
             [
-                RandomPlacement(size, recipe),
-                v2.RandomHorizontalFlip(recipe.flip),
+                RandomPlacement(size, augmentation),
+                v2.RandomHorizontalFlip(augmentation.flip),
                 v2.ClampBoundingBoxes(),  # a rounding error beyond the canvas makes the next step drop a whole box
                 v2.SanitizeBoundingBoxes(min_size=1.0),
                 v2.ToDtype(torch.float32, scale=True),
-                RandomColours(recipe),
+                RandomColours(augmentation),
             ]
         )
         self.normalise = v2.Normalize(list(image_processor.image_mean), list(image_processor.image_std))

@@ -12,7 +12,7 @@ from stmine_hf.data import load_dataset
 from stmine_hf.data.boxed_images import (
     ORIENTATION,
     Box,
-    Record,
+    BoxRecord,
     category_ids,
     category_label,
     number_rows,
@@ -25,9 +25,9 @@ from stmine_hf.data.names import ImageFiles, Wanted
 from stmine_hf.data.toy import toy_camouflage
 
 
-def record(path, *bboxes, size=None, **fields) -> Record:
+def record(path, *bboxes, size=None, **fields) -> BoxRecord:
     boxes = [Box(f"box {i}", bbox, 0) for i, bbox in enumerate(bboxes)]
-    return Record("a.json", "train", path.name, str(path), (0, 0), boxes, size=size, **fields)
+    return BoxRecord("a.json", "train", path.name, str(path), (0, 0), boxes, size=size, **fields)
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def image(tmp_path):
     return tmp_path / "a.png"
 
 
-def bboxes_of(placed: Record) -> list[tuple]:
+def bboxes_of(placed: BoxRecord) -> list[tuple]:
     return [box.bbox for box in placed.boxes]
 
 
@@ -197,7 +197,7 @@ def test_category_ids_travel_with_the_features(tmp_path):
 
 
 def test_three_layouts_of_one_set_say_the_same(tmp_path):
-    folder, names = tmp_path / "set", toy_camouflage.KINDS
+    folder, names = tmp_path / "set", toy_camouflage.ANIMAL_KINDS
     toy_camouflage.write_camouflage(folder, count=8, seed=1, size=64)
     options = {"data_dir": folder, "split": "train", "cache_dir": tmp_path / "cache"}
     coco = load_dataset("coco_json", **options).remove_columns("image")  # the images are moved below

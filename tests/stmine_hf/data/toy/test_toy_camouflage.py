@@ -11,7 +11,7 @@ from stmine_hf.data import DataError, load_dataset
 from stmine_hf.data.boxed_images import category_label
 from stmine_hf.data.toy import toy_camouflage
 from stmine_hf.data.toy.camouflage_drawing import GROUNDS, make_ground
-from stmine_hf.data.toy.toy_camouflage import KINDS, draw_camouflage, place_animal, write_camouflage
+from stmine_hf.data.toy.toy_camouflage import ANIMAL_KINDS, draw_camouflage, place_animal, write_camouflage
 
 CROWDED = 33  # a seed with two large animals
 
@@ -30,7 +30,7 @@ def test_the_difficulty_changes_the_look_and_nothing_else():
     images, animals = zip(*(draw_camouflage(CROWDED, d) for d in (0, 0.5, 1)), strict=True)
     assert animals[0] == animals[1] == animals[2] and len(animals[0]) == 2
     for animal in animals[0]:
-        assert animal.kind in KINDS
+        assert animal.kind in ANIMAL_KINDS
     away = np.ones(images[0].size[::-1], bool)
     for x, y, width, height in (animal.bbox for animal in animals[0]):
         away[max(0, y - 40) : y + height + 40, max(0, x - 40) : x + width + 40] = False
@@ -83,7 +83,7 @@ def test_animals_of_all_kinds_and_sizes_keep_inside():
         assert not (covered[0].any() or covered[-1].any() or covered[:, 0].any() or covered[:, -1].any())
         assert covered.shape == tuple(part.stop - part.start for part in animal.window)
         areas.append((animal.mask > 0.5).sum())
-    assert kinds == set(KINDS)
+    assert kinds == set(ANIMAL_KINDS)
     small, large = np.mean(np.array(areas) < 32**2), np.mean(np.array(areas) > 96**2)
     assert 0.2 < small < 0.6 and large > 0.05, "COCO's small, medium and large all occur"
     assert place_animal(np.random.default_rng(0), (320, 320), 320, np.ones((320, 320), bool)) is None
@@ -115,7 +115,7 @@ def test_builder(tmp_path):
     options = {"count": 24, "seed": 5, "size": 64, "difficulty": 0.2, "cache_dir": tmp_path}
     sets = load_dataset("toy_camouflage", **options)
     assert {split: len(rows) for split, rows in sets.items()} == {"train": 16, "val": 4, "test": 4}
-    assert category_label(sets["val"].features).names == list(KINDS)
+    assert category_label(sets["val"].features).names == list(ANIMAL_KINDS)
     rows = [row for rows in sets.values() for row in rows]
     assert [row["image_id"] for row in rows] == list(range(1, 25))
     boxes = [box_id for row in rows for box_id in row["objects"]["id"]]

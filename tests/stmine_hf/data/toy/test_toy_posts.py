@@ -10,9 +10,9 @@ from PIL import Image
 from stmine_hf.data import DataError, load_dataset
 from stmine_hf.data.captioned_images import SPLITS
 from stmine_hf.data.toy.drawn_set import share
-from stmine_hf.data.toy.toy_posts import COLOURS, SCENES, Plan, Scene, describe, draw, write_posts
+from stmine_hf.data.toy.toy_posts import COLOURS, SCENES, PostPlan, Scene, describe, draw, write_posts
 
-PLAN = Plan(count=240, seed=0, size=32)
+PLAN = PostPlan(count=240, seed=0, size=32)
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def posts():
     return {split: [post for group in share(PLAN.count // 4, split) for post in PLAN.posts(group)] for split in SPLITS}
 
 
-@pytest.mark.parametrize("seen", ["text", "told", "image", "shown"])
+@pytest.mark.parametrize("seen", ["text", "described", "image", "shown"])
 def test_one_modality_alone_tells_nothing(posts, seen):
     """Every sentence and every image, by itself, is fake as often as real; in each split, to the last post."""
     for some in posts.values():
@@ -33,7 +33,7 @@ def test_one_modality_alone_tells_nothing(posts, seen):
 
 
 def test_attributes_one_by_one_tell_nothing_either(posts):
-    for source in ("told", "shown"):
+    for source in ("described", "shown"):
         for field in Scene._fields:
             seen = Counter((getattr(getattr(post, source), field), post.label) for post in posts["train"])
             assert all(seen[value, "fake"] == seen[value, "real"] for value, _ in seen)
@@ -41,7 +41,7 @@ def test_attributes_one_by_one_tell_nothing_either(posts):
 
 def test_both_together_tell(posts):
     for post in [post for some in posts.values() for post in some]:
-        differing = sum(a != b for a, b in zip(post.told, post.shown, strict=True))
+        differing = sum(a != b for a, b in zip(post.described, post.shown, strict=True))
         assert differing == (3 if post.label == "fake" else 0)
 
 
@@ -80,9 +80,11 @@ def test_a_sentence_names_its_scene():
 def test_a_post_is_given_by_seed_and_group():
     first, again = list(PLAN.posts(3)), list(PLAN.posts(3))
     assert [(p.text, p.image.tobytes()) for p in first] == [(p.text, p.image.tobytes()) for p in again]
-    assert [p.text for p in Plan(240, 1, 32).posts(3)] != [p.text for p in first]
-    assert [p.told for p in Plan(240, 0, 64).posts(3)] == [p.told for p in first], "the size changes nothing else"
-    assert next(Plan(4, -5, 32).posts(0)).text
+    assert [p.text for p in PostPlan(240, 1, 32).posts(3)] != [p.text for p in first]
+    assert [p.described for p in PostPlan(240, 0, 64).posts(3)] == [p.described for p in first], (
+        "the size changes nothing else"
+    )
+    assert next(PostPlan(4, -5, 32).posts(0)).text
 
 
 def test_toy_posts_builder(tmp_path):

@@ -8,10 +8,10 @@ from PIL import Image
 
 from stmine_hf.data import DataError, load_dataset
 from stmine_hf.data.captioned_images import count_words
-from stmine_hf.data.toy.toy_scenes import KINDS, MEAN_WORDS, draw_scene, write_scenes
+from stmine_hf.data.toy.toy_scenes import MEAN_WORDS, SCENE_KINDS, draw_scene, write_scenes
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SCENE_KINDS)
 def test_a_scene_is_given_by_kind_and_seed(kind):
     image, captions = draw_scene(kind, 3, size=64)
     again, same = draw_scene(kind, 3, size=64)
@@ -47,7 +47,7 @@ def test_impossible_scenes(kind, size, message):
 
 
 def test_the_mean_caption_length_is_as_noted():
-    words = [count_words(c) for kind in KINDS for seed in range(4) for c in draw_scene(kind, seed, size=32)[1]]
+    words = [count_words(c) for kind in SCENE_KINDS for seed in range(4) for c in draw_scene(kind, seed, size=32)[1]]
     assert np.mean(words) == pytest.approx(MEAN_WORDS, abs=0.5)
 
 

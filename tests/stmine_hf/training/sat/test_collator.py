@@ -11,13 +11,13 @@ from torchvision.ops import box_convert
 from stmine_hf.errors import StmineError
 from stmine_hf.training.sat.collator import SatCollator
 from stmine_hf.training.sat.samples import BoxedImages
-from stmine_hf.training.sat.transforms import SatTransform, build_recipe
+from stmine_hf.training.sat.transforms import SatTransform, build_augmentation
 
 LABEL2ID = {name: i for i, name in enumerate(NAMES)}
 
 
 def collator(augmentation: str = "none") -> SatCollator:
-    return SatCollator(SatTransform(build_recipe(augmentation), tiny_sat()[1]))
+    return SatCollator(SatTransform(build_augmentation(augmentation), tiny_sat()[1]))
 
 
 def test_an_item_is_an_image_with_its_boxes_without_crowds():

@@ -16,7 +16,7 @@ from stmine_hf.training.sat.collator import SatCollator
 from stmine_hf.training.sat.samples import BoxedImages
 from stmine_hf.training.sat.toy_model import build_toy_sat
 from stmine_hf.training.sat.trainer import multistep_factor
-from stmine_hf.training.sat.transforms import SatTransform, build_recipe
+from stmine_hf.training.sat.transforms import SatTransform, build_augmentation
 from stmine_hf.training.sat.warm_start import first_batches
 
 
@@ -156,7 +156,7 @@ def test_a_loss_that_is_no_number_stops_with_the_term(tmp_path):
 def test_the_first_batches_are_the_same_every_time():
     model, processor = tiny_sat()
     samples = BoxedImages(boxed_rows(6), NAMES, model.config.label2id)
-    collator = SatCollator(SatTransform(build_recipe("mild"), processor))
+    collator = SatCollator(SatTransform(build_augmentation("mild"), processor))
     first, again = (torch.cat(list(first_batches(samples, collator, 2, 2))) for _ in range(2))
     assert first.shape == (4, 3, 64, 64) and torch.equal(first, again)
     assert len(list(first_batches(samples, collator, 99, 2))) == 3

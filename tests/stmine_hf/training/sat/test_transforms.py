@@ -13,12 +13,12 @@ from torchvision.ops import box_convert
 from stmine_hf import SatImageProcessor
 from stmine_hf.errors import StmineError
 from stmine_hf.training.sat.transforms import (
-    RECIPES,
+    AUGMENTATIONS,
+    Augmentation,
     RandomColours,
     RandomPlacement,
-    Recipe,
     SatTransform,
-    build_recipe,
+    build_augmentation,
 )
 from stmine_hf.training.seeding import seeded
 
@@ -37,7 +37,11 @@ def white_box(box: tuple[int, int, int, int], height: int = 60, width: int = 90)
 
 @pytest.mark.parametrize(
     "recipe",
-    [Recipe(), Recipe(scale=(0.6, 1.4), stretch=(0.8, 1.2), flip=0.5), Recipe(scale=(1, 2), translate=0.8, flip=0.5)],
+    [
+        Augmentation(),
+        Augmentation(scale=(0.6, 1.4), stretch=(0.8, 1.2), flip=0.5),
+        Augmentation(scale=(1, 2), translate=0.8, flip=0.5),
+    ],
     ids=["fitted", "scaled", "moved"],
 )
 def test_boxes_stay_on_what_they_surround(recipe):
@@ -67,7 +71,7 @@ def test_boxes_stay_on_what_they_surround(recipe):
 
 def test_none_fits_the_image_in_the_middle_as_the_letterbox_does():
     image = Image.fromarray(named_image(60, 90, 4))
-    transform = SatTransform(build_recipe("none"), processor(channel_order="rgb"))
+    transform = SatTransform(build_augmentation("none"), processor(channel_order="rgb"))
     pixels, target = transform(image, torch.tensor([[0.0, 0.0, 90.0, 60.0]]), torch.tensor([0]))
     box = box_convert(target["boxes"], "cxcywh", "xyxy")[0] * 96
     torch.testing.assert_close(box, torch.tensor([0.0, 16.0, 96.0, 80.0]), atol=0.6, rtol=0)
@@ -81,27 +85,27 @@ def test_colours_come_in_the_order_and_normalised_as_in_use():
     for order in ("bgr", "rgb"):
         mean, std = [0.1, 0.2, 0.3], [0.5, 0.6, 0.7]
         used = processor(64, channel_order=order, image_mean=mean, image_std=std)
-        pixels, _ = SatTransform(build_recipe("none"), used)(image, torch.zeros(0, 4), torch.zeros(0).long())
+        pixels, _ = SatTransform(build_augmentation("none"), used)(image, torch.zeros(0, 4), torch.zeros(0).long())
         torch.testing.assert_close(pixels, used(image, return_tensors="pt")["pixel_values"][0], atol=1e-6, rtol=0)
 
 
 def test_an_image_without_boxes_stays_without():
-    transform = SatTransform(build_recipe("nanodet_m"), processor())
+    transform = SatTransform(build_augmentation("nanodet_m"), processor())
     for boxes in (torch.zeros(0, 4), torch.zeros(0)):
         _, target = transform(Image.new("RGB", (50, 40)), boxes, torch.zeros(0, dtype=torch.int64))
         assert target["boxes"].shape == (0, 4) and target["class_labels"].shape == (0,)
 
 
 def test_what_is_left_of_a_box_below_a_pixel_goes():
-    transform = SatTransform(build_recipe("none"), processor(96))
+    transform = SatTransform(build_augmentation("none"), processor(96))
     boxes = torch.tensor([[10.0, 10.0, 10.5, 40.0], [10.0, 10.0, 14.0, 40.0]])
     _, target = transform(Image.new("RGB", (96, 96)), boxes, torch.tensor([0, 1]))
     assert target["class_labels"].tolist() == [1]
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_the_seed_decides(name):
-    transform = SatTransform(build_recipe(name), processor(64))
+    transform = SatTransform(build_augmentation(name), processor(64))
     image, boxes = Image.fromarray(named_image(50, 70, 1)), torch.tensor([[5.0, 5.0, 60.0, 40.0]])
 
     def run(seed: int):
@@ -115,7 +119,7 @@ def test_the_seed_decides(name):
 
 def test_scale_and_shift_reach_as_far_as_released():
     """An image that fills the canvas: its size in the canvas is the scale, its centre the shift."""
-    step = RandomPlacement((200, 200), RECIPES["nanodet_m"])
+    step = RandomPlacement((200, 200), AUGMENTATIONS["nanodet_m"])
     image = tv_tensors.Image(torch.zeros(3, 400, 400, dtype=torch.uint8))
     scales, shifts = [], []
     with seeded(0):
@@ -133,7 +137,7 @@ def test_scale_and_shift_reach_as_far_as_released():
 
 
 def test_stretching_changes_the_aspect_ratio():
-    step = RandomPlacement((96, 96), build_recipe("none", {"stretch": (0.8, 1.2)}))
+    step = RandomPlacement((96, 96), build_augmentation("none", {"stretch": (0.8, 1.2)}))
     image = tv_tensors.Image(torch.zeros(3, 300, 300, dtype=torch.uint8))
     with seeded(0):
         windows = [step.make_params([image]) for _ in range(500)]
@@ -142,7 +146,7 @@ def test_stretching_changes_the_aspect_ratio():
 
 
 def test_half_of_the_images_are_mirrored():
-    transform = SatTransform(build_recipe("none", {"flip": 0.5}), processor(64))
+    transform = SatTransform(build_augmentation("none", {"flip": 0.5}), processor(64))
     image, boxes = white_box((0, 0, 8, 8), 64, 64), torch.tensor([[0.0, 0.0, 8.0, 8.0]])
     with seeded(0):
         lefts = [float(transform(image, boxes, torch.tensor([0]))[1]["boxes"][0, 0]) for _ in range(200)]
@@ -154,7 +158,7 @@ def test_colour_steps_are_those_of_the_recipe():
     """Added and multiplied as they stand; the saturation as in HSV, against Python's own."""
     torch.manual_seed(0)
     image = tv_tensors.Image(torch.rand(3, 4, 5))
-    step = RandomColours(Recipe(brightness=0.2, contrast=(0.6, 1.4), saturation=(0.5, 1.2)))
+    step = RandomColours(Augmentation(brightness=0.2, contrast=(0.6, 1.4), saturation=(0.5, 1.2)))
     out = step.transform(image, {"added": 0.1, "factor": 0.5, "saturation": 1.0})
     torch.testing.assert_close(out.as_subclass(torch.Tensor), (image.as_subclass(torch.Tensor) + 0.1) * 0.5)
     out = step.transform(image, {"added": 0.0, "factor": 1.0, "saturation": 0.6})
@@ -178,13 +182,13 @@ def test_colour_steps_are_those_of_the_recipe():
 
 def test_mistakes_are_named():
     with pytest.raises(StmineError, match=r"'nanodet'.*nanodet_m"):
-        build_recipe("nanodet")
+        build_augmentation("nanodet")
     with pytest.raises(StmineError, match="no number scales; it has scale"):
-        build_recipe("mild", {"scales": [1, 2]})
+        build_augmentation("mild", {"scales": [1, 2]})
     for wrong in ([1.2, 0.8], 0.8, [0, 1]):
         with pytest.raises(StmineError, match="scale must be two factors"):
-            build_recipe("mild", {"scale": wrong})
+            build_augmentation("mild", {"scale": wrong})
     with pytest.raises(StmineError, match=r"flip must lie in \[0, 1\]"):
-        build_recipe("mild", {"flip": 1.5})
+        build_augmentation("mild", {"flip": 1.5})
     with pytest.raises(StmineError, match="multiple of 32"):
-        SatTransform(build_recipe("none"), processor(64), side=100)
+        SatTransform(build_augmentation("none"), processor(64), side=100)
