@@ -37,7 +37,7 @@ QUESTIONS = {
 }
 ROOT = Path(__file__).resolve().parents[1]
 OPEN_FILES = 1024  # that the server may hold: what most systems allow
-GROWTH = 150 * 2**20  # bytes of memory that caches and threads may still take when the first answers have been given
+GROWTH = 50 * 2**20  # bytes that the server may grow while the second half of the visitors get their first answer
 
 
 @dataclass
@@ -46,7 +46,8 @@ class Found:
 
     Attributes:
         counts: "answered", "wrong", "lost", and "full": asked to come back.
-        memory: bytes of the server after the first questions, after a quarter of the time, and at the end.
+        memory: bytes of the server after the first questions, whenever another quarter of the visitors has been
+            answered, and at the end. The page keeps what 200 visitors look at.
         unanswered: visitors who got no answer at all.
     """
 
@@ -55,7 +56,7 @@ class Found:
     unanswered: int = 0
 
     def faults(self) -> list[str]:
-        grown = self.memory[-1] - self.memory[1]
+        grown = self.memory[-1] - self.memory[min(2, len(self.memory) - 1)]
         return [
             *(f"{self.counts[name]} answers {name}" for name in ("wrong", "lost") if self.counts[name]),
             *([f"{self.unanswered} visitors without an answer"] if self.unanswered else []),
@@ -162,15 +163,13 @@ async def load(page: Page, clients: int, seconds: float) -> Found:
                 found.counts["full" if not answer else "answered" if answer == expected[text] else "wrong"] += 1
                 if answer:
                     answered.add(number)
+                    if len(answered) * 4 >= len(found.memory) * clients:
+                        found.memory.append(page.memory())
                     turn += 1
                 await asyncio.sleep(chance.uniform(1, 10) * max(clients / 500, 0.1))
 
-        async def measure() -> None:
-            await asyncio.sleep(seconds / 4)
-            found.memory.append(page.memory())
-
         holders = [asyncio.create_task(hold(page, number, end)) for number in range(clients)]
-        await asyncio.gather(measure(), *(visit(number) for number in range(clients)))
+        await asyncio.gather(*(visit(number) for number in range(clients)))
         found.memory.append(page.memory())
         found.unanswered = clients - len(answered)
         await asyncio.gather(*holders)
@@ -233,7 +232,7 @@ def main() -> None:
     memory = ", ".join(f"{one >> 20}" for one in found.memory)
     print(f"{options.clients} visitors, {options.clients} stalled connections, {options.seconds:.0f} s: ", end="")
     print(", ".join(f"{found.counts[name]} {name}" for name in ("answered", "full", "wrong", "lost")))
-    print(f"memory of the server (MB), after the first answers, a quarter, and at the end: {memory}")
+    print(f"memory of the server (MB), at first, with each quarter of the visitors answered, and at the end: {memory}")
     sys.exit("\n".join(found.faults()) or 0)
 
 

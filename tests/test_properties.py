@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -13,10 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stmine_hf import SatImageProcessor
-from stmine_hf.metrics.classification import class_scores, confusion_matrix
+from stmine_hf.metrics.classification import class_scores, classification_scores, confusion_matrix
 from stmine_hf.metrics.detection import box_ious
 from stmine_hf.metrics.retrieval import retrieval_recall
-from stmine_hf.modeling.fisvl.losses_fisvl import affiliation_loss, contrastive_loss, triplet_loss
+from stmine_hf.modeling.fisvl.losses_fisvl import affiliation_loss, contrastive_loss, scene_adaptive_loss, triplet_loss
 from stmine_hf.modeling.sat.image_processing_sat import place_image
 from stmine_hf.modeling.sat.losses_sat import (
     BACKGROUND,
@@ -34,6 +36,7 @@ PROCESSORS = {
     "mttv": tiny_mttv_processor().image_processor,
     "sat": SatImageProcessor(size={"height": 64, "width": 64}),
 }
+TEXTS = {"fisvl": tiny_processor(), "mttv": tiny_mttv_processor()}
 SIDE = st.integers(1, 90)
 
 
@@ -64,6 +67,18 @@ def test_an_array_becomes_finite_pixels_or_a_clear_error(height, width, kind, ba
     else:
         found = PROCESSORS["sat"](images=array, return_tensors="pt", input_data_format="channels_last")
         assert found["pixel_values"].isfinite().all()
+
+
+@pytest.mark.parametrize("method", TEXTS)
+@QUICK
+@given(text=st.text(max_size=300))
+def test_any_text_becomes_ids_of_the_vocabulary(method, text):
+    processor = TEXTS[method]
+    found = processor(text=[text, "many planes"], return_tensors="pt", padding=True, truncation=True)
+    ids, mask = found["input_ids"], found["attention_mask"]
+    assert ids.shape == mask.shape == (2, ids.shape[1])
+    assert (ids >= 0).all() and (ids < len(processor.tokenizer)).all() and ((mask == 0) | (mask == 1)).all()
+    assert mask[0].sum() >= (2 if method == "fisvl" else 0)  # the MTTV model adds its own [CLS] and [SEP]
 
 
 # ---- boxes ----
@@ -112,6 +127,41 @@ def test_boxes_come_back_from_the_input_to_the_image(height, width, rows, column
     assert (back[:, 0::2] <= width).all() and (back[:, 1::2] <= height).all()
 
 
+@QUICK
+@given(st.integers(8, 500), st.integers(8, 500), st.sampled_from(["stretch", "pad", "letterbox"]), st.integers(0, 99))
+def test_boxes_of_an_image_come_back_as_they_were(height, width, fit, seed):
+    place = place_image(height, width, 320, 320, fit)
+    chance = np.random.default_rng(seed)
+    x, y = np.sort(chance.random((2, 2))) * [[width], [height]]
+    boxes = torch.tensor([[x[0], y[0], x[1], y[1]]], dtype=torch.float64)
+    there = boxes * boxes.new_tensor([place.scale_x, place.scale_y] * 2)
+    there += boxes.new_tensor([place.offset_x, place.offset_y] * 2)
+    assert torch.allclose(place.to_image(there, height, width), boxes, atol=1e-6)
+
+
+@QUICK
+@given(st.integers(0, 999), st.floats(0.05, 0.9), st.floats(0.2, 0.9), st.integers(1, 30))
+def test_detections_are_sorted_apart_and_inside(seed, threshold, nms, most):
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.rand(1, 40, 2, generator=generator)
+    outputs = {
+        "logits": torch.randn(1, 40, 3, generator=generator) * 3,
+        "pred_boxes": torch.cat([centres, torch.rand(1, 40, 2, generator=generator) / 2], dim=-1),
+        "input_sizes": torch.tensor([[64, 64]]),
+    }
+    (found,) = PROCESSORS["sat"].post_process_object_detection(outputs, threshold, [(50, 70)], nms, most)
+    scores, labels, boxes = found["scores"], found["labels"], found["boxes"]
+    assert len(scores) == len(labels) == len(boxes) <= most
+    assert (scores > threshold).all() and (scores.diff() <= 0).all()
+    assert (boxes >= 0).all() and (boxes[:, 0::2] <= 70).all() and (boxes[:, 1::2] <= 50).all()
+    (input_boxes,) = PROCESSORS["sat"].post_process_object_detection(outputs, threshold, None, nms, most)
+    overlaps = aligned_iou(input_boxes["boxes"][:, None], input_boxes["boxes"][None])
+    same = (labels[:, None] == labels[None]) & ~torch.eye(len(labels), dtype=torch.bool)
+    assert (overlaps[same] <= nms + 1e-5).all()
+    best = outputs["logits"].sigmoid().max()
+    assert (len(scores) > 0) == bool(best > threshold) and (not len(scores) or scores[0] == best)
+
+
 # ---- losses ----
 
 
@@ -131,7 +181,14 @@ def test_losses_of_retrieval_are_finite_and_know_no_order(rows, seed, temperatur
         "affiliation": lambda i, t, s: affiliation_loss(i, t, temperature, s),
         "affiliation, centres": lambda i, t, s: affiliation_loss(i, t, temperature, s, one_centre_per_scene=True),
         "triplet": lambda i, t, s: triplet_loss(i, t),
-    }
+        **{
+            f"scene-adaptive, epoch {epoch}": lambda i, t, s, epoch=epoch: scene_adaptive_loss(
+                i, t, temperature, torch.arange(len(s)), s, epoch, beta1=-0.1, beta2=0.2, margin=0.95,
+                integer_weights=False, drop_below_margin=epoch == 7,
+            )
+            for epoch in (0, 3, 7)
+        },
+    }  # fmt: skip
     for name, loss in losses.items():
         value = loss(images, texts, scenes)
         assert value.isfinite() and value > -1e-9, name
@@ -166,6 +223,37 @@ def test_losses_of_detection_are_finite_and_know_no_order(seed, boxes, scale):
     )
 
 
+@QUICK
+@given(st.integers(0, 99), st.integers(1, 6), st.floats(0.1, 5))
+def test_losses_of_detection_and_their_gradients_are_those_by_the_book(seed, points, scale):
+    """The formulas in float64, where a point and a class are a step each."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = (torch.randn(points, 3, generator=generator) * scale).requires_grad_()
+    distances = (torch.randn(points, 4 * 8, generator=generator) * scale).requires_grad_()
+    labels = torch.randint(-1, 3, (points,), generator=generator)
+    quality = torch.rand(points, generator=generator)
+    true = torch.rand(points, 4, generator=generator) * 6.9
+    found = quality_focal_loss(logits, labels, quality) + distribution_focal_loss(distances, true).sum()
+    exact_logits, exact_distances = (one.detach().double().requires_grad_() for one in (logits, distances))
+    expected = exact_logits.new_zeros(())
+    for point in range(points):
+        for label in range(3):
+            target = quality[point].double() if labels[point] == label else torch.zeros((), dtype=torch.float64)
+            share = exact_logits[point, label].sigmoid()
+            entropy = -target * share.log() - (1 - target) * (1 - share).log()
+            expected = expected + (target - share).abs() ** 2 * entropy
+        for side in range(4):
+            shares = exact_distances[point].reshape(4, 8)[side].log_softmax(dim=0)
+            below = int(true[point, side])
+            above = true[point, side].double() - below
+            expected = expected - ((1 - above) * shares[below] + above * shares[below + 1]) / 4
+    assert torch.allclose(found.double(), expected, rtol=1e-4, atol=1e-5)
+    found.backward()
+    expected.backward()
+    for ours, exact in ((logits, exact_logits), (distances, exact_distances)):
+        assert torch.allclose(ours.grad.double(), exact.grad, rtol=1e-3, atol=1e-5)
+
+
 # ---- metrics ----
 
 
@@ -192,6 +280,32 @@ def test_scores_of_classes_are_those_by_the_book(pairs):
             assert found == pytest.approx(right / among.count(label) if label in among else 0.0)
 
 
+@QUICK
+@given(st.integers(1, 12), st.integers(2, 4), st.integers(1, 7), st.integers(0, 99), st.floats(0.1, 20))
+def test_calibration_and_loss_are_those_by_the_book(rows, labels, bins, seed, scale):
+    chance = np.random.default_rng(seed)
+    logits, truth = chance.normal(size=(rows, labels)) * scale, chance.integers(0, labels, rows)
+    found = classification_scores(logits, truth, [str(label) for label in range(labels)], bins=bins)
+    exact = [[math.exp(one - max(row)) for one in row] for row in logits.tolist()]
+    shares = [[one / sum(row) for one in row] for row in exact]
+    assert found["loss"] == pytest.approx(
+        sum(math.log(sum(math.exp(x - row[t]) for x in row)) for row, t in zip(logits.tolist(), truth, strict=True))
+        / rows
+    )
+    assert found["brier"] == pytest.approx(
+        sum((p - (k == t)) ** 2 for row, t in zip(shares, truth, strict=True) for k, p in enumerate(row)) / rows
+    )
+    distance = 0.0
+    for number in range(bins):
+        inside = [
+            (max(row), row.index(max(row)) == t)
+            for row, t in zip(shares, truth, strict=True)
+            if number / bins < max(row) <= (number + 1) / bins or (number == 0 and max(row) == 0)
+        ]
+        distance += abs(sum(confidence - right for confidence, right in inside)) / rows
+    assert found["ece"] == pytest.approx(distance, abs=1e-9)
+
+
 # ---- configs ----
 
 
@@ -204,3 +318,36 @@ def test_a_config_comes_back_as_it_was(tmp_path, make):
     assert (
         type(config)(**{k: v for k, v in config.to_dict().items() if k != "model_type"}).to_dict() == config.to_dict()
     )
+
+
+CONFIGS = {
+    "fisvl": (
+        tiny_config,
+        {"projection_dim": st.integers(1, 32).map(lambda n: 2 * n), "temperature_init": st.floats(0.01, 1)},
+    ),
+    "mttv": (
+        tiny_mttv_config,
+        {"num_global_tokens": st.sampled_from([1, 4, 9]), "num_region_tokens": st.integers(1, 9)},
+    ),
+    "sat": (
+        tiny_sat_config,
+        {"neck_channels": st.sampled_from([8, 16]), "reg_max": st.integers(1, 16), "head_layers": st.integers(1, 3)},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", CONFIGS)
+@QUICK
+@given(data=st.data())
+def test_a_config_of_any_values_comes_back_as_it_was(tmp_path_factory, method, data):
+    make, fields = CONFIGS[method]
+    values = {name: data.draw(one, label=name) for name, one in fields.items()}
+    names = data.draw(st.lists(st.text(min_size=1, max_size=9), min_size=2, max_size=5, unique=True), label="labels")
+    if method != "fisvl":
+        values |= {"id2label": dict(enumerate(names)), "label2id": {name: number for number, name in enumerate(names)}}
+    config = make(**values)
+    folder = tmp_path_factory.mktemp("config")
+    config.save_pretrained(folder)
+    again = type(config).from_pretrained(folder)
+    assert again.to_diff_dict() == config.to_diff_dict()
+    assert {name: getattr(again, name) for name in values} == values
