@@ -64,6 +64,7 @@ def evaluate_and_print(
     *,
     files: Sequence[str],
     options: Callable[[Any], dict[str, Any]],
+    pixels: tuple[str | None, str | None] = (None, None),
     saving: Mapping[str, Any] | None = None,
 ) -> None:
     """Evaluate a model, save and print the report.
@@ -77,17 +78,20 @@ def evaluate_and_print(
         as_json: print the report as JSON.
         files: what the report may write into `out`.
         options: the loaded model -> options of the evaluation.
+        pixels: the stretch and the bands that were asked for.
         saving: options of the report's `save`.
     """
+    from ..images import PixelOptions
     from ..loading import load_model
 
+    reading = PixelOptions.parse(*pixels)
     require_folder(out)
     if out and rows.findings:
         require_own_place("--findings", rows.findings, [out / name for name in files])
     with prints_only_json(as_json):
         loaded = rows.load(method.rows)
         network, processor = load_model(method, model, device=device)
-        report = method.evaluate(network, processor, loaded, progress=not as_json, **options(network))
+        report = method.evaluate(network, processor, loaded, pixels=reading, progress=not as_json, **options(network))
         if out:
             report.save(out, **(saving or {}))
     if as_json:

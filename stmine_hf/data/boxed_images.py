@@ -8,7 +8,9 @@ found and read. What becomes of a box is decided here, the same for all of them:
   is dropped.
 * The size of an image is its file's. Where the annotation says another size of the same shape, the image was
   resized since and the boxes follow; where it says the size before the camera's EXIF rotation, the boxes are turned
-  as the image is; where it says any other size, the place of the boxes is unknown and the image is skipped.
+  as the image is; where the size cannot tell (of a square image, or one that is mirrored or upside down), the boxes
+  are taken as of the upright image, and that is noted; where it says any other size, the place of the boxes is
+  unknown and the image is skipped.
 * An image without boxes is kept, and so are crowd regions (`iscrowd`).
 
 What was skipped, dropped, corrected or is suspicious is counted and reported in one warning per build, with examples.
@@ -23,15 +25,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import datasets
-import PIL.Image
-import PIL.ImageOps
 
+from ..images import ImageError, read_header
 from .errors import DataFolderError
 from .findings import Findings, count
 from .folder_builder import SPLITS, FolderBuilder, FolderConfig, Row, image_folder
 from .names import ImageFiles, Wanted, stamp_of
 
-ORIENTATION = 0x0112  # the EXIF tag
+SEVERAL_PAGES = "image of several pages or frames: the first one counts"
+UNKNOWN_SIDE = "image turned by its EXIF, and no size says so: boxes taken as of the upright image"
 ROUNDING = 0.5  # pixels that a box may stand out and stay as it is: tools round
 
 
@@ -198,21 +200,19 @@ def place_boxes(record: BoxRecord, findings: Findings, file: str | BinaryIO | No
         file: the image, where it is not the file that the record names.
     """
     try:
-        with PIL.Image.open(file or record.path) as image:
-            stored = image.size
-            # not image.getexif(): that of PNG decodes the whole image to look behind it
-            orientation = PIL.Image.Image.getexif(image).get(ORIENTATION, 1)
-            turned = orientation in (5, 6, 7, 8)
-            if turned and image.format == "TIFF":  # some versions of Pillow turn its size already, others do not
-                stored = PIL.ImageOps.exif_transpose(image).size[::-1]
-    except Exception as error:  # damaged files make Pillow's readers raise about anything
-        findings.skip("unreadable", f"{record.place}, {record.path} ({type(error).__name__}: {error})")
+        header = read_header(file or record.path)
+    except ImageError as error:
+        findings.skip("unreadable", f"{record.place}, {record.path} ({error})")
         return None
-    width, height = reversed(stored) if turned else stored  # as the image will be decoded
+    if header.pages:
+        findings.note(SEVERAL_PAGES, f"{record.place}, {record.filename}")
+    stored, (width, height) = header.stored, header.size  # the latter as the image will be decoded
     frame = record.size or (width, height)
     boxes = record.boxes
-    if turned and frame == stored and frame != (width, height):
-        boxes = [replace(box, bbox=turn(box.bbox, frame, orientation)) for box in boxes]
+    if boxes and header.orientation != 1 and (not header.turned or width == height or record.size in (None, (1, 1))):
+        findings.note(UNKNOWN_SIDE, f"{record.place}, {record.filename}")
+    if header.turned and frame == stored and frame != (width, height):
+        boxes = [replace(box, bbox=turn(box.bbox, frame, header.orientation)) for box in boxes]
         if boxes:
             findings.correct("boxes turned with the image, as its EXIF says", f"{record.place}, {record.filename}")
     elif frame != (width, height):

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import PIL.Image
 
+from ..images import ImageError, read_header
 from .cells import is_missing, name_of, number_of, text_of, whole_of
 from .errors import BadRow, DataFolderError
 from .findings import Findings, count
@@ -264,11 +264,13 @@ class CaptionedImages(FolderBuilder):
 def is_image(record: CaptionRecord, findings: Findings) -> bool:
     """Whether the file's header (all that is read here) is that of an image."""
     try:
-        with PIL.Image.open(record.path):
-            return True
-    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
-        findings.skip("unreadable", f"{record.place}, {record.path} ({type(error).__name__}: {error})")
+        header = read_header(record.path)
+    except ImageError as error:
+        findings.skip("unreadable", f"{record.place}, {record.path} ({error})")
         return False
+    if header.pages:
+        findings.note("image of several pages or frames: the first one counts", f"{record.place}, {record.filename}")
+    return True
 
 
 def read_karpathy(file: Path, short: str, findings: Findings, encoding: str | None = None) -> Iterator[CaptionRecord]:

@@ -17,7 +17,6 @@ Everything of this kind is counted and told in one warning a build, with file an
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,9 +24,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import datasets
-import PIL.Image
 from datasets.utils import tqdm
 
+from ..images import ImageError, read_header
 from .cells import name_of, opened, text_of
 from .errors import BadRow, DataFolderError
 from .findings import Findings, count
@@ -333,14 +332,12 @@ def problem_of_image(file: str | BinaryIO) -> str:
     try:
         if isinstance(file, str):
             file.encode()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a large image is none the worse
-            PIL.Image.open(file).close()
+        read_header(file)
         return ""
-    except PIL.UnidentifiedImageError:
-        return "unreadable (no known format)"
-    except Exception as error:  # damaged files make Pillow's readers raise about anything
-        return f"unreadable ({type(error).__name__})"
+    except UnicodeEncodeError:
+        return "unreadable (UnicodeEncodeError)"
+    except ImageError as error:
+        return f"unreadable ({str(error).partition(' (')[0]})"  # without what differs from file to file
 
 
 def number_groups(names: Sequence[str]) -> list[int]:

@@ -20,7 +20,7 @@ import torch
 from rich.table import Table
 
 from ..fonts import in_every_script
-from ..images import Skip, decode_image
+from ..images import PixelOptions, Skip, decode_image
 from ..inference.progress import ProgressBar
 from ..metrics.classification import (
     BINS,
@@ -33,7 +33,16 @@ from ..metrics.classification import (
 from ..outputs import Outputs
 from ..posts.prediction import Post, predict
 from .miss_cards import MOST, MissCard, cards_sheet, row_image
-from .reports import MISSES, EvaluationError, dataset_names, model_name, save_report, undecoded, versions
+from .reports import (
+    MISSES,
+    EvaluationError,
+    dataset_names,
+    model_name,
+    pixel_settings,
+    save_report,
+    undecoded,
+    versions,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -75,6 +84,7 @@ class ClassificationReport:
     images_unreadable: list[Skip] = field(default_factory=list)
     skipped: list[Skip] = field(default_factory=list)
     seconds: float = 0.0
+    pixels: dict[str, Any] | None = None  # how images were read, None: the default
     bins: int = BINS
     worst: list[MissCard] = field(default_factory=list, repr=False)
 
@@ -143,6 +153,7 @@ class ClassificationReport:
                 name: [None if np.isnan(value) else value for value in values.tolist()]
                 for name, values in vars(bins).items()
             },
+            **({"pixels": self.pixels} if self.pixels else {}),
             "seconds": round(self.seconds, 2),
             "versions": versions(),
         }
@@ -236,6 +247,7 @@ def evaluate_posts(
     detector: Any = None,
     features: Features | None = None,
     bins: int = BINS,
+    pixels: PixelOptions | None = None,
     progress: bool = True,
 ) -> ClassificationReport:
     """Classify every labelled post and compare with the labels.
@@ -254,6 +266,7 @@ def evaluate_posts(
         detector: finds regions in the images; see `MttvProcessor`.
         features: visual features to use instead of the images, which are then not opened.
         bins: of the calibration error.
+        pixels: what becomes of images of more than 8 bits or three bands; see `images.PixelOptions`.
         progress: show a bar on stderr.
 
     Returns:
@@ -263,6 +276,7 @@ def evaluate_posts(
         EvaluationError: the data set's labels are not the model's, or no row can be classified.
     """
     start, was_training = time.perf_counter(), model.training
+    reading = pixels or PixelOptions()
     labels = tuple(model.config.id2label[index] for index in range(model.config.num_labels))
     names = _label_names(rows, labels)
     classified: list[tuple[_Labelled, np.ndarray]] = []
@@ -286,7 +300,7 @@ def evaluate_posts(
                 continue
             image = row.get("image") if sees else None
             known = None if features is None or post_id not in features else partial(features.get, post_id)
-            images = [] if image is None else [partial(decode_image, image)]
+            images = [] if image is None else [partial(decode_image, image, reading)]
             yield Post(_Labelled(number, post_id, labels.index(label)), text or "", images, known)
 
     try:
@@ -323,6 +337,7 @@ def evaluate_posts(
         images_unreadable=[skip for _, skip in unreadable],
         skipped=[skip for _, skip in skipped],
         seconds=time.perf_counter() - start,
+        pixels=pixel_settings(pixels),
         bins=bins,
         worst=_worst(rows, [post for post, _ in classified], softmax(logits), labels),
     )

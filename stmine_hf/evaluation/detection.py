@@ -27,11 +27,21 @@ from ..data.coco_json import to_coco
 from ..detect.detector import Prepared, detect_batch, prepare
 from ..files import write_rows
 from ..fonts import in_every_script
-from ..images import ImageError, Skip
+from ..images import ImageError, PixelOptions, Skip
 from ..inference.batching import batched
 from ..metrics.detection import DetectionScores, detection_scores
 from ..outputs import Outputs
-from .reports import MISSES, EvaluationError, dataset_names, model_name, readable, row_name, save_report, versions
+from .reports import (
+    MISSES,
+    EvaluationError,
+    dataset_names,
+    model_name,
+    pixel_settings,
+    readable,
+    row_name,
+    save_report,
+    versions,
+)
 from .worst_misses import Found, Miss, WorstMisses, misses_sheet
 
 if TYPE_CHECKING:
@@ -72,6 +82,7 @@ class DetectionReport:
     worst: list[Miss] = field(default_factory=list, repr=False)
     skipped: list[Skip] = field(default_factory=list)
     seconds: float = 0.0
+    pixels: dict[str, Any] | None = None  # how images were read, None: the default
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -145,6 +156,7 @@ class DetectionReport:
             "by_class": self.scores.per_class(),
             "unknown_classes": self.unknown_classes,
             "skipped": [skip._asdict() for skip in self.skipped],
+            **({"pixels": self.pixels} if self.pixels else {}),
             "seconds": round(self.seconds, 2),
             "versions": versions("pycocotools", "torchvision"),
         }
@@ -208,6 +220,7 @@ def evaluate_detection(
     score_threshold: float = SCORE_THRESHOLD,
     fit: str | None = None,
     names: Sequence[str] | None = None,
+    pixels: PixelOptions | None = None,
     progress: bool = True,
 ) -> DetectionReport:
     """Detect objects in every image and compare them with its boxes as COCO does.
@@ -226,6 +239,7 @@ def evaluate_detection(
         score_threshold: minimum score of a detection, exclusive; the official evaluation has 0.05.
         fit: "pad", "letterbox" or "stretch" instead of the processor's setting.
         names: of the categories, for rows that do not carry them; default: the model's classes.
+        pixels: what becomes of images of more than 8 bits or three bands; see `images.PixelOptions`.
         progress: show a bar on stderr.
 
     Returns:
@@ -264,7 +278,7 @@ def evaluate_detection(
     if device is not None:
         model.to(device)
     try:
-        with closing(readable(rows, load, skipped, doing="Detecting", progress=progress)) as images:
+        with closing(readable(rows, load, skipped, doing="Detecting", progress=progress, pixels=pixels)) as images:
             for batch in batched(images, batch_size):
                 results = detect_batch(
                     model, processor, [prepared for *_, prepared in batch], threshold=score_threshold
@@ -305,6 +319,7 @@ def evaluate_detection(
         worst=worst.sorted(),
         skipped=skipped,
         seconds=time.perf_counter() - start,
+        pixels=pixel_settings(pixels),
     )
 
 

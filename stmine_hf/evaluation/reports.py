@@ -16,7 +16,7 @@ from PIL import Image
 
 from ..errors import StmineError
 from ..files import write_entries
-from ..images import ImageError, Skip, decode_image, image_errors
+from ..images import ImageError, PixelOptions, Skip, decode_image, image_errors
 from ..inference.batching import read_ahead
 from ..inference.progress import ProgressBar
 from ..outputs import Outputs
@@ -47,6 +47,7 @@ def readable(
     *,
     doing: str,
     progress: bool,
+    pixels: PixelOptions | None = None,
 ) -> Generator[R, None, None]:
     """Yield `load` of each row, in order; images are read ahead in threads.
 
@@ -56,13 +57,15 @@ def readable(
         skipped: skipped rows are added here, by `filename` or number, with the reason.
         doing: beside the bar.
         progress: show a bar on stderr.
+        pixels: what becomes of images of more than 8 bits or three bands.
     """
+    options = pixels or PixelOptions()
 
     def attempt(item: tuple[int, Mapping[str, Any]]) -> R | Skip:
         number, row = item
         try:
             with image_errors():
-                return load(row, decode_image(row["image"]), number)
+                return load(row, decode_image(row["image"], options), number)
         except ImageError as error:
             return Skip(row_name(row, number), str(error))
 
@@ -78,6 +81,11 @@ def readable(
                 skipped.append(one)
             else:
                 yield one
+
+
+def pixel_settings(pixels: PixelOptions | None) -> dict[str, Any] | None:
+    """How images were read, for a report: None for the default."""
+    return None if pixels in (None, PixelOptions()) else pixels.document()  # type: ignore[union-attr]
 
 
 def row_name(row: Mapping[str, Any], number: int) -> str:

@@ -19,7 +19,7 @@ from PIL import Image
 from rich.table import Table
 
 from ..fonts import in_every_script
-from ..images import ImageError, Skip
+from ..images import ImageError, PixelOptions, Skip
 from ..metrics.retrieval import (
     KS,
     RetrievalRanks,
@@ -36,6 +36,7 @@ from .reports import (
     EvaluationError,
     dataset_names,
     model_name,
+    pixel_settings,
     readable,
     row_name,
     save_report,
@@ -75,6 +76,7 @@ class RetrievalReport:
     distinct_captions: int
     skipped: list[Skip] = field(default_factory=list)
     seconds: float = 0.0
+    pixels: dict[str, Any] | None = None  # how images were read, None: the default
     worst: list[MissCard] = field(default_factory=list, repr=False)
 
     @property
@@ -114,6 +116,7 @@ class RetrievalReport:
             "metrics": self.metrics,
             "recall_curve": recall_curve(self.ranks),
             "same_text_recall_curve": recall_curve(self.same_text_ranks),
+            **({"pixels": self.pixels} if self.pixels else {}),
             "seconds": round(self.seconds, 2),
             "versions": versions(),
         }
@@ -171,6 +174,7 @@ def evaluate_retrieval(
     *,
     batch_size: int = 64,
     device: str | torch.device | None = None,
+    pixels: PixelOptions | None = None,
     progress: bool = True,
 ) -> RetrievalReport:
     """Embed every image and every different caption once, rank each against all of the other kind.
@@ -184,6 +188,7 @@ def evaluate_retrieval(
             a stream, or any iterable. Unreadable images are skipped with their captions and reported.
         batch_size: images, or captions, per batch.
         device: where to run; default: the device of the model.
+        pixels: what becomes of images of more than 8 bits or three bands; see `images.PixelOptions`.
         progress: show a bar on stderr.
 
     Returns:
@@ -203,7 +208,8 @@ def evaluate_retrieval(
         return image, list(row["captions"]), number
 
     def images() -> Iterator[Image.Image]:
-        with closing(readable(dataset, load, skipped, doing="Embedding images", progress=progress)) as loaded:
+        doing = "Embedding images"
+        with closing(readable(dataset, load, skipped, doing=doing, progress=progress, pixels=pixels)) as loaded:
             for image, own, number in loaded:
                 captions.append(own)
                 numbers.append(number)
@@ -237,6 +243,7 @@ def evaluate_retrieval(
         distinct_captions=len(distinct),
         skipped=skipped,
         seconds=time.perf_counter() - start,
+        pixels=pixel_settings(pixels),
         worst=_worst(dataset, numbers, texts, owner, same_text.text_to_image, scores),
     )
 

@@ -1,11 +1,16 @@
 """Images: find the files of a folder and read their pixels, in the same way for every task.
 
 finding   the images of a folder, and which files are images
+header    what a file says without being decoded: that it can be read, its size, how it is turned
 reading   a file or an encoded image to upright 8-bit RGB; every reader of images goes through it
 deep      files of more than 8 bits a sample, or of bands that Pillow does not know
 options   how such files become 8-bit RGB: the stretch and the choice of bands
 limits    how much memory one image may take, and the lock that keeps large ones from adding up
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from .finding import (
     FORMATS,
@@ -19,15 +24,19 @@ from .finding import (
     image_file,
     looks_like_image,
 )
+from .header import Header, read_header
 from .limits import MAX_BYTES, MAX_PIXELS, one_large_image
 from .options import PixelOptions
-from .reading import decode_image, image_pixels, open_image
+
+if TYPE_CHECKING:
+    from .reading import decode_image, image_pixels, open_image
 
 __all__ = [
     "FORMATS",
     "MAX_BYTES",
     "MAX_PIXELS",
     "SUFFIXES",
+    "Header",
     "ImageError",
     "ImageFile",
     "PixelOptions",
@@ -41,4 +50,13 @@ __all__ = [
     "looks_like_image",
     "one_large_image",
     "open_image",
+    "read_header",
 ]
+
+
+def __getattr__(name: str) -> Any:  # `reading` shares code with a processor: readers of headers need no torch
+    if name in ("decode_image", "image_pixels", "open_image"):
+        from . import reading
+
+        return getattr(reading, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

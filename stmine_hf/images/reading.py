@@ -13,19 +13,18 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from PIL import Image, ImageOps, UnidentifiedImageError
-from PIL.JpegImagePlugin import JpegImageFile
 
 from . import limits
 from .deep import is_deep, read_deep, scaled_image
-from .finding import FORMATS, ImageError, image_errors
-from .layout import Layout, read_layout
+from .finding import ImageError, image_errors
+from .header import ORIENTATION, file_layout, open_lazily
+from .layout import Layout
 from .options import PixelOptions
 
 # A JPEG may be decoded at 1/2, 1/4 or 1/8 as long as it stays this many times larger than the model's input. Pillow's
 # documentation of `reducing_gap` calls the result of 3.0 "almost indistinguishable from fair resampling".
 _REDUCING_GAP = 3
 FULL_SIZE = 2**20  # a side that no image has: nothing is decoded smaller than it is
-_ORIENTATION = 0x0112  # the EXIF tag
 _DEFAULT = PixelOptions()
 # Bytes a pixel that decoders take beside Pillow's image: canvases, the decoder's own image, and what it hands over.
 _CODEC_BYTES = {"WEBP": 16, "AVIF": 12}
@@ -85,20 +84,20 @@ def decode_image(image: Any, options: PixelOptions = _DEFAULT) -> Image.Image:
 def image_pixels(path: str | Path) -> int:
     """How many pixels a file says it has, without decoding them; 0 if unknown."""
     with suppress(Exception), open(path, "rb") as file:  # opening the image will give the reason
-        layout = _layout(file)
+        layout = file_layout(file)
         if layout is not None:
             return layout.width * layout.height
-        with _open_lazily(file) as image:
+        with open_lazily(file) as image:
             return image.width * image.height
     return 0
 
 
 def _read(file: BinaryIO, path: Path | None, side: int, options: PixelOptions) -> Image.Image:
-    layout = _layout(file)
+    layout = file_layout(file)
     if layout is not None:
         limits.require_pixels(layout.width, layout.height)
     try:
-        image = _open_lazily(file)
+        image = open_lazily(file)
     except UnidentifiedImageError:
         if layout is None:
             raise
@@ -131,32 +130,9 @@ def _read_deep(
         orientation = layout.orientation
         if image is not None:
             with suppress(Exception):  # nonsense in the EXIF block says nothing about the pixels
-                orientation = image.getexif().get(_ORIENTATION, orientation)
+                orientation = image.getexif().get(ORIENTATION, orientation)
         turn = _TURNS.get(orientation)
         return rgb if turn is None else rgb.transpose(turn)
-
-
-def _layout(file: BinaryIO) -> Layout | None:
-    try:
-        return read_layout(file)
-    except ImageError:
-        raise
-    except Exception:  # headers that Pillow may understand all the same, or will refuse
-        return None
-
-
-def _open_lazily(file: BinaryIO) -> Image.Image:
-    """Read the header only."""
-    is_jpeg = file.read(3) == b"\xff\xd8\xff"
-    file.seek(0)
-    if not is_jpeg:
-        Image.init()
-        return Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
-    # Straight to the plugin: Image.open refuses by the full size, before a reduced one can be asked for.
-    image = JpegImageFile(file)
-    if image.info.get("progressive") and image.width * image.height > limits.MAX_PIXELS:
-        raise ImageError(limits.too_many_pixels(image.size))  # libjpeg keeps all coefficients of these, reduced or not
-    return image
 
 
 def _bytes_needed(image: Image.Image, layout: Layout | None, side: int) -> int:

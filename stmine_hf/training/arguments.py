@@ -24,6 +24,7 @@ from transformers import HfArgumentParser, TrainingArguments
 from ..cards.settings import resolved_arguments
 from ..data import one_of
 from ..errors import StmineError
+from ..images import PixelOptions
 from .start import start_for_other_data
 
 logger = logging.getLogger(__name__)
@@ -166,6 +167,17 @@ class ZooDataArguments:
     shuffle_buffer: int = field(
         default=1000, metadata={"help": "With streaming: size of the buffer that rows are shuffled in."}
     )
+    stretch: str | None = field(
+        default=None,
+        metadata={
+            "help": "Of images of more than 8 bits: the values that become black and white, such as 0,3000, or "
+            "percentiles of each image, such as 1%%,99%%; as of stmine index and detect."
+        },
+    )
+    bands: str | None = field(
+        default=None,
+        metadata={"help": "Bands that become red, green and blue, such as 4,3,2; or one, in grey."},
+    )
     train_split: str = field(default="train", metadata={"help": "Split to train on, or a part: train[:90%%]."})
     hold_out: float | None = field(
         default=None,
@@ -181,6 +193,7 @@ class ZooDataArguments:
 
     def __post_init__(self) -> None:
         self.dataset_options = mapping_field("dataset_options", self.dataset_options)
+        PixelOptions.parse(self.stretch, self.bands)  # refuses what cannot be understood
         if self.hold_out is not None and not 0.0 < self.hold_out < 1.0:
             raise StmineError(f"hold_out must lie in (0, 1), got {self.hold_out}; 0.2 is a usual value.")
         if self.hold_out is not None and self.streaming:
@@ -192,6 +205,11 @@ class ZooDataArguments:
                 "eval_split is 'test': the best model would be picked on the rows that measure it. Use 'val', and "
                 "evaluate on test once, at the end, with `stmine evaluate`."
             )
+
+    @property
+    def pixels(self) -> PixelOptions:
+        """How images are read."""
+        return PixelOptions.parse(self.stretch, self.bands)
 
 
 def dataset_help(kind: str) -> str:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ..errors import StmineError
 from ..evaluation.reports import undecoded
-from ..images import ImageError, decode_image, image_errors
+from ..images import ImageError, PixelOptions, decode_image, image_errors
 from .seeding import sample_seed
 
 logger = logging.getLogger(__name__)
@@ -27,9 +27,11 @@ class EpochState:
     Args:
         counters: number of cells that count unusable rows.
         dtype: of a cell; bool marks single rows.
+        pixels: how images are read.
     """
 
-    def __init__(self, counters: int, dtype: torch.dtype):
+    def __init__(self, counters: int, dtype: torch.dtype, pixels: PixelOptions | None = None):
+        self.pixels = pixels or PixelOptions()
         self._unreadable = torch.zeros(counters, dtype=dtype).share_memory_()
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
 
@@ -56,13 +58,14 @@ class Samples(EpochState, torch.utils.data.Dataset):
     Args:
         rows: a `datasets.Dataset` of `stmine_hf.load_dataset`.
         seed: seed of the run.
+        pixels: what becomes of images of more than 8 bits or three bands.
     """
 
     unreadable_image = "Skipped {name}: {reason}"  # what is logged
     name_column = "filename"
 
-    def __init__(self, rows: Any, seed: int = 0):
-        super().__init__(len(rows), torch.bool)
+    def __init__(self, rows: Any, seed: int = 0, pixels: PixelOptions | None = None):
+        super().__init__(len(rows), torch.bool, pixels)
         self.rows, self.seed = undecoded(rows), seed
 
     def sample_seed(self, index: int) -> int:
@@ -74,7 +77,7 @@ class Samples(EpochState, torch.utils.data.Dataset):
         if self._unreadable[row]:
             return None
         record = self.rows[row]
-        image, reason = read_rgb(record)
+        image, reason = read_rgb(record, self.pixels)
         if reason:
             self._unreadable[row] = True
             name = record.get(self.name_column) or f"row {row}"
@@ -96,12 +99,12 @@ class Samples(EpochState, torch.utils.data.Dataset):
         raise StmineError("None of the training images can be read; is data_dir the right folder?")
 
 
-def read_rgb(record: Mapping[str, Any]) -> tuple[Image.Image | None, str]:
+def read_rgb(record: Mapping[str, Any], pixels: PixelOptions) -> tuple[Image.Image | None, str]:
     """The image of a row as RGB, and why it cannot be read; (None, "") where the row has none."""
     if record.get("image") is None:
         return None, ""
     try:
         with image_errors():
-            return decode_image(record["image"]), ""
+            return decode_image(record["image"], pixels), ""
     except ImageError as error:
         return None, str(error)

@@ -15,6 +15,7 @@ from PIL import Image
 
 from ..errors import StmineError
 from ..evaluation.reports import row_name, undecoded
+from ..images import PixelOptions
 from .arguments import ZooTrainingArguments
 from .samples import EpochState, read_rgb
 from .seeding import sample_seed
@@ -34,15 +35,22 @@ class Streamed(EpochState, torch.utils.data.IterableDataset):
         rows: A stream of `stmine_hf.load_dataset`.
         args: Seed, process, batch size and steps.
         buffer: So many rows are held, of which the next one is drawn.
+        pixels: How images are read.
 
     Raises:
         StmineError: `max_steps` is missing; while iterating, when no row can be used.
     """
 
-    def __init__(self, rows: datasets.IterableDataset, args: ZooTrainingArguments, buffer: int = 1000):
+    def __init__(
+        self,
+        rows: datasets.IterableDataset,
+        args: ZooTrainingArguments,
+        buffer: int = 1000,
+        pixels: PixelOptions | None = None,
+    ):
         if args.max_steps <= 0:
             raise StmineError("A stream has no length: set max_steps.")
-        super().__init__(max(1, args.dataloader_num_workers), torch.int64)
+        super().__init__(max(1, args.dataloader_num_workers), torch.int64, pixels)
         self.features = rows.features
         shuffled = undecoded(rows).shuffle(seed=args.seed, buffer_size=buffer)
         self.rows = split_dataset_by_node(shuffled, args.process_index, args.world_size)
@@ -87,7 +95,7 @@ class Streamed(EpochState, torch.utils.data.IterableDataset):
 
     def image(self, row: Mapping[str, Any]) -> Image.Image | None:
         """The image of a row as RGB; None where there is none, or (logged) where it cannot be read."""
-        image, reason = read_rgb(row)
+        image, reason = read_rgb(row, self.pixels)
         if reason:
             logger.warning("Skipped the image of %s: %s", row_name(row, 0), reason)
         return image

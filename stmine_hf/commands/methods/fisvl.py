@@ -11,12 +11,14 @@ from ...methods import FISVL
 from ..converting import report_conversion
 from ..evaluating import DataDirOption, RowsToEvaluate, SplitOption, dataset_option, evaluate_and_print
 from ..terminal import (
+    BandsOption,
     BuilderOption,
     ColumnOption,
     DeviceOption,
     EncodingOption,
     FindingsOption,
     JsonOption,
+    StretchOption,
     StrictOption,
     model_option,
     prints_only_json,
@@ -52,6 +54,8 @@ def evaluate(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 64,
     limit: Annotated[int | None, typer.Option(min=1, help="Score the first N images only.")] = None,
+    stretch: StretchOption = None,
+    bands: BandsOption = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -66,6 +70,7 @@ def evaluate(
         device,
         out,
         as_json,
+        pixels=(stretch, bands),
         files=("results.json", "recall_curve.png", "worst_misses.png"),
         options=lambda network: {"batch_size": batch_size},
     )

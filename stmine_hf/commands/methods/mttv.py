@@ -11,6 +11,7 @@ from ...methods import MTTV
 from ..converting import label_names, report_conversion
 from ..evaluating import DataDirOption, RowsToEvaluate, SplitOption, dataset_option, evaluate_and_print
 from ..terminal import (
+    BandsOption,
     BuilderOption,
     ColumnOption,
     DetectorOption,
@@ -18,6 +19,7 @@ from ..terminal import (
     EncodingOption,
     FindingsOption,
     JsonOption,
+    StretchOption,
     StrictOption,
     model_option,
     prints_only_json,
@@ -70,6 +72,8 @@ def evaluate(
         ),
     ] = 8,
     limit: Annotated[int | None, typer.Option(min=1, help="Score the first N posts only.")] = None,
+    stretch: StretchOption = None,
+    bands: BandsOption = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -81,6 +85,8 @@ def evaluate(
         raise typer.BadParameter("--predictions needs --out: the folder to write them to")
     if features is not None and detector is not None:
         raise typer.BadParameter("--features already include the regions: omit --detector")
+    if features is not None and (stretch or bands):
+        raise typer.BadParameter("--features are of images as read by default: omit --stretch and --bands")
 
     def options(network: Any) -> dict[str, Any]:
         from ...posts import FeatureStore
@@ -99,6 +105,7 @@ def evaluate(
         device,
         out,
         as_json,
+        pixels=(stretch, bands),
         files=(
             *("results.json", "confusion_matrix.png", "reliability.png", "worst_misses.png"),
             *["predictions.jsonl"] * predictions,

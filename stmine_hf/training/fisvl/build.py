@@ -36,11 +36,14 @@ def build_fisvl_trainer(run: Run) -> FisvlTrainer:
 
     # Training samples: which captions, word dropping, augmentation, tokens.
     max_words = processor.max_words if processor.clean_captions else None
+    pixels = data_args.pixels
     samples: CaptionedImages | CaptionedStream
     if data_args.streaming:
-        samples = CaptionedStream(train_rows, args, data_args.shuffle_buffer, data_args.captions_per_step, max_words)
+        samples = CaptionedStream(
+            train_rows, args, data_args.shuffle_buffer, data_args.captions_per_step, max_words, pixels
+        )
     else:
-        samples = CaptionedImages(train_rows, data_args.captions_per_step, max_words, args.seed)
+        samples = CaptionedImages(train_rows, data_args.captions_per_step, max_words, args.seed, pixels)
     transform = build_fisvl_transform(data_args.augmentation, processor.image_processor, data_args.train_image_size)
 
     return FisvlTrainer(

@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from ...errors import StmineError
+from ...images import PixelOptions
 from ...modeling.fisvl.processing_fisvl import clean_caption
 from ..samples import Samples
 from ..streamed import Streamed, refuse
@@ -30,13 +31,21 @@ class CaptionedImages(Samples):
         captions_per_step: `"all"`, `"one"` or the number of captions of an image in a step.
         max_words: Words kept of a caption; None leaves captions as they are.
         seed: Seed of the run.
+        pixels: How images are read.
 
     Raises:
         StmineError: Rows without a single usable caption, or images none of which can be read.
     """
 
-    def __init__(self, rows: Any, captions_per_step: str = "all", max_words: int | None = 30, seed: int = 0):
-        super().__init__(rows, seed)
+    def __init__(
+        self,
+        rows: Any,
+        captions_per_step: str = "all",
+        max_words: int | None = 30,
+        seed: int = 0,
+        pixels: PixelOptions | None = None,
+    ):
+        super().__init__(rows, seed, pixels)
         self.captions_per_image = 1 if captions_per_step in ("all", "one") else int(captions_per_step)
         self.captions = [[_clean(text, max_words) for text in texts] for texts in rows["captions"]]
         usable = [[j for j, text in enumerate(texts) if text] for texts in self.captions]
@@ -65,18 +74,24 @@ class CaptionedStream(Streamed):
     """The samples of `CaptionedImages`, without `row`, from a stream: one an image; see `Streamed`.
 
     Args:
-        rows, args, buffer: Of `Streamed`.
+        rows, args, buffer, pixels: Of `Streamed`.
         captions_per_step: `"one"` or the number of captions of an image in a step.
         max_words: Words kept of a caption; None leaves captions as they are.
     """
 
     def __init__(
-        self, rows: Any, args: FisvlTrainingArguments, buffer: int, captions_per_step: str, max_words: int | None = 30
+        self,
+        rows: Any,
+        args: FisvlTrainingArguments,
+        buffer: int,
+        captions_per_step: str,
+        max_words: int | None = 30,
+        pixels: PixelOptions | None = None,
     ):
         refuse(args, "released_schedule_length")
         if captions_per_step == "all":
             raise StmineError("A stream is seen image by image: captions_per_step must be 'one' or a number.")
-        super().__init__(rows, args, buffer)
+        super().__init__(rows, args, buffer, pixels)
         self.captions_per_image = 1 if captions_per_step == "one" else int(captions_per_step)
         self.max_words = max_words
 

@@ -45,6 +45,7 @@ class FisvlTrainer(ZooTrainer):
             self.processor,
             rows,
             batch_size=self.args.per_device_eval_batch_size,
+            pixels=self.samples.pixels,
             progress=not self.args.disable_tqdm,
         )
 

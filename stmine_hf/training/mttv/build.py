@@ -47,18 +47,18 @@ def build_mttv_trainer(run: Run) -> MttvTrainer:
     train_rows = keep_modalities(train_rows, data_args.modalities)
     eval_rows = None if eval_rows is None else keep_modalities(eval_rows, data_args.modalities)
     detector = load_detector(data_args.detector) if data_args.detector else None
-    features = None
+    features, pixels = None, data_args.pixels
     if data_args.features and data_args.modalities != "text":
         with args.main_process_first(desc="computing visual features"):
             wanted = [rows for rows in (train_rows, eval_rows) if rows is not None]
-            features = kept_features(data_args.features, model, processor, wanted, detector=detector)
+            features = kept_features(data_args.features, model, processor, wanted, detector=detector, pixels=pixels)
     samples: Posts | PostStream
     if data_args.streaming:
         samples = PostStream(
-            train_rows, args, data_args.shuffle_buffer, model.config.label2id, data_args.image_dropping
+            train_rows, args, data_args.shuffle_buffer, model.config.label2id, data_args.image_dropping, pixels
         )
     else:
-        samples = Posts(train_rows, model.config.label2id, args.seed, data_args.image_dropping, features)
+        samples = Posts(train_rows, model.config.label2id, args.seed, data_args.image_dropping, features, pixels)
     transform = build_mttv_transform(data_args.image_augmentation)
 
     return MttvTrainer(

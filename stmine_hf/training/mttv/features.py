@@ -8,6 +8,7 @@ from typing import Any
 
 from ...errors import StmineError
 from ...evaluation.reports import undecoded
+from ...images import PixelOptions
 from ...posts.features import FeatureStore, precompute_features
 from ...posts.prediction import Post, row_image
 
@@ -15,7 +16,14 @@ logger = logging.getLogger(__name__)
 
 
 def kept_features(
-    folder: str | Path, model: Any, processor: Any, splits: list[Any], *, detector: Any = None, progress: bool = True
+    folder: str | Path,
+    model: Any,
+    processor: Any,
+    splits: list[Any],
+    *,
+    detector: Any = None,
+    pixels: PixelOptions | None = None,
+    progress: bool = True,
 ) -> FeatureStore:
     """The visual features of posts, found once and kept: those that the folder lacks are found first.
 
@@ -25,11 +33,16 @@ def kept_features(
         processor: the model's.
         splits: the posts.
         detector: finds regions in the images; see `MttvProcessor`.
+        pixels: how images are read; only the default is kept as features.
         progress: show a bar on stderr.
 
     Raises:
         StmineError: the encoder is trained, so that its features change; or the folder holds those of another one.
     """
+    if pixels not in (None, PixelOptions()):
+        raise StmineError(
+            "features are of images as they are read by default: leave out stretch and bands, or features."
+        )
     if model.config.vision_config is not None:
         if model.config.train_vision:
             raise StmineError(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...errors import StmineError
 from ...evaluation.reports import undecoded
+from ...images import PixelOptions
 from ..samples import Samples
 from ..streamed import Streamed, refuse
 from .arguments import MODALITIES, MttvTrainingArguments
@@ -36,6 +37,7 @@ class Posts(Samples):
         seed: seed of the run.
         image_dropping: chance that a post with text is shown without its image, which teaches that state.
         features: visual features that take the place of images.
+        pixels: how images are read.
 
     Raises:
         StmineError: the model has other labels, or there is not one usable post.
@@ -51,8 +53,9 @@ class Posts(Samples):
         seed: int = 0,
         image_dropping: float = 0.0,
         features: Features | None = None,
+        pixels: PixelOptions | None = None,
     ):
-        super().__init__(rows, seed)
+        super().__init__(rows, seed, pixels)
         self.image_dropping, self.features = image_dropping, features
         self.ids = model_labels(rows, label2id)
         self.texts = [text or "" for text in rows["text"]]
@@ -105,7 +108,7 @@ class PostStream(Streamed):
     """The samples of `Posts`, without `row`, from a stream; see `Streamed`.
 
     Args:
-        rows, args, buffer: of `Streamed`.
+        rows, args, buffer, pixels: of `Streamed`.
         label2id: index of each label of the model by its name.
         image_dropping: chance that a post with text is shown without its image.
     """
@@ -117,10 +120,11 @@ class PostStream(Streamed):
         buffer: int,
         label2id: Mapping[str, int],
         image_dropping: float = 0.0,
+        pixels: PixelOptions | None = None,
     ):
         refuse(args, "class_balance", "group_balance", "released_optimizer")
         self.ids = model_labels(rows, label2id)
-        super().__init__(rows, args, buffer)
+        super().__init__(rows, args, buffer, pixels)
         self.image_dropping = image_dropping
 
     def sample(self, row: Mapping[str, Any], seed: int) -> dict[str, Any] | None:

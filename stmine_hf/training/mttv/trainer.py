@@ -63,6 +63,7 @@ class MttvTrainer(ZooTrainer):
             detector=self.detector,
             features=self.features,
             batch_size=self.args.per_device_eval_batch_size,
+            pixels=self.samples.pixels,
             progress=not self.args.disable_tqdm,
         )
 

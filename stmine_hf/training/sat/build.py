@@ -42,11 +42,12 @@ def build_sat_trainer(run: Run) -> SatTrainer:
     model.to(memory_format=torch.channels_last)  # convolutions run up to twice as fast on a CPU
 
     # Training samples: augmentation of images and boxes.
+    pixels = data_args.pixels
     samples: BoxedImages | BoxedStream
     if data_args.streaming:
-        samples = BoxedStream(train_rows, args, data_args.shuffle_buffer, names, model.config.label2id)
+        samples = BoxedStream(train_rows, args, data_args.shuffle_buffer, names, model.config.label2id, pixels)
     else:
-        samples = BoxedImages(train_rows, names, model.config.label2id, args.seed)
+        samples = BoxedImages(train_rows, names, model.config.label2id, args.seed, pixels)
     augmentation = build_augmentation(data_args.augmentation, data_args.augmentation_options)
     collator = SatCollator(SatTransform(augmentation, processor, data_args.train_image_size))
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...errors import StmineError
+from ...images import PixelOptions
 from ..samples import Samples
 from ..streamed import Streamed
 from .arguments import SatTrainingArguments
@@ -29,13 +30,21 @@ class BoxedImages(Samples):
         names: The data set's categories in the order of its labels.
         label2id: Class of each category of the model by its name.
         seed: Seed of the run.
+        pixels: How images are read.
 
     Raises:
         StmineError: Categories that the model does not have, no box at all, or images none of which can be read.
     """
 
-    def __init__(self, rows: Any, names: Sequence[str], label2id: Mapping[str, int], seed: int = 0):
-        super().__init__(rows, seed)
+    def __init__(
+        self,
+        rows: Any,
+        names: Sequence[str],
+        label2id: Mapping[str, int],
+        seed: int = 0,
+        pixels: PixelOptions | None = None,
+    ):
+        super().__init__(rows, seed, pixels)
         classes = model_classes(names, label2id)
         self.boxes, self.class_labels, crowds = [], [], 0
         for objects in rows["objects"]:
@@ -68,16 +77,22 @@ class BoxedStream(Streamed):
     """The samples of `BoxedImages`, without `row`, from a stream; see `Streamed`.
 
     Args:
-        rows, args, buffer: Of `Streamed`.
+        rows, args, buffer, pixels: Of `Streamed`.
         names: The data set's categories in the order of its labels.
         label2id: Class of each category of the model by its name.
     """
 
     def __init__(
-        self, rows: Any, args: SatTrainingArguments, buffer: int, names: Sequence[str], label2id: Mapping[str, int]
+        self,
+        rows: Any,
+        args: SatTrainingArguments,
+        buffer: int,
+        names: Sequence[str],
+        label2id: Mapping[str, int],
+        pixels: PixelOptions | None = None,
     ):
         self.classes = model_classes(names, label2id)
-        super().__init__(rows, args, buffer)
+        super().__init__(rows, args, buffer, pixels)
 
     def sample(self, row: Mapping[str, Any], seed: int) -> dict[str, Any] | None:
         image = self.image(row)

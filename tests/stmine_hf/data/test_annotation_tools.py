@@ -387,7 +387,7 @@ def test_json_min(tmp_path, load):
 
 def test_names_of_addresses():
     assert names_of("/data/upload/1/0a1b2c3d-car.jpg") == ["0a1b2c3d-car.jpg", "car.jpg"]
-    assert names_of("/data/local-files/?d=/root/car.png") == ["root/car.png", "/root/car.png"]
+    assert names_of("/data/local-files/?d=/cars/car.png") == ["cars/car.png", "/cars/car.png"]
     assert names_of("a car") == names_of("http://[") == names_of("") == []
 
 

@@ -10,7 +10,6 @@ from PIL import Image, ImageOps
 
 from stmine_hf.data import load_dataset
 from stmine_hf.data.boxed_images import (
-    ORIENTATION,
     Box,
     BoxRecord,
     category_ids,
@@ -23,6 +22,7 @@ from stmine_hf.data.coco_json import to_coco
 from stmine_hf.data.findings import Findings
 from stmine_hf.data.names import ImageFiles, Wanted
 from stmine_hf.data.toy import toy_camouflage
+from stmine_hf.images.header import ORIENTATION
 
 
 def record(path, *bboxes, size=None, **fields) -> BoxRecord:
@@ -130,6 +130,7 @@ def test_exif_turns_boxes_with_the_image(tmp_path, orientation, suffix):
     assert placed.size == decoded.size
     assert bboxes_of(placed) == [shown]
     assert ("boxes turned with the image" in str(findings)) == turned
+    assert ("turned by its EXIF, and no size says so" in str(findings)) == (orientation in (2, 3, 4))
     if turned:
         placed = place_boxes(record(path, shown, size=(48, 64)), findings := Findings())
         assert bboxes_of(placed) == [shown] and not findings, "boxes of the turned image stay"
@@ -224,3 +225,20 @@ def test_three_layouts_of_one_set_say_the_same(tmp_path):
             assert ours["objects"]["category"] == theirs["objects"]["category"]
             np.testing.assert_allclose(ours["objects"]["bbox"], theirs["objects"]["bbox"], atol=1e-6)
             assert [w * h for _, _, w, h in ours["objects"]["bbox"]] == pytest.approx(theirs["objects"]["area"])
+
+
+@pytest.mark.parametrize(("size", "orientation"), [((40, 40), 6), ((40, 30), 3), ((40, 30), 8)])
+def test_a_side_that_no_size_tells_is_noted(tmp_path, size, orientation):
+    image = Image.new("RGB", size)
+    exif = image.getexif()
+    exif[ORIENTATION] = orientation
+    image.save(tmp_path / "a.jpg", exif=exif)
+    stated = (1, 1) if size[0] != size[1] else size  # fractions, as YOLO's
+    place_boxes(record(tmp_path / "a.jpg", (0, 0, 0.5, 0.5), size=stated), findings := Findings())
+    assert findings.counts["noted"] == {
+        "image turned by its EXIF, and no size says so: boxes taken as of the upright image": 1
+    }
+    record_without = record(tmp_path / "a.jpg", size=stated)
+    record_without.boxes.clear()
+    place_boxes(record_without, findings := Findings())
+    assert not findings

@@ -224,7 +224,8 @@ def test_missing_and_broken_images_leave_the_post(folder, load):
         rows = load(data_dir=folder, split="train")
     message = str(caught[0].message)
     assert "5 x image not found (image_dir says where to look) (posts.jsonl, line 1, gone.jpg; " in message
-    assert f"2 x image unreadable (no known format) (posts.jsonl, line 2, {folder}/images/empty.jpg; " in message
+    assert f"1 x image unreadable (empty file) (posts.jsonl, line 2, {folder}/images/empty.jpg)" in message
+    assert "1 x image unreadable (not an image, or of a kind that cannot be read) (posts.jsonl, line 3" in message
     undecoded = rows.cast_column("image", datasets.Image(decode=False))
     assert [row["image"] is None for row in undecoded] == [True] * 7 + [False], "a cut file is only found out later"
     assert rows["filename"][0] == "gone.jpg", "the name is kept"

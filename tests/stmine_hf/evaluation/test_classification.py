@@ -17,6 +17,7 @@ from rich.console import Console
 
 from stmine_hf.errors import StmineError
 from stmine_hf.evaluation.classification import EvaluationError, evaluate_posts
+from stmine_hf.images import PixelOptions
 from stmine_hf.modeling.mttv.processing_mttv import Regions
 
 WORDS = ["fake", "news", "harbour", "假", "新", "闻", "真", "图"]
@@ -101,7 +102,8 @@ def test_figures_do_not_depend_on_the_batch(rows, batch_size, attend_missing):
 def test_labels_are_matched_by_name(parts, rows, report):
     for names in (("fake", "real"), ("real", "fake")):
         table = post_table(rows, names)
-        found = evaluate_posts(*parts, table, progress=False)
+        found = evaluate_posts(*parts, table, pixels=PixelOptions.parse("0,99"), progress=False)
+        assert found.to_dict()["pixels"] == {"stretch": "0,99", "bands": None}
         assert found.metrics == pytest.approx(report.metrics) and found.split == "val"
         assert evaluate_posts(*parts, table.to_iterable_dataset(), progress=True).metrics == found.metrics
     with pytest.raises(EvaluationError, match=r"labels are 'fake', 'true', the model's are 'fake', 'real'"):

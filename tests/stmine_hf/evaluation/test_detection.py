@@ -24,6 +24,7 @@ from stmine_hf.errors import StmineError
 from stmine_hf.evaluation import detection as evaluation_sat
 from stmine_hf.evaluation.detection import EvaluationError, evaluate_detection
 from stmine_hf.evaluation.worst_misses import MOST, Found, WorstMisses, misses_sheet
+from stmine_hf.images import PixelOptions
 from stmine_hf.outputs import write_output
 
 NAMES = ["deer", "ebike", "person", "target"]  # as in tiny_sat
@@ -215,7 +216,8 @@ def test_classes_are_matched_by_name(parts, rows, answers):
         pairs = zip(row["objects"]["category"], row["objects"]["bbox"], strict=True)
         found = [(model_label[label], 0.9, box) for label, box in pairs if label in model_label]
         answers.append([*found, (1, 0.8, [0, 0, 9, 9])])  # an ebike, which the data do not know
-    report = evaluate_detection(*parts, as_dataset(rows, names), progress=False)
+    report = evaluate_detection(*parts, as_dataset(rows, names), pixels=PixelOptions.parse("0,99"), progress=False)
+    assert report.to_dict()["pixels"] == {"stretch": "0,99", "bands": None}
     ap = {row["name"]: row["ap"] for row in report.scores.per_class()}
     assert ap == {"Person": pytest.approx(1), "walrus": 0, "deer": pytest.approx(1)}
     assert report.unknown_classes == ["walrus"]

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from stmine_hf.errors import StmineError
 from stmine_hf.evaluation.retrieval import EvaluationError, evaluate_retrieval
+from stmine_hf.images import PixelOptions
 from tests.helpers import save_tiny_fisvl, tiny_fisvl
 
 KEYS = ["txt_r1", "txt_r5", "txt_r10", "img_r1", "img_r5", "img_r10", "r_mean"]
@@ -190,6 +191,9 @@ def test_a_local_folder_is_named_without_its_place(rows, tmp_path):
     parts = FisvlModel.from_pretrained(folder), FisvlProcessor.from_pretrained(folder)
     report = evaluate_retrieval(*parts, rows[:2], progress=False)
     assert report.model == "my-model" and str(tmp_path) not in json.dumps(report.to_dict())
+    assert "pixels" not in report.to_dict()
+    report = evaluate_retrieval(*parts, rows[:2], pixels=PixelOptions.parse("0,99"), progress=False)
+    assert report.to_dict()["pixels"] == {"stretch": "0,99", "bands": None}
 
 
 def test_table_shows_both_protocols_in_80_columns(report):
