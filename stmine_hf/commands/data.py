@@ -88,7 +88,7 @@ def describe_dataset(
     as_json: JsonOption = False,
 ) -> None:
     """Show splits, sizes, columns, first rows and terms of a data set."""
-    from ..data.description import describe
+    from ..data.description import describe, finding_lines
 
     options = {**builder_options(option), **reading_options(encoding, findings, strict)}
     mapping = column_mapping(column)
@@ -111,12 +111,8 @@ def describe_dataset(
     Console().print(Shown(columns))
     for row in description.samples:
         say("  " + "; ".join(f"{name}: {value}" for name, value in row.items()))
-    for one in description.findings:
-        say(f"{one['fate']}: {one['count']:,} x {one['reason']}")
-        for place in one["places"][:PLACES]:
-            say(f"    {place}")
-        if one["count"] > PLACES:
-            say(f"    ... and {one['count'] - PLACES:,} more (--findings FILE lists them)")
+    for line in finding_lines(description.findings, PLACES):
+        say(line)
     say(f"Terms: {description.terms}")
 
 

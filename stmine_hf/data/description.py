@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +114,21 @@ def describe(
         samples=[shown(row) for row in first.select(range(min(samples, len(first))))],
         findings=findings.listed() if findings is not None else [],
     )
+
+
+def finding_lines(findings: Iterable[Mapping[str, Any]], places: int) -> Iterator[str]:
+    """What was left out, changed or is odd, as `stmine data describe` and training print it.
+
+    Args:
+        findings: of `Findings.listed`.
+        places: shown of each reason.
+    """
+    for one in findings:
+        yield f"{one['fate']}: {one['count']:,} x {one['reason']}"
+        for place in one["places"][:places]:
+            yield f"    {place}"
+        if one["count"] > places:
+            yield f"    ... and {one['count'] - places:,} more (--findings FILE lists them)"
 
 
 def columns_of(features: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

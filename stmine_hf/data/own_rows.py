@@ -214,14 +214,13 @@ class PostRowBuilder(RowBuilder):
 
     def finish(self, rows: list[Row], splits: list[str]) -> None:
         groups = post_files.number_groups([row["group"] for row in rows])
-        taken: set[str] = set()
+        ids = post_files.UniqueIds()
         for position, (row, split) in enumerate(zip(rows, splits, strict=True)):
             row["group"] = groups[position]
-            row["post_id"] = row["post_id"] or f"{split}-{position}"
-            if row["post_id"] in taken:
-                self.findings.note("id seen before, made unique", row["post_id"])
-                row["post_id"] = f"{row['post_id']}#{position}"
-            taken.add(row["post_id"])
+            given = row["post_id"] or f"{split}-{position}"
+            row["post_id"] = ids.take(given)
+            if row["post_id"] != given:
+                self.findings.note(post_files.SEEN_BEFORE, given)
 
     def finish_alone(self, row: Row) -> None:
         row["group"] = int(row["group"]) if row["group"].isdecimal() else -1

@@ -46,6 +46,8 @@ from .folder_builder import (
 from .names import ImageFiles, Wanted, stamp_of, tidy
 from .tables import TABLES, pick, read_rows
 
+SEEN_BEFORE = "id seen before, made unique"
+
 
 @dataclass(slots=True)
 class Post:
@@ -64,6 +66,22 @@ class Post:
     group: int = -1
     path: str = ""
     stamp: tuple[int, int] = (0, 0)
+
+
+class UniqueIds:
+    """Tells apart ids that occur twice: the second post of id 7 is 7#2, in training, features and predictions."""
+
+    def __init__(self) -> None:
+        self._times: dict[str, int] = {}
+
+    def take(self, given: str) -> str:
+        """The id, or the next of its kind that is free."""
+        own = given
+        while own in self._times:
+            self._times[given] += 1
+            own = f"{given}#{self._times[given]}"
+        self._times[own] = 1
+        return own
 
 
 def row_features(labels: Sequence[str]) -> datasets.Features:
@@ -215,7 +233,7 @@ class PostFiles(FolderBuilder):
         image_dir = image_folder(self.TITLE, self._settings.image_dir)
         posts: list[Post] = []
         wanted: list[Wanted] = []
-        ids: dict[str, int] = {}  # how many rows came with each
+        ids = UniqueIds()
         groups: list[str] = []
         for split, file in found:
             seen: dict[str, None] = {}
@@ -231,12 +249,9 @@ class PostFiles(FolderBuilder):
                 except BadRow as error:
                     self._findings.skip(str(error), place)
                     continue
-                if (given := post.post_id) in ids:
-                    self._findings.note("id seen before, made unique", f"{place}, {given}")
-                    while post.post_id in ids:
-                        ids[given] += 1
-                        post.post_id = f"{given}#{ids[given]}"
-                ids[post.post_id] = 1
+                given, post.post_id = post.post_id, ids.take(post.post_id)
+                if post.post_id != given:
+                    self._findings.note(SEEN_BEFORE, f"{place}, {given}")
                 posts.append(post)
                 wanted.append(image or Wanted(""))
                 groups.append(group)

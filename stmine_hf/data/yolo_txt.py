@@ -15,7 +15,8 @@ from `classes.txt` or `obj.names`, a name a line.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,20 @@ class YoloTxt(BoxedImages):
                 if text:
                     self._read_boxes(text, record, labels, keypoints)
                 records.append(record)
+        self._count_labels_alone(folder, settings.image_dir, images)
         return records
+
+    def _count_labels_alone(self, folder: Path, image_dir: str | None, images: Mapping[str, Iterable[Path]]) -> None:
+        """Note the label files of which there is no image: in folders `labels`, and beside images."""
+        stems = {path.stem for paths in images.values() for path in paths if path.is_file()}
+        stems |= {path.stem for path in images_in(folder)}
+        if image_dir is not None:
+            stems |= {path.stem for path in images_in(Path(image_dir).expanduser())}
+        beside = {path.parent for paths in images.values() for path in paths}
+        for file in visible(folder.rglob("*.txt")):
+            inside = file.relative_to(folder).parts[:-1]
+            if file.stem not in stems and ("labels" in inside or file.parent in beside) and is_label_file(file):
+                self._findings.skip("label file without an image", "/".join((*inside, file.name)))
 
     def _read_yaml(self, folder: Path, encoding: str | None) -> dict[str, Any]:
         import yaml
@@ -246,6 +260,13 @@ def keypoint_numbers(shape: Any, folder: Path) -> int:
             f"{shortened(shape)}"
         )
     return numbers[0] * numbers[1]
+
+
+def is_label_file(file: Path) -> bool:
+    """Whether the first line of a text file is a class and numbers, or there is none: not names, lists or notes."""
+    with file.open("rb") as opened:
+        words = next((line.split() for line in opened.read(4096).splitlines() if line.strip()), [])
+    return not words or (len(words) >= 5 and all(re.fullmatch(rb"[-+.0-9eE]+", word) for word in words[:5]))
 
 
 def images_in(folder: Path) -> list[Path]:

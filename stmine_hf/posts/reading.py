@@ -2,23 +2,23 @@
 
 A row has `text`, `image` (a path, relative to the file or to `images/` beside it; also a list of paths) and `id`, each
 of which may be missing or empty, except that there must be a text or an image. `img` stands for `image`, as in the
-authors' files. A row without `id` is known as "line 7".
+authors' files. A row without `id` is known as "line 7"; the second row of id 7 is 7#2, as in training, so
+that every row has a prediction and features are found under the id that training asks for.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..data.cells import is_missing, opened, plain, text_of, whole_of
+from ..data.cells import is_missing, name_of, opened, plain, text_of, whole_of
 from ..data.cells import whole_text as whole_text
 from ..data.errors import BadRow
 from ..data.findings import Findings
 from ..data.names import ImageFiles
-from ..data.post_files import image_of
+from ..data.post_files import SEEN_BEFORE, UniqueIds, image_of
 from ..data.tables import TextFile, table_rows
 from ..errors import StmineError
 from ..images import ImageError, decode_image, image_errors, open_image
@@ -38,6 +38,7 @@ class PostRow(NamedTuple):
     id: str | int
     post: Post | None
     problem: str | None = None
+    given: str | int = ""  # the id as the file has it
 
 
 def read_posts(file: str | Path, encoding: str | None = None) -> Iterator[PostRow]:
@@ -51,7 +52,7 @@ def read_posts(file: str | Path, encoding: str | None = None) -> Iterator[PostRo
         StmineError: no such file, one that cannot be read, or a table without the columns.
     """
     file = _require_file(file)
-    first_line: dict[str, int] = {}
+    ids = UniqueIds()
     images = ImageFiles([file.parent, file.parent / "images"])
     for number, row in enumerate(table_rows(file, encoding=encoding)):
         if number == 0 and file.suffix.lower() in _TABLES and not row.problem:
@@ -59,13 +60,13 @@ def read_posts(file: str | Path, encoding: str | None = None) -> Iterator[PostRo
         name = row.cells.get("id")
         name = whole_text(name) if isinstance(name, str) else _id(name)
         shown = f"line {row.number}" if name in (None, "") else name
-        new = PostRow(row.number, shown, None, f"{row.problem}{row.detail}" if row.problem else None)
+        new = PostRow(row.number, shown, None, f"{row.problem}{row.detail}" if row.problem else None, shown)
         if not row.problem:
             new = _with_post(images, new, row.cells)
         if new.post is not None:
-            earlier = first_line.setdefault(json.dumps(new.id), row.number)
-            if earlier != row.number:
-                new = new._replace(post=None, problem=f"the id of line {earlier} again")
+            given = name_of(new.id)
+            if (own := ids.take(given)) != given:
+                new = new._replace(id=own, post=new.post._replace(id=own))
         yield new
 
 
@@ -101,6 +102,8 @@ def check_posts(
     for row in read_posts(file, encoding):
         if row.problem:
             found.skip(row.problem, f"{Path(file).name}, line {row.line}")
+        elif row.given != row.id:
+            found.note(SEEN_BEFORE, f"{Path(file).name}, line {row.line}, {row.given}")
     if findings is not None:
         found.save_for(findings, [file])
     if strict and found:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from typing import Any
 
 import datasets
 
-from ..data import load_dataset, select_rows
+from ..data import read_dataset, select_rows
 from ..data.columns import parse_mapping
+from ..data.description import finding_lines
+from ..data.findings import Findings
 from ..data.held_out import with_validation
 from .arguments import ZooDataArguments, ZooTrainingArguments
 
 logger = logging.getLogger(__name__)
+
+PLACES = 3  # shown of each kind of findings; `stmine data describe` shows more
 
 
 def load_rows(
@@ -37,7 +42,7 @@ def load_rows(
     mapping = parse_mapping(data_args.column_mapping)
     options = data_args.dataset_options or {}
     with args.main_process_first(desc="reading the data set"):
-        splits = load_dataset(
+        splits, findings = _read(
             data_args.dataset,  # type: ignore[attr-defined]  # each method has its own default
             data_dir=data_args.data_dir,
             kind=kind,
@@ -49,10 +54,32 @@ def load_rows(
         splits, held = with_validation(splits, kind, data_args.hold_out)
         if held:
             logger.info("%s.", held)
+    if args.process_index == 0:
+        show_findings(splits, findings)
     train_rows = take_rows(splits, data_args.train_split, most_train)
     if args.eval_strategy == "no":
         return train_rows, None
     return train_rows, take_rows(splits, data_args.eval_split, most_eval)
+
+
+def _read(name: str, **options: Any) -> tuple[Any, Findings]:
+    """As `read_dataset`, without the warning of its findings, which are shown by `show_findings`."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        splits, findings = read_dataset(name, **options)
+    for one in caught:
+        if not (findings.subject and str(one.message).startswith(findings.subject)):
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    return splits, findings
+
+
+def show_findings(splits: Any, findings: Findings) -> None:
+    """Print how many rows each split has, and what of the data set was left out, changed or is odd."""
+    counted = [f"{len(rows):,} {split}" for split, rows in splits.items() if hasattr(rows, "__len__")]
+    if counted:
+        print(f"Rows: {', '.join(counted)}")
+    for line in finding_lines(findings.listed(), PLACES):
+        print(line)
 
 
 def take_rows(splits: Any, split: str, count: int | None) -> Any:

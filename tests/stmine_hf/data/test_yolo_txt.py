@@ -186,3 +186,16 @@ def test_no_images(tmp_path, load):
     (tmp_path / "set/images").mkdir(parents=True)
     with pytest.raises(DataError, match=r"yolo_txt: expected images/train and labels/train.* found \[images/\]"):
         load(tmp_path / "set", classes=["dog"])
+
+
+@pytest.mark.parametrize("layout", ["images/train/a.jpg", "train/images/a.jpg", "a.jpg"])
+def test_label_files_without_an_image_are_counted(tmp_path, load, layout):
+    folder = tmp_path / "set"
+    write(folder, layout)
+    labels = (folder / layout.replace("images", "labels")).parent
+    (labels / "gone.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    (labels / "also gone.txt").write_text("0 0.5 0.5 0.5 0.5 0.1 0.2\n")
+    (labels / "notes.txt").write_text("labelled by hand\n")
+    (folder / "classes.txt").write_text("dog\n")
+    with pytest.warns(UserWarning, match="skipped 2 images: 2 x label file without an image .*also gone.txt"):
+        assert names_of(load(folder)) == {"train": ["a.jpg"]}

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from odd_posts import ODD_TEXTS, bad_images, odd_images
 
+from stmine_hf.data import load_dataset
 from stmine_hf.errors import StmineError
 from stmine_hf.images import ImageError
-from stmine_hf.posts.reading import count_posts, post_image, read_posts, whole_text
+from stmine_hf.posts.reading import check_posts, count_posts, post_image, read_posts, whole_text
 
 
 def written(folder: Path, content: str | bytes, name: str = "posts.jsonl") -> Path:
@@ -41,12 +42,12 @@ def test_json_lines(tmp_path, image):
         {"id": 7, "text": "two", "image": [image, str(tmp_path / image)]},
         {"text": "no id", "image": None},
         {"id": "", "img": image},
-        {"id": "7", "text": "not the post 7", "image": ""},
+        {"id": "7", "text": "another post", "image": ""},
     ]
     rows = list(read_posts(written(tmp_path, "\ufeff" + "\n\n".join(map(json.dumps, lines)))))
     assert [row.line for row in rows] == [1, 3, 5, 7, 9]
-    assert [row.id for row in rows] == [row.post.id for row in rows] == ["x", 7, "line 5", "line 7", "7"]
-    assert [row.post.text for row in rows] == ["假", "two", "no id", "", "not the post 7"]
+    assert [row.id for row in rows] == [row.post.id for row in rows] == ["x", 7, "line 5", "line 7", "7#2"]
+    assert [row.post.text for row in rows] == ["假", "two", "no id", "", "another post"]
     assert [len(row.post.images) for row in rows] == [1, 2, 0, 1, 0]
     assert all(image().size == (40, 30) for row in rows for image in row.post.images)
 
@@ -93,11 +94,11 @@ def test_bad_json_lines_are_told_by_line(tmp_path):
         b'{"id": 14, "text": "good"}',
     ]
     found = problems(written(tmp_path, b"\n".join(lines)))
-    assert set(found) == set(range(2, 14)) - {5}, "a number is a text, as training reads it"
+    assert set(found) == set(range(2, 14)) - {5, 9}, "a number is a text, and an id made unique, as training reads it"
     assert found[2] == "not JSON at column 19: Unterminated string starting"
     assert found[3] == "not a JSON object" and found[4].startswith("not UTF-8: say the encoding")
     assert found[6] == "id: expected a string or a whole number, found a list"
-    assert found[7] == "neither text nor image" and found[9] == "the id of line 1 again"
+    assert found[7] == "neither text nor image"
     assert found[8] == found[12] == "image: expected a path or a list of paths"
     assert found[10].startswith("not JSON") and found[11].startswith("not JSON") and found[13] == "not a JSON object"
 
@@ -105,10 +106,10 @@ def test_bad_json_lines_are_told_by_line(tmp_path):
 def test_bad_rows_of_tables_are_told_by_line(tmp_path):
     rows = [b"id,text", b"1,good", b"2,too,many", b"3", b"", b"5,\xb0\xa1", b'6,"a"b', b"1,again", b"8,", b"9,good"]
     found = problems(written(tmp_path, b"\r\n".join(rows), "posts.csv"))
-    assert set(found) == {3, 4, 6, 8, 9}, "line 7 is read as it stands, as training reads it"
+    assert set(found) == {3, 4, 6, 9}, "line 7 is read as it stands and line 8 kept, as training reads them"
     assert found[3] == "3 cells instead of 2" and found[4] == "1 cells instead of 2"
     assert found[6].startswith("not UTF-8")
-    assert found[8] == "the id of line 2 again" and found[9] == "neither text nor image"
+    assert found[9] == "neither text nor image"
     file = written(tmp_path, b'id,text\n1,good\n2,"never closed\n3,kept', "open.csv")
     assert [row.post.text for row in read_posts(file)] == ["good", '"never closed', "kept"]
 
@@ -178,3 +179,16 @@ def test_images_keep_their_size_and_stand_upright(tmp_path):
     turned[0x0112] = 6  # to be turned by a quarter
     Image.new("RGB", (3000, 2000), "green").save(tmp_path / "a.jpg", exif=turned)
     assert post_image(tmp_path / "a.jpg").size == (2000, 3000)
+
+
+def test_ids_that_occur_twice_are_those_of_training(tmp_path):
+    ids = [7, "7", 7.0, "7#2", "a", "a", None]
+    lines = [json.dumps({"id": one, "text": f"post {n}", "label": "real"}) for n, one in enumerate(ids)]
+    file = written(tmp_path, "\n".join([*lines, "{not json"]))
+    found = [row.id for row in read_posts(file) if row.post]
+    with pytest.warns(UserWarning, match="4 x id seen before, made unique"):
+        rows = load_dataset("posts", data_dir=file, split="train", cache_dir=tmp_path / "cache")
+    assert list(map(str, found[:6])) == rows["post_id"][:6] == ["7", "7#2", "7#3", "7#2#2", "a", "a#2"]
+    check_posts(file, findings=tmp_path / "found.json")
+    counted = {one["reason"]: one["count"] for one in json.loads((tmp_path / "found.json").read_text())["findings"]}
+    assert counted.pop("id seen before, made unique") == 4 and list(counted.values()) == [1]

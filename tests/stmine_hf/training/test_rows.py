@@ -1,5 +1,6 @@
 """Which rows a training script gets."""
 
+import contextlib
 import csv
 
 import pytest
@@ -73,3 +74,20 @@ def test_another_data_set_than_the_files_brings_its_own_folder_and_options(tmp_p
     for same in ([], ["--dataset", "weibo"], ["--dataset=weibo"]):
         data_args, _ = parse(tmp_path, "--config", config, *same)
         assert data_args.data_dir == "data/weibo" and data_args.dataset_options == {"validation": "events"}
+
+
+def test_what_is_left_out_is_shown_before_training_as_by_describe(tmp_path, capsys, recwarn):
+    from stmine_hf.cli import main
+
+    lines = ["text,label", "one,real", "two,fake", "three,odd", ",real", "four,real,more"]
+    (tmp_path / "train.csv").write_text("\n".join(lines) + "\n")
+    data = MttvDataArguments(dataset="posts", data_dir=str(tmp_path), dataset_options={"labels": ["fake", "real"]})
+    args = MttvTrainingArguments(output_dir=str(tmp_path / "out"), eval_strategy="no", use_cpu=True)
+    rows, _ = load_rows("posts", data, args, None, None)
+    shown = capsys.readouterr().out.splitlines()
+    assert len(rows) == 3 and shown[0] == "Rows: 3 train" and any("skipped: 1 x" in line for line in shown)
+    assert not [one for one in recwarn if "skipped" in str(one.message)], "shown once"
+    with contextlib.suppress(SystemExit):
+        main(["data", "describe", "posts", "--data-dir", str(tmp_path), "--option", 'labels=["fake", "real"]'])
+    described = capsys.readouterr().out.splitlines()
+    assert set(shown[1:]) <= set(described)
