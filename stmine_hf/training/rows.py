@@ -13,6 +13,7 @@ from ..data.columns import parse_mapping
 from ..data.description import finding_lines
 from ..data.findings import Findings
 from ..data.held_out import with_validation
+from ..printing import say
 from .arguments import ZooDataArguments, ZooTrainingArguments
 
 logger = logging.getLogger(__name__)
@@ -77,9 +78,9 @@ def show_findings(splits: Any, findings: Findings) -> None:
     """Print how many rows each split has, and what of the data set was left out, changed or is odd."""
     counted = [f"{len(rows):,} {split}" for split, rows in splits.items() if hasattr(rows, "__len__")]
     if counted:
-        print(f"Rows: {', '.join(counted)}")
+        say(f"Rows: {', '.join(counted)}")
     for line in finding_lines(findings.listed(), PLACES):
-        print(line)
+        say(line)
 
 
 def take_rows(splits: Any, split: str, count: int | None) -> Any:
