@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..hub.check import CheckReport
     from ..hub.push import PushPlan
 
-app = typer.Typer(no_args_is_help=True, help="Make, check and upload repositories for the Hugging Face Hub.")
+app = typer.Typer(no_args_is_help=True, help="Build, check, compare and upload repositories for the Hugging Face Hub.")
 
 
 @app.command(

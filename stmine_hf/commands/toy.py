@@ -44,14 +44,15 @@ def toy(
     count: Annotated[int, typer.Option(min=3, help="Number of images.")] = 96,
     seed: Annotated[int, typer.Option(help="The same seed draws the same images.")] = 0,
     difficulty: Annotated[
-        float, typer.Option(min=0, max=1, help="Of camouflage: 0 is easy to see, 1 almost invisible.")
+        float,
+        typer.Option(min=0, max=1, help="Difficulty of camouflage, from 0 (easy to see) to 1 (almost invisible)."),
     ] = 0.5,
     as_json: JsonOption = False,
 ) -> None:
-    """Draw toy data: folders in the layouts of real sets, to try everything on, under no license.
+    """Draw toy data in the layouts of real sets, to try everything on.
 
-    Scenes lie as RSICD does (dataset.json), posts as posts of your own (posts.jsonl), camouflage as COCO does
-    (annotations/instances_*.json).
+    Scenes have the layout of RSICD (dataset.json), posts that of your own posts (posts.jsonl), camouflage that of
+    COCO (annotations/instances_*.json).
     """
     if kind not in TOY_SETS:
         raise typer.BadParameter(f"expected one of {', '.join(TOY_SETS)}, found {kind!r}", param_hint="--kind")
