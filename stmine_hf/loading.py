@@ -192,7 +192,7 @@ def _load(method: Method, name: str, device: Any) -> tuple[Any, Any]:
                 trust_remote_code=False,
                 output_loading_info=True,
             )
-        processor = _load_processor(method, name)
+        processor = load_processor(method, name)
     except Exception as error:
         raise StmineError(
             f"{name}: the model cannot be loaded ({_first_line(error)}). Download or train it again."
@@ -253,14 +253,20 @@ def _advice(name: str) -> str:
     )
 
 
-def _load_processor(method: Method, name: str) -> Any:
+def load_processor(method: Method, name: str, **options: Any) -> Any:
+    """The processor of a checkpoint, whose settings are bounded: no images of 10^9 pixels a side, no endless tokenizer.
+
+    Raises:
+        StmineError: settings that are refused.
+        OSError: no processor there.
+    """
     for file in ("processor_config.json", "preprocessor_config.json"):
         if path := checkpoint_file(name, file):
-            read_settings(path)  # an image of 10^9 pixels a side is refused here
+            read_settings(path)
     for file in TOKENIZER_FILES:
         if path := checkpoint_file(name, file):
             require_tokenizer_bounds(path)
-    return method.processor_class.from_pretrained(name, trust_remote_code=False)
+    return method.processor_class.from_pretrained(name, trust_remote_code=False, **options)
 
 
 def _another_method(name: str, expected: Method, model_type: str) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from ..checkpoints import opening
 from ..errors import StmineError
 from ..loading import published
 
@@ -48,18 +49,27 @@ def check_fields(fields: Mapping[str, Any], config_class: Any) -> None:
 
 
 @contextmanager
-def starting_from(source: str | None, shipped: str) -> Iterator[None]:
+def starting_from(source: str | None, shipped: str, *, checkpoint: str | None = None) -> Iterator[None]:
     """Turn what goes wrong in making a model into an error that the user can fix.
 
     Args:
         source: folder or Hub id that the model starts from, if any.
         shipped: repository of the model of this method that ships with the project.
+        checkpoint: `source`, if it is a checkpoint of the method: inside the block the model must not grow beyond its
+            weights file; see `checkpoints.opening`.
 
     Raises:
         StmineError: inside the block nothing was found, or settings contradict each other.
     """
     try:
-        yield
+        with opening(checkpoint) if checkpoint else nullcontext():
+            yield
+    except StmineError as error:
+        if not checkpoint or checkpoint in str(error):
+            raise
+        raise StmineError(
+            f"{checkpoint}: no model to start from ({error}). Download or train it again, or start from another one."
+        ) from error
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and source is not None and not Path(source).exists():
             raise StmineError(_missing(source, shipped)) from error

@@ -7,6 +7,8 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from ... import FisvlConfig, FisvlModel, FisvlProcessor
+from ...loading import load_processor
+from ...methods import FISVL
 from ...modeling.fisvl.processing_fisvl import FisvlImageProcessor
 from ..start import check_fields, starting_from
 from .arguments import FisvlModelArguments
@@ -28,13 +30,14 @@ def build_fisvl(args: FisvlModelArguments, train_rows: Any) -> tuple[FisvlModel,
     """
     fields: Any = args.model_config or {}
     check_fields(fields, FisvlConfig)
-    with starting_from(args.model_name_or_path or args.text_backbone, "fisvl-lite-rsicd"):
+    source = args.model_name_or_path
+    with starting_from(source or args.text_backbone, "fisvl-lite-rsicd", checkpoint=source):
         if args.toy_model:
             captions = (caption for captions in train_rows["captions"] for caption in captions)
             return build_toy_fisvl(captions, **fields)
-        if args.model_name_or_path:
-            model = FisvlModel.from_pretrained(args.model_name_or_path, trust_remote_code=False, **fields)
-            return model.train(), FisvlProcessor.from_pretrained(args.model_name_or_path, trust_remote_code=False)
+        if source:
+            model = FisvlModel.from_pretrained(source, use_safetensors=True, trust_remote_code=False, **fields)
+            return model.train(), load_processor(FISVL, source)
         backbones: Any = (args.vision_backbone, args.text_backbone, args.conv_backbone)
         model = FisvlModel.from_backbones(*backbones, **fields)
         return model, FisvlProcessor(

@@ -11,6 +11,8 @@ from torch import nn
 from transformers import AutoConfig, AutoTokenizer
 
 from ... import MttvConfig, MttvForSequenceClassification, MttvProcessor
+from ...loading import load_processor
+from ...methods import MTTV
 from ...modeling.mttv.processing_mttv import MttvImageProcessor
 from ..start import check_fields, starting_from
 from .arguments import MttvModelArguments
@@ -34,7 +36,8 @@ def build_mttv(args: MttvModelArguments, train_rows: Any) -> tuple[MttvForSequen
     """
     fields: Any = args.model_config or {}
     check_fields(fields, MttvConfig)
-    with starting_from(args.model_name_or_path or args.text_backbone, "mttv-lite-weibo"):
+    source = args.model_name_or_path
+    with starting_from(source or args.text_backbone, "mttv-lite-weibo", checkpoint=source):
         model, processor = _build(args, train_rows, fields)
         if args.attn_implementation:
             model.set_attn_implementation(args.attn_implementation)
@@ -51,7 +54,11 @@ def _build(args: MttvModelArguments, train_rows: Any, fields: dict[str, Any]) ->
         if renamed:
             fields = {**fields, "id2label": dict(enumerate(labels)), "label2id": {n: i for i, n in enumerate(labels)}}
         model = MttvForSequenceClassification.from_pretrained(
-            args.model_name_or_path, trust_remote_code=False, ignore_mismatched_sizes=renamed, **fields
+            args.model_name_or_path,
+            use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=renamed,
+            **fields,
         )
         if renamed:
             logger.warning(
@@ -60,7 +67,7 @@ def _build(args: MttvModelArguments, train_rows: Any, fields: dict[str, Any]) ->
             )
             nn.init.kaiming_uniform_(model.classifier.weight, a=math.sqrt(5))  # as the model does
             model.scaling_factors = torch.ones(len(labels))
-        return model.train(), MttvProcessor.from_pretrained(args.model_name_or_path, trust_remote_code=False)
+        return model.train(), load_processor(MTTV, args.model_name_or_path)
     tokenizer = AutoTokenizer.from_pretrained(args.text_backbone, trust_remote_code=False)
     fields = {
         "id2label": dict(enumerate(labels)),

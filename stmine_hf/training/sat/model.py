@@ -9,6 +9,8 @@ from typing import Any
 from transformers import AutoConfig
 
 from ... import SatConfig, SatForObjectDetection, SatImageProcessor
+from ...loading import load_processor
+from ...methods import SAT
 from ..start import check_fields, starting_from
 from .arguments import SatModelArguments
 from .toy_model import build_toy_sat
@@ -37,7 +39,7 @@ def build_sat(
     check_fields(fields, SatConfig)
     source = args.model_name_or_path
     given: Any = {"size": {"height": size, "width": size}} if size else {}
-    with starting_from(source, "sat-coco-small"):
+    with starting_from(source, "sat-coco-small", checkpoint=source):
         if args.toy_model:
             model = build_toy_sat(names, **fields)
         elif args.preset:
@@ -49,5 +51,5 @@ def build_sat(
         if weights := source or args.init_from:
             logger.info("%s: %s", weights, load_matching_weights(model, weights))
         if source:
-            return model.train(), SatImageProcessor.from_pretrained(source, **given)
+            return model.train(), load_processor(SAT, source, **given)
         return model.train(), SatImageProcessor.for_config(model.config, **given)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers.utils import cached_file
 
+from ...checkpoints import read_config
 from ...errors import StmineError
 from ..streamed import Streamed
 
@@ -186,9 +185,8 @@ def first_batches(
 
 def _read(source: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
-        config, weights = (cached_file(source, name) for name in ("config.json", "model.safetensors"))
-        return json.loads(Path(config).read_text(encoding="utf-8")), load_file(weights)
-    except (OSError, ValueError, SafetensorError) as error:
+        return read_config(source), load_file(cached_file(source, "model.safetensors"))
+    except (OSError, ValueError, SafetensorError, StmineError) as error:
         raise StmineError(
             f"{source}: no weights to start from. Expected a folder or a Hub id with config.json and "
             f"model.safetensors ({str(error).strip().splitlines()[0]})."
