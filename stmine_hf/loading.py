@@ -254,7 +254,7 @@ def _advice(name: str) -> str:
 
 
 def load_processor(method: Method, name: str, **options: Any) -> Any:
-    """The processor of a checkpoint, whose settings are bounded: no images of 10^9 pixels a side, no endless tokenizer.
+    """The processor of a checkpoint, whose settings are bounded, such as the size of its images.
 
     Raises:
         StmineError: settings that are refused.
