@@ -177,8 +177,8 @@ def save_tiny(method: str, folder: Path) -> Path:
 def test_a_run_is_scored_before_and_after_and_shows_what_is_next(method, capsys):
     model = save_tiny(method, Path("tiny"))
     data = MAKE[method](Path("d"), 20)
-    words = [method, "--data", data, "--model", model, "--batch-size", 4]
-    assert run(*words, "--max-steps", 4, "--lora", "--output", "out") == 0
+    start = [method, "--data", data, "--model", model, "--batch-size", 4]
+    assert run(*start, "--max-steps", 4, "--lora", "--output", "out") == 0
     said = capsys.readouterr().out
     results = json.loads(Path("out/results.json").read_text())
     assert results["start"]["step"] == 0 and results["best"]["step"] > 0
@@ -193,11 +193,11 @@ def test_a_run_is_scored_before_and_after_and_shows_what_is_next(method, capsys)
     assert Path("out/curves.png").is_file() and Path("out/best/adapter_config.json").is_file()
     if method == "mttv" or "worst misses" in said:
         assert Path("out/best/worst_misses.png").is_file()
-    assert run(*words, "--output", "out") == 2
+    assert run(*start, "--output", "out") == 2
     capsys.readouterr()
     assert run(method, "--output", "out", "--resume") == 0
     assert "is finished: step 4 of 4" in capsys.readouterr().out
-    assert run(*words, "--max-steps", 2, "--full", "--output", "whole") == 0
+    assert run(*start, "--max-steps", 2, "--full", "--output", "whole") == 0
     assert Path("whole/best/model.safetensors").is_file() and "merge" not in capsys.readouterr().out
 
 

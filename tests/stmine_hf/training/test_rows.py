@@ -40,6 +40,21 @@ def test_parts_of_a_table_of_ones_own(table, tmp_path):
     assert load_rows("posts", again, args, None, None)[1] is None
 
 
+def test_validation_rows_are_held_out_where_there_are_none(tmp_path):
+    names = ["shark", "bridge", "flood", "market", "desert", "planet", "violin", "kettle", "glacier", "tunnel"]
+    lines = [f"{name * 3},{('real', 'fake')[number % 2]}" for number, name in enumerate(names)]
+    (tmp_path / "posts.csv").write_text("\n".join(["text,label", *lines]))
+    data_args, args = parse(tmp_path, "--dataset", tmp_path / "posts.csv", "--hold_out", "0.2")
+    train, held = load_rows("posts", data_args, args, None, None)
+    assert len(train) == 8 and len(held) == 2 and sorted(held["label"]) == [0, 1]
+    assert not set(train["text"]) & set(held["text"])
+    again = load_rows("posts", data_args, args, None, None)[1]
+    assert again["text"][:] == held["text"][:]
+    for wrong in (["--hold_out", "1"], ["--hold_out", "0.2", "--streaming", "true"]):
+        with pytest.raises(StmineError, match="hold_out"):
+            parse(tmp_path, "--dataset", "mine.csv", *wrong)
+
+
 def test_what_a_run_cannot_use_is_told(table, tmp_path):
     data_args, args = parse(tmp_path, "--dataset", table, "--column_mapping", "text=content", "label=verdict")
     with pytest.raises(DataError, match=r"no split 'val'; it has train\. A part of it can be one: train\[:90%\]"):
