@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+__all__ = ["StmineError"]
+
 
 class StmineError(Exception):
     """An error that the user can fix: the message says what was expected, what was found and what to do next.

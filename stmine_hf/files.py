@@ -13,6 +13,8 @@ from typing import IO, Any
 
 from .errors import StmineError
 
+__all__ = ["write_entries"]
+
 LOCK = ".lock"  # held by the run that writes into a folder
 _held: set[IO[str]] = set()  # the locks of this process
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from .modeling.sat.image_processing_sat import SatImageProcessor
     from .modeling.sat.modeling_sat import SatForObjectDetection
 
+__all__ = ["load_fisvl", "load_model", "load_mttv", "load_sat", "published", "shipped_names"]
+
 logger = logging.getLogger(__name__)
 
 _ORGANIZATION = "stmine-hf"

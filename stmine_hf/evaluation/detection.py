@@ -35,6 +35,7 @@ from .reports import (
     MISSES,
     EvaluationError,
     dataset_names,
+    finish_curve,
     model_name,
     pixel_settings,
     readable,
@@ -46,6 +47,8 @@ from .worst_misses import Found, Miss, WorstMisses, misses_sheet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+__all__ = ["DetectionReport", "evaluate_detection"]
 
 SCORE_THRESHOLD = 0.05  # of the official evaluation: detections below it do not count
 _MOST_CLASSES = 20  # rows of the table of classes on the screen
@@ -199,14 +202,11 @@ class DetectionReport:
             axes.plot(recalls, curve, color=shade, linewidth=2, label=f"all, IoU {iou:.2f}: {curve.mean():.3f}")
         axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
         what = " ".join(name for name in (self.dataset, self.split) if name) or "detection"
-        axes.set_title(
+        finish_curve(
+            axes,
             f"{what}: {len(self.truth['images'])} images, {sum(self.scores.boxes)} boxes, AP {self.metrics['ap']:.4f}",
-            fontsize="medium",
-            loc="left",
+            legend="upper right",
         )
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize="small", loc="upper right")
         return figure
 
 

@@ -22,7 +22,10 @@ from ..inference.progress import ProgressBar
 from ..outputs import Outputs
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+__all__ = ["EvaluationError", "fill_page", "undecoded", "versions"]
 
 R = TypeVar("R")
 MISSES = "worst_misses.png"  # of a report: images of the set, so it stays where it was written
@@ -142,6 +145,20 @@ def fill_page(page: Path, name: str, text: str) -> None:
         raise StmineError(f"{page} has no place for the table: expected the lines {start.strip()!r} and {end!r}.")
     before, rest = whole.split(start, 1)
     page.write_text(before + start + text + "\n" + end + rest.split(end, 1)[1], encoding="utf-8")
+
+
+def finish_curve(axes: Axes, title: str, *, legend: str) -> None:
+    """What every plot of curves has: a title on the left, a pale grid, no frame above and right, a legend in a corner.
+
+    Args:
+        axes: with its curves.
+        title: above them.
+        legend: its corner, such as "upper left".
+    """
+    axes.set_title(title, fontsize="medium", loc="left")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize="small", loc=legend)
 
 
 def save_report(

@@ -35,6 +35,7 @@ from .reports import (
     MISSES,
     EvaluationError,
     dataset_names,
+    finish_curve,
     model_name,
     pixel_settings,
     readable,
@@ -156,14 +157,11 @@ class RetrievalReport:
             xlim=(0.93, 108), ylim=(0, 102), xlabel="results considered (k)", ylabel="correct result among them, %"
         )
         what = " ".join(name for name in (self.dataset, self.split) if name) or "retrieval"
-        axes.set_title(
+        finish_curve(
+            axes,
             f"{what}: {self.images} images, {self.captions} captions, mR {self.metrics['r_mean']:.2f} %",
-            fontsize="medium",
-            loc="left",
+            legend="upper left",
         )
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize="small", loc="upper left")
         return figure
 
 

@@ -19,6 +19,8 @@ from .graphs import MapsGraph, decode
 if TYPE_CHECKING:
     from ..modeling.sat.modeling_sat import SatForObjectDetection
 
+__all__ = ["NcnnFormat", "NcnnSat"]
+
 FILES = ("model.ncnn.param", "model.ncnn.bin")
 
 

@@ -32,6 +32,8 @@ from .openvino import OpenvinoFormat
 if TYPE_CHECKING:
     from ..modeling.sat.modeling_sat import SatForObjectDetection
 
+__all__ = ["FORMATS", "ExportReport", "export_sat", "open_exported"]
+
 FORMATS: dict[str, ExportFormat] = {
     format.name: format for format in (OnnxFormat(), NcnnFormat(), Int8Format(), OpenvinoFormat())
 }

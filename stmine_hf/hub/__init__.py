@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+__all__ = ["publish_run", "require_login"]
+
 
 def require_login(repo: str) -> None:
     """Check who is logged in to the Hub, before the work whose result is to be pushed to `repo`.

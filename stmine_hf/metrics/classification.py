@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+__all__ = ["classification_scores"]
+
 BINS = 15  # of the calibration error
 
 
