@@ -147,7 +147,7 @@ def fill_page(page: Path, name: str, text: str) -> None:
     page.write_text(before + start + text + "\n" + end + rest.split(end, 1)[1], encoding="utf-8")
 
 
-def finish_curve(axes: Axes, title: str, *, legend: str) -> None:
+def finish_curve(axes: Axes, title: str, *, legend: Any) -> None:
     """What every plot of curves has: a title on the left, a pale grid, no frame above and right, a legend in a corner.
 
     Args:
