@@ -11,7 +11,7 @@ export IMAGES
 PYTEST := OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-matrix load memory fuzz quality style cards dist sbom audit clean
+.PHONY: help setup demo test test-all test-matrix load numerics memory fuzz quality style cards dist sbom audit clean
 
 help:  ## show this list
 	@echo "usage: make TARGET [PYTHON=python3.12]"
@@ -42,6 +42,9 @@ test-matrix: $(READY)  ## run the tests with the lowest and the newest versions 
 
 load: $(READY)  ## let 1,000 visitors ask the demo for a minute, with as many stalled connections
 	@PYTHONPATH=.:tests OMP_NUM_THREADS=1 $(RUN) load
+
+numerics: $(READY)  ## print how far answers of the shipped models move with what must not matter
+	@PYTHONPATH=.:tests OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(RUN) test_numerics
 
 memory: $(READY)  ## measure the peak memory of every command, and of hostile files
 	@PYTHONPATH=.:tests OMP_NUM_THREADS=1 $(RUN) memory

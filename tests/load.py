@@ -1,6 +1,6 @@
 """The demo under load: every visitor gets the right answer or is asked to come back, and the memory stays flat.
 
-    PYTHONPATH=.:tests python -m load --clients 1000 --seconds 60
+    PYTHONPATH=.:tests python -m load --clients 1000 --seconds 60       make load
 
 The page is served by a child with tiny models. One visitor asks each question first, and every later answer is
 compared with that one. Then all come at once and ask again and again: a tenth read their answers slowly. As many other

@@ -1,6 +1,6 @@
 """Peak memory of each command, by its settings and with hostile inputs, as a table in Markdown.
 
-    PYTHONPATH=.:tests python -m memory [NAME ...]
+    PYTHONPATH=.:tests python -m memory [NAME ...]       make memory
 
 Each row is measured in a child that is forked when the libraries have been imported and nothing has been computed: the
 peak of its resident memory, as the system counts it. The first row is that of the imports alone. Commands run with the
@@ -18,7 +18,6 @@ import shutil
 import sys
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,6 +38,7 @@ import tifffile
 import torch
 from helpers_adapters import adapter_trainer, save_base
 from helpers_sat import save_tiny_sat
+from large_images import png
 from PIL import Image, PngImagePlugin
 from transformers import BertModel, SwinModel  # noqa: F401
 
@@ -92,9 +92,6 @@ COMMANDS: dict[str, dict[str, Callable[[Path], object]]] = {
     "evaluate mttv": _batches(
         ("evaluate", "mttv", "--dataset", "toy_posts", "--split", "train", "--model", MODELS["mttv"]), (32,)
     ),
-    "evaluate sat": _batches(
-        ("evaluate", "sat", "--dataset", "toy_camouflage", "--split", "train", "--model", MODELS["sat"]), (8,)
-    ),
     "export": {"--format onnx": command("export", "sat", "--model", MODELS["sat"], "--out", "{out}")},
     "merge": {"tiny model": command("merge", "{inputs}/run/best", "--out", "{out}")},
     "data export": {
@@ -147,22 +144,6 @@ def _video(path: Path, width: int, height: int, frames: int) -> Path:
 
 
 # ---- hostile files: how each is written, and what reads it ----
-
-
-def png(path: Path, width: int, height: int, bits: int, colors: int) -> Path:
-    """A black PNG, written without ever holding it."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
-
-    row = bytes(1 + width * bits // 8 * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colors])
-    packer = zlib.compressobj(9)
-    body = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
-    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([bits, colors, 0, 0, 0])
-    palette = chunk(b"PLTE", bytes(6)) if colors == 3 else b""
-    content = chunk(b"IHDR", header) + palette + chunk(b"IDAT", body) + chunk(b"IEND", b"")
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
-    return path
 
 
 def _sentinel(path: Path) -> None:

@@ -1,6 +1,6 @@
 """How far answers of the shipped models move with what must not matter.
 
-    PYTHONPATH=.:tests python -m test_numerics
+    PYTHONPATH=.:tests python -m test_numerics       make numerics
 
 prints the table of the guide on evaluation: the largest difference by each change, and what is allowed.
 """

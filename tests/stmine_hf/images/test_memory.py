@@ -2,11 +2,11 @@
 
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from large_images import png
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory as Linux counts it")
 MB = 2**20
@@ -32,20 +32,6 @@ def cost(path: Path, side: int) -> tuple[str, int]:
     words = [sys.executable, "-c", READ, str(path), str(side)]
     said, megabytes = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip().split("\n")
     return said, int(megabytes)
-
-
-def png(path: Path, width: int, height: int, bits: int, colours: int) -> Path:
-    """A black PNG, written without ever holding it."""
-
-    def chunk(kind, data):
-        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
-
-    row = bytes(1 + width * bits // 8 * {0: 1, 2: 3, 6: 4}[colours])
-    packer = zlib.compressobj(9)
-    body = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
-    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([bits, colours, 0, 0, 0])
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b""))
-    return path
 
 
 def test_a_large_grey_png_of_16_bits(tmp_path):
