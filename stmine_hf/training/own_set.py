@@ -19,6 +19,7 @@ from ..data import read_dataset
 from ..data.held_out import SHARE, with_validation
 from ..data.recognition import recognize
 from ..errors import StmineError
+from ..inference import scope
 from ..loading import model_type_of, published, resolve
 from ..methods import Method, get
 from .identity import contents
@@ -143,6 +144,8 @@ def plan_training(
     rows = f"Rows: {len(train):,} to train on, {len(splits['val']):,} held out to measure on"
     lines.append(f"{rows} ({held})." if held else f"{rows} (the split val).")
     lines.append(f"Start: {start}.")
+    if note := _outside_scope(start, train, method.rows):
+        lines.append(note)
     settings = {
         "dataset": taken.dataset if taken.data_dir or not Path(taken.dataset).exists() else _absolute(taken.dataset),
         "data_dir": _absolute(taken.data_dir) if taken.data_dir else None,
@@ -253,6 +256,22 @@ def _start(model: str, method: Method) -> str:
     if (found := model_type_of(name)) != method.name:
         raise StmineError(f"{name}: expected a {method.title} model to start from, found one of type {found!r}.")
     return name
+
+
+def _outside_scope(start: str, rows: Any, kind: str) -> str | None:
+    """What to say where most texts are in another script than those that the start was trained on."""
+    file = Path(start) / scope.FILE
+    if kind == "boxes" or not file.is_file():
+        return None
+    known = scope.Scope.read(file)
+    texts = rows["text"] if kind == "posts" else [captions[0] for captions in rows["captions"]]
+    foreign = sum((found := known.check_text(text)) is not None and found.kind == scope.OTHER_SCRIPT for text in texts)
+    if 2 * foreign <= len(texts):
+        return None
+    return (
+        f"Note: {foreign:,} of {len(texts):,} texts are in another script than those that the start was trained on "
+        f"({known.script}). It does not know their words, and a small set does not teach them."
+    )
 
 
 def _absolute(path: str) -> str:

@@ -137,6 +137,19 @@ def test_a_plan_says_what_was_taken_for_what(method):
     assert Path(plan.settings["model_name_or_path"]).name == METHODS[method].default_checkpoint
 
 
+def test_texts_in_a_script_that_the_start_does_not_know_are_noted():
+    english = plan_training("mttv", str(posts(Path("d"))))
+    assert any("texts are in another script" in line and "(CJK)" in line for line in english.lines)
+    words = "鲨桥洪市漠星琴壶冰隧雪月河舞校飞"
+    rows = [[f"{word * 9}请转发给所有家人", ("fake", "real")[n % 2]] for n, word in enumerate(words)]
+    chinese = plan_training("mttv", str(table(Path("c/mine.csv"), ["text", "label"], rows)))
+    assert not any("another script" in line for line in chinese.lines)
+    things = "河海山林田路桥港湖城机场学校公园"
+    rows = [[image(Path(f"e/{n}.png"), n), f"{thing}边有许多房屋和树木"] for n, thing in enumerate(things)]
+    captioned = plan_training("fisvl", str(table(Path("e/mine.csv"), ["file", "caption"], rows)))
+    assert any("another script" in line for line in captioned.lines)
+
+
 def test_images_may_lie_elsewhere():
     file = captions(Path("d"))
     Path("d").rename("images-of-mine")
