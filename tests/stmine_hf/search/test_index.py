@@ -139,7 +139,7 @@ def test_queries_by_bad_images_are_refused(images, tmp_path, model):
         index.query(tmp_path / "no.jpg")
     with pytest.raises(StmineError, match=r"broken\.jpg: corrupt"):
         index.query(str(images / "broken.jpg"))
-    with pytest.raises(StmineError, match="k=0"):
+    with pytest.raises(StmineError, match="k: expected at least 1, found 0"):
         index.query("planes", k=0)
 
 
