@@ -27,6 +27,7 @@ _MISSING_NAMES = frozenset({"nan", "<na>", "nat", "null", "#n/a", "-nan"})
 _MISSING_NUMBERS = _MISSING_NAMES | {"none", "na", "n/a", "-"}
 _TRUE = frozenset({"true", "t", "yes", "y", "on", "是", "wahr", "ja", "vrai", "oui", "verdadero", "sí", "si", "vero"})
 _FALSE = frozenset({"false", "f", "no", "n", "off", "否", "falsch", "nein", "faux", "non", "falso"})
+_HALVES = re.compile("[\ud800-\udfff]")  # of surrogate pairs
 _DIGITS = frozenset("-0123456789")
 _WHOLE = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.0+)?")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?|[+-]?(?:nan|inf|infinity)", re.I)
@@ -227,7 +228,7 @@ def whole_text(text: str) -> str:
 
     (Programs that cut a text by UTF-16 units leave half an emoji at its end.)
     """
-    if text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text):
+    if text.isascii() or not _HALVES.search(text):
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 

@@ -29,6 +29,7 @@ MOST_LINES = 1000  # of one quoted cell; a quotation mark without its other half
 DELIMITERS = ",;\t|"
 MOST_BYTES = 2**30  # of an Excel file when it is unpacked
 SAMPLE = 2**16  # bytes that tell the encoding and the ends of lines
+_FOREIGN = re.compile("[\udc80-\udcff]")  # bytes that are not of the encoding, as Python keeps them
 _QUOTED = re.compile(r'"[^"]*"')
 
 Row = dict[str, Any]
@@ -126,9 +127,7 @@ class TextFile:
                 self.lines += 1
                 if self.lines == 1:
                     line = line.removeprefix("\ufeff")
-                known = line.isascii() or not (
-                    "\ufffd" in line if wide else any("\udc80" <= character <= "\udcff" for character in line)
-                )
+                known = line.isascii() or not ("\ufffd" in line if wide else _FOREIGN.search(line))
                 if not known:
                     self.foreign.append(self.lines)
                 yield self.lines, line, known

@@ -48,13 +48,13 @@ class PostImage:
     Args:
         open: opens it; raises ImageError.
         name: as given in the post.
-        file: its file, if there is one.
+        file: its file, or what finds it, if there is one.
         content: its encoded bytes, if they are in memory.
     """
 
     open: Callable[[], Image.Image]
     name: str = ""
-    file: Path | None = None
+    file: Path | Callable[[], Path] | None = None
     content: bytes | None = None
 
     def __call__(self) -> Image.Image:
@@ -65,7 +65,8 @@ class PostImage:
         if self.content is not None:
             return blake2b(self.content, digest_size=16).hexdigest()
         try:
-            return content_digest(self.file).hex() if self.file is not None and self.file.is_file() else None
+            file = self.file() if callable(self.file) else self.file
+            return content_digest(file).hex() if file is not None and file.is_file() else None
         except (ImageError, ValueError):  # ValueError: a NUL in the path
             return None
 
