@@ -5,26 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from ..errors import StmineError
 from ..export import FORMAT_NAMES
 from ..printing import say
+from .methods import fisvl, mttv
 from .methods.sat import ModelOption
 from .terminal import JsonOption, print_json, prints_only_json, require_folder, stmine_command
+
+if TYPE_CHECKING:
+    from ..export.parts import PartsReport
 
 CHECKED_IMAGES = 128  # enough for the ranges of activations, half a minute of work
 
 T = TypeVar("T")
 
 app = typer.Typer(no_args_is_help=True, help="Write a model for another runtime, checked against PyTorch.")
-
-
-@app.callback()
-def export() -> None:
-    """Keep this a group while it has a single command."""
 
 
 @app.command(
@@ -109,6 +108,79 @@ def export_sat(
     for name, value in document.get("ap", {}).items():
         say(f"AP on {dataset} {split}, {name}: {value:.4f}")
     say(f"Next: {stmine_command()} detect IMAGES --model {out} --out found")
+
+
+@app.command(
+    "fisvl",
+    epilog="""[bold]Examples[/bold]
+
+  stmine export fisvl --out fisvl-onnx""",
+)
+def export_fisvl(
+    out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
+    format: Annotated[str, typer.Option(help="onnx: any number of rows, sentences of any length.")] = "onnx",
+    model: fisvl.ModelOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the image tower and the text tower as ONNX files, and print how much they differ from PyTorch.
+
+    Its README.md has code that embeds images and sentences without this package.
+    """
+    from ..loading import load_fisvl, require_model
+
+    require_folder(out)
+    require_model(model)
+    _require_onnx(format)
+    from ..export.fisvl import export_fisvl
+
+    with prints_only_json(as_json):
+        report = export_fisvl(*load_fisvl(model, device="cpu"), out)
+    _show_parts(report, out, as_json)
+
+
+@app.command(
+    "mttv",
+    epilog="""[bold]Examples[/bold]
+
+  stmine export mttv --out mttv-onnx""",
+)
+def export_mttv(
+    out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
+    format: Annotated[str, typer.Option(help="onnx: any number of posts, texts of any length.")] = "onnx",
+    model: mttv.ModelOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a classifier of posts as an ONNX file, and print how much it differs from PyTorch.
+
+    Its README.md has code that classifies posts without this package.
+    """
+    from ..loading import load_mttv, require_model
+
+    require_folder(out)
+    require_model(model)
+    _require_onnx(format)
+    from ..export.mttv import export_mttv
+
+    with prints_only_json(as_json):
+        report = export_mttv(*load_mttv(model, device="cpu"), out)
+    _show_parts(report, out, as_json)
+
+
+def _require_onnx(format: str) -> None:
+    if format != "onnx":
+        raise typer.BadParameter(f"--format: expected onnx, found {format!r}")
+
+
+def _show_parts(report: PartsReport, out: Path, as_json: bool) -> None:
+    if as_json:
+        print_json({**asdict(report), "folder": str(out)})
+        return
+    for file, difference in report.differences.items():
+        say(
+            f"Written: {out / file} ({report.file_bytes[file]:,} bytes); differs from PyTorch by at most "
+            f"{difference:.2g} on {report.inputs} inputs"
+        )
+    say(f"Next: read {out / 'README.md'}: how to use it without this package")
 
 
 def _images(folder: Path, size: int) -> list[Any]:

@@ -19,7 +19,7 @@ FISVL = Method(
     auto_class="AutoModel",
     task="zero-shot-image-classification",
     rows="captions",
-    commands=("index", "search", "evaluate fisvl"),
+    commands=("index", "search", "export fisvl", "evaluate fisvl"),
     command_example="stmine index IMAGES --model ADAPTER --out my.index",
     usage="""from PIL import Image
 from transformers import AutoModel, AutoProcessor

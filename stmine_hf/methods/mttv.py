@@ -20,7 +20,7 @@ MTTV = Method(
     task="text-classification",
     pipelines={"fake-news-detection": "modeling.mttv.pipeline_mttv:MttvPipeline"},
     rows="posts",
-    commands=("classify", "features mttv", "evaluate mttv"),
+    commands=("classify", "features mttv", "export mttv", "evaluate mttv"),
     command_example='stmine classify --text "..." --image photo.jpg --model ADAPTER',
     usage="""from transformers import pipeline
 classifier = pipeline("fake-news-detection", model="{repo}", trust_remote_code=True)

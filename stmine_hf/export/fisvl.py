@@ -1,0 +1,124 @@
+"""FISVL as ONNX: its image tower and its text tower, which a search service needs apart."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from . import readme
+from .parts import CHECKED, FixedPool, Part, PartsReport, export_parts, in_batches
+
+if TYPE_CHECKING:
+    from ..modeling.fisvl.modeling_fisvl import FisvlModel
+    from ..modeling.fisvl.processing_fisvl import FisvlProcessor
+
+IMAGE, TEXT = "image.onnx", "text.onnx"
+_SENTENCES = (
+    "a plane", "many ships are docked at a port near several buildings", "a river", "green trees beside a road",
+    "two baseball fields are next to a playground and a parking lot with many cars in it", "an airport", "",
+    "a bridge over a wide river", "dense residential houses with red roofs are arranged neatly on both sides", "sea",
+)  # fmt: skip
+
+
+class ImageTower(nn.Module):
+    """`pixel_values` (B, 3, H, W) of one size -> embeddings (B, D) of unit length."""
+
+    def __init__(self, model: FisvlModel, size: tuple[int, int]):
+        super().__init__()
+        self.model = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
+        if model.config.fusion:
+            self._fix_pools(size)
+
+    @torch.no_grad()
+    def _fix_pools(self, size: tuple[int, int]) -> None:
+        """Adaptive pooling cannot be exported where the maps' size is not known to the tracer."""
+        seen: list[torch.Size] = []
+        pool = self.model.sensing.pool
+        hooks = [scale.register_forward_hook(lambda *args: seen.append(args[2].shape)) for scale in self._scales()]
+        self.model.get_image_features(torch.zeros(1, 3, *size))
+        for hook in hooks:
+            hook.remove()
+        for scale, shape in zip(self._scales(), seen, strict=True):
+            scale.append(FixedPool((shape[2], shape[3]), pool.output_size))
+        self.model.sensing.pool = nn.Identity()
+
+    def _scales(self) -> list[nn.Sequential]:
+        return list(self.model.sensing.scales)  # type: ignore[arg-type]
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        return self.model.get_image_features(pixel_values).pooler_output
+
+
+class TextTower(nn.Module):
+    """`input_ids` and `attention_mask` (B, T) -> embeddings (B, D) of unit length."""
+
+    def __init__(self, model: FisvlModel):
+        super().__init__()
+        self.model = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        if self.model.config.attend_padding:  # the mask is not read then, and the tracer would drop the input
+            input_ids = input_ids + 0 * attention_mask
+        return self.model.get_text_features(input_ids, attention_mask).pooler_output
+
+
+def export_fisvl(model: FisvlModel, processor: FisvlProcessor, folder: str | Path) -> PartsReport:
+    """Write both towers as ONNX, any number of rows and any length of sentences, and compare them with PyTorch.
+
+    Args:
+        model: in evaluation mode; it is not changed.
+        processor: of the model; its tokenizer is saved beside.
+        folder: created if missing. An earlier export in it is replaced.
+
+    Returns:
+        [`PartsReport`]
+
+    Raises:
+        StmineError: see `export_parts`.
+    """
+    side = dict(processor.image_processor.size)
+    size = side["height"], side["width"]
+    images = torch.randn(CHECKED, 3, *size, generator=torch.Generator().manual_seed(0))
+    parts = [
+        Part(
+            IMAGE,
+            ImageTower(model, size),
+            {"pixel_values": images[:2]},
+            "image_embeds",
+            (),
+            [{"pixel_values": images[rows]} for rows in in_batches(CHECKED)],
+        ),
+        Part(
+            TEXT,
+            TextTower(model),
+            _tokens(processor, _SENTENCES[:2]),
+            "text_embeds",
+            ("input_ids", "attention_mask"),
+            [_tokens(processor, _SENTENCES[rows]) for rows in in_batches(CHECKED)],
+        ),
+    ]
+    return export_parts(folder, parts, processor, settings_of(processor), "fisvl.md", readme.title(model, "FISVL"))
+
+
+def settings_of(processor: FisvlProcessor) -> dict[str, Any]:
+    """What the README's code has to know of images and sentences."""
+    images = processor.image_processor
+    return {
+        "size": [dict(images.size)["height"], dict(images.size)["width"]],
+        "resample": int(images.resample),
+        "mean": list(images.image_mean),
+        "std": list(images.image_std),
+        "clean_captions": processor.clean_captions,
+        "max_words": processor.max_words,
+        "max_tokens": processor.max_tokens,
+    }
+
+
+def _tokens(processor: FisvlProcessor, sentences: Sequence[str]) -> dict[str, Tensor]:
+    encoded = processor(text=list(sentences), return_tensors="pt")
+    return {name: encoded[name] for name in ("input_ids", "attention_mask")}
