@@ -61,8 +61,14 @@ def portable_start(settings: dict[str, Any]) -> dict[str, str]:
 
 
 def portable_data(settings: dict[str, Any], name: str) -> dict[str, str]:
-    """The data set of a training; its folder, if it has one, is called `name` on any machine."""
-    return {"dataset": settings["dataset"]} | ({"data_dir": f"data/{name}"} if settings.get("data_dir") else {})
+    """The data set of a training; its folder, if it has one, is called `name` on any machine.
+
+    A file of one's own, such as a table of captions, lies in `data/` under its own name.
+    """
+    dataset = settings["dataset"]
+    if (path := PurePath(dataset)).is_absolute():
+        return {"dataset": f"data/{path.name}"}
+    return {"dataset": dataset} | ({"data_dir": f"data/{name}"} if settings.get("data_dir") else {})
 
 
 def outcome_of(run: Path) -> dict[str, Any]:

@@ -1,0 +1,19 @@
+"""Settings of a run as its card shows them: nothing of the machine it ran on."""
+
+from __future__ import annotations
+
+from stmine_hf.cards.settings import portable_data
+
+
+def test_a_table_of_ones_own_keeps_its_name_alone():
+    assert portable_data({"dataset": "/somewhere/of/mine/captions.csv"}, "x") == {"dataset": "data/captions.csv"}
+    settings = {"dataset": "/somewhere/of/mine/captions.csv", "data_dir": "/somewhere/of/mine"}
+    assert portable_data(settings, "x") == {"dataset": "data/captions.csv"}
+
+
+def test_a_set_by_name_keeps_it_and_its_folder_is_called_by_it():
+    assert portable_data({"dataset": "rsicd", "data_dir": "/somewhere/RSICD"}, "rsicd") == {
+        "dataset": "rsicd",
+        "data_dir": "data/rsicd",
+    }
+    assert portable_data({"dataset": "toy_scenes"}, "toy_scenes") == {"dataset": "toy_scenes"}
