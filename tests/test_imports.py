@@ -17,7 +17,19 @@ from stmine_hf.methods import METHODS
 PACKAGE = "stmine_hf"
 # From the bottom up. A file or folder of the package imports from its own floor and from those before it.
 FLOORS = (
-    ("errors", "lazy", "fonts", "files", "documents", "images", "outputs", "printing", "checkpoints", "modeling"),
+    (
+        "errors",
+        "lazy",
+        "fonts",
+        "files",
+        "documents",
+        "geojson",
+        "images",
+        "outputs",
+        "printing",
+        "checkpoints",
+        "modeling",
+    ),
     ("model_identity",),
     ("methods",),
     ("loading",),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..outputs import require_apart
+from ..outputs import Outputs, require_apart
 from ..printing import printable, say
 from .methods.fisvl import ModelOption
 from .terminal import (
@@ -25,6 +25,7 @@ from .terminal import (
 
 if TYPE_CHECKING:
     from ..search import BuildReport, Hit, ImageIndex
+    from ..search.change import Change
 
 app = typer.Typer()
 
@@ -35,6 +36,8 @@ app = typer.Typer()
   stmine index images --out my.index
 
   stmine index images --model hub_cards/fisvl-lite-rsicd --out my.index --batch-size 64
+
+  stmine index scenes --out scenes.index --tile 256
 
 Run it again after adding images or after an interruption: only images that are new are embedded."""
 )
@@ -51,6 +54,24 @@ def index(
             help="Images per batch. Small batches are fastest on a CPU; try 64 on a GPU.",
         ),
     ] = 8,
+    tile: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIDE",
+            help="Cut images into tiles of this side in pixels, each found by itself: for scenes of any size. Several "
+            "sides, such as 256,512, for objects of several sizes.",
+        ),
+    ] = None,
+    overlap: Annotated[float, typer.Option(help="Share of a tile that its neighbor shows, too.")] = 0.25,
+    metadata: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table with a column of image names, and any of longitude and latitude, time, and others to filter."
+        ),
+    ] = None,
+    time_pattern: Annotated[
+        str | None, typer.Option(metavar="PATTERN", help="How file names hold the time, such as %Y%m%d.")
+    ] = None,
     stretch: StretchOption = None,
     bands: BandsOption = None,
     device: DeviceOption = None,
@@ -58,7 +79,8 @@ def index(
 ) -> None:
     """Embed a folder of images once, to search it from then on.
 
-    Images that cannot be read are skipped and listed; nothing is written beside the images.
+    Images that cannot be read are skipped and listed; nothing is written beside the images. The place and time of an
+    image come from its GeoTIFF tags or EXIF block, from its name, or from a table.
     """
     from ..images import PixelOptions
     from ..loading import require_model
@@ -68,7 +90,17 @@ def index(
     pixels = PixelOptions.parse(stretch, bands) if stretch or bands else None
     with prints_only_json(as_json):
         built = ImageIndex.build(
-            images, out, model=model, batch_size=batch_size, device=device, progress=not as_json, pixels=pixels
+            images,
+            out,
+            model=model,
+            batch_size=batch_size,
+            device=device,
+            progress=not as_json,
+            pixels=pixels,
+            tile=tile,
+            overlap=overlap,
+            metadata=metadata,
+            time_pattern=time_pattern,
         )
     if as_json:
         print_json(_index_summary(built, out))
@@ -84,7 +116,9 @@ def index(
 
   stmine search my.index images/harbour_12.jpg --k 20 --out similar
 
-  stmine search my.index "a bridge over a wide river" --json"""
+  stmine search my.index "a bridge over a wide river" --json
+
+  stmine search scenes.index "storage tanks" --near 8.55,47.37,25 --from 2023-01-01 --heatmap"""
 )
 def search(
     index: Annotated[Path, typer.Argument(metavar="INDEX", help="Index folder made by `stmine index`.")],
@@ -93,21 +127,62 @@ def search(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for hits.png and hits.html. Default: outputs/search (with --json: none are written)."
+            help="Folder for hits.png and hits.html, and for hits.geojson and map.html of images with places. "
+            "Default: outputs/search (with --json: none are written)."
         ),
     ] = None,
     model: Annotated[
         str | None, typer.Option("--model", help="Path of the index's model, if it has been moved.")
     ] = None,
+    bbox: Annotated[
+        str | None,
+        typer.Option(metavar="W,S,E,N", help="Only images that touch this box of longitudes and latitudes."),
+    ] = None,
+    near: Annotated[
+        str | None, typer.Option(metavar="LON,LAT,KM", help="Only images that come this near to a point.")
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help="Only images taken then or later, such as 2024-05-31.")
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", metavar="TIME", help="Only images taken then or earlier; a date: all of it.")
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN=VALUE",
+            help="Only images of which the table given to `stmine index --metadata` says so; also with < <= > >= !=. "
+            "Repeat it for several.",
+        ),
+    ] = None,
+    heatmap: Annotated[
+        bool,
+        typer.Option(
+            "--heatmap", help="Write how well each part of the best hit's scene answers, as GeoTIFF and PNG."
+        ),
+    ] = False,
+    before: Annotated[
+        str | None, typer.Option(metavar="IMAGE", help="With --after: rank tiles by how much their score has risen.")
+    ] = None,
+    after: Annotated[str | None, typer.Option(metavar="IMAGE", help="The later image of the same place.")] = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Rank the images of an index by how well they answer a sentence or resemble an image.
 
-    Scores are cosine similarities, between -1 and 1: they rank the images of one query and are not probabilities.
+    Scores are cosine similarities, between -1 and 1: they rank the images of one query and are not probabilities. In
+    an index of tiles, each hit is a part of an image; of tiles that overlap, only the best is shown.
     """
     from ..loading import require_model
     from ..search import ImageIndex
+    from ..search.change import changes
+    from ..search.filters import Where
+
+    if (before is None) != (after is None):
+        raise typer.BadParameter("--before and --after: expected both images, found one")
+    wanted = Where.parse(bbox=bbox, near=near, start=start, end=end, where=where or [])
+    if before is not None and wanted is not None:
+        raise typer.BadParameter("--before and --after compare two images whole: omit the other conditions")
 
     require_model(model)
     if out is None and not as_json:
@@ -117,20 +192,28 @@ def search(
         require_apart(out, [index])
     with prints_only_json(as_json):
         opened = ImageIndex.open(index, model=model, device=device)
-        hits = opened.query(query, k=k)
+        found: list[Change] = []
+        if before is not None and after is not None:
+            found = changes(opened, query, before, after, k)
+            hits = [change.hit for change in found]
+        else:
+            hits = opened.query(query, k=k, where=wanted)
         if out:
             require_apart(out, [opened.images_folder, *([query] if opened.is_image(query) else [])])
         said = _remarks(opened, query, hits)
         written = _write_hits(hits, out, "hits", title=query) if out else {}
+        if heatmap and hits:
+            written |= _write_heat(opened, query, hits[0], out or Path("outputs/search"))
     for name, text in said.items():
         say(
             f"Warning: {text}" if name == "warning" else f"The model understands English only; searched for: {text}",
             to_stderr=True,
         )
     if as_json:
-        print_json({"query": query, **said, "hits": [_hit_row(hit) for hit in hits], **written})
+        risen = {"changes": [{"change": change.change, "before": change.before} for change in found]} if found else {}
+        print_json({"query": query, **said, "hits": [_hit_row(hit) for hit in hits], **risen, **written})
     else:
-        _show_hits(hits, query)
+        _show_hits(hits, query, found)
         _show_files(written)
         if gone := sum(not hit.path.exists() for hit in hits):
             update = f"{stmine_command()} index IMAGES --out {index}"
@@ -147,7 +230,14 @@ def _remarks(index: ImageIndex, query: str, hits: list[Hit]) -> dict[str, str]:
 
 
 def _hit_row(hit: Hit) -> dict[str, Any]:
-    return {"rank": hit.rank, "score": float(hit.score), "path": str(hit.path)}
+    row: dict[str, Any] = {"rank": hit.rank, "score": float(hit.score), "path": str(hit.path)}
+    if hit.window is not None:
+        row["window"] = list(hit.window)
+    if hit.place:
+        row["place"] = [list(point) for point in hit.place]
+    if hit.time is not None:
+        row["time"] = hit.time.isoformat()
+    return row
 
 
 def _write_hits(hits: list[Hit], folder: Path, stem: str, *, title: str) -> dict[str, str]:
@@ -156,31 +246,75 @@ def _write_hits(hits: list[Hit], folder: Path, stem: str, *, title: str) -> dict
     sheet, page = folder / f"{stem}.png", folder / f"{stem}.html"
     contact_sheet(hits, sheet, title=title)
     html_page(hits, page, title=title)
-    return {"contact_sheet": str(sheet), "html_page": str(page)}
+    written = {"contact_sheet": str(sheet), "html_page": str(page)}
+    if any(hit.place for hit in hits):
+        from ..search.maps import map_page, write_geojson
+
+        places, map_html = folder / f"{stem}.geojson", folder / "map.html"
+        write_geojson(hits, places)
+        map_page(hits, map_html, title=title)
+        return written | {"geojson": str(places), "map": str(map_html)}
+    with Outputs(folder) as outputs:  # those of an earlier search would be taken for this one's
+        for name in (f"{stem}.geojson", "map.html"):
+            if outputs.wrote(name):
+                outputs.remove(name)
+    return written
 
 
-def _show_hits(hits: list[Hit], query: str) -> None:
-    say(f"{query}\nrank   score  image")
-    for hit in hits:
-        say(f"{hit.rank:>4}  {hit.score:>6.3f}  {from_here(hit.path)}")
+def _write_heat(index: ImageIndex, query: str, hit: Hit, folder: Path) -> dict[str, str]:
+    from ..search.heat import write_heat
+
+    tiff, png = folder / "heat.tif", folder / "heat.png"
+    write_heat(index, query, hit.path, tiff, png)
+    return {"heat_tiff": str(tiff), "heat_png": str(png)}
+
+
+def _show_hits(hits: list[Hit], query: str, found: list[Change]) -> None:
+    if not hits:
+        say("No image meets the conditions.")
+        return
+    say(f"{query}\nrank   score{'  change' if found else ''}  image")
+    for number, hit in enumerate(hits):
+        change = f"  {found[number].change:>+6.3f}" if found else ""
+        say(f"{hit.rank:>4}  {hit.score:>6.3f}{change}  {from_here(hit.path)}{_where(hit)}")
+
+
+def _where(hit: Hit) -> str:
+    """The tile, middle and time of a hit as a person reads them."""
+    from ..search.maps import centre
+
+    parts = []
+    if hit.window is not None:
+        parts.append("at {},{} of {} x {} px".format(*hit.window))
+    if hit.place:
+        lon, lat = centre(hit.place)
+        parts.append(f"{abs(lat):.4f}{'NS'[lat < 0]} {abs(lon):.4f}{'EW'[lon < 0]}")
+    if hit.time is not None:
+        parts.append(f"{hit.time:%Y-%m-%d %H:%M}")
+    return "".join(f"  {part}" for part in parts)
 
 
 def _show_files(written: dict[str, str]) -> None:
-    say(f"Results: {written['contact_sheet']}   {written['html_page']}")
+    say("Results: " + "   ".join(written.values()))
 
 
 def _index_summary(built: ImageIndex, out: Path) -> dict[str, Any]:
     report = _report(built)
     skipped = [skip._asdict() for skip in report.skipped]
-    return {"index": str(out), "images": len(built), **asdict(report), "skipped": skipped}
+    document = {"index": str(out), "images": len(built), **asdict(report), "skipped": skipped}
+    return {**document, "findings": report.findings.listed()}
 
 
 def _show_report(built: ImageIndex, out: Path, *, most_skipped: int = 10) -> None:
     report = _report(built)
+    things = "tiles" if built.tiles else "images"
+    empty = f", {report.empty} without data" if report.empty else ""
     say(
-        f"Index {out}: {len(built)} images ({report.added} added, {report.changed} changed, "
-        f"{report.unchanged} unchanged, {report.removed} removed, {len(report.skipped)} skipped)"
+        f"Index {out}: {len(built)} {things} ({report.added} added, {report.changed} changed, "
+        f"{report.unchanged} unchanged, {report.removed} removed, {len(report.skipped)} skipped{empty})"
     )
+    if report.findings:
+        say(f"Metadata: {report.findings.brief()}")
     memory = f", peak memory {report.peak_memory_mb:.0f} MB" if report.peak_memory_mb else ""
     say(f"{report.embedded} embedded in {report.seconds:.1f} s, {report.images_per_second:.1f} a second{memory}")
     for path, reason in report.skipped[:most_skipped]:

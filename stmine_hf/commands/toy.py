@@ -16,7 +16,7 @@ from ..outputs import Outputs
 from ..printing import say
 from .terminal import JsonOption, from_here, print_json, prints_only_json, require_folder, stmine_command
 
-TOY_SETS = ("scenes", "posts", "camouflage")
+TOY_SETS = ("scenes", "posts", "camouflage", "mosaic")
 
 app = typer.Typer()
 
@@ -38,7 +38,8 @@ def toy(
         str,
         typer.Option(
             help="scenes: overhead scenes with captions (FISVL); posts: texts that fit their image or do not "
-            "(MTTV); camouflage: animals on grounds of their own texture, with boxes (SAT)."
+            "(MTTV); camouflage: animals on grounds of their own texture, with boxes (SAT); mosaic: one large scene "
+            "with a place on Earth (GeoTIFF)."
         ),
     ] = "scenes",
     count: Annotated[int, typer.Option(min=3, help="Number of images.")] = 96,
@@ -70,6 +71,11 @@ def toy(
 
             _write(out, lambda folder: write_posts(folder, count=count, seed=seed))
             next_words = f"classify --file {out / 'posts.jsonl'} --out {out / 'predictions.jsonl'}"
+        elif kind == "mosaic":
+            from ..data.toy.toy_mosaic import write_mosaic
+
+            _write(out, lambda folder: write_mosaic(folder, count=count, seed=seed))
+            next_words = f"index {out} --tile 256 --out {out}.index"
         else:
             from ..data.toy.toy_camouflage import write_camouflage
             from ..loading import published

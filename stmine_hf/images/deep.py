@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
@@ -26,7 +26,9 @@ _STRIP_BYTES = 2**24  # read at a time, where the file's blocks allow it
 _PIECE_VALUES = 2**21  # scaled at a time: in floats, a few times as many bytes
 _KEPT_BYTES = 2**25  # images of up to so many bytes are decoded once and kept, not decoded twice
 _MOST_SAMPLED = 2**24  # values that percentiles of floats and of 32-bit integers are taken from
-_GDAL_DRIVERS = {"TIFF": "GTiff", "PNG": "PNG", "JPEG2000": "JP2OpenJPEG", "PPM": "PNM"}  # by format: none is guessed
+GDAL_DRIVERS = {  # by format: none is guessed
+    "TIFF": "GTiff", "PNG": "PNG", "JPEG2000": "JP2OpenJPEG", "PPM": "PNM", "JPEG": "JPEG"
+}  # fmt: skip
 # Neither side files nor the network are looked at, nothing is written, and little is cached.
 _GDAL_OPTIONS = {
     "GDAL_CACHEMAX": 64,
@@ -78,7 +80,7 @@ def read_deep(
     with ExitStack() as stack:
         source: Source | None = _pillow_source(image, layout, options, factor)
         if source is None or layout.format != "PNG":
-            dataset = stack.enter_context(_gdal_dataset(file, path, layout))
+            dataset = stack.enter_context(gdal_dataset(file, path, layout))
             if dataset is not None:
                 source = _GdalSource(dataset, layout, options, factor)
         if source is None:
@@ -95,7 +97,7 @@ def scaled(source: Source, layout: Layout | None, options: PixelOptions, factor:
     planes = [Image.new("L", size) for _ in range(source.channels)]
     for piece in _pieces(source, layout, alpha):
         for number, values in enumerate(piece.values, start=piece.channel):
-            grey = _to_bytes(values, source.nodata[number], low, high, inverted)
+            grey = to_bytes(values, source.nodata[number], low, high, inverted)
             part = Image.fromarray(grey)
             planes[number].paste(part if factor == 1 else part.reduce(factor), (0, piece.top // factor))
     if alpha is not None:
@@ -142,9 +144,9 @@ def _merged(planes: list[Image.Image], alpha: Image.Image | None) -> Image.Image
     return merged
 
 
-def _to_bytes(values: np.ndarray, nodata: float | None, low: float, high: float, inverted: bool) -> np.ndarray:
+def to_bytes(values: np.ndarray, nodata: float | None, low: float, high: float, inverted: bool) -> np.ndarray:
     """(rows, width) values to uint8: `low` and below is 0, `high` and above 255, no data 0."""
-    valid = _valid(values, nodata)
+    valid = is_valid(values, nodata)
     with np.errstate(invalid="ignore", over="ignore"):
         share = (values.astype(np.float64) - low) * (255 / (high - low))
         share = np.round(np.clip(np.nan_to_num(share, nan=0.0, posinf=255.0, neginf=0.0), 0, 255)).astype(np.uint8)
@@ -152,7 +154,7 @@ def _to_bytes(values: np.ndarray, nodata: float | None, low: float, high: float,
     return share if valid is None else np.where(valid, share, np.uint8(0))
 
 
-def _valid(values: np.ndarray, nodata: float | None) -> np.ndarray | None:
+def is_valid(values: np.ndarray, nodata: float | None) -> np.ndarray | None:
     """Where values are data; None: everywhere."""
     valid = None
     if values.dtype.kind == "f":
@@ -174,22 +176,40 @@ def _range(
     source: Source, layout: Layout | None, options: PixelOptions, alpha: Image.Image | None
 ) -> tuple[float, float]:
     """The values that become black and white."""
-    if source.dtype == np.uint8:
+
+    def parts() -> Iterator[np.ndarray]:
+        for piece in _pieces(source, layout, alpha):
+            rows = piece.values.shape[1]
+            opaque = None
+            if alpha is not None:
+                opaque = np.asarray(alpha.crop((0, piece.top, source.width, piece.top + rows))) > 0
+            for number, values in enumerate(piece.values, start=piece.channel):
+                valid = is_valid(values, source.nodata[number])
+                if opaque is not None:
+                    valid = opaque if valid is None else valid & opaque
+                yield values.ravel() if valid is None else values[valid]
+
+    return value_range(parts(), source.dtype, source.width * source.height * source.channels, layout, options)
+
+
+def value_range(
+    parts: Iterable[np.ndarray], dtype: np.dtype, total: int, layout: Layout | None, options: PixelOptions
+) -> tuple[float, float]:
+    """The values that become black and white.
+
+    Args:
+        parts: the valid values of an image, of which none are taken where they do not matter.
+        dtype: their type.
+        total: how many there are at most.
+    """
+    if dtype == np.uint8:
         return 0.0, 255.0
     if options.limits is not None:
         return options.limits
-    statistics = _Counts(source) if source.dtype.itemsize <= 2 and source.dtype.kind in "iu" else _Sample(source)
-    for piece in _pieces(source, layout, alpha):
-        rows = piece.values.shape[1]
-        opaque = None
-        if alpha is not None:
-            opaque = np.asarray(alpha.crop((0, piece.top, source.width, piece.top + rows))) > 0
-        for number, values in enumerate(piece.values, start=piece.channel):
-            valid = _valid(values, source.nodata[number])
-            if opaque is not None:
-                valid = opaque if valid is None else valid & opaque
-            statistics.add(values.ravel() if valid is None else values[valid])
-    full = _full_range(source.dtype, layout)
+    statistics = _Counts(dtype) if dtype.itemsize <= 2 and dtype.kind in "iu" else _Sample(total)
+    for values in parts:
+        statistics.add(values)
+    full = _full_range(dtype, layout)
     if not statistics.count:
         return 0.0, 1.0
     lowest, highest = statistics.percentile(0), statistics.percentile(100)
@@ -214,9 +234,9 @@ def _full_range(dtype: np.dtype, layout: Layout | None) -> float | None:
 class _Counts:
     """How often each value of up to 16 bits occurs: exact percentiles in 512 KB."""
 
-    def __init__(self, source: Source):
-        self._first = int(np.iinfo(source.dtype).min)
-        self._counts = np.zeros(2 ** (8 * source.dtype.itemsize), np.int64)
+    def __init__(self, dtype: np.dtype):
+        self._first = int(np.iinfo(dtype).min)
+        self._counts = np.zeros(2 ** (8 * dtype.itemsize), np.int64)
         self.count = 0
 
     def add(self, values: np.ndarray) -> None:
@@ -238,8 +258,8 @@ class _Counts:
 class _Sample:
     """Values evenly taken from all over the image: percentiles of floats, exact for images of up to 5 megapixels."""
 
-    def __init__(self, source: Source):
-        self._step = -(-source.width * source.height * source.channels // _MOST_SAMPLED)
+    def __init__(self, total: int):
+        self._step = -(-total // _MOST_SAMPLED)
         self._parts: list[np.ndarray] = []
         self._extremes: list[float] = []
         self.count = 0
@@ -300,7 +320,7 @@ class _GdalSource:
         self.width, self.height = dataset.width, dataset.height
         colours = {colour.name: band for band, colour in zip(dataset.indexes, dataset.colorinterp, strict=True)}
         self._alpha = colours.get("alpha")
-        self._bands = _chosen_bands(list(dataset.indexes), colours, self._alpha, options)
+        self._bands = chosen_bands(list(dataset.indexes), colours, self._alpha, options)
         self.channels = len(self._bands)
         types = {dataset.dtypes[band - 1] for band in self._bands}
         if len(types) > 1 or any(name.startswith("complex") for name in types):
@@ -345,7 +365,7 @@ class _GdalSource:
         bits = self._dataset.tags(self._alpha, ns="IMAGE_STRUCTURE").get("NBITS")
         full = float(2 ** int(bits) - 1) if bits and self.dtype.kind == "u" else full
         for piece in self._read([self._alpha], 0):
-            plane.paste(Image.fromarray(_to_bytes(piece.values[0], None, 0.0, full, False)), (0, piece.top))
+            plane.paste(Image.fromarray(to_bytes(piece.values[0], None, 0.0, full, False)), (0, piece.top))
         return plane
 
     def _read(self, bands: list[int], channel: int) -> Iterator[Piece]:
@@ -368,7 +388,7 @@ class _GdalSource:
             rest, top = values[:, ready:], top + ready
 
 
-def _chosen_bands(bands: list[int], colours: dict[str, int], alpha: int | None, options: PixelOptions) -> list[int]:
+def chosen_bands(bands: list[int], colours: dict[str, int], alpha: int | None, options: PixelOptions) -> list[int]:
     """The bands to be shown: those asked for, those that the file names red, green and blue, or the first three."""
     if options.bands is not None:
         _require_bands(options, len(bands))
@@ -394,7 +414,7 @@ def _rows(width: int, channels: int, factor: int) -> int:
 
 
 @contextmanager
-def _gdal_dataset(file: BinaryIO, path: Path | None, layout: Layout) -> Iterator[Any]:
+def gdal_dataset(file: BinaryIO, path: Path | None, layout: Layout) -> Iterator[Any]:
     """The file as rasterio opens it; None where rasterio is not installed.
 
     Raises:
@@ -408,7 +428,7 @@ def _gdal_dataset(file: BinaryIO, path: Path | None, layout: Layout) -> Iterator
         return
     logging.getLogger("rasterio").addHandler(_SILENT)
     warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
-    driver = _GDAL_DRIVERS[layout.format]
+    driver = GDAL_DRIVERS[layout.format]
     with rasterio.Env(**_GDAL_OPTIONS), ExitStack() as stack:
         try:
             if path is not None:

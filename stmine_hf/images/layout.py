@@ -36,6 +36,7 @@ class Layout(NamedTuple):
     premultiplied: bool = False
     nodata: float | None = None
     names_colours: bool = False  # says which band is red
+    georeferenced: bool = False  # may say where on Earth it lies
 
     def __str__(self) -> str:
         kind = "" if self.kind == "unsigned" else f" ({self.kind})"
@@ -121,6 +122,7 @@ def _tiff(file: BinaryIO) -> Layout:
         premultiplied=extra[0] == 1,
         nodata=_number(tags.get(42113)),
         names_colours='role="colorinterp"' in str(tags.get(42112, "")),
+        georeferenced=34735 in tags,
     )
 
 
@@ -156,6 +158,7 @@ def _jpeg_2000(file: BinaryIO) -> Layout:
         "signed" if any(depth & 128 for depth in depths) else "unsigned",
         (min(width, tile_width), min(height, tile_height)),
         colour_model=_RGB if bands > 2 else _GREY,
+        georeferenced=True,
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from contextlib import closing
+from itertools import islice, repeat
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -40,3 +41,13 @@ def read_ahead(
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def generated_ahead(items: Iterable[T], *, ahead: int) -> Generator[T, None, None]:
+    """`items` as they are, made in a thread of their own, with at most `ahead` of them waiting to be taken."""
+    iterator, end = iter(items), object()
+    with closing(read_ahead(lambda _: next(iterator, end), repeat(None), workers=1, ahead=ahead)) as made:
+        for item in made:
+            if item is end:
+                return
+            yield item  # type: ignore[misc]

@@ -26,6 +26,7 @@ from ..errors import StmineError
 from ..outputs import Outputs, sha256_of
 
 SUFFIXES = ("parquet", "safetensors")
+NUMBERED = ("vectors", "metadata")  # files beside the shards that are numbered like them
 _CHECKSUM = b',\n "checksum": "'  # the last entry of a manifest, over all the bytes before it
 FORMAT_VERSION = 2  # 1 had no checksums
 
@@ -115,8 +116,8 @@ def shard_file(name: str, suffix: str) -> str:
 
 def next_name(folder: Path) -> str:
     """A number that no shard or other numbered file has, including those left by a killed run."""
-    files = (*folder.glob("shards/*"), *folder.glob("vectors-*"))
-    used = [int(number) for file in files if (number := file.stem.removeprefix("vectors-")).isdecimal()]
+    files = (*folder.glob("shards/*"), *(file for kind in NUMBERED for file in folder.glob(f"{kind}-*")))
+    used = [int(number) for file in files if (number := file.stem.rpartition("-")[2]).isdecimal()]
     return f"{max(used, default=-1) + 1:06d}"
 
 
@@ -144,7 +145,7 @@ def checksums_of(folder: Path, names: Iterable[str]) -> dict[str, str]:
 def remove_unnamed(outputs: Outputs, named: Container[str]) -> None:
     """Remove the shards and other numbered files that this package wrote and no manifest names any longer."""
     for file in outputs.written():
-        if (file.startswith("shards/") or file.startswith("vectors-")) and file not in named:
+        if file.startswith(("shards/", *(f"{kind}-" for kind in NUMBERED))) and file not in named:
             outputs.remove(file)
 
 

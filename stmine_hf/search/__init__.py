@@ -8,16 +8,24 @@ from ..lazy import lazy_names
 
 if TYPE_CHECKING:
     from .build import BuildReport as BuildReport
+    from .change import Change as Change
+    from .change import changes as changes
+    from .filters import Condition as Condition
+    from .filters import Where as Where
     from .index import Hit as Hit
     from .index import ImageIndex as ImageIndex
 
-__all__ = ["BuildReport", "Hit", "ImageIndex"]
+__all__ = ["BuildReport", "Change", "Condition", "Hit", "ImageIndex", "Where", "changes"]
 
 __getattr__ = lazy_names(
     __name__,
     {
         "BuildReport": "build",
+        "Change": "change",
+        "Condition": "filters",
         "Hit": "index",
         "ImageIndex": "index",
+        "Where": "filters",
+        "changes": "change",
     },
 )

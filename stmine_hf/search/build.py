@@ -9,7 +9,7 @@ import platform
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -19,16 +19,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from ..data.findings import Findings
 from ..errors import StmineError
-from ..images import ImageError, ImageFile, PixelOptions, Skip, content_digest, image_errors, open_image
-from ..inference.batching import batched, read_ahead
+from ..images import (
+    ImageError,
+    ImageFile,
+    PixelOptions,
+    Skip,
+    Window,
+    content_digest,
+    image_errors,
+    open_image,
+    place_and_time,
+    scene_size,
+)
+from ..inference.batching import batched, generated_ahead, read_ahead
 from ..inference.progress import ProgressBar
 from ..inference.shards import next_name, remove_unnamed
 from ..inference.skips import first_reasons
 from ..outputs import Outputs, sha256_of
 from . import store
 from .embedder import Embedder
+from .metadata import Metadata
 from .store import IndexedImage, Manifest
+from .tiles import EmptyTile, Tile, Tiles, tiles_of
 
 if TYPE_CHECKING:
     import torch
@@ -41,14 +55,16 @@ Loaded = tuple[IndexedImage | Skip, "torch.Tensor | None"]
 
 @dataclass
 class BuildReport:
-    """Report of one run. Counts are images."""
+    """Report of one run. Counts are images, or tiles of an index of tiles."""
 
     added: int = 0
     changed: int = 0
     unchanged: int = 0
     removed: int = 0
     embedded: int = 0  # went through the model: the added and changed ones, but for copies and renamed files
-    skipped: list[Skip] = field(default_factory=list)
+    empty: int = 0  # tiles without data, which are not in the index
+    skipped: list[Skip] = field(default_factory=list)  # files, also of an index of tiles
+    findings: Findings = field(default_factory=lambda: Findings("row"))  # of the table given as metadata
     seconds: float = 0.0  # of the whole run, without loading the model
     peak_memory_mb: float | None = None  # of the process since its start; None where unknown
 
@@ -65,6 +81,9 @@ class IndexBuilder:
         outputs: the folder of the index.
         root: the images' folder; row paths below it are relative to it.
         save_every: number of images between two saves.
+        pixels: see `ImageIndex.build`.
+        tiles: see `ImageIndex.build`.
+        metadata: of the images; None: what the index has of them already.
 
     Raises:
         StmineError: the index belongs to another model, other images or an unknown format version, or is damaged.
@@ -79,6 +98,8 @@ class IndexBuilder:
         batch_size: int,
         save_every: int = 1024,
         pixels: PixelOptions | None = None,
+        tiles: Tiles | None = None,
+        metadata: Metadata | None = None,
     ):
         folder = outputs.folder
         self._outputs, self._folder, self._root, self.embedder = outputs, folder, root, embedder
@@ -92,6 +113,7 @@ class IndexBuilder:
             store.verify(folder, manifest)
             store.adopt(outputs, manifest)
         self._pixels = pixels or PixelOptions()
+        self._tiles, self._metadata = tiles, metadata
         if earlier:
             embedder.require(earlier.model, folder)
             self._pixels = PixelOptions.from_document(earlier.pixel_options)
@@ -99,6 +121,13 @@ class IndexBuilder:
                 raise StmineError(
                     f"{folder} was made with {self._pixels}, and now {pixels} is requested: omit stretch and bands, "
                     "or make another index"
+                )
+            self._tiles = Tiles.from_document(earlier.tiles)
+            if tiles not in (None, self._tiles):
+                made = "whole images" if self._tiles is None else str(self._tiles)
+                raise StmineError(
+                    f"{folder} was made of {made}, and now {tiles} are requested: omit the tiles, or make "
+                    "another index"
                 )
             identity = earlier.model | {"source": embedder.source or earlier.model["source"]}
         self._manifest = Manifest(
@@ -109,13 +138,18 @@ class IndexBuilder:
             created=earlier.created if earlier else _now(),
             checksums=dict(earlier.checksums) if earlier else {},
             pixel_options=None if self._pixels == PixelOptions() else self._pixels.document(),
+            tiles=None if self._tiles is None else self._tiles.document(),
+            metadata=earlier.metadata if earlier else "",
         )
 
         tables = [store.read_rows(folder, [name]) for name in self._manifest.shards]
         self._rows_in = [len(table) for table in tables]  # of each shard
         rows = pa.concat_tables([store.read_rows(folder, []), *tables])
-        # A path can have two rows, if a run embedded the changed image again and was killed: the later one counts.
-        self._row_of = {path: row for row, path in enumerate(rows.column("path").to_pylist())}
+        # A window can have two rows, if a run embedded the changed image again and was killed: the later one counts.
+        self._rows_of: dict[str, dict[Window | None, int]] = {}
+        windows = map(_window, rows.column("window").to_pylist())
+        for row, (path, window) in enumerate(zip(rows.column("path").to_pylist(), windows, strict=True)):
+            self._rows_of.setdefault(path, {})[window] = row
         noted = ("size", "mtime_ns", "ctime_ns")
         self._sizes, self._mtimes, self._ctimes = (rows.column(name).to_numpy() for name in noted)
         self._digests = rows.column("digest")
@@ -124,14 +158,16 @@ class IndexBuilder:
         published = self._digests[: finished.count if finished else 0]
         self._row_with = {digest: row for row, digest in enumerate(published.to_pylist())}
 
+        self._published_rows = len(published)
         self._live = np.zeros(len(rows), dtype=bool)  # rows that stay in the index
-        self._settled: set[str] = set()  # known paths of which this run has decided already
+        self._settled = np.zeros(len(rows), dtype=bool)  # rows of which this run has decided already
+        self._reread: set[str] = set()  # scenes whose tiles are looked for again: others than are found are gone
         self._buffer: list[tuple[IndexedImage, np.ndarray]] = []
         self._report = BuildReport()
 
     def known_outside(self) -> list[str]:
         """The indexed paths that lie outside the images' folder."""
-        return [path for path in self._row_of if os.path.isabs(path)]
+        return [path for path in self._rows_of if os.path.isabs(path)]
 
     def run(self, images: Lister, *, remove_missing: bool, progress: bool) -> BuildReport:
         """Embed new images, saving regularly, and publish the result.
@@ -143,7 +179,7 @@ class IndexBuilder:
             StmineError: not one image could be read; the index is left as it was.
         """
         started, report = time.monotonic(), self._report
-        total = sum(1 for _ in images(lambda skip: None))
+        total = sum(self._count(file) for file in images(lambda skip: None))
         with ProgressBar("Embedding", total, shown=progress) as bar, warnings.catch_warnings():
             # Pillow warns of odd metadata, and from half the size on that is refused here: nothing to act on.
             warnings.filterwarnings("ignore", module="PIL")
@@ -161,42 +197,71 @@ class IndexBuilder:
 
     def _embed(self, images: Lister, bar: ProgressBar) -> None:
         report, shown, embedded = self._report, 0, 0
+        loaded: Generator[Loaded | None, None, None]
         workers = min(8, max(2, os.cpu_count() or 1))
         # Enough ahead that a whole batch gets ready while the model is at work on the one before it.
-        loaded = read_ahead(self._load, self._new(images), workers=workers, ahead=self._batch_size + workers)
+        ahead = self._batch_size + workers
+        if self._tiles is None:
+            loaded = read_ahead(self._load, self._new(images), workers=workers, ahead=ahead)
+        else:
+            tiles = generated_ahead(self._new_tiles(images, self._tiles), ahead=ahead)
+            loaded = read_ahead(self._load_tile, tiles, workers=workers, ahead=ahead)
         with closing(loaded):
             for batch in batched(self._to_embed(loaded), self._batch_size):
                 vectors = self.embedder.features([pixels for _, pixels in batch])
                 self._report.embedded += len(batch)
                 self._keep([(row, vector) for (row, _), vector in zip(batch, vectors, strict=True)])
-                done = report.added + report.changed + report.unchanged + len(report.skipped)
+                done = report.added + report.changed + report.unchanged + report.empty + len(report.skipped)
                 bar.advance(done - shown, worked=report.embedded - embedded)
                 shown, embedded = done, report.embedded
 
     def _new(self, images: Lister) -> Iterator[ImageFile]:
         """The images without a row of this size and these times in the index."""
 
-        def on_skip(skip: Skip) -> None:
-            self._report.skipped.append(skip)
-            # What cannot be read now may come back: its row, or those of the whole folder, stay.
-            self._settle(skip.path, live=True)
-            if skip.path.endswith("/"):
-                for path in self._row_of:
-                    if path.startswith(skip.path):
-                        self._settle(path, live=True)
-
-        for file in images(on_skip):
-            row = self._row_of.get(file.path)
-            if row is not None and file.is_as(self._sizes[row], self._mtimes[row], self._ctimes[row]):
+        for file in images(self._on_skip):
+            rows = self._rows_of.get(file.path, {})
+            if None in rows and self._is_of(file, rows[None]):
                 self._settle(file.path, live=True)
             else:
                 yield file
+
+    def _new_tiles(self, images: Lister, tiles: Tiles) -> Iterator[Tile | EmptyTile | Skip]:
+        """The tiles that the index lacks, scene by scene."""
+        for file in images(self._on_skip):
+            rows = self._rows_of.get(file.path, {})
+            of_file = {window: row for window, row in rows.items() if self._is_of(file, row)}
+            for row in of_file.values():
+                self._settle_row(row, live=True)
+            # An unfinished index may lack some tiles of a scene.
+            if not of_file or len(of_file) < len(rows) or max(of_file.values()) >= self._published_rows:
+                self._reread.add(file.path)
+                yield from tiles_of(file, self._root, tiles, self._pixels, set(of_file), self._row_with.keys())
+
+    def _count(self, file: ImageFile) -> int:
+        return 1 if self._tiles is None else self._tiles.count(self._root / file.path)
+
+    def _is_of(self, file: ImageFile, row: int) -> bool:
+        return file.is_as(self._sizes[row], self._mtimes[row], self._ctimes[row])
+
+    def _on_skip(self, skip: Skip) -> None:
+        self._report.skipped.append(skip)
+        # What cannot be looked at just now may come back: its rows, or those of the whole folder, stay.
+        self._settle(skip.path, live=True)
+        if skip.path.endswith("/"):
+            for path in self._rows_of:
+                if path.startswith(skip.path):
+                    self._settle(path, live=True)
 
     def _load(self, file: ImageFile) -> Loaded:
         """Read one image (in a thread): pixel values, or None where the index has the same content already."""
         path = self._root / file.path
         try:
-            row = IndexedImage(file.path, file.size, file.mtime_ns, content_digest(path), file.ctime_ns)
+            seen = place_and_time(path)
+            points = [] if seen.point is None else [seen.point]
+            if seen.georeference is not None:
+                points = seen.georeference.corners(0, 0, *scene_size(path)) or []
+            place = [number for point in points for number in point] or None
+            row = store.indexed(file, content_digest(path), None, place, seen.time)
             if row.digest in self._row_with:
                 return row, None
             image = open_image(path, self.embedder.side, self._pixels)
@@ -205,8 +270,20 @@ class IndexBuilder:
         except ImageError as error:
             return Skip(file.path, str(error)), None
 
-    def _to_embed(self, loaded: Iterable[Loaded]) -> Iterator[tuple[IndexedImage, torch.Tensor]]:
-        for row, pixels in loaded:
+    def _load_tile(self, tile: Tile | EmptyTile | Skip) -> Loaded | None:
+        """Preprocess one tile (in a thread)."""
+        if isinstance(tile, Skip):
+            return tile, None
+        if isinstance(tile, EmptyTile):
+            return None
+        return tile.row, None if tile.image is None else self.embedder.pixels(tile.image)
+
+    def _to_embed(self, loaded: Iterable[Loaded | None]) -> Iterator[tuple[IndexedImage, torch.Tensor]]:
+        for found in loaded:
+            if found is None:
+                self._report.empty += 1
+                continue
+            row, pixels = found
             if isinstance(row, Skip):
                 self._report.skipped.append(row)
                 self._settle(row.path, live=False)
@@ -218,14 +295,15 @@ class IndexBuilder:
     def _keep(self, embedded: list[tuple[IndexedImage, np.ndarray]]) -> None:
         """Keep whole batches, so that a resumed run has the same batches as one never stopped."""
         for row, _ in embedded:
-            known = self._row_of.get(row.path)
+            known = self._rows_of.get(row.path, {}).get(_window(row.window))
             if known is None:
                 self._report.added += 1
             elif self._digests[known].as_py() == row.digest:  # the file was only touched
                 self._report.unchanged += 1
             else:
                 self._report.changed += 1
-            self._settled.add(row.path)
+            if known is not None:
+                self._settled[known] = True
         self._buffer += embedded
         if len(self._buffer) >= self._save_every:
             self._save()
@@ -243,29 +321,37 @@ class IndexBuilder:
 
     def _settle(self, path: str, *, live: bool) -> None:
         """Decide whether a known image stays or is removed."""
-        row = self._row_of.get(path)
-        if row is None or path in self._settled:
+        for row in self._rows_of.get(path, {}).values():
+            self._settle_row(row, live=live)
+
+    def _settle_row(self, row: int, *, live: bool) -> None:
+        if self._settled[row]:
             return
-        self._settled.add(path)
+        self._settled[row] = True
         self._live[row] = live
         self._report.unchanged += live
         self._report.removed += not live
 
     def _settle_missing(self, remove: bool) -> None:
-        for path in self._row_of:
-            self._settle(path, live=not remove)
+        for path in self._rows_of:
+            self._settle(path, live=not remove and path not in self._reread)
 
     def _publish(self) -> None:
         """Drop dead rows, write the FAISS file, and make the result the index that is searched."""
         if self._published and self._live.all():
-            places = {name: getattr(self._manifest, name) for name in ("images", "images_from_index", "model")}
+            self._enter_metadata(self._published.shards)
+            names = ("images", "images_from_index", "model", "metadata")
+            places = {name: getattr(self._manifest, name) for name in names}
+            if self._manifest.metadata:
+                own = self._manifest.metadata
+                places["checksums"] = self._published.checksums | {own: self._manifest.checksums[own]}
             if (moved := replace(self._published, **places)) != self._published:
                 store.add_checksums(self._folder, moved)
                 if moved.faiss not in moved.checksums:  # of format 1
                     moved.checksums[moved.faiss] = sha256_of(self._folder / moved.faiss)
                 store.write_manifest(self._outputs, store.FINISHED, moved)
             # a run killed at the very end may have left some
-            remove_unnamed(self._outputs, store.named(self._published))
+            remove_unnamed(self._outputs, store.named(moved))
             return
         shards = self._compact()
         if not shards:
@@ -273,6 +359,7 @@ class IndexBuilder:
                 f"not one image of {self._root} could be read ({first_reasons(self._report.skipped)}): nothing was "
                 "changed"
             )
+        self._enter_metadata(shards)
         faiss = faiss_module()
         vectors = faiss.IndexFlatIP(self._manifest.model["dimension"])
         for shard in shards:
@@ -288,6 +375,14 @@ class IndexBuilder:
         store.write_manifest(self._outputs, store.FINISHED, manifest)
         self._outputs.remove(store.UNFINISHED)
         remove_unnamed(self._outputs, store.named(manifest))
+
+    def _enter_metadata(self, shards: list[str]) -> None:
+        """Write what a person's table says of the images of these shards."""
+        if self._metadata is None:
+            return
+        paths = store.read_rows(self._folder, shards).column("path").to_pylist()
+        table, self._report.findings = self._metadata.rows(list(dict.fromkeys(paths)), self._root)
+        store.write_metadata(self._outputs, self._manifest, table)
 
     def _compact(self) -> list[str]:
         """The shards without their dead rows; neighbours that are small, or have become so, are joined."""
@@ -357,3 +452,7 @@ def _peak_memory_mb() -> float | None:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, KB elsewhere
+
+
+def _window(window: Sequence[int] | None) -> Window | None:
+    return None if window is None else Window(*window)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from PIL import Image
 
 from ..errors import StmineError
@@ -19,6 +22,7 @@ from ..images import (
     ImageFile,
     PixelOptions,
     Skip,
+    Window,
     decode_image,
     find_images,
     image_file,
@@ -30,19 +34,53 @@ from ..outputs import Outputs
 from . import store
 from .build import BuildReport, IndexBuilder, faiss_module
 from .embedder import Embedder
+from .filters import PlacesAndTimes, Where
+from .metadata import Metadata
 from .places import place_in
 from .store import Manifest
+from .tiles import Tiles
 
 if TYPE_CHECKING:
     import torch
 
 
 class Hit(NamedTuple):
-    """One answer. `rank` counts from 1; `score` is the cosine similarity, in [-1, 1]; `path` is absolute."""
+    """One answer.
+
+    Attributes:
+        rank: from 1.
+        score: the cosine similarity, in [-1, 1].
+        path: of the image, absolute.
+        window: of an index of tiles: left, top, width and height of the tile in pixels; None: the whole image.
+        place: longitude and latitude of one point, or of the upper left, upper right, lower right and lower left
+            corner; empty: not known.
+        time: when the image was taken, in UTC; None: not known.
+    """
 
     rank: int
     score: float
     path: Path
+    window: Window | None = None
+    place: tuple[tuple[float, float], ...] = ()
+    time: datetime | None = None
+
+
+class TilesOf(NamedTuple):
+    """What an index has of one image.
+
+    Attributes:
+        path: of the image, absolute.
+        rows: (N,) numbers of its N tiles in the index.
+        windows: of the tiles; None: the whole image.
+        places: of the tiles; see `Hit`.
+        time: when it was taken.
+    """
+
+    path: Path
+    rows: np.ndarray
+    windows: list[Window | None]
+    places: list[tuple[tuple[float, float], ...]]
+    time: datetime | None
 
 
 class ImageIndex:
@@ -74,6 +112,10 @@ class ImageIndex:
         progress: bool = True,
         save_every: int = 1024,
         pixels: PixelOptions | None = None,
+        tile: int | str | None = None,
+        overlap: float = 0.25,
+        metadata: str | Path | None = None,
+        time_pattern: str | None = None,
     ) -> ImageIndex:
         """Create the index `out` of a folder of images, or update it.
 
@@ -92,6 +134,13 @@ class ImageIndex:
             save_every: number of images between two saves, which a kill may cost.
             pixels: how to read images of more than 8 bits or more than three bands. The index stores it; None: that
                 of the index, or the default.
+            tile: side in pixels of the tiles that images are cut into, or several ("256,512"); each tile is embedded
+                and found by itself, with its place in the image. For scenes of any size; the memory does not depend
+                on it. The index keeps it: None stands for that of the index, or for whole images.
+            overlap: share of a tile that its neighbour shows, too.
+            metadata: a table with a column of image names, and any of longitude and latitude, time, and others to
+                filter by; see [`Metadata`].
+            time_pattern: how file names hold the time of an image, such as "%Y%m%d".
 
         Raises:
             StmineError: no such folder, no images in it, another run is writing the index, or the index belongs to
@@ -107,6 +156,10 @@ class ImageIndex:
             raise StmineError(f"found no images in {root} (looked for {' '.join(sorted(SUFFIXES))} and by content)")
         if folder.exists() and not folder.is_dir():
             raise StmineError(f"{folder} is a file: choose another place for the index")
+        tiles = None if tile is None else Tiles.parse(tile, overlap)
+        facts = None
+        if metadata is not None or time_pattern is not None:
+            facts = Metadata(None if metadata is None else Path(metadata), time_pattern)
 
         indexed = any((folder / name).is_file() for name in (store.FINISHED, store.UNFINISHED))
         with Outputs(folder, inputs=[root], inside=indexed) as outputs:
@@ -115,7 +168,14 @@ class ImageIndex:
                 _require_same_images(earlier, folder, root)
             embedder = Embedder(model or (earlier.model["source"] if earlier else None), device)
             builder = IndexBuilder(
-                outputs, root, embedder, batch_size=batch_size, save_every=save_every, pixels=pixels
+                outputs,
+                root,
+                embedder,
+                batch_size=batch_size,
+                save_every=save_every,
+                pixels=pixels,
+                tiles=tiles,
+                metadata=facts,
             )
 
             def list_images(on_skip: Callable[[Skip], None]) -> Iterator[ImageFile]:
@@ -186,30 +246,126 @@ class ImageIndex:
         inside = path.startswith(f"{self._images}{os.sep}")
         return Path(os.path.relpath(path, self._images)).as_posix() if inside else path
 
-    def query(self, query: str | Path | Image.Image, k: int = 10, *, paths: bool = True) -> list[Hit]:
+    def query(
+        self,
+        query: str | Path | Image.Image,
+        k: int = 10,
+        *,
+        paths: bool = True,
+        where: Where | None = None,
+        merge: bool = True,
+    ) -> list[Hit]:
         """The k most similar images (all, if there are fewer), best first; equal scores by path.
 
         Args:
             query: a sentence in any language the model knows (over-long ones are cut), an image, or the path of one.
                 A string counts as a path if there is such an image.
             paths: False treats every string as a sentence, so that third-party input cannot reach files here.
+            where: consider only images that meet it; see [`Where`].
+            merge: of tiles of an image that overlap, only the best is an answer.
 
         Raises:
-            StmineError: an empty query, an image that cannot be read, or k < 1; at the first query, the wrong model.
+            StmineError: an empty query, an image that cannot be read, or k < 1; at the first query, the wrong model;
+                a filter by something that the index does not know.
         """
         if k < 1:
             raise StmineError(f"k: expected at least 1, found {k}")
         vector = self._vector_of(query, paths)
-        candidates = k
-        while True:
-            scores, numbers = (found[0] for found in self._vectors.search(vector, min(candidates, len(self))))
+        allowed = None if where is None else np.flatnonzero(self._facts.mask(where))
+        count = len(self) if allowed is None else len(allowed)
+        candidates = 2 * k + 8  # with room for ties and for tiles that overlap
+        while count:
+            scores, rows = self._nearest(vector, min(candidates, count), allowed)
             # Ties with the last one may stretch further, and which of them FAISS returns depends on the file's order.
-            if len(scores) == len(self) or scores[-1] < scores[k - 1]:
-                break
+            complete = len(scores) == count
+            kept = scores if complete else scores[scores > scores[-1]]
+            hits = self._hits(kept, rows[: len(kept)], k, merge)
+            if complete or len(hits) == k:
+                return hits
             candidates *= 2
-        named = self._paths.take(pa.array(numbers)).to_pylist()
-        ranked = sorted(zip(scores.tolist(), named, strict=True), key=lambda found: (-found[0], found[1]))[:k]
-        return [Hit(rank, score, self._images / path) for rank, (score, path) in enumerate(ranked, start=1)]
+        return []
+
+    def _nearest(self, vector: np.ndarray, k: int, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """(k,) scores, falling, and rows."""
+        faiss = faiss_module()
+        only = None if allowed is None else faiss.SearchParameters(sel=faiss.IDSelectorBatch(allowed))
+        scores, rows = self._vectors.search(vector, k, params=only)
+        return scores[0], rows[0]
+
+    def _hits(self, scores: np.ndarray, rows: np.ndarray, k: int, merge: bool) -> list[Hit]:
+        """The best k of some rows, of overlapping tiles the best one each."""
+        taken = self._rows.take(pa.array(rows)).to_pylist()
+        found = sorted(
+            zip(scores.tolist(), taken, strict=True),
+            key=lambda one: (-one[0], one[1]["path"], one[1]["window"] or []),
+        )
+        hits: list[Hit] = []
+        windows_of: dict[str, list[Window]] = {}  # of the hits
+        for score, row in found:
+            if len(hits) == k:
+                break
+            window = None if row["window"] is None else Window(*row["window"])
+            if merge and window is not None:
+                others = windows_of.setdefault(row["path"], [])
+                if any(_overlap(window, other) for other in others):
+                    continue
+                others.append(window)
+            path = self._images / row["path"]
+            hits.append(Hit(len(hits) + 1, score, path, window, _points(row["place"]), row["time"]))
+        return hits
+
+    @cached_property
+    def _facts(self) -> PlacesAndTimes:
+        metadata = store.read_metadata(self._folder, self._manifest)
+        names = [] if metadata is None else [n for n in metadata.column_names if n not in ("path", "place", "time")]
+        columns: dict[str, list[str | None]] = {name: [None] * len(self) for name in names}
+        if metadata is not None:
+            row_of = {path: row for row, path in enumerate(metadata.column("path").to_pylist())}
+            known = [row_of.get(path) for path in self._rows.column("path").to_pylist()]
+            for name in names:
+                cells = metadata.column(name).to_pylist()
+                columns[name] = [None if row is None else cells[row] for row in known]
+        return PlacesAndTimes(self._rows.column("place"), self._rows.column("time"), columns)
+
+    def tiles_of(self, image: str | Path) -> TilesOf:
+        """What the index has of one image.
+
+        Args:
+            image: its path, also relative to the images' folder, or its name, if only one image has it.
+
+        Raises:
+            StmineError: it is not in the index, or several have the name.
+        """
+        paths = self._rows.column("path")
+        given = str(image)
+        known = set(paths.unique().to_pylist())
+        candidates = [given, self._row_path(os.path.abspath(given))]
+        found = next((path for path in candidates if path in known), None)
+        if found is None:
+            named = [path for path in known if os.path.basename(path) == given]
+            if len(named) != 1:
+                several = f"{len(named)} images of that name are" if named else "it is not"
+                raise StmineError(f"{given}: expected an image of the index, but {several} in it")
+            found = named[0]
+        rows = np.flatnonzero(np.asarray(pc.equal(paths, found)))
+        taken = self._rows.take(pa.array(rows)).to_pylist()
+        places = [_points(row["place"]) for row in taken]
+        windows = [None if row["window"] is None else Window(*row["window"]) for row in taken]
+        return TilesOf(self._images / found, rows, windows, places, taken[0]["time"])
+
+    def scores(self, query: str | Path | Image.Image, rows: np.ndarray) -> np.ndarray:
+        """(N,) cosine similarities of a query and N rows of the index, see `tiles_of`."""
+        return self._vectors.reconstruct_batch(rows) @ self._vector_of(query, paths=True)[0]
+
+    @property
+    def tiles(self) -> Tiles | None:
+        """How images were cut; None: not at all."""
+        return Tiles.from_document(self._manifest.tiles)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns that `where` may compare."""
+        return list(self._facts.columns)
 
     @staticmethod
     def is_image(query: str) -> bool:
@@ -306,8 +462,32 @@ class ImageIndex:
         if not self._vectors.ntotal == len(rows) == manifest.count:
             found = f"{self._vectors.ntotal} vectors and {len(rows)} paths, not {manifest.count}"
             raise store.damaged(self._folder, found)
-        self._manifest, self._paths = manifest, rows.column("path")
+        self._manifest, self._rows = manifest, _with_metadata(rows, store.read_metadata(self._folder, manifest))
+        self.__dict__.pop("_facts", None)
         self._images = Path(self._moved_to or _images_folder(manifest, self._folder))
+
+
+def _with_metadata(rows: pa.Table, metadata: pa.Table | None) -> pa.Table:
+    """The rows with the places and times of a person's table where it has them: a person knows better than a file."""
+    if metadata is None:
+        return rows
+    row_of = {path: row for row, path in enumerate(metadata.column("path").to_pylist())}
+    known = pa.array([row_of.get(path) for path in rows.column("path").to_pylist()], pa.int64())
+    for name in ("place", "time"):
+        own = metadata.column(name).take(known)
+        theirs = rows.column(name)
+        merged = [a if b is None else b for a, b in zip(theirs.to_pylist(), own.to_pylist(), strict=True)]
+        rows = rows.set_column(rows.column_names.index(name), name, pa.array(merged, theirs.type))
+    return rows
+
+
+def _points(numbers: list[float] | None) -> tuple[tuple[float, float], ...]:
+    return tuple(zip(numbers[::2], numbers[1::2], strict=True)) if numbers else ()
+
+
+def _overlap(one: Window, other: Window) -> bool:
+    beside = one.left >= other.left + other.width or other.left >= one.left + one.width
+    return not (beside or one.top >= other.top + other.height or other.top >= one.top + one.height)
 
 
 def _images_folder(manifest: Manifest, folder: Path) -> Path:

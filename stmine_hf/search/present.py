@@ -15,7 +15,7 @@ from urllib.parse import quote
 from PIL import Image, ImageDraw, ImageOps
 
 from ..fonts import font_for, shortened, wrapped
-from ..images import ImageError, open_image
+from ..images import ImageError, open_image, open_scene
 from ..inference.batching import read_ahead
 from ..outputs import write_output
 
@@ -47,7 +47,7 @@ def contact_sheet(hits: Sequence[Hit], out_png: str | Path, *, title: str) -> No
     for line, text in enumerate(heading):
         draw.text((_GAP, _GAP + 38 * line), text, fill=_INK, font=font_for(28, text))
     draw.text((_GAP, _GAP + 38 * len(heading) + 4), _summary(len(hits), len(shown)), fill=_FAINT, font=font_for(17))
-    for number, (hit, thumbnail) in enumerate(_thumbnails(shown, _THUMB)):
+    for number, (hit, thumbnail) in enumerate(thumbnails(shown, _THUMB)):
         left = _GAP + (number % columns) * (_THUMB + _GAP)
         upper = top + (number // columns) * (_THUMB + _CAPTION + _GAP)
         _draw_card(sheet, draw, hit, thumbnail, left, upper)
@@ -60,7 +60,7 @@ def html_page(hits: Sequence[Hit], out_html: str | Path, *, title: str) -> None:
     Links are relative for images below the page's folder, so that both can move together, else absolute.
     """
     folder = os.path.abspath(Path(out_html).parent)
-    cards = "\n".join(_card(hit, thumbnail, folder) for hit, thumbnail in _thumbnails(hits, 320))
+    cards = "\n".join(_card(hit, thumbnail, folder) for hit, thumbnail in thumbnails(hits, 320))
     heading = escape(_plain(title))
     page = f"""<!doctype html>
 <html lang="en">
@@ -108,7 +108,7 @@ def _card(hit: Hit, thumbnail: Image.Image | str, folder: str) -> str:
     path = os.path.abspath(hit.path)
     below = path.startswith(folder + os.sep)
     link = quote(Path(os.path.relpath(path, folder)).as_posix()) if below else Path(path).as_uri()
-    name = escape(hit.path.name)
+    name = escape(_name(hit))
     if isinstance(thumbnail, str):
         image = f"<span>{escape(thumbnail)}</span>"
     else:
@@ -136,22 +136,34 @@ def _draw_card(
         sheet.paste(thumbnail, (left + (_THUMB - thumbnail.width) // 2, upper + (_THUMB - thumbnail.height) // 2))
     draw.text((left + 6, lower + 6), str(hit.rank), fill=_ACCENT, font=font_for(17))
     draw.text((right - 6, lower + 6), f"{hit.score:.3f}", fill=_INK, font=font_for(17), anchor="ra")
-    name = _plain(hit.path.name)
+    name = _plain(_name(hit))
     font = font_for(14, name)
     draw.text((left + 6, lower + 28), shortened(name, font, _THUMB - 12), fill=_FAINT, font=font)
 
 
-def _thumbnails(hits: Sequence[Hit], side: int) -> Iterator[tuple[Hit, Image.Image | str]]:
+def thumbnails(hits: Sequence[Hit], side: int) -> Iterator[tuple[Hit, Image.Image | str]]:
     """Each hit with its image, as large as fits `side` x `side`, or with the reason why there is none."""
 
     def load(hit: Hit) -> tuple[Hit, Image.Image | str]:
         try:
-            image = open_image(hit.path, side)
+            image = _image_of(hit, side)
         except ImageError as error:
             return hit, str(error)
         return hit, ImageOps.contain(image, (side, side), Image.Resampling.LANCZOS)
 
     return read_ahead(load, hits, workers=4, ahead=16)
+
+
+def _image_of(hit: Hit, side: int) -> Image.Image:
+    if hit.window is None:
+        return open_image(hit.path, side)
+    with open_scene(hit.path) as scene:
+        return scene.window(hit.window)
+
+
+def _name(hit: Hit) -> str:
+    """The file's name, and where in it a tile lies."""
+    return hit.path.name if hit.window is None else f"{hit.path.name} at {hit.window.left},{hit.window.top}"
 
 
 def _summary(found: int, shown: int) -> str:

@@ -4,7 +4,9 @@
       index.json                  the finished index: model, images' folder, its shards and FAISS file, checksums
       unfinished.json             the same for a build under way or interrupted; the next run resumes it
       shards/000000.safetensors   "embeddings": (n, D) float32, unit rows
-      shards/000000.parquet       path, size, mtime_ns, digest, ctime_ns of the same n images
+      shards/000000.parquet       path, size, mtime_ns, digest, ctime_ns, window, place, time of the same n images or
+                                  tiles
+      metadata-000000.parquet     path, place, time and columns of a person's table of the images, if there is one
       vectors-000000.faiss        IndexFlatIP over all shards in their order
       skipped.json                [path, reason] of the images the last run skipped
       .lock                       held by the run that writes
@@ -19,35 +21,73 @@ from __future__ import annotations
 
 import struct
 from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from safetensors import safe_open
 
 from ..errors import StmineError
+from ..images import ImageFile
 from ..inference import shards as shard_files
 from ..inference.shards import ShardFolder, shard_file
-from ..outputs import Outputs
+from ..outputs import Outputs, sha256_of
+
+if TYPE_CHECKING:
+    from ..images import Window
 
 FINISHED, UNFINISHED, SKIPPED = "index.json", "unfinished.json", "skipped.json"
 _HEADER = 45  # bytes of a file of faiss.IndexFlatIP before its numbers
 VERIFIED = 2**30  # bytes: indexes up to this size are verified whole whenever they are opened
 
-_ROWS = pa.schema([("path", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64()), ("digest", pa.binary(16))])
-_CHANGED = pa.field("ctime_ns", pa.int64())  # not in the shards of earlier versions
-_ALL = _ROWS.append(_CHANGED)
+PLACE, TIME = pa.list_(pa.float64()), pa.timestamp("ms", tz="UTC")
+_ROWS = pa.schema(
+    [
+        ("path", pa.string()),
+        ("size", pa.int64()),
+        ("mtime_ns", pa.int64()),
+        ("digest", pa.binary(16)),
+        ("ctime_ns", pa.int64()),
+        ("window", pa.list_(pa.int32(), 4)),
+        ("place", PLACE),
+        ("time", TIME),
+    ]
+)
+_LATER = ("ctime_ns", "window", "place", "time")  # not in the shards of earlier versions
 
 
 class IndexedImage(NamedTuple):
-    """One indexed image. `path` is relative to the images' folder ("/" between parts), absolute outside of it."""
+    """One indexed image, or a tile of one.
+
+    Attributes:
+        path: relative to the images' folder ("/" between parts), absolute outside of it.
+        size: of the file, in bytes.
+        mtime_ns: of the file.
+        digest: of the file's content, and of the window.
+        ctime_ns: see `ImageFile`; 0: not known.
+        window: left, top, width and height of a tile, in pixels; None: the whole image.
+        place: longitude and latitude of one point, or of four corners one after the other; None: not known.
+        time: when it was taken, in UTC; None: not known.
+    """
 
     path: str
     size: int
     mtime_ns: int
     digest: bytes
-    ctime_ns: int = 0  # see `ImageFile`; 0: not known
+    ctime_ns: int = 0
+    window: tuple[int, int, int, int] | None = None
+    place: list[float] | None = None
+    time: datetime | None = None
+
+
+def indexed(
+    file: ImageFile, digest: bytes, window: Window | None, place: list[float] | None, time: datetime | None
+) -> IndexedImage:
+    """The row of a file, or of a tile of it."""
+    return IndexedImage(file.path, file.size, file.mtime_ns, digest, file.ctime_ns, window, place, time)
 
 
 @dataclass
@@ -65,6 +105,8 @@ class Manifest:
     versions: dict[str, str] = field(default_factory=dict)
     checksums: dict[str, str] = field(default_factory=dict)  # SHA-256 of every file; none in format 1
     pixel_options: dict[str, Any] | None = None  # see images.PixelOptions; None: the default
+    tiles: dict[str, Any] | None = None  # see tiles.Tiles; None: whole images
+    metadata: str = ""  # the file with a person's table of the images; "": none
     format_version: int = shard_files.FORMAT_VERSION
 
 
@@ -123,7 +165,7 @@ def write_shard(
         Its name; its checksums are entered into `manifest`.
     """
     name = shard_files.next_name(outputs.folder)
-    table = rows if isinstance(rows, pa.Table) else pa.table(list(zip(*rows, strict=True)), schema=_ALL)
+    table = rows if isinstance(rows, pa.Table) else pa.table(list(zip(*rows, strict=True)), schema=_ROWS)
     tensors = {"embeddings": np.ascontiguousarray(embeddings, dtype=np.float32)}
     manifest.checksums |= shard_files.write_shard(outputs, name, table, tensors)
     return name
@@ -133,13 +175,37 @@ def read_rows(folder: Path, names: list[str], checksums: dict[str, str] | None =
     """The rows of these shards, one after the other."""
     tables = [_folder(folder).read_table(name, checksums or {}) for name in names]
     with _folder(folder).reading("shards"):
-        return pa.concat_tables([_ALL.empty_table(), *map(_whole, tables)])
+        return pa.concat_tables([_ROWS.empty_table(), *(_complete(table) for table in tables)])
 
 
-def _whole(table: pa.Table) -> pa.Table:
-    if _CHANGED.name not in table.column_names:
-        table = table.append_column(_CHANGED, pa.array(np.zeros(len(table), dtype=np.int64)))
-    return table.select(_ALL.names).cast(_ALL)
+def _complete(table: pa.Table) -> pa.Table:
+    """The columns of today: what an earlier version did not note is not known."""
+    for name in _LATER:
+        if name not in table.column_names:
+            kind = _ROWS.field(name).type
+            unknown = (
+                pa.array(np.zeros(len(table), dtype=np.int64)) if name == "ctime_ns" else pa.nulls(len(table), kind)
+            )
+            table = table.append_column(name, unknown)
+    return table.select(_ROWS.names).cast(_ROWS)
+
+
+def write_metadata(outputs: Outputs, manifest: Manifest, table: pa.Table | None) -> None:
+    """Write a person's table of the images; None: there is none. It counts once the manifest is written."""
+    manifest.metadata = ""
+    if table is not None:
+        manifest.metadata = f"metadata-{shard_files.next_name(outputs.folder)}.parquet"
+        file = outputs.write(manifest.metadata, lambda path: pq.write_table(table, path))
+        manifest.checksums[manifest.metadata] = sha256_of(file)
+
+
+def read_metadata(folder: Path, manifest: Manifest) -> pa.Table | None:
+    """The table that `write_metadata` wrote."""
+    if not manifest.metadata:
+        return None
+    _folder(folder).verify(manifest.metadata, manifest.checksums)
+    with _folder(folder).reading(manifest.metadata):
+        return pq.read_table(folder / manifest.metadata)
 
 
 def read_embeddings(folder: Path, name: str, rows: slice = slice(None)) -> np.ndarray:
@@ -195,8 +261,9 @@ def add_checksums(folder: Path, manifest: Manifest) -> None:
 
 
 def named(manifest: Manifest) -> set[str]:
-    """The shards' files and the FAISS file of an index."""
-    return {shard_file(name, suffix) for name in manifest.shards for suffix in shard_files.SUFFIXES} | {manifest.faiss}
+    """The shards' files, the FAISS file and the table of metadata of an index."""
+    files = {shard_file(name, suffix) for name in manifest.shards for suffix in shard_files.SUFFIXES}
+    return files | {manifest.faiss} | ({manifest.metadata} if manifest.metadata else set())
 
 
 def damaged(folder: Path, found: object) -> StmineError:

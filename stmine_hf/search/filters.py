@@ -1,0 +1,272 @@
+"""Which images of an index a search considers: by place, by time, by the columns of a person's table."""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+
+from ..errors import StmineError
+from ..images import parse_time
+
+EARTH_KM = 6371.0088  # mean radius
+_COMPARISONS = {
+    "<=": operator.le, ">=": operator.ge, "!=": operator.ne, "<": operator.lt, ">": operator.gt, "=": operator.eq,
+}  # fmt: skip
+_CONDITION = re.compile(r"\s*(.+?)\s*(<=|>=|!=|<|>|=)\s*(.*?)\s*")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A comparison with a column: as numbers if both sides are numbers, else as text."""
+
+    column: str
+    sign: str
+    value: str
+
+    @classmethod
+    def parse(cls, text: str) -> Condition:
+        """
+        Raises:
+            StmineError: not COLUMN=VALUE, or another of the signs <= >= != < >.
+        """
+        found = _CONDITION.fullmatch(text)
+        if found is None:
+            raise StmineError(f"where: expected COLUMN=VALUE (or <, <=, >, >=, !=), found {text!r}.")
+        return cls(*found.groups())
+
+    def mask(self, values: Sequence[str | None]) -> np.ndarray:
+        """(N,) which cells meet it; an empty cell meets none."""
+        compare, wanted = _COMPARISONS[self.sign], _number(self.value)
+
+        def meets(cell: str | None) -> bool:
+            if cell is None:
+                return False
+            number = _number(cell)
+            if wanted is not None and number is not None:
+                return compare(number, wanted)
+            return compare(cell, self.value)
+
+        return np.fromiter(map(meets, values), bool, len(values))
+
+
+@dataclass(frozen=True)
+class Where:
+    """The images that a search considers: those that meet everything that is given.
+
+    An image whose place or time is not known meets no condition on it.
+
+    Args:
+        bbox: west, south, east and north in degrees; images that touch it. West may be greater than east: the box then
+            crosses the antimeridian.
+        near: longitude, latitude and kilometres; images that reach that near.
+        start: the first moment.
+        end: the last moment.
+        conditions: on columns of the table that the index was made with.
+
+    Raises:
+        StmineError: a place that is not on Earth, or an end before the start.
+    """
+
+    bbox: tuple[float, float, float, float] | None = None
+    near: tuple[float, float, float] | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+    conditions: tuple[Condition, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.bbox is not None:
+            west, south, east, north = self.bbox
+            if not (abs(west) <= 180 and abs(east) <= 180 and -90 <= south <= north <= 90):
+                raise StmineError(
+                    "bbox: expected WEST,SOUTH,EAST,NORTH in degrees (longitudes within 180, latitudes within 90, "
+                    f"south not above north), found {','.join(f'{number:g}' for number in self.bbox)}."
+                )
+        if self.near is not None:
+            lon, lat, km = self.near
+            if not (abs(lon) <= 180 and abs(lat) <= 90 and 0 <= km < math.inf):
+                raise StmineError(
+                    "near: expected LONGITUDE,LATITUDE,KILOMETRES (within 180 and 90 degrees, not negative), found "
+                    f"{','.join(f'{number:g}' for number in self.near)}."
+                )
+        if self.start is not None and self.end is not None and self.end < self.start:
+            raise StmineError(f"expected a time to end after its start, found {self.start} to {self.end}.")
+
+    @classmethod
+    def parse(
+        cls,
+        *,
+        bbox: str | None = None,
+        near: str | None = None,
+        start: str | None = None,
+        end: str | None = None,
+        where: Sequence[str] = (),
+    ) -> Where | None:
+        """The filter as given on a command line; None if nothing is given.
+
+        Args:
+            start: a date or time in ISO 8601; without a zone in UTC.
+            end: the same; a date stands for its last moment.
+            where: conditions, such as "sensor=S2" and "cloud<=10".
+
+        Raises:
+            StmineError: one of them cannot be understood.
+        """
+        if bbox is None and near is None and start is None and end is None and not where:
+            return None
+        box, point = _numbers(bbox, 4, "bbox"), _numbers(near, 3, "near")
+        return cls(
+            None if box is None else (box[0], box[1], box[2], box[3]),
+            None if point is None else (point[0], point[1], point[2]),
+            _time(start, "from"),
+            _time(end, "to", last=True),
+            tuple(map(Condition.parse, where)),
+        )
+
+    @property
+    def about_place(self) -> bool:
+        return self.bbox is not None or self.near is not None
+
+    @property
+    def about_time(self) -> bool:
+        return self.start is not None or self.end is not None
+
+
+class PlacesAndTimes:
+    """Places, times and columns of the N rows of an index.
+
+    Args:
+        place: lists of longitudes and latitudes, of a point or of four corners.
+        time: in UTC.
+        columns: texts by name.
+    """
+
+    def __init__(self, place: pa.ChunkedArray, time: pa.ChunkedArray, columns: Mapping[str, Sequence[str | None]]):
+        self.place, self.time, self.columns = place, time, columns
+
+    @cached_property
+    def boxes(self) -> np.ndarray:
+        """(N, 4) west, south, east and north of each row; NaN where no place is known.
+
+        East may be above 180, by less than 360: the box then crosses the antimeridian.
+        """
+        boxes = np.full((len(self.place), 4), np.nan)
+        for row, numbers in enumerate(self.place.to_pylist()):
+            if numbers:
+                boxes[row] = box_of(numbers[::2], numbers[1::2])
+        return boxes
+
+    @cached_property
+    def moments(self) -> np.ndarray:
+        """(N,) datetime64 in milliseconds; NaT where no time is known."""
+        return self.time.to_numpy().astype("datetime64[ms]")
+
+    def mask(self, where: Where) -> np.ndarray:
+        """(N,) which rows meet a filter.
+
+        Raises:
+            StmineError: a column that there is not, or nothing is known of any place or time that is asked for.
+        """
+        mask = np.ones(len(self.place), dtype=bool)
+        if where.about_place:
+            self._require(not np.isnan(self.boxes).all(), "place", "GeoTIFF files, GPS positions in EXIF")
+        if where.about_time:
+            self._require(not np.isnat(self.moments).all(), "time", "times in EXIF or TIFF tags")
+        with np.errstate(invalid="ignore"):
+            if where.bbox is not None:
+                mask &= _touch(self.boxes, where.bbox)
+            if where.near is not None:
+                mask &= distances_km(self.boxes, where.near[0], where.near[1]) <= where.near[2]
+        if where.start is not None:
+            mask &= self.moments >= _moment(where.start)
+        if where.end is not None:
+            mask &= self.moments <= _moment(where.end)
+        for condition in where.conditions:
+            if condition.column not in self.columns:
+                known = ", ".join(self.columns) or "none: build the index with --metadata TABLE"
+                raise StmineError(f"where: no column {condition.column!r} in the index; there are {known}.")
+            mask &= condition.mask(self.columns[condition.column])
+        return mask
+
+    def _require(self, known: bool, what: str, from_where: str) -> None:
+        if not known:
+            raise StmineError(
+                f"the index knows no {what} of any image, so a search cannot be limited by it: it comes from "
+                f"{from_where} or a table given to `stmine index --metadata`; an index of an earlier version has to "
+                "be made again."
+            )
+
+
+def box_of(longitudes: Sequence[float], latitudes: Sequence[float]) -> tuple[float, float, float, float]:
+    """West, south, east and north of the smaller box around points; east above 180 if it crosses the antimeridian."""
+    lons = np.asarray(longitudes)
+    if lons.max() - lons.min() > 180:
+        lons = np.where(lons < 0, lons + 360, lons)
+    return float(lons.min()), float(min(latitudes)), float(lons.max()), float(max(latitudes))
+
+
+def distances_km(boxes: np.ndarray, lon: float, lat: float) -> np.ndarray:
+    """(N,) kilometres from a point to the nearest latitude and longitude of each box, on the sphere; 0 inside."""
+    west, south, east, north = boxes.T
+    off_west, off_east = (west - lon) % 360, (lon - east) % 360  # eastwards from the point, westwards from it
+    inside = (lon - west) % 360 <= east - west
+    off = np.where(inside, 0.0, np.minimum(off_west, off_east))
+    nearest = np.clip(lat, south, north)
+    return _great_circle_km(lat, nearest, off)
+
+
+def _great_circle_km(lat: float, other: np.ndarray, off: np.ndarray) -> np.ndarray:
+    """Haversine formula, degrees."""
+    a = np.sin(np.radians(other - lat) / 2) ** 2
+    a = a + np.cos(np.radians(lat)) * np.cos(np.radians(other)) * np.sin(np.radians(off) / 2) ** 2
+    return 2 * EARTH_KM * np.arcsin(np.sqrt(np.clip(a, 0, 1)))
+
+
+def _touch(boxes: np.ndarray, bbox: tuple[float, float, float, float]) -> np.ndarray:
+    west, south, east, north = boxes.T
+    width = bbox[2] - bbox[0] + (360 if bbox[2] < bbox[0] else 0)
+    beside = ((west - bbox[0]) % 360 <= width) | ((bbox[0] - west) % 360 <= east - west)
+    return beside & (north >= bbox[1]) & (south <= bbox[3])
+
+
+def _numbers(text: str | None, count: int, name: str) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count or not all(map(math.isfinite, numbers)):
+        raise StmineError(f"{name}: expected {count} numbers with commas between them, found {text!r}.")
+    return numbers
+
+
+def _time(text: str | None, name: str, *, last: bool = False) -> datetime | None:
+    if text is None:
+        return None
+    time = parse_time(text)
+    if time is None:
+        raise StmineError(
+            f"{name}: expected a date or time such as 2024-05-31 or 2024-05-31T12:00:00Z, found {text!r}."
+        )
+    whole_day = last and re.fullmatch(r"\d{4}-?\d\d-?\d\d", text.strip())
+    return time + timedelta(days=1, milliseconds=-1) if whole_day else time
+
+
+def _moment(time: datetime) -> np.datetime64:
+    return np.datetime64(round(time.timestamp() * 1000), "ms")
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

@@ -1,0 +1,81 @@
+"""Hits with their places: GeoJSON, and a map page that needs no other file and no network."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from ..geojson import collection, feature
+from ..outputs import write_output
+from .present import thumbnails
+
+if TYPE_CHECKING:
+    from .index import Hit
+
+_MOST_THUMBNAILS = 300  # each of some 5 KB
+_SIDE = 128  # of a thumbnail, in pixels
+
+
+def hit_properties(hit: Hit) -> dict[str, Any]:
+    """Rank, score, image, window and time of a hit as JSON."""
+    properties: dict[str, Any] = {"rank": hit.rank, "score": round(float(hit.score), 6), "image": str(hit.path)}
+    if hit.window is not None:
+        properties["window"] = list(hit.window)
+    if hit.time is not None:
+        properties["time"] = hit.time.isoformat()
+    return properties
+
+
+def write_geojson(hits: Sequence[Hit], out: str | Path) -> None:
+    """Write the hits with a place as GeoJSON polygons (points, where only one is known)."""
+    text = collection(feature(hit.place, hit_properties(hit)) for hit in hits if hit.place)
+    write_output(out, lambda path: path.write_text(text, encoding="utf-8"), inputs=[hit.path for hit in hits])
+
+
+def map_page(hits: Sequence[Hit], out_html: str | Path, *, title: str) -> None:
+    """Write the hits with a place as an HTML page: thumbnails where they lie, to be moved and zoomed.
+
+    There is no map behind them, only lines of longitude and latitude: the page asks nothing of the network.
+    """
+    placed = [hit for hit in hits if hit.place]
+    items = []
+    for hit, thumbnail in thumbnails(placed[:_MOST_THUMBNAILS], _SIDE):
+        items.append(_item(hit, thumbnail))
+    items += [_item(hit, "") for hit in placed[_MOST_THUMBNAILS:]]
+    data = json.dumps(items).replace("</", "<\\/")
+    heading = escape(" ".join(title.encode("utf-8", "replace").decode().split()))
+    template = Path(__file__).with_name("map.html").read_text(encoding="utf-8")
+    page = template.replace("{{heading}}", heading).replace("{{count}}", str(len(placed))).replace("{{items}}", data)
+    write_output(out_html, lambda path: path.write_text(page, encoding="utf-8"), inputs=[hit.path for hit in hits])
+
+
+def _item(hit: Hit, thumbnail: Image.Image | str) -> dict[str, Any]:
+    """What the page knows of a hit; the thumbnail may be the reason why there is none."""
+    encoded = ""
+    if not isinstance(thumbnail, str):
+        jpeg = io.BytesIO()
+        thumbnail.save(jpeg, format="JPEG", quality=80)
+        encoded = base64.b64encode(jpeg.getvalue()).decode()
+    return {**hit_properties(hit), "image": hit.path.name, "corners": _unwrapped(hit.place), "jpeg": encoded}
+
+
+def _unwrapped(place: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Corners without the jump at the antimeridian."""
+    lons = [lon for lon, _ in place]
+    jumps = max(lons) - min(lons) > 180
+    return [(lon + 360 if jumps and lon < 0 else lon, lat) for lon, lat in place]
+
+
+def centre(place: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Longitude and latitude of the middle of a place."""
+    points = _unwrapped(place)
+    lon, lat = (math.fsum(axis) / len(points) for axis in zip(*points, strict=True))
+    return (lon + 180) % 360 - 180, lat

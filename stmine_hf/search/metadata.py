@@ -1,0 +1,187 @@
+"""What a person's table, or the names of files, say of the images of an index: place, time and more."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from ..data.cells import is_missing, number_of, text_of
+from ..data.errors import BadRow
+from ..data.findings import Findings
+from ..data.names import ImageFiles, Wanted
+from ..data.tables import read_rows
+from ..errors import StmineError
+from ..images import parse_time
+from . import store
+
+IMAGE_COLUMNS = ("image", "path", "file", "file_name", "filename", "name")
+LONGITUDE_COLUMNS, LATITUDE_COLUMNS = ("longitude", "lon", "lng"), ("latitude", "lat")
+TIME_COLUMNS = ("time", "datetime", "date", "timestamp", "acquired")
+_PARTS = {"%Y": r"\d{4}", "%y": r"\d\d", "%j": r"\d{3}", "%b": "[A-Za-z]{3}", "%f": r"\d{1,6}"}
+_OF_TWO_DIGITS = "%m %d %H %M %S"
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """Where what is known of the images comes from.
+
+    Args:
+        table: a table (CSV, JSONL, Parquet, Excel ...) with a column of image names, and any of longitude and
+            latitude, time, and others to filter by.
+        time_pattern: how file names hold the time, in the words of `strptime`, such as "%Y%m%d".
+        encoding: of a table of text that is neither UTF-8 nor says what it is.
+
+    Raises:
+        StmineError: a pattern without a year.
+    """
+
+    table: Path | None = None
+    time_pattern: str | None = None
+    encoding: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.time_pattern is not None:
+            _pattern(self.time_pattern)
+
+    def rows(self, paths: Sequence[str], root: Path) -> tuple[pa.Table, Findings]:
+        """What is known of images.
+
+        Args:
+            paths: of the images, as the rows of an index have them.
+            root: the folder that they are relative to.
+
+        Returns:
+            A table with the columns path, place and time, and one of text for every other column, without images of
+            which nothing is known; and what could not be used.
+
+        Raises:
+            StmineError: the table cannot be read, has no column of image names, or names none of the images.
+        """
+        findings = Findings("row")
+        known: dict[str, dict[str, Any]] = {}
+        if self.time_pattern is not None:
+            for path in paths:
+                if time := time_in_name(path, self.time_pattern):
+                    known.setdefault(path, {})["time"] = time
+        columns = self._read(set(paths), root, known, findings) if self.table is not None else []
+        schema = pa.schema(
+            [
+                ("path", pa.string()),
+                ("place", store.PLACE),
+                ("time", store.TIME),
+                *((name, pa.string()) for name in columns),
+            ]
+        )
+        return pa.Table.from_pylist([{"path": path, **row} for path, row in known.items()], schema=schema), findings
+
+    def _read(self, paths: set[str], root: Path, known: dict[str, dict[str, Any]], findings: Findings) -> list[str]:
+        """Enter the rows of the table.
+
+        Returns:
+            The names of its other columns.
+        """
+        assert self.table is not None
+        rows = list(read_rows(self.table, findings, self.encoding))
+        names = list(dict.fromkeys(name for _, row in rows for name in row))
+        images = _column(names, IMAGE_COLUMNS)
+        if images is None:
+            raise StmineError(
+                f"{self.table}: expected a column with the names of the images ({', '.join(IMAGE_COLUMNS)}), found "
+                f"{', '.join(map(str, names)) or 'no rows'}"
+            )
+        lon, lat, time = (_column(names, of) for of in (LONGITUDE_COLUMNS, LATITUDE_COLUMNS, TIME_COLUMNS))
+        others = [name for name in names if name not in (images, lon, lat, time, "path", "place", "time")]
+        wanted = [Wanted(_text(row.get(images)) or "", place) for place, row in rows]
+        found = ImageFiles([root]).find(wanted, findings)
+        used = 0
+        for (place, row), file in zip(rows, found, strict=True):
+            path = "" if file is None else Path(os.path.relpath(file, root)).as_posix()
+            if path not in paths:
+                findings.skip("image that is not in the index", f"{place}, {_text(row.get(images))}")
+                continue
+            used += 1
+            entry = known.setdefault(path, {})
+            if lon is not None and lat is not None and (point := _point(row.get(lon), row.get(lat), place, findings)):
+                entry["place"] = point
+            if time is not None and not is_missing(row.get(time)):
+                if moment := _moment(row[time]):
+                    entry["time"] = moment
+                else:
+                    findings.note("time that cannot be read", f"{place}, {_text(row[time])}")
+            entry |= {name: _text(row.get(name)) for name in others}
+        if not used:
+            raise StmineError(
+                f"{self.table}: none of its {len(rows)} rows names an image of {root}: {findings.brief()}"
+            )
+        return others
+
+
+def time_in_name(path: str, pattern: str) -> datetime | None:
+    """The time in a file's name; None if there is none.
+
+    Args:
+        pattern: see `Metadata`.
+    """
+    for found in _pattern(pattern).finditer(os.path.basename(path)):
+        try:
+            return datetime.strptime(found.group(), pattern).replace(tzinfo=timezone.utc)
+        except ValueError:  # digits that are no date
+            continue
+    return None
+
+
+def _pattern(pattern: str) -> re.Pattern[str]:
+    """
+    Raises:
+        StmineError: it has no year, or parts that are not known.
+    """
+    parts = _PARTS | dict.fromkeys(_OF_TWO_DIGITS.split(), r"\d\d")
+    pieces = re.findall(r"%.|[^%]+|%$", pattern)
+    unknown = [piece for piece in pieces if piece.startswith("%") and piece not in parts]
+    if unknown or not {"%Y", "%y"} & set(pieces):
+        raise StmineError(
+            f"time pattern: expected a year and other parts, such as %Y%m%d (known are {' '.join(parts)}), found "
+            f"{pattern!r}."
+        )
+    return re.compile(
+        r"(?<!\d)" * pieces[0].startswith("%") + "".join(parts.get(piece) or re.escape(piece) for piece in pieces)
+    )
+
+
+def _column(names: Sequence[Any], wanted: Sequence[str]) -> Any:
+    by_text = {str(name).strip().lower(): name for name in reversed(names)}
+    return next((by_text[name] for name in wanted if name in by_text), None)
+
+
+def _point(lon: Any, lat: Any, place: str, findings: Findings) -> list[float] | None:
+    if is_missing(lon) or is_missing(lat):
+        return None
+    try:
+        point = [number_of(lon), number_of(lat)]
+    except BadRow:
+        point = [999.0, 999.0]
+    if abs(point[0]) <= 180 and abs(point[1]) <= 90:
+        return point
+    findings.note("place that is not on Earth", f"{place}, {_text(lon)}, {_text(lat)}")
+    return None
+
+
+def _moment(cell: Any) -> datetime | None:
+    if isinstance(cell, datetime):
+        return cell.replace(tzinfo=timezone.utc) if cell.tzinfo is None else cell.astimezone(timezone.utc)
+    return parse_time(_text(cell) or "")
+
+
+def _text(cell: Any) -> str | None:
+    """A cell as text, up to what a person reads; None where it holds none."""
+    try:
+        return text_of(cell)[:1000] or None
+    except BadRow:  # a list, or foreign bytes
+        return None
