@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import typer
@@ -53,3 +54,9 @@ def _parse_stmine(words: list[str]) -> None:
     while hasattr(command, "commands"):
         command = command.commands[words.pop(0)]
     command.make_context(command.name, words)
+
+
+# A few lines that stand for four million values.
+YAML_BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join(9 * ['*' + before])}]\n" for before, name in pairwise("abcdefgh")
+)

@@ -158,6 +158,11 @@ def help_examples(command: Any = None) -> list[str]:
     return own + [line for child in getattr(command, "commands", {}).values() for line in help_examples(child)]
 
 
+def test_promises_of_security_name_tests_that_there_are():
+    named = re.findall(r"`((?:tests|stmine_hf)/[^`]*)`", (ROOT / "SECURITY.md").read_text(encoding="utf-8"))
+    assert len(named) > 10 and [path for path in named if not (ROOT / path).exists()] == []
+
+
 def test_help_shows_examples_for_every_command():
     shown = " ".join(help_examples())
     alone = ("index", "search", "demo", "classify", "detect", "toy")

@@ -21,13 +21,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import cached_file
 
 from ..cards.adapter import ADAPTER, adapter_card, adapter_kind
+from ..documents import DocumentError, parse_json, read_text, read_yaml
 from ..errors import StmineError
 from ..methods import AdapterTargets, get
 from .arguments import ZooTrainingArguments
@@ -300,14 +300,15 @@ def load_adapter_weights(model: PreTrainedModel, folder: str | Path) -> None:
 def _read_settings(path: Path) -> dict[str, Any]:
     """A PEFT configuration from a JSON or YAML file."""
     try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        path.open("rb").close()
     except OSError as error:
         raise StmineError(
             f"peft must be lora, or a JSON or YAML file with a PEFT configuration; {path}: {error.strerror}."
         ) from error
-    except (ValueError, yaml.YAMLError) as error:
-        raise StmineError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    try:
+        content = parse_json(read_text(path), path.name) if path.suffix == ".json" else read_yaml(path)
+    except DocumentError as error:
+        raise StmineError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise StmineError(f"{path} must hold the fields of a PEFT configuration, found {type(content).__name__}.")
     of_a_run = {"base_model_name_or_path", "revision", "auto_mapping", "inference_mode", "peft_version"}

@@ -23,6 +23,7 @@ from transformers import HfArgumentParser, TrainingArguments
 
 from ..cards.settings import resolved_arguments
 from ..data import one_of
+from ..documents import DocumentError, read_yaml
 from ..errors import StmineError
 from ..images import PixelOptions
 from .start import start_for_other_data
@@ -268,11 +269,13 @@ def save_arguments(path: str | Path, *arguments: Any) -> None:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        path.open("rb").close()
     except OSError as error:
         raise StmineError(f"Cannot read the config {path}: {error.strerror}.") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or no such date
-        raise StmineError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    try:
+        content = read_yaml(path)
+    except DocumentError as error:
+        raise StmineError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(content, dict):
         raise StmineError(f"{path} must hold `field: value` lines, found {type(content).__name__}.")
     both = [name for name, present in FORMER_NAMES.items() if name in content and present in content]

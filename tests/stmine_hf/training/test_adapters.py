@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from documents import YAML_BOMB
 from helpers_adapters import LOADERS, METHODS, adapter_trainer, answers, arguments, save_base
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -298,6 +299,7 @@ def test_layers_that_cannot_be_merged_are_used_beside_the_base(tmp_path):
         ("target_modules: [nowhere]", "(?i)target modules.*not found"),
         ("[1, 2]", "found list"),
         ("a: [", "cannot be read"),
+        (YAML_BOMB, "cannot be read: .*more than 200,000 values"),
         (None, "peft must be lora, or a JSON or YAML file"),
     ],
 )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from documents import YAML_BOMB
 
 from stmine_hf.errors import StmineError
 from stmine_hf.training import arguments
@@ -65,6 +66,8 @@ def test_saved_settings_read_back_the_same(config, tmp_path):
         ("toy_model: true\nmodel_config: '{'", "model_config must be a JSON mapping"),
         ("[1, 2]", "found list"),
         ("a: [", "not valid YAML"),
+        (YAML_BOMB, "more than 200,000 values"),
+        ("[" * 5000, "levels"),
     ],
 )
 def test_mistakes_are_explained(config, text, message):
