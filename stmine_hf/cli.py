@@ -30,6 +30,7 @@ from .commands import (
 )
 from .commands import search as images
 from .errors import StmineError
+from .files import write_problem
 from .printing import printable
 
 _FORMER_OPTIONS = {
@@ -102,8 +103,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:  # wrong usage has already become SystemExit(2)
         if debug:
             raise
-        message = printable(" ".join(str(error).split()))
-        if not isinstance(error, (StmineError, OSError)):
+        problem = write_problem(error)
+        message = printable(" ".join((problem or str(error)).split()))
+        if problem is None and not isinstance(error, (StmineError, OSError)):
             message = f"{type(error).__name__}: {message} (--debug shows where)"
         Console(stderr=True, soft_wrap=True).print(f"error: {message}", style="red", markup=False, highlight=False)
         raise SystemExit(1) from None

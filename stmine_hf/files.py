@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -16,6 +18,7 @@ from .errors import StmineError
 __all__ = ["write_entries"]
 
 LOCK = ".lock"  # held by the run that writes into a folder
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _held: set[IO[str]] = set()  # the locks of this process
 
 
@@ -26,6 +29,20 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     with open(temporary, "rb+") as file:
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def write_problem(error: BaseException) -> str | None:
+    """What keeps a file from being written, if that is a full disk or one that cannot be written; and what to do.
+
+    Libraries in other languages raise errors of their own for it, with the system's number in their text.
+    """
+    number, name = getattr(error, "errno", None), getattr(error, "filename", None)
+    if number is None and (found := re.search(r"\(os error (\d+)\)|\[errno (\d+)\]", str(error), re.IGNORECASE)):
+        number = int(found[1] or found[2])
+    if number not in _DISK_FULL and number != errno.EROFS:
+        return None
+    remedy = "Free some space" if number in _DISK_FULL else "Choose a folder that can be written"
+    return f"cannot write {name or 'a file'}: {os.strerror(number)}. {remedy}, and run the command again."
 
 
 def write_json(path: Path, content: Any) -> None:

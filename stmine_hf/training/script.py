@@ -19,11 +19,11 @@ import torch.distributed as dist
 from transformers.utils import logging as transformers_logging
 
 from ..errors import StmineError
+from ..files import write_problem
 from ..printing import say
 from .interruption import Interrupted
 
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
+_NOT_PERMITTED = (errno.EACCES, errno.EPERM)
 _LAUNCHER_SECONDS = 60.0  # that a launcher gets to end the other processes
 
 # Run by a process of its own: wait for the launcher to end, then print. Arguments: pid, seconds, text.
@@ -72,11 +72,14 @@ def run_script(main: Callable[[], None]) -> None:
         raise SystemExit(130) from None
     except StmineError as error:
         end_with(f"error: {error}")
-    except OSError as error:
-        if error.errno not in (*_DISK_FULL, *_NOT_WRITABLE):
+    except Exception as error:
+        problem = write_problem(error)
+        if problem is None and isinstance(error, OSError) and error.errno in _NOT_PERMITTED:
+            place = error.filename or "a file"
+            problem = f"cannot write {place}: {error.strerror}. Choose a folder that can be written."
+        if problem is None:
             raise
-        fix = "Free some space." if error.errno in _DISK_FULL else "Choose a folder that can be written."
-        end_with(f"error: cannot write {error.filename or 'a file'}: {error.strerror}. {fix}")
+        end_with(f"error: {problem}")
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from stmine_hf.errors import StmineError
+from stmine_hf.files import write_problem
 from stmine_hf.outputs import MARKER, OutputError, Outputs, require_apart, write_output
 
 
@@ -260,3 +262,22 @@ def test_a_killed_run_leaves_nothing_unaccounted_for(tmp_path, seed):
         assert names <= {f"{number}.txt" for number in range(7)}, "what was half written is removed"
         for name in names:
             outputs.write(name, text("new"))
+
+
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        (
+            OSError(errno.ENOSPC, "x", "out/a.json"),
+            "cannot write out/a.json: No space left on device. Free some space",
+        ),
+        (OSError(errno.EROFS, "x"), "cannot write a file: Read-only file system. Choose a folder"),
+        (RuntimeError("Error while serializing: I/O error: No space (os error 28)"), "No space left on device. Free"),
+        (OSError("[Errno 27] Error writing bytes to file"), "File too large. Free some space"),
+        (OSError(errno.ENOENT, "x"), None),
+        (ValueError("error 28"), None),
+    ],
+)
+def test_a_full_disk_is_known_whoever_notices_it(error, said):
+    found = write_problem(error)
+    assert found is None if said is None else said in found
