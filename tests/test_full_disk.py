@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from faults import COMMANDS, mounted, write_inputs
 
+pytestmark = pytest.mark.slow  # half a minute
 WRITERS = [name for name in COMMANDS if not name.startswith("train-")]
 
 
