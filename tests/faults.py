@@ -212,7 +212,7 @@ def mounted(folder: Path, options: str) -> Iterator[Callable[[str], None] | None
         assert mount(f"remount,{options}")
         yield lambda new: None if mount(f"remount,{new}") else sys.exit("cannot mount")
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @contextmanager
