@@ -48,7 +48,7 @@ from stmine_hf.conversion.official import read_official
 from stmine_hf.data.findings import Findings
 from stmine_hf.data.tables import table_rows
 from stmine_hf.demo.limits import checked_image
-from stmine_hf.detect import Detector
+from stmine_hf.demo.objects import THRESHOLD, ObjectFinder
 from stmine_hf.documents import parse_yaml
 from stmine_hf.errors import StmineError
 from stmine_hf.images import ImageError, open_image
@@ -101,13 +101,12 @@ COMMANDS: dict[str, dict[str, Callable[[Path], object]]] = {
     },
     "publish build": {"": command("publish", "build", MODELS["sat"], "--out", "{out}")},
     "publish check": {"": command("publish", "check", MODELS["sat"])},
-    "demo": {"an image of 40 megapixels": lambda folder: _demo_request(folder / "inputs" / "forty.png")},
+    "demo": {"one request, an image of 40 megapixels": lambda folder: _demo_request(folder / "inputs" / "forty.png")},
 }
 
 
 def _demo_request(path: Path) -> None:
-    image = checked_image(path)
-    Detector(*load_model("sat", MODELS["sat"], "cpu"))(image)
+    ObjectFinder(MODELS["sat"]).find(checked_image(path), THRESHOLD)
 
 
 def write_inputs(folder: Path) -> None:
