@@ -92,8 +92,6 @@ def launch(
     app = build_app(tools, language=language)
     from .page import CSS, HEAD, THEME
 
-    opening = tools.open_in_background()
-    atexit.register(opening.stop)
     try:
         _, address, _ = app.launch(
             server_name=host,
@@ -116,6 +114,8 @@ def launch(
     except OSError as error:
         raise StmineError(f"The page cannot be served at {host}, port {port or '7860 to 7959'}: {error}.") from error
     end_stalled(app.server)
+    opening = tools.open_in_background()  # not before: the page is to be there first
+    atexit.register(opening.stop)
     print(f"Open {address} in a browser. Ctrl-C ends the demo.", flush=True)
     if wait:
         _wait(app, opening)
