@@ -15,6 +15,7 @@ __version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from .data import load_dataset as load_dataset
+    from .detect import Detector as Detector
     from .modeling.fisvl.configuration_fisvl import FisvlConfig as FisvlConfig
     from .modeling.fisvl.modeling_fisvl import FisvlModel as FisvlModel
     from .modeling.fisvl.processing_fisvl import FisvlProcessor as FisvlProcessor
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
     from .modeling.sat.image_processing_sat import SatImageProcessor as SatImageProcessor
     from .modeling.sat.modeling_sat import SatForObjectDetection as SatForObjectDetection
     from .modeling.sat.modeling_sat import SatModel as SatModel
+    from .posts import PostClassifier as PostClassifier
     from .search import ImageIndex as ImageIndex
 
 __all__ = [
+    "Detector",
     "FisvlConfig",
     "FisvlModel",
     "FisvlProcessor",
@@ -37,6 +40,7 @@ __all__ = [
     "MttvForSequenceClassification",
     "MttvModel",
     "MttvProcessor",
+    "PostClassifier",
     "SatConfig",
     "SatForObjectDetection",
     "SatImageProcessor",
@@ -44,7 +48,12 @@ __all__ = [
     "__version__",
     "load_dataset",
 ]
-_TASKS = {"ImageIndex": "search:ImageIndex", "load_dataset": "data:load_dataset"}
+_TASKS = {
+    "Detector": "detect:Detector",
+    "ImageIndex": "search:ImageIndex",
+    "PostClassifier": "posts:PostClassifier",
+    "load_dataset": "data:load_dataset",
+}
 
 
 def __getattr__(name: str) -> Any:

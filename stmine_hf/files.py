@@ -84,6 +84,11 @@ class RowWriter:
         self._file.close()
 
 
+def document_bytes(content: Any) -> bytes:
+    """A document as a JSON file for people: indented, in letters of all scripts."""
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode(errors="replace")
+
+
 @contextmanager
 def only_writer(folder: Path, file: str | None = None) -> Iterator[None]:
     """Lock a folder for writing. The system releases the lock when the process ends, however it ends.

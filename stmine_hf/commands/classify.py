@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,27 +10,31 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import StmineError
-from ..outputs import require_output, require_own_place, write_output
+from ..outputs import require_output, require_own_place
 from ..printing import printable, say
 from .methods.mttv import ModelOption
 from .terminal import (
     POSTS,
+    ColumnOption,
     DetectorOption,
     DeviceOption,
     EncodingOption,
     FindingsOption,
     JsonOption,
     StrictOption,
+    column_mapping,
     from_here,
     print_json,
     prints_only_json,
     reading_options,
     require_file,
+    warn,
 )
 
 if TYPE_CHECKING:
     from ..posts.classify import ClassifyReport
 
+PAGES = (".html", ".png")
 MOST_WORDS = 10  # of an explanation, on the screen; the drawing has all
 
 app = typer.Typer()
@@ -50,6 +55,8 @@ class ExplainMethod(str, Enum):
   stmine classify --text "forward this, before it is deleted!" --explain why.html
 
   stmine classify --file posts.jsonl --out predictions.jsonl
+
+  stmine classify --file posts.csv --column text=content --out predictions.csv --explain 17
 
 A file has one post per line, {"id": ..., "text": ..., "image": ...}, or is a CSV file with these columns.
 
@@ -74,9 +81,14 @@ def classify(
     encoding: EncodingOption = None,
     findings: FindingsOption = None,
     strict: StrictOption = False,
+    column: ColumnOption = None,
     explain: Annotated[
-        Path | None,
-        typer.Option(help="Write what drove the prediction: a page (.html), or an overlay on the image (.png)."),
+        str | None,
+        typer.Option(
+            metavar="PAGE|ROW",
+            help="Write what drove the prediction: to this page (.html) or as an overlay on the image (.png). With "
+            "--file: of the row with this id or line, to the page --out, or beside the predictions.",
+        ),
     ] = None,
     explain_method: Annotated[
         ExplainMethod, typer.Option(help="How --explain finds it: by removing each part, or by integrated gradients.")
@@ -98,8 +110,11 @@ def classify(
     It is an estimate from the posts seen in training, not proof, and no person should be judged by it.
     """
     _check_usage(text, image, file, out, explain)
-    if explain is not None:
-        require_output(explain, inputs=image or [])
+    mapping = column_mapping(column)
+    page = None if explain is None else Path(explain) if file is None else _page_of(explain, out)
+    if page is not None:
+        require_output(page, inputs=[file] if file else image or [])
+    predictions = None if out == page else out
     from ..loading import load_mttv, require_model
 
     for path in image or []:
@@ -107,36 +122,43 @@ def classify(
     require_file(file, POSTS)
     require_model(model, detector)
     from ..posts.detectors import load_detector
-    from ..posts.reading import check_posts
+    from ..posts.reading import check_posts, find_post
 
     with prints_only_json(as_json):
-        if file is not None and out is not None:
+        if file is not None:
             from ..posts.classify import written_files
 
-            if findings is not None:
-                require_own_place("--findings", findings, written_files(out))
-            check_posts(file, **reading_options(encoding, findings, strict))
+            if findings is not None and predictions is not None:
+                require_own_place("--findings", findings, written_files(predictions))
+            check_posts(file, **reading_options(encoding, findings, strict), columns=mapping)
+        post = find_post(file, explain, encoding, mapping) if file is not None and explain is not None else None
         network, processor = load_mttv(model, device=device)
         regions = None if detector is None else load_detector(detector, network.device, model=network)
-        if file is not None and out is not None:
+        report = None
+        if file is not None and predictions is not None:
             from ..posts.classify import classify_file
 
             report = classify_file(
-                network, processor, file, out, batch_size=batch_size, detector=regions,
-                without_bad_images=without_bad_images, encoding=encoding, progress=not as_json,
+                network, processor, file, predictions, batch_size=batch_size, detector=regions,
+                without_bad_images=without_bad_images, encoding=encoding, columns=mapping, progress=not as_json,
             )  # fmt: skip
-        else:
+        found = None
+        if post is not None and page is not None:
+            found = _explain_row(network, processor, regions, post, page, explain_method.value)
+        elif file is None:
             found = _classify_one(network, processor, regions, text or "", image or [], explain, explain_method.value)
-    if file is not None and out is not None:
-        _show_report(report, out, as_json)
-    elif as_json:
-        print_json(found)
-    else:
+    if as_json:
+        facts = {} if report is None or predictions is None else _facts(report, predictions)
+        print_json({**facts, "explained": found} if facts and found else facts or found or {})
+        return
+    if report is not None and predictions is not None:
+        _show_report(report, predictions)
+    if found is not None:
         _show_prediction(found)
 
 
 def _check_usage(
-    text: str | None, image: list[Path] | None, file: Path | None, out: Path | None, explain: Path | None
+    text: str | None, image: list[Path] | None, file: Path | None, out: Path | None, explain: str | None
 ) -> None:
     """
     Raises:
@@ -144,69 +166,78 @@ def _check_usage(
     """
     if file is None and text is None and not image:
         raise typer.BadParameter("expected --text, --image or both, or --file with --out")
-    if file is not None and (text is not None or image or explain):
-        raise typer.BadParameter("--file takes no --text, --image or --explain: these are for one post")
-    if (file is None) != (out is None):
+    if file is not None:
+        if text is not None or image:
+            raise typer.BadParameter("--file takes no --text or --image: these are for one post")
+        if out is None and explain is None:
+            raise typer.BadParameter("--file and --out go together: the posts, and where to write their predictions")
+        if explain is not None and Path(explain).suffix.lower() in PAGES:
+            raise typer.BadParameter(f"with --file, --explain takes an id or line of the file, found {explain!r}")
+        return
+    if out is not None:
         raise typer.BadParameter("--file and --out go together: the posts, and where to write their predictions")
-    if explain is not None and explain.suffix.lower() not in (".html", ".png"):
-        raise typer.BadParameter(f"--explain writes .html or .png, found {explain.name!r}")
-    if explain is not None and explain.suffix.lower() == ".png" and not image:
+    if explain is not None and Path(explain).suffix.lower() not in PAGES:
+        raise typer.BadParameter(f"--explain writes .html or .png, found {Path(explain).name!r}")
+    if explain is not None and Path(explain).suffix.lower() == ".png" and not image:
         raise typer.BadParameter(
             "--explain with .png draws on the image, and there is none: name a file that ends in .html"
         )
 
 
+def _page_of(row: str, out: Path | None) -> Path:
+    """Where the reasons of a row go: `out` if it is a page, else beside the predictions, or below outputs/."""
+    if out is not None and out.suffix.lower() in PAGES:
+        return out
+    name = f"explain-{re.sub(r'[^0-9A-Za-z_-]+', '_', row)[:80]}.html"
+    return Path("outputs/classify", name) if out is None else out.with_name(f"{out.stem}.{name}")
+
+
+def _explain_row(network: Any, processor: Any, detector: Any, post: Any, page: Path, method: str) -> dict[str, Any]:
+    """Classify the post of a row and write its reasons."""
+    from ..images import ImageError
+    from ..posts.reasons import classified
+
+    images = []
+    for image in post.images:
+        try:
+            images.append(image())
+        except ImageError as error:
+            raise StmineError(f"row {post.id}: {error}") from None
+    files = [image.file for image in post.images if image.file is not None]
+    explained = classified(
+        network, processor, post.text, images, detector=detector, method=method, files=files
+    )  # fmt: skip
+    return {"id": post.id, **explained.found, "explanation": str(explained.save(page))}
+
+
 def _classify_one(
-    network: Any, processor: Any, detector: Any, text: str, paths: list[Path], explain: Path | None, method: str
+    network: Any, processor: Any, detector: Any, text: str, paths: list[Path], explain: str | None, method: str
 ) -> dict[str, Any]:
     """The pipeline's answer; with an explanation its drawing is written, too."""
-    from ..explain.attribution import Attribution
-    from ..explain.drawing import draw_cells, explanation_page
     from ..images import ImageError
-    from ..inference.scope import Scope
-    from ..modeling.mttv.pipeline_mttv import MttvPipeline
-    from ..modeling.mttv.processing_mttv import as_released
     from ..posts.reading import post_image, whole_text
+    from ..posts.reasons import classified
 
-    text, images = whole_text(text), []
-    if not text.strip() and not paths:
-        raise StmineError("Nothing to classify: the text is empty, and there is no image.")
-    if paths and network.config.vision_config is None:
-        raise StmineError("This model has no visual encoder, it classifies text alone: omit --image.")
+    images = []
     for path in paths:
         try:
             images.append(post_image(path))
         except ImageError as error:
             raise StmineError(f"{path}: {error}") from None
-    pipeline = MttvPipeline(model=network, processor=processor, detector=detector, device=network.device)
-    found = pipeline({"text": text, "image": images or None}, explain=False if explain is None else method)
-    pieces = processor.tokenizer(
-        as_released(text), add_special_tokens=False, truncation=True, max_length=processor.max_tokens,
-        return_offsets_mapping=True,
-    )["offset_mapping"]  # fmt: skip
-    unread = text[pieces[-1][1] if pieces else 0 :].strip()
-    found |= {"characters": len(text), "unread_characters": len(unread), "model": network.name_or_path}
-    scope = Scope.of(network)
-    warned = scope.check_text(text) if scope else None
-    if warned:
-        found["warning"] = warned.message
-    if explain is not None:
-        attribution = Attribution.from_pipeline(text, found)
-        if explain.suffix.lower() == ".png":
-            write_output(explain, draw_cells(images[0], attribution).save, inputs=paths)
-        else:
-            warnings = [warned.message] if warned else []
-            page = explanation_page(attribution, images[0] if images else None, warnings=warnings)
-            write_output(explain, lambda path: path.write_text(page, encoding="utf-8"), inputs=paths)
-        found["explanation"] = str(explain)
-    return found
+    wanted = None if explain is None else method
+    explained = classified(
+        network, processor, whole_text(text), images, detector=detector, method=wanted, files=paths
+    )  # fmt: skip
+    if explain is None:
+        return explained.found
+    return {**explained.found, "explanation": str(explained.save(explain))}
 
 
 def _show_prediction(found: dict[str, Any]) -> None:
     others = ", ".join(f"{label} {score:.1%}" for label, score in found["scores"].items() if label != found["label"])
     say(f"{found['label']} {found['score']:.1%} ({others})")
     if "warning" in found:
-        say(f"Warning: {found['warning']}", to_stderr=True)
+        warn(found["warning"])
     if found["unread_characters"]:
         say(f"The model reads the beginning only: the last {found['unread_characters']} characters do not count.")
     if "words" not in found:
@@ -228,30 +259,32 @@ def _show_prediction(found: dict[str, Any]) -> None:
     say(f"Results: {from_here(Path(found['explanation']))}")
 
 
-def _show_report(report: ClassifyReport, out: Path, as_json: bool) -> None:
+def _facts(report: ClassifyReport, out: Path) -> dict[str, Any]:
+    _warn_of(report)
+    return {
+        "out": str(out),
+        "model": report.model,
+        "judged": report.predicted,  # this key and `verdicts` are those of version 0.1, which scripts may read
+        "done_before": report.done_before,
+        "outdated": report.outdated,
+        "removed": report.removed,
+        "images_left_out": report.images_left_out,
+        "warned": report.warned,
+        "skipped": report.skipped,
+        "skipped_file": report.skipped_file and str(report.skipped_file),
+        "first_skipped": [row._asdict() for row in report.first_skipped],
+        "verdicts": dict(report.labels),
+        "seconds": round(report.seconds, 2),
+    }
+
+
+def _warn_of(report: ClassifyReport) -> None:
     if report.warned:
-        say(
-            f"Warning: {report.warned} posts differ from the training data: see the `warning` column",
-            to_stderr=True,
-        )
-    if as_json:
-        facts = {
-            "out": str(out),
-            "model": report.model,
-            "judged": report.predicted,  # this key and `verdicts` are those of version 0.1, which scripts may read
-            "done_before": report.done_before,
-            "outdated": report.outdated,
-            "removed": report.removed,
-            "images_left_out": report.images_left_out,
-            "warned": report.warned,
-            "skipped": report.skipped,
-            "skipped_file": report.skipped_file and str(report.skipped_file),
-            "first_skipped": [row._asdict() for row in report.first_skipped],
-            "verdicts": dict(report.labels),
-            "seconds": round(report.seconds, 2),
-        }
-        print_json(facts)
-        return
+        warn(f"{report.warned} posts differ from the training data: see the `warning` column")
+
+
+def _show_report(report: ClassifyReport, out: Path) -> None:
+    _warn_of(report)
     speed = f", {report.predicted / report.seconds:.1f} posts a second" if report.predicted else ""
     say(f"{report.predicted} posts classified ({report.done_before} already done, {report.skipped} skipped){speed}")
     if report.outdated:

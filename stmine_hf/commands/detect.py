@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,10 +21,13 @@ from .terminal import (
     print_json,
     prints_only_json,
     require_folder,
+    warn,
 )
 
 if TYPE_CHECKING:
     from ..detect import ImageReport, VideoReport
+
+MOST_FOLDERS = 100  # NAME, NAME-2, ... for runs without --out
 
 app = typer.Typer()
 
@@ -33,28 +37,60 @@ app = typer.Typer()
 
   stmine detect image.jpg
 
-  stmine detect images --out found --threshold 0.3 --labels person,bicycle
+  stmine detect images more/*.png --out found --threshold 0.4,person=0.3 --classes person,bicycle --format coco,csv
 
-  stmine detect street.mp4 --out found
+  stmine detect street.mp4 --out found --track
 
   stmine detect camera --show   # camera:1 for the second one; Ctrl-C ends it
 
 Run it again after adding images or after an interruption: only images that are new are processed."""
 )
 def detect(
-    source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="An image, a folder of images, a video, or `camera`.")
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...", help="Images, folders of images, videos, patterns such as 'a/*.jpg', or `camera`."
+        ),
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for the results. Default: outputs/detect/NAME, by the name of the source."),
+        typer.Option(help="Folder for what is found. Default: outputs/detect/NAME of the source, or NAME-2 ..."),
     ] = None,
     model: ModelOption = None,
-    threshold: Annotated[float, typer.Option(min=0, max=0.999, help="Minimum score for an object to be shown.")] = 0.4,
-    labels: Annotated[
-        str | None, typer.Option(help="Only these classes, such as person,bicycle. Default: all.")
+    threshold: Annotated[
+        str,
+        typer.Option(
+            metavar="SCORE[,CLASS=SCORE...]",
+            help="Minimum score for an object to be shown, also of single classes: 0.4,person=0.3,car=0.5.",
+        ),
+    ] = "0.4",
+    classes: Annotated[
+        str | None, typer.Option("--classes", "--labels", help="Only these, as person,bicycle. Default: all.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images or frames per batch; use more on a GPU.")] = 4,
+    iou: Annotated[
+        float,
+        typer.Option(
+            min=0.001, max=1, help="Of two boxes of a class that overlap by more than this, the better one stays."
+        ),
+    ] = 0.6,
+    max_boxes: Annotated[int, typer.Option(min=1, help="Of an image or frame, the best ones.")] = 100,
+    formats: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="NAME[,NAME...]",
+            help="Write coco, yolo, csv, geojson or jsonl, too. Of a video: csv, jsonl.",
+        ),
+    ] = "json",
+    save_crops: Annotated[
+        bool, typer.Option("--save-crops", help="Of images: cut out each object, into crops/CLASS.")
+    ] = False,
+    track: Annotated[
+        bool, typer.Option("--track", help="Of videos: follow objects, so that each keeps its number.")
+    ] = False,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Images or frames that go through the model at a time; use more on a GPU.")
+    ] = 4,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images or frames.")] = None,
     show: Annotated[bool, typer.Option("--show", help="Also show them in a window; closing it ends the run.")] = False,
     audio: Annotated[bool, typer.Option("--audio", help="Keep the audio of a video.")] = False,
@@ -67,37 +103,90 @@ def detect(
 
     Images and frames that cannot be read are skipped and counted; nothing is written beside the source.
     """
-    from ..detect.sources import source_kind
+    thresholds = _thresholds(threshold)
+    from ..detect.sources import jobs_of
     from ..loading import require_model
 
-    kind = source_kind(source)
-    out = out or Path("outputs/detect") / ("camera" if kind == "camera" else Path(source).resolve().stem)
+    jobs = jobs_of(sources)
     require_folder(out)
     require_model(model)
     from ..detect import Detector, VideoReport, detect_images, detect_video
     from ..images import PixelOptions
 
-    wanted = None if labels is None else labels.split(",")
+    stopped = False
+    documents = []
     with prints_only_json(as_json), ExitStack() as stack:
         pixels = PixelOptions.parse(stretch, bands)
-        detector = Detector.load(model, device=device, threshold=threshold, labels=wanted, pixels=pixels)
+        detector = Detector(
+            model, device=device, threshold=thresholds, classes=classes, iou=iou, max_boxes=max_boxes, pixels=pixels
+        )
         options: dict[str, Any] = {"batch_size": batch_size, "limit": limit, "progress": not as_json}
+        options["formats"] = [name.strip() for name in formats.split(",")]
         if show:
             from ..detect.screen import Screen
 
-            screen = Screen(f"{source} - stmine detect")
+            screen = Screen(f"{', '.join(sources)} - stmine detect")
             stack.callback(screen.close)
             options["show"] = screen.show
-        if kind != "images":
-            options["audio"] = audio and kind == "video"
-        report: ImageReport | VideoReport
-        report = (detect_images if kind == "images" else detect_video)(detector, source, out, **options)
+        for job in jobs:
+            report: ImageReport | VideoReport
+            run: Any = detect_images
+            more = {"save_crops": save_crops}
+            if job.kind != "images":
+                run, more = detect_video, {"audio": audio and job.kind == "video", "track": track}
+            folder, report = _into_a_folder(
+                partial(run, detector, job.source, **options, **more),
+                None if out is None else out if len(jobs) == 1 else out / job.name,
+                job.name,
+            )
+            documents.append(_document(report, folder))
+            if not as_json:
+                _show_report(report, folder)
+            stopped = job.kind == "video" and isinstance(report, VideoReport) and report.stopped and not show
+            if stopped:
+                break
     if as_json:
-        print_json(_document(report, out))
-    else:
-        _show_report(report, out)
-    if kind == "video" and isinstance(report, VideoReport) and report.stopped and not show:
+        print_json(documents[0] if len(jobs) == 1 else {"runs": documents})
+    if stopped:
         raise typer.Exit(130)  # by Ctrl-C; a camera has no other end
+
+
+def _thresholds(given: str) -> dict[str, float]:
+    """The scores of single classes, and under "*" that of all others.
+
+    Raises:
+        typer.BadParameter: not of this form, or no scores.
+    """
+    found = {}
+    for entry in given.split(","):
+        name, _, value = entry.rpartition("=")
+        try:
+            found[name.strip() or "*"] = score = float(value)
+        except ValueError:
+            score = -1.0
+        if not 0 <= score < 1:
+            raise typer.BadParameter(
+                f"--threshold: expected a score from 0 to below 1, or several such as 0.4,person=0.3, found {entry!r}"
+            )
+    return found
+
+
+def _into_a_folder(run: Any, out: Path | None, name: str) -> tuple[Path, Any]:
+    """Run with `out`, or where none was asked for with the first folder that does not hold other results."""
+    from ..detect.images import OtherResultsError
+
+    if out is not None:
+        return out, run(out)
+    plain = Path("outputs/detect") / name
+    for number in range(1, MOST_FOLDERS):
+        folder = plain if number == 1 else plain.with_name(f"{name}-{number}")
+        require_folder(folder)
+        try:
+            return folder, run(folder)
+        except OtherResultsError:
+            if number == 1:
+                warn(f"{plain} holds results of other settings or sources: this run has a folder of its own.")
+    return plain, run(plain)
 
 
 def _document(report: ImageReport | VideoReport, out: Path) -> dict[str, Any]:
@@ -115,8 +204,10 @@ def _show_report(report: ImageReport | VideoReport, out: Path, *, most: int = 10
     else:
         looked_at, what, speed = report.frames, "frames", report.frames_per_second
     say(f"{report.objects} objects in {report.with_objects} of {looked_at} {what}, {speed:.1f} {what} a second")
+    tracks = {} if isinstance(report, ImageReport) else report.tracks
     for name, count in list(report.classes.items())[:most]:
-        say(f"{count:>7}  {name}")
+        followed = f" ({tracks.get(name, 0)} tracks)" if tracks else ""
+        say(f"{count:>7}  {name}{followed}")
     if len(report.classes) > most:
         say(f"         and {len(report.classes) - most} more")
     if isinstance(report, ImageReport):
@@ -126,6 +217,8 @@ def _show_report(report: ImageReport | VideoReport, out: Path, *, most: int = 10
             say(f"  skipped {printable(path)}: {reason}")
         if len(report.skipped) > most:
             say(f"  ... and {len(report.skipped) - most} more (summary.json lists all)")
+        for remark in report.remarks:
+            say(remark)
         annotated = out / "images"
     else:
         if report.broken:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..outputs import Outputs, require_apart
+from ..errors import StmineError
+from ..outputs import Outputs, require_apart, require_output, write_output
 from ..printing import printable, say
 from .methods.fisvl import ModelOption
 from .terminal import (
     BandsOption,
+    ColumnOption,
     DeviceOption,
+    EncodingOption,
     JsonOption,
     StretchOption,
+    column_mapping,
     from_here,
+    hush_libraries,
     print_json,
     prints_only_json,
     require_folder,
@@ -26,6 +33,9 @@ from .terminal import (
 if TYPE_CHECKING:
     from ..search import BuildReport, Hit, ImageIndex
     from ..search.change import Change
+    from ..search.filters import Where
+
+QUERIES_AT_A_TIME = 256
 
 app = typer.Typer()
 
@@ -118,17 +128,31 @@ def index(
 
   stmine search my.index "a bridge over a wide river" --json
 
-  stmine search scenes.index "storage tanks" --near 8.55,47.37,25 --from 2023-01-01 --heatmap"""
+  stmine search scenes.index "storage tanks" --near 8.55,47.37,25 --from 2023-01-01 --heatmap
+
+  stmine search my.index --queries sentences.txt --k 5 --out hits.jsonl   # or a table; - is standard input"""
 )
 def search(
     index: Annotated[Path, typer.Argument(metavar="INDEX", help="Index folder made by `stmine index`.")],
-    query: Annotated[str, typer.Argument(metavar="QUERY", help="A sentence, or the path of an image.")],
-    k: Annotated[int, typer.Option("--k", min=1, help="Number of hits.")] = 10,
+    query: Annotated[
+        str | None, typer.Argument(metavar="[QUERY]", help="A sentence, or the path of an image.")
+    ] = None,
+    queries: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Many queries: one a line, or the column `query` of a table (CSV, JSON lines, ...); - is standard "
+            "input. Prints JSON lines, one a hit.",
+        ),
+    ] = None,
+    column: ColumnOption = None,
+    encoding: EncodingOption = None,
+    k: Annotated[int, typer.Option("--k", min=1, help="How many hits.")] = 10,
     out: Annotated[
         Path | None,
         typer.Option(
             help="Folder for hits.png and hits.html, and for hits.geojson and map.html of images with places. "
-            "Default: outputs/search (with --json: none are written)."
+            "Default: outputs/search (with --json: none are written). With --queries: a file that ends with .jsonl."
         ),
     ] = None,
     model: Annotated[
@@ -184,7 +208,14 @@ def search(
     if before is not None and wanted is not None:
         raise typer.BadParameter("--before and --after compare two images whole: omit the other conditions")
 
+    if (query is None) == (queries is None):
+        raise typer.BadParameter("expected a QUERY, or --queries with a file of them")
+    if queries is not None and (before is not None or heatmap):
+        raise typer.BadParameter("--queries: --before, --after and --heatmap are for one query")
     require_model(model)
+    if query is None:
+        _search_all(index, str(queries), column, encoding, k, out, model, device, wanted)
+        return
     if out is None and not as_json:
         out = Path("outputs/search")
     require_folder(out)
@@ -218,6 +249,57 @@ def search(
         if gone := sum(not hit.path.exists() for hit in hits):
             update = f"{stmine_command()} index IMAGES --out {index}"
             say(f"{gone} of these images are gone. Bring the index up to date: {update}")
+
+
+def _search_all(
+    index: Path,
+    queries: str,
+    column: list[str] | None,
+    encoding: str | None,
+    k: int,
+    out: Path | None,
+    model: str | None,
+    device: str | None,
+    where: Where | None,
+) -> None:
+    """Search for each query of a file, and write a line of JSON for each hit."""
+    if out is not None and out.suffix.lower() != ".jsonl":
+        raise typer.BadParameter(f"--out: with --queries expected a file that ends with .jsonl, found {out.name!r}")
+    named = column_mapping(column)
+    if unknown := [part for part in named if part != "query"]:
+        raise typer.BadParameter(f"--column: expected query=COLUMN, found {unknown[0]!r}")
+    if out is not None:
+        require_output(out, inputs=[index, *([] if queries == "-" else [queries])])
+    from ..inference.batching import batched
+    from ..inference.journal import json_line
+    from ..search import ImageIndex
+    from ..search.queries import read_queries
+
+    counts = {"queries": 0, "without a good match": 0, "refused": 0}
+
+    def lines() -> Iterator[bytes]:
+        for batch in batched(read_queries(queries, named.get("query"), encoding), QUERIES_AT_A_TIME):
+            for answer in opened.search(batch, k, where=where):
+                counts["queries"] += 1
+                counts["without a good match"] += answer.warning is not None
+                counts["refused"] += answer.error is not None
+                yield from map(json_line, answer.rows())
+
+    hush_libraries()
+    opened = ImageIndex.open(index, model=model, device=device)
+    if out is None:
+        for line in lines():
+            print(line.decode(), end="", flush=True)
+    else:
+        write_output(out, partial(_write_lines, lines()), inputs=[index])
+    say(", ".join(f"{count} {name}" for name, count in counts.items()), to_stderr=True)
+    if not counts["queries"]:
+        raise StmineError(f"{queries}: there is no query in it.")
+
+
+def _write_lines(lines: Iterable[bytes], path: Path) -> None:
+    with open(path, "wb") as file:
+        file.writelines(lines)
 
 
 def _remarks(index: ImageIndex, query: str, hits: list[Hit]) -> dict[str, str]:

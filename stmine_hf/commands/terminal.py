@@ -15,7 +15,7 @@ import typer
 
 from ..errors import StmineError
 from ..methods import Method
-from ..printing import printable_json
+from ..printing import printable_json, say
 
 
 def model_option(method: Method) -> Any:
@@ -159,6 +159,11 @@ def hush_libraries() -> None:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+
+
+def warn(text: str) -> None:
+    """A line on standard error, beside the answer."""
+    say(f"Warning: {text}", to_stderr=True)
 
 
 def print_json(document: dict[str, Any]) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_names
 
 if TYPE_CHECKING:
-    from .detector import Detection as Detection
+    from .answer import ImageAnswer as ImageAnswer
+    from .detection import Detection as Detection
     from .detector import Detector as Detector
     from .drawing import draw_detections as draw_detections
     from .images import ImageReport as ImageReport
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Detection",
     "Detector",
+    "ImageAnswer",
     "ImageReport",
     "VideoReport",
     "detect_images",
@@ -30,8 +32,9 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "Detection": "detector",
+        "Detection": "detection",
         "Detector": "detector",
+        "ImageAnswer": "answer",
         "draw_detections": "drawing",
         "ImageReport": "images",
         "detect_images": "images",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,23 +16,20 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import StmineError
-from ..images import PixelOptions, decode_image
+from ..images import ImageError, PixelOptions, Skip, decode_image
+from ..images.items import ImageItem, is_one, items_of, name_of_item, open_item
+from ..inference.answers import Answers, BadItemError
+from ..inference.batching import batched, read_ahead
 from ..loading import load_sat
 from ..model_identity import weights_digest
+from .answer import COLUMNS, ImageAnswer
+from .detection import Detection
 
-THRESHOLD = 0.4  # minimum score to be shown, as in the released demo
-
-
-class Detection(NamedTuple):
-    """A detected object.
-
-    `box` is left, top, right, bottom in pixels of the image, `label` the model's own number of the class.
-    """
-
-    label: int
-    name: str
-    score: float
-    box: tuple[float, float, float, float]
+THRESHOLD = 0.4  # least score of what is shown, as in the released demo
+IOU = 0.6  # of two boxes of one class, above which the less sure one goes
+MAX_BOXES = 100  # of an image
+OTHERS = "*"  # stands for all classes that have no threshold of their own
+_ALL = 2**31  # more boxes than any image has
 
 
 class Prepared(NamedTuple):
@@ -44,35 +43,56 @@ class Detector:
     """Finds objects in images.
 
     Args:
-        model: a [`SatForObjectDetection`]; a copy with fused batch normalisations is run.
-        processor: its image processor.
-        threshold: minimum score, exclusive.
-        labels: names of the classes to look for; None for all that the model knows.
-        pixels: how to read images of more than 8 bits or more than three bands.
+        model: folder, Hub id or short name of a detector, None for the shipped one; or a loaded
+            [`SatForObjectDetection`], a copy of which with its batch normalisations fused is what runs.
+        processor: the image processor of a loaded model.
+        threshold: least score, exclusive; or one for each class, `{"person": 0.3, "car": 0.5, "*": 0.4}`, where "*"
+            is that of all other classes (0.4 if it is missing).
+        classes: names of the classes to look for; None for all that the model knows.
+        iou: of two boxes of one class with a larger intersection over union, the one with the lower score goes.
+        max_boxes: of an image, the best ones.
+        batch_size: images that go through the model at a time; use more on a GPU.
+        device: "cpu", "cuda", "mps", ... for a model that is to be loaded; None is CUDA where there is one.
+        pixels: what becomes of images of more than 8 bits or more than three bands.
+        labels: former name of `classes`.
 
     Raises:
-        StmineError: the model does not know such a class, or the threshold is not between 0 and 1.
+        StmineError: no such model, the model does not know such a class, or a number is out of its range.
 
     Example:
-        >>> detector = Detector.load("hub_cards/sat-coco-small", threshold=0.4)  # doctest: +SKIP
-        >>> [(found.name, found.box) for found in detector([image])[0]]  # doctest: +SKIP
-        [('dog', (61.2, 80.5, 200.1, 239.0))]
+        >>> from stmine_hf import Detector
+        >>> detector = Detector(model="sat-coco-small", threshold=0.3)  # doctest: +SKIP
+        >>> detector("street.jpg").counts  # doctest: +SKIP
+        {'person': 3, 'dog': 1}
+        >>> detector("images").to_pandas()  # a folder, or a list of images  # doctest: +SKIP
     """
 
     def __init__(
         self,
-        model: Any,
-        processor: Any,
+        model: Any = None,
+        processor: Any = None,
         *,
-        threshold: float = THRESHOLD,
-        labels: Iterable[str] | None = None,
+        threshold: float | Mapping[str, float] = THRESHOLD,
+        classes: Iterable[str] | None = None,
+        iou: float = IOU,
+        max_boxes: int = MAX_BOXES,
+        batch_size: int = 4,
+        device: str | torch.device | None = None,
         pixels: PixelOptions | None = None,
+        labels: Iterable[str] | None = None,
     ):
-        if not 0 <= threshold < 1:
-            raise StmineError(f"threshold: expected a score from 0 to below 1, found {threshold}.")
+        if processor is None:
+            model, processor = model if isinstance(model, tuple) else load_sat(model, device=device)
         self.names: dict[int, str] = {int(label): name for label, name in model.config.id2label.items()}
-        self.threshold = threshold
-        self.labels = None if labels is None else sorted(_known_labels(labels, self.names))
+        self.threshold, self._own_thresholds = parse_thresholds(threshold, self.names)
+        wanted = labels if classes is None else classes
+        wanted = wanted.split(",") if isinstance(wanted, str) else wanted
+        self.labels = None if wanted is None else sorted(_known_labels(wanted, self.names))
+        if not 0 < iou <= 1:
+            raise StmineError(f"iou: expected a number above 0, up to 1, found {iou}.")
+        if max_boxes < 1 or batch_size < 1:
+            raise StmineError(f"expected max_boxes and batch_size of 1 or more, found {max_boxes} and {batch_size}.")
+        self.iou, self.max_boxes, self.batch_size = iou, max_boxes, batch_size
         self.processor = processor
         self.pixels = pixels or PixelOptions()
         self.name = _name(model)
@@ -83,36 +103,133 @@ class Detector:
     def load(
         cls, model: str | Path | None = None, *, device: str | torch.device | None = None, **options: Any
     ) -> Detector:
-        """Open a model folder or Hub id (None: that of this release); `options` as for the class itself."""
-        return cls(*load_sat(model, device=device), **options)
+        """The same as `Detector(model, device=device, **options)`."""
+        return cls(model, device=device, **options)
 
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that decide which boxes are found: two runs with equal settings find the same."""
         names = None if self.labels is None else [self.names[label] for label in self.labels]
-        settings = {"model": self.name, "identity": self.identity, "threshold": self.threshold, "labels": names}
+        threshold: Any = self.threshold
+        if self._own_thresholds:
+            own = {self.names[label]: least for label, least in sorted(self._own_thresholds.items())}
+            threshold = {OTHERS: self.threshold, **own}
+        settings = {"model": self.name, "identity": self.identity, "threshold": threshold, "labels": names}
+        settings |= {} if self.iou == IOU else {"iou": self.iou}
+        settings |= {} if self.max_boxes == MAX_BOXES else {"max_boxes": self.max_boxes}
         return settings if self.pixels == PixelOptions() else {**settings, "pixels": self.pixels.document()}
 
-    def __call__(self, images: Sequence[Image.Image]) -> list[list[Detection]]:
-        """Detect the objects in each image, best first."""
-        return self.detect([self.prepare(image) for image in images])
+    def __call__(self, images: Any) -> Any:
+        """What is in an image, or in each of several, best first.
+
+        Args:
+            images: an image: a path, encoded bytes, a PIL image, or a NumPy array (H, W, 3) of uint8 in RGB order; or
+                a folder, or an iterable of images and folders.
+
+        Returns:
+            An [`ImageAnswer`]; of a folder or of several, a list of them in their order, with `to_pandas`. One that
+            cannot be read has `error`, and is in `failed` of the list.
+
+        Raises:
+            BadItemError: the one image cannot be read. It is a ValueError, too.
+            StmineError: a folder without images.
+        """
+        if not is_one(images):
+            return Answers(self.stream(images), COLUMNS)
+        (answer,) = self.stream([images])
+        if answer.error is not None:
+            raise BadItemError(f"{answer.source or type(images).__name__}: {answer.error}")
+        return answer
+
+    def stream(self, images: Iterable[ImageItem] | str | Path) -> Iterator[ImageAnswer]:
+        """The answers of a call one by one, for more images than there is memory for answers."""
+        skipped: list[Skip] = []
+
+        def load(item: Any) -> tuple[Any, Prepared | str]:
+            try:
+                return item, self.prepare(open_item(item, self.pixels))
+            except ImageError as error:
+                return item, str(error)
+
+        workers = min(4, max(2, os.cpu_count() or 1))
+        items = items_of(images, skipped.append)
+        with closing(read_ahead(load, items, workers=workers, ahead=self.batch_size + workers)) as loaded:
+            for batch in batched(loaded, self.batch_size):
+                found = iter(self.detect([ready for _, ready in batch if isinstance(ready, Prepared)]))
+                for item, ready in batch:
+                    if isinstance(ready, str):
+                        yield ImageAnswer(name_of_item(item), error=ready, _item=item)
+                        continue
+                    height, width = ready.size
+                    boxes = tuple(next(found))
+                    yield ImageAnswer(
+                        name_of_item(item), width, height, boxes, _item=item, _pixels=self.pixels
+                    )  # fmt: skip
+        yield from (ImageAnswer(path, error=reason) for path, reason in skipped)
 
     def prepare(self, image: Image.Image) -> Prepared:
         """Prepare an image; a thread can do this ahead."""
         return prepare(self.processor, decode_image(image, self.pixels))
 
-    def detect(self, images: Sequence[Prepared]) -> list[list[Detection]]:
-        """Detect the objects in each prepared image, best first."""
-        results = detect_batch(self._model, self.processor, images, threshold=self.threshold)
-        return [self._named(result) for result in results]
+    def detect(self, images: Sequence[Prepared], *, share: float = 1.0) -> list[list[Detection]]:
+        """What is in each prepared image, best first.
 
-    def _named(self, result: dict[str, Tensor]) -> list[Detection]:
-        rows = zip(result["labels"].tolist(), result["scores"].tolist(), result["boxes"].tolist(), strict=True)
-        return [
+        Args:
+            images: of `prepare`.
+            share: of the thresholds; below 1 for a tracker, which also looks at what is less sure.
+        """
+        results = detect_batch(
+            self._model, self.processor, images,
+            threshold=share * min([self.threshold, *self._own_thresholds.values()]),
+            nms_threshold=self.iou, max_detections=_ALL,
+        )  # fmt: skip
+        return [self._named(result, share) for result in results]
+
+    def least(self, label: int) -> float:
+        """The threshold of a class."""
+        return self._own_thresholds.get(label, self.threshold)
+
+    def _named(self, result: dict[str, Tensor], share: float) -> list[Detection]:
+        labels, scores, boxes = result["labels"], result["scores"], result["boxes"]
+        if self._own_thresholds:
+            least = torch.tensor([share * self.least(label) for label in range(max(self.names) + 1)])
+            kept = scores > least[labels]
+            labels, scores, boxes = labels[kept], scores[kept], boxes[kept]
+        rows = zip(labels.tolist(), scores.tolist(), boxes.tolist(), strict=True)
+        found = [
             Detection(label, self.names[label], score, tuple(box))
             for label, score, box in rows
             if self.labels is None or label in self.labels
         ]
+        return found[: self.max_boxes]
+
+
+def parse_thresholds(given: float | Mapping[str, float], names: Mapping[int, str]) -> tuple[float, dict[int, float]]:
+    """Thresholds of classes: that of all others, and those by the class's number.
+
+    Args:
+        given: see [`Detector`].
+        names: of the classes.
+
+    Raises:
+        StmineError: no number, one that is no score, or a class that is not there.
+    """
+    others: float = THRESHOLD
+    own: dict[int, float] = {}
+    for name, value in (given if isinstance(given, Mapping) else {OTHERS: given}).items():
+        try:
+            least = float(value)
+        except (TypeError, ValueError):
+            raise StmineError(
+                f"threshold: expected a score such as 0.4, or scores of classes, {{'person': 0.3}}, found {value!r}."
+            ) from None
+        if not 0 <= least < 1:
+            raise StmineError(f"threshold: expected a score from 0 to below 1, found {value}.")
+        if name == OTHERS:
+            others = least
+        else:
+            own[_known_labels([name], names).pop()] = least
+    return others, own
 
 
 def prepare(processor: Any, image: Image.Image) -> Prepared:
@@ -148,7 +265,7 @@ def detect_batch(
     return [results[number] for number in range(len(images))]
 
 
-def _known_labels(wanted: Iterable[str], names: dict[int, str]) -> set[int]:
+def _known_labels(wanted: Iterable[str], names: Mapping[int, str]) -> set[int]:
     """
     Raises:
         StmineError: the model has no such class.
@@ -159,7 +276,7 @@ def _known_labels(wanted: Iterable[str], names: dict[int, str]) -> set[int]:
         if name.strip().lower() not in label_of:
             close = get_close_matches(name.strip().lower(), label_of, n=3) or list(label_of)[:10]
             raise StmineError(
-                f"labels: the model knows no class {name.strip()!r}. Of its {len(label_of)}, did you mean "
+                f"classes: the model knows no class {name.strip()!r}. Of its {len(label_of)}, did you mean "
                 f"{' or '.join(names[label_of[one]] for one in close)}?"
             )
         labels.add(label_of[name.strip().lower()])

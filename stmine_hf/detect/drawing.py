@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw
 
 from ..fonts import font_for
-from .detector import Detection
+from .detection import Detection
 
 _GOLDEN = 0.618034  # share of the colour circle between two classes: neighbours in number are far apart in colour
 _FIRST_HUE = 0.58
@@ -31,10 +31,13 @@ def draw_detections(image: Image.Image, detections: Sequence[Detection]) -> Imag
 
 
 def draw_onto(image: Image.Image, detections: Sequence[Detection]) -> None:
-    """Draw as [`draw_detections`] does, onto an RGB image itself."""
-    draw_marks(
-        image, [(found.box, class_colour(found.label), f"{found.name} {found.score:.2f}") for found in detections]
-    )
+    """What [`draw_detections`] draws, onto an RGB image itself."""
+    draw_marks(image, [(found.box, class_colour(found.label), _caption(found)) for found in detections])
+
+
+def _caption(found: Detection) -> str:
+    track = "" if found.track is None else f" #{found.track}"
+    return f"{found.name}{track} {found.score:.2f}"
 
 
 def draw_marks(image: Image.Image, marks: Sequence[tuple[Corners, Colour, str]]) -> None:

@@ -6,6 +6,7 @@
       detections.json    COCO results with the names of the classes
       summary.json       `num_images`, what was found in them, which were skipped, and in `images` an entry for each:
                          its id, size, number of objects and annotated copy
+      crops/CLASS/...    if asked for, each object cut out of its image
       journal.jsonl      of a folder: its settings, then a line for each image done
 
 An image's line is written once its annotated copy is there, batch by batch. So a killed run loses at most its
@@ -16,10 +17,11 @@ are there stay in pictures/.
 from __future__ import annotations
 
 import os
+import re
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -49,12 +51,16 @@ from ..inference.progress import ProgressBar
 from ..inference.skips import first_reasons
 from ..outputs import OutputError, Outputs
 from ..printing import printable
-from .detector import Detection, Detector, Prepared
+from .detection import Detection
+from .detector import Detector, Prepared
 from .drawing import draw_onto
+from .formats import Format, chosen_formats, writing_formats
 from .names import AnnotatedNames
 from .results import RESULTS, SUMMARY, coco_rows, write_summary
 
 JOURNAL = "journal.jsonl"
+CROPS = "crops"
+_NO_NAME = re.compile(r"[^\w.-]+")  # what the name of a folder had better not have
 _MOST_JPEG = 65_500  # pixels of a side; larger ones are saved as PNG
 
 Show = Callable[[Image.Image], bool]  # False: stop
@@ -71,6 +77,7 @@ class ImageReport:
     classes: dict[str, int] = field(default_factory=dict)  # objects of each, the most frequent first
     skipped: list[Skip] = field(default_factory=list)
     seconds: float = 0.0
+    remarks: list[str] = field(default_factory=list)  # on files of other formats
 
     @property
     def objects(self) -> int:
@@ -79,6 +86,10 @@ class ImageReport:
     @property
     def images_per_second(self) -> float:
         return self.detected / self.seconds if self.seconds else 0.0
+
+
+class OtherResultsError(StmineError):
+    """The folder holds results that this run does not continue."""
 
 
 class _Loaded(NamedTuple):
@@ -91,54 +102,63 @@ class _Loaded(NamedTuple):
 
 def detect_images(
     detector: Detector,
-    source: str | Path,
+    source: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
     batch_size: int = 4,
     limit: int | None = None,
+    formats: Iterable[str] = (),
+    save_crops: bool = False,
     show: Show | None = None,
     progress: bool = True,
 ) -> ImageReport:
-    """Find objects in an image, or in all those of a folder and its subfolders.
+    """Find objects in an image, or in all those of a folder and its subfolders, or of several of either.
 
     A folder is resumed: images in the results (same file size and time, same settings) are not processed again. A
     single image is always processed anew. Memory: a few images, and some 400 bytes for each one of the folder.
 
     Args:
         detector: the detector.
-        source: an image, or a folder. Files of it that cannot be read are skipped and reported.
+        source: an image, a folder, or several of them. Files that cannot be read are skipped and reported; of
+            several sources, names of images are below the folder that they have in common.
         out: folder for the results, see above; created if missing.
         batch_size: images per batch.
-        limit: only the first `limit` images of the folder.
+        limit: only the first `limit` images.
+        formats: what is written beside `detections.json`: "coco", "yolo", "csv", "geojson", "jsonl"; see
+            `stmine_hf.detect.formats`.
+        save_crops: cut each object out of its image, into a folder for its class.
         show: called with each annotated image; the run ends when it returns False.
         progress: show a bar on stderr.
 
     Raises:
-        StmineError: nothing there, no image in the folder, none that can be read, or the results in `out` were made
-            with other settings.
+        OtherResultsError: the results in `out` were made with other settings.
+        StmineError: nothing there, no image in the folder, none that can be read, or an unknown format.
     """
     started, report = time.monotonic(), ImageReport()
-    source, out = Path(os.path.abspath(source)), Path(os.path.abspath(out))
-    single = not source.is_dir()
-    root = source.parent if single else source
+    given = [source] if isinstance(source, (str, Path)) else list(source)
+    sources, out = [Path(os.path.abspath(one)) for one in given], Path(os.path.abspath(out))
+    root = _root(sources)
+    single = len(sources) == 1 and not sources[0].is_dir()
 
     def images(on_skip: Callable[[Skip], None]) -> Iterator[ImageFile]:
-        files = _one(source, on_skip) if single else find_images(root, on_skip=on_skip, exclude=out)
-        for number, file in enumerate(files):
+        for number, file in enumerate(_files(sources, root, out, on_skip)):
             if limit is not None and number >= limit:
                 return
             yield file
 
     total = sum(1 for _ in images(lambda skip: None))
     if not total and not single:
-        raise StmineError(f"found no images in {source} (looked for {' '.join(sorted(SUFFIXES))} and by content)")
+        shown = ", ".join(map(str, sources[:3]))
+        raise StmineError(f"found no images in {shown} (looked for {' '.join(sorted(SUFFIXES))} and by content)")
     if out.exists() and not out.is_dir():
         raise StmineError(f"{out}: expected a folder to write to, found a file.")
+    others = chosen_formats(formats, root, detector.names)
+    settings = {**detector.settings, **({"crops": True} if save_crops else {})}
     resumed = (out / JOURNAL).is_file()
-    with Outputs(out, inputs=[source], inside=resumed) as outputs, warnings.catch_warnings():
+    with Outputs(out, inputs=sources, inside=resumed) as outputs, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="PIL")  # of odd metadata: nothing to act on
-        journal = _ImageJournal(outputs, None if single else detector.settings)
-        outputs.require_free(RESULTS, SUMMARY)
+        journal = _ImageJournal(outputs, None if single else settings)
+        outputs.require_free(RESULTS, SUMMARY, *(one.file for one in others))
         present: list[str] = []
         with journal, ProgressBar("Detecting", total, shown=progress) as bar:
 
@@ -152,7 +172,9 @@ def detect_images(
                         yield file
 
             names = AnnotatedNames(root, journal.annotated)
-            for done in _detected(detector, root, outputs, new(), batch_size, names, keep=show is not None):
+            for done in _detected(
+                detector, root, outputs, new(), batch_size, names, keep=show is not None, save_crops=save_crops
+            ):
                 bar.advance(worked=not isinstance(done, Skip))
                 if isinstance(done, Skip):
                     report.skipped.append(done)
@@ -164,12 +186,13 @@ def detect_images(
                 if show is not None and drawn is not None and not show(drawn):
                     break
             if not present:
-                raise StmineError(f"not one image of {source} could be read ({first_reasons(report.skipped)}).")
-            listed = _write_results(outputs, journal, present, report)
+                shown = ", ".join(map(str, sources[:3]))
+                raise StmineError(f"not one image of {shown} could be read ({first_reasons(report.skipped)}).")
+            listed = _write_results(outputs, journal, present, report, others)
         report.seconds = time.monotonic() - started
         summary = {
             **detector.settings,
-            "source": printable(source.name),
+            "source": ", ".join(printable(one.name) for one in sources[:10]),
             "num_images": report.images,
             "with_objects": report.with_objects,
             "objects": report.objects,
@@ -181,11 +204,49 @@ def detect_images(
     return report
 
 
-def _one(path: Path, on_skip: Callable[[Skip], None]) -> Iterator[ImageFile]:
-    if not path.exists():
-        raise StmineError(f"{path}: expected an image or a folder of them, found nothing.")
-    if file := image_file(path.name, on_skip, below=path.parent):
-        yield file
+def _root(sources: Sequence[Path]) -> Path:
+    """The folder below which the images are named: the one given, or what all sources have in common.
+
+    Raises:
+        StmineError: they have nothing in common.
+    """
+    if not sources:
+        raise StmineError("expected an image or a folder of them, found none.")
+    if len(sources) == 1 and sources[0].is_dir():
+        return sources[0]
+    try:
+        return Path(os.path.commonpath([one.parent for one in sources]))
+    except ValueError:
+        raise StmineError("the sources lie on several drives: pass those of each drive alone.") from None
+
+
+def _files(sources: Sequence[Path], root: Path, out: Path, on_skip: Callable[[Skip], None]) -> Iterator[ImageFile]:
+    """The images of all sources, each once, named below `root`."""
+    seen: set[str] = set()
+    for source in sources:
+        if not source.exists():
+            raise StmineError(f"{source}: expected an image or a folder of them, found nothing.")
+        below = source.relative_to(root).as_posix()
+        if not source.is_dir():
+            found: Iterable[ImageFile] = filter(None, [image_file(below, on_skip, below=root)])
+        elif source == root:
+            found = find_images(source, on_skip=on_skip, exclude=out)
+        else:
+            found = _named_below(source, below, out, on_skip)
+        for file in found:
+            if len(sources) > 1:
+                if file.path in seen:
+                    continue
+                seen.add(file.path)
+            yield file
+
+
+def _named_below(source: Path, below: str, out: Path, on_skip: Callable[[Skip], None]) -> Iterator[ImageFile]:
+    def skip(one: Skip) -> None:
+        on_skip(one._replace(path=f"{below}/{one.path}"))
+
+    for file in find_images(source, on_skip=skip, exclude=out):
+        yield file._replace(path=f"{below}/{file.path}")
 
 
 def _detected(
@@ -197,6 +258,7 @@ def _detected(
     names: AnnotatedNames,
     *,
     keep: bool,
+    save_crops: bool = False,
 ) -> Iterator[Skip | tuple[ImageFile, dict[str, Any], Image.Image | None]]:
     """Each file with its line for the journal, once its annotated copy is written; the copy itself if to be kept."""
 
@@ -213,11 +275,13 @@ def _detected(
         try:
             with one_large_image(0 if image else prepared.size[0] * prepared.size[1]):
                 drawn = image or open_image(root / file.path, options=detector.pixels)
+                crops = _write_crops(outputs, drawn, found, name) if save_crops else []
                 draw_onto(drawn, found)
                 outputs.write(name, partial(_save_annotated, drawn))
         except (ImageError, OutputError) as error:  # changed or gone since; a user's file has the copy's name
             return Skip(file.path, str(error))
         row = {"annotated": name, "width": prepared.size[1], "height": prepared.size[0], "detections": found}
+        row |= {"crops": crops} if save_crops else {}
         return file, row, drawn if keep else None
 
     workers = min(4, max(2, os.cpu_count() or 1))
@@ -230,6 +294,21 @@ def _detected(
             found = detector.detect([one.prepared for one in loaded])
             copies = [names.choose(one.file.path, _suffix(one.prepared.size)) for one in loaded]
             yield from list(pool.map(annotate, zip(loaded, found, copies, strict=True)))
+
+
+def _write_crops(outputs: Outputs, image: Image.Image, found: Sequence[Detection], annotated: str) -> list[str]:
+    """Write each object of an image; the names of the files, which follow from that of the annotated copy."""
+    stem = annotated.partition("/")[2].rpartition(".")[0]
+    names = []
+    for number, one in enumerate(found, start=1):
+        left, top, right, bottom = (round(side) for side in one.box)
+        left, top = min(left, image.width - 1), min(top, image.height - 1)
+        crop = image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
+        folder = _NO_NAME.sub("_", one.name).strip(".") or str(one.label)
+        name = f"{CROPS}/{folder}/{stem}-{number}{_suffix(crop.size)}"
+        outputs.write(name, partial(_save_annotated, crop))
+        names.append(name)
+    return names
 
 
 def _suffix(size: tuple[int, int]) -> str:
@@ -245,19 +324,30 @@ def _save_annotated(image: Image.Image, target: Path) -> None:
 
 
 def _write_results(
-    outputs: Outputs, journal: _ImageJournal, present: list[str], report: ImageReport
+    outputs: Outputs,
+    journal: _ImageJournal,
+    present: list[str],
+    report: ImageReport,
+    formats: Sequence[Format],
 ) -> list[dict[str, Any]]:
-    """Write detections.json of the images that are there, fill the report's counts, return the images' entries."""
+    """Write detections.json (and the other formats) of the images that are there, fill the report's counts.
+
+    Returns:
+        The images' entries.
+    """
     images: list[dict[str, Any]] = []
     classes: Counter[str] = Counter()
-    with outputs.writing(RESULTS) as path, RowWriter(path) as writer:
+    with outputs.writing(RESULTS) as path, RowWriter(path) as writer, writing_formats(formats, outputs):
         for row in journal.rows(present):
             writer.write({**one, "file_name": row["file_name"]} for one in row["detections"])
+            for one in formats:
+                one.write(row)
             classes.update(one["category"] for one in row["detections"])
             kept = {key: row[key] for key in ("file_name", "width", "height", "annotated")}
             images.append({"id": row["image_id"], **kept, "objects": len(row["detections"])})
     report.images, report.with_objects = len(images), sum(image["objects"] > 0 for image in images)
     report.classes = dict(classes.most_common())
+    report.remarks = [remark for one in formats if (remark := one.remark())]
     return images
 
 
@@ -283,12 +373,13 @@ class _ImageJournal:
     """
 
     def __init__(self, outputs: Outputs, settings: dict[str, Any] | None):
+        self._outputs = outputs
         self._out, self._settings, path = outputs.folder, settings, outputs.folder / JOURNAL
         self._known: dict[str, _Known] = {}
         self.annotated: dict[str, str] = {}  # path of an image -> its copy
         self._next_id = 1
         if settings is None and path.exists():
-            raise StmineError(
+            raise OtherResultsError(
                 f"{self._out} holds the results of a folder: choose another folder for those of one image."
             )
         self._has_settings = False
@@ -319,6 +410,10 @@ class _ImageJournal:
         """Record what was found in an image; a known image keeps its id."""
         known = self._known.get(file.path)
         image_id = known.image_id if known else self._next_id
+        if known and "crops" in row:
+            for former in self._journal.read(known.offset).get("crops", ()):
+                if former not in row["crops"] and self._outputs.wrote(former):
+                    self._outputs.remove(former)
         place = {"file_name": file.path, "image_id": image_id}
         place |= {"size": file.size, "mtime_ns": file.mtime_ns, "ctime_ns": file.ctime_ns}
         line = {**place, **row, "detections": coco_rows(image_id, row["detections"])}
@@ -346,12 +441,20 @@ class _ImageJournal:
 
     def _require_same(self, earlier: Mapping[str, Any]) -> None:
         assert self._settings is not None
-        words = {"identity": "model", "threshold": "threshold", "labels": "labels", "pixels": "stretch and bands"}
+        words = {
+            "identity": "model",
+            "threshold": "threshold",
+            "labels": "classes",
+            "iou": "iou",
+            "max_boxes": "max_boxes",
+            "crops": "save_crops",
+            "pixels": "stretch and bands",
+        }
         settings = self._settings
         differ = [key for key in words if earlier.get(key) != settings.get(key)]
         if differ:
             found = ", ".join(f"{words[key]} {earlier.get('model' if key == 'identity' else key)}" for key in differ)
-            raise StmineError(
-                f"{self._out} holds results made with other settings ({found}): choose another folder, or delete it "
-                "to start anew."
+            raise OtherResultsError(
+                f"{self._out} holds results made with other settings ({found}): choose another folder (--out), or "
+                "delete it to start anew."
             )

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..files import write_entries
 from ..outputs import Outputs
-from .detector import Detection
+from .detection import Detection
 
 RESULTS, SUMMARY = "detections.json", "summary.json"
 
@@ -25,6 +25,7 @@ def coco_rows(image_id: int, detections: Sequence[Detection], **more: Any) -> li
             "category": found.name,
             "bbox": [round(value, 2) for value in (left, top, right - left, bottom - top)],
             "score": round(found.score, 5),
+            **({} if found.track is None else {"track": found.track}),
             **more,
         }
         for found in detections

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import glob
+import os
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +14,67 @@ from ..errors import StmineError
 from ..images import looks_like_image
 
 CAMERA = re.compile(r"camera(?::(\d+))?$|(/dev/video\d+)$")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one run of the detector looks at.
+
+    Attributes:
+        kind: of the source; see `source_kind`.
+        source: a video or camera; or images and folders of them.
+        name: of a folder for the results.
+    """
+
+    kind: Literal["camera", "images", "video"]
+    source: str | list[str]
+    name: str
+
+
+def jobs_of(sources: Sequence[str]) -> list[Job]:
+    """The runs that these sources make: one for all images and folders together, one for each video or camera.
+
+    Args:
+        sources: paths, cameras, and patterns such as "images/*.jpg" or "**/*.png". What is there under the very name
+            of a pattern is no pattern.
+
+    Raises:
+        StmineError: nothing of a name, or nothing that a pattern finds.
+    """
+    paths = [path for source in sources for path in _expanded(source)]
+    kinds = {path: source_kind(path) for path in paths}
+    images = [path for path, kind in kinds.items() if kind == "images"]
+    jobs = [Job("images", images, _stem(images[0] if len(images) == 1 else os.path.commonpath(_parents(images))))]
+    jobs = jobs if images else []
+    taken = {job.name for job in jobs}
+    for path, kind in kinds.items():
+        if kind == "images":
+            continue
+        name = plain = "camera" if kind == "camera" else _stem(path)
+        number = 1
+        while name in taken:
+            number += 1
+            name = f"{plain}-{number}"
+        taken.add(name)
+        jobs.append(Job(kind, path, name))
+    return jobs
+
+
+def _expanded(source: str) -> list[str]:
+    if CAMERA.match(source) or os.path.lexists(source) or not glob.has_magic(source):
+        return [source]
+    found = sorted(path for path in glob.glob(source, recursive=True) if not os.path.isdir(path))
+    if not found:
+        raise StmineError(f"{source}: no file matches this pattern.")
+    return found
+
+
+def _parents(paths: Sequence[str]) -> list[str]:
+    return [os.path.dirname(os.path.abspath(path)) for path in paths] or ["."]
+
+
+def _stem(path: str) -> str:
+    return Path(path).resolve().stem or "images"
 
 
 def source_kind(source: str | Path) -> Literal["camera", "images", "video"]:

@@ -3,7 +3,7 @@
 OUT/
   NAME.mp4           the annotated video, each frame at its own time; its audio if asked for
   detections.json    COCO results; `image_id` is the number of the frame from 0, `seconds` its time
-  summary.json       how many frames, how many of them broken, what was found
+  summary.json       how many frames, how many of them broken, what was found, how many tracks of each class
 """
 
 from __future__ import annotations
@@ -26,11 +26,14 @@ from ..inference.progress import ProgressBar
 from ..outputs import Outputs
 from ..printing import printable
 from .camera import open_camera
-from .detector import Detection, Detector, Prepared
+from .detection import Detection
+from .detector import Detector, Prepared
 from .drawing import draw_onto
-from .images import JOURNAL, Show
+from .formats import chosen_formats, writing_formats
+from .images import JOURNAL, OtherResultsError, Show
 from .results import RESULTS, SUMMARY, coco_rows, write_summary
 from .sources import CAMERA
+from .tracking import SHARE, ObjectTracker
 from .video_reading import VideoReader, audio_stream, frame_rate, open_video, upright, video_stream
 from .video_writing import VideoWriter
 
@@ -50,6 +53,7 @@ class VideoReport:
     missing: int = 0  # frames that the header counts but the file lacks, since it was cut short
     with_objects: int = 0
     classes: dict[str, int] = field(default_factory=dict)  # objects of each, the most frequent first
+    tracks: dict[str, int] = field(default_factory=dict)  # objects followed, of each class; without --track: none
     audio: str = ""  # codec of the audio that was kept
     stopped: bool = False  # by Ctrl-C, or because the window was closed
     seconds: float = 0.0
@@ -84,6 +88,8 @@ def detect_video(
     batch_size: int = 4,
     limit: int | None = None,
     audio: bool = False,
+    track: bool = False,
+    formats: Iterable[str] = (),
     show: Show | None = None,
     progress: bool = True,
 ) -> VideoReport:
@@ -100,12 +106,14 @@ def detect_video(
         batch_size: frames per batch (always one for a camera, fewer for very large frames).
         limit: only the first `limit` frames.
         audio: keep the audio of the video.
+        track: follow objects from frame to frame: each gets a number, `track` in the results; see `ObjectTracker`.
+        formats: what is written beside `detections.json`: "csv", "jsonl".
         show: called with each annotated frame; the run ends when it returns False.
         progress: show a bar on stderr.
 
     Raises:
         StmineError: no such file or camera, not a video, frames that are too large, or not one of them can be decoded;
-            the audio to be kept is missing or in a format that no MP4 holds; PyAV is missing.
+            the audio to be kept is missing or of a kind that no MP4 holds; PyAV, or for `track` trackers, is missing.
     """
     started, report, out = time.monotonic(), VideoReport(), Path(os.path.abspath(out))
     camera = CAMERA.match(str(source))
@@ -114,30 +122,43 @@ def detect_video(
     if out.exists() and not out.is_dir():
         raise StmineError(f"{out}: expected a folder to write to, found a file.")
     if (out / JOURNAL).exists():
-        raise StmineError(f"{out} holds the results of a folder: choose another folder for those of this video.")
+        raise OtherResultsError(f"{out} holds the results of a folder: choose another folder for those of this video.")
+    others = chosen_formats(formats, out, detector.names, of_video=True)
     container = open_camera(camera) if camera else open_video(Path(source))
     stream = video_stream(container)
     sound = audio_stream(container, source) if audio else None
     rate = frame_rate(stream)
+    try:
+        tracker = ObjectTracker(detector, float(rate)) if track else None
+    except StmineError:
+        container.close()
+        raise
     batch_size = 1 if camera else max(1, min(batch_size, _FRAMES_BYTES // (16 * stream.width * stream.height)))
     total = min(filter(None, (None if camera else stream.frames, limit)), default=None)
     classes: Counter[str] = Counter()
     with closing(container), Outputs(out, inputs=[] if camera else [source]) as outputs:
-        outputs.require_free(SUMMARY)
+        outputs.require_free(SUMMARY, *(one.file for one in others))
         with (
             outputs.writing(annotated) as video_path,
             VideoWriter(video_path, rate, stream.sample_aspect_ratio, sound) as video,
             outputs.writing(RESULTS) as rows_path,
             RowWriter(rows_path) as rows,
+            writing_formats(others, outputs),
             ProgressBar("Detecting", total, shown=progress) as bar,
         ):
             reader = VideoReader(container, stream, sound, report)
             frames = _prepared(detector, reader.frames(), report, batch_size)
             try:
-                for frame, found in _detected(detector, frames, batch_size):
+                for frame, found in _detected(detector, frames, batch_size, tracker):
                     video.write(frame.image, frame.seconds)
                     video.write_audio(reader.audio_packets(), reader.start)
-                    rows.write(coco_rows(frame.number, found, seconds=round(frame.seconds, 3)))
+                    own = coco_rows(frame.number, found, seconds=round(frame.seconds, 3))
+                    rows.write(own)
+                    for one in others:
+                        one.write(
+                            {"file_name": annotated, "image_id": frame.number, "width": frame.image.width}
+                            | {"height": frame.image.height, "detections": own}
+                        )
                     classes.update(one.name for one in found)
                     report.frames += 1
                     report.with_objects += bool(found)
@@ -153,20 +174,27 @@ def detect_video(
             if not report.frames:
                 raise StmineError(f"{source}: not one frame could be decoded ({report.broken} broken ones).")
         report.video, report.frame_rate, report.classes = annotated, float(rate), dict(classes.most_common())
+        report.tracks = dict(tracker.counts.most_common()) if tracker else {}
         report.seconds = time.monotonic() - started
         shown = name if camera else printable(Path(source).name)
-        write_summary(outputs, {**detector.settings, "source": shown, **report.summary()})
+        settings = {**detector.settings, **({"track": True} if track else {})}
+        write_summary(outputs, {**settings, "source": shown, **report.summary()})
     return report
 
 
 def _detected(
-    detector: Detector, frames: Iterable[_Frame], batch_size: int
+    detector: Detector, frames: Iterable[_Frame], batch_size: int, tracker: ObjectTracker | None
 ) -> Iterator[tuple[_Frame, list[Detection]]]:
     """Each frame in order with what was found, drawn onto its image in threads."""
 
     def found() -> Iterator[tuple[_Frame, list[Detection]]]:
         for batch in batched(frames, batch_size):
-            yield from zip(batch, detector.detect([frame.prepared for frame in batch]), strict=True)
+            prepared = [frame.prepared for frame in batch]
+            if tracker is None:
+                boxes = detector.detect(prepared)
+            else:
+                boxes = list(map(tracker.follow, detector.detect(prepared, share=SHARE)))
+            yield from zip(batch, boxes, strict=True)
 
     def draw(one: tuple[_Frame, list[Detection]]) -> tuple[_Frame, list[Detection]]:
         frame, detections = one

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .answer import PostAnswer as PostAnswer
+    from .classifier import PostClassifier as PostClassifier
     from .features import FeatureStore as FeatureStore
 
-__all__ = ["FeatureStore"]
+__all__ = ["FeatureStore", "PostAnswer", "PostClassifier"]
 
 __getattr__ = lazy_names(
     __name__,
     {
         "FeatureStore": "features",
+        "PostAnswer": "answer",
+        "PostClassifier": "classifier",
     },
 )

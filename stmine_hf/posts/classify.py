@@ -1,7 +1,7 @@
 """Classify a file of posts: in batches, resumed after an interruption, with bad rows listed apart.
 
-A prediction has `id`, `label`, `score` (probability of the label), `scores` (by label), `line` (in the file of posts),
-`model`, `key` (digest of the post's text and images), `problem` where an image was skipped,
+A prediction has `id`, `text`, `label`, `score` (probability of the label), `scores` (by label), `line` (in the file of
+posts), `model`, `key` (digest of the post's text and images), `problem` where an image was skipped,
 and `warning` where the post is unlike those that the model was trained on. The
 output has one for each post of the file that can be classified, in their order. Its suffix gives the format.
 
@@ -24,16 +24,16 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import torch
 
+from ..data.columns import Column
 from ..errors import StmineError
 from ..inference.journal import Journal, json_line, json_rows
 from ..inference.progress import ProgressBar
 from ..inference.scope import Scope
-from ..metrics.classification import softmax
 from ..model_identity import model_tag
 from ..outputs import Outputs, require_apart
+from .answer import label_scores
 from .prediction import Post, Prediction, RegionDetector, content_key, predict
 from .reading import count_posts, read_posts
 from .results import JSON_LINES, format_of, write_results
@@ -91,6 +91,7 @@ class _Place:
     id: str | int
     key: str
     offset: int | None = None
+    text: str | None = None  # of a prediction that an earlier version wrote without it
     failure: str | None = None
 
 
@@ -105,6 +106,7 @@ def classify_file(
     detector: RegionDetector | None = None,
     without_bad_images: bool = False,
     encoding: str | None = None,
+    columns: Mapping[str, Column] | None = None,
     progress: bool = True,
 ) -> ClassifyReport:
     """Classify the posts of a file. Run it again to resume after an interruption, or after changing rows.
@@ -120,6 +122,7 @@ def classify_file(
         without_bad_images: if an image of a post with text cannot be read, classify the post by the rest, and name the
             image as `problem`. Else the post is skipped.
         encoding: of the posts; see `read_posts`.
+        columns: that hold text, image and id; see `read_posts`.
         progress: show a bar on stderr.
 
     Raises:
@@ -145,7 +148,7 @@ def classify_file(
             unused = {key: deque(offsets) for key, offsets in known.offsets.items()}
 
             def posts() -> Iterator[Post]:
-                for row in read_posts(file, encoding):
+                for row in read_posts(file, encoding, columns):
                     if row.post is None:
                         skipped.append(SkippedRow(row.line, row.id, row.problem or ""))
                         bar.advance(worked=0)
@@ -156,6 +159,7 @@ def classify_file(
                     # Of posts of the same content the first is classified first, so that it is the first here as well.
                     if unused.get(place.key):
                         place.offset = unused[place.key].popleft()
+                        place.text = row.post.text if place.offset in known.without_text else None
                         report.done_before += 1
                         bar.advance(worked=0)
                     yield row.post._replace(id=place)
@@ -198,13 +202,13 @@ def classify_file(
 def _row(one: Prediction, labels: list[str], tag: str, scope: Scope | None) -> dict[str, Any]:
     assert one.logits is not None
     warned = scope.check_text(one.post.text) if scope else None
-    probabilities = softmax(one.logits[None])[0]
-    best = int(np.argmax(probabilities))
+    label, score, scores = label_scores(one.logits, labels)
     row: dict[str, Any] = {
         "id": one.post.id.id,
-        "label": labels[best],
-        "score": round(float(probabilities[best]), 6),
-        "scores": {label: round(float(value), 6) for label, value in zip(labels, probabilities, strict=True)},
+        "text": one.post.text,
+        "label": label,
+        "score": score,
+        "scores": scores,
         "line": one.post.id.line,
         "model": tag,
         "key": one.post.id.key,
@@ -224,6 +228,7 @@ class _Known:
     def __init__(self, out: Path, tag: str, without_bad_images: bool):
         self._out, self._tag, self._without_bad_images = out, tag, without_bad_images
         self.offsets: dict[str, list[int]] = {}
+        self.without_text: set[int] = set()
         self.outdated: set[str | int] = set()
 
     def accept(self, row: Mapping[str, Any], offset: int) -> None:
@@ -244,6 +249,8 @@ class _Known:
             self.outdated.add(row["id"])
         elif "problem" not in row or self._without_bad_images:
             self.offsets.setdefault(key, []).append(offset)
+            if "text" not in row:
+                self.without_text.add(offset)
 
 
 def _require_prediction(row: Mapping[str, Any], offset: int = 0) -> None:
@@ -329,7 +336,8 @@ class _Files:
                     journal.seek(place.offset)
                     row = json.loads(journal.readline())
                     counts[row["label"]] += 1
-                    yield row | {"id": place.id, "line": place.line}
+                    text = {} if place.text is None else {"text": place.text}
+                    yield {"id": place.id, **text, **row} | {"id": place.id, "line": place.line}
 
         self._outputs.write(self._out.name, lambda path: write_results(path, rows(), labels))
         self._outputs.settle(self._journal)

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..data.cells import is_missing, name_of, opened, plain, text_of, whole_of
 from ..data.cells import whole_text as whole_text
+from ..data.columns import OTHER_NAMES, Column, names_of, value_of
 from ..data.errors import BadRow
 from ..data.findings import Findings
 from ..data.names import ImageFiles
@@ -25,6 +27,9 @@ from ..images import ImageError, decode_image, image_errors, open_image
 from .prediction import Post, PostImage
 
 _COLUMNS = {"text", "image", "img"}
+PARTS = ("text", "image", "id")
+NO_CONTENT = "neither text nor image"
+_LOOKED_AT = 1000  # rows, to learn which columns a file has
 _TABLES = (".csv", ".tsv", ".xlsx", ".parquet", ".feather", ".arrow")
 # Images are decoded whole, so that predictions are the same as everywhere else: only a JPEG of more than three times
 # this many pixels a side may come out smaller (see `open_image`).
@@ -41,22 +46,29 @@ class PostRow(NamedTuple):
     given: str | int = ""  # the id as the file has it
 
 
-def read_posts(file: str | Path, encoding: str | None = None) -> Iterator[PostRow]:
+def read_posts(
+    file: str | Path, encoding: str | None = None, columns: Mapping[str, Column] | None = None
+) -> Iterator[PostRow]:
     """Read the rows of a file of posts; blank lines do not count.
 
     Args:
         file: a table: CSV, TSV, JSON, Excel, Parquet, ..., or JSON lines under any other name.
         encoding: of a file that is neither UTF-8 nor says what it is, such as "gb18030".
+        columns: which hold `text`, `image` and `id`, where they have other names: `{"text": "content"}`. Several for
+            `image`: `{"image": ["photo_1", "photo_2"]}`.
 
     Raises:
         StmineError: no such file, one that cannot be read, or a table without the columns.
     """
     file = _require_file(file)
     ids = UniqueIds()
+    mapping = _checked_columns(file, encoding, columns)
     images = ImageFiles([file.parent, file.parent / "images"])
     for number, row in enumerate(table_rows(file, encoding=encoding)):
-        if number == 0 and file.suffix.lower() in _TABLES and not row.problem:
+        if number == 0 and file.suffix.lower() in _TABLES and not row.problem and not mapping:
             _require_columns(file, row.cells)
+        if mapping and not row.problem:
+            row = row._replace(cells={**row.cells, **_mapped(row.cells, mapping)})
         name = row.cells.get("id")
         name = whole_text(name) if isinstance(name, str) else _id(name)
         line = row.number
@@ -83,7 +95,11 @@ def count_posts(file: str | Path, encoding: str | None = None) -> int:
 
 
 def check_posts(
-    file: str | Path, encoding: str | None = None, findings: str | Path | None = None, strict: bool = False
+    file: str | Path,
+    encoding: str | None = None,
+    findings: str | Path | None = None,
+    strict: bool = False,
+    columns: Mapping[str, Column] | None = None,
 ) -> None:
     """Read a file of posts before classifying it, to report the rows without a post.
 
@@ -92,6 +108,7 @@ def check_posts(
         encoding: see `read_posts`.
         findings: file to write them to, as `load_dataset` does.
         strict: refuse a file that has any.
+        columns: see `read_posts`.
 
     Raises:
         StmineError: with `strict`, there are such rows.
@@ -100,7 +117,7 @@ def check_posts(
         return
     found = Findings("row")
     found.subject = str(file)
-    for row in read_posts(file, encoding):
+    for row in read_posts(file, encoding, columns):
         if row.problem:
             found.skip(row.problem, f"{Path(file).name}, line {row.line}")
         elif row.given != row.id:
@@ -109,6 +126,73 @@ def check_posts(
         found.save_for(findings, [file])
     if strict and found:
         raise StmineError(f"{file}; {found}. Strict reading refuses such data: omit strict to continue")
+
+
+def find_post(
+    file: str | Path, wanted: str, encoding: str | None = None, columns: Mapping[str, Column] | None = None
+) -> Post:
+    """The post of one row.
+
+    Args:
+        file: posts; see `read_posts`.
+        wanted: its id, or its line as predictions have it ("7" or "line 7"). An id wins over a line.
+        encoding: see `read_posts`.
+        columns: see `read_posts`.
+
+    Raises:
+        StmineError: no such row, or none that can be classified.
+    """
+    found: PostRow | None = None
+    ids: list[str] = []
+    last = 0
+    for row in read_posts(file, encoding, columns):
+        last = row.line
+        ids += [str(row.id)] if len(ids) < 3 else []
+        if str(row.id) == wanted:
+            found = row
+            break
+        if wanted in (str(row.line), f"line {row.line}"):
+            found = row
+    if found is None:
+        raise StmineError(
+            f"{file}: no row {wanted!r}. Expected an id, such as {', '.join(ids) or 'none'}, or a line up to {last}."
+        )
+    if found.post is None:
+        raise StmineError(f"{file}, line {found.line}: this row cannot be classified: {found.problem}.")
+    return found.post
+
+
+def _checked_columns(file: Path, encoding: str | None, columns: Mapping[str, Column] | None) -> Mapping[str, Column]:
+    """
+    Raises:
+        StmineError: a part that posts do not have, or a column that the file does not have.
+    """
+    if not columns:
+        return {}
+    mapping = {("id" if part == "post_id" else part): column for part, column in columns.items()}
+    for part, column in mapping.items():
+        if part not in PARTS:
+            raise StmineError(f"{file}: a post is made of {', '.join(PARTS)}; found a column for {part!r}.")
+        if part != "image" and not isinstance(column, str):
+            raise StmineError(f"{file}: expected one column for {part}, found {', '.join(column)}.")
+    rows = islice((row.cells for row in table_rows(file, encoding=encoding) if not row.problem), _LOOKED_AT)
+    found = dict.fromkeys(name for cells in rows for name in names_of(cells))
+    wanted = [one for column in mapping.values() for one in ([column] if isinstance(column, str) else column)]
+    if missing := [name for name in wanted if name not in found]:
+        raise StmineError(f"{file} has no column {missing[0]!r}, but {', '.join(list(found)[:12]) or 'no rows'}.")
+    return mapping
+
+
+def _mapped(cells: Mapping[str, Any], mapping: Mapping[str, Column]) -> dict[str, Any]:
+    """What a post is made of, from columns of other names."""
+    parts: dict[str, Any] = {}
+    for part, column in mapping.items():
+        if isinstance(column, str):
+            parts[part] = value_of(cells, column)
+        else:
+            values = [opened(value_of(cells, one)) for one in column]
+            parts[part] = [value for value in values if not is_missing(value)]
+    return parts
 
 
 def post_image(path: str | Path) -> Any:
@@ -144,7 +228,7 @@ def _with_post(images: ImageFiles, row: PostRow, cells: Mapping[str, Any]) -> Po
         return row._replace(problem="image: expected a path or a list of paths")
     named = [one for one in named if not isinstance(one, str) or image_of(one, "")]
     if not named and not text.strip():
-        return row._replace(problem="neither text nor image")
+        return row._replace(problem=NO_CONTENT)
     post = Post(row.id, text, [_post_image(images, one) for one in named])
     return PostRow(row.line, row.id, post, row.problem, row.given)  # quicker than _replace
 
@@ -206,7 +290,11 @@ def _require_columns(file: Path, cells: Mapping[str, Any]) -> None:
     """
     if not _COLUMNS & set(cells):
         shown = ", ".join(map(repr, list(cells)[:8])) or "an empty file"
-        raise StmineError(f"{file}: expected a first line that names the columns text, image and id, found {shown}.")
+        near = next((name for name in cells if str(name).lower() in OTHER_NAMES["text"]), "THE_COLUMN")
+        raise StmineError(
+            f"{file}: expected a first line that names the columns text, image and id, found {shown}. Of other names, "
+            f"say which it is: --column text={near}."
+        )
 
 
 def _kind(value: Any) -> str:

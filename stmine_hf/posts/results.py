@@ -57,6 +57,7 @@ def _columns(labels: Sequence[str]) -> list[str]:
     return [
         "id",
         "line",
+        "text",
         "label",
         "score",
         *(f"score_{label}" for label in labels),

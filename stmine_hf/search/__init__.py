@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .answer import SearchAnswer as SearchAnswer
     from .build import BuildReport as BuildReport
     from .change import Change as Change
     from .change import changes as changes
     from .filters import Condition as Condition
     from .filters import Where as Where
-    from .index import Hit as Hit
+    from .hits import Hit as Hit
     from .index import ImageIndex as ImageIndex
 
-__all__ = ["BuildReport", "Change", "Condition", "Hit", "ImageIndex", "Where", "changes"]
+__all__ = ["BuildReport", "Change", "Condition", "Hit", "ImageIndex", "SearchAnswer", "Where", "changes"]
 
 __getattr__ = lazy_names(
     __name__,
@@ -23,8 +24,9 @@ __getattr__ = lazy_names(
         "BuildReport": "build",
         "Change": "change",
         "Condition": "filters",
-        "Hit": "index",
+        "Hit": "hits",
         "ImageIndex": "index",
+        "SearchAnswer": "answer",
         "Where": "filters",
         "changes": "change",
     },

@@ -13,7 +13,8 @@ from .filters import box_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .index import Hit, ImageIndex, TilesOf
+    from .hits import Hit
+from .index import ImageIndex, TilesOf
 
 _MOST_SIZE_RATIO = 2.0  # of the sides of two tiles that are compared
 

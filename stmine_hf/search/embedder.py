@@ -94,6 +94,12 @@ class Embedder:
 
         return embed_texts(*self._loaded, [text]).numpy()
 
+    def texts(self, texts: list[str]) -> np.ndarray:
+        """(N, D)."""
+        from .embedding import embed_texts
+
+        return embed_texts(*self._loaded, texts).numpy()
+
     @cached_property
     def scope(self) -> Scope | None:
         """The scope of the texts that the model was trained on."""

@@ -29,12 +29,15 @@ from ..images import (
     looks_like_image,
     open_image,
 )
+from ..inference.answers import Answers, BadItemError
 from ..inference.scope import Warned
 from ..outputs import Outputs
 from . import store
+from .answer import COLUMNS, SearchAnswer
 from .build import BuildReport, IndexBuilder, faiss_module
 from .embedder import Embedder
 from .filters import PlacesAndTimes, Where
+from .hits import Hit
 from .metadata import Metadata
 from .places import place_in
 from .store import Manifest
@@ -42,27 +45,6 @@ from .tiles import Tiles
 
 if TYPE_CHECKING:
     import torch
-
-
-class Hit(NamedTuple):
-    """One answer.
-
-    Attributes:
-        rank: from 1.
-        score: the cosine similarity, in [-1, 1].
-        path: of the image, absolute.
-        window: of an index of tiles: left, top, width and height of the tile in pixels; None: the whole image.
-        place: longitude and latitude of one point, or of the upper left, upper right, lower right and lower left
-            corner; empty: not known.
-        time: when the image was taken, in UTC; None: not known.
-    """
-
-    rank: int
-    score: float
-    path: Path
-    window: Window | None = None
-    place: tuple[tuple[float, float], ...] = ()
-    time: datetime | None = None
 
 
 class TilesOf(NamedTuple):
@@ -268,9 +250,69 @@ class ImageIndex:
             StmineError: an empty query, an image that cannot be read, or k < 1; at the first query, the wrong model;
                 a filter by something that the index does not know.
         """
-        if k < 1:
-            raise StmineError(f"k: expected at least 1, found {k}")
-        vector = self._vector_of(query, paths)
+        _require_count(k)
+        return self._best(self._vector_of(query, paths), k, where, merge)
+
+    def search(self, queries: Any, k: int = 10, *, paths: bool = True, where: Where | None = None) -> Any:
+        """The k most similar images of a query, or of each of several, with what has to be said of them.
+
+        Args:
+            queries: a sentence, an image, or the path of one, as of `query`; or an iterable of these. Sentences are
+                embedded in batches.
+            k: as of `query`.
+            paths: as of `query`.
+            where: as of `query`.
+
+        Returns:
+            A [`SearchAnswer`]; of several queries a list of them in their order, with `to_pandas`. A query that is
+            refused has `error`, and is in `failed` of the list.
+
+        Raises:
+            BadItemError: the one query is refused. It is a ValueError, too.
+            StmineError: k < 1, or the wrong model.
+        """
+        _require_count(k)
+        if isinstance(queries, (str, Path, Image.Image)):
+            (answer,) = self._answers([queries], k, paths, where)
+            if answer.error is not None:
+                raise BadItemError(answer.error)
+            return answer
+        return Answers(self._answers(list(queries), k, paths, where), COLUMNS)
+
+    def _answers(self, queries: list[Any], k: int, paths: bool, where: Where | None) -> list[SearchAnswer]:
+        self._embedder.require(self._manifest.model, self._folder)
+        sentences: dict[int, str] = {}  # place -> what is searched for
+        vectors: dict[int, np.ndarray] = {}
+        failed: dict[int, str] = {}
+        for place, query in enumerate(queries):
+            try:
+                if isinstance(query, str) and not (paths and _is_image(query)):
+                    _require_words(query)
+                    sentences[place] = self.reads(query)
+                elif isinstance(query, (str, Path, Image.Image)):
+                    vectors[place] = self._vector_of(query, paths)
+                else:
+                    raise StmineError(f"expected a sentence or an image, found {type(query).__name__}")
+            except StmineError as error:
+                failed[place] = str(error)
+        if sentences:
+            rows = self._embedder.texts(list(sentences.values()))
+            vectors |= {place: row[None] for place, row in zip(sentences, rows, strict=True)}
+        hits = {place: self._best(vector, k, where) for place, vector in vectors.items()}
+        answers = []
+        for place, query in enumerate(queries):
+            name = "" if isinstance(query, Image.Image) else str(query)
+            if place in failed:
+                answers.append(SearchAnswer(name, error=failed[place]))
+                continue
+            read = sentences.get(place)
+            warned = None if read is None else self._check_fit(vectors[place], hits[place])
+            other = read if read is not None and read != query else None
+            answers.append(SearchAnswer(name, tuple(hits[place]), other, warned.message if warned else None))
+        return answers
+
+    def _best(self, vector: np.ndarray, k: int, where: Where | None, merge: bool = True) -> list[Hit]:
+        """The hits of a query whose embedding (1, D) is there."""
         allowed = None if where is None else np.flatnonzero(self._facts.mask(where))
         count = len(self) if allowed is None else len(allowed)
         candidates = 2 * k + 8  # with room for ties and for tiles that overlap
@@ -402,11 +444,14 @@ class ImageIndex:
             query: a sentence.
             hits: what `query` found for it.
         """
+        return self._check_fit(self._embedder.text(self.reads(query)), hits)
+
+    def _check_fit(self, vector: np.ndarray, hits: Sequence[Hit]) -> Warned | None:
+        """`check` of a sentence whose embedding (1, D) is there."""
         scope = self._embedder.scope
         if scope is None or scope.least_fit is None or not hits:
             return None
-        meaningless = float(self._embedder.text(self.reads(query))[0] @ self._embedder.meaningless)
-        return scope.check_fit(hits[0].score, meaningless)
+        return scope.check_fit(hits[0].score, float(vector[0] @ self._embedder.meaningless))
 
     @property
     def images_folder(self) -> Path:
@@ -424,10 +469,7 @@ class ImageIndex:
         if paths and isinstance(query, str) and _is_image(query):
             query = Path(query)
         if isinstance(query, str):
-            if not any(character.isalnum() for character in query):
-                raise StmineError(
-                    f"nothing to search for in {query[:40]!r}: write at least one word, or name an image"
-                )
+            _require_words(query)
         elif isinstance(query, Path):
             try:
                 query = open_image(query, self._embedder.side, self._pixels())
@@ -488,6 +530,16 @@ def _points(numbers: list[float] | None) -> tuple[tuple[float, float], ...]:
 def _overlap(one: Window, other: Window) -> bool:
     beside = one.left >= other.left + other.width or other.left >= one.left + one.width
     return not (beside or one.top >= other.top + other.height or other.top >= one.top + one.height)
+
+
+def _require_count(k: int) -> None:
+    if k < 1:
+        raise StmineError(f"k: expected at least 1, found {k}")
+
+
+def _require_words(query: str) -> None:
+    if not any(character.isalnum() for character in query):
+        raise StmineError(f"nothing to search for in {query[:40]!r}: write at least one word, or name an image")
 
 
 def _images_folder(manifest: Manifest, folder: Path) -> Path:

@@ -18,7 +18,7 @@ from ..outputs import write_output
 from .present import thumbnails
 
 if TYPE_CHECKING:
-    from .index import Hit
+    from .hits import Hit
 
 _MOST_THUMBNAILS = 300  # each of some 5 KB
 _SIDE = 128  # of a thumbnail, in pixels

@@ -20,7 +20,7 @@ from ..inference.batching import read_ahead
 from ..outputs import write_output
 
 if TYPE_CHECKING:
-    from .index import Hit
+    from .hits import Hit
 
 # The sheet, in pixels and RGB.
 _THUMB, _GAP, _CAPTION, _COLUMNS = 240, 20, 52, 5
@@ -30,7 +30,13 @@ _PLACEHOLDER = (226, 229, 234)
 
 
 def contact_sheet(hits: Sequence[Hit], out_png: str | Path, *, title: str) -> None:
-    """Write the hits as a grid of thumbnails with rank, score and file name below the title (the query).
+    """Write what `sheet_image` draws, as PNG."""
+    sheet = sheet_image(hits, title=title)
+    write_output(out_png, partial(sheet.save, format="PNG"), inputs=[hit.path for hit in hits[:_MOST_ON_SHEET]])
+
+
+def sheet_image(hits: Sequence[Hit], *, title: str) -> Image.Image:
+    """The hits as a grid of thumbnails with rank, score and file name below the title (the query).
 
     An image that is gone or can no longer be read gets a grey card with the reason. Above 200 hits the sheet shows
     the first 200 and says so.
@@ -51,7 +57,7 @@ def contact_sheet(hits: Sequence[Hit], out_png: str | Path, *, title: str) -> No
         left = _GAP + (number % columns) * (_THUMB + _GAP)
         upper = top + (number // columns) * (_THUMB + _CAPTION + _GAP)
         _draw_card(sheet, draw, hit, thumbnail, left, upper)
-    write_output(out_png, partial(sheet.save, format="PNG"), inputs=[hit.path for hit in shown])
+    return sheet
 
 
 def html_page(hits: Sequence[Hit], out_html: str | Path, *, title: str) -> None:

@@ -309,3 +309,62 @@ def test_findings_and_results_do_not_replace_each_other(name, tmp_path, model, c
     assert "this command writes its results to" in capsys.readouterr().err
     assert not (tmp_path / "out.jsonl").exists()
     assert run(*words, "--findings", tmp_path / "findings.json") == 0
+
+
+def table_of_posts(folder: Path) -> Path:
+    file = folder / "posts.csv"
+    file.write_text("key,content,photo\na1,fake news 假,\n3,real news,\nb,,\n", encoding="utf-8")
+    return file
+
+
+def test_columns_of_other_names(capsys, tmp_path, model):
+    file, out = table_of_posts(tmp_path), tmp_path / "out.csv"
+    words = ["--file", file, "--out", out, "--model", model]
+    assert run(*words) == 1
+    assert "say which it is: --column text=content" in error_line(capsys)
+    assert run(*words, "--column", "text=content", "--column", "id=key", "--column", "image=photo", "--json") == 0
+    assert document(capsys)["judged"] == 2
+    lines = out.read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith("id,line,text,label,score") and lines[1].startswith("a1,2,fake news 假,")
+    assert run(*words[:2], "--out", tmp_path / "other.csv", *words[4:], "--column", "text=contents") == 1
+    assert "has no column 'contents', but key, content, photo" in error_line(capsys)
+    assert run(*words, "--column", "caption=content") == 1
+    assert "made of text, image, id" in error_line(capsys)
+
+
+def test_the_reasons_of_a_row_of_a_file(capsys, tmp_path, model, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = table_of_posts(tmp_path)
+    words = ["--file", file, "--model", model, "--column", "text=content", "--column", "id=key"]
+    assert run(*words, "--explain", "a1", "--out", tmp_path / "why.html") == 0
+    assert "fake" in capsys.readouterr().out and "news" in (tmp_path / "why.html").read_text(encoding="utf-8")
+    assert not (tmp_path / ".journal").exists() and not list(tmp_path.glob("*.jsonl"))
+    assert run(*words, "--explain", "2", "--json") == 0  # line 2
+    assert document(capsys)["id"] == "a1" and (tmp_path / "outputs/classify/explain-2.html").is_file()
+    assert run(*words, "--explain", "3", "--json") == 0  # an id wins over a line
+    assert document(capsys)["id"] in ("3", 3)
+    assert run(*words, "--explain", "line 3", "--out", tmp_path / "all.csv", "--json") == 0
+    found = document(capsys)
+    assert found["judged"] == 2 and Path(found["explained"]["explanation"]).name == "all.explain-line_3.html"
+    for row, part in (
+        ("zz", "no row 'zz'. Expected an id, such as a1, 3, b, or a line up to 4"),
+        ("b", "neither text"),
+    ):
+        assert run(*words, "--explain", row) == 1
+        assert part in error_line(capsys)
+    assert run(*words, "--explain", "why.html") == 2
+
+
+def test_predictions_without_texts_get_them(capsys, tmp_path, model):
+    file, out = tmp_path / "posts.jsonl", tmp_path / "out.jsonl"
+    file.write_text('{"id": 1, "text": "fake news"}\n')
+    words = ["--file", file, "--out", out, "--model", model, "--json"]
+    assert run(*words) == 0
+    capsys.readouterr()
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    former = tmp_path / "former"
+    former.mkdir()
+    (former / "out.jsonl").write_text(json.dumps({k: v for k, v in rows[0].items() if k != "text"}) + "\n")
+    assert run("--file", file, "--out", former / "out.jsonl", *words[4:]) == 0
+    assert document(capsys)["done_before"] == 1
+    assert [json.loads(line) for line in (former / "out.jsonl").read_text().splitlines()] == rows

@@ -72,3 +72,89 @@ def test_shipped_model_knows_nonsense_from_places(tmp_path):
         assert warned is not None and warned.kind == NOTHING_FITS, sentence
     for sentence in ("many planes at an airport", "a river between green trees", "several ships at a port", "机场"):
         assert index.check(sentence, index.query(sentence)) is None, sentence
+
+
+def test_many_queries_are_answered_as_single_ones(index, tmp_path):
+    image = str(tmp_path / "images" / "1.png")
+    queries = ["planes", "港口", "самолёты", image, "...", "no.jpg", "a port with ships", 7]
+    answers = index.search(queries, k=3)
+    assert [answer.error is None for answer in answers] == [True, True, False, True, False, False, True, False]
+    assert len(answers.failed) == 4
+    for query, answer in zip(queries, answers, strict=True):
+        if answer.error is None:
+            found = index.query(query, k=3)
+            assert [hit.path for hit in answer] == [hit.path for hit in found]
+            assert [hit.score for hit in answer] == pytest.approx([hit.score for hit in found], abs=1e-5)
+            assert (answer.warning is None) == (query == image)
+            if query != image:
+                assert answer.warning == index.check(query, found).message
+        else:
+            with pytest.raises(StmineError):
+                index.search(query)
+    assert answers[1].read_as == "a port with ships" and answers[0].read_as is None
+    assert "letters only" in answers[2].error and "no such image" in answers[5].error
+    table = answers.to_pandas()
+    assert list(table.columns)[:5] == ["query", "rank", "score", "image", "no_good_match"] and len(table) == 16
+    with pytest.raises(ValueError, match="nothing to search for"):
+        index.search("...")
+    assert index.search([]) == [] and len(index.search("planes", k=100)) == 4
+
+
+def test_an_answer_as_dictionary_and_files(index, tmp_path):
+    answer = index.search("planes", k=2)
+    assert json.loads(answer.save(tmp_path / "a.json").read_text()) == answer.to_dict()
+    with Image.open(answer.save(tmp_path / "a.png")) as sheet:
+        assert sheet.size == answer.plot().size
+    assert "planes" in answer.save(tmp_path / "a.html").read_text()
+    with pytest.raises(ValueError, match=r"\.png, \.html or \.json"):
+        answer.save(tmp_path / "a.gif")
+
+
+@pytest.mark.parametrize("name", ["q.txt", "q.csv", "q.jsonl"])
+def test_files_of_queries(index, tmp_path, capsys, name):
+    queries = ["planes", "港口", "самолёты"]
+    texts = {
+        "q.txt": "\n\n".join(queries) + "\n",
+        "q.csv": "id,query\n" + "".join(f"{number},{one}\n" for number, one in enumerate(queries)),
+        "q.jsonl": "".join(json.dumps({"caption": one}) + "\n" for one in queries),
+    }
+    (tmp_path / name).write_text(texts[name], encoding="utf-8")
+    main(["search", str(tmp_path / "my.index"), "--queries", str(tmp_path / name), "--k", "2"])
+    out, err = capsys.readouterr()
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [(row["query"], row.get("rank")) for row in rows] == [
+        ("planes", 1), ("planes", 2), ("港口", 1), ("港口", 2), ("самолёты", None),
+    ]  # fmt: skip
+    assert rows[0]["no_good_match"] and rows[2]["read_as"] == "a port with ships" and "error" in rows[4]
+    assert "3 queries, 2 without a good match, 1 refused" in err
+    main(
+        [
+            "search",
+            str(tmp_path / "my.index"),
+            "--queries",
+            str(tmp_path / name),
+            "--k",
+            "2",
+            "--out",
+            str(tmp_path / "h.jsonl"),
+        ]
+    )
+    assert (tmp_path / "h.jsonl").read_text(encoding="utf-8") == out
+
+
+def test_queries_from_standard_input_and_other_columns(index, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", iter(["planes\n", "\n", "ships\n"]))
+    main(["search", str(tmp_path / "my.index"), "--queries", "-", "--k", "1"])
+    assert [json.loads(line)["query"] for line in capsys.readouterr().out.splitlines()] == ["planes", "ships"]
+    (tmp_path / "q.csv").write_text("wanted\nplanes\n")
+    words = ["search", str(tmp_path / "my.index"), "--queries", str(tmp_path / "q.csv"), "--k", "1"]
+    main([*words, "--column", "query=wanted"])
+    assert json.loads(capsys.readouterr().out)["query"] == "planes"
+    for more, part, code in (
+        ([], "has no column 'query', but wanted", 1),
+        (["--out", str(tmp_path / "hits")], "ends with .jsonl", 2),
+        (["planes"], "a QUERY, or --queries", 2),
+    ):
+        with pytest.raises(SystemExit) as end:
+            main([*words[:2], *more[:1], *words[2:]] if more == ["planes"] else [*words, *more])
+        assert end.value.code == code and part in " ".join(capsys.readouterr().err.replace("│", " ").split())

@@ -1,0 +1,104 @@
+"""What an index gives back for a query."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from PIL import Image
+
+from ..files import document_bytes
+from ..inference.answers import BadItemError, data_frame
+from ..outputs import write_output
+from .hits import Hit
+from .present import contact_sheet, html_page, sheet_image
+
+if TYPE_CHECKING:
+    import pandas
+
+COLUMNS = ("query", "rank", "score", "image", "no_good_match")
+
+
+@dataclass(frozen=True)
+class SearchAnswer(Sequence[Hit]):
+    """The images found for a query: a sequence of [`Hit`], best first.
+
+    Attributes:
+        query: the sentence, or the path of the image; "" for an image without one.
+        hits: what was found.
+        read_as: what was searched for in place of the sentence, such as the place words of a Chinese one; else None.
+        warning: why even the best hit means little; None if nothing speaks against it.
+        error: why nothing could be searched for; None if something was.
+    """
+
+    query: str
+    hits: tuple[Hit, ...] = ()
+    read_as: str | None = None
+    warning: str | None = None
+    error: str | None = None
+
+    @overload
+    def __getitem__(self, index: int) -> Hit: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Hit, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Hit | tuple[Hit, ...]:
+        return self.hits[index]
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer as JSON has it."""
+        said = {"read_as": self.read_as, "warning": self.warning, "error": self.error}
+        hits = [{"rank": hit.rank, "score": float(hit.score), "image": str(hit.path)} for hit in self.hits]
+        return {"query": self.query, **{name: one for name, one in said.items() if one is not None}, "hits": hits}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row for each hit; of a query that was refused, one with `error`."""
+        if self.error is not None:
+            return [{"query": self.query, "error": self.error}]
+        more = {} if self.read_as is None else {"read_as": self.read_as}
+        return [
+            {"query": self.query, "rank": hit.rank, "score": float(hit.score), "image": str(hit.path)}
+            | {"no_good_match": self.warning is not None, **more}
+            | ({} if hit.window is None else {"window": list(hit.window)})
+            for hit in self.hits
+        ]
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A table with a row for each hit."""
+        return data_frame(self.rows(), COLUMNS)
+
+    def plot(self) -> Image.Image:
+        """The hits as a contact sheet."""
+        return sheet_image(self.hits, title=self.query)
+
+    def show(self) -> None:
+        """Open the contact sheet in the viewer of this system."""
+        self.plot().show()
+
+    def save(self, path: str | Path) -> Path:
+        """Write the contact sheet (.png), a page (.html), or the answer itself (.json).
+
+        Returns:
+            The file.
+
+        Raises:
+            OutputError: a file is there that this package did not write.
+            BadItemError: another suffix.
+        """
+        path = Path(path)
+        suffix = path.suffix.lower()
+        if suffix == ".json":
+            return write_output(path, lambda file: file.write_bytes(document_bytes(self.to_dict())))
+        if suffix not in (".png", ".html"):
+            raise BadItemError(f"{path}: expected a name that ends with .png, .html or .json")
+        (contact_sheet if suffix == ".png" else html_page)(self.hits, path, title=self.query)
+        return path
