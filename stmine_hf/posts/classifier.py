@@ -14,7 +14,7 @@ from PIL import Image
 
 from ..data.cells import is_missing, whole_text
 from ..errors import StmineError
-from ..images import looks_like_image
+from ..images import ImageError, looks_like_image
 from ..images.items import items_of, name_of_item, open_item
 from ..inference.answers import Answers, BadItemError
 from ..inference.scope import Scope
@@ -189,8 +189,19 @@ def _post(given: Any, number: int) -> Post | PostAnswer:
 
 def _image(item: Any) -> PostImage:
     if isinstance(item, (str, Path)) and not str(item).startswith(("http://", "https://")):
-        return PostImage(partial(post_image, item), str(item), Path(item))
+        return PostImage(partial(_opened, item), str(item), Path(item))
     return PostImage(partial(open_item, item), name_of_item(item) or "")
+
+
+def _opened(path: str | Path) -> Image.Image:
+    """
+    Raises:
+        ImageError: it cannot be read; the message names the path.
+    """
+    try:
+        return post_image(path)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from None
 
 
 def _beginning(answer: PostAnswer) -> str:

@@ -88,7 +88,7 @@ def classified(
         raise StmineError("Nothing to classify: the text is empty, and there is no image.")
     if images and model.config.vision_config is None:
         raise StmineError(
-            "This model has no visual encoder, it classifies texts alone: leave --image out, or give a text only."
+            "This model has no visual encoder, it classifies text alone: omit --image, or give a text only."
         )
     pipeline = MttvPipeline(model=model, processor=processor, detector=detector, device=model.device)
     found = pipeline({"text": text, "image": list(images) or None}, explain=method or False)

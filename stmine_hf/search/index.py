@@ -277,6 +277,8 @@ class ImageIndex:
             if answer.error is not None:
                 raise BadItemError(answer.error)
             return answer
+        if not isinstance(queries, Iterable):
+            raise StmineError(f"expected a sentence, an image or a list of them, found {type(queries).__name__}")
         return Answers(self._answers(list(queries), k, paths, where), COLUMNS)
 
     def _answers(self, queries: list[Any], k: int, paths: bool, where: Where | None) -> list[SearchAnswer]:

@@ -338,7 +338,7 @@ def test_the_reasons_of_a_row_of_a_file(capsys, tmp_path, model, monkeypatch):
     words = ["--file", file, "--model", model, "--column", "text=content", "--column", "id=key"]
     assert run(*words, "--explain", "a1", "--out", tmp_path / "why.html") == 0
     assert "fake" in capsys.readouterr().out and "news" in (tmp_path / "why.html").read_text(encoding="utf-8")
-    assert not (tmp_path / ".journal").exists() and not list(tmp_path.glob("*.jsonl"))
+    assert not list(tmp_path.glob("[!.]*.jsonl"))
     assert run(*words, "--explain", "2", "--json") == 0  # line 2
     assert document(capsys)["id"] == "a1" and (tmp_path / "outputs/classify/explain-2.html").is_file()
     assert run(*words, "--explain", "3", "--json") == 0  # an id wins over a line

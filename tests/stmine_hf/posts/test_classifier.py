@@ -62,7 +62,7 @@ def test_a_file_gives_what_the_command_writes(parts, classify, image, tmp_path):
     for answer, row in zip([one for one in answers if one.error is None], rows, strict=True):
         assert (answer.label, answer.text) == (row["label"], row["text"])
         assert answer.scores == pytest.approx(row["scores"], abs=2e-6)
-    assert [answer.error.split(" ")[0] for answer in answers.failed] == ["neither", "no"] and len(answers) == 6
+    assert [answer.error.split(" ")[0] for answer in answers.failed] == ["neither", "not"] and len(answers) == 6
     table = answers.to_pandas()
     assert list(table.columns)[:6] == ["id", "text", "label", "score", "score_fake", "score_real"]
     assert len(table) == 6 and table.error.notna().sum() == 2
@@ -73,7 +73,7 @@ def test_a_bad_one_of_many_is_an_answer_and_a_single_one_an_error(classify, imag
     answers = classify(["fake", *bad, {"text": "real", "image": image}])
     assert [answer.error is None for answer in answers] == [True, *[False] * 6, True]
     parts = [
-        "nosuch.jpg|file not found",
+        "nosuch.jpg: file not found",
         "neither text",
         "found int",
         "found 'txt'",

@@ -119,37 +119,25 @@ def test_files_of_queries(index, tmp_path, capsys, name):
         "q.jsonl": "".join(json.dumps({"caption": one}) + "\n" for one in queries),
     }
     (tmp_path / name).write_text(texts[name], encoding="utf-8")
-    main(["search", str(tmp_path / "my.index"), "--queries", str(tmp_path / name), "--k", "2"])
-    out, err = capsys.readouterr()
+    words = ["search", str(tmp_path / "my.index"), "--queries", str(tmp_path / name), "--k", "2"]
+    out, err = run(*words, capsys=capsys)
     rows = [json.loads(line) for line in out.splitlines()]
     assert [(row["query"], row.get("rank")) for row in rows] == [
         ("planes", 1), ("planes", 2), ("港口", 1), ("港口", 2), ("самолёты", None),
     ]  # fmt: skip
     assert rows[0]["no_good_match"] and rows[2]["read_as"] == "a port with ships" and "error" in rows[4]
     assert "3 queries, 2 without a good match, 1 refused" in err
-    main(
-        [
-            "search",
-            str(tmp_path / "my.index"),
-            "--queries",
-            str(tmp_path / name),
-            "--k",
-            "2",
-            "--out",
-            str(tmp_path / "h.jsonl"),
-        ]
-    )
+    run(*words, "--out", tmp_path / "h.jsonl", capsys=capsys)
     assert (tmp_path / "h.jsonl").read_text(encoding="utf-8") == out
 
 
 def test_queries_from_standard_input_and_other_columns(index, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", iter(["planes\n", "\n", "ships\n"]))
-    main(["search", str(tmp_path / "my.index"), "--queries", "-", "--k", "1"])
-    assert [json.loads(line)["query"] for line in capsys.readouterr().out.splitlines()] == ["planes", "ships"]
+    out, _ = run("search", tmp_path / "my.index", "--queries", "-", "--k", 1, capsys=capsys)
+    assert [json.loads(line)["query"] for line in out.splitlines()] == ["planes", "ships"]
     (tmp_path / "q.csv").write_text("wanted\nplanes\n")
     words = ["search", str(tmp_path / "my.index"), "--queries", str(tmp_path / "q.csv"), "--k", "1"]
-    main([*words, "--column", "query=wanted"])
-    assert json.loads(capsys.readouterr().out)["query"] == "planes"
+    assert json.loads(run(*words, "--column", "query=wanted", capsys=capsys)[0])["query"] == "planes"
     for more, part, code in (
         ([], "has no column 'query', but wanted", 1),
         (["--out", str(tmp_path / "hits")], "ends with .jsonl", 2),
