@@ -203,7 +203,7 @@ def _explain_row(network: Any, processor: Any, detector: Any, post: Any, page: P
             images.append(image())
         except ImageError as error:
             raise StmineError(f"row {post.id}: {error}") from None
-    files = [image.file for image in post.images if image.file is not None]
+    files = [image.path for image in post.images if image.path is not None]
     explained = classified(
         network, processor, post.text, images, detector=detector, method=method, files=files
     )  # fmt: skip

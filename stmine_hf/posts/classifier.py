@@ -108,7 +108,7 @@ class PostClassifier:
             StmineError: an image that cannot be read.
         """
         images = [image() for image in post.images]
-        files = [image.file for image in post.images if isinstance(image, PostImage) and image.file is not None]
+        files = [image.path for image in post.images if isinstance(image, PostImage) and image.path is not None]
         return classified(
             self.model, self.processor, post.text, images, detector=self.detector,
             method=method or DEFAULT_METHOD, files=files,

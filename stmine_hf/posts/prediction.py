@@ -60,12 +60,17 @@ class PostImage:
     def __call__(self) -> Image.Image:
         return self.open()
 
+    @property
+    def path(self) -> Path | None:
+        """Its file; None if there is none."""
+        return self.file() if callable(self.file) else self.file
+
     def digest(self) -> str | None:
         """Hexadecimal digest of the encoded bytes; None if they cannot be read."""
         if self.content is not None:
             return blake2b(self.content, digest_size=16).hexdigest()
         try:
-            file = self.file() if callable(self.file) else self.file
+            file = self.path
             return content_digest(file).hex() if file is not None and file.is_file() else None
         except (ImageError, ValueError):  # ValueError: a NUL in the path
             return None
