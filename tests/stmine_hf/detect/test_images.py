@@ -135,7 +135,7 @@ def test_other_settings_need_another_folder(detector, folder, tmp_path):
     other = Detector(*tiny_sat(), threshold=0.2)
     with pytest.raises(StmineError, match=rf"other settings \(threshold {THRESHOLD}\): choose another folder"):
         run(other, folder, tmp_path / "out")
-    with pytest.raises(StmineError, match=r"other settings \(model SatForObjectDetection, labels None\)"):
+    with pytest.raises(StmineError, match=r"other settings \(model SatForObjectDetection, classes None\)"):
         run(Detector(*tiny_sat(seed=1), threshold=THRESHOLD, labels=["deer"]), folder, tmp_path / "out")
     with pytest.raises(StmineError, match="holds the results of a folder: choose another"):
         run(detector, folder / "0.jpg", tmp_path / "out")
