@@ -51,9 +51,9 @@ def _clipped(points: Sequence[Point], *, keep_west: bool) -> list[Point]:
 
 
 def _ring(points: Sequence[Point]) -> list[list[float]]:
-    """A closed ring, counterclockwise."""
+    """A closed ring from the first point, counterclockwise."""
     area = sum(a[0] * b[1] - b[0] * a[1] for a, b in zip(points, (*points[1:], points[0]), strict=True))
-    ordered = points if area >= 0 else points[::-1]
+    ordered = points if area >= 0 else (points[0], *points[:0:-1])
     return [_rounded(point) for point in (*ordered, ordered[0])]
 
 

@@ -16,6 +16,8 @@ from .terminal import (
     BandsOption,
     DeviceOption,
     JsonOption,
+    SliceOption,
+    SliceOverlapOption,
     StretchOption,
     from_here,
     print_json,
@@ -40,6 +42,8 @@ app = typer.Typer()
   stmine detect images more/*.png --out found --threshold 0.4,person=0.3 --classes person,bicycle --format coco,csv
 
   stmine detect street.mp4 --out found --track
+
+  stmine detect scenes --slice 320 --overlap 0.2 --format geojson   # small objects in large images
 
   stmine detect camera --show   # camera:1 for the second one; Ctrl-C ends it
 
@@ -88,6 +92,8 @@ def detect(
     track: Annotated[
         bool, typer.Option("--track", help="Of videos: follow objects, so that each keeps its number.")
     ] = False,
+    side: SliceOption = None,
+    overlap: SliceOverlapOption = 0.2,
     batch_size: Annotated[
         int, typer.Option(min=1, help="Images or frames that go through the model at a time; use more on a GPU.")
     ] = 4,
@@ -110,6 +116,8 @@ def detect(
     jobs = jobs_of(sources)
     require_folder(out)
     require_model(model)
+    if side is not None and any(job.kind != "images" for job in jobs):
+        raise typer.BadParameter("--slice is for images: found a video or a camera among the sources")
     from ..detect import Detector, VideoReport, detect_images, detect_video
     from ..images import PixelOptions
 
@@ -118,7 +126,16 @@ def detect(
     with prints_only_json(as_json), ExitStack() as stack:
         pixels = PixelOptions.parse(stretch, bands)
         detector = Detector(
-            model, device=device, threshold=thresholds, classes=classes, iou=iou, max_boxes=max_boxes, pixels=pixels
+            model,
+            device=device,
+            threshold=thresholds,
+            classes=classes,
+            iou=iou,
+            max_boxes=max_boxes,
+            batch_size=batch_size,
+            pixels=pixels,
+            slice=side,
+            overlap=overlap,
         )
         options: dict[str, Any] = {"batch_size": batch_size, "limit": limit, "progress": not as_json}
         options["formats"] = [name.strip() for name in formats.split(",")]

@@ -62,6 +62,25 @@ BandsOption = Annotated[
         "names, else the first three.",
     ),
 ]
+SliceOption = Annotated[
+    int | None,
+    typer.Option(
+        "--slice",
+        metavar="SIDE",
+        min=32,
+        max=4096,
+        help="Cut images into slices of this side in pixels and merge what is found: small objects in large images.",
+    ),
+]
+SliceOverlapOption = Annotated[
+    float,
+    typer.Option(
+        "--overlap",
+        min=0,
+        max=0.9,
+        help="Share of a slice that its neighbor shows, too: more than the largest object that matters.",
+    ),
+]
 EncodingOption = Annotated[
     str | None,
     typer.Option(

@@ -9,34 +9,29 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from ..errors import StmineError
-from ..images import ImageError, PixelOptions, Skip, decode_image
+from ..images import ImageError, PixelOptions, Scene, Skip, Window, WindowError, decode_image, open_scene
 from ..images.items import ImageItem, is_one, items_of, name_of_item, open_item
 from ..inference.answers import Answers, BadItemError
 from ..inference.batching import batched, read_ahead
 from ..loading import load_sat
 from ..model_identity import weights_digest
 from .answer import COLUMNS, ImageAnswer
+from .batches import Prepared, detect_batch, prepare
 from .detection import Detection
+from .slicing import Slices, detect_sliced, slices_of_image, slices_of_scene
 
 THRESHOLD = 0.4  # least score of what is shown, as in the released demo
 IOU = 0.6  # of two boxes of one class, above which the less sure one goes
 MAX_BOXES = 100  # of an image
 OTHERS = "*"  # stands for all classes that have no threshold of their own
 _ALL = 2**31  # more boxes than any image has
-
-
-class Prepared(NamedTuple):
-    """An image prepared for the network."""
-
-    pixel_values: Tensor  # (3, H, W)
-    size: tuple[int, int]  # height and width of the image itself
 
 
 class Detector:
@@ -54,6 +49,9 @@ class Detector:
         batch_size: images that go through the model at a time; use more on a GPU.
         device: "cpu", "cuda", "mps", ... for a model that is to be loaded; None is CUDA where there is one.
         pixels: what becomes of images of more than 8 bits or more than three bands.
+        slice: side in pixels of slices that images are cut into, for small objects in large images; their boxes are
+            merged. Images of any size can be read then. None: images as a whole.
+        overlap: share of a slice that its neighbour shows, too; more than the largest object that matters.
         labels: former name of `classes`.
 
     Raises:
@@ -79,6 +77,8 @@ class Detector:
         batch_size: int = 4,
         device: str | torch.device | None = None,
         pixels: PixelOptions | None = None,
+        slice: int | None = None,
+        overlap: float = 0.2,
         labels: Iterable[str] | None = None,
     ):
         if processor is None:
@@ -93,6 +93,7 @@ class Detector:
         if max_boxes < 1 or batch_size < 1:
             raise StmineError(f"expected max_boxes and batch_size of 1 or more, found {max_boxes} and {batch_size}.")
         self.iou, self.max_boxes, self.batch_size = iou, max_boxes, batch_size
+        self.slices = None if slice is None else Slices(slice, overlap)
         self.processor = processor
         self.pixels = pixels or PixelOptions()
         self.name = _name(model)
@@ -116,6 +117,7 @@ class Detector:
             threshold = {OTHERS: self.threshold, **own}
         settings = {"model": self.name, "identity": self.identity, "threshold": threshold, "labels": names}
         settings |= {} if self.iou == IOU else {"iou": self.iou}
+        settings |= {} if self.slices is None else {"slice": self.slices.side, "overlap": self.slices.overlap}
         settings |= {} if self.max_boxes == MAX_BOXES else {"max_boxes": self.max_boxes}
         return settings if self.pixels == PixelOptions() else {**settings, "pixels": self.pixels.document()}
 
@@ -143,6 +145,9 @@ class Detector:
 
     def stream(self, images: Iterable[ImageItem] | str | Path) -> Iterator[ImageAnswer]:
         """The answers of a call one by one, for more images than there is memory for answers."""
+        if self.slices is not None:
+            yield from self._stream_sliced(images, self.slices)
+            return
         skipped: list[Skip] = []
 
         def load(item: Any) -> tuple[Any, Prepared | str]:
@@ -166,6 +171,45 @@ class Detector:
                         name_of_item(item), width, height, boxes, _item=item, _pixels=self.pixels
                     )  # fmt: skip
         yield from (ImageAnswer(path, error=reason) for path, reason in skipped)
+
+    def _stream_sliced(self, images: Iterable[ImageItem] | str | Path, slices: Slices) -> Iterator[ImageAnswer]:
+        skipped: list[Skip] = []
+        for item in items_of(images, skipped.append):
+            name = name_of_item(item)
+            try:
+                if isinstance(item, (str, Path)):
+                    with open_scene(item, self.pixels) as scene:
+                        size, found = (scene.width, scene.height), self.detect_scene(scene)
+                else:
+                    image = open_item(item, self.pixels)
+                    size, found = image.size, self._detect_pieces(slices_of_image(image, slices), image.size)
+            except ImageError as error:
+                yield ImageAnswer(name, error=str(error), _item=item)
+                continue
+            yield ImageAnswer(name, *size, tuple(found), _item=item, _pixels=self.pixels)
+        yield from (ImageAnswer(path, error=reason) for path, reason in skipped)
+
+    def detect_scene(self, scene: Scene) -> list[Detection]:
+        """What is in the slices of a scene, best first.
+
+        Raises:
+            ImageError: a part of it cannot be read: what lies there would be missing without a word.
+        """
+        if self.slices is None:
+            raise ValueError("a scene is detected in slices: Detector(slice=320)")
+        failed: list[WindowError] = []
+        found = self._detect_pieces(slices_of_scene(scene, self.slices, failed.append), (scene.width, scene.height))
+        if failed:
+            raise ImageError(f"{len(failed)} slices cannot be read: {failed[0].reason}")
+        return found
+
+    def _detect_pieces(self, pieces: Iterable[tuple[Window, Image.Image]], size: tuple[int, int]) -> list[Detection]:
+        least = min([self.threshold, *self._own_thresholds.values()])
+        options = {"nms_threshold": self.iou, "max_detections": _ALL}
+        found = detect_sliced(
+            self._model, self.processor, pieces, size, batch_size=self.batch_size, threshold=least, **options
+        )
+        return self._named(found, 1.0)
 
     def prepare(self, image: Image.Image) -> Prepared:
         """Prepare an image; a thread can do this ahead."""
@@ -230,39 +274,6 @@ def parse_thresholds(given: float | Mapping[str, float], names: Mapping[int, str
         else:
             own[_known_labels([name], names).pop()] = least
     return others, own
-
-
-def prepare(processor: Any, image: Image.Image) -> Prepared:
-    """Prepare an image for the network, upright."""
-    pixel_values = processor(images=image, return_tensors="pt")["pixel_values"][0]
-    return Prepared(pixel_values, (image.height, image.width))
-
-
-@torch.inference_mode()
-def detect_batch(
-    model: Any, processor: Any, images: Sequence[Prepared], *, threshold: float, **options: Any
-) -> list[dict[str, Tensor]]:
-    """`scores`, `labels` and `boxes` (xyxy, pixels of the image) of each image, on the CPU.
-
-    Only inputs of equal size share a batch: padding an image further than its own size needs would change what is
-    found near its borders.
-
-    Args:
-        model: in evaluation mode.
-        threshold: minimum score, exclusive.
-        options: of the processor's `post_process_object_detection`.
-    """
-    groups: dict[torch.Size, list[int]] = {}
-    for number, image in enumerate(images):
-        groups.setdefault(image.pixel_values.shape, []).append(number)
-    results: dict[int, dict[str, Tensor]] = {}
-    for numbers in groups.values():
-        batch = torch.stack([images[number].pixel_values for number in numbers])
-        outputs = model(pixel_values=batch.to(model.device, model.dtype))
-        sizes = [images[number].size for number in numbers]
-        found = processor.post_process_object_detection(outputs, threshold=threshold, target_sizes=sizes, **options)
-        results |= zip(numbers, ({key: value.cpu() for key, value in one.items()} for one in found), strict=True)
-    return [results[number] for number in range(len(images))]
 
 
 def _known_labels(wanted: Iterable[str], names: Mapping[int, str]) -> set[int]:

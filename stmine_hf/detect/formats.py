@@ -4,7 +4,8 @@ coco      coco.json            a COCO data set: `images`, `annotations` with sco
 yolo      labels/NAME.txt      of each image lines of class, center, size (shares of the image) and score;
                                classes.txt has the names
 csv       detections.csv       a row for each object
-geojson   detections.geojson   of georeferenced images: a polygon for each object, WGS 84
+geojson   detections.geojson   of georeferenced images: a polygon for each object, WGS 84, and in `crs_polygon` that in
+                               the image's own coordinates (`crs`)
 jsonl     detections.jsonl     a line for each image
 json                           nothing more: `detections.json` is always there
 """
@@ -16,11 +17,13 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 from ..errors import StmineError
-from ..images.position import positions, require_rasterio
+from ..geojson import feature
+from ..images import Georeference, place_and_time, scene_size
 from ..inference.journal import json_line
 from ..outputs import Outputs
 
@@ -126,29 +129,36 @@ class GeoJson(Format):
 
     def __init__(self, root: Path, names: Mapping[int, str]):
         super().__init__(root, names)
-        require_rasterio()
+        if find_spec("rasterio") is None:
+            raise StmineError("positions of images need rasterio: pip install 'stmine-hf[geo]'")
         self._images = self._placed = self._count = 0
 
     def begin(self) -> None:
         self.stream.write('{"type": "FeatureCollection", "features": [')
 
     def write(self, image: Mapping[str, Any]) -> None:
-        points = []
-        for row in image["detections"]:
-            left, top, right, bottom = _corners(row["bbox"])
-            points += [(left, top), (left, bottom), (right, bottom), (right, top)]  # counter-clockwise with north up
-        found = positions(self.root / image["file_name"], points, (image["width"], image["height"]))
         self._images += 1
-        if found is None:
+        place = self._place(image)
+        if place is None:
             return
         self._placed += 1
-        for number, row in enumerate(image["detections"]):
-            ring = [[round(x, 8), round(y, 8)] for x, y in found[4 * number : 4 * number + 4]]
+        for row in image["detections"]:
+            left, top, right, bottom = _corners(row["bbox"])
+            corners = place.corners(left, top, right - left, bottom - top)
+            if corners is None:  # not on Earth
+                continue
+            on_map = place.map_points([(left, top), (right, top), (right, bottom), (left, bottom)])
             facts = {"image": image["file_name"], "category": row["category"], "score": row["score"]}
-            polygon = {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
-            line = json.dumps({"type": "Feature", "geometry": polygon, "properties": facts}, ensure_ascii=False)
+            facts |= {"crs": place.crs, "crs_polygon": [[round(x, 4), round(y, 4)] for x, y in on_map]}
+            line = json.dumps(feature(corners, facts), ensure_ascii=False)
             self.stream.write(("," if self._count else "") + "\n" + line)
             self._count += 1
+
+    def _place(self, image: Mapping[str, Any]) -> Georeference | None:
+        """That of an image; None of one that says nothing, or that was turned or shrunk on reading."""
+        path = self.root / image["file_name"]
+        place = place_and_time(path).georeference
+        return place if place and scene_size(path) == (image["width"], image["height"]) else None
 
     def end(self) -> None:
         self.stream.write("\n]}\n")

@@ -27,7 +27,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from PIL import Image
 
@@ -37,13 +37,16 @@ from ..images import (
     SUFFIXES,
     ImageError,
     ImageFile,
+    Scene,
     Skip,
+    Window,
     find_images,
     image_errors,
     image_file,
     image_pixels,
     one_large_image,
     open_image,
+    open_scene,
 )
 from ..inference.batching import batched, read_ahead
 from ..inference.journal import Journal
@@ -51,8 +54,9 @@ from ..inference.progress import ProgressBar
 from ..inference.skips import first_reasons
 from ..outputs import OutputError, Outputs
 from ..printing import printable
+from .batches import Prepared
 from .detection import Detection
-from .detector import Detector, Prepared
+from .detector import Detector
 from .drawing import draw_onto
 from .formats import Format, chosen_formats, writing_formats
 from .names import AnnotatedNames
@@ -62,6 +66,7 @@ JOURNAL = "journal.jsonl"
 CROPS = "crops"
 _NO_NAME = re.compile(r"[^\w.-]+")  # what the name of a folder had better not have
 _MOST_JPEG = 65_500  # pixels of a side; larger ones are saved as PNG
+_MOST_SHOWN = 4096  # pixels of the longer side of the annotated copy of an image in slices
 
 Show = Callable[[Image.Image], bool]  # False: stop
 
@@ -261,6 +266,9 @@ def _detected(
     save_crops: bool = False,
 ) -> Iterator[Skip | tuple[ImageFile, dict[str, Any], Image.Image | None]]:
     """Each file with its line for the journal, once its annotated copy is written; the copy itself if to be kept."""
+    if detector.slices is not None:
+        yield from _detected_in_slices(detector, root, outputs, files, names, keep=keep, save_crops=save_crops)
+        return
 
     def load(file: ImageFile) -> _Loaded | Skip:
         try:
@@ -296,7 +304,65 @@ def _detected(
             yield from list(pool.map(annotate, zip(loaded, found, copies, strict=True)))
 
 
-def _write_crops(outputs: Outputs, image: Image.Image, found: Sequence[Detection], annotated: str) -> list[str]:
+def _detected_in_slices(
+    detector: Detector,
+    root: Path,
+    outputs: Outputs,
+    files: Iterable[ImageFile],
+    names: AnnotatedNames,
+    *,
+    keep: bool,
+    save_crops: bool,
+) -> Iterator[Skip | tuple[ImageFile, dict[str, Any], Image.Image | None]]:
+    """The same for images of any size; annotated copies of large ones are reduced."""
+    for file in files:
+        try:
+            with open_scene(root / file.path, detector.pixels) as scene:
+                found = detector.detect_scene(scene)
+                drawn = scene.reduced(_MOST_SHOWN)
+                name = names.choose(file.path, _suffix((drawn.height, drawn.width)))
+                crops = _write_crops(outputs, _Cuts(scene), found, name) if save_crops else []
+                factor = drawn.width / scene.width
+                draw_onto(drawn, [_scaled(one, factor) for one in found])
+                outputs.write(name, partial(_save_annotated, drawn))
+                row = {"annotated": name, "width": scene.width, "height": scene.height, "detections": found}
+        except (ImageError, OutputError) as error:
+            yield Skip(file.path, str(error))
+            continue
+        yield file, row | ({"crops": crops} if save_crops else {}), drawn if keep else None
+
+
+def _scaled(one: Detection, factor: float) -> Detection:
+    left, top, right, bottom = (factor * side for side in one.box)
+    return one._replace(box=(left, top, right, bottom))
+
+
+class _Cuttable(Protocol):
+    """An image, or a scene, that boxes are cut out of."""
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def height(self) -> int: ...
+
+    def crop(self, box: tuple[int, int, int, int]) -> Image.Image: ...
+
+
+class _Cuts:
+    """A scene with the crops of an image."""
+
+    def __init__(self, scene: Scene):
+        self._scene = scene
+        self.width, self.height = scene.width, scene.height
+
+    def crop(self, box: tuple[int, int, int, int]) -> Image.Image:
+        left, top, right, bottom = box
+        right, bottom = min(right, self.width), min(bottom, self.height)
+        return self._scene.window(Window(left, top, right - left, bottom - top))
+
+
+def _write_crops(outputs: Outputs, image: _Cuttable, found: Sequence[Detection], annotated: str) -> list[str]:
     """Write each object of an image; the names of the files, which follow from that of the annotated copy."""
     stem = annotated.partition("/")[2].rpartition(".")[0]
     names = []

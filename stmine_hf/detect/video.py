@@ -25,9 +25,10 @@ from ..inference.batching import batched, read_ahead
 from ..inference.progress import ProgressBar
 from ..outputs import Outputs
 from ..printing import printable
+from .batches import Prepared
 from .camera import open_camera
 from .detection import Detection
-from .detector import Detector, Prepared
+from .detector import Detector
 from .drawing import draw_onto
 from .formats import chosen_formats, writing_formats
 from .images import JOURNAL, OtherResultsError, Show

@@ -10,7 +10,7 @@ import copy
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,8 @@ from torchvision.ops import box_convert
 
 from ..data.boxed_images import category_ids, category_label, row_features
 from ..data.coco_json import to_coco
-from ..detect.detector import Prepared, detect_batch, prepare
+from ..detect.batches import Prepared, detect_batch, prepare
+from ..detect.slicing import Slices, detect_sliced, slices_of_image
 from ..files import write_rows
 from ..fonts import in_every_script
 from ..images import ImageError, PixelOptions, Skip
@@ -86,6 +87,7 @@ class DetectionReport:
     skipped: list[Skip] = field(default_factory=list)
     seconds: float = 0.0
     pixels: dict[str, Any] | None = None  # how images were read, None: the default
+    slices: Slices | None = None  # how images were cut, None: not at all
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -109,7 +111,8 @@ class DetectionReport:
         """COCO's figures over all images and, below them, of each source."""
         title = f"{self.model} on {self.dataset or 'the data'} {self.split or ''}".rstrip()
         caption = f"{len(self.truth['images'])} images, {sum(self.scores.boxes)} boxes; "
-        caption += f"{self.fit} to {self.size[0]} x {self.size[1]}, scores above {self.score_threshold:g}"
+        cut = f"in slices of {self.slices.side} px, " if self.slices else ""
+        caption += f"{cut}{self.fit} to {self.size[0]} x {self.size[1]}, scores above {self.score_threshold:g}"
         if self.unknown_classes:
             names = ", ".join(self.unknown_classes[:5]) + (" ..." if len(self.unknown_classes) > 5 else "")
             caption += f"\nunknown to the model, so all their boxes are missed: {names}"
@@ -160,6 +163,7 @@ class DetectionReport:
             "unknown_classes": self.unknown_classes,
             "skipped": [skip._asdict() for skip in self.skipped],
             **({"pixels": self.pixels} if self.pixels else {}),
+            **({"slices": asdict(self.slices)} if self.slices else {}),
             "seconds": round(self.seconds, 2),
             "versions": versions("pycocotools", "torchvision"),
         }
@@ -221,6 +225,7 @@ def evaluate_detection(
     fit: str | None = None,
     names: Sequence[str] | None = None,
     pixels: PixelOptions | None = None,
+    slices: Slices | None = None,
     progress: bool = True,
 ) -> DetectionReport:
     """Detect objects in every image and compare them with its boxes as COCO does.
@@ -240,6 +245,8 @@ def evaluate_detection(
         fit: "pad", "letterbox" or "stretch" instead of the processor's setting.
         names: of the categories, for rows that do not carry them; default: the model's classes.
         pixels: what becomes of images of more than 8 bits or three bands; see `images.PixelOptions`.
+        slices: cut images into slices and merge their boxes, for small objects in large images. `batch_size` then
+            counts slices.
         progress: show a bar on stderr.
 
     Returns:
@@ -267,23 +274,38 @@ def evaluate_detection(
     skipped: list[Skip] = []
     worst = WorstMisses()
 
-    def load(row: Mapping[str, Any], image: Image.Image, number: int) -> tuple[dict[str, Any], Image.Image, Prepared]:
+    Loaded = tuple[dict[str, Any], Image.Image, Prepared | None]
+
+    def load(row: Mapping[str, Any], image: Image.Image, number: int) -> Loaded:
         said = (row.get("width") or image.width, row.get("height") or image.height)
         if image.size != said:
             width, height = image.size
             raise ImageError(f"its boxes are for {said[0]} x {said[1]} px, it has {width} x {height}")
-        return _complete(row, number, image), image, prepare(processor, image)
+        return _complete(row, number, image), image, None if slices else prepare(processor, image)
+
+    def detect(batch: Sequence[Loaded]) -> list[dict[str, Tensor]]:
+        if slices is None:
+            whole = [prepared for *_, prepared in batch if prepared is not None]
+            return detect_batch(model, processor, whole, threshold=score_threshold)
+        return [
+            detect_sliced(
+                model,
+                processor,
+                slices_of_image(image, slices),
+                image.size,
+                batch_size=batch_size,
+                threshold=score_threshold,
+            )
+            for _, image, _ in batch
+        ]
 
     model.eval()
     if device is not None:
         model.to(device)
     try:
         with closing(readable(rows, load, skipped, doing="Detecting", progress=progress, pixels=pixels)) as images:
-            for batch in batched(images, batch_size):
-                results = detect_batch(
-                    model, processor, [prepared for *_, prepared in batch], threshold=score_threshold
-                )
-                for (row, image, _), result in zip(batch, results, strict=True):
+            for batch in batched(images, batch_size if slices is None else 1):
+                for (row, image, _), result in zip(batch, detect(batch), strict=True):
                     found = _of_data(result, label_of)
                     detections += [
                         {"image_id": row["image_id"], "category_id": numbers[label], "bbox": box, "score": score}
@@ -320,6 +342,7 @@ def evaluate_detection(
         skipped=skipped,
         seconds=time.perf_counter() - start,
         pixels=pixel_settings(pixels),
+        slices=slices,
     )
 
 

@@ -447,11 +447,6 @@ def gdal_dataset(file: BinaryIO, path: Path | None, layout: Layout) -> Iterator[
             raise ImageError(f"corrupt or cut short ({_reason(error.__cause__ or error, path)})") from None
 
 
-def gdal_options() -> dict[str, Any]:
-    """How GDAL opens files: small caches, no files beside the given one, no addresses."""
-    return dict(_GDAL_OPTIONS)
-
-
 _SILENT = logging.NullHandler()  # what GDAL reports is in the reason of the skip
 
 

@@ -131,6 +131,26 @@ class Scene:
                     there = share > 0 and share >= least_data
                     yield window, Image.fromarray(np.ascontiguousarray(pixels[:, columns])) if there else None
 
+    def reduced(self, most: int) -> Image.Image:
+        """The scene in RGB, at most so many pixels along its longer side; as it is, if it is no larger.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        factor = min(1.0, most / max(self.width, self.height))
+        if factor == 1:
+            return self.window(Window(0, 0, self.width, self.height))
+        size = (max(1, round(self.width * factor)), max(1, round(self.height * factor)))
+        small = Image.new("RGB", size)
+        rows = max(1, math.ceil(1 / factor), _STRIP_PIXELS // 4 // self.width)
+        for top in range(0, self.height, rows):
+            strip = Window(0, top, self.width, min(rows, self.height - top))
+            first, last = round(top * factor), min(size[1], round((top + strip.height) * factor))
+            if last > first:
+                shown = self.window(strip).resize((size[0], last - first), Image.Resampling.BILINEAR, reducing_gap=2)
+                small.paste(shown, (0, first))
+        return small
+
     def window(self, window: Window) -> Image.Image:
         """One window as RGB.
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import StmineError
-from ..images import Georeference, ImageError, Window, open_image, open_scene
+from ..images import Georeference, ImageError, Window, open_scene
 from ..outputs import write_output
 
 if TYPE_CHECKING:
@@ -109,7 +109,8 @@ def write_heat_png(values: np.ndarray, scene: Path, out: str | Path) -> None:
     scale = _SHOWN / max(rows, columns)
     size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
     try:
-        below = _overview(scene, size).convert("L").convert("RGB")
+        with open_scene(scene) as opened:
+            below = opened.reduced(_SHOWN).convert("L").convert("RGB").resize(size)
     except ImageError:
         below = Image.new("RGB", size, "white")
     known = np.isfinite(values)
@@ -122,19 +123,3 @@ def write_heat_png(values: np.ndarray, scene: Path, out: str | Path) -> None:
     opacity = Image.fromarray(np.where(known, 140, 0).astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
     picture = Image.composite(above, below, opacity)
     write_output(out, lambda path: picture.save(path, format="PNG"), inputs=[scene])
-
-
-def _overview(scene: Path, size: tuple[int, int]) -> Image.Image:
-    """A scene of any size as a small image."""
-    with open_scene(scene) as opened:
-        if opened.width * opened.height <= 2**24:
-            return open_image(scene, max(size)).resize(size, Image.Resampling.BILINEAR)
-        small = Image.new("RGB", size)
-        strip_rows = max(1, 2**22 // opened.width)
-        for top in range(0, opened.height, strip_rows):
-            window = Window(0, top, opened.width, min(strip_rows, opened.height - top))
-            first, last = top * size[1] // opened.height, (top + window.height) * size[1] // opened.height
-            if last > first:
-                strip = opened.window(window).reduce(max(1, opened.width // size[0] // 2))
-                small.paste(strip.resize((size[0], last - first), Image.Resampling.BILINEAR), (0, first))
-        return small

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +18,8 @@ from ..terminal import (
     EncodingOption,
     FindingsOption,
     JsonOption,
+    SliceOption,
+    SliceOverlapOption,
     StretchOption,
     StrictOption,
     model_option,
@@ -52,6 +54,8 @@ def evaluate(
             help="How to fit images to the input: pad, letterbox or stretch. Default: as the image processor does."
         ),
     ] = None,
+    side: SliceOption = None,
+    overlap: SliceOverlapOption = 0.2,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for results.json, detections.json, pr_curve.png and worst_misses.png."),
@@ -69,6 +73,13 @@ def evaluate(
     """
     if fit not in (None, "pad", "letterbox", "stretch"):
         raise typer.BadParameter(f"--fit: expected pad, letterbox or stretch, found {fit!r}")
+
+    def options(network: Any) -> dict[str, Any]:
+        from ...detect.slicing import Slices
+
+        slices = None if side is None else Slices(side, overlap)
+        return {"batch_size": batch_size, "fit": fit, "slices": slices}
+
     evaluate_and_print(
         SAT,
         RowsToEvaluate(dataset, data_dir, split, option, column, reading_options(encoding, findings, strict), limit),
@@ -78,7 +89,7 @@ def evaluate(
         as_json,
         pixels=(stretch, bands),
         files=("results.json", "detections.json", "pr_curve.png", "worst_misses.png"),
-        options=lambda network: {"batch_size": batch_size, "fit": fit},
+        options=options,
     )
 
 

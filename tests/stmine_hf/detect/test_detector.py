@@ -12,7 +12,7 @@ from helpers_sat import save_tiny_sat, tiny_sat
 from PIL import Image
 
 from stmine_hf.detect import Detector
-from stmine_hf.detect.detector import detect_batch, prepare
+from stmine_hf.detect.batches import detect_batch, prepare
 from stmine_hf.errors import StmineError
 from stmine_hf.modeling.sat.modeling_sat import SatConvLayer
 

@@ -1,0 +1,50 @@
+"""Images through the network, in batches that never change a result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+
+class Prepared(NamedTuple):
+    """An image prepared for the network."""
+
+    pixel_values: Tensor  # (3, H, W)
+    size: tuple[int, int]  # height and width of the image itself
+
+
+def prepare(processor: Any, image: Image.Image) -> Prepared:
+    """Prepare an image for the network, upright."""
+    pixel_values = processor(images=image, return_tensors="pt")["pixel_values"][0]
+    return Prepared(pixel_values, (image.height, image.width))
+
+
+@torch.inference_mode()
+def detect_batch(
+    model: Any, processor: Any, images: Sequence[Prepared], *, threshold: float, **options: Any
+) -> list[dict[str, Tensor]]:
+    """`scores`, `labels` and `boxes` (xyxy, pixels of the image) of each image, on the CPU.
+
+    Only inputs of equal size share a batch: padding an image further than its own size needs would change what is
+    found near its borders.
+
+    Args:
+        model: in evaluation mode.
+        threshold: minimum score, exclusive.
+        options: of the processor's `post_process_object_detection`.
+    """
+    groups: dict[torch.Size, list[int]] = {}
+    for number, image in enumerate(images):
+        groups.setdefault(image.pixel_values.shape, []).append(number)
+    results: dict[int, dict[str, Tensor]] = {}
+    for numbers in groups.values():
+        batch = torch.stack([images[number].pixel_values for number in numbers])
+        outputs = model(pixel_values=batch.to(model.device, model.dtype))
+        sizes = [images[number].size for number in numbers]
+        found = processor.post_process_object_detection(outputs, threshold=threshold, target_sizes=sizes, **options)
+        results |= zip(numbers, ({key: value.cpu() for key, value in one.items()} for one in found), strict=True)
+    return [results[number] for number in range(len(images))]
