@@ -19,7 +19,7 @@ What was skipped, dropped, corrected or is suspicious is counted and reported in
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,13 +27,16 @@ from typing import Any, BinaryIO
 import datasets
 
 from ..images import ImageError, read_header
+from .cells import alike_names
 from .errors import DataFolderError
-from .findings import Findings, count
+from .findings import ALIKE, Findings, count
 from .folder_builder import SPLITS, FolderBuilder, FolderConfig, Row, image_folder
 from .names import ImageFiles, Wanted, stamp_of
 
 SEVERAL_PAGES = "image of several pages or frames: the first one counts"
 UNKNOWN_SIDE = "image turned by its EXIF, and no size says so: boxes taken as of the upright image"
+SWAPPED = "corners of a box in the other order"
+FRACTIONS = "boxes all within the first pixel: in fractions of the sides? Then say so, as by bbox_format=xywhn"
 ROUNDING = 0.5  # pixels that a box may stand out and stay as it is: tools round
 
 
@@ -175,9 +178,12 @@ class BoxedImages(FolderBuilder):
             if splits.setdefault(record.path, record.split) != record.split:
                 findings.note("image in two splits", f"{record.filename} in {splits[record.path]}, {record.split}")
         subject = f"{self.TITLE}: {count(len(placed), 'image')} with {count(boxes, 'box')}"
+        for alike in alike_names(self._names):
+            findings.note(ALIKE, alike)
         if not placed or (not boxes and findings.number("dropped")):
             raise DataFolderError(f"{subject}; {findings}. Nothing is left to load.")
         rows = number_rows(placed)
+        note_fractions(rows, findings)
         return subject, {
             split: [row for record, row in zip(placed, rows, strict=True) if record.split == split] for split in SPLITS
         }
@@ -245,6 +251,25 @@ def turn(
     new_x = bottom if orientation in (6, 7) else y
     new_y = right if orientation in (7, 8) else x
     return new_x, new_y, height, width
+
+
+def in_order(corners: list[float]) -> tuple[list[float], bool]:
+    """Left, top, right and bottom in their order, and whether they were not.
+
+    Example:
+        >>> in_order([50, 20, 10, 60])
+        ([10, 20, 50, 60], True)
+    """
+    left, top, right, bottom = corners
+    ordered = [min(left, right), min(top, bottom), max(left, right), max(top, bottom)]
+    return (ordered, True) if left > right or top > bottom else (corners, False)
+
+
+def note_fractions(rows: Sequence[Mapping[str, Any]], findings: Findings) -> None:
+    """Say so when every box of a set lies within the first pixel of its image: it was hardly meant in pixels."""
+    boxes = [(row["filename"], bbox) for row in rows for bbox in row["objects"]["bbox"]]
+    if boxes and all(x + width <= 1 and y + height <= 1 for _, (x, y, width, height) in boxes):
+        findings.note(FRACTIONS, f"{count(len(boxes), 'box')}, the first in {boxes[0][0]}")
 
 
 def clip(box: Box, width: int, height: int, findings: Findings) -> Box | None:

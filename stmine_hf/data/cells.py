@@ -12,7 +12,8 @@ import json
 import math
 import re
 import tokenize
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
 from typing import Any
 
@@ -31,6 +32,7 @@ _HALVES = re.compile("[\ud800-\udfff]")  # of surrogate pairs
 _DIGITS = frozenset("-0123456789")
 _WHOLE = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.0+)?")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?|[+-]?(?:nan|inf|infinity)", re.I)
+_CALL = re.compile(r"(?:np\.|numpy\.)?array\((\[.*\])(?:,\s*dtype=[\w.'<>|]+)?\)", re.S)  # what NumPy's repr is
 _ARRAY = re.compile(r"[\[\]\s0-9eE+.\-]*")  # an array of numbers as NumPy shows it, without commas
 
 
@@ -90,13 +92,31 @@ def name_of(value: Any) -> str:
         return ""
     if type(value) is not str:
         value = plain(value)
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
+        if isinstance(value, float):
+            if math.isinf(value):
+                raise BadRow("an infinite number where a name was expected")
+            value = int(value) if value.is_integer() else value
     text = text_of(value).strip()
     if text[:1] in _DIGITS and _WHOLE.fullmatch(text):
         text = text.partition(".")[0]
         return "0" if text == "-0" else text
     return "" if len(text) < 5 and text.lower() in _MISSING_NAMES else text
+
+
+def alike_names(names: Iterable[str]) -> list[str]:
+    """Names that are most likely one, as groups in words: they differ in case, in spaces, in how letters are composed
+    or in how a number is written.
+
+    Example:
+        >>> alike_names(["Fake", "fake", "1", "+1", "01", "real"])
+        ["'Fake' and 'fake'", "'1' and '+1' and '01'"]
+    """
+    groups: dict[Any, list[str]] = {}
+    for name in names:
+        number = _NUMBER.fullmatch(name) if len(name) < 40 else None
+        key: Any = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+        groups.setdefault(float(name) if number and math.isfinite(float(name)) else key, []).append(name)
+    return [" and ".join(map(repr, group)) for group in groups.values() if len(group) > 1]
 
 
 def flag_of(value: Any) -> bool:
@@ -203,7 +223,11 @@ def list_of(value: Any) -> list:
 
 def opened(value: Any) -> Any:
     """The list or mapping that a text holds, in JSON or as Python shows it; anything else as it is."""
-    if not isinstance(value, str) or not (text := value.strip()) or text[0] + text[-1] not in ("[]", "{}", "()"):
+    if not isinstance(value, str) or not (text := value.strip()):
+        return value
+    if text[-1] == ")" and (array := _CALL.fullmatch(text)):
+        text = array[1]
+    if text[0] + text[-1] not in ("[]", "{}", "()"):
         return value
     if len(text) > LIST_CHARACTERS or _depth(text) > DEPTH:
         return value

@@ -27,7 +27,7 @@ import datasets
 import numpy as np
 
 from .boxed_images import Box, BoxedImages, BoxedImagesConfig, BoxRecord, category_ids, category_label, find_images
-from .cells import flag_of, is_missing, key_of, plain, text_of, whole_of
+from .cells import flag_of, is_missing, key_of, list_of, number_of, plain, shortened, text_of, whole_of
 from .errors import BadRow, DataFolderError
 from .findings import Findings
 from .folder_builder import contents_of, file_of_each_split, image_folder, named_files, split_named, visible
@@ -174,6 +174,8 @@ class CocoJson(BoxedImages):
                 place = f"{file}, categories[{index}]"
                 try:
                     number, name = category["id"], text_of(category["name"]).strip()
+                    if not name:
+                        raise BadRow("an empty name")
                 except (KeyError, TypeError, BadRow) as error:
                     raise DataFolderError(f"{place}: expected an id and a name ({error!r})") from None
                 key = key_of(number)
@@ -366,9 +368,7 @@ class Reader:
 
 def real(value: Any) -> float:
     """A number; NaN stays one, for the check of all boxes."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{value!r} is no number")
-    return float(value)
+    return value if isinstance(value, float) else number_of(value)
 
 
 def outline(annotation: Mapping[str, Any], size: tuple[int, int] | None) -> tuple[float, float, float, float, Any]:
@@ -383,7 +383,10 @@ def outline(annotation: Mapping[str, Any], size: tuple[int, int] | None) -> tupl
     """
     shape = annotation.get("segmentation")
     if (not is_missing(annotation.get("bbox")) and annotation["bbox"] != []) or not shape:
-        x, y, width, height = (real(value) for value in annotation["bbox"])
+        numbers = list_of(annotation["bbox"])
+        if len(numbers) != 4 or len({isinstance(number, str) for number in numbers}) > 1:
+            raise BadRow(f"{shortened(annotation['bbox'])} where a box of 4 numbers was expected")
+        x, y, width, height = map(real, numbers)  # all in quotation marks, as some converters write them, or none
         return x, y, width, height, None
     if isinstance(shape, Mapping):
         return mask_box(shape["counts"], int(shape["size"][0]), int(shape["size"][1]))

@@ -18,6 +18,7 @@ from typing import Any
 
 from .cells import opened
 from .errors import DataFolderError
+from .tables import same_column
 
 # kind -> name of a part -> the column where it is looked for. The first ones are needed, the others taken if there.
 NEEDED = {
@@ -85,6 +86,9 @@ class Columns:
         self.of: dict[str, Column] = {}
         for part, usual in parts.items():
             column = mapping.get(part, usual)
+            if part not in mapping and column not in self.found:
+                alike = [one for one in self.found if same_column(one) == same_column(column)]
+                column = alike[0] if len(alike) == 1 and alike[0] not in str(mapping) else column
             there = all(one in self.found for one in ([column] if isinstance(column, str) else column))
             if there:
                 self.of[part] = column

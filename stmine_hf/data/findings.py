@@ -15,6 +15,7 @@ from ..printing import printable
 
 FATES = ("skipped", "dropped", "corrected", "noted", "not used")
 _FORMER_FATES = {"left out": "skipped", "mended": "corrected"}  # in files of version 0.1
+ALIKE = "labels that may be one: kept apart (option labels or classes says what there is)"
 FILE = ".findings.json"  # beside a cached table; `datasets` ignores names that begin with a dot
 
 

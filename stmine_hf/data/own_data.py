@@ -3,7 +3,8 @@
 A source is one of
 
 * a table: a JSONL, JSON, CSV, TSV or Excel file, or a folder of them (`train.jsonl`, `val.csv`, ...) that names its
-  images. These are looked for in `images/` beside it, beside it, or in `image_dir`. Rows of one image become one,
+  images. These are looked for in `images/` beside it, beside it, or in `image_dir`. Rows of one image become one. A
+  column `split` says of which split a row is, whatever the file's name,
 * a folder of images with `metadata.csv` or `metadata.jsonl` in it or in its folders, as the Hub's ImageFolder is,
 * a Parquet, Feather or Arrow file, or a folder of them, also as `stmine data export` writes it,
 * whatever else `datasets` reads: a Hub id (`org/name`), a folder of `save_to_disk`, tar files of WebDataset, ...
@@ -14,6 +15,7 @@ one warning with the first examples; of a stream, as it goes on.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -24,10 +26,11 @@ import datasets
 from datasets.utils import tqdm
 
 from .arrow_tables import ARROW, ArrowTables, is_plain
+from .cells import shortened
 from .columns import Columns, names_of
 from .errors import BadRow, DataError, DataFolderError
 from .findings import Findings, count
-from .folder_builder import Row, image_folder, split_named, split_of, visible
+from .folder_builder import SPLITS, Row, image_folder, split_named, split_of, visible
 from .names import ImageFiles, Wanted, stamp_of
 from .own_rows import (
     BoxRowBuilder,
@@ -39,8 +42,9 @@ from .own_rows import (
     place_of,
 )
 from .post_files import find_tables
-from .tables import TABLES, read_rows
+from .tables import TABLES, read_rows, same_column, split_of_cell
 
+OTHER_SPLIT = "row whose column split names another split than its file: that of the file counts"
 BOX_FORMATS = ("xywh", "xyxy", "cxcywh", "xywhn", "xyxyn", "cxcywhn")
 
 
@@ -177,7 +181,9 @@ def _open(source: str, settings: OwnOptions, streaming: bool, cache_dir: str | N
             loaded = saved if isinstance(saved, dict) else {str(saved.split or "train"): saved}
             if streaming:
                 loaded = {split: rows.to_iterable_dataset() for split, rows in loaded.items()}
-        elif (files := _arrow_files(path)) and (path.is_file() or not all(map(is_plain, files))):
+        elif (files := _arrow_files(path)) and (
+            path.is_file() or not all(file.suffix.lower() != ".feather" and is_plain(file) for file in files)
+        ):
             loaded = _open_arrow(path, files, streaming, cache_dir)
         elif path.is_file():  # a tar file
             options = {"streaming": streaming, "cache_dir": cache_dir}
@@ -234,11 +240,23 @@ def _read_tables(
     own_folder = image_folder(str(path), settings.image_dir)
     images = ImageFiles([own_folder], stands_for="images") if own_folder else ImageFiles([folder / "images", folder])
     sources: dict[str, list[SourceRow]] = {}
-    starts = []  # of each row, the folder of its file
+    starts: dict[str, list[str]] = {}  # of each row, the folder of its file
+    split_column = _split_column(columns)
     for split, file, rows in read:
-        sources.setdefault(split, []).extend(SourceRow.read(columns, row, place, split) for place, row in rows)
-        starts += [str(file.parent.absolute())] * len(rows)
-    _find_images([row for rows in sources.values() for row in rows], images, starts, findings)
+        for place, row in rows:
+            own = split_of_cell(row.get(split_column))
+            of_row = split_named(own) if own else split
+            if of_row is None:
+                findings.skip(f"unknown split {shortened(own)}, expected {', '.join(SPLITS)}", place)
+                continue
+            sources.setdefault(of_row, []).append(SourceRow.read(columns, row, place, of_row))
+            starts.setdefault(of_row, []).append(str(file.parent.absolute()))
+    _find_images(
+        [row for rows in sources.values() for row in rows],
+        images,
+        [start for folders in starts.values() for start in folders],
+        findings,
+    )
     sources = {split: _of_one_image(rows, kind, findings) for split, rows in sources.items()}
     every = [row for rows in sources.values() for row in rows]
     row_builder = settings.row_builder(columns, None, every, findings)
@@ -247,6 +265,13 @@ def _read_tables(
     kept = {split: [row for row in rows if row is not None] for split, rows in made.items()}
     tables_of = {split: _table(rows, row_builder.features, path.stem, split) for split, rows in kept.items() if rows}
     return datasets.DatasetDict(tables_of), findings
+
+
+def _split_column(columns: Columns) -> str:
+    """The column that says of which split a row is: `split`, unless it is mapped to something else; "" for none."""
+    used = str([*columns.of.values()])
+    alike = [name for name in columns.found if same_column(name) == "split" and name not in used]
+    return alike[0] if len(alike) == 1 else ""
 
 
 def _find_images(rows: Sequence[SourceRow], images: ImageFiles, starts: Sequence[str], findings: Findings) -> None:
@@ -268,6 +293,7 @@ def _of_one_image(rows: Sequence[SourceRow], kind: str, findings: Findings) -> l
         if row.filename and row.image is None and kind == "posts":
             findings.note("image not found (image_dir says where to look)", place_of(row))
         path = (row.image or {}).get("path") or (row.filename if row.image is None else "")
+        path = os.path.normpath(path) if path else ""
         first = first_of.setdefault(path if path and kind != "posts" and not row.problem else f"\0{row.place}", row)
         if first is not row:
             first.add(row)
@@ -298,7 +324,7 @@ def _read_whole(
     light = (row for rows in splits.values() for row in (rows.select_columns(sorted(named)) if named else ()))
     labels = (SourceRow.read(columns, row, "", "") for row in light)
     row_builder = settings.row_builder(columns, features, labels, findings)
-    images = _image_files(source, settings)
+    images, split_column = _image_files(source, settings), _split_column(columns)
     made: dict[str, list[Row | None]] = {}
     fixed: dict[str, dict[int, Any]] = {}  # of each split, images that are not as they lie in the source
     for split, rows in encoded.items():
@@ -306,6 +332,8 @@ def _read_whole(
         bar = tqdm(rows, desc=f"Looking at the rows of {split}", delay=3, leave=False)
         for number, row in enumerate(bar):
             own = SourceRow.read(columns, row, f"{split}, row {number}", split)
+            if split_named(split_of_cell(row.get(split_column))) not in (None, split):
+                findings.note(OTHER_SPLIT, own.place)
             stored = own.image
             _place_alone(own, images)
             new = _made(row_builder, own)

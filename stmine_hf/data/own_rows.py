@@ -8,6 +8,7 @@ one is kept; a row without a caption or of an unknown label is skipped. What bec
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -16,10 +17,10 @@ from typing import Any
 import datasets
 
 from . import boxed_images, captioned_images, post_files
-from .cells import flag_of, is_missing, list_of, name_of, number_of, opened, text_of, whole_of
+from .cells import alike_names, flag_of, is_missing, list_of, name_of, number_of, opened, shortened, text_of, whole_of
 from .columns import Columns
 from .errors import BadRow, DataFolderError
-from .findings import Findings
+from .findings import ALIKE, Findings
 from .folder_builder import Row
 from .names import tidy
 
@@ -108,6 +109,8 @@ class RowBuilder:
 
     def __init__(self, names: Sequence[str], by_place: bool, findings: Findings) -> None:
         self.names, self.by_place, self.findings = [name_of(name) for name in names], by_place, findings
+        for alike in alike_names(self.names):
+            findings.note(ALIKE, alike)
 
     @property
     def features(self) -> datasets.Features:
@@ -145,7 +148,7 @@ class RowBuilder:
             return self.names.index(name)
         if name.isdecimal() and len(name) < 10 and int(name) < len(self.names):
             return int(name)
-        raise BadRow(f"unknown {what} {name!r}, expected {' or '.join(self.names) or 'none'}")
+        raise BadRow(f"unknown {what} {shortened(name)}, expected {' or '.join(self.names) or 'none'}")
 
 
 class CaptionRowBuilder(RowBuilder):
@@ -161,6 +164,8 @@ class CaptionRowBuilder(RowBuilder):
         if not captions:
             raise BadRow("no caption")
         weights = [number_of(weight) for weight in source.parts.get("caption_weights", [])]
+        if not all(0 <= weight < math.inf for weight in weights):
+            raise BadRow("a weight of a caption that is negative or infinite")
         return {
             "image": source.image,
             "captions": captions,
@@ -258,7 +263,12 @@ class BoxRowBuilder(RowBuilder):
                 label = self.label(category, "category")
                 if label < 0:
                     raise BadRow("no category")
-                corner_and_size = xywh([number_of(value) for value in list_of(bbox)], self.bbox_format)
+                values = [number_of(value) for value in list_of(bbox)]
+                if self.bbox_format.startswith("xyxy") and len(values) == 4:
+                    values, swapped = boxed_images.in_order(values)
+                    if swapped:
+                        self.findings.correct(boxed_images.SWAPPED, place_of(source))
+                corner_and_size = xywh(values, self.bbox_format)
                 size = None if is_missing(area) or self.bbox_format.endswith("n") else number_of(area)
                 boxes.append(boxed_images.Box(place_of(source), corner_and_size, label, None, size, flag_of(crowd)))
             except BadRow as error:
@@ -284,6 +294,7 @@ class BoxRowBuilder(RowBuilder):
         ids = [row["image_id"] for row in rows]
         given = None not in ids and len(set(ids)) == len(ids)
         boxes = 0
+        boxed_images.note_fractions(rows, self.findings)
         for position, row in enumerate(rows, start=1):
             row["image_id"] = row["image_id"] if given else position
             own = len(row["objects"]["id"])

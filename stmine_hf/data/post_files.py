@@ -27,9 +27,9 @@ import datasets
 from datasets.utils import tqdm
 
 from ..images import ImageError, read_header
-from .cells import name_of, opened, text_of
+from .cells import alike_names, name_of, opened, text_of
 from .errors import BadRow, DataFolderError
-from .findings import Findings, count
+from .findings import ALIKE, Findings, count
 from .folder_builder import (
     SPLITS,
     FolderBuilder,
@@ -44,7 +44,7 @@ from .folder_builder import (
     visible,
 )
 from .names import ImageFiles, Wanted, stamp_of, tidy
-from .tables import TABLES, pick, read_rows
+from .tables import TABLES, pick, read_rows, recased
 
 SEEN_BEFORE = "id seen before, made unique"
 
@@ -215,6 +215,8 @@ class PostFiles(FolderBuilder):
         for post in posts:
             if problem := problems.get(post.path):
                 findings.note(f"image {problem}", f"{post.place}, {post.path}")
+        for alike in alike_names(self._labels()):
+            findings.note(ALIKE, alike)
         rows_of: dict[str, list[Row]] = {split: [] for split in SPLITS}
         for post in posts:
             row = {
@@ -235,9 +237,11 @@ class PostFiles(FolderBuilder):
         wanted: list[Wanted] = []
         ids = UniqueIds()
         groups: list[str] = []
+        looked_for = frozenset(name for names in vars(self._names_of_columns).values() for name in names)
         for split, file in found:
             seen: dict[str, None] = {}
             for place, row in self._read_rows(file):
+                row = recased(row, looked_for)
                 if not row.keys() <= seen.keys():
                     seen.update(dict.fromkeys(row))
                 try:
@@ -365,4 +369,9 @@ def number_groups(names: Sequence[str]) -> list[int]:
 
 def sorted_names(names: Iterable[str]) -> list[str]:
     """Names of labels in an order that does not depend on that of the rows: numbers by value, then the others."""
-    return sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
+
+    def place(name: str) -> tuple[bool, int, str, str]:
+        digits = name.lstrip("0") if name.isascii() and name.isdecimal() else None  # of any length
+        return digits is None, len(digits or ""), digits or "", name
+
+    return sorted(names, key=place)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .cells import name_of
+from .cells import name_of, shortened, whole_of
 from .errors import BadRow, DataFolderError
 from .event_clusters import split_by_event
 from .post_files import Columns, EventSplitConfig, Post, PostFiles, sorted_names
@@ -83,9 +83,10 @@ class Posts(PostFiles):
     def _label(self, value: Any) -> str:
         name, given = name_of(value), self._settings.labels
         if name and given is not None and name not in map(name_of, given):
-            if not name.isdecimal() or int(name) >= len(given):
-                raise BadRow(f"unknown label {name!r}, expected {' or '.join(map(str, given))}")
-            return name_of(given[int(name)])  # by its place among the names
+            place = whole_of(name)
+            if place is None or not 0 <= place < len(given):
+                raise BadRow(f"unknown label {shortened(name)}, expected {' or '.join(map(str, given))}")
+            return name_of(given[place])  # by its place among the names
         return name
 
     def _arrange(self, posts: list[Post]) -> list[Post]:

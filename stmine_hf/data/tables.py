@@ -11,11 +11,12 @@ import codecs
 import csv
 import json
 import re
+import unicodedata
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -619,6 +620,31 @@ def _rows_of_book(book: Any, file: Path, findings: Findings) -> Iterator[TableRo
         else:
             lacking = len(columns.names) - len(cells)
             yield columns.row(f"row {number}", [*cells, *[None] * lacking])
+
+
+def recased(row: Row, names: frozenset[str]) -> Row:
+    """The row with columns under the names that are looked for, where they are written in other letters (`Text`).
+
+    Only a column that no other one resembles is renamed, and none whose name is there as it stands.
+    """
+    if renamed := _renamed(tuple(row), names):
+        return {renamed.get(column, column): value for column, value in row.items()}
+    return row
+
+
+@lru_cache(maxsize=64)
+def _renamed(columns: tuple[str, ...], names: frozenset[str]) -> dict[str, str]:
+    """Names for those of the columns that are written in other letters."""
+    own: dict[str, list[str]] = {}
+    for column in columns:
+        own.setdefault(same_column(column), []).append(column)
+    wanted = {name: own.get(same_column(name), []) for name in names.difference(columns)}
+    return {same[0]: name for name, same in wanted.items() if len(same) == 1 and same[0] not in names}
+
+
+def same_column(name: Any) -> str:
+    """One spelling for all that a column's name is written in."""
+    return unicodedata.normalize("NFKC", str(name)).strip("\ufeff \t\xa0").casefold()
 
 
 def pick(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .boxed_images import Box, BoxedImages, BoxedImagesConfig, BoxRecord, find_images
+from .boxed_images import SWAPPED, Box, BoxedImages, BoxedImagesConfig, BoxRecord, find_images, in_order
 from .cells import flag_of, number_of, whole_of
 from .errors import BadRow, DataFolderError
 from .folder_builder import SPLIT_ALIASES, SPLITS, contents_of, image_folder, split_named, visible
@@ -183,6 +183,9 @@ class VocXml(BoxedImages):
             try:
                 name = required(item, "name")
                 left, top, right, bottom = corners_of(item)
+                if right - left + first < 0 or bottom - top + first < 0:
+                    (left, top, right, bottom), _ = in_order([left, top, right, bottom])
+                    self._findings.correct(SWAPPED, item_place)
                 difficult = flag_of(item.findtext("difficult"))
             except ValueError as error:
                 self._findings.drop("malformed", f"{item_place} ({error})")
@@ -240,7 +243,8 @@ def required(element: ElementTree.Element, path: str) -> str:
 
 def parse_xml(content: bytes, encoding: str | None = None) -> ElementTree.Element:
     """The root of an XML file. Its declaration says how to read the bytes, also by encodings of several bytes a
-    character, which Python's parser does not know; then the option; else they are UTF-8 or have a byte order mark.
+    character, which Python's parser does not know; a byte order mark goes first. Bytes without a declaration, or
+    that are not the UTF-8 that they declare, are of the encoding of the option.
 
     Raises:
         ElementTree.ParseError: it is no XML.
@@ -249,8 +253,17 @@ def parse_xml(content: bytes, encoding: str | None = None) -> ElementTree.Elemen
     if b"<!ENTITY" in content:
         raise ValueError("declares entities, which no annotation needs")
     declared = re.match(rb"""\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)["'][^>]*\?>""", content)
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):  # the mark decides, whatever is declared in these bytes
+        return ElementTree.fromstring(re.sub(r"\A\s*<\?xml[^>]*\?>", "", content.decode("utf-16")))  # noqa: S314  as below
     name = declared[1].decode().lower() if declared else (encoding or "utf-8")
-    if name in ("utf-8", "utf8", "utf-16", "us-ascii", "ascii") or content.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if name in ("utf-8", "utf8"):
+        try:
+            content.decode("utf-8")
+        except UnicodeDecodeError:
+            if encoding is None:
+                raise ValueError("not UTF-8: say the encoding with --encoding (option encoding)") from None
+            name = encoding.lower()
+    if name in ("utf-8", "utf8", "us-ascii", "ascii"):
         return ElementTree.fromstring(content.lstrip() if declared else content)  # noqa: S314  expat expands no external entities and bounds the others
     name = LARGER.get(name, name)
     text = content[declared.end() if declared else 0 :].decode(name)

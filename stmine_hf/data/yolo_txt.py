@@ -104,7 +104,7 @@ class YoloTxt(BoxedImages):
             try:
                 if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
                     raise DataFolderError(f"{file}: has aliases (*name), which no such file needs: write them out")
-                content = yaml.safe_load(text)
+                content = yaml.load(text, _texts_loader())  # noqa: S506  all scalars are texts
             except (yaml.YAMLError, ValueError, RecursionError) as error:
                 raise DataFolderError(f"{file} is not YAML ({' '.join(str(error).split())})") from None
             if isinstance(content, Mapping) and "names" in content:
@@ -226,6 +226,19 @@ class YoloTxt(BoxedImages):
                 record.boxes.append(Box(place, bbox, labels[category]))
 
 
+def _texts_loader() -> Any:
+    """A YAML loader of texts and missing values: a class may be called `no` or `on`, which YAML 1.1 reads as false and
+    true."""
+    import yaml
+
+    class Texts(yaml.BaseLoader):
+        pass
+
+    Texts.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"(?:~|null|Null|NULL|)\Z"), ["~", "n", "N", ""])
+    Texts.add_constructor("tag:yaml.org,2002:null", lambda loader, node: None)
+    return Texts
+
+
 def class_names(names: Any) -> dict[int, str]:
     """Names by number, of a list or a mapping, whose keys may be texts.
 
@@ -238,11 +251,14 @@ def class_names(names: Any) -> dict[int, str]:
             raise BadRow(f"the keys have to be numbers, found {', '.join(map(shortened, list(names)[:4]))}")
     elif isinstance(names, list):
         numbered = dict(enumerate(names))
-    elif isinstance(names, str) and names.strip():
+    elif isinstance(names, str) and names.strip() and whole_of(names) is None:
         return {0: names.strip()}
     else:
         raise BadRow(f"expected a list or names by number, found {shortened(names)}")
-    return {int(number): text_of(name).strip() for number, name in numbered.items() if number is not None}
+    found = {int(number): text_of(name).strip() for number, name in numbered.items() if number is not None}
+    if nameless := [number for number, name in found.items() if not name]:
+        raise BadRow(f"class {nameless[0]} has no name")
+    return found
 
 
 def keypoint_numbers(shape: Any, folder: Path) -> int:

@@ -9,6 +9,7 @@ that every row has a prediction and features are found under the id that trainin
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -21,7 +22,7 @@ from ..data.errors import BadRow
 from ..data.findings import Findings
 from ..data.names import ImageFiles
 from ..data.post_files import SEEN_BEFORE, UniqueIds, image_of
-from ..data.tables import TextFile, table_rows
+from ..data.tables import TextFile, recased, table_rows
 from ..errors import StmineError
 from ..images import ImageError, decode_image, image_errors, open_image
 from .prediction import Post, PostImage
@@ -30,6 +31,7 @@ _COLUMNS = {"text", "image", "img"}
 PARTS = ("text", "image", "id")
 NO_CONTENT = "neither text nor image"
 _LOOKED_AT = 1000  # rows, to learn which columns a file has
+_LOOKED_FOR = frozenset(_COLUMNS | {"id"})
 _TABLES = (".csv", ".tsv", ".xlsx", ".parquet", ".feather", ".arrow")
 # Images are decoded whole, so that predictions are the same as everywhere else: only a JPEG of more than three times
 # this many pixels a side may come out smaller (see `open_image`).
@@ -65,12 +67,12 @@ def read_posts(
     mapping = _checked_columns(file, encoding, columns)
     images = ImageFiles([file.parent, file.parent / "images"])
     for number, row in enumerate(table_rows(file, encoding=encoding)):
-        if number == 0 and file.suffix.lower() in _TABLES and not row.problem and not mapping:
-            _require_columns(file, row.cells)
         if mapping and not row.problem:
             row = row._replace(cells={**row.cells, **_mapped(row.cells, mapping)})
-        name = row.cells.get("id")
-        name = whole_text(name) if isinstance(name, str) else _id(name)
+        row = row._replace(cells=recased(row.cells, _LOOKED_FOR))
+        if number == 0 and file.suffix.lower() in _TABLES and not row.problem and not mapping:
+            _require_columns(file, row.cells)
+        name = _id(row.cells.get("id"))
         line = row.number
         shown = f"line {line}" if name in (None, "") else name
         new = PostRow(line, shown, None, f"{row.problem}{row.detail}" if row.problem else None, shown)
@@ -205,10 +207,13 @@ def post_image(path: str | Path) -> Any:
 
 
 def _id(value: Any) -> Any:
-    """An id as files have it: a whole number as such, a missing one as None."""
+    """An id as training has it, a whole number of 64 bits in JSON or Parquet as such; a missing one as ""."""
     value = plain(value)
-    number = whole_of(value)
-    return value if number is None or isinstance(value, bool) else number
+    if isinstance(value, (str, float)):
+        number = None if isinstance(value, str) else whole_of(value)
+        with suppress(BadRow):
+            return name_of(value) if number is None else number
+    return value
 
 
 def _with_post(images: ImageFiles, row: PostRow, cells: Mapping[str, Any]) -> PostRow:

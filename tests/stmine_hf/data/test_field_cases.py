@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import unicodedata
 import warnings
 from pathlib import Path
@@ -644,6 +645,167 @@ def test_tar_files_of_webdataset(tmp_path, load):
     mapping = {"image": "png", "captions": "txt"}
     rows, _ = load(tmp_path / "train.tar", kind="captions", column_mapping=mapping)
     assert rows["captions"][:] == [["a river"], ["b"]] and rows[0]["image"].size == (64, 64)
+
+
+# ---- further inputs of the same faults ----
+
+
+@pytest.mark.parametrize(
+    "header", ["ID,Text,LABEL,IMAGE", " id ,\ufefftext, Label,image\xa0", "\uff49\uff44,text,label,Image"]
+)
+def test_names_of_columns_in_other_letters(tmp_path, load, header):
+    paint(tmp_path / "a.jpg")
+    file = put(tmp_path / "posts.csv", f"{header}\n1,hello,fake,a.jpg\n2,bye,real,\n")
+    for rows in (
+        load("posts", tmp_path)[0],
+        load(file, kind="posts", column_mapping={"post_id": header.split(",")[0].strip()})[0],
+    ):
+        assert rows["post_id"][:] == ["1", "2"] and rows["text"][:] == ["hello", "bye"]
+        assert [image is not None for image in rows["image"]] == [True, False]
+    assert [(row.id, len(row.post.images)) for row in read_posts(file)] == [("1", 1), ("2", 0)]
+
+
+def test_a_column_in_other_letters_is_not_taken_for_one_that_is_there(tmp_path, load):
+    put(tmp_path / "posts.csv", "text,Text,label\nours,theirs,a\n")
+    assert load("posts", tmp_path)[0]["text"][:] == ["ours"]
+    put(tmp_path / "posts.csv", "Text,TEXT,label\nours,theirs,a\n")
+    with pytest.raises(DataError, match="no column text"):
+        load("posts", tmp_path)
+
+
+LONG = "9" * 5000
+
+
+def test_numbers_of_thousands_of_digits(tmp_path, load):
+    put(tmp_path / "posts.csv", f"id,text,label\n{LONG},a,{LONG}\n2,b,0\n")
+    rows, _ = load("posts", tmp_path)
+    assert rows["post_id"][:] == [LONG, "2"] and rows.features["label"].names == ["0", LONG]
+    assert [row.id for row in read_posts(tmp_path / "posts.csv")] == [LONG, "2"]
+    rows, said = load("posts", tmp_path, labels=["real", "fake"])
+    assert rows["post_id"][:] == ["2"] and "unknown label" in said
+    paint(tmp_path / "a.jpg")
+    put(tmp_path / "caps/c.csv", f"image,captions,label\n../a.jpg,x,{LONG}\n")
+    assert load(tmp_path / "caps/c.csv", kind="captions")[0].features["label"].names == [LONG]
+
+
+def test_ids_are_those_of_training_behind_every_door(tmp_path, load):
+    records = [
+        '{"id": 1.0, "text": "a"',
+        '{"id": 1.5, "text": "b"',
+        '{"id": 1e29, "text": "c"',
+        '{"id": "nan", "text": "d"',
+    ]
+    file = put(tmp_path / "posts.jsonl", "".join(f'{one}, "label": {n % 2}}}\n' for n, one in enumerate(records)))
+    ids = load("posts", tmp_path)[0]["post_id"][:3]
+    assert ids[:2] == ["1", "1.5"]
+    assert [str(row.id) for row in read_posts(file)] == [*ids, "line 4"]
+    file = put(tmp_path / "csv/posts.csv", "id,text,label\n2.0,a,0\n2,b,1\n")
+    assert [row.id for row in read_posts(file)] == load("posts", tmp_path / "csv")[0]["post_id"][:] == ["2", "2#2"]
+
+
+def test_labels_that_may_be_one_are_told(tmp_path, load):
+    put(tmp_path / "posts.csv", "text,label\na,Fake\nb,fake \nc,1\nd,+1\ne,real\n")
+    _, said = load("posts", tmp_path)
+    assert "2 x labels that may be one" in said and "'Fake' and 'fake'" in said and "'1' and '+1'" in said
+    paint(tmp_path / "set/a.jpg")
+    two = [{"id": 1, "name": "Cat"}, {"id": 2, "name": "cat"}]
+    assert "labels that may be one" in load("coco_json", coco(tmp_path / "set", ["a.jpg"], [{}], two))[1]
+    put(tmp_path / "own.jsonl", '{"text": "a", "label": "Fake"}\n{"text": "b", "label": "fake"}\n')
+    assert "labels that may be one" in load(tmp_path / "own.jsonl", kind="posts")[1]
+
+
+def test_a_label_or_a_weight_that_is_infinite_is_skipped(tmp_path, load):
+    put(tmp_path / "posts.jsonl", '{"text": "a", "label": Infinity}\n{"text": "b", "label": 1}\n')
+    rows, said = load("posts", tmp_path)
+    assert rows["text"][:] == ["b"] and "infinite" in said
+    records = [{"captions": ["x"], "caption_weights": [weight]} for weight in (1, -1, float("inf"))]
+    for number, record in enumerate(records):
+        paint(tmp_path / f"set/{number}.jpg")
+        record["image"] = f"{number}.jpg"
+    put(tmp_path / "set/c.jsonl", "\n".join(map(json.dumps, records)))
+    rows, said = load(tmp_path / "set/c.jsonl", kind="captions")
+    assert rows["filename"][:] == ["0.jpg"] and "skipped 2 rows" in said and "negative or infinite" in said
+
+
+def test_a_column_split_says_of_which_split_a_row_is(tmp_path, load):
+    for name in "abc":
+        paint(tmp_path / f"{name}.jpg")
+    put(tmp_path / "c.csv", "image,captions,Split\na.jpg,x,train\nb.jpg,y,valid\nc.jpg,z,both\n")
+    with pytest.warns(UserWarning, match="unknown split 'both'"):
+        splits = load_dataset(str(tmp_path / "c.csv"), kind="captions", cache_dir=tmp_path / "cache")
+    assert {split: rows["filename"][:] for split, rows in splits.items()} == {"train": ["a.jpg"], "val": ["b.jpg"]}
+    write_arrow(tmp_path / "p.parquet", pa.table({"text": ["a", "b"], "label": [0, 1], "split": ["train", "test"]}))
+    assert "column split names another split" in load(tmp_path / "p.parquet", kind="posts")[1]
+
+
+def test_one_image_of_several_writings_is_one_row(tmp_path, load):
+    paint(tmp_path / "a.jpg")
+    put(tmp_path / "c.csv", "image,captions\na.jpg,x\n./a.jpg,y\n")
+    assert load(tmp_path / "c.csv", kind="captions")[0]["captions"][:] == [["x", "y"]]
+
+
+@pytest.mark.parametrize("box", [["10", "20.0", "30", "4e1"], "[10, 20, 30, 40]", "(10, 20, 30, 40)"])
+def test_numbers_of_coco_that_are_texts(tmp_path, load, box):
+    paint(tmp_path / "a.jpg")
+    rows, said = load("coco_json", coco(tmp_path, ["a.jpg"], [{"bbox": box, "area": "900"}]))
+    assert rows[0]["objects"]["bbox"] == [[10, 20, 30, 40]] and rows[0]["objects"]["area"] == [900] and not said
+
+
+def test_classes_without_a_name_are_refused(tmp_path, load):
+    paint(tmp_path / "images/a.jpg")
+    with pytest.raises(DataError, match="empty name"):
+        load("coco_json", coco(tmp_path, ["images/a.jpg"], [{}], [{"id": 1, "name": None}]))
+    put(tmp_path / "labels/a.txt", "0 0.5 0.5 0.2 0.2\n")
+    put(tmp_path / "data.yaml", "names: [null, dog]\n")
+    with pytest.raises(DataError, match="class 0 has no name"):
+        load("yolo_txt", tmp_path)
+
+
+def test_classes_called_no_and_on_keep_their_names(tmp_path, load):
+    paint(tmp_path / "images/a.jpg")
+    put(tmp_path / "labels/a.txt", "1 0.5 0.5 0.2 0.2\n")
+    put(tmp_path / "data.yaml", "train: images\nval:\nnc: 3\nnames: {0: on, 1: no, '2': 1.50}\n")
+    rows, said = load("yolo_txt", tmp_path)
+    assert rows.features["objects"]["category"].feature.names == ["on", "no", "1.50"] and not said
+
+
+def test_corners_in_the_other_order_and_fractions(tmp_path, load):
+    paint(tmp_path / "a.jpg")
+    file = put(tmp_path / "b.csv", "image,l,t,r,b,name\na.jpg,50,60,10,20,cat\n")
+    mapping = {"bbox": ["l", "t", "r", "b"], "category": "name"}
+    rows, said = load(file, kind="boxes", column_mapping=mapping, bbox_format="xyxy")
+    assert rows[0]["objects"]["bbox"] == [[10, 20, 40, 40]] and "corners of a box in the other order" in said
+    put(file, "image,l,t,r,b,name\na.jpg,0.1,0.2,0.5,0.6,cat\n")
+    assert "boxes all within the first pixel" in load(file, kind="boxes", column_mapping=mapping)[1]
+    voc(tmp_path / "voc/a.xml", "a.jpg")
+    paint(tmp_path / "voc/a.jpg")
+    text = (tmp_path / "voc/a.xml").read_text()
+    sides = {"xmin": "xmax", "xmax": "xmin", "ymin": "ymax", "ymax": "ymin"}
+    expected = load("voc_xml", tmp_path / "voc")[0][0]["objects"]["bbox"]
+    (tmp_path / "voc/a.xml").write_text(re.sub("[xy]m(?:in|ax)", lambda side: sides[side[0]], text))
+    rows, said = load("voc_xml", tmp_path / "voc")
+    assert rows[0]["objects"]["bbox"] == expected and "corners of a box in the other order" in said
+
+
+def test_xml_that_is_not_in_the_encoding_it_declares(tmp_path, load):
+    paint(tmp_path / "a.jpg")
+    voc(tmp_path / "a.xml", "a.jpg", label="飞机")
+    text = (tmp_path / "a.xml").read_text()
+    names = lambda rows: rows.features["objects"]["category"].feature.names  # noqa: E731
+    (tmp_path / "a.xml").write_bytes(text.encode("utf-16"))
+    assert 'encoding="utf-8"' in text and names(load("voc_xml", tmp_path)[0]) == ["飞机"]
+    (tmp_path / "a.xml").write_bytes(text.encode("gb18030"))
+    with pytest.raises(DataError, match=r"a\.xml.*say the encoding"):
+        load("voc_xml", tmp_path)
+    assert names(load("voc_xml", tmp_path, encoding="gb18030")[0]) == ["飞机"]
+
+
+def test_folders_of_feather_files(tmp_path, load):
+    paint(tmp_path / "set/a.jpg")
+    write_arrow(
+        tmp_path / "set/train.feather", pa.table({"image": ["a.JPG"], "captions": ["array(['x', 'y'], dtype=object)"]})
+    )
+    assert load(tmp_path / "set", kind="captions")[0]["captions"][:] == [["x", "y"]]
 
 
 # ---- findings ----
