@@ -31,7 +31,7 @@ from .commands import (
 from .commands import search as images
 from .errors import StmineError
 from .files import write_problem
-from .printing import printable
+from .printing import printable, say
 
 _FORMER_OPTIONS = {
     "--licence": "--license",
@@ -39,12 +39,15 @@ _FORMER_OPTIONS = {
     "--without-bad-pictures": "--without-bad-images",
 }
 
+INTERRUPTED = 130  # exit code
+RESUMED = ("index", "classify", "detect", "features")  # commands that go on where a run was interrupted
+
 app = typer.Typer(
     name="stmine",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    add_completion=False,
+    add_completion=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="""[bold]A first search, in three commands[/bold]
 
@@ -61,6 +64,9 @@ Examples of a command: stmine COMMAND --help""",
 @app.callback()
 def stmine(
     debug: Annotated[bool, typer.Option("--debug", help="Show the full traceback of an error.")] = False,
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=version.print_own)
+    ] = False,
 ) -> None:
     """Three methods: find satellite images, classify posts, detect hard-to-see objects.
 
@@ -100,6 +106,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     debug = "--debug" in words
     try:
         app([_present_name(word) for word in words if word != "--debug"], prog_name="stmine")
+    except SystemExit as end:
+        if end.code == INTERRUPTED and words and words[0] in RESUMED:
+            say("Interrupted. Run the same command again to resume it.", to_stderr=True)
+        raise
     except Exception as error:  # wrong usage has already become SystemExit(2)
         if debug:
             raise

@@ -110,7 +110,7 @@ def describe_dataset(
         columns.add_row(name, holds)
     Console().print(Shown(columns))
     for row in description.samples:
-        say("  " + "; ".join(f"{name}: {value}" for name, value in row.items()))
+        say("  " + "; ".join(f"{name}: {_short(value)}" for name, value in row.items()))
     for line in finding_lines(description.findings, PLACES):
         say(line)
     say(f"Terms: {description.terms}")
@@ -215,3 +215,15 @@ def _folders(dataset: str, data_dir: Path | None, options: dict[str, Any]) -> li
     if data_dir is None and not own.exists():
         return [*named, Path(HF_CACHE_HOME)]
     return [own if own.is_dir() else own.parent, *named]
+
+
+def _short(value: Any, most: int = 3) -> str:
+    """A value of a row as a person reads it: numbers of six digits, of long lists the first entries."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name}: {_short(part)}" for name, part in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        shown = [_short(part, most=4) for part in value[:most]]
+        return "[" + ", ".join([*shown, *([f"{len(value) - most} more"] if len(value) > most else [])]) + "]"
+    return str(value)

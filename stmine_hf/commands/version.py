@@ -13,6 +13,13 @@ from .terminal import JsonOption, print_json
 app = typer.Typer()
 
 
+def print_own(wanted: bool) -> None:
+    """What `stmine --version` does."""
+    if wanted:
+        say(f"stmine-hf {version('stmine-hf')}")
+        raise typer.Exit
+
+
 @app.command("version")
 def show_version(as_json: JsonOption = False) -> None:
     """Print the versions that a bug report needs."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import typer
 from helpers import save_tiny_fisvl
 
 from stmine_hf import load_dataset
@@ -230,3 +232,26 @@ def test_an_unexpected_failure_names_its_type(capsys, monkeypatch):
 def test_runs_as_a_module():
     done = subprocess.run([sys.executable, "-m", "stmine_hf.cli", "nosuch"], capture_output=True, text=True)
     assert done.returncode == 2 and "nosuch" in done.stderr
+
+
+def test_an_interrupted_run_says_how_it_goes_on(tmp_path, monkeypatch, capsys):
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    (tmp_path / "images").mkdir()
+    monkeypatch.setattr("stmine_hf.search.index.ImageIndex.build", interrupted)
+    with pytest.raises(SystemExit) as end:
+        main(["index", str(tmp_path / "images"), "--out", str(tmp_path / "index")])
+    assert end.value.code == 130 and "Run the same command again to resume it." in capsys.readouterr().err
+
+
+def test_the_version_by_itself(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0 and capsys.readouterr().out == f"stmine-hf {version('stmine-hf')}\n"
+
+
+def test_completion_for_shells_is_offered():
+    from stmine_hf.cli import app
+
+    assert any(option.name == "install_completion" for option in typer.main.get_command(app).params)

@@ -210,3 +210,11 @@ def test_a_folder_with_a_readme_and_data_of_ones_own_is_no_earlier_export(tmp_pa
         (out / name).write_text("mine")
     assert run("export", write_table(tmp_path / "data", "own.png"), "--kind", "captions", "--out", out) == 1
     assert {path.read_text() for path in out.rglob("*") if path.is_file() and path.name[0] != "."} == {"mine"}
+
+
+def test_rows_are_shown_short():
+    from stmine_hf.commands.data import _short
+
+    assert _short({"bbox": [[1.23456789012345, 2.0, 3.5, 4.0]] * 5, "area": [0.1] * 2}) == (
+        "{bbox: [[1.23457, 2, 3.5, 4], [1.23457, 2, 3.5, 4], [1.23457, 2, 3.5, 4], 2 more], area: [0.1, 0.1]}"
+    )
