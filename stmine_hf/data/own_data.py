@@ -7,7 +7,8 @@ A source is one of
   column `split` says of which split a row is, whatever the file's name,
 * a folder of images with `metadata.csv` or `metadata.jsonl` in it or in its folders, as the Hub's ImageFolder is,
 * a Parquet, Feather or Arrow file, or a folder of them, also as `stmine data export` writes it,
-* whatever else `datasets` reads: a Hub id (`org/name`), a folder of `save_to_disk`, tar files of WebDataset, ...
+* whatever else `datasets` reads: a Hub id (`org/name`), a folder of `save_to_disk`, ...
+* tar files of WebDataset, see `tar_samples`.
 
 `columns` says how columns are named, `own_rows` what becomes of a row. What is skipped or suspicious is reported in
 one warning with the first examples; of a stream, as it goes on.
@@ -43,6 +44,7 @@ from .own_rows import (
 )
 from .post_files import find_tables
 from .tables import TABLES, read_rows, same_column, split_of_cell
+from .tar_samples import KEY, is_tar, open_tars, tar_files
 
 OTHER_SPLIT = "row whose column split names another split than its file: that of the file counts"
 BOX_FORMATS = ("xywh", "xyxy", "cxcywh", "xywhn", "xyxyn", "cxcywhn")
@@ -125,8 +127,8 @@ def load_own(
             return rows, findings
         shards = {split: own.to_iterable_dataset(num_shards=min(len(own), 64)) for split, own in rows.items()}
         return datasets.IterableDatasetDict(shards), findings
-    splits = _open(str(path) if path.exists() else source, settings, streaming, cache_dir)
     findings = Findings("row")
+    splits = _open(str(path) if path.exists() else source, settings, streaming, cache_dir, findings)
     if streaming:
         streams = {
             split: _stream(rows, split, kind, column_mapping, settings, source, findings, strict)
@@ -141,7 +143,7 @@ def _tables(path: Path) -> list[tuple[str, Path]]:
     texts = [pattern for pattern in TABLES if pattern[1:] not in ARROW]
     if path.is_file():
         suffix = path.suffix.lower()
-        if suffix in ARROW or suffix == ".tar" or path.name.lower().endswith((".tar.gz", ".tgz")):
+        if suffix in ARROW or is_tar(path):
             return []
         if f"*{suffix}" not in TABLES:
             raise DataFolderError(f"{path}: expected a table ({', '.join(TABLES)}), a folder or a Hub id")
@@ -150,7 +152,7 @@ def _tables(path: Path) -> list[tuple[str, Path]]:
         return []
     if metadata := visible([*path.rglob("metadata.csv"), *path.rglob("metadata.jsonl")]):
         return [(_split_of_folder(file.parent, path), file) for file in metadata]
-    if _arrow_files(path) or any(path.glob("**/*.tar")) or any(path.glob("**/metadata.parquet")):
+    if _arrow_files(path) or tar_files(path) or any(path.glob("**/metadata.parquet")):
         return []
     return [*find_tables(str(path), path, texts).items()]
 
@@ -172,7 +174,9 @@ def _is_saved(path: Path) -> bool:
     return (path / "dataset_dict.json").is_file() or (path / "dataset_info.json").is_file()
 
 
-def _open(source: str, settings: OwnOptions, streaming: bool, cache_dir: str | None) -> dict[str, Any]:
+def _open(
+    source: str, settings: OwnOptions, streaming: bool, cache_dir: str | None, findings: Findings
+) -> dict[str, Any]:
     """What `datasets` makes of a source, `validation` being `val` here."""
     path = Path(source)
     try:
@@ -185,11 +189,8 @@ def _open(source: str, settings: OwnOptions, streaming: bool, cache_dir: str | N
             path.is_file() or not all(file.suffix.lower() != ".feather" and is_plain(file) for file in files)
         ):
             loaded = _open_arrow(path, files, streaming, cache_dir)
-        elif path.is_file():  # a tar file
-            options = {"streaming": streaming, "cache_dir": cache_dir}
-            loaded = datasets.load_dataset(
-                "webdataset", data_files={split_of(path.name) or "train": source}, **options
-            )
+        elif tars := tar_files(path):
+            loaded = open_tars(path, tars, streaming, cache_dir, findings)
         else:
             loaded = datasets.load_dataset(
                 source, settings.name, revision=settings.revision, streaming=streaming, cache_dir=cache_dir
@@ -317,7 +318,7 @@ def _read_whole(
     """The rows of what `datasets` has read; images stay where they lie."""
     splits = {split: _with_images(rows) for split, rows in splits.items()}
     features = next(iter(splits.values())).features
-    columns = Columns(kind, mapping, names_of(features), source)
+    columns = Columns(kind, mapping, _columns_of(features, next(iter(splits.values()))), source)
     encoded = {split: _undecoded(rows, features, columns) for split, rows in splits.items()}
     parts = [columns.of[part] for part in ("label", "category") if part in columns.of]
     named = {one.partition(".")[0] for part in parts for one in ([part] if isinstance(part, str) else part)}
@@ -352,6 +353,14 @@ def _read_whole(
             if any(rows)
         }
     )
+
+
+def _columns_of(features: Mapping[str, Any], rows: Any) -> list[str]:
+    """The columns of features, and the fields of columns of tar files that hold JSON as a text."""
+    found = names_of(features)
+    texts = [name for name in features if KEY in features and name.rpartition(".")[2].lower() in ("json", "jsn")]
+    first: Mapping[str, Any] = next(iter(rows.select_columns(texts).take(1)), {}) if texts else {}
+    return found + [name for name in names_of(first) if name not in found]
 
 
 def _image_files(source: str, settings: OwnOptions) -> ImageFiles:
@@ -445,7 +454,7 @@ def _stream(
     first = next(iter(rows.take(1)), None) if features is None else None
     if features is None and first is None:
         raise DataFolderError(f"{source}: no row in {split}")
-    columns = Columns(kind, mapping, names_of(features or first or {}), source)
+    columns = Columns(kind, mapping, _columns_of(features, rows) if features else names_of(first or {}), source)
     if features is not None:
         rows = _undecoded(rows, features, columns)
     row_builder = settings.row_builder(columns, features, None, findings)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import re
+import tarfile
 import unicodedata
 import warnings
 from pathlib import Path
@@ -629,22 +631,88 @@ def test_image_folders_of_the_hub(tmp_path, load, suffix):
     assert rows["captions"][:] == [["a river"]] and "no such image" in said and "gone.jpg" in said
 
 
-def test_tar_files_of_webdataset(tmp_path, load):
-    import tarfile
-
-    with tarfile.open(tmp_path / "train.tar", "w") as tar:
-        for name, content in (
-            ("0.png", image_bytes()),
-            ("0.txt", b"a river"),
-            ("1.png", image_bytes()),
-            ("1.txt", b"b"),
-        ):
+def write_tar(file: Path, members: list[tuple[str, bytes | None]]) -> Path:
+    """A tar file; a member without content is a link."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(file, "w:gz" if file.suffix == ".gz" else "w") as tar:
+        for name, content in members:
             entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            tar.addfile(entry, io.BytesIO(content))
-    mapping = {"image": "png", "captions": "txt"}
-    rows, _ = load(tmp_path / "train.tar", kind="captions", column_mapping=mapping)
-    assert rows["captions"][:] == [["a river"], ["b"]] and rows[0]["image"].size == (64, 64)
+            entry.size = len(content or b"")
+            if content is None:
+                entry.type, entry.linkname = tarfile.SYMTYPE, "/etc/hostname"
+            tar.addfile(entry, io.BytesIO(content or b""))
+    return file
+
+
+WEB = {"image": "png", "captions": "txt"}
+
+
+def test_tar_files_of_webdataset(tmp_path, load):
+    file = write_tar(
+        tmp_path / "train.tar",
+        [("0.png", image_bytes()), ("0.txt", b"a river"), ("1.png", image_bytes()), ("1.txt", b"b")],
+    )
+    rows, said = load(file, kind="captions", column_mapping=WEB)
+    assert rows["captions"][:] == [["a river"], ["b"]] and rows[0]["image"].size == (64, 64) and not said
+
+
+def test_shards_and_json_of_webdataset(tmp_path, load):
+    for shard in ("train-000.tar", "train-001.tar.gz", "val-000.tar"):
+        name = f"d.e/{shard.partition('.')[0]}"
+        members = [(f"{name}.png", image_bytes()), (f"{name}.json", b'{"caption": ["x", "y"]}')]
+        write_tar(tmp_path / "set" / shard, members)
+    mapping = {"image": "png", "captions": "json.caption"}
+    for streaming in (False, True):
+        splits = load_dataset(
+            str(tmp_path / "set"), kind="captions", column_mapping=mapping, cache_dir=tmp_path / "cache",
+            streaming=streaming,
+        )  # fmt: skip
+        assert {split: [row["captions"] for row in rows] for split, rows in splits.items()} == {
+            "train": [["x", "y"]] * 2,
+            "val": [["x", "y"]],
+        }
+
+
+def test_what_tar_files_should_not_hold_is_passed_over(tmp_path, load, monkeypatch):
+    monkeypatch.setattr("stmine_hf.data.tar_samples.MOST_TEXT", 100)
+    png = image_bytes()
+    members: list[tuple[str, bytes | None]] = [("0.png", png), ("0.txt", b"fine"), ("0.txt", b"again")]
+    members += [("1.png", png), ("1.txt", None), ("../2.png", png), ("/3.png", png)]
+    members += [("4.png", png), ("4.txt", b"x" * 101), ("5.png", png), ("5.txt", b"\xb7\xc9"), ("6.txt", b"alone")]
+    file = write_tar(tmp_path / "train.tar", members)
+    for _ in range(2):  # the second time from the cache
+        rows, said = load(file, kind="captions", column_mapping=WEB)
+        assert rows["captions"][:] == [["fine"]] and "skipped 4 rows: 3 x no caption" in said
+        for part in ("a link (train.tar, 1.txt)", "2 x member of a tar file that is passed over: a name that leads",
+                     "larger than 100 bytes (train.tar, 4.txt)", "not UTF-8: none taken (train.tar, 5.txt)",
+                     "a second one of that name in its sample (train.tar, 0.txt)"):  # fmt: skip
+            assert part in said
+
+
+@pytest.mark.parametrize("suffix", ["tar", "tar.gz"])
+def test_a_tar_file_that_was_cut_short(tmp_path, load, suffix):
+    noise = [(f"{n}.png", image_bytes() + bytes(5000)) for n in range(3)]
+    members = [
+        one for n in range(3) for one in (noise[n], (f"{n}.txt", random.Random(n).randbytes(2000).hex().encode()))
+    ]
+    file = write_tar(tmp_path / f"train.{suffix}", members)
+    file.write_bytes(file.read_bytes()[: int(file.stat().st_size * 0.75)])
+    rows, said = load(file, kind="captions", column_mapping=WEB)
+    assert len(rows) in (1, 2) and "cut short: what lies behind is lost (train.tar" in said
+
+
+def test_dots_in_names_of_tar_files(tmp_path, load):
+    members = [
+        (f"photo.{n}.{suffix}", content) for n in (1, 2) for suffix, content in (("png", image_bytes()), ("txt", b"x"))
+    ]
+    rows, said = load(write_tar(tmp_path / "a.tar", members), kind="captions", column_mapping=WEB)
+    assert rows["filename"][:] == ["photo.1.png", "photo.2.png"] and "names with several dots" in said
+    members = [
+        (f"{n}.left.{suffix}", content) for n in (1, 2) for suffix, content in (("png", image_bytes()), ("txt", b"x"))
+    ]
+    mapping = {"image": "left.png", "captions": "left.txt"}
+    rows, said = load(write_tar(tmp_path / "b.tar", members), kind="captions", column_mapping=mapping)
+    assert rows["filename"][:] == ["1.left.png", "2.left.png"] and not said
 
 
 # ---- further inputs of the same faults ----
