@@ -269,6 +269,7 @@ def _facts(report: ClassifyReport, out: Path) -> dict[str, Any]:
         "outdated": report.outdated,
         "removed": report.removed,
         "images_left_out": report.images_left_out,
+        "renamed": report.renamed,
         "warned": report.warned,
         "skipped": report.skipped,
         "skipped_file": report.skipped_file and str(report.skipped_file),
@@ -291,6 +292,8 @@ def _show_report(report: ClassifyReport, out: Path) -> None:
         say(f"{report.outdated} of them again: predictions of version 0.1 do not say which text they belong to")
     if report.removed:
         say(f"{report.removed} predictions are of posts that are no longer in the file: they are not in the results")
+    if report.renamed:
+        say(f"{report.renamed} ids occur more than once: the second post of id 7 is 7#2 in the results")
     if report.images_left_out:
         say(f"{report.images_left_out} of them without an image that cannot be read: see the `problem` column")
     for line, name, reason in report.first_skipped:

@@ -18,9 +18,10 @@ from .boxed_images import Box, BoxedImages, BoxedImagesConfig, BoxRecord, find_i
 from .cells import number_of
 from .errors import BadRow, DataFolderError
 from .folder_builder import contents_of, image_folder, split_named
-from .names import ImageFiles, Wanted
+from .names import ImageFiles, Wanted, stamp_of
 
 Bbox = tuple[float, float, float, float]
+MOST_INSIDE = 2**30  # bytes of all images that annotation files hold themselves: they are in memory
 
 
 @dataclass(slots=True)
@@ -43,6 +44,7 @@ class Annotated:
         wanted: its name; then other names that it may have, used only where nobody else has them.
         size: width and height that boxes are measured in; None for pixels of the file.
         objects: what is drawn.
+        inside: the file that holds the image itself, used where no file of its own is found.
     """
 
     place: str
@@ -50,6 +52,7 @@ class Annotated:
     wanted: list[Wanted]
     size: tuple[int, int] | None
     objects: list[Drawn] = field(default_factory=list)
+    inside: Path | None = None
 
 
 @dataclass
@@ -92,14 +95,21 @@ class AnnotatedImages(BoxedImages):
         known = self._known(images, read)
         records: dict[str, BoxRecord] = {}
         seen: dict[str, set[tuple]] = {}
+        inside = 0  # bytes of images that no file holds by itself
         for image, found_at in zip(
             read, find_images(images, [one.wanted[0] for one in read], self._findings, known), strict=True
         ):
+            content, name = None, image.wanted[0].name.rpartition("/")[2]
+            if found_at is None and image.inside is not None:
+                content = self._image_inside(image, MOST_INSIDE - inside)
+                inside += len(content or b"")
+                found_at = None if content is None else (str(image.inside), stamp_of(str(image.inside)))
             if found_at is None:
                 self._findings.skip("no such file", f"{image.place}, {image.wanted[0].name}")
                 continue
             path, stamp = found_at
-            record = BoxRecord(image.place, image.split, Path(path).name, path, stamp, size=image.size)
+            filename = Path(path).name if content is None else name
+            record = BoxRecord(image.place, image.split, filename, path, stamp, size=image.size, content=content)
             if path in records and (records[path].size, records[path].split) != (image.size, image.split):
                 self._findings.skip("annotated before, otherwise", f"{image.place}, {record.filename}")
                 continue
@@ -116,6 +126,10 @@ class AnnotatedImages(BoxedImages):
                     seen[path].add(key)
                     record.boxes.append(Box(one.place, one.bbox, labels[one.name], iscrowd=one.iscrowd))
         return list(records.values())
+
+    def _image_inside(self, image: Annotated, most: int) -> bytes | None:
+        """The image that an annotation file holds itself, of at most so many bytes; None where it holds none."""
+        return None
 
     def _known(self, images: ImageFiles, read: Sequence[Annotated]) -> list[str | None]:
         """The images that lie where one of their names says, the first names going first."""

@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -121,6 +122,7 @@ class BoxRecord:
     image_id: int | None = None
     size: tuple[int, int] | None = None
     source: str = ""
+    content: bytes | None = field(default=None, repr=False)  # of an image that no file holds by itself
 
 
 @dataclass
@@ -206,7 +208,7 @@ def place_boxes(record: BoxRecord, findings: Findings, file: str | BinaryIO | No
         file: the image, where it is not the file that the record names.
     """
     try:
-        header = read_header(file or record.path)
+        header = read_header(file or (record.path if record.content is None else BytesIO(record.content)))
     except ImageError as error:
         findings.skip("unreadable", f"{record.place}, {record.path} ({error})")
         return None
@@ -307,7 +309,7 @@ def number_rows(records: Sequence[BoxRecord]) -> list[dict[str, Any]]:
             ids.append(new_id if box.id is None else box.id)
         rows.append(
             {
-                "image": record.path,
+                "image": record.path if record.content is None else {"bytes": record.content, "path": record.filename},
                 "image_id": record.image_id if given else number,
                 "filename": record.filename,
                 "width": record.size[0],

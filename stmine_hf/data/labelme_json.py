@@ -2,7 +2,8 @@
 
 Every `*.json` in the folder and the folders in it that has `shapes`, also as X-AnyLabeling writes it. The image is
 `imagePath`, which starts from the JSON's folder; where there is no such file, the image of the JSON's name beside it,
-or in `images/`. A folder `train`, `val` (or `valid`) or `test` in the path says the split; without one all is train.
+or in `images/`; where there is none either, the image in `imageData`. A folder `train`, `val` (or `valid`) or `test`
+in the path says the split; without one all is train.
 
 A rectangle is a box; a polygon, a circle, a mask or a turned box counts by the box around it, and shapes of one label
 and one `group_id` are one object, as LabelMe's own converters have it. Points and lines have no area and are counted
@@ -12,6 +13,8 @@ unless the option `classes` gives them.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,9 +59,24 @@ class LabelmeJson(AnnotatedImages):
             size = (width, height) if width and height and width > 0 and height > 0 else None
             if any((content.get("flags") or {}).values() if isinstance(content.get("flags"), dict) else ()):
                 self._findings.pass_over("flags", place)
-            yield Annotated(
-                place, split_of_path(file, folder), wanted, size, list(self._objects(content["shapes"], place))
-            )
+            objects = list(self._objects(content["shapes"], place))
+            inside = file if isinstance(content.get("imageData"), str) and content["imageData"] else None
+            yield Annotated(place, split_of_path(file, folder), wanted, size, objects, inside)
+
+    def _image_inside(self, image: Annotated, most: int) -> bytes | None:
+        assert image.inside is not None
+        text = read_json(image.inside, self._settings.encoding)["imageData"].partition("base64,")
+        encoded = text[2] or text[0]
+        if len(encoded) > most * 4 // 3:
+            self._findings.note("imageData that is too large in all to be read", image.place)
+            return None
+        try:
+            content = base64.b64decode(encoded)
+        except (ValueError, binascii.Error):
+            self._findings.note("imageData that is not base64", image.place)
+            return None
+        self._findings.note("image read from imageData: no file of its own is there", image.place)
+        return content
 
     def _objects(self, shapes: list, image: str) -> Iterator[Drawn]:
         groups: dict[tuple[str, Any], Drawn] = {}

@@ -35,7 +35,7 @@ from .images import JOURNAL, OtherResultsError, Show
 from .results import RESULTS, SUMMARY, coco_rows, write_summary
 from .sources import CAMERA
 from .tracking import SHARE, ObjectTracker
-from .video_reading import VideoReader, audio_stream, frame_rate, open_video, upright, video_stream
+from .video_reading import VideoReader, audio_stream, frame_rate, is_mirrored, open_video, upright, video_stream
 from .video_writing import VideoWriter
 
 _FRAMES_BYTES = 2**29  # of the decoded frames that wait for the model or are drawn on
@@ -213,7 +213,10 @@ def _prepared(detector: Detector, decoded: Iterable[Any], report: VideoReport, b
     def prepare(item: tuple[int, float, Any]) -> _Frame | None:
         number, seconds, frame = item
         try:
-            image = upright(frame.to_image(width=size[0], height=size[1]), frame.rotation)
+            image = frame.to_image(width=size[0], height=size[1])
+            if is_mirrored(frame):
+                image = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+            image = upright(image, frame.rotation)
         except Exception:  # decoders let odd frames through that no converter takes
             return None
         return _Frame(number, seconds, image, detector.prepare(image))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -181,6 +182,15 @@ class VideoReader:
                 yield packet
             elif packet.size:
                 self._packets.append(packet)
+
+
+def is_mirrored(frame: Any) -> bool:
+    """Whether players show a frame mirrored: upside down first, then turned by its rotation."""
+    stored = frame.side_data.get("DISPLAYMATRIX")
+    if stored is None or len(matrix := bytes(stored)) != 36:
+        return False
+    a, b, _, c, d, *_ = struct.unpack("=9i", matrix)
+    return a * d - b * c < 0
 
 
 def upright(image: Image.Image, rotation: int) -> Image.Image:

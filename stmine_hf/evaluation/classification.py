@@ -339,11 +339,13 @@ def evaluate_posts(
         seconds=time.perf_counter() - start,
         pixels=pixel_settings(pixels),
         bins=bins,
-        worst=_worst(rows, [post for post, _ in classified], softmax(logits), labels),
+        worst=_worst(rows, [post for post, _ in classified], softmax(logits), labels, pixels),
     )
 
 
-def _worst(rows: Any, posts: list[_Labelled], shares: np.ndarray, labels: tuple[str, ...]) -> list[MissCard]:
+def _worst(
+    rows: Any, posts: list[_Labelled], shares: np.ndarray, labels: tuple[str, ...], pixels: PixelOptions | None
+) -> list[MissCard]:
     """The wrong predictions, the surest first; of rows that cannot be read again none."""
     if not hasattr(rows, "select"):
         return []
@@ -354,7 +356,7 @@ def _worst(rows: Any, posts: list[_Labelled], shares: np.ndarray, labels: tuple[
         post = posts[place]
         cards.append(
             MissCard(
-                [row_image(encoded, post.row)],
+                [row_image(encoded, post.row, pixels)],
                 f"{post.post_id}: {labels[post.truth]}",
                 f"predicted {labels[said[place]]}, {surest[place]:.0%}",
                 encoded[post.row].get("text") or "(no text)",

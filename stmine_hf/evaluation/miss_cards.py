@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from PIL import Image, ImageDraw, ImageOps
 
 from ..fonts import font_for, wrapped
-from ..images import ImageError, decode_image, image_errors
+from ..images import ImageError, PixelOptions, decode_image, image_errors
 
 MOST = 12  # cards on a sheet
 _THUMB, _GAP, _TEXT, _HEADING, _LINE = 180, 16, 380, 60, 20  # pixels
@@ -24,19 +24,21 @@ class MissCard(NamedTuple):
     text: str
 
 
-def row_image(rows: Any, number: int) -> Image.Image | None:
+def row_image(rows: Any, number: int, pixels: PixelOptions | None = None) -> Image.Image | None:
     """A small image of a row; None where there is none, or none that can be read.
 
     Args:
         rows: with images still encoded.
         number: of the row.
+        pixels: as the model was shown it.
     """
     image: Mapping[str, Any] | None = rows[number].get("image")
     if image is None:
         return None
     try:
         with image_errors():
-            return ImageOps.contain(decode_image(image), (_THUMB, _THUMB), Image.Resampling.LANCZOS)
+            decoded = decode_image(image, pixels or PixelOptions())
+            return ImageOps.contain(decoded, (_THUMB, _THUMB), Image.Resampling.LANCZOS)
     except ImageError:
         return None
 

@@ -242,12 +242,18 @@ def evaluate_retrieval(
         skipped=skipped,
         seconds=time.perf_counter() - start,
         pixels=pixel_settings(pixels),
-        worst=_worst(dataset, numbers, texts, owner, same_text.text_to_image, scores),
+        worst=_worst(dataset, numbers, texts, owner, same_text.text_to_image, scores, pixels),
     )
 
 
 def _worst(
-    dataset: Any, numbers: list[int], texts: list[str], owner: list[int], ranks: np.ndarray, scores: torch.Tensor
+    dataset: Any,
+    numbers: list[int],
+    texts: list[str],
+    owner: list[int],
+    ranks: np.ndarray,
+    scores: torch.Tensor,
+    pixels: PixelOptions | None,
 ) -> list[MissCard]:
     """The captions whose image has the worst rank, one of each image; of rows that cannot be read again none."""
     if not hasattr(dataset, "select"):
@@ -261,7 +267,7 @@ def _worst(
         if own not in seen:
             seen.add(own)
             first = int(scores[:, text].argmax())
-            images = [row_image(rows, numbers[own]), row_image(rows, numbers[first])]
+            images = [row_image(rows, numbers[one], pixels) for one in (own, first)]
             names = [row_name(rows[numbers[image]], numbers[image]) for image in (own, first)]
             said = f"{names[1]} came first, the right image {rank + 1} of {len(numbers)}"
             cards.append(MissCard(images, names[0], said, texts[text]))

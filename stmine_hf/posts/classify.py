@@ -61,6 +61,7 @@ class ClassifyReport:
         outdated: predictions of an earlier version without `key`, which this run made again.
         removed: predictions of posts that are no longer in the file.
         images_left_out: posts that this run classified without an image that cannot be read.
+        renamed: posts whose id another one has, made unique as in training: the second one of id 7 is 7#2.
         warned: posts unlike those that the model was trained on; see `stmine_hf.inference.scope`.
         skipped: how many rows have no prediction.
         first_skipped: ten of them; all are in the file `skipped_file`, None where there are none.
@@ -74,6 +75,7 @@ class ClassifyReport:
     outdated: int = 0
     removed: int = 0
     images_left_out: int = 0
+    renamed: int = 0
     warned: int = 0
     skipped: int = 0
     first_skipped: list[SkippedRow] = field(default_factory=list)
@@ -155,6 +157,7 @@ def classify_file(
                         continue
                     place = _Place(row.line, row.id, content_key(row.post))
                     places.append(place)
+                    report.renamed += row.given != row.id
                     report.warned += bool(scope and scope.check_text(row.post.text))
                     # Of posts of the same content the first is classified first, so that it is the first here as well.
                     if unused.get(place.key):

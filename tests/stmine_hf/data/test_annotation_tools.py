@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import warnings
 from pathlib import Path
@@ -59,6 +60,21 @@ RECTANGLE = {"label": "cat", "shape_type": "rectangle", "points": [[60, 50], [10
 
 def labelme(path: Path, *shapes, **content) -> Path:
     return put(path, {"version": "5.5.0", "flags": {}, "shapes": list(shapes), "imageData": None, **content})
+
+
+def test_images_that_only_labelme_holds(tmp_path, load, monkeypatch):
+    encoded = base64.b64encode(paint(tmp_path / "elsewhere.png").read_bytes()).decode()
+    for name, data in (("a", encoded), ("b", f"data:image/png;base64,{encoded}"), ("c", "no base64"), ("d", None)):
+        labelme(tmp_path / f"set/{name}.json", RECTANGLE, imagePath=f"gone/{name}.jpg", imageData=data)
+    rows, found = load("labelme_json")
+    assert rows["filename"][:] == ["a.jpg", "b.jpg"] and all(image.size == (200, 100) for image in rows["image"])
+    assert boxes(rows[0], rows) == [("cat", 10, 20, 50, 30)]
+    assert ("skipped", "no such file") in found
+    assert ("noted", "image read from imageData: no file of its own is there") in found
+    monkeypatch.setattr("stmine_hf.data.annotated_images.MOST_INSIDE", len(encoded))
+    rows, found = load("labelme_json")
+    assert rows["filename"][:] == ["a.jpg"]
+    assert ("noted", "imageData that is too large in all to be read") in found
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import sys
 from contextlib import nullcontext
 from fractions import Fraction
@@ -231,6 +232,32 @@ def test_videos_of_phones_are_turned(detector, tmp_path, degrees):
     x, y, w, h = document(tmp_path / "out")[0]["bbox"]
     assert (x, y) == pytest.approx((columns.min(), rows.min()), abs=2) and (w, h) == pytest.approx((8, 8), abs=3)
     assert read_video(tmp_path / "out" / "a.mp4")[0][0].shape[:2] == upright.size[::-1]
+
+
+@pytest.mark.parametrize(
+    ("matrix", "expected"),
+    [
+        ((-1, 0, 0, 1), lambda image: image[:, ::-1]),
+        ((1, 0, 0, -1), lambda image: image[::-1]),
+        ((0, 1, 1, 0), lambda image: image.swapaxes(0, 1)),
+        ((0, -1, -1, 0), lambda image: image[::-1, ::-1].swapaxes(0, 1)),
+        ((0, 1, -1, 0), lambda image: image[::-1].swapaxes(0, 1)),
+        ((1, 0, 0, 1), lambda image: image),
+    ],
+)
+def test_mirrored_videos_are_seen_as_players_show_them(detector, tmp_path, monkeypatch, matrix, expected):
+    video = write_video(tmp_path / "a.mp4", 1)
+    seen = []
+    prepare = detector.prepare
+    monkeypatch.setattr(detector, "prepare", lambda image: (seen.append(np.asarray(image)), prepare(image))[1])
+    run(detector, video, tmp_path / "plain")
+    content = video.read_bytes()
+    a, b, c, d = (value << 16 for value in matrix)
+    start = content.index(b"tkhd") + 44  # of the matrix, behind the times, the track and its layer
+    stored = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    video.write_bytes(content[:start] + stored + content[start + 36 :])
+    run(detector, video, tmp_path / "mirrored")
+    assert (seen[1] == expected(seen[0])).all()
 
 
 def test_without_h264_it_is_mpeg_4(detector, tmp_path, monkeypatch):
