@@ -24,6 +24,7 @@ from .commands import (
     features,
     merge,
     publish,
+    serve,
     toy,
     train,
     version,
@@ -82,6 +83,7 @@ app.add_typer(images.app)
 app.add_typer(classify.app)
 app.add_typer(detect.app)
 app.add_typer(demo.app)
+app.add_typer(serve.app)
 app.add_typer(train.app)
 app.add_typer(toy.app)
 app.add_typer(data.app, name="data")

@@ -21,12 +21,14 @@ from .terminal import (
     EncodingOption,
     FindingsOption,
     JsonOption,
+    ServerOption,
     StrictOption,
     column_mapping,
     from_here,
     print_json,
     prints_only_json,
     reading_options,
+    require_default,
     require_file,
     warn,
 )
@@ -54,6 +56,8 @@ class ExplainMethod(str, Enum):
 
   stmine classify --text "forward this, before it is deleted!" --explain why.html
 
+  stmine classify --text "forward this, before it is deleted!" --server http://127.0.0.1:8000
+
   stmine classify --file posts.jsonl --out predictions.jsonl
 
   stmine classify --file posts.csv --column text=content --out predictions.csv --explain 17
@@ -63,6 +67,7 @@ A file has one post per line, {"id": ..., "text": ..., "image": ...}, or is a CS
 Paths of images are relative to the file. Run it again after an interruption or a change: it resumes.""",
 )
 def classify(
+    context: typer.Context,
     text: Annotated[str | None, typer.Option(help="Text of the post.")] = None,
     image: Annotated[
         list[Path] | None, typer.Option(help="Image of the post; may be given several times, the main one first.")
@@ -103,6 +108,7 @@ def classify(
         ),
     ] = 8,
     device: DeviceOption = None,
+    server: ServerOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Estimate whether a post is fake, from its text, its image, or both.
@@ -115,6 +121,17 @@ def classify(
     if page is not None:
         require_output(page, inputs=[file] if file else image or [])
     predictions = None if out == page else out
+    if server is not None:
+        names = ("file", "out", "explain_method", "model", "detector", "batch_size", "device")
+        require_default(context, *names, why="the service classifies one post, with the model that it has")
+        for path in image or []:
+            require_file(path, "an image")
+        answer = _classify_by_server(server, text or "", image or [], explain)
+        if as_json:
+            print_json(answer)
+        else:
+            _show_prediction(answer)
+        return
     from ..loading import load_mttv, require_model
 
     for path in image or []:
@@ -155,6 +172,20 @@ def classify(
         _show_report(report, predictions)
     if found is not None:
         _show_prediction(found)
+
+
+def _classify_by_server(server: str, text: str, paths: list[Path], explain: str | None) -> dict[str, Any]:
+    """The answer of a service; with an explanation its drawing is written here."""
+    from ..serve.client import Client
+
+    found = Client(server).classify(text, [path.read_bytes() for path in paths], explain=explain is not None)
+    if explain is None:
+        return found
+    from ..posts.reading import post_image, whole_text
+    from ..posts.reasons import ExplainedPost
+
+    explained = ExplainedPost(whole_text(text), [post_image(path) for path in paths], found, paths)
+    return {**found, "explanation": str(explained.save(explain))}
 
 
 def _check_usage(

@@ -16,12 +16,14 @@ from .terminal import (
     BandsOption,
     DeviceOption,
     JsonOption,
+    ServerOption,
     SliceOption,
     SliceOverlapOption,
     StretchOption,
     from_here,
     print_json,
     prints_only_json,
+    require_default,
     require_folder,
     warn,
 )
@@ -45,11 +47,14 @@ app = typer.Typer()
 
   stmine detect scenes --slice 320 --overlap 0.2 --format geojson   # small objects in large images
 
+  stmine detect images --out found --server http://127.0.0.1:8000   # of a running `stmine serve`
+
   stmine detect camera --show   # camera:1 for the second one; Ctrl-C ends it
 
 Run it again after adding images or after an interruption: only images that are new are processed."""
 )
 def detect(
+    context: typer.Context,
     sources: Annotated[
         list[str],
         typer.Argument(
@@ -103,6 +108,7 @@ def detect(
     stretch: StretchOption = None,
     bands: BandsOption = None,
     device: DeviceOption = None,
+    server: ServerOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Detect objects and write annotated images or video, detections.json (COCO results) and summary.json.
@@ -118,6 +124,12 @@ def detect(
     require_model(model)
     if side is not None and any(job.kind != "images" for job in jobs):
         raise typer.BadParameter("--slice is for images: found a video or a camera among the sources")
+    if server is not None:
+        require_default(context, "model", "iou", "max_boxes", "track", "audio", "side", "overlap", "device")
+        if any(job.kind != "images" for job in jobs):
+            raise typer.BadParameter("--server finds objects in images; videos and cameras need the model here")
+        if list(thresholds) != ["*"]:
+            raise typer.BadParameter("--threshold: with --server expected one score for all classes")
     from ..detect import Detector, VideoReport, detect_images, detect_video
     from ..images import PixelOptions
 
@@ -125,18 +137,24 @@ def detect(
     documents = []
     with prints_only_json(as_json), ExitStack() as stack:
         pixels = PixelOptions.parse(stretch, bands)
-        detector = Detector(
-            model,
-            device=device,
-            threshold=thresholds,
-            classes=classes,
-            iou=iou,
-            max_boxes=max_boxes,
-            batch_size=batch_size,
-            pixels=pixels,
-            slice=side,
-            overlap=overlap,
-        )
+        detector: Any
+        if server is not None:
+            from ..serve.remote_detector import RemoteDetector
+
+            detector = RemoteDetector(server, threshold=thresholds["*"], classes=classes, pixels=pixels)
+        else:
+            detector = Detector(
+                model,
+                device=device,
+                threshold=thresholds,
+                classes=classes,
+                iou=iou,
+                max_boxes=max_boxes,
+                batch_size=batch_size,
+                pixels=pixels,
+                slice=side,
+                overlap=overlap,
+            )
         options: dict[str, Any] = {"batch_size": batch_size, "limit": limit, "progress": not as_json}
         options["formats"] = [name.strip() for name in formats.split(",")]
         if show:

@@ -20,12 +20,14 @@ from .terminal import (
     DeviceOption,
     EncodingOption,
     JsonOption,
+    ServerOption,
     StretchOption,
     column_mapping,
     from_here,
     hush_libraries,
     print_json,
     prints_only_json,
+    require_default,
     require_folder,
     stmine_command,
 )
@@ -130,10 +132,18 @@ def index(
 
   stmine search scenes.index "storage tanks" --near 8.55,47.37,25 --from 2023-01-01 --heatmap
 
+  stmine search "a bridge over a wide river" --server http://127.0.0.1:8000   # of a running `stmine serve`
+
   stmine search my.index --queries sentences.txt --k 5 --out hits.jsonl   # or a table; - is standard input"""
 )
 def search(
-    index: Annotated[Path, typer.Argument(metavar="INDEX", help="Index folder made by `stmine index`.")],
+    context: typer.Context,
+    place: Annotated[
+        str,
+        typer.Argument(
+            metavar="INDEX", help="Index folder made by `stmine index`; with --server none, the QUERY comes first."
+        ),
+    ],
     query: Annotated[
         str | None, typer.Argument(metavar="[QUERY]", help="A sentence, or the path of an image.")
     ] = None,
@@ -190,6 +200,7 @@ def search(
     ] = None,
     after: Annotated[str | None, typer.Option(metavar="IMAGE", help="The later image of the same place.")] = None,
     device: DeviceOption = None,
+    server: ServerOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Rank the images of an index by how well they answer a sentence or resemble an image.
@@ -197,6 +208,15 @@ def search(
     Scores are cosine similarities, between -1 and 1: they rank the images of one query and are not probabilities. In
     an index of tiles, each hit is a part of an image; of tiles that overlap, only the best is shown.
     """
+    if server is not None:
+        if query is not None:
+            raise typer.BadParameter("with --server, expected the QUERY alone: the service has its index")
+        names = ("queries", "column", "encoding", "out", "model", "heatmap", "before", "after", "device")
+        require_default(context, *names, why="it needs the index here")
+        filters = {"bbox": bbox, "near": near, "start": start, "end": end, "where": where}
+        _search_server(server, place, k, filters, as_json)
+        return
+    index = Path(place)
     from ..loading import require_model
     from ..search import ImageIndex
     from ..search.change import changes
@@ -235,20 +255,39 @@ def search(
         written = _write_hits(hits, out, "hits", title=query) if out else {}
         if heatmap and hits:
             written |= _write_heat(opened, query, hits[0], out or Path("outputs/search"))
-    for name, text in said.items():
-        say(
-            f"Warning: {text}" if name == "warning" else f"The model understands English only; searched for: {text}",
-            to_stderr=True,
-        )
+    _show_remarks(said)
     if as_json:
         risen = {"changes": [{"change": change.change, "before": change.before} for change in found]} if found else {}
-        print_json({"query": query, **said, "hits": [_hit_row(hit) for hit in hits], **risen, **written})
+        print_json({"query": query, **said, "hits": [hit.document() for hit in hits], **risen, **written})
     else:
         _show_hits(hits, query, found)
         _show_files(written)
         if gone := sum(not hit.path.exists() for hit in hits):
             update = f"{stmine_command()} index IMAGES --out {index}"
             say(f"{gone} of these images are gone. Bring the index up to date: {update}")
+
+
+def _search_server(server: str, query: str, k: int, filters: dict[str, Any], as_json: bool) -> None:
+    """Search the index of a service."""
+    from ..search.hits import Hit
+    from ..search.named_images import is_image
+    from ..serve.client import Client
+
+    asked = Path(query).read_bytes() if is_image(query) else query
+    found = Client(server).search(asked, k, **filters)
+    _show_remarks({name: found[name] for name in ("read_as", "warning") if name in found})
+    if as_json:
+        print_json({**found, "query": query})
+        return
+    _show_hits([Hit.from_document(row) for row in found["hits"]], query, [])
+
+
+def _show_remarks(said: dict[str, str]) -> None:
+    for name, text in said.items():
+        say(
+            f"Warning: {text}" if name == "warning" else f"The model understands English only; searched for: {text}",
+            to_stderr=True,
+        )
 
 
 def _search_all(
@@ -309,17 +348,6 @@ def _remarks(index: ImageIndex, query: str, hits: list[Hit]) -> dict[str, str]:
     said = {} if (read := index.reads(query)) == query else {"read_as": read}
     warned = index.check(query, hits)
     return {**said, "warning": warned.message} if warned else said
-
-
-def _hit_row(hit: Hit) -> dict[str, Any]:
-    row: dict[str, Any] = {"rank": hit.rank, "score": float(hit.score), "path": str(hit.path)}
-    if hit.window is not None:
-        row["window"] = list(hit.window)
-    if hit.place:
-        row["place"] = [list(point) for point in hit.place]
-    if hit.time is not None:
-        row["time"] = hit.time.isoformat()
-    return row
 
 
 def _write_hits(hits: list[Hit], folder: Path, stem: str, *, title: str) -> dict[str, str]:

@@ -92,6 +92,15 @@ FindingsOption = Annotated[
     typer.Option("--findings", help="Write what is skipped, changed or suspicious in the data to this file, as JSON."),
 ]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Fail if any data is skipped, changed or suspicious.")]
+ServerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        metavar="URL",
+        help="Ask the service that `stmine serve` has started there, such as http://127.0.0.1:8000: no model is "
+        "loaded here. Its key comes from the environment variable STMINE_API_KEY.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
 
@@ -107,6 +116,23 @@ def prints_only_json(as_json: bool) -> Iterator[None]:
         return
     with redirect_stdout(sys.stderr):
         yield
+
+
+def require_default(context: typer.Context, *names: str, why: str = "the service decides it") -> None:
+    """Check that options which --server leaves no room for are not given.
+
+    Args:
+        context: of the command.
+        names: of its parameters.
+        why: they cannot be.
+
+    Raises:
+        typer.BadParameter: one is given.
+    """
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name in names and source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(f"{parameter.opts[0]} does not go with --server: {why}")
 
 
 def require_folder(out: Path | None) -> None:

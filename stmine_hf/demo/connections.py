@@ -15,7 +15,9 @@ MAX_BODY = 64 * 2**20  # bytes of a request that is no upload: an image of a cam
 MAX_UPLOAD = limits.MAX_IMAGES * limits.MAX_FILE_BYTES
 
 
-def end_stalled(server: Any, wait: float = WAIT, whole: float = WHOLE, most: int | None = None) -> None:
+def end_stalled(
+    server: Any, wait: float = WAIT, whole: float = WHOLE, most: int | None = None, most_bytes: int = MAX_BODY
+) -> None:
     """Make a running uvicorn server end such connections, from the next one on.
 
     Answers that take long, such as streams of results, are not touched as long as the client reads them.
@@ -26,6 +28,7 @@ def end_stalled(server: Any, wait: float = WAIT, whole: float = WHOLE, most: int
         whole: seconds to wait for a whole request.
         most: connections to hold; by default `OPEN`, for which the limit of open files of this process is raised as
             far as the system lets it.
+        most_bytes: of a request that is no upload of the demo's page.
     """
     base = server.config.http_protocol_class
     room = _room() if most is None else most
@@ -66,7 +69,7 @@ def end_stalled(server: Any, wait: float = WAIT, whole: float = WHOLE, most: int
 
         def _most_bytes(self) -> int:
             path = "" if self.cycle is self._before else self.scope["path"]
-            return MAX_UPLOAD if path.endswith("/upload") else MAX_BODY
+            return MAX_UPLOAD if path.endswith("/upload") else most_bytes
 
         def _restart(self) -> None:
             if self._timer is not None:

@@ -211,6 +211,19 @@ class Detector:
         )
         return self._named(found, 1.0)
 
+    def narrowed(
+        self, *, threshold: float | Mapping[str, float] = THRESHOLD, classes: Iterable[str] | None = None
+    ) -> Detector:
+        """The same detector with another threshold and other classes; they share the network.
+
+        Raises:
+            StmineError: the model knows no such class, or the threshold is no score.
+        """
+        other = copy.copy(self)
+        other.threshold, other._own_thresholds = parse_thresholds(threshold, self.names)
+        other.labels = None if classes is None else sorted(_known_labels(classes, self.names))
+        return other
+
     def prepare(self, image: Image.Image) -> Prepared:
         """Prepare an image; a thread can do this ahead."""
         return prepare(self.processor, decode_image(image, self.pixels))

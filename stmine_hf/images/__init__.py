@@ -31,7 +31,7 @@ from .limits import MAX_BYTES, MAX_PIXELS, one_large_image
 from .options import PixelOptions
 
 if TYPE_CHECKING:
-    from .reading import decode_image, image_pixels, open_image
+    from .reading import decode_image, image_pixels, open_bytes, open_image
     from .scenes import PlaceAndTime, Scene, Window, WindowError, open_scene, place_and_time, scene_size, tile_windows
 
 __all__ = [
@@ -57,6 +57,7 @@ __all__ = [
     "image_pixels",
     "looks_like_image",
     "one_large_image",
+    "open_bytes",
     "open_image",
     "open_scene",
     "parse_time",
@@ -67,7 +68,7 @@ __all__ = [
 ]
 
 
-_IN_READING = ("decode_image", "image_pixels", "open_image")
+_IN_READING = ("decode_image", "image_pixels", "open_bytes", "open_image")
 _IN_SCENES = (
     "PlaceAndTime",
     "Scene",

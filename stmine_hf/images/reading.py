@@ -59,6 +59,23 @@ def open_image(path: str | Path, side: int = FULL_SIZE, options: PixelOptions = 
             return _read(file, Path(path), side, options)
 
 
+def open_bytes(content: bytes, side: int = FULL_SIZE, options: PixelOptions = _DEFAULT) -> Image.Image:
+    """Read the (first) image of an encoded file as `open_image` reads the file itself; no path is ever opened.
+
+    Args:
+        content: of the file.
+        side: as for [`open_image`].
+        options: as for [`open_image`].
+
+    Raises:
+        ImageError: for anything that keeps it from being read, with the reason.
+    """
+    with image_errors():
+        if not content:
+            raise ImageError("empty file")
+        return _read(io.BytesIO(content), None, side, options)
+
+
 def decode_image(image: Any, options: PixelOptions = _DEFAULT) -> Image.Image:
     """An image of a data set's row in RGB and full size; call it under `image_errors()`.
 
@@ -81,9 +98,10 @@ def decode_image(image: Any, options: PixelOptions = _DEFAULT) -> Image.Image:
     return scaled_image(image, options) if is_deep(image) else _to_rgb(image)
 
 
-def image_pixels(path: str | Path) -> int:
-    """How many pixels a file says it has, without decoding them; 0 if unknown."""
-    with suppress(Exception), open(path, "rb") as file:  # opening the image will give the reason
+def image_pixels(source: str | Path | bytes) -> int:
+    """How many pixels a file, or the content of one, says it has, without decoding them; 0 if unknown."""
+    # Opening the image will give the reason.
+    with suppress(Exception), io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
         layout = file_layout(file)
         if layout is not None:
             return layout.width * layout.height

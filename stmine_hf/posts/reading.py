@@ -35,7 +35,7 @@ _LOOKED_FOR = frozenset(_COLUMNS | {"id"})
 _TABLES = (".csv", ".tsv", ".xlsx", ".parquet", ".feather", ".arrow")
 # Images are decoded whole, so that predictions are the same as everywhere else: only a JPEG of more than three times
 # this many pixels a side may come out smaller (see `open_image`).
-_SIDE = 4096
+SIDE = 4096
 
 
 class PostRow(NamedTuple):
@@ -203,7 +203,7 @@ def post_image(path: str | Path) -> Any:
     Raises:
         ImageError: it cannot be read; the message is the reason alone.
     """
-    return open_image(path, side=_SIDE)
+    return open_image(path, side=SIDE)
 
 
 def _id(value: Any) -> Any:

@@ -92,13 +92,23 @@ def classified(
         )
     pipeline = MttvPipeline(model=model, processor=processor, detector=detector, device=model.device)
     found = pipeline({"text": text, "image": list(images) or None}, explain=method or False)
+    found |= {**remarks(processor, Scope.of(model), text), "model": model.name_or_path}
+    return ExplainedPost(text, list(images), found, files)
+
+
+def remarks(processor: Any, scope: Scope | None, text: str) -> dict[str, Any]:
+    """What has to be said of a text: its `characters`, those that the model does not read, and a `warning`.
+
+    Args:
+        processor: of the model.
+        scope: of the model.
+        text: of a post.
+    """
     pieces = processor.tokenizer(
         as_released(text), add_special_tokens=False, truncation=True, max_length=processor.max_tokens,
         return_offsets_mapping=True,
     )["offset_mapping"]  # fmt: skip
     unread = text[pieces[-1][1] if pieces else 0 :].strip()
-    found |= {"characters": len(text), "unread_characters": len(unread), "model": model.name_or_path}
-    scope = Scope.of(model)
-    if scope and (warned := scope.check_text(text)):
-        found["warning"] = warned.message
-    return ExplainedPost(text, list(images), found, files)
+    said = {"characters": len(text), "unread_characters": len(unread)}
+    warned = scope.check_text(text) if scope else None
+    return {**said, "warning": warned.message} if warned else said

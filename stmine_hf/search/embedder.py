@@ -63,6 +63,12 @@ class Embedder:
         return os.path.abspath(source) if source and os.path.isdir(source) else source
 
     @property
+    def name(self) -> str:
+        """Name of the loaded model, without where its folder is; "" if it was never saved."""
+        source = str(getattr(self._loaded[0], "name_or_path", "") or "")
+        return Path(source).name if os.path.isdir(source) else source
+
+    @property
     def side(self) -> int:
         """Longer side of the model's input in pixels, at most."""
         size = getattr(self._loaded[1].image_processor, "size", None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..images import Window
 
@@ -28,3 +28,22 @@ class Hit(NamedTuple):
     window: Window | None = None
     place: tuple[tuple[float, float], ...] = ()
     time: datetime | None = None
+
+    def document(self) -> dict[str, Any]:
+        """The hit as JSON has it, without what is not known of it."""
+        row: dict[str, Any] = {"rank": self.rank, "score": float(self.score), "path": str(self.path)}
+        if self.window is not None:
+            row["window"] = list(self.window)
+        if self.place:
+            row["place"] = [list(point) for point in self.place]
+        if self.time is not None:
+            row["time"] = self.time.isoformat()
+        return row
+
+    @classmethod
+    def from_document(cls, row: dict[str, Any]) -> Hit:
+        """The hit of a `document`."""
+        window = Window(*row["window"]) if "window" in row else None
+        place = tuple((float(lon), float(lat)) for lon, lat in row.get("place", ()))
+        time = datetime.fromisoformat(row["time"]) if "time" in row else None
+        return cls(row["rank"], row["score"], Path(row["path"]), window, place, time)

@@ -26,7 +26,7 @@ from ..images import (
     decode_image,
     find_images,
     image_file,
-    looks_like_image,
+    open_bytes,
     open_image,
 )
 from ..inference.answers import Answers, BadItemError
@@ -39,6 +39,7 @@ from .embedder import Embedder
 from .filters import PlacesAndTimes, Where
 from .hits import Hit
 from .metadata import Metadata
+from .named_images import is_image
 from .places import place_in
 from .store import Manifest
 from .tiles import Tiles
@@ -281,6 +282,51 @@ class ImageIndex:
             raise StmineError(f"expected a sentence, an image or a list of them, found {type(queries).__name__}")
         return Answers(self._answers(list(queries), k, paths, where), COLUMNS)
 
+    def prepare(self, content: bytes) -> torch.Tensor:
+        """An encoded image as `embed` takes it (3, H, W), read as `query` reads its file.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        return self._embedder.pixels(open_bytes(content, self._embedder.side, self._pixels()))
+
+    def embed(self, queries: Sequence[str | torch.Tensor]) -> np.ndarray:
+        """(N, D) unit vectors of sentences, as `reads` gives them, and of images, as `prepare` does; in batches.
+
+        Raises:
+            StmineError: the wrong model.
+        """
+        self._embedder.require(self._manifest.model, self._folder)
+        places = {kind: [n for n, one in enumerate(queries) if isinstance(one, str) == kind] for kind in (True, False)}
+        rows: dict[int, np.ndarray] = {}
+        if sentences := [one for one in queries if isinstance(one, str)]:
+            rows |= zip(places[True], self._embedder.texts(sentences), strict=True)
+        if images := [one for one in queries if not isinstance(one, str)]:
+            rows |= zip(places[False], self._embedder.features(images), strict=True)
+        return np.stack([rows[place] for place in range(len(queries))])
+
+    def answer(self, query: str, read: str | None, vector: np.ndarray, k: int, where: Where | None) -> SearchAnswer:
+        """The answer to a query whose embedding is there.
+
+        Args:
+            query: the sentence; "" for an image.
+            read: what `reads` makes of the sentence; None for an image.
+            vector: (D,), of `embed`.
+            k: as of `query`.
+            where: as of `query`.
+        """
+        hits = self._best(vector[None], k, where)
+        warned = None if read is None else self._check_fit(vector[None], hits)
+        other = read if read is not None and read != query else None
+        return SearchAnswer(query, tuple(hits), other, warned.message if warned else None)
+
+    def require_known(self, where: Where) -> None:
+        """
+        Raises:
+            StmineError: a filter by something that the index does not know.
+        """
+        self._facts.mask(where)
+
     def _answers(self, queries: list[Any], k: int, paths: bool, where: Where | None) -> list[SearchAnswer]:
         self._embedder.require(self._manifest.model, self._folder)
         sentences: dict[int, str] = {}  # place -> what is searched for
@@ -288,7 +334,7 @@ class ImageIndex:
         failed: dict[int, str] = {}
         for place, query in enumerate(queries):
             try:
-                if isinstance(query, str) and not (paths and _is_image(query)):
+                if isinstance(query, str) and not (paths and is_image(query)):
                     _require_words(query)
                     sentences[place] = self.reads(query)
                 elif isinstance(query, (str, Path, Image.Image)):
@@ -300,17 +346,13 @@ class ImageIndex:
         if sentences:
             rows = self._embedder.texts(list(sentences.values()))
             vectors |= {place: row[None] for place, row in zip(sentences, rows, strict=True)}
-        hits = {place: self._best(vector, k, where) for place, vector in vectors.items()}
         answers = []
         for place, query in enumerate(queries):
             name = "" if isinstance(query, Image.Image) else str(query)
             if place in failed:
                 answers.append(SearchAnswer(name, error=failed[place]))
                 continue
-            read = sentences.get(place)
-            warned = None if read is None else self._check_fit(vectors[place], hits[place])
-            other = read if read is not None and read != query else None
-            answers.append(SearchAnswer(name, tuple(hits[place]), other, warned.message if warned else None))
+            answers.append(self.answer(name, sentences.get(place), vectors[place][0], k, where))
         return answers
 
     def _best(self, vector: np.ndarray, k: int, where: Where | None, merge: bool = True) -> list[Hit]:
@@ -407,6 +449,11 @@ class ImageIndex:
         return Tiles.from_document(self._manifest.tiles)
 
     @property
+    def model_name(self) -> str:
+        """Name of the model, without where its folder is; "" if it was never saved."""
+        return self._embedder.name
+
+    @property
     def columns(self) -> list[str]:
         """Names of the columns that `where` may compare."""
         return list(self._facts.columns)
@@ -418,14 +465,15 @@ class ImageIndex:
         Raises:
             StmineError: it looks like the path of an image that is not there.
         """
-        return _is_image(query)
+        return is_image(query)
 
     def reads(self, sentence: str) -> str:
         """A sentence as the model reads it: place words of a Chinese one in English, if the model reads no Chinese.
 
         Raises:
-            StmineError: the sentence is in a script that the model cannot read.
+            StmineError: the sentence has no word, or is in a script that the model cannot read.
         """
+        _require_words(sentence)
         scope = self._embedder.scope
         if scope is None:
             return sentence
@@ -468,7 +516,7 @@ class ImageIndex:
 
     def _vector_of(self, query: str | Path | Image.Image, paths: bool) -> np.ndarray:
         """(1, D)."""
-        if paths and isinstance(query, str) and _is_image(query):
+        if paths and isinstance(query, str) and is_image(query):
             query = Path(query)
         if isinstance(query, str):
             _require_words(query)
@@ -577,18 +625,6 @@ def _all_of(source: str, exclude: Path, on_skip: Callable[[Skip], None]) -> Iter
             yield file._replace(path=os.path.join(source, file.path))
     elif single := image_file(source, on_skip):
         yield single
-
-
-def _is_image(text: str) -> bool:
-    """Whether a query string names an image. What looks like the path of one but does not exist is refused."""
-    try:
-        if os.path.isfile(text):
-            return looks_like_image(text)
-    except ValueError:  # a NUL in it
-        return False
-    if os.path.splitext(text)[1].lower() in SUFFIXES and len(text.split()) == 1:
-        raise StmineError(f"no such image: {text}")
-    return False
 
 
 def _is_index(folder: Path) -> bool:
