@@ -47,7 +47,9 @@ def key(monkeypatch):
 
 
 def printed(capsys, *words) -> list[str]:
-    main([str(word) for word in words])
+    with pytest.raises(SystemExit) as end:
+        main([str(word) for word in words])
+    assert not end.value.code
     return capsys.readouterr().out.splitlines()
 
 
@@ -160,8 +162,9 @@ def test_the_client_needs_no_heavy_library(server):
 
     code = (
         "import sys\nfrom stmine_hf.cli import main\n"
-        f"main(['search', 'a bridge', '--server', {server!r}])\n"
-        f"main(['classify', '--text', 'a', '--server', {server!r}])\n"
+        f"for words in (['search', 'a bridge'], ['classify', '--text', 'a']):\n"
+        f"    try: main([*words, '--server', {server!r}])\n"
+        "    except SystemExit as end: assert not end.code\n"
         "loaded = {'torch', 'transformers', 'datasets', 'faiss', 'pyarrow', 'fastapi', 'pandas'} & set(sys.modules)\n"
         "assert not loaded, loaded"
     )
