@@ -38,6 +38,8 @@ UNTRIED = {
     r"^make ": "makes an environment from a package index",
     r" -m pytest ": "is a part of these tests",
     r"^stmine detect camera": "needs a camera",
+    r"^stmine serve": "serves until it is stopped; tests of the service start one",
+    r" --server ": "needs a running service; tests of the client have one",
     r"^stmine convert": "needs the authors' checkpoint; tests of the conversion write such files",
     r"^stmine merge": "needs an adapter from hours of training; tests of adapters train small ones",
     r"^stmine (publish|data) push": "needs the Hub; tests of the push have one on this machine",
