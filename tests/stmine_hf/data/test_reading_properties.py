@@ -164,7 +164,7 @@ def test_several_are_noted(tmp_path):
     assert findings.places["noted", SEVERAL] == ["line 1, 1.jpg"]
 
 
-@pytest.mark.parametrize("program", ["pandas", "polars", "datasets"])
+@pytest.mark.parametrize("program", ["pandas", "pandas feather", "polars", "polars arrow", "datasets"])
 @pytest.mark.parametrize("kind", ["captions", "posts", "boxes"])
 def test_an_export_that_others_have_saved_again_reads_back(tmp_path, kind, program):
     name = {"captions": "toy_scenes", "posts": "toy_posts", "boxes": "toy_camouflage"}[kind]
@@ -174,7 +174,8 @@ def test_an_export_that_others_have_saved_again_reads_back(tmp_path, kind, progr
     assert not end.value.code
     (tmp_path / "again").mkdir()
     for file in (tmp_path / "export" / "data").glob("*.parquet"):
-        save_again(program, file, tmp_path / "again" / f"{file.name.partition('-')[0]}.parquet")
+        suffix = program.partition(" ")[2] or "parquet"
+        save_again(program, file, tmp_path / "again" / f"{file.name.partition('-')[0]}.{suffix}")
     options = {"kind": kind, "cache_dir": tmp_path / "cache"}
     expected = load_dataset(str(tmp_path / "export"), **options)
     names = expected["train"].features
@@ -195,12 +196,12 @@ def test_an_export_that_others_have_saved_again_reads_back(tmp_path, kind, progr
 
 
 def save_again(program: str, source: Path, target: Path) -> None:
-    if program == "pandas":
-        pandas = pytest.importorskip("pandas")
-        pandas.read_parquet(source).to_parquet(target)
-    elif program == "polars":
-        polars = pytest.importorskip("polars")
-        polars.read_parquet(source).write_parquet(target)
+    if program.startswith("pandas"):
+        frame = pytest.importorskip("pandas").read_parquet(source)
+        frame.to_feather(target) if target.suffix == ".feather" else frame.to_parquet(target)
+    elif program.startswith("polars"):
+        frame = pytest.importorskip("polars").read_parquet(source)
+        frame.write_ipc(target) if target.suffix == ".arrow" else frame.write_parquet(target)
     else:
         import datasets
 

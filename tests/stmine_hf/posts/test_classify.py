@@ -420,3 +420,9 @@ def test_the_format_follows_from_the_name(parts, folder, tmp_path, suffix, monke
 def test_an_unknown_format_is_refused(parts, folder, tmp_path, name):
     with pytest.raises(StmineError, match=r"expected a file name that ends with \.jsonl"):
         classify(parts, folder / "posts.jsonl", tmp_path / name)
+
+
+def test_ids_that_were_made_unique_are_counted(parts, tmp_path):
+    posts = [{"id": 7, "text": "fake"}, {"id": "7", "text": "true"}, {"id": 8, "text": "fake"}]
+    report = classify(parts, posts_file(tmp_path, *posts), tmp_path / "out.jsonl")
+    assert report.renamed == 1 and [row["id"] for row in read(tmp_path / "out.jsonl")] == [7, "7#2", 8]
