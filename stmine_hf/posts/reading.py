@@ -69,7 +69,8 @@ def read_posts(
     for number, row in enumerate(table_rows(file, encoding=encoding)):
         if mapping and not row.problem:
             row = row._replace(cells={**row.cells, **_mapped(row.cells, mapping)})
-        row = row._replace(cells=recased(row.cells, _LOOKED_FOR))
+        if (cells := recased(row.cells, _LOOKED_FOR)) is not row.cells:
+            row = row._replace(cells=cells)
         if number == 0 and file.suffix.lower() in _TABLES and not row.problem and not mapping:
             _require_columns(file, row.cells)
         name = _id(row.cells.get("id"))
