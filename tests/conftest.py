@@ -16,6 +16,7 @@ atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_MODULES_CACHE"] = os.path.join(_CACHE, "modules")
 os.environ["HF_ASSETS_CACHE"] = os.path.join(_CACHE, "assets")
+os.environ["XDG_CACHE_HOME"] = os.path.join(_CACHE, "user")
 os.environ["HF_DATASETS_CACHE"] = os.path.join(_CACHE, "datasets")
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("MPLBACKEND", "Agg")

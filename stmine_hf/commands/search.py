@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from functools import partial
@@ -114,6 +115,7 @@ def index(
             metadata=metadata,
             time_pattern=time_pattern,
         )
+        built.start_faster()
     if as_json:
         print_json(_index_summary(built, out))
     else:
@@ -265,6 +267,8 @@ def search(
         if gone := sum(not hit.path.exists() for hit in hits):
             update = f"{stmine_command()} index IMAGES --out {index}"
             say(f"{gone} of these images are gone. Bring the index up to date: {update}")
+    sys.stdout.flush()
+    opened.start_faster()
 
 
 def _search_server(server: str, query: str, k: int, filters: dict[str, Any], as_json: bool) -> None:
@@ -332,6 +336,7 @@ def _search_all(
     else:
         write_output(out, partial(_write_lines, lines()), inputs=[index])
     say(", ".join(f"{count} {name}" for name, count in counts.items()), to_stderr=True)
+    opened.start_faster()
     if not counts["queries"]:
         raise StmineError(f"{queries}: there is no query in it.")
 

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import os
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -17,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import StmineError
+from ..inference.onnx_graph import import_onnxruntime
 from ..modeling.sat.configuration_sat import SatConfig
 
 if TYPE_CHECKING:
@@ -123,24 +118,6 @@ def require(package: str, extra: str = "export") -> Any:
     from importlib import import_module
 
     try:
-        return import_module(package)
+        return import_onnxruntime() if package == "onnxruntime" else import_module(package)
     except ImportError:
         raise StmineError(f"This needs the package {package}: pip install 'stmine-hf[{extra}]'") from None
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Silence converters, which print from Python and C++."""
-    logging.disable(logging.WARNING)
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        kept = os.dup(1), os.dup(2)
-        try:
-            os.dup2(nowhere.fileno(), 1)
-            os.dup2(nowhere.fileno(), 2)
-            yield
-        finally:
-            for number, copy in enumerate(kept, start=1):
-                os.dup2(copy, number)
-                os.close(copy)
-            logging.disable(logging.NOTSET)

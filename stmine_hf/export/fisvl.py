@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ..search.text_export import TextGraph
 from . import readme
 from .parts import CHECKED, FixedPool, Part, PartsReport, export_parts, in_batches
 
@@ -54,19 +55,6 @@ class ImageTower(nn.Module):
         return self.model.get_image_features(pixel_values).pooler_output
 
 
-class TextTower(nn.Module):
-    """`input_ids` and `attention_mask` (B, T) -> embeddings (B, D) of unit length."""
-
-    def __init__(self, model: FisvlModel):
-        super().__init__()
-        self.model = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        if self.model.config.attend_padding:  # the mask is not read then, and the tracer would drop the input
-            input_ids = input_ids + 0 * attention_mask
-        return self.model.get_text_features(input_ids, attention_mask).pooler_output
-
-
 def export_fisvl(model: FisvlModel, processor: FisvlProcessor, folder: str | Path) -> PartsReport:
     """Write both towers as ONNX, any number of rows and any length of sentences, and compare them with PyTorch.
 
@@ -95,7 +83,7 @@ def export_fisvl(model: FisvlModel, processor: FisvlProcessor, folder: str | Pat
         ),
         Part(
             TEXT,
-            TextTower(model),
+            TextGraph(model),
             _tokens(processor, _SENTENCES[:2]),
             "text_embeds",
             ("input_ids", "attention_mask"),

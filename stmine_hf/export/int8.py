@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from ..errors import StmineError
+from ..inference.onnx_graph import quiet
 from .equalize import equalize
-from .exported import CONFIDENT, Differences, ExportFormat, quiet, require
+from .exported import CONFIDENT, Differences, ExportFormat, require
 from .onnx import FILE, OnnxSat, add_metadata, write_onnx
 
 if TYPE_CHECKING:

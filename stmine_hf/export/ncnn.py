@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import StmineError
+from ..inference.onnx_graph import quiet
 from ..modeling.sat.modeling_sat import SatObjectDetectionOutput
-from .exported import ExportedSat, ExportFormat, quiet, require
+from .exported import ExportedSat, ExportFormat, require
 from .graphs import MapsGraph, decode
 
 if TYPE_CHECKING:

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..inference.onnx_graph import OPSET, quiet
 from ..modeling.sat.modeling_sat import SatObjectDetectionOutput
-from .exported import ExportedSat, ExportFormat, quiet, require
+from .exported import ExportedSat, ExportFormat, require
 from .graphs import BoxesGraph
 
 if TYPE_CHECKING:
     from ..modeling.sat.modeling_sat import SatForObjectDetection
 
 FILE = "model.onnx"
-OPSET = 17
 
 
 class OnnxSat(ExportedSat):

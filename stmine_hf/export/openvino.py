@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..inference.onnx_graph import quiet
 from ..modeling.sat.modeling_sat import SatObjectDetectionOutput
-from .exported import ExportedSat, ExportFormat, quiet, require
+from .exported import ExportedSat, ExportFormat, require
 from .onnx import write_onnx
 
 if TYPE_CHECKING:

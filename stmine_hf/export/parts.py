@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import StmineError
+from ..inference.onnx_graph import write_graph
 from ..outputs import Outputs, sha256_of
 from . import readme
-from .exported import quiet, require
-from .onnx import OPSET, add_metadata
+from .exported import require
+from .onnx import add_metadata
 
 MANIFEST = "export.json"
 CHECKED = 10  # inputs of the comparison with PyTorch
@@ -92,7 +93,7 @@ def export_parts(
         processor.tokenizer.backend_tokenizer.save(str(made / "tokenizer.json"))
         differences = {}
         for part in parts:
-            write_part(part, made / part.file)
+            write_graph(part.graph, part.inputs, part.output, made / part.file, long=part.long)
             add_metadata(made / part.file, settings)
             differences[part.file] = compare_part(part, made / part.file)
             if not differences[part.file] <= LIMIT:  # NaN is too far
@@ -112,22 +113,6 @@ def export_parts(
         sizes = {part.file: (made / part.file).stat().st_size for part in parts}
     rows = sum(len(next(iter(batch.values()))) for batch in parts[0].checks)
     return PartsReport(Path(folder), "onnx", sizes, differences, rows)
-
-
-def write_part(part: Part, path: Path) -> None:
-    """Write one part. Dropout and batch statistics are off in its graph."""
-    axes = {name: {0: "batch", 1: "length"} if name in part.long else {0: "batch"} for name in part.inputs}
-    with quiet(), torch.no_grad():
-        torch.onnx.export(
-            part.graph.eval(),
-            tuple(part.inputs.values()),
-            str(path),
-            input_names=list(part.inputs),
-            output_names=[part.output],
-            dynamic_axes={**axes, part.output: {0: "batch"}},
-            opset_version=OPSET,
-            dynamo=False,
-        )
 
 
 @torch.no_grad()

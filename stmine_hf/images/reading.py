@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ..modeling.fisvl.inputs_fisvl import to_rgb
 from . import limits
 from .deep import is_deep, read_deep, scaled_image
 from .finding import ImageError, image_errors
@@ -95,7 +96,7 @@ def decode_image(image: Any, options: PixelOptions = _DEFAULT) -> Image.Image:
 
         image = datasets.Image().decode_example(dict(image))
     image.load()
-    return scaled_image(image, options) if is_deep(image) else _to_rgb(image)
+    return scaled_image(image, options) if is_deep(image) else to_rgb(image)
 
 
 def image_pixels(source: str | Path | bytes) -> int:
@@ -144,7 +145,7 @@ def _read_deep(
     size = (layout.width, layout.height)
     with limits.one_large_image(size[0] * size[1]):
         factor = _factor(size, side)
-        rgb = _to_rgb(read_deep(file, path, layout, image, factor=factor, options=options))
+        rgb = to_rgb(read_deep(file, path, layout, image, factor=factor, options=options))
         orientation = layout.orientation
         if image is not None:
             with suppress(Exception):  # nonsense in the EXIF block says nothing about the pixels
@@ -183,7 +184,7 @@ def _decode(image: Image.Image, side: int) -> Image.Image:
         else:
             upright = ImageOps.exif_transpose(image)
     if not large:
-        return _to_rgb(upright)
+        return to_rgb(upright)
     factor = _factor(upright.size, side)
     if factor == 1 and upright.mode == "RGB" and "transparency" not in upright.info:
         return upright._new(upright.im)  # without the file
@@ -193,7 +194,7 @@ def _decode(image: Image.Image, side: int) -> Image.Image:
     for top in range(0, height, rows):
         strip = upright.crop((0, top, width, min(height, top + rows)))
         strip = strip if factor == 1 else _reducible(strip).reduce(factor)
-        whole.paste(_to_rgb(strip), (0, top // factor))
+        whole.paste(to_rgb(strip), (0, top // factor))
     return whole
 
 
@@ -212,9 +213,3 @@ def _chosen(image: Image.Image, options: PixelOptions) -> Image.Image:
         raise ImageError(f"band {max(options.bands)} was asked for, and the file has 3")
     planes = image.split()
     return Image.merge("RGB", [planes[band - 1] for band in (options.bands * 3)[:3]])
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    from ..modeling.fisvl.processing_fisvl import to_rgb  # with transformers, which takes seconds to import
-
-    return to_rgb(image)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice, repeat
 from typing import TypeVar
+
+import numpy as np
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -20,6 +22,25 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
+
+
+def in_batches_by_length(
+    embed: Callable[[list[str]], np.ndarray], texts: Sequence[str], size: int = 128
+) -> np.ndarray:
+    """Rows of texts. Each distinct text is embedded once, among others of its length so that little padding is spent.
+
+    Args:
+        embed: B texts -> (B, D) array.
+        texts: at least one.
+        size: B at most.
+
+    Returns:
+        (N, D) array, rows in the order of `texts`.
+    """
+    distinct = sorted(dict.fromkeys(texts), key=len)
+    rows = np.concatenate([embed(batch) for batch in batched(distinct, size)])
+    row_of = {text: row for row, text in enumerate(distinct)}
+    return rows[[row_of[text] for text in texts]]
 
 
 def read_ahead(

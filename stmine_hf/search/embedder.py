@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 from ..errors import StmineError
 from ..inference.scope import Scope, nonsense
 from ..model_identity import weights_digest
+from .text_tower import PROBE_SENTENCE, TextTower, find_tower, model_folder
 
 if TYPE_CHECKING:
     import torch
@@ -20,11 +22,14 @@ if TYPE_CHECKING:
 # Cosine between the embeddings of the probe now and when the index was built. Another device or
 # float type stays above this; another processor, config or set of weights does not.
 _SAME_PROBE = 0.999
-_PROBE_SENTENCE = "an airport with many planes"
+
+logger = logging.getLogger(__name__)
 
 
 class Embedder:
     """A model with its processor: loaded at first use, and only once.
+
+    Sentences are embedded in ONNX Runtime, without loading the model, if the user's cache has its text tower.
 
     Args:
         model: a folder, a Hub id, None for the default FISVL, or a loaded `(model, processor)`.
@@ -50,6 +55,30 @@ class Embedder:
 
         place(model, self._device)
         return model, processor
+
+    @property
+    def _tower(self) -> TextTower | None:
+        """The model's text tower; None: PyTorch embeds sentences, as it does wherever the model has been loaded."""
+        return None if "_loaded" in self.__dict__ else self._found_tower
+
+    @cached_property
+    def _found_tower(self) -> TextTower | None:
+        return find_tower(self._given) if self._may_have_tower else None  # type: ignore[arg-type]
+
+    @property
+    def _may_have_tower(self) -> bool:
+        """Whether the model comes from files, and may run on the CPU."""
+        return not isinstance(self._given, tuple) and self._given != "" and self._device in (None, "cpu")
+
+    def keep_tower(self) -> None:
+        """Write the model's text tower into the user's cache, if the model has been loaded and the cache has none."""
+        if "_loaded" not in self.__dict__ or not self._may_have_tower:
+            return
+        folder = model_folder(self._given)  # type: ignore[arg-type]
+        if folder is not None and find_tower(self._given) is None:  # type: ignore[arg-type]
+            from .text_export import keep_tower
+
+            keep_tower(*self._loaded, self.identity, self.meaningless, folder)
 
     @property
     def source(self) -> str | None:
@@ -96,12 +125,12 @@ class Embedder:
 
     def text(self, text: str) -> np.ndarray:
         """(1, D)."""
-        from .embedding import embed_texts
-
-        return embed_texts(*self._loaded, [text]).numpy()
+        return self.texts([text])
 
     def texts(self, texts: list[str]) -> np.ndarray:
         """(N, D)."""
+        if self._tower is not None:
+            return self._tower.texts(texts)
         from .embedding import embed_texts
 
         return embed_texts(*self._loaded, texts).numpy()
@@ -109,14 +138,12 @@ class Embedder:
     @cached_property
     def scope(self) -> Scope | None:
         """The scope of the texts that the model was trained on."""
-        return Scope.of(self._loaded[0])
+        return self._tower.scope if self._tower is not None else Scope.of(self._loaded[0])
 
     @cached_property
     def meaningless(self) -> np.ndarray:
         """(D,) the mean of sentences without meaning."""
-        from .embedding import embed_texts
-
-        return embed_texts(*self._loaded, nonsense()).mean(dim=0).numpy()
+        return self._tower.meaningless if self._tower is not None else self.texts(nonsense()).mean(axis=0)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -126,8 +153,11 @@ class Embedder:
         adds a field, so the effect of config, processor and code is stored as `probe`: the embeddings of one fixed
         image and one fixed sentence, as hexadecimal float16.
         """
+        from .embedding import embed_texts
+
         model = self._loaded[0]
-        probe = {"image": self.image(_probe_image()), "text": self.text(_PROBE_SENTENCE)}
+        text = embed_texts(*self._loaded, [PROBE_SENTENCE]).numpy()
+        probe = {"image": self.image(_probe_image()), "text": text}
         if not all(np.isfinite(vector).all() for vector in probe.values()):
             raise StmineError("the model gives NaN or infinity for a plain image or sentence: its weights are broken")
         return {
@@ -138,24 +168,40 @@ class Embedder:
             "probe": {key: vector[0].astype("<f2").tobytes().hex() for key, vector in probe.items()},
         }
 
-    def require(self, expected: dict[str, Any], index: Path) -> None:
+    def require(self, expected: dict[str, Any], index: Path, *, images: bool = True) -> None:
         """
+        Args:
+            expected: the `identity` in the index.
+            index: its folder, for the message.
+            images: images are to be embedded, not sentences alone.
+
         Raises:
             StmineError: this is not the model whose `identity` is `expected`.
         """
-        if expected["weights"] != self.identity["weights"]:
-            difference = "it has other weights"
-        elif not all(
-            len(then) == len(now) and np.dot(_unpacked(then), _unpacked(now)) > _SAME_PROBE
-            for then, now in zip(expected["probe"].values(), self.identity["probe"].values(), strict=True)
-        ):
-            difference = "it embeds a test image and sentence differently (processor, config or library version)"
-        else:
+        if not images and self._tower is not None:
+            if _difference(expected, self._tower.identity) is None:
+                return
+            logger.debug("%s: the text tower in the cache is not of its model; PyTorch embeds", index)
+            self.__dict__["_found_tower"] = None
+        difference = _difference(expected, self.identity)
+        if difference is None:
             return
         raise StmineError(
             f"{index} was made with another model ({_name(expected['source'])}) than {_name(self.source)}: "
             f"{difference}. Pass the model it was made with, or index the images into a new folder"
         )
+
+
+def _difference(expected: dict[str, Any], found: dict[str, Any]) -> str | None:
+    """How the identities of two models differ; None if they do not."""
+    if expected["weights"] != found["weights"]:
+        return "it has other weights"
+    if all(
+        len(then) == len(now) and np.dot(_unpacked(then), _unpacked(now)) > _SAME_PROBE
+        for then, now in zip(expected["probe"].values(), found["probe"].values(), strict=True)
+    ):
+        return None
+    return "it embeds a test image and sentence differently (processor, config or library version)"
 
 
 def _unpacked(probe: str) -> np.ndarray:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import BatchFeature, PreTrainedConfig
 
-from ..inference.batching import batched
+from ..inference.batching import batched, in_batches_by_length
 from ..loading import place
 
 
@@ -77,12 +78,13 @@ def embed_texts(
         (N, D) float32 on the CPU, rows of unit length, in the order of `texts`.
     """
     place(model, device)
-    distinct = sorted(dict.fromkeys(texts), key=len)
-    rows = [_text_features(model, processor, batch) for batch in batched(distinct, batch_size)]
-    if not rows:
+    if not texts:
         return torch.empty(0, _dimension(model))
-    row_of = {text: row for row, text in enumerate(distinct)}
-    return torch.cat(rows)[[row_of[text] for text in texts]]
+
+    def embed(batch: list[str]) -> np.ndarray:
+        return _text_features(model, processor, batch).numpy()
+
+    return torch.from_numpy(in_batches_by_length(embed, texts, batch_size))
 
 
 def preprocess(processor: DualProcessor, images: Sequence[Image.Image]) -> Tensor:

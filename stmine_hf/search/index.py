@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -328,7 +329,8 @@ class ImageIndex:
         self._facts.mask(where)
 
     def _answers(self, queries: list[Any], k: int, paths: bool, where: Where | None) -> list[SearchAnswer]:
-        self._embedder.require(self._manifest.model, self._folder)
+        images = any(_names_image(query, paths) for query in queries)
+        self._embedder.require(self._manifest.model, self._folder, images=images)
         sentences: dict[int, str] = {}  # place -> what is searched for
         vectors: dict[int, np.ndarray] = {}
         failed: dict[int, str] = {}
@@ -503,6 +505,13 @@ class ImageIndex:
             return None
         return scope.check_fit(hits[0].score, float(vector[0] @ self._embedder.meaningless))
 
+    def start_faster(self) -> None:
+        """Write the text tower of the index's model into the user's cache, so that later processes need no PyTorch.
+
+        It does nothing if the model has not been loaded, or if the cache has its tower or cannot be written.
+        """
+        self._embedder.keep_tower()
+
     @property
     def images_folder(self) -> Path:
         """Where the images are."""
@@ -525,7 +534,7 @@ class ImageIndex:
                 query = open_image(query, self._embedder.side, self._pixels())
             except ImageError as error:
                 raise StmineError(f"cannot search by {query}: {error}") from None
-        self._embedder.require(self._manifest.model, self._folder)
+        self._embedder.require(self._manifest.model, self._folder, images=isinstance(query, Image.Image))
         if isinstance(query, Image.Image):
             query = decode_image(query, self._pixels())
         return self._embedder.text(self.reads(query)) if isinstance(query, str) else self._embedder.image(query)
@@ -625,6 +634,15 @@ def _all_of(source: str, exclude: Path, on_skip: Callable[[Skip], None]) -> Iter
             yield file._replace(path=os.path.join(source, file.path))
     elif single := image_file(source, on_skip):
         yield single
+
+
+def _names_image(query: Any, paths: bool) -> bool:
+    """Whether a query is an image, or the path of one."""
+    if not isinstance(query, str):
+        return True
+    with suppress(StmineError):
+        return paths and is_image(query)
+    return False
 
 
 def _is_index(folder: Path) -> bool:

@@ -205,7 +205,7 @@ def read_metadata(folder: Path, manifest: Manifest) -> pa.Table | None:
         return None
     _folder(folder).verify(manifest.metadata, manifest.checksums)
     with _folder(folder).reading(manifest.metadata):
-        return pq.read_table(folder / manifest.metadata)
+        return pq.ParquetFile(folder / manifest.metadata).read()
 
 
 def read_embeddings(folder: Path, name: str, rows: slice = slice(None)) -> np.ndarray:

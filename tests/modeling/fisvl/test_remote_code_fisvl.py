@@ -19,7 +19,7 @@ from stmine_hf import FisvlModel, FisvlProcessor
 
 WORKER = Path(__file__).with_name("remote_code.py")
 HUB_ID, COMMIT = "someone/tiny-fisvl", "0123456789abcdef0123456789abcdef01234567"
-CODE = {"configuration_fisvl.py", "losses_fisvl.py", "modeling_fisvl.py", "processing_fisvl.py"}
+CODE = {"configuration_fisvl.py", "inputs_fisvl.py", "losses_fisvl.py", "modeling_fisvl.py", "processing_fisvl.py"}
 DOORS = ("AutoModel", "AutoModelForZeroShotImageClassification")
 
 
