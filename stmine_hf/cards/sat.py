@@ -24,6 +24,7 @@ from .street_drawing import draw_street
 SPLIT = "val"
 IMAGE = "images/found.jpg"
 THRESHOLD = 0.25  # of the boxes in the image
+SLICES, SQUASHED = "in_slices", "as_a_whole"  # end of the name of a measurement on large scenes
 CAMOUFLAGE = (3, 0.3)  # seed and difficulty of the drawn image of a model that does not know COCO's classes
 
 # Why a field of the config departs from NanoDet-m; the card lists every field that does.
@@ -38,6 +39,15 @@ REASONS = {
 
 # Data sets of which the project's own cards speak, and their ids on the Hub or, lacking one, names.
 SOURCES = {"coco_small": "detection-datasets/coco", "indiscernible": "indiscernible"}
+# What the owners of data ask to be said of models that were trained on them.
+CREDITS = {
+    "aircraft_slices": (
+        "airports of the world in Pleiades images of about 1 m a pixel, from the Airbus Aircrafts Detection Sample "
+        "Dataset (credit: Airbus DS, Pleiades; CC BY-NC-SA 4.0, so not for commercial use): 63 scenes for training, "
+        "20 for validation, cut by `examples/slice_boxes.py`. Some airports appear at several dates, so validation is "
+        "a little kind. None of the images is part of this repository."
+    )
+}
 _LABELS = {"ap": "AP", "ap50": "AP50", "ap75": "AP75"}
 
 
@@ -96,7 +106,14 @@ class SatCard(ModelCardWriter):
             library_name="transformers",
             pipeline_tag="object-detection",
             metrics=["mean_average_precision"],
-            tags=["custom_code", "sat", "nanodet", "object-detection", "lightweight", "camouflaged-object-detection"],
+            tags=[
+                "custom_code",
+                "sat",
+                "nanodet",
+                "object-detection",
+                "lightweight",
+                *(["camouflaged-object-detection"] if self.is_own() else []),
+            ],
             model_name=self.name,
             eval_results=self.scores() or None,
         )
@@ -128,6 +145,8 @@ class SatCard(ModelCardWriter):
             "points": sum((side // stride) ** 2 for stride in model.config.strides),
             "budget": budget(model.config),
             "people": "person" in model.config.label2id,
+            "credit": CREDITS.get(self.data) if self.settings else None,
+            "scenes": any((self.folder / "results").glob(f"*_{SLICES}.json")),
         }
         if self.is_own():
             results, parent = read_results(self.results_file()), SatConfig.preset("nanodet-m")

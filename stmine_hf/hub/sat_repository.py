@@ -7,9 +7,10 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..cards.sat import SatCard, data_name
+from ..cards.sat import SLICES, SQUASHED, SatCard, data_name
 from ..cards.settings import outcome_of, portable_data, portable_settings, portable_start
 from ..data import load_dataset
+from ..detect.slicing import Slices
 from ..documents import read_yaml
 from ..evaluation.detection import evaluate_detection
 from ..evaluation.detection_budget import budget
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 BEST_FOLDER = "best"
+OVERLAP = 0.3  # of the slices of scenes
 
 
 class SatRepository(ModelRepository):
@@ -29,6 +31,7 @@ class SatRepository(ModelRepository):
     comparable = {  # noqa: RUF012
         "parent": "folder of a NanoDet-m to measure on the same images",
         "benchmark": "what examples/benchmark_sat.py --out FILE wrote, nanodet-m first in it",
+        "scenes": "folder of large images with boxes, to measure in slices and, for contrast, as a whole",
     }
 
     def record_training(self, run: Path, settings: dict[str, Any], data_dir: str | Path | None) -> None:
@@ -61,7 +64,25 @@ class SatRepository(ModelRepository):
             write_entries(self.folder / "results" / "parent.json", document)
         if "benchmark" in compare:
             shutil.copyfile(compare["benchmark"], self.folder / "results" / "benchmark.json")
-        return [report.table()]
+        tables = [report.table()]
+        if "scenes" in compare:
+            tables += self._measure_scenes(model, processor, compare["scenes"], progress)
+        return tables
+
+    def _measure_scenes(self, model: Any, processor: Any, folder: Path, progress: bool) -> list[Table]:
+        rows = load_dataset("coco_json", data_dir=folder, split=self.writer.split)
+        side = max(processor.size["height"], processor.size["width"])
+        tables = []
+        for ending, slices in ((SLICES, Slices(side, OVERLAP)), (SQUASHED, None)):
+            report = evaluate_detection(model, processor, rows, slices=slices, progress=progress)
+            command = (
+                f"stmine evaluate sat --model {self.writer.repo} --dataset coco_json --data-dir data/{folder.name}"
+            )
+            command += f" --split {self.writer.split}" + (f" --slice {side} --overlap {OVERLAP}" if slices else "")
+            file = self.folder / "results" / f"{folder.name}_{self.writer.split}_{ending}.json"
+            self.write_measured(file, report.to_dict(), command, model.device)
+            tables.append(report.table())
+        return tables
 
 
 def _portable(settings: dict[str, Any], run: str) -> dict[str, Any]:

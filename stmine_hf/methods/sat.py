@@ -26,7 +26,7 @@ detect = pipeline("object-detection", model="{repo}", trust_remote_code=True)
 print(detect("image.jpg", threshold=0.3))""",
     metrics={"ap": "AP", "ap50": "AP50"},
     default_checkpoint="sat-coco-small",
-    more_checkpoints=("sat-indiscernible",),
+    more_checkpoints=("sat-indiscernible", "sat-aircraft"),
     learning_only=(
         "assigner_*",
         "quality_focal_*",
