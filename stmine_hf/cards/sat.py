@@ -101,7 +101,7 @@ class SatCard(ModelCardWriter):
 
     def header(self) -> ModelCardData:
         return ModelCardData(
-            language=["en", "zh"],
+            language=["en", "zh"] if self.is_own() else ["en"],
             license="apache-2.0",
             library_name="transformers",
             pipeline_tag="object-detection",

@@ -254,7 +254,7 @@ def test_card_holds_nothing_unfilled_and_its_links_lead_somewhere(name, card, re
     if name == "sat-coco-small":
         told = "3,000 and, in a second round, 1,500 steps on random views of 343 train images of coco_small and 1,519"
         assert told in card.text and "120 minutes on one core" in card.text
-        assert "looked at after the first round (AP 0.1234)" in card.text
+        assert "known after the first round (AP 0.1234)" in card.text
         assert "--student outputs/sat-coco-small-first/best --steps 1500 " in card.text
     else:
         assert "was that of step 1,234 (epoch 21); the process that finished it ran 50 minutes." in card.text
