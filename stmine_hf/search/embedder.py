@@ -153,11 +153,8 @@ class Embedder:
         adds a field, so the effect of config, processor and code is stored as `probe`: the embeddings of one fixed
         image and one fixed sentence, as hexadecimal float16.
         """
-        from .embedding import embed_texts
-
         model = self._loaded[0]
-        text = embed_texts(*self._loaded, [PROBE_SENTENCE]).numpy()
-        probe = {"image": self.image(_probe_image()), "text": text}
+        probe = {"image": self.image(_probe_image()), "text": self.text(PROBE_SENTENCE)}
         if not all(np.isfinite(vector).all() for vector in probe.values()):
             raise StmineError("the model gives NaN or infinity for a plain image or sentence: its weights are broken")
         return {
