@@ -428,6 +428,8 @@ def _show_report(built: ImageIndex, out: Path, *, most_skipped: int = 10) -> Non
         f"Index {out}: {len(built)} {things} ({report.added} added, {report.changed} changed, "
         f"{report.unchanged} unchanged, {report.removed} removed, {len(report.skipped)} skipped{empty})"
     )
+    if built.columns:
+        say(f"Columns to filter by (--where): {', '.join(built.columns)}")
     if report.findings:
         say(f"Metadata: {report.findings.brief()}")
     memory = f", peak memory {report.peak_memory_mb:.0f} MB" if report.peak_memory_mb else ""

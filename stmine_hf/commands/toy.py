@@ -86,7 +86,8 @@ def toy(
     if as_json:
         print_json({"out": str(out), "kind": kind, "count": count, "seed": seed})
     else:
-        say(f"Written: {count} images and their annotations in {out}")
+        what = f"one image of {count} scenes" if kind == "mosaic" else f"{count} images and their annotations"
+        say(f"Written: {what} in {out}")
         say(f"Next: {stmine_command()} {next_words}")
 
 

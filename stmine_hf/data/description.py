@@ -128,7 +128,7 @@ def finding_lines(findings: Iterable[Mapping[str, Any]], places: int) -> Iterato
         for place in one["places"][:places]:
             yield f"    {place}"
         if one["count"] > places:
-            yield f"    ... and {one['count'] - places:,} more (--findings FILE lists them)"
+            yield f"    ... and {one['count'] - places:,} more (`stmine data describe --findings FILE` lists them)"
 
 
 def columns_of(features: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -21,7 +21,7 @@ from .drawing import draw_detections
 if TYPE_CHECKING:
     import pandas
 
-COLUMNS = ("source", "label", "name", "score", "left", "top", "right", "bottom", "error")
+COLUMNS = ("name", "score", "left", "top", "right", "bottom", "source", "label", "error")
 _IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 
 

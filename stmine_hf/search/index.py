@@ -144,6 +144,7 @@ class ImageIndex:
         facts = None
         if metadata is not None or time_pattern is not None:
             facts = Metadata(None if metadata is None else Path(metadata), time_pattern)
+            facts.require_readable()
 
         indexed = any((folder / name).is_file() for name in (store.FINISHED, store.UNFINISHED))
         with Outputs(folder, inputs=[root], inside=indexed) as outputs:
@@ -656,6 +657,11 @@ def _is_index(folder: Path) -> bool:
 
 
 def _no_index(folder: Path) -> str:
-    if (folder / store.UNFINISHED).exists() or (folder / LOCK).exists():
-        return f"the index {folder} was never finished: run `stmine index` with the same folders again to resume it"
+    unfinished = f"the index {folder} was never finished: run `stmine index` with the same folders again to resume it"
+    if (folder / store.UNFINISHED).exists():
+        return unfinished
+    if folder.is_dir() and next(find_images(folder), None) is not None:
+        return f"{folder} holds images and no index: make one with `stmine index {folder} --out {folder}.index`"
+    if (folder / LOCK).exists():  # killed before anything was saved
+        return unfinished
     return f"no index in {folder} (no {store.FINISHED}): make one with `stmine index IMAGES --out {folder}`"

@@ -21,9 +21,12 @@ from ..errors import StmineError
 from ..images import parse_time
 from . import store
 
-IMAGE_COLUMNS = ("image", "path", "file", "file_name", "filename", "name")
+IMAGE_COLUMNS = (
+    "image", "path", "file", "file_name", "filename", "name", "filepath", "image_path", "image_name", "image_file",
+    "photo", "picture", "img",
+)  # fmt: skip
 LONGITUDE_COLUMNS, LATITUDE_COLUMNS = ("longitude", "lon", "lng"), ("latitude", "lat")
-TIME_COLUMNS = ("time", "datetime", "date", "timestamp", "acquired")
+TIME_COLUMNS = ("time", "datetime", "date", "timestamp", "acquired", "taken")
 _PARTS = {"%Y": r"\d{4}", "%y": r"\d\d", "%j": r"\d{3}", "%b": "[A-Za-z]{3}", "%f": r"\d{1,6}"}
 _OF_TWO_DIGITS = "%m %d %H %M %S"
 
@@ -49,6 +52,15 @@ class Metadata:
     def __post_init__(self) -> None:
         if self.time_pattern is not None:
             _pattern(self.time_pattern)
+
+    def require_readable(self) -> None:
+        """Check the table before the work.
+
+        Raises:
+            StmineError: it cannot be read, or has no column of image names.
+        """
+        if self.table is not None:
+            _image_column(self.table, [row for _, row in read_rows(self.table, Findings("row"), self.encoding)])
 
     def rows(self, paths: Sequence[str], root: Path) -> tuple[pa.Table, Findings]:
         """What is known of images.
@@ -90,12 +102,7 @@ class Metadata:
         assert self.table is not None
         rows = list(read_rows(self.table, findings, self.encoding))
         names = list(dict.fromkeys(name for _, row in rows for name in row))
-        images = _column(names, IMAGE_COLUMNS)
-        if images is None:
-            raise StmineError(
-                f"{self.table}: expected a column with the names of the images ({', '.join(IMAGE_COLUMNS)}), found "
-                f"{', '.join(map(str, names)) or 'no rows'}"
-            )
+        images = _image_column(self.table, [row for _, row in rows])
         lon, lat, time = (_column(names, of) for of in (LONGITUDE_COLUMNS, LATITUDE_COLUMNS, TIME_COLUMNS))
         others = [name for name in names if name not in (images, lon, lat, time, "path", "place", "time")]
         wanted = [Wanted(_text(row.get(images)) or "", place) for place, row in rows]
@@ -153,6 +160,21 @@ def _pattern(pattern: str) -> re.Pattern[str]:
     return re.compile(
         r"(?<!\d)" * pieces[0].startswith("%") + "".join(parts.get(piece) or re.escape(piece) for piece in pieces)
     )
+
+
+def _image_column(table: Path, rows: Sequence[dict[str, Any]]) -> Any:
+    """
+    Raises:
+        StmineError: there is none.
+    """
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    images = _column(names, IMAGE_COLUMNS)
+    if images is None:
+        raise StmineError(
+            f"{table}: expected a column with the names of the images ({', '.join(IMAGE_COLUMNS)}), found "
+            f"{', '.join(map(str, names)) or 'no rows'}"
+        )
+    return images
 
 
 def _column(names: Sequence[Any], wanted: Sequence[str]) -> Any:

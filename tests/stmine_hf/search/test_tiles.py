@@ -233,8 +233,8 @@ def test_filters_by_what_nobody_knows_are_refused(tmp_path, model):
     table.write_text("name,x\nother.png,1\n")
     with pytest.raises(StmineError, match="none of its 1 rows names an image"):
         build(folder, tmp_path / "index", model, metadata=table)
-    table.write_text("picture,x\nx.png,1\n")
-    with pytest.raises(StmineError, match=r"expected a column with the names of the images .*found picture, x"):
+    table.write_text("thing,x\nx.png,1\n")
+    with pytest.raises(StmineError, match=r"expected a column with the names of the images .*found thing, x"):
         Metadata(table).rows(["x.png"], folder)
 
 
@@ -418,3 +418,18 @@ def test_changes_pair_tiles_by_place_if_the_scenes_are_cut_differently(tmp_path,
 def test_indexes_from_python_and_the_options_of_pixels_go_together(scenes, tmp_path, model):
     index = build(scenes, tmp_path / "index", model, tile=32, pixels=PixelOptions(bands=(3, 2, 1)))
     assert ImageIndex.open(tmp_path / "index", model=model).tiles == index.tiles
+
+
+def test_a_table_without_image_names_is_refused_before_the_work(scenes, tmp_path, model):
+    table = tmp_path / "t.csv"
+    table.write_text("thing,x\na,1\n")
+    with pytest.raises(StmineError, match="expected a column with the names of the images"):
+        build(scenes, tmp_path / "index", model, metadata=table)
+    assert not (tmp_path / "index").exists()
+    table.write_text("photo,x\nsmall.png,1\n")
+    assert build(scenes, tmp_path / "index", model, metadata=table).columns == ["x"]
+
+
+def test_a_folder_of_images_is_no_index(scenes):
+    with pytest.raises(StmineError, match=r"holds images and no index: make one with .* --out .*scenes\.index"):
+        ImageIndex.open(scenes)
