@@ -143,7 +143,7 @@ def test_bad_images_are_told(capsys, tmp_path, model):
         assert run("--text", "a", "--image", tmp_path / name, "--model", model) == 1
         assert f"{name}: " in error_line(capsys)
     assert run("--image", tmp_path / "gone.png", "--model", model) == 1
-    assert "gone.png: file not found" in error_line(capsys)
+    assert "gone.png: no such file" in error_line(capsys)
 
 
 def test_nothing_to_judge_is_told(capsys, model):

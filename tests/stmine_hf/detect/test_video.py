@@ -183,20 +183,20 @@ def test_the_audio_is_kept_on_request(detector, tmp_path):
     kept, there = packets(tmp_path / "out" / "a.mp4"), packets(path)
     assert report.audio == "aac" and kept and set(kept) <= set(there) and len(there) - len(kept) <= 1  # of priming
     silent = write_video(tmp_path / "silent.mp4", 4)
-    with pytest.raises(StmineError, match=r"silent.mp4: --audio was given, and there is no audio"):
+    with pytest.raises(StmineError, match=r"silent.mp4: --audio was given, but there is no audio"):
         detect_video(detector, silent, tmp_path / "no", audio=True, progress=False)
 
 
 def test_frames_that_would_fill_the_memory_are_refused_unseen(detector, tmp_path, monkeypatch):
-    video = write_video(tmp_path / "a.mp4", 4)
+    source = write_video(tmp_path / "a.mp4", 4)
     monkeypatch.setattr(video_reading, "MAX_FRAME_PIXELS", 64 * 48 - 1)
     with pytest.raises(StmineError, match=r"a.mp4.*(over the limit|no video in this file|cannot be read)"):
-        run(detector, video, tmp_path / "out")
+        run(detector, source, tmp_path / "out")
     monkeypatch.setattr(video_reading, "MAX_FRAME_PIXELS", 64 * 48)
-    assert run(detector, video, tmp_path / "out").frames == 4
+    assert run(detector, source, tmp_path / "out").frames == 4
     monkeypatch.setattr(video_reading, "_MANY_PIXELS", 10)
-    monkeypatch.setattr(video, "_FRAMES_BYTES", 10)
-    assert run(detector, video, tmp_path / "again").frames == 4
+    monkeypatch.setattr(module, "_FRAMES_BYTES", 10)
+    assert run(detector, source, tmp_path / "again").frames == 4
     assert document(tmp_path / "again") == document(tmp_path / "out")
 
 

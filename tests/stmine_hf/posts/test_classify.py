@@ -91,7 +91,7 @@ def test_a_second_run_classifies_only_what_is_new(parts, folder, tmp_path):
     file.write_text("\n".join(lines), encoding="utf-8")
     first = classify(parts, file, out)
     assert (first.predicted, first.skipped) == (2, 2) and [row["id"] for row in read(out)] == [1, "line 2"]
-    assert [(row["line"], row["id"]) for row in read(tmp_path / "out.skipped.jsonl")] == [(3, "line 3"), (4, "1")]
+    assert [(row["line"], row["id"]) for row in read(tmp_path / "out.skipped.jsonl")] == [(3, "line 3"), (4, "1#2")]
     before = out.read_bytes()
     again = classify(parts, file, out)
     assert (again.predicted, again.done_before, again.skipped) == (0, 2, 2) and out.read_bytes() == before
@@ -100,7 +100,7 @@ def test_a_second_run_classifies_only_what_is_new(parts, folder, tmp_path):
     file.write_text("\n".join([lines[0], lines[1], '{"id": 3, "text": "new"}', lines[3]]), encoding="utf-8")
     mended = classify(parts, file, out)
     assert (mended.predicted, mended.done_before, mended.skipped, mended.skipped_file) == (2, 2, 0, None)
-    assert [row["id"] for row in read(out)] == [1, "line 2", 3, "1"]
+    assert [row["id"] for row in read(out)] == [1, "line 2", 3, "1#2"]
     assert sorted(path.name for path in tmp_path.glob("[!.]*")) == ["a.png", "out.jsonl", "posts.jsonl"]
 
     before = read(out)
