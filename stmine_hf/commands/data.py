@@ -48,7 +48,7 @@ KindOption = Annotated[str | None, typer.Option("--kind", help="For your own dat
   stmine data list --json""",
 )
 def list_datasets(as_json: JsonOption = False) -> None:
-    """List the data sets that have a name here, and where they come from."""
+    """List the data sets that can be loaded by name, and where their files come from."""
     from rich.console import Console
     from rich.table import Table
 

@@ -15,7 +15,7 @@ from ..outputs import require_own_place
 from ..printing import Shown, say
 from .terminal import builder_options, column_mapping, print_json, prints_only_json, require_folder
 
-DataDirOption = Annotated[Path | None, typer.Option(help="Folder with the data set's files; a drawn set needs none.")]
+DataDirOption = Annotated[Path | None, typer.Option(help="Folder with the data set's files; a toy set needs none.")]
 SplitOption = Annotated[str, typer.Option(help="train, val or test.")]
 
 

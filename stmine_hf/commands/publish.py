@@ -44,9 +44,9 @@ def build_repository(
         str,
         typer.Argument(
             metavar="REPO",
-            help="A training run, a model folder, a repository built before (its folder, or a name in hub_cards/), or "
-            f"{', '.join(METHODS)}: the network as released, without weights; or the name of a data set: its card; or "
-            "the folder of a Space.",
+            help="A training run; a model folder; a repository built before (its folder, or a name in hub_cards/); "
+            f"one of {', '.join(METHODS)}, for the released network without weights; the name of a data set, for its "
+            "card; or the folder of a Space.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder to write, or a clone of the repository.")],
@@ -57,7 +57,7 @@ def build_repository(
         list[str] | None,
         typer.Option(
             metavar="NAME=PATH",
-            help="What a run is compared with. SAT: parent, benchmark. MTTV: baselines, released.",
+            help="Results to compare a run with. SAT: parent, benchmark. MTTV: baselines, released.",
         ),
     ] = None,
     license: Annotated[
@@ -135,9 +135,10 @@ def check_repository(
 ) -> None:
     """Check whether a folder can be published; exit code 1 if not.
 
-    Compares files with their list, and checks that none runs code when loaded, what the code imports and calls, and
-    the card's header and links. If all of this passes, a model is loaded in a sandbox (no connection, no programs, no
-    files written, bounded memory and time) by a process without this package, and must answer as the library does.
+    Compares the files with manifest.json; checks that no file runs code when it is loaded, what the code imports and
+    calls, and the header and links of the card. If all of this passes, a process without this package loads the model
+    in a sandbox (no connection, no programs, no files written, bounded memory and time); its outputs must match those
+    of the library.
     """
     from ..hub.check import check
 
@@ -165,7 +166,7 @@ def compare_code(
 ) -> None:
     """Show where a published model's code differs from the present code; exit code 1 if it does.
 
-    `publish build` updates a folder; then push it.
+    To update it: `stmine publish build`, then `stmine publish push`.
     """
     from ..hub.diff import diff
 

@@ -75,7 +75,7 @@ def index(
             "sides, such as 256,512, for objects of several sizes.",
         ),
     ] = None,
-    overlap: Annotated[float, typer.Option(help="Share of a tile that its neighbor shows, too.")] = 0.25,
+    overlap: Annotated[float, typer.Option(help="Fraction of a tile that its neighbor also covers.")] = 0.25,
     metadata: Annotated[
         Path | None,
         typer.Option(

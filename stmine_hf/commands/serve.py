@@ -40,31 +40,32 @@ def serve(
         str | None, typer.Option(help="Model that finds objects: folder, Hub id, or shipped checkpoint.")
     ] = None,
     host: Annotated[
-        str, typer.Option(help="Address to listen at; 0.0.0.0 lets other computers connect.")
+        str, typer.Option(help="Address to listen on; 0.0.0.0 lets other computers connect.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 chooses a free one.")] = 8000,
     api_key: Annotated[
         str | None,
         typer.Option(
             envvar="STMINE_API_KEY",
             show_envvar=True,
-            help="Key that requests have to send. Set the environment variable: others can see a command line.",
+            help="Key that requests must send. Set the environment variable: other users can see command lines.",
         ),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Requests that go through a model together, at most.")] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, help="Most requests per batch of a model.")] = 8,
     wait_ms: Annotated[
-        float, typer.Option(min=0, max=1000, help="Milliseconds that the first of them waits for others.")
+        float, typer.Option(min=0, max=1000, help="Milliseconds that the first request of a batch waits for others.")
     ] = 4,
     queue: Annotated[int, typer.Option(min=1, help="Inputs that may wait for a model; others get status 503.")] = 256,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for a request; after that, status 504.")] = 30,
-    max_bytes: Annotated[int, typer.Option(min=1000, help="Bytes of a request.")] = 20 * 2**20,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Pixels of an image.")] = 40_000_000,
-    max_text: Annotated[int, typer.Option(min=1, help="Characters of a text.")] = 10_000,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for a request; after these, status 504.")] = 30,
+    max_bytes: Annotated[int, typer.Option(min=1000, help="Largest request, in bytes.")] = 20 * 2**20,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Largest image, in pixels.")] = 40_000_000,
+    max_text: Annotated[int, typer.Option(min=1, help="Longest text, in characters.")] = 10_000,
     device: DeviceOption = None,
 ) -> None:
     """Serve search, classification and detection over HTTP, as JSON or multipart, until SIGTERM or Ctrl-C.
 
-    Only what is named is served. Models are opened once; requests that arrive together go through them together.
+    Only the index and the models that are given are served. Models are loaded once; requests that arrive together are
+    run as one batch.
     """
     if index is None and classify_model is None and detect_model is None:
         raise typer.BadParameter("expected what to serve: --index, --classify-model, --detect-model or several")

@@ -31,7 +31,7 @@ DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, mps ... Defau
 DetectorOption = Annotated[
     str | None,
     typer.Option(
-        help="Folder, Hub id or name of an object detector, such as sat-coco-small: each box becomes an input, too."
+        help="Folder, Hub id or name of an object detector, such as sat-coco-small; its boxes are further inputs."
     ),
 ]
 BuilderOption = Annotated[
@@ -51,7 +51,7 @@ StretchOption = Annotated[
     typer.Option(
         metavar="LOW,HIGH",
         help="For images of more than 8 bits: the values that become black and white, such as 0,3000, or percentiles "
-        "of each image, such as 1%,99%. Default: 2%,98%, and the whole range where an image fills it.",
+        "of each image, such as 1%,99%. Default: 2%,98%; the whole range for an image that fills it.",
     ),
 ]
 BandsOption = Annotated[
@@ -69,7 +69,7 @@ SliceOption = Annotated[
         metavar="SIDE",
         min=32,
         max=4096,
-        help="Cut images into slices of this side in pixels and merge what is found: small objects in large images.",
+        help="Find small objects in large images: cut into slices of this side in pixels, merge the detections.",
     ),
 ]
 SliceOverlapOption = Annotated[
@@ -78,7 +78,7 @@ SliceOverlapOption = Annotated[
         "--overlap",
         min=0,
         max=0.9,
-        help="Share of a slice that its neighbor shows, too: more than the largest object that matters.",
+        help="Fraction of a slice that its neighbor also covers; use more than the size of the largest object.",
     ),
 ]
 EncodingOption = Annotated[

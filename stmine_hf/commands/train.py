@@ -61,10 +61,10 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed of order, augmentation and new weights.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --output, with its settings.")] = False,
 ) -> None:
-    """Train on your own data, starting from the shipped model, and measure on rows held out.
+    """Train on your own data, starting from the shipped model, and evaluate on held-out rows.
 
-    The layout and the columns of the data are recognised and printed. Sets without a validation split have rows held
-    out: the same ones each time, rows of one image or event together.
+    The layout and the columns of the data are recognised and printed. If there is no validation split,
+    rows are held out: the same ones each time, with all rows of one image or event on the same side.
     """
     if method not in METHODS:
         raise typer.BadParameter(f"expected one of {', '.join(METHODS)}, found {method!r}", param_hint="METHOD")

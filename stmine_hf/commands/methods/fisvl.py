@@ -84,7 +84,7 @@ def convert(
     vocab: Annotated[Path | None, typer.Option(help="vocab.txt of bert-base-uncased, for the tokenizer.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Convert an authors' FISVL checkpoint to a folder that `AutoModel` and `stmine` load.
+    """Convert the authors' FISVL checkpoint to a folder that `AutoModel` and `stmine` load.
 
     Only tensors and plain values are read from the file; code in it is refused, never run.
     """

@@ -131,13 +131,13 @@ def convert(
         str | None,
         typer.Option(help="Labels in the order of their first appearance in the training file, by name or number."),
     ] = None,
-    vocab: Annotated[Path | None, typer.Option(help="vocab.txt of the BERT, for the tokenizer.")] = None,
+    vocab: Annotated[Path | None, typer.Option(help="vocab.txt of the BERT model, for the tokenizer.")] = None,
     resnet: Annotated[
         Path | None, typer.Option(help="torchvision's resnet152-*.pth: the model then reads images.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Convert an authors' MTTV checkpoint to a folder that the Auto classes load.
+    """Convert the authors' MTTV checkpoint to a folder that the Auto classes load.
 
     Only tensors and plain values are read from the file; code in it (or in the authors' args.pt) is never run.
     """
