@@ -102,8 +102,8 @@ def export_sat(
     say(f"Written: {out} ({report.file_bytes:,} bytes, {format})")
     say(
         f"Against PyTorch on {report.inputs} input(s): class probabilities differ by at most "
-        f"{report.score_difference:.2g} (those above 0.3 by {report.confident_difference:.2g} on average), boxes by "
-        f"{report.box_difference:.2g} pixels"
+        f"{report.score_difference:.2g}; the mean difference of those above 0.3 is {report.confident_difference:.2g}; "
+        f"box sides differ by at most {report.box_difference:.2g} pixels"
     )
     for name, value in document.get("ap", {}).items():
         say(f"AP on {dataset} {split}, {name}: {value:.4f}")

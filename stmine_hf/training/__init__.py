@@ -1,6 +1,6 @@
 """Training of the three methods: the public names that scripts use.
 
-Importing this package is cheap; a name loads what it needs when it is first touched.
+Importing this package is cheap; a name imports its module on first access.
 
 Example:
     >>> from stmine_hf.training import FisvlTrainer, start_run  # doctest: +SKIP

@@ -1,11 +1,11 @@
 """Adapters (PEFT): a few per cent of new weights beside an unchanged model, created, saved and resumed.
 
-The model keeps its class and its parts their names: PEFT's layers take their places inside it. What is left of a run
+The model keeps its class, and its parts keep their names: PEFT's layers replace layers inside it. The result of a run
 is an adapter folder: the new weights, `adapter_config.json` with the base and its revision, the processor, a card.
 `stmine_hf.loading` and the Auto classes open it, `stmine merge` merges it into its base.
 
 Batch norms stay in evaluation mode while adapters train: their running statistics are buffers of the base, which an
-adapter does not hold, and moved ones would be lost with the run. Those inside heads that are saved whole are kept
+adapter does not hold, and changes to them would be lost with the run. Those inside heads that are saved whole are kept
 there with their statistics, and train as always.
 """
 
@@ -54,13 +54,13 @@ def add_adapter(
     *,
     resuming: bool = False,
 ) -> PreTrainedModel:
-    """Put the adapter that `args.peft` asks for into a model; nothing else of it trains afterwards.
+    """Add the adapter that `args.peft` selects to a model; only the adapter is trained afterwards.
 
-    The base of the adapter is `source`, if the model is what lies there. Otherwise (fresh backbones, other classes,
+    The base of the adapter is `source`, if the model is stored there. Otherwise (fresh backbones, other classes,
     another config, a toy) it is written to `<output_dir>/base`; a resumed run loads it from there.
 
     Args:
-        model: as it is to be adapted.
+        model: the model to adapt.
         processor: of the model, written beside a base.
         args: `peft` and the `lora_` fields.
         source: folder or Hub id that the model came from, if from one.
@@ -113,7 +113,7 @@ def add_adapter(
 
 
 def build_config(model: PreTrainedModel, args: ZooTrainingArguments, *, fresh: bool = False) -> PeftConfig:
-    """The PEFT configuration that `args` asks for; what it leaves open follows from the method's `AdapterTargets`.
+    """The PEFT configuration that `args` selects; unset fields follow from the method's `AdapterTargets`.
 
     Args:
         model: without an adapter.
@@ -171,13 +171,13 @@ def choose_modules(
     Args:
         rank: of the factors.
         fresh: the heads are new.
-        targets: layers chosen otherwise, whose factors are not counted.
+        targets: layers chosen by the user, whose factors are not counted.
 
     Returns:
         Names of layers, names of modules; no layer lies in a module.
     """
     modules = dict(model.named_modules())
-    trained_apart = getattr(model.config, "train_vision", True)  # MTTV's visual encoder is frozen for good without it
+    trained_apart = getattr(model.config, "train_vision", True)  # without it MTTV's visual encoder is always frozen
     encoders = [part for part in own.encoders if trained_apart or not part.endswith("vision_encoder")]
     chosen = [name for part in encoders if modules.get(part) is not None for name in _projections(modules, part)]
     groups = [_single(modules, group) for group in own.heads]
@@ -198,10 +198,10 @@ def choose_modules(
 
 
 def quantized(model: PreTrainedModel, base: str, revision: str | None, bits: str) -> PreTrainedModel:
-    """The same model with the linear layers of its encoders in few bits; heads and convolutions stay as they are.
+    """The same model with the linear layers of its encoders in few bits; heads and convolutions stay unchanged.
 
     Args:
-        model: as it lies in `base`, whose weights are read again.
+        model: the one stored in `base`, whose weights are read again.
         base: folder or Hub id.
         revision: of a Hub id.
         bits: `8bit` (LLM.int8) or `4bit` (NF4).
@@ -261,7 +261,7 @@ def save_adapter(
     Args:
         model: with an adapter (`add_adapter`).
         processor: the model's; None leaves it out.
-        folder: made if need be.
+        folder: created if missing.
         state_dict: the model's, where it had to be gathered from several processes.
     """
     folder = Path(folder)
@@ -276,7 +276,7 @@ def save_adapter(
 
 
 def load_adapter_weights(model: PreTrainedModel, folder: str | Path) -> None:
-    """Give the adapter in a model the weights of an adapter folder, exactly.
+    """Load the weights of an adapter folder into the adapter of a model.
 
     Raises:
         StmineError: no adapter there, or one of other layers.
@@ -291,7 +291,7 @@ def load_adapter_weights(model: PreTrainedModel, folder: str | Path) -> None:
     differing = sorted({name for name in {*weights, *own} if _shape(weights, name) != _shape(own, name)})
     if differing:
         raise StmineError(
-            f"{folder}: its adapter is another one than the settings make: {len(differing)} tensors differ "
+            f"{folder}: its adapter differs from the one of the settings: {len(differing)} tensors differ "
             f"({', '.join(differing[:2])}). Resume with the settings of the run (config.yaml)."
         )
     set_peft_model_state_dict(model, weights)
@@ -352,7 +352,7 @@ def _within(name: str, parts: Iterable[str]) -> bool:
 
 
 def _added(name: str) -> bool:
-    """Whether a parameter was put there by PEFT."""
+    """Whether a parameter was added by PEFT."""
     return f".{ADAPTER}" in name
 
 
@@ -361,7 +361,7 @@ def _shape(tensors: dict[str, Any], name: str) -> Any:
 
 
 def _design(config: PreTrainedConfig) -> dict[str, Any]:
-    """What of a config the answers of a model with given weights depend on."""
+    """The fields of a config on which the outputs of a model with given weights depend."""
     learning_only = (*_LEARNING_ONLY, *get(config.model_type).learning_only)
 
     def plain(fields: dict[str, Any]) -> dict[str, Any]:

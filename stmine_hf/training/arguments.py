@@ -1,6 +1,6 @@
-"""Training settings: dataclasses with help, filled from one YAML file and from the command line, the latter winning.
+"""Training settings: dataclasses with help, filled from one YAML file and the command line, which takes precedence.
 
-Every value goes through `argparse`, from the file too, so that a type is checked the same way wherever it was written
+Every value is parsed by `argparse`, those of the file too, so that types are checked in the same way
 (YAML alone would read `4e-5` as a string).
 """
 
@@ -30,7 +30,7 @@ from .start import start_for_other_data
 
 logger = logging.getLogger(__name__)
 
-# Settings that had another name, as config.yaml files and command lines of version 0.1 have it.
+# Settings that had another name in config.yaml files and command lines of version 0.1.
 FORMER_NAMES = {"picture_augmentation": "image_augmentation", "picture_dropping": "image_dropping"}
 
 
@@ -44,7 +44,7 @@ class ZooTrainingArguments(TrainingArguments):
     greater_is_better: bool = field(default=True, metadata={"help": "Whether a larger metric is better."})
     eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate: no, steps or epoch."})
     eval_on_start: bool = field(
-        default=True, metadata={"help": "Evaluate before the first step, too: what training added is seen by it."}
+        default=True, metadata={"help": "Evaluate before the first step, too, as the baseline of the training."}
     )
     save_strategy: str = field(default="epoch", metadata={"help": "When to save a checkpoint: no, steps or epoch."})
     save_total_limit: int | None = field(default=2, metadata={"help": "Keep this many checkpoints."})
@@ -161,8 +161,8 @@ class ZooDataArguments:
     streaming: bool = field(
         default=False,
         metadata={
-            "help": "Read the rows while training instead of before, for sets beyond the disk: each row goes to one "
-            "process. Needs max_steps; see epoch_steps."
+            "help": "Read the rows during training instead of before, for sets larger than the disk: each row goes to "
+            "one process. Needs max_steps; see epoch_steps."
         },
     )
     shuffle_buffer: int = field(
@@ -189,21 +189,21 @@ class ZooDataArguments:
     )
     eval_split: str = field(
         default="val",
-        metadata={"help": "Split that picks the best model, or a part: train[90%%:]; never the test split."},
+        metadata={"help": "Split that selects the best model, or a part: train[90%%:]; never the test split."},
     )
 
     def __post_init__(self) -> None:
         self.dataset_options = mapping_field("dataset_options", self.dataset_options)
-        PixelOptions.parse(self.stretch, self.bands)  # refuses what cannot be understood
+        PixelOptions.parse(self.stretch, self.bands)  # raises an error for values that cannot be parsed
         if self.hold_out is not None and not 0.0 < self.hold_out < 1.0:
             raise StmineError(f"hold_out must lie in (0, 1), got {self.hold_out}; 0.2 is a usual value.")
         if self.hold_out is not None and self.streaming:
-            raise StmineError("hold_out needs all rows, which a stream does not know: set hold_out or streaming.")
+            raise StmineError("hold_out needs all rows, which a stream does not provide: set hold_out or streaming.")
         if self.shuffle_buffer < 1:
             raise StmineError(f"shuffle_buffer must be at least 1, got {self.shuffle_buffer}.")
         if self.eval_split.partition("[")[0] == "test":
             raise StmineError(
-                "eval_split is 'test': the best model would be picked on the rows that measure it. Use 'val', and "
+                "eval_split is 'test': the best model would be selected on the rows that evaluate it. Use 'val', and "
                 "evaluate on test once, at the end, with `stmine evaluate`."
             )
 
@@ -214,7 +214,7 @@ class ZooDataArguments:
 
 
 def dataset_help(kind: str) -> str:
-    """What `--help` says of `dataset`: the sets with rows of a kind (captions, posts or boxes)."""
+    """Help text of `dataset`: the sets with rows of a kind (captions, posts or boxes)."""
     return f"{one_of(kind)}. Or your own: a table (JSONL, CSV), a folder, or the id of a data set on the Hub."
 
 
@@ -336,7 +336,7 @@ def _yaml_to_argv(content: dict[str, Any], valid: set[str], path: Path | None) -
 
 
 def settings_argv(settings: Mapping[str, Any], dataclasses: Sequence[Any]) -> list[str]:
-    """A command line for `parse_arguments` that says these settings.
+    """A command line for `parse_arguments` with these settings.
 
     Raises:
         StmineError: none of the dataclasses has a field of the name.

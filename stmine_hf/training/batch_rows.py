@@ -1,4 +1,4 @@
-"""Rows of the training split that a batch consists of, for error reports."""
+"""The rows of the training split in a batch, for error reports."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 ROWS = "training_rows"  # key of a batch; not an input of a model
-_NAMES = ("filename", "post_id")  # columns that name a row
+_NAMES = ("filename", "post_id")  # columns whose value names a row
 _NAMED = 3  # rows in a message; the file has all
 
 
@@ -30,19 +30,19 @@ class WithRows:
 
 
 def is_broken(value: Any) -> bool:
-    """Whether this is a tensor with infinities or NaNs in it."""
+    """Whether this is a tensor that contains infinities or NaNs."""
     return isinstance(value, Tensor) and value.is_floating_point() and not bool(torch.isfinite(value).all())
 
 
 def report_batch(
     file: Path, facts: Mapping[str, Any], inputs: Mapping[str, Any], rows: Sequence[int], table: Any
 ) -> str:
-    """Write down what a failed batch consists of.
+    """Write the rows and inputs of a failed batch to a file.
 
     Args:
         file: JSON with `facts` and, for each row, its number, its name and whether its inputs are finite. If it cannot
             be written, only the sentence is returned.
-        inputs: the batch as the model got it.
+        inputs: the batch as passed to the model.
         rows: numbers of its rows in `table`.
         table: the training split.
 

@@ -1,4 +1,4 @@
-"""`transformers.Trainer` with checkpoints that are whole or absent, of models, adapters and mean weights alike."""
+"""`transformers.Trainer` with checkpoints that are complete or absent, for models, adapters and mean weights."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ EMA_FILE = "ema.safetensors"
 
 
 class CheckpointTrainer(Trainer):
-    """A Trainer that writes a checkpoint aside and moves it into place when it is complete.
+    """A Trainer that writes a checkpoint to a temporary folder and moves it into place when it is complete.
 
     * A checkpoint that cannot be written is skipped with a warning, and training continues.
     * Weights that are not finite never reach a checkpoint.
-    * Of a model with an adapter the adapter alone is saved and loaded.
-    * With mean weights (`ema`) a checkpoint holds these, too.
+    * Of a model with an adapter, only the adapter is saved and loaded.
+    * With mean weights (`ema`) a checkpoint contains these, too.
     """
 
     args: ZooTrainingArguments
@@ -93,7 +93,7 @@ class CheckpointTrainer(Trainer):
         if has_adapter(self.network):
             return load_adapter_weights(self.network, resume_from_checkpoint)
         # transformers saves some encoders (Swin) under older names and maps them back in `from_pretrained` alone: the
-        # Trainer's plain `load_state_dict(..., strict=False)` would leave those parameters as they are.
+        # Trainer's plain `load_state_dict(..., strict=False)` would leave those parameters unchanged.
         if not isinstance(self.network, PreTrainedModel):
             return super()._load_from_checkpoint(resume_from_checkpoint, model)
         saved = type(self.network).from_pretrained(resume_from_checkpoint, dtype=self.network.dtype)
@@ -114,7 +114,7 @@ class CheckpointTrainer(Trainer):
                 self.ema.restart()
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """Nothing goes to the Hub before the end, and then from the script."""
+        """Does nothing: the script uploads to the Hub, after training."""
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """See `_push_from_checkpoint`."""

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent: written in a folder of their own, then moved to their place."""
+"""Checkpoints that are complete or absent: written to a temporary folder, then moved into place."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ _STATE = "trainer_state.json"  # the last file of a checkpoint to be written
 def put_in_place(output_dir: str | Path, name: str) -> None:
     """Move the complete `unfinished/name` to `name`, replacing the folder that was there.
 
-    A kill in between leaves the old or the new one, after `recover_interrupted_save` if need be.
+    If the process is killed in between, the old or the new one remains, if necessary after
+    `recover_interrupted_save`.
     """
     place, unfinished = Path(output_dir) / name, Path(output_dir) / UNFINISHED
     old = unfinished / (_OLD + name)
@@ -30,7 +31,7 @@ def put_in_place(output_dir: str | Path, name: str) -> None:
 
 
 def recover_interrupted_save(output_dir: str | Path) -> None:
-    """Complete a move that was interrupted half-way, and remove what was only begun."""
+    """Complete an interrupted move, and remove unfinished folders."""
     unfinished = Path(output_dir) / UNFINISHED
     for old in unfinished.glob(_OLD + "*"):
         name = old.name.removeprefix(_OLD)
@@ -65,8 +66,8 @@ def remove_oldest(output_dir: str | Path, keep: int | None) -> None:
 
 
 def is_write_failure(error: BaseException) -> bool:
-    """Whether this is how the writing of a checkpoint fails: a full disk, a missing folder, ..."""
-    if isinstance(error, RuntimeError):  # torch.save; the reason is lost
+    """Whether the error is one of writing a checkpoint: a full disk, a missing folder, ..."""
+    if isinstance(error, RuntimeError):  # raised by torch.save, without the reason
         return "inline_container" in str(error) or "PytorchStreamWriter" in str(error)
     return isinstance(error, (OSError, SafetensorError))
 

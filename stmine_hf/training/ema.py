@@ -15,11 +15,11 @@ from torch import Tensor, nn
 class WeightEma:
     """Mean of a model's trained parameters and floating buffers over the training steps.
 
-    Step n moves the mean by `1 - d` towards the weights, with `d = min(decay, (1 + n) / (10 + n))`, so that the mean
-    leaves the starting weights behind early (the rule of TensorFlow's and timm's moving averages).
+    Step n sets the mean to `d mean + (1 - d) weights`, with `d = min(decay, (1 + n) / (10 + n))`, so that the
+    initial weights soon have little influence (the rule of TensorFlow's and timm's moving averages).
 
     Args:
-        model: Its tensors are read at every `update`; frozen parameters are left out.
+        model: Its tensors are read at every `update`; frozen parameters are excluded.
         decay: In [0, 1). 0.999 averages over about the last thousand steps.
     """
 
@@ -34,7 +34,7 @@ class WeightEma:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the model's present weights."""
+        """Update the mean with the model's current weights."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         torch._foreach_lerp_(list(self.mean.values()), [tensor.detach() for tensor in self._live.values()], 1 - decay)
@@ -62,7 +62,7 @@ class WeightEma:
 
     @torch.no_grad()
     def restart(self) -> None:
-        """Begin again from the model's present weights."""
+        """Reset the mean to the model's current weights."""
         self.updates = 0
         for name, tensor in self._live.items():
             self.mean[name].copy_(tensor)

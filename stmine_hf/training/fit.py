@@ -1,4 +1,4 @@
-"""Settings that fit the size of a set: those for a set of one's own, and those made for a large set on a small one."""
+"""Adapt settings to the size of a data set: settings for a user's own set, and changes of settings for a small set."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ logger = logging.getLogger(__name__)
 
 _FEWEST_STEPS = 4  # of an epoch, where the batch had to be made smaller
 _FEWEST_LINES = 5  # of the log
-_EPOCHS = (3, 30)  # the fewest and the most of a set of one's own
+_EPOCHS = (3, 30)  # minimum and maximum for a user's own set
 _EVERY = 0.25  # of all steps: evaluation and checkpoint
 
 
 @dataclass(frozen=True)
 class OwnSets:
-    """Settings of a method for a set of one's own, trained from the shipped model; measured in examples/RECIPES.md.
+    """Settings of a method for a user's own set, trained from the shipped model; measured in examples/RECIPES.md.
 
     Attributes:
         batch: samples a step, of all processes together.
-        samples: seen in a run, which a number of epochs follows from.
+        samples: seen in a run; determines the number of epochs.
         settings: in every case.
-        whole: beside them where the whole model is trained.
-        shipped: beside these where it is the shipped model.
-        adapter: where a LoRA adapter is trained.
+        whole: additional settings where the whole model is trained.
+        shipped: settings in addition to `whole` where the shipped model is trained.
+        adapter: additional settings where a LoRA adapter is trained.
         adapter_up_to: training rows up to which an adapter scored better.
     """
 
@@ -50,7 +50,7 @@ class OwnSets:
 
         Args:
             count: training rows.
-            adapter: train an adapter, or not; None: by the size of the set.
+            adapter: whether to train an adapter; None: depends on the size of the set.
             processes: that share a batch.
             shipped: the start is the shipped model.
 
@@ -109,7 +109,7 @@ def total_steps(args: ZooTrainingArguments, count: int) -> int:
 
 
 def _fit_batch(args: ZooTrainingArguments, count: int) -> None:
-    """Without a whole batch an epoch would be empty, where smaller batches are dropped."""
+    """Reduce the batch size where the set has no full batch: with smaller batches dropped, an epoch would be empty."""
     if not args.dataloader_drop_last or count >= args.train_batch_size * args.world_size:
         return
     if count < 2 * args.world_size:

@@ -1,8 +1,8 @@
 """Gradient checkpointing: activations inside blocks are computed again in the backward pass instead of being stored.
 
 This implements the Trainer's `--gradient_checkpointing` for all three models: transformers' own version covers
-transformers' encoders only, SAT has none; and it makes inputs require gradients, which its default kind of checkpoint
-does not need and at which adapters of encoders like Swin fail.
+transformers' encoders only, SAT has none; and it makes inputs require gradients, which its default checkpointing
+does not need and with which adapters of encoders like Swin fail.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Identify the run of a folder and its checkpoints, so that a run resumes only from its own checkpoints.
 
 `run.json` names the run. It lies in the output folder and in each checkpoint. Checkpoints of version 0.1 have none;
-they are resumed where a folder holds no others.
+they are resumed if a folder holds no others.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 RUN_FILE = "run.json"
 RESULTS = "results.json"
-# What a run leaves in its folder, beside checkpoints: folders of models, and files.
+# What a run leaves in its folder besides checkpoints: folders of models, and files.
 _MODELS = ("best", "base")
 _FILES = (RESULTS, "curves.png", "config.yaml")
 _HOW = (
@@ -42,7 +42,7 @@ class RunIdentity:
         id: differs from that of every other run.
         started: date and time, UTC.
         version: of this package.
-        settings: those that another run differs in: data set, start of the model, seed, ...
+        settings: those that distinguish runs: data set, start of the model, seed, ...
         settings_digest: of all settings.
         data: number and digest of the training rows, None where unknown.
         resumed_from: checkpoint of another run that this one began from: its name in the output folder, or a path.
@@ -79,7 +79,7 @@ class RunIdentity:
             identity = cls(**{item.name: content[item.name] for item in fields(cls)})
             texts = [identity.id] if identity.resumed_from is None else [identity.id, identity.resumed_from]
             if not all(isinstance(text, str) for text in texts) or not isinstance(identity.settings, dict):
-                raise TypeError("id or resumed_from is no text, or settings is no object")
+                raise TypeError("id or resumed_from is not a string, or settings is not an object")
             return identity
         except FileNotFoundError:
             return None
@@ -122,7 +122,7 @@ def choose_start(
         resume: `auto` (the run in this folder, from its last checkpoint, if it has one), the folder of a checkpoint,
             or None for a new run.
         overwrite: remove the run in this folder first.
-        settings: those that another run differs in.
+        settings: those that distinguish runs.
         all_settings: of this run.
 
     Raises:
@@ -161,7 +161,7 @@ def _resume_own(output_dir: Path, new: RunIdentity) -> Start:
     if present is None:
         if contents(output_dir) not in ([], ["config.yaml"]):
             _refuse_another(output_dir)
-        logger.info("No checkpoint in %s: starting anew.", output_dir)
+        logger.info("No checkpoint in %s: starting a new run.", output_dir)
         return Start(new)
     changed = [
         f"{name} is {present.settings[name]!r} there and {value!r} now"
@@ -186,7 +186,7 @@ def _resume_own(output_dir: Path, new: RunIdentity) -> Start:
             "remove it and start a new run with --overwrite_output_dir true."
         )
     else:
-        logger.info("No checkpoint of this run in %s: starting anew.", output_dir)
+        logger.info("No checkpoint of this run in %s: starting a new run.", output_dir)
         return Start(present)
     logger.info("Resuming from %s", checkpoint)
     return Start(present, checkpoint)
@@ -229,7 +229,7 @@ def _begun_from(output_dir: Path, identity: RunIdentity) -> Path | None:
 def contents(output_dir: Path) -> list[str]:
     """Names in a folder that a new run would replace."""
     found = [path.name for path in checkpoints(output_dir)]
-    if (output_dir / RUN_FILE).is_file():  # a run that was ended before it had a result leaves only its settings
+    if (output_dir / RUN_FILE).is_file():  # a run that ended before it had a result leaves only its settings
         names: tuple[str, ...] = ("best", RESULTS)
     else:
         names = (*_MODELS, *_FILES)
@@ -245,7 +245,7 @@ def remove_run(output_dir: Path) -> None:
     folders = [output_dir / name for name in _MODELS if (output_dir / name).exists()]
     for path in folders:
         if not any((path / name).is_file() for name in ("config.json", "adapter_config.json")):
-            raise StmineError(f"{path} is no model of a run, so it is not removed: choose another --output_dir.")
+            raise StmineError(f"{path} is not a model of a run, so it is not removed: choose another --output_dir.")
     results = output_dir / RESULTS
     if results.is_file() and not _is_results(results):
         raise StmineError(f"{results} is not from a run, so it is not removed: choose another --output_dir.")

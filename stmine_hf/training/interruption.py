@@ -32,12 +32,12 @@ class Interrupted(StmineError):
 
 
 class StopSignals:
-    """Inside the block SIGTERM and Ctrl-C are only noted, so that the present step is finished and saved.
+    """Inside the block SIGTERM and Ctrl-C are only noted, so that the current step is finished and saved.
 
-    The same signal `ASKED_AGAIN` seconds later has its usual effect. Outside the main thread nothing is caught.
+    The same signal `ASKED_AGAIN` seconds later has its usual effect. Outside the main thread no signal is caught.
 
     Args:
-        say: what the first signal prints on stderr; "" nothing.
+        say: text that the first signal prints on stderr; "" prints nothing.
 
     Attributes:
         received: number of the first signal, None without any.
@@ -54,7 +54,7 @@ class StopSignals:
         if threading.current_thread() is threading.main_thread():
             _follow_launcher()
             for number in SIGNALS:
-                if signal.getsignal(number) != signal.SIG_IGN:  # a shell ignores Ctrl-C for what runs behind it
+                if signal.getsignal(number) != signal.SIG_IGN:  # a shell makes background jobs ignore Ctrl-C
                     self._before[number] = signal.signal(number, self._note)
         return self
 
@@ -64,19 +64,19 @@ class StopSignals:
         self._before = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:  # a worker that reads data: its parent stops it
+        if os.getpid() != self._process:  # a data worker: its parent stops it
             return
         if self.received is None:
             self.received, self._since = number, time.monotonic()
             if self.say:
-                os.write(2, f"\n{self.say}\n".encode())  # print may be busy where the signal came in
+                os.write(2, f"\n{self.say}\n".encode())  # the signal may have interrupted a print
         elif time.monotonic() - self._since > ASKED_AGAIN:
             self.__exit__()
             signal.raise_signal(number)
 
 
 def leaving_signals_to_parent(worker_init: Callable[[int], None] | None) -> Callable[[int], None]:
-    """For workers that read data: a signal to the whole process group must not take the last batches away.
+    """Make data workers ignore a signal to the whole process group, so that the last batches are still delivered.
 
     Args:
         worker_init: what a `DataLoader` runs in each worker so far, given the worker's number.
@@ -92,7 +92,7 @@ def _ignore_signals(worker_init: Callable[[int], None] | None, worker: int) -> N
 
 
 def _follow_launcher() -> None:
-    """Have SIGTERM when `accelerate launch` dies: for one process it starts, waits and passes no signal on.
+    """Request SIGTERM when `accelerate launch` ends: with one process it only waits and forwards no signal.
 
     Linux only; elsewhere the signal must go to the script itself.
     """

@@ -1,4 +1,4 @@
-"""The terms of a loss between two lines of the log, and the message for a loss that is no longer finite."""
+"""The terms of a loss between two log lines, and the message for a loss that is not finite."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .batch_rows import is_broken
 
 
 class LossTerms(dict[str, Tensor]):
-    """Sums of the terms in a model's `loss_dict` since the last line of the log, by name."""
+    """Sums of the terms in a model's `loss_dict` since the last log line, by name."""
 
     steps = 0
 
@@ -24,10 +24,10 @@ class LossTerms(dict[str, Tensor]):
         self.steps += 1
 
     def pop_means(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """The mean of each term, `loss_` before its name; the sums start again.
+        """The mean of each term, under its name with the prefix `loss_`; resets the sums.
 
         Args:
-            reduce: makes the mean over all processes of a tensor.
+            reduce: averages a tensor over all processes.
         """
         names = sorted(self)
         means: dict[str, float] = {}

@@ -1,6 +1,6 @@
-"""From a path to a trained model: what lies there, whether it can be trained on, the settings for its size, the run.
+"""From a path to a trained model: find the data, check them, choose settings for their size, run the training.
 
-`plan_training` needs no PyTorch: what is wrong with the data or the output folder is said at once.
+`plan_training` needs no PyTorch, so that errors in the data or the output folder are reported at once.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class TrainingPlan:
         method: of the model.
         settings: of data, start and output, as the training arguments have them.
         rows: number of rows to train on.
-        lines: in words, what was taken for what.
+        lines: a description for the user of how the data were interpreted.
     """
 
     method: Method
@@ -56,7 +56,7 @@ class TrainingPlan:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training came to.
+    """The result of a training.
 
     Attributes:
         model: folder of the best model.
@@ -71,7 +71,7 @@ class Trained:
     metric: str
 
     def score(self, when: str) -> float | None:
-        """The metric of `start` or `best`, None where that was not measured."""
+        """The metric of `start` or `best`, None if there was no such evaluation."""
         entry = self.results.get(when)
         return None if entry is None else entry[f"eval_{self.metric}"]
 
@@ -91,7 +91,7 @@ def plan_training(
     encoding: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> TrainingPlan:
-    """Look at the data and at where the run is to lie.
+    """Check the data and the output folder of a run.
 
     Args:
         name: of the method.
@@ -99,7 +99,7 @@ def plan_training(
         output: folder of the run; None: `default_output`.
         model: to start from; None: the shipped one.
         column_mapping: columns that are known.
-        encoding: of a table that is neither UTF-8 nor says what it is.
+        encoding: of a table that is not UTF-8 and does not declare its encoding.
         options: further ones of the data set, such as `image_dir`.
 
     Raises:
@@ -170,13 +170,13 @@ def train_planned(
 
     Args:
         plan: of `plan_training`.
-        adapter: train a LoRA adapter, or not; None: by the number of rows.
+        adapter: whether to train a LoRA adapter; None: depends on the number of rows.
         changes: settings in place of those for the size of the set; None as a value leaves one as it is.
-        resume_command: of the run's folder: what to type to resume it.
+        resume_command: gives the command that resumes the run in a folder.
         say: called with a description of the settings.
 
     Returns:
-        What it came to; None in other processes than the first.
+        The result; None in other processes than the first.
     """
     training = plan.method.training
     processes = int(os.environ.get("WORLD_SIZE", "1"))
@@ -229,7 +229,7 @@ def _run(method: Method, argv: list[str], resume_command: Callable[[Path], str] 
     try:
         run = start_run(*training.arguments, argv=argv, resume_command=resume_command or script.resume_command)
         run.args.dataloader_pin_memory = torch.accelerator.is_available()
-        logging.getLogger("stmine_hf.training.rows").setLevel(logging.WARNING)  # the plan has said it
+        logging.getLogger("stmine_hf.training.rows").setLevel(logging.WARNING)  # the plan has shown it already
         trainer = training.build(run)
         show_progress(trainer)
         run.train(trainer, method.name)
@@ -259,7 +259,7 @@ def _start(model: str, method: Method) -> str:
 
 
 def _outside_scope(start: str, rows: Any, kind: str) -> str | None:
-    """What to say where most texts are in another script than those that the start was trained on."""
+    """A note for the user if most texts are in another script than those that the start was trained on."""
     file = Path(start) / scope.FILE
     if kind == "boxes" or not file.is_file():
         return None
@@ -270,7 +270,7 @@ def _outside_scope(start: str, rows: Any, kind: str) -> str | None:
         return None
     return (
         f"Note: {foreign:,} of {len(texts):,} texts are in another script than those that the start was trained on "
-        f"({known.script}). It does not know their words, and a small set does not teach them."
+        f"({known.script}). It was not trained on their words, and a small data set is not enough to learn them."
     )
 
 
@@ -281,7 +281,7 @@ def _absolute(path: str) -> str:
 def _require_variety(rows: Any, kind: str, data: str) -> None:
     """
     Raises:
-        StmineError: rows of which nothing can be learned.
+        StmineError: rows that cannot be trained on.
     """
     if kind == "boxes":
         if not any(objects["bbox"] for objects in rows["objects"]):

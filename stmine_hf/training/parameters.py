@@ -17,13 +17,13 @@ _LAYER = re.compile(
 
 
 def freeze_by_name(model: nn.Module, patterns: Iterable[str]) -> int:
-    """Stop training every parameter in whose name one of the regular expressions is found.
+    """Freeze every parameter whose name contains a match of one of the regular expressions.
 
     Returns:
         The number of tensors frozen.
 
     Raises:
-        StmineError: A pattern that finds nothing, so that a misspelt one does not pass unnoticed.
+        StmineError: A pattern matches no name, which usually is a misspelling.
     """
     frozen = set()
     for pattern in patterns:
@@ -39,7 +39,7 @@ def freeze_by_name(model: nn.Module, patterns: Iterable[str]) -> int:
 
 
 def freeze_batchnorm(model: nn.Module) -> list[nn.Module]:
-    """Stop training batch norms' scales and shifts; the caller keeps the returned modules in eval mode."""
+    """Freeze the scales and shifts of batch norms; the caller keeps the returned modules in eval mode."""
     norms: list[nn.Module] = [
         module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)
     ]
@@ -49,17 +49,18 @@ def freeze_batchnorm(model: nn.Module) -> list[nn.Module]:
 
 
 def train_only(model: nn.Module, parts: Mapping[str, Sequence[str]], wanted: Iterable[str]) -> list[nn.Module]:
-    """Stop training everything outside the wanted parts.
+    """Freeze everything outside the wanted parts.
 
     Args:
-        parts: Name of a part to the prefixes of its parameters; "head" is what no part has.
+        parts: Name of a part to the prefixes of its parameters; "head" stands for all other parameters.
         wanted: Names of parts.
 
     Returns:
-        The batch norms outside; the caller keeps them in eval mode, so that what is frozen stays as it is.
+        The batch norms outside the wanted parts; the caller keeps them in eval mode, so that their statistics do not
+        change.
 
     Raises:
-        StmineError: There is no such part, or nothing in those wanted can train.
+        StmineError: There is no such part, or no parameter in the wanted parts can be trained.
     """
     known, wanted = [*parts, "head"], list(wanted)
     if unknown := [name for name in wanted if name not in known]:
@@ -72,7 +73,7 @@ def train_only(model: nn.Module, parts: Mapping[str, Sequence[str]], wanted: Ite
         if part_of(name) not in wanted:
             parameter.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise StmineError(f"train_only: nothing in {', '.join(wanted)} can train; other settings freeze it, too.")
+        raise StmineError(f"train_only: nothing in {', '.join(wanted)} can be trained; other settings freeze it, too.")
     return [
         module
         for name, module in model.named_modules()
@@ -84,16 +85,16 @@ def layer_multipliers(model: nn.Module, part: str, decay: float, top: float = 1.
     """Learning rates that fall from an encoder's last layer to its first, as multipliers for `parameter_groups`.
 
     A layer is a block of a stage where there are stages (Swin, ResNet, ShuffleNet), else a layer of the transformer.
-    What comes before the first layer (embeddings, a stem) counts as a layer below it; what follows the last has its
-    rate; what lies between two blocks has the rate of the one before.
+    Parameters before the first layer (embeddings, a stem) count as a layer below it; those after the last layer have
+    its rate; those between two blocks have the rate of the preceding block.
 
     Args:
-        part: Prefix of the encoder's parameters; one that nothing has gives an empty mapping.
-        decay: Each layer has this share of the rate of the one above it.
+        part: Prefix of the encoder's parameters; if no parameter has it, the result is empty.
+        decay: Ratio of the rate of a layer to that of the layer above it.
         top: Multiplier of the last layer.
 
     Returns:
-        Name of a parameter to multiplier.
+        Mapping of parameter names to multipliers.
 
     Example: of two layers with a decay of 0.5 the upper has 1 and the lower 0.5, the embeddings below them 0.25.
     """
@@ -111,8 +112,9 @@ def layer_multipliers(model: nn.Module, part: str, decay: float, top: float = 1.
 def undecayed_names(model: nn.Module) -> set[str]:
     """Parameters without weight decay: "bias" in the name, or the scale of a layer norm.
 
-    The released rule, which matches names (`bias`, `LayerNorm.weight`, `norm{,1,2}.weight`), said in terms of the
-    modules. As there, Swin's relative position bias tables are not decayed; temperatures and batch norms' scales are.
+    The released rule, which matches names (`bias`, `LayerNorm.weight`, `norm{,1,2}.weight`), expressed in terms
+    of modules. As in that rule, Swin's relative position bias tables are not decayed; temperatures and the scales of
+    batch norms are.
     """
     names = {name for name, _ in model.named_parameters() if "bias" in name}
     for prefix, module in model.named_modules():
@@ -129,10 +131,10 @@ def parameter_groups(
     Args:
         learning_rate: Rate of a parameter whose multiplier is 1.
         weight_decay: Decay of the decayed parameters.
-        multipliers: Name prefix to multiplier; "" is the rest.
+        multipliers: Mapping of name prefixes to multipliers; "" stands for all other parameters.
 
     Returns:
-        Groups with `params`, `names`, `lr` and `weight_decay`; those of equal rate and decay are one.
+        Groups with `params`, `names`, `lr` and `weight_decay`; parameters of equal rate and decay share a group.
     """
     undecayed = undecayed_names(model)
     prefixes = sorted(multipliers, key=len, reverse=True)

@@ -20,7 +20,7 @@ class Training:
     Attributes:
         arguments: dataclasses of the settings of model, data and training.
         build: makes the trainer of a run: its data, model, samples and measure.
-        own_sets: settings for a set of one's own, by its size.
+        own_sets: settings for a user's own data set, by its size.
     """
 
     arguments: tuple[type[Any], type[Any], type[Any]]

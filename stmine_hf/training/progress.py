@@ -1,4 +1,4 @@
-"""How a training shows itself: one bar with the loss and the time left on a terminal, lines elsewhere."""
+"""Progress of a training: one bar with the loss and the remaining time on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows that a training script works on: those of a data set by name, or of one of the user's own."""
+"""The rows that a training script works on: those of a named data set, or of the user's own."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from .arguments import ZooDataArguments, ZooTrainingArguments
 
 logger = logging.getLogger(__name__)
 
-PLACES = 3  # shown of each kind of findings; `stmine data describe` shows more
+PLACES = 3  # findings shown of each type; `stmine data describe` shows more
 
 
 def load_rows(
     kind: str, data_args: ZooDataArguments, args: ZooTrainingArguments, most_train: int | None, most_eval: int | None
 ) -> tuple[Any, Any]:
-    """The rows to train on, and those to pick the best model by.
+    """The rows to train on, and those that select the best model.
 
-    One process builds the table of rows, the others then find it in the cache.
+    One process builds the table of rows, the others then read it from the cache.
 
     Args:
         kind: captions, posts or boxes.
         data_args: which data set and splits.
         args: whether anything is evaluated.
-        most_train, most_eval: only so many rows.
+        most_train, most_eval: maximum numbers of rows.
 
     Returns:
         Both as `stmine_hf.load_dataset` yields them; the second is None where nothing is evaluated.
@@ -75,7 +75,7 @@ def _read(name: str, **options: Any) -> tuple[Any, Findings]:
 
 
 def show_findings(splits: Any, findings: Findings) -> None:
-    """Print how many rows each split has, and what of the data set was left out, changed or is odd."""
+    """Print how many rows each split has, and what was skipped, changed or is unusual in the data set."""
     counted = [f"{len(rows):,} {split}" for split, rows in splits.items() if hasattr(rows, "__len__")]
     if counted:
         say(f"Rows: {', '.join(counted)}")

@@ -48,8 +48,8 @@ class Run:
         data: settings of the data.
         args: settings of the training.
         identity: of the run.
-        checkpoint: that it resumes from, None at its beginning.
-        resume_command: of the run's folder: what to type to resume it.
+        checkpoint: the one that it resumes from; None for a new run.
+        resume_command: gives the command that resumes the run in a folder.
     """
 
     model: Any
@@ -70,7 +70,7 @@ class Run:
         return self.output_dir / BEST_FOLDER
 
     def load_rows(self, kind: str, most_train: int | None, most_eval: int | None) -> tuple[Any, Any]:
-        """The rows to train on and those that pick the best model; see `load_rows`."""
+        """The rows to train on and those that select the best model; see `load_rows`."""
         data: ZooDataArguments = self.data
         train_rows, eval_rows = load_rows(kind, data, self.args, most_train, most_eval)
         found, before = data_fingerprint(train_rows), self.identity.data
@@ -93,7 +93,7 @@ class Run:
             method: name of the method, for the card beside the best weights.
 
         Raises:
-            RunFinished: the run had ended, with its results written.
+            RunFinished: the run was finished before, with its results written.
         """
         trainer.card = RunCard(method, self.model, self.data, self.args, f"examples/train_{method}.py")
         trainer.resume_command = self.resume_command
@@ -102,8 +102,8 @@ class Run:
         if trainer.was_finished and (self.output_dir / RESULTS).is_file():
             raise RunFinished(
                 f"The run in {self.output_dir} is finished: step {trainer.state.global_step} of "
-                f"{trainer.state.max_steps}. Its model is {self.best}. To train on, raise num_train_epochs or "
-                "max_steps; to start a new run, choose another --output_dir."
+                f"{trainer.state.max_steps}. Its model is {self.best}. To continue training, raise "
+                "num_train_epochs or max_steps; to start a new run, choose another --output_dir."
             )
 
 
@@ -112,14 +112,14 @@ def start_run(
     argv: Sequence[str] | None = None,
     resume_command: Callable[[Path], str] = resume_command,
 ) -> Run:
-    """Read the settings of a run from the command line, prepare its folder, seed everything random.
+    """Read the settings of a run from the command line, prepare its folder and set the random seeds.
 
     The folder is locked for this process, and gets `config.yaml` (the settings as resolved) and `run.json`.
 
     Args:
         dataclasses: of the settings of model, data and training.
         argv: the command line without the program's name; by default that of this process.
-        resume_command: of the run's folder: what to type to resume it.
+        resume_command: gives the command that resumes the run in a folder.
 
     Raises:
         StmineError: settings that do not fit, a folder that holds another run or is being written by one, no such
@@ -127,7 +127,7 @@ def start_run(
     """
     model, data, args = parse_arguments(dataclasses, argv)
     logging.basicConfig(level=logging.INFO if args.process_index == 0 else logging.ERROR, format="%(message)s")
-    # How this process begins is no setting of the run: the next one that reads config.yaml begins in its own way.
+    # Whether to resume or overwrite is not a setting of the run: whoever reads config.yaml next decides it anew.
     resume, args.resume_from_checkpoint = args.resume_from_checkpoint, None
     overwrite, args.overwrite_output_dir = args.overwrite_output_dir, False
     shared: list[Any] = [None]
@@ -184,7 +184,7 @@ def _prepare_folder(run: tuple[Any, Any, ZooTrainingArguments], resume: str | No
 
 
 def _own_settings(model: Any, data: Any, args: ZooTrainingArguments) -> dict[str, Any]:
-    """Those in which another run differs. Of paths the last part: a folder may have moved since."""
+    """The settings that distinguish this run from others. Paths by their last part: a folder may have moved since."""
     starts = {name: getattr(model, name, None) for name in _STARTS}
     settings = {"dataset": data.dataset, **starts, "model_config": model.model_config, "peft": args.peft}
     plain = {name: Path(value).name if isinstance(value, str) else value for name, value in settings.items()}

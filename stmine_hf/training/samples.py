@@ -20,13 +20,13 @@ T = TypeVar("T")
 
 
 class EpochState:
-    """The epoch, which decides what is random about a sample, and a count of rows that could not be used.
+    """The epoch, on which the randomness of a sample depends, and a count of rows that could not be used.
 
-    Both are in shared memory: the main process sets the epoch, worker processes read it and count.
+    Both are in shared memory: the main process sets the epoch; worker processes read it and increment the count.
 
     Args:
         counters: number of cells that count unusable rows.
-        dtype: of a cell; bool marks single rows.
+        dtype: of a cell; bool for one cell per row.
         pixels: how images are read.
     """
 
@@ -50,15 +50,15 @@ class EpochState:
 
 
 class Samples(EpochState, torch.utils.data.Dataset):
-    """The samples of an epoch, read from a table of rows when they are needed.
+    """The samples of an epoch, read on demand from a table of rows.
 
-    Everything random about a sample follows from `(seed, epoch, index)`, so that neither the number of workers nor an
-    interruption changes a run. An image that cannot be read is counted in `unreadable` and logged once.
+    The randomness of a sample depends on `(seed, epoch, index)`, so that neither the number of workers nor
+    an interruption changes a run. An image that cannot be read is counted in `unreadable` and logged once.
 
     Args:
         rows: a `datasets.Dataset` of `stmine_hf.load_dataset`.
         seed: seed of the run.
-        pixels: what becomes of images of more than 8 bits or three bands.
+        pixels: how images of more than 8 bits or three bands are converted to RGB.
     """
 
     unreadable_image = "Skipped {name}: {reason}"  # what is logged
@@ -85,10 +85,10 @@ class Samples(EpochState, torch.utils.data.Dataset):
         return image
 
     def first_readable(self, candidates: Iterable[tuple[int, T]]) -> tuple[int, T, Image.Image]:
-        """The first row whose image can be read, with what belongs to it.
+        """The first candidate whose image can be read, with its image.
 
         Args:
-            candidates: numbers of rows with anything that goes with them.
+            candidates: row numbers, each with data that is returned with it.
 
         Raises:
             StmineError: there is no such row.

@@ -24,7 +24,7 @@ from ..printing import say
 from .interruption import Interrupted
 
 _NOT_PERMITTED = (errno.EACCES, errno.EPERM)
-_LAUNCHER_SECONDS = 60.0  # that a launcher gets to end the other processes
+_LAUNCHER_SECONDS = 60.0  # time for a launcher to end the other processes
 
 # Run by a process of its own: wait for the launcher to end, then print. Arguments: pid, seconds, text.
 _PRINT_AFTER = """
@@ -85,7 +85,7 @@ def run_script(main: Callable[[], None]) -> None:
 
 
 def resume_command(output_dir: Path) -> str:
-    """What to type to resume the run in a folder."""
+    """The command that resumes the run in a folder."""
     start = ["accelerate", "launch"] if _launched() else ["python"]
     settings = ["--config", str(output_dir / "config.yaml"), "--resume_from_checkpoint", "auto"]
     return shlex.join([*start, sys.argv[0], *settings])
@@ -126,7 +126,7 @@ def _write_error_file(message: str) -> None:
 def _repeat_after_launcher(text: str, before: str = "") -> None:
     """Print a line once more when `accelerate launch` has ended, which prints its own traceback after this process.
 
-    It gives `--quiet` no place in its config files, and nothing that this process does keeps it from printing.
+    Its config files cannot set `--quiet`, and this process cannot prevent the traceback.
     """
     if not text or not _launched():
         return
@@ -135,16 +135,16 @@ def _repeat_after_launcher(text: str, before: str = "") -> None:
         words = launcher.cmdline()
         if not any("accelerate" in word for word in words) or {"--quiet", "-q"} & set(words[: _script_at(words)]):
             return
-        subprocess.Popen(  # noqa: S603  this interpreter, no words of others
+        subprocess.Popen(  # noqa: S603  this interpreter, no external input
             [sys.executable, "-c", _PRINT_AFTER, str(launcher.pid), str(_LAUNCHER_SECONDS), before + text],
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # the launcher ends its own group
         )
     except (OSError, psutil.Error):
-        return  # the line has been printed once
+        return  # the line was already printed once
 
 
 def _script_at(words: list[str]) -> int:
-    """Where the script stands in the launcher's command: options after it are the script's own."""
+    """Position of the script in the launcher's command: options after it are the script's own."""
     script = Path(sys.argv[0]).name
     return next((place for place, word in enumerate(words) if Path(word).name == script), len(words))

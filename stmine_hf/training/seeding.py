@@ -1,4 +1,4 @@
-"""Seed all randomness of a sample by one number, so that neither workers nor an interruption change a run."""
+"""Seed all randomness of a sample with one number, so that neither workers nor an interruption change a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Run a block on torch's CPU generator seeded by `seed`, and put the generator back afterwards."""
+    """Run a block on torch's CPU generator seeded by `seed`, and restore the generator's state afterwards."""
     state = torch.get_rng_state()
     torch.manual_seed(seed)
     try:
@@ -20,5 +20,5 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def sample_seed(*numbers: int) -> int:
-    """A seed that follows from several numbers, such as the seed of the run, the epoch and the place of the sample."""
+    """A seed computed from several numbers, such as the seed of the run, the epoch and the index of the sample."""
     return hash(numbers) % 2**63

@@ -23,7 +23,7 @@ PREPARED = {
 
 
 def start_for_other_data(source: str) -> str:
-    """The start for another data set than the config's: a missing prepared start does not matter for it.
+    """The start for another data set than the config's: the shipped model replaces a missing prepared start.
 
     Args:
         source: that of the config.
@@ -34,7 +34,7 @@ def start_for_other_data(source: str) -> str:
     _, shipped = PREPARED.get(Path(source).name, (None, None))
     if shipped is None or Path(source).exists():
         return source
-    logger.warning("%s is not here: starting from the model that ships, %s.", source, published(shipped))
+    logger.warning("%s does not exist: starting from the shipped model, %s.", source, published(shipped))
     return published(shipped)
 
 
@@ -50,7 +50,7 @@ def check_fields(fields: Mapping[str, Any], config_class: Any) -> None:
 
 @contextmanager
 def starting_from(source: str | None, shipped: str, *, checkpoint: str | None = None) -> Iterator[None]:
-    """Turn what goes wrong in making a model into an error that the user can fix.
+    """Convert errors in creating a model into a `StmineError` whose message says how to fix them.
 
     Args:
         source: folder or Hub id that the model starts from, if any.

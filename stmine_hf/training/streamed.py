@@ -24,17 +24,17 @@ logger = logging.getLogger(__name__)
 
 
 class Streamed(EpochState, torch.utils.data.IterableDataset):
-    """The samples of a stream, which begins anew when it ends. A subclass says what becomes of a row.
+    """The samples of a stream, which restarts when it ends. A subclass makes a sample of a row.
 
     In each pass over the stream a row goes to one process, and there to one worker. Rows are shuffled within a buffer,
-    in each pass differently; everything random follows from the seed, the epoch, the pass, the process and the place.
+    in each pass differently; all randomness depends on the seed, the epoch, the pass, the process and the position.
     An epoch has `epoch_steps` steps, since the number of rows is unknown. Rows that cannot be used are skipped and
     counted in `unreadable`, each time and in this process.
 
     Args:
         rows: A stream of `stmine_hf.load_dataset`.
         args: Seed, process, batch size and steps.
-        buffer: So many rows are held, of which the next one is drawn.
+        buffer: Number of rows held in memory, from which the next one is drawn.
         pixels: How images are read.
 
     Raises:
@@ -58,16 +58,16 @@ class Streamed(EpochState, torch.utils.data.IterableDataset):
         self.batches = (args.epoch_steps or args.max_steps) * args.gradient_accumulation_steps
 
     def sample(self, row: Mapping[str, Any], seed: int) -> dict[str, Any] | None:
-        """What the collator takes, None for a row that cannot be used."""
+        """The item for the collator; None for a row that cannot be used."""
         raise NotImplementedError
 
     @property
     def workers(self) -> int:
-        """Worker processes that have something to read."""
+        """Number of worker processes that have something to read."""
         return min(len(self._unreadable), self.rows.num_shards)
 
     def __len__(self) -> int:
-        """Samples of this process in an epoch."""
+        """Number of samples of this process in an epoch."""
         return self.batches * self.batch_size
 
     def __iter__(self) -> Iterator[dict[str, Any]]:

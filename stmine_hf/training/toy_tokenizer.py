@@ -1,4 +1,4 @@
-"""A tokenizer of whole words for the tiny models of smoke runs: its vocabulary is what the texts hold."""
+"""A tokenizer of whole words for the tiny models of smoke runs: its vocabulary is the words of the texts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 def word_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """BERT's splitting into words (each Chinese character is one), each word of the texts a token.
+    """BERT's splitting into words (each Chinese character is one); each word is a token.
 
     Args:
         texts: their words become the vocabulary, after the special tokens, in alphabetical order.

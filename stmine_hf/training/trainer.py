@@ -1,6 +1,6 @@
-"""`transformers.Trainer` as all methods use it: one measure of the best model, mean weights, loss terms, resuming.
+"""`transformers.Trainer` as all methods use it: selection of the best model, mean weights, loss terms, resuming.
 
-A method's own trainer is a subclass that says how a model is measured and, where it differs, what trains how fast.
+The trainer of a method is a subclass that defines how a model is evaluated and, where it differs, the learning rates.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ BEST_FOLDER = "best"
 
 
 class Report(Protocol):
-    """The result of a measurement: `evaluate_retrieval` and its like."""
+    """The result of an evaluation, such as that of `evaluate_retrieval`."""
 
     @property
     def seconds(self) -> float: ...
@@ -70,7 +70,7 @@ class Card(Protocol):
 
 
 class _NothingLeft(Exception):
-    """Ends the loop of a run that is resumed at its end, before it trains a step more."""
+    """Ends the loop of a run that is resumed at its last step, before it trains another step."""
 
 
 class ZooTrainer(CheckpointTrainer):
@@ -78,20 +78,20 @@ class ZooTrainer(CheckpointTrainer):
 
     * Every term of `loss_dict` is logged; a loss that is not finite stops the run.
     * `evaluate()` measures `eval_dataset` by `measure`. Each time the metric of `metric_for_best_model` improves, the
-      model is saved to `<output_dir>/best`, so that a run cut short leaves its best model behind.
+      model is saved to `<output_dir>/best`, so that an interrupted run has saved its best model.
     * With `ema_decay` the mean weights are evaluated and saved there. Checkpoints hold both kinds.
     * `set_epoch` of the training set is called at each epoch, counted from 0.
-    * SIGTERM and Ctrl-C end the run after the present step, with a checkpoint.
+    * SIGTERM and Ctrl-C end the run after the current step, with a checkpoint.
     * A run resumed from its last step trains no further step; `was_finished` is then true.
-    * Of a model with an adapter (`adapters.add_adapter`) the adapter alone is trained, saved and resumed.
+    * Of a model with an adapter (`adapters.add_adapter`), only the adapter is trained, saved and resumed.
 
     Args:
         model: Its outputs have `loss` and, if that has several terms, `loss_dict`.
-        args: Training arguments; its freezing fields are applied to `model` here, and what does not fit a small set is
-            made to fit (see `fit_to_set`).
+        args: Training arguments; its freezing fields are applied to `model` here, and settings that do not fit a small
+            set are changed (see `fit_to_set`).
         train_dataset: The samples.
         eval_dataset: The argument of `measure`, or None with `eval_strategy="no"`.
-        data_collator: Makes the model's inputs of samples.
+        data_collator: Makes the model's inputs from samples.
         processing_class: The processor, saved beside the model.
 
     Raises:
@@ -100,7 +100,7 @@ class ZooTrainer(CheckpointTrainer):
         Interrupted: From `train()`, after SIGTERM or Ctrl-C; the message says how to resume.
     """
 
-    parts: Mapping[str, Sequence[str]] = MappingProxyType({})  # name to prefixes of parameters; "head" is the rest
+    parts: Mapping[str, Sequence[str]] = MappingProxyType({})  # name -> prefixes of parameters; "head": all others
     scores: Mapping[str, str] = MappingProxyType({})  # metrics of tables and curves -> titles
     scores_label = "validation"  # of the axis of the curves
     optimizer: Any
@@ -129,23 +129,23 @@ class ZooTrainer(CheckpointTrainer):
             prepare_gradient_checkpointing(model, self.checkpointed_blocks())
 
     def measure(self, rows: Any) -> Report:
-        """Score the present weights on the rows of a split."""
+        """Evaluate the current weights on the rows of a split."""
         raise NotImplementedError
 
     def last_results(self) -> dict[str, Any]:
-        """What the end of a run adds to its results, after the last step."""
+        """Further results, computed after the last step."""
         return {}
 
     def model_inputs(self) -> dict[str, Any]:
-        """Arguments of the model's `forward` beside those of the collator."""
+        """Arguments of the model's `forward` in addition to those of the collator."""
         return {}
 
     def lr_multipliers(self) -> dict[str, float]:
-        """Prefix of a parameter's name to multiplier of its learning rate; "" is the rest."""
+        """Mapping of prefixes of parameter names to multipliers of the learning rate; "" stands for all others."""
         return {"": 1.0}
 
     def checkpointed_blocks(self) -> list[nn.Module]:
-        """Blocks that `gradient_checkpointing` computes twice, beside the layers of transformers' encoders."""
+        """Blocks that `gradient_checkpointing` recomputes, in addition to the layers of transformers' encoders."""
         return []
 
     def freeze(self, model: nn.Module, args: ZooTrainingArguments) -> list[nn.Module]:
@@ -170,7 +170,7 @@ class ZooTrainer(CheckpointTrainer):
         return output
 
     def asked_to_stop(self) -> int | None:
-        """The signal that any of the processes has received; the same answer in all of them."""
+        """The signal that any of the processes has received; the same in all of them."""
         number = self._signals.received or 0
         if self.args.world_size > 1:
             signals = torch.tensor(number, device=self.args.device)
@@ -200,7 +200,7 @@ class ZooTrainer(CheckpointTrainer):
         return loader
 
     def _stream_loader(self, samples: Streamed) -> Any:
-        """Of rows that are this process's own already, so that accelerate has nothing to share out."""
+        """A loader of rows that already belong to this process, so that accelerate does not distribute them."""
         workers = samples.workers if self.args.dataloader_num_workers else 0
         loader: Any = DataLoader(
             samples,
@@ -227,17 +227,17 @@ class ZooTrainer(CheckpointTrainer):
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
     def keep_norms_frozen(self) -> None:
-        """Frozen batch norms back to eval mode: a step has just set the whole model to train mode."""
+        """Set frozen batch norms back to eval mode: a step has just set the whole model to train mode."""
         for norm in self._frozen_norms:
             norm.eval()
 
     def note_terms(self, outputs: Any, inputs: dict[str, Any], rows: Tensor | None) -> None:
-        """Add the terms of the loss to those of the next line of the log.
+        """Add the terms of the loss to those of the next log line.
 
         Args:
             outputs: of the model.
             inputs: the batch.
-            rows: of the training split that the batch consists of.
+            rows: numbers of the batch's rows in the training split.
 
         Raises:
             StmineError: the loss is not finite.
@@ -285,7 +285,7 @@ class ZooTrainer(CheckpointTrainer):
     ) -> dict[str, float]:
         rows = self.eval_dataset if eval_dataset is None else eval_dataset
         shared: list[Any] = [None]
-        if self.is_world_process_zero():  # the others wait: a validation set takes seconds
+        if self.is_world_process_zero():  # the others wait: evaluation takes only seconds
             try:
                 with self.ema.applied() if self.ema else nullcontext():
                     shared[0] = self._measure_and_keep(rows, metric_key_prefix)
@@ -305,9 +305,7 @@ class ZooTrainer(CheckpointTrainer):
         return metrics
 
     def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
-        at_start = (
-            skip_scheduler  # the Trainer's sign of `eval_on_start`, which it does not leave out of a resumed run
-        )
+        at_start = skip_scheduler  # set for `eval_on_start`, which the Trainer repeats in a resumed run
         if at_start and (self.state.global_step or self.eval_dataset is None):
             return {}
         return super()._evaluate(trial, ignore_keys_for_eval, skip_scheduler)
@@ -334,12 +332,12 @@ class ZooTrainer(CheckpointTrainer):
         return best is None or (value > best if self.args.greater_is_better else value < best)
 
     def keep_last(self) -> None:
-        """Make the present (mean) weights the run's best model: for runs without evaluation."""
+        """Save the current (mean) weights as the run's best model, for runs without evaluation."""
         with self.ema.applied() if self.ema else nullcontext():
             self._keep_best()
 
     def _keep_best(self, report: Report | None = None) -> None:
-        """Write model, processor and scores aside, then put them in the place of the best so far."""
+        """Write model, processor and scores to a temporary folder, then replace the previous best model."""
         output_dir = Path(self.args.output_dir or ".")
         new = output_dir / UNFINISHED / BEST_FOLDER
         shutil.rmtree(new, ignore_errors=True)
@@ -368,7 +366,7 @@ class ZooTrainer(CheckpointTrainer):
 
 
 class _EachStep(TrainerCallback):
-    """Calls that follow the steps of training: the epoch for the samples, a step for the mean weights, the stop."""
+    """Callbacks: set the epoch of the samples, update the mean weights, stop on a signal."""
 
     def __init__(self, trainer: ZooTrainer):
         self.trainer = trainer

@@ -11,7 +11,7 @@ from rich.table import Table
 
 
 def evaluations(history: list[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
-    """The evaluations of trained weights in a Trainer's log history, in their order: not that of the start.
+    """The evaluations of trained weights in a Trainer's log history, in order, without that of the initial weights.
 
     Args:
         history: `trainer.state.log_history`.
@@ -21,7 +21,7 @@ def evaluations(history: list[dict[str, Any]], metric: str) -> list[dict[str, An
 
 
 def start_evaluation(history: list[dict[str, Any]], metric: str) -> dict[str, Any] | None:
-    """The evaluation before the first step, None where the start was not measured; arguments as of `evaluations`."""
+    """The evaluation before the first step, None if there was none; arguments as in `evaluations`."""
     return next((entry for entry in history if f"eval_{metric}" in entry and entry["step"] == 0), None)
 
 
@@ -31,7 +31,7 @@ def best_evaluation(
     """The evaluation with the best `metric` (the earliest of equals), None without any; see `evaluations`.
 
     Args:
-        history, metric: as of `evaluations`.
+        history, metric: as in `evaluations`.
         greater_is_better: false for a loss.
     """
     pick = max if greater_is_better else min
@@ -49,10 +49,10 @@ def write_results(
 
 
 def scores_table(rows: Mapping[str, Mapping[str, Any] | None], titles: Mapping[str, str]) -> Table:
-    """Evaluations below each other.
+    """A table of evaluations, one per row.
 
     Args:
-        rows: what it is -> an evaluation of the log history, or scores by their names; None is left out.
+        rows: title of the row -> an evaluation of the log history, or scores by name; None is omitted.
         titles: name of a score -> title of its column.
     """
     table = Table(title="Scores on validation")
@@ -78,7 +78,7 @@ def plot_curves(
     Args:
         path: The image to write (PNG, SVG or PDF by its suffix).
         history: `trainer.state.log_history`.
-        metrics: Scores to draw, without the prefix `eval_`; the first is the one that picks the best model.
+        metrics: Scores to draw, without the prefix `eval_`; the first selects the best model.
         label: Of the axis of the scores, with their unit.
         best: The evaluation to mark.
     """
@@ -92,7 +92,7 @@ def plot_curves(
             *zip(*points, strict=True),
             label=name.removeprefix("loss_"),
             linewidth=2 if name == "loss" else 1,
-            marker="." if len(points) < 20 else None,  # a line of one point would not be seen
+            marker="." if len(points) < 20 else None,  # a line through one point would be invisible
         )
     losses.set_ylabel("training loss")
     for name in metrics:

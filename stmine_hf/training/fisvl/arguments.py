@@ -59,7 +59,7 @@ class FisvlDataArguments(ZooDataArguments):
         default=None,
         metadata={
             "help": "Side in pixels of the training images; None: as the processor, which evaluation always uses. "
-            "A random crop shows things larger, so a smaller side than in use is cheaper and no worse."
+            "A random crop enlarges objects, so a smaller side than in inference is cheaper and no worse."
         },
     )
     captions_per_step: str = field(
@@ -69,7 +69,9 @@ class FisvlDataArguments(ZooDataArguments):
             "image and step; a number k: k captions of an image, which is encoded once."
         },
     )
-    deletion_rate: float = field(default=0.0, metadata={"help": "Chance that a training caption loses a given word."})
+    deletion_rate: float = field(
+        default=0.0, metadata={"help": "Chance of each word of a training caption to be dropped."}
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -89,7 +91,7 @@ class FisvlDataArguments(ZooDataArguments):
 class FisvlTrainingArguments(ZooTrainingArguments):
     """`ZooTrainingArguments` with the fields that training FISVL adds.
 
-    `learning_rate` is the rate of a parameter whose part has multiplier 1. `per_device_train_batch_size` counts
+    `learning_rate` is the rate of a parameter whose multiplier is 1. `per_device_train_batch_size` counts
     samples: pairs with `captions_per_step: all`, images otherwise.
     """
 
@@ -106,7 +108,7 @@ class FisvlTrainingArguments(ZooTrainingArguments):
         default=0,
         metadata={
             "help": "Encode a batch N samples at a time: the loss of the whole batch in the memory of N samples, for "
-            "a third more work (0: off). Batch norms that train measure on N samples."
+            "a third more work (0: off). Trained batch norms use statistics of N samples."
         },
     )
     freeze_conv: bool = field(

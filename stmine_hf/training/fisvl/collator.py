@@ -26,7 +26,7 @@ class FisvlCollator:
     Args:
         processor: A `FisvlProcessor`; its tokenizer is used on the captions.
         transform: RGB PIL image to a float tensor `(3, H, W)`; see `build_fisvl_transform`.
-        deletion_rate: Chance that a caption loses a given word.
+        deletion_rate: Chance that a caption loses each of its words.
     """
 
     processor: Any

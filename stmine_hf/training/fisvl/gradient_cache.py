@@ -1,4 +1,4 @@
-"""Contrastive batches beyond memory: the same loss and gradients as on the whole batch, a chunk at a time.
+"""Contrastive batches that exceed memory: the same loss and gradients as on the whole batch, a chunk at a time.
 
 Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", RepL4NLP 2021.
 
@@ -7,7 +7,7 @@ embedded without activations; the loss of all embeddings gives its gradient with
 embedded again, with activations and the same dropout, and carries its part of that gradient on to the weights. This
 takes one more forward pass, a third more work, and the memory of a chunk.
 
-What a batch norm measures while it trains it measures on a chunk, as it does on the rows of one process; the gradient
+A batch norm in training mode uses the statistics of a chunk, as it uses those of one process's rows; the gradient
 is that of the direct loss where batch norms are frozen or absent.
 """
 
@@ -46,7 +46,7 @@ class RandomState:
 
 
 def split_batch(inputs: Mapping[str, Any], images: int) -> Iterator[dict[str, Tensor]]:
-    """What the encoders read, in chunks of at most `images` images with their captions (k each, in order)."""
+    """The inputs of the encoders, in chunks of at most `images` images with their captions (k each, in order)."""
     count = len(inputs["pixel_values"])
     captions = len(inputs["input_ids"]) // count
     for start in range(0, count, images):
@@ -69,10 +69,10 @@ def cached_step(
 
     Args:
         model: embeds a chunk: an output with `image_embeds` and `text_embeds`.
-        network: whose weights these are, batch norms included.
+        network: the module with the weights, batch norms included.
         chunks: of `split_batch`.
         loss_of: loss and terms of all image and text embeddings. It may use weights itself, such as temperatures.
-        backward: what takes the place of `loss.backward()`.
+        backward: called instead of `loss.backward()`.
 
     Returns:
         Loss, terms, image embeddings (P, D) and text embeddings (T, D), all detached.
@@ -88,7 +88,7 @@ def cached_step(
     sizes = [len(part) for part in images], [len(part) for part in texts]
     image_embeds, text_embeds = torch.cat(images).requires_grad_(), torch.cat(texts).requires_grad_()
     loss, terms = loss_of(image_embeds, text_embeds)
-    own = [parameter for parameter in network.parameters() if parameter.requires_grad]  # the loss reads a few itself
+    own = [parameter for parameter in network.parameters() if parameter.requires_grad]  # the loss itself uses a few
     of_images, of_texts, *of_own = torch.autograd.grad(loss, [image_embeds, text_embeds, *own], allow_unused=True)
     of_batch = zip(chunks, states, of_images.split(sizes[0]), of_texts.split(sizes[1]), strict=True)
     for number, (chunk, state, of_image, of_text) in enumerate(of_batch):

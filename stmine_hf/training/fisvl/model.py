@@ -19,8 +19,8 @@ def build_fisvl(args: FisvlModelArguments, train_rows: Any) -> tuple[FisvlModel,
     """A FISVL model from a folder, from pretrained backbones, or a tiny random one.
 
     Args:
-        args: which of them.
-        train_rows: whose captions are the vocabulary of a tiny one.
+        args: which of these, and its options.
+        train_rows: their captions give a tiny model its vocabulary.
 
     Returns:
         The model in training mode, and its processor.

@@ -1,4 +1,4 @@
-"""The trainer of FISVL: the schedule of its losses, the released optimizer groups, retrieval as measure."""
+"""The trainer of FISVL: the schedule of its losses, the released optimizer groups, retrieval as the evaluation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class FisvlTrainer(ZooTrainer):
     """Trains a `FisvlModel` on `CaptionedImages`; see `ZooTrainer`.
 
     The value-guided schedule of the model gets the epoch. `eval_dataset` are rows of `stmine_hf.load_dataset`;
-    retrieval among them is measured.
+    retrieval among them is evaluated.
     """
 
     args: FisvlTrainingArguments

@@ -2,8 +2,8 @@
 
 `rsitmd`, `rsicd`, `ucm` and `sydney` are the released recipes (FISVL-pytorch/dataset/__init__.py, randaugment.py), on
 torchvision's operations; `lite` is a cheap one for CPU training; `none` is what evaluation does. A preset turns an RGB
-PIL image into a normalised float tensor `(3, height, width)`. All randomness comes from torch's global generator, so
-that the caller's seed decides (see `training/seeding.py`).
+PIL image into a normalised float tensor `(3, height, width)`. All randomness comes from torch's global generator,
+which the caller seeds (see `training/seeding.py`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torchvision.transforms.v2 import functional as F
 
 from ...errors import StmineError
 
-FILL = [128.0, 128.0, 128.0]  # the grey that the released code shows where an image was moved away
+FILL = [128.0, 128.0, 128.0]  # the grey with which the released code fills the area that an image was moved out of
 LUMINANCE = torch.tensor([0.299, 0.587, 0.114])
 QUARTER_TURNS = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
 

@@ -63,15 +63,15 @@ class MttvDataArguments(ZooDataArguments):
     features: str | None = field(
         default=None,
         metadata={
-            "help": "Folder where visual features are kept: those of a frozen visual encoder are found once, here or "
-            "by `stmine features mttv`, and take the place of the images."
+            "help": "Folder of stored visual features: those of a frozen visual encoder are computed once, here or by "
+            "`stmine features mttv`, and replace the images."
         },
     )
     detector: str | None = field(
         default=None,
         metadata={"help": "Folder or Hub id of an object detector that finds the images' regions; none: no regions."},
     )
-    token_dropping: float = field(default=0.0, metadata={"help": "Chance that a training text loses a given token."})
+    token_dropping: float = field(default=0.0, metadata={"help": "Chance of each token of a text to be dropped."})
     image_dropping: float = field(
         default=0.0, metadata={"help": "Chance that a training post with text is shown without its image."}
     )
@@ -87,11 +87,11 @@ class MttvDataArguments(ZooDataArguments):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise StmineError(f"{name} must lie in [0, 1], got {getattr(self, name)}.")
         if self.features is not None and self.streaming:
-            raise StmineError("features are found for all posts before training: omit features or streaming.")
+            raise StmineError("features are computed for all posts before training: omit features or streaming.")
         if self.features is not None and self.image_augmentation != "none":
             raise StmineError(
-                f"image_augmentation is {self.image_augmentation!r}, but features are of the images as they "
-                "are: omit one of them."
+                f"image_augmentation is {self.image_augmentation!r}, but features are computed from unchanged "
+                "images: omit one of them."
             )
 
 
@@ -99,10 +99,10 @@ class MttvDataArguments(ZooDataArguments):
 class MttvTrainingArguments(ZooTrainingArguments):
     """`ZooTrainingArguments` with the fields that training MTTV adds.
 
-    `learning_rate` is the rate of a parameter whose part has multiplier 1.
+    `learning_rate` is the rate of a parameter whose multiplier is 1.
     """
 
-    # Defaults that differ from the others'.
+    # Defaults that differ from those of the other methods.
     dataloader_drop_last: bool = field(default=False, metadata={"help": "Drop the last, smaller training batch."})
     metric_for_best_model: str = field(default="macro_f1", metadata={"help": "Validation metric of the best model."})
 
@@ -110,16 +110,16 @@ class MttvTrainingArguments(ZooTrainingArguments):
     vision_lr_mult: float = field(default=1.0, metadata={"help": "learning_rate multiplier of the visual encoder."})
     head_lr_mult: float = field(default=1.0, metadata={"help": "learning_rate multiplier of everything else."})
     released_optimizer: bool = field(
-        default=False, metadata={"help": "BertAdam with its linear schedule of fractional length, as released."}
+        default=False, metadata={"help": "BertAdam with its linear schedule of fractional length (released code)."}
     )
     plateau_patience: int | None = field(
         default=None,
         metadata={"help": "Lower the rate after more than N evaluations in a row without a better metric."},
     )
-    plateau_factor: float = field(default=0.5, metadata={"help": "What a plateau multiplies the rate by."})
+    plateau_factor: float = field(default=0.5, metadata={"help": "With plateau_patience: factor on the rate."})
     class_balance: float = field(
         default=0.0,
-        metadata={"help": "b in [0, 1]: draw posts of a class of n with weight n ** -b; 1: all alike often."},
+        metadata={"help": "b in [0, 1]: draw posts of a class of n with weight n ** -b; 1: classes alike."},
     )
     group_balance: float = field(
         default=0.0, metadata={"help": "The same for the data set's groups: posts of one event, or of one image."}
@@ -142,8 +142,8 @@ class MttvTrainingArguments(ZooTrainingArguments):
             raise StmineError(f"scaling_tau must not be negative, got {self.scaling_tau}.")
         if self.released_optimizer and self.max_grad_norm:
             raise StmineError(
-                f"released_optimizer clips each parameter by itself, and max_grad_norm is {self.max_grad_norm}: set "
-                "max_grad_norm: 0."
+                f"released_optimizer clips the gradient of each parameter separately, but max_grad_norm is "
+                f"{self.max_grad_norm}: set max_grad_norm: 0."
             )
         if self.train_sampling_strategy not in ("random", "group_by_length"):
             raise StmineError(

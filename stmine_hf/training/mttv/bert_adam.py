@@ -1,7 +1,7 @@
 """The optimizer and schedule of the released MTTV training: BertAdam with linear warm-up and decay.
 
-Against `torch.optim.AdamW`: no bias correction; epsilon 1e-6 is added to the root; the gradient of *each* parameter is
-clipped by itself, to length 1; the decay is part of the update (which is what AdamW does too). AdamW with
+Differences from `torch.optim.AdamW`: no bias correction; epsilon 1e-6 is added to the root; the gradient of *each*
+parameter is clipped separately, to norm 1; the decay is part of the update (as in AdamW, too). AdamW with
 `max_grad_norm` and a linear schedule is close to it, not equal.
 """
 
@@ -23,11 +23,11 @@ class BertAdam(Optimizer):
 
     Args:
         params: parameters or groups of them.
-        lr: learning rate, on which a schedule multiplies.
+        lr: learning rate, which a schedule multiplies.
         betas: decay of the two moments.
         eps: added to the root of the second moment.
         weight_decay: decoupled weight decay.
-        max_grad_norm: length that the gradient of each parameter is clipped to; 0 does not clip.
+        max_grad_norm: norm that the gradient of each parameter is clipped to; 0 does not clip.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class BertAdam(Optimizer):
 
     @torch.no_grad()
     def step(self, closure=None):
-        """One update; moments move even where the learning rate is 0, as it is in the first step of the schedule."""
+        """One update. The moments change even where the learning rate is 0, as in the first step of the schedule."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -70,7 +70,7 @@ class BertAdam(Optimizer):
 
 
 def warmup_linear(step: int, total_steps: float, warmup: float = 0.1) -> float:
-    """Factor on the learning rate in update `step`, counted from 0: so the first update has factor 0.
+    """Factor on the learning rate in update `step`, counted from 0; the first update has factor 0.
 
     Args:
         step: updates done before this one.
@@ -87,7 +87,7 @@ def warmup_linear(step: int, total_steps: float, warmup: float = 0.1) -> float:
 
 
 def released_total_steps(samples: int, batch_size: int, epochs: int, accumulation: int = 1) -> float:
-    """Length of the released schedule. Not rounded, so it may fall short of the updates really made."""
+    """Length of the released schedule. Not rounded, so it can be smaller than the actual number of updates."""
     return samples / batch_size / accumulation * epochs
 
 

@@ -22,13 +22,13 @@ class MttvCollator:
 
     Gives `input_ids`, `attention_mask (n, T)` and `labels (n,)`; where a post of the batch has an image also
     `pixel_values` and `image_mask` (with a detector also `region_pixel_values` and `region_mask`), or, with features
-    found beforehand, `global_features` and `region_features`.
+    computed beforehand, `global_features` and `region_features`.
 
     Args:
-        processor: an `MttvProcessor`: text is cut and split as in use.
+        processor: an `MttvProcessor`: text is truncated and tokenized as in inference.
         transform: augmentation of images; see `build_mttv_transform`.
         detector: finds regions in the images as augmented; see `MttvProcessor`.
-        token_dropping: chance that a text loses a given token; at least one stays.
+        token_dropping: chance that a text loses each of its tokens; at least one remains.
     """
 
     processor: Any
@@ -38,7 +38,7 @@ class MttvCollator:
 
     def __call__(self, items: list[dict[str, Any]]) -> dict[str, Tensor]:
         images = [self._augmented(item) for item in items]
-        # The model takes what is not there at all for zeros, as it takes an image that is masked.
+        # The model treats absent inputs as zeros, which is also how it treats a masked image.
         shown = {"images": images, "detector": self.detector} if any(image is not None for image in images) else {}
         inputs = self.processor(text=[item["text"] for item in items], **shown)
         batch = {**inputs, "labels": torch.tensor([item["label"] for item in items])}
@@ -55,12 +55,12 @@ class MttvCollator:
 
 
 def drop_tokens(batch: Mapping[str, Tensor], rate: float, seeds: list[int], padding: int = 0) -> dict[str, Tensor]:
-    """Leave each token of a padded batch out with probability `rate`, at least one a text staying.
+    """Leave each token of a padded batch out with probability `rate`; at least one token per text remains.
 
-    Tokens rather than words: a Chinese text has no words to split at, its characters are its tokens.
+    Tokens rather than words: a Chinese text has no separators between words, its characters are its tokens.
 
     Returns:
-        `input_ids` and `attention_mask`, padded on the right to the longest text that is left.
+        `input_ids` and `attention_mask`, padded on the right to the longest remaining text.
     """
     ids, mask = batch["input_ids"], batch["attention_mask"].bool()
     kept = torch.zeros_like(mask)
@@ -68,7 +68,7 @@ def drop_tokens(batch: Mapping[str, Tensor], rate: float, seeds: list[int], padd
         draws = np.random.default_rng(seed).random(int(mask[row].sum()))
         stays = draws >= min(rate, draws.max(initial=0.0))
         kept[row, mask[row]] = torch.from_numpy(stays)
-    order = (~kept).to(torch.int8).argsort(dim=1, stable=True)  # those kept first, in their order
+    order = (~kept).to(torch.int8).argsort(dim=1, stable=True)  # kept tokens first, in their order
     order = order[:, : max(1, int(kept.sum(dim=1).max()))]
     kept = kept.gather(1, order)
     return {

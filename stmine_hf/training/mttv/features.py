@@ -1,4 +1,4 @@
-"""Visual features of posts: those of a frozen visual encoder are computed once and take the place of the images."""
+"""Visual features of posts: those of a frozen visual encoder are computed once and replace the images."""
 
 from __future__ import annotations
 
@@ -25,29 +25,28 @@ def kept_features(
     pixels: PixelOptions | None = None,
     progress: bool = True,
 ) -> FeatureStore:
-    """The visual features of posts, found once and kept: those that the folder lacks are found first.
+    """The visual features of posts from a folder; those that it lacks are computed first and added to it.
 
     Args:
-        folder: made, or brought up to date; see `stmine_hf.posts.features`.
-        model: if it has no visual encoder, the folder is taken as it is.
+        folder: created, or updated; see `stmine_hf.posts.features`.
+        model: if it has no visual encoder, the folder is used unchanged.
         processor: the model's.
         splits: the posts.
         detector: finds regions in the images; see `MttvProcessor`.
-        pixels: how images are read; only the default is kept as features.
+        pixels: how images are read; only the default is supported.
         progress: show a bar on stderr.
 
     Raises:
-        StmineError: the encoder is trained, so that its features change; or the folder holds those of another one.
+        StmineError: the encoder is trained, so that its features change; or the folder holds those of another
+            encoder.
     """
     if pixels not in (None, PixelOptions()):
         raise StmineError(
-            "features are of images as they are read by default: leave out stretch and bands, or features."
+            "features are computed from images read with the default options: omit stretch and bands, or features."
         )
     if model.config.vision_config is not None:
         if model.config.train_vision:
-            raise StmineError(
-                "features are found once, but model_config has train_vision: true; leave out one of them."
-            )
+            raise StmineError("features are computed once, but model_config has train_vision: true; omit one of them.")
         posts = (
             Post(row["post_id"], "", [] if row["image"] is None else [row_image(row["image"])])
             for rows in splits

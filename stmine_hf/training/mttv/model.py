@@ -25,8 +25,8 @@ def build_mttv(args: MttvModelArguments, train_rows: Any) -> tuple[MttvForSequen
     """An MTTV model from a folder, from pretrained backbones, or a tiny random one.
 
     Args:
-        args: which of them.
-        train_rows: whose labels are those of a new model, and whose texts the vocabulary of a tiny one.
+        args: which of these, and its options.
+        train_rows: give a new model its labels, and a tiny one the vocabulary of its texts.
 
     Returns:
         The model in training mode, and its processor.
@@ -62,7 +62,7 @@ def _build(args: MttvModelArguments, train_rows: Any, fields: dict[str, Any]) ->
         )
         if renamed:
             logger.warning(
-                "The labels of the data are %s, those of the start %s: the classifier is new and starts at random.",
+                "The labels of the data are %s, those of the start %s: a new classifier with random weights is used.",
                 *(", ".join(map(repr, names)) for names in (labels, known)),
             )
             nn.init.kaiming_uniform_(model.classifier.weight, a=math.sqrt(5))  # as the model does

@@ -1,4 +1,4 @@
-"""The order of an epoch of posts: shuffled or drawn by weight, in batches of like length if wanted."""
+"""The order of an epoch of posts: shuffled or drawn by weight, optionally in batches of similar text length."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ def sample_weights(labels: Tensor, groups: Tensor, class_balance: float, group_b
 
     Args:
         labels: class of each sample.
-        groups: group of each sample; each of -1 is a group of its own.
-        class_balance: b in [0, 1]: a sample of a class of n weighs n ** -b. At 1 all classes are seen equally often.
-        group_balance: the same for groups. A class counts with the weights that its samples have after that, so that
-            classes of few large groups are not seen less.
+        groups: group of each sample; each sample of group -1 is a group of its own.
+        class_balance: b in [0, 1]: a sample of a class of n samples has weight n ** -b. At 1 all classes
+            are drawn equally often.
+        group_balance: the same for groups. The class balance uses the resulting weights, so that
+            classes of few large groups are not drawn less often.
 
     Example:
         >>> sample_weights(torch.tensor([0, 0, 1]), torch.tensor([-1, -1, -1]), class_balance=1.0, group_balance=0.0)
@@ -32,17 +33,17 @@ def sample_weights(labels: Tensor, groups: Tensor, class_balance: float, group_b
 
 
 class PostSampler(torch.utils.data.Sampler[int]):
-    """The order of an epoch: shuffled, or drawn with replacement by weight; batches of like length if wanted.
+    """The order of an epoch: shuffled, or drawn with replacement by weight; batches of similar text length if wanted.
 
-    The order follows from the seed and the samples' epoch alone: a resumed run continues it, and every process of a
+    The order depends on the seed and the samples' epoch alone: a resumed run continues it, and every process of a
     distributed run has the same.
 
     Args:
         samples: the training posts.
         seed: seed of the run.
         weights: see `sample_weights`; None shuffles.
-        batch_size: posts of all processes in a step, to make batches of posts with texts of like length; None leaves
-            the batches mixed.
+        batch_size: posts of all processes in a step, to make batches of posts with texts of similar length; None
+            does not sort by length.
     """
 
     def __init__(self, samples: Posts, seed: int = 0, weights: Tensor | None = None, batch_size: int | None = None):
@@ -64,9 +65,9 @@ class PostSampler(torch.utils.data.Sampler[int]):
 
 
 def by_length(order: Tensor, lengths: Tensor, batch_size: int, generator: torch.Generator) -> Tensor:
-    """Sort within stretches of 50 batches, then shuffle the batches; a last, smaller batch stays last.
+    """Sort within chunks of 50 batches, then shuffle the batches; a last, smaller batch stays last.
 
-    Padding then costs little, and the batches still differ from epoch to epoch.
+    This reduces padding, and the batches still differ from epoch to epoch.
     """
     whole = len(order) // batch_size * batch_size
     batches: list[Tensor] = []

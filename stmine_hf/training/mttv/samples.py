@@ -35,12 +35,13 @@ class Posts(Samples):
         rows: a `datasets.Dataset` of `stmine_hf.load_dataset`.
         label2id: index of each label of the model by its name.
         seed: seed of the run.
-        image_dropping: chance that a post with text is shown without its image, which teaches that state.
-        features: visual features that take the place of images.
+        image_dropping: chance that a post with text is shown without its image, so that the model learns to do
+            without.
+        features: visual features that replace the images.
         pixels: how images are read.
 
     Raises:
-        StmineError: the model has other labels, or there is not one usable post.
+        StmineError: the model has other labels, or no post is usable.
     """
 
     unreadable_image = "Post {name} is used without its image: {reason}"

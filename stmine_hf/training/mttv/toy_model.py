@@ -23,7 +23,7 @@ def build_toy_mttv(
         labels: names of the classes, in the order of the logits.
         image_size: side of the images in pixels, a multiple of 16.
         width: channels of the encoders' first stages; the transformer has twice as many.
-        config: further fields of `MttvConfig`.
+        config: other fields of `MttvConfig`.
 
     Returns:
         The model in training mode, and the processor.
@@ -37,7 +37,7 @@ def build_toy_mttv(
             num_attention_heads=4,
             intermediate_size=4 * width,
             max_position_embeddings=128,
-            initializer_range=0.2,  # at the usual 0.02 such a small run learns nothing from two modalities
+            initializer_range=0.2,  # with the usual 0.02 such a short run learns nothing from two modalities
         ),
         "vision_config": ResNetConfig(
             embedding_size=width, hidden_sizes=[width, 2 * width, 4 * width], depths=[1, 1, 1], layer_type="basic"

@@ -1,4 +1,4 @@
-"""The trainer of MTTV: sampling, the released optimizer and plateau, classification scores."""
+"""The trainer of MTTV: sampling, the released optimizer, reduction of the rate on a plateau, classification scores."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class MttvTrainer(ZooTrainer):
     `eval_dataset` are rows as `stmine_hf.load_dataset` yields; their predictions are scored.
 
     Args:
-        detector: finds regions in the images of the posts to measure; see `MttvProcessor`.
-        features: visual features of the posts to measure, in the place of their images.
+        detector: finds regions in the images of the evaluated posts; see `MttvProcessor`.
+        features: visual features of the evaluated posts, which replace their images.
     """
 
     args: MttvTrainingArguments
@@ -127,7 +127,7 @@ class MttvTrainer(ZooTrainer):
         return metrics
 
     def _set_base_rate(self, factor: float) -> None:
-        """Multiply the rates that the schedule multiplies on; from the next step on."""
+        """Multiply the base rates of the schedule; this takes effect at the next step."""
         schedule = self.lr_scheduler
         schedule.base_lrs = [group["initial_lr"] * factor for group in self.optimizer.param_groups]
         for group, rate, share in zip(
@@ -141,10 +141,10 @@ class MttvTrainer(ZooTrainer):
     def fit_scaling_factors(self, tau: float) -> dict[str, float] | None:
         """Fit the scalable classifier of the best model on validation, and keep it if the best metric does not fall.
 
-        The network has the best model's weights afterwards.
+        Afterwards the network has the weights of the best model.
 
         Args:
-            tau: its strength; see `MttvForSequenceClassification.fit_scaling_factors`.
+            tau: strength of the correction; see `MttvForSequenceClassification.fit_scaling_factors`.
 
         Returns:
             The metrics with the factors, or None where they were not kept.
@@ -168,7 +168,7 @@ class MttvTrainer(ZooTrainer):
 
 
 def plateau_factor(scores: Sequence[float], patience: int, factor: float = 0.5) -> float:
-    """What `ReduceLROnPlateau` has multiplied a rate by after these scores, of which more is better.
+    """Factor by which `ReduceLROnPlateau` has multiplied a rate after these scores (higher is better).
 
     Example:
         >>> plateau_factor([0.6, 0.7, 0.7, 0.69, 0.7], patience=2)

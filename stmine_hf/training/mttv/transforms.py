@@ -1,7 +1,7 @@
 """Training-time augmentation of posts' images, as named presets.
 
-A preset turns an RGB PIL image into another one, which the processor squashes and normalises as it does in use. All
-randomness comes from torch's global generator, so that the caller's seed decides.
+A preset turns an RGB PIL image into another one, which the processor resizes and normalises as in inference. All
+randomness comes from torch's global generator, which the caller seeds.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ def build_mttv_transform(name: str) -> ImageTransform | None:
     """The preset `name`; None for `none`.
 
     Args:
-        name: `none`; `crop`: a random half to the whole of the area; `flip`: that, mirrored every other time (writing
-            in an image is mirrored too); `colour`: that, with brightness, contrast and saturation off by up to 20 %.
+        name: `none`; `crop`: a random crop of 50 to 100 % of the area; `flip`: the same, mirrored with probability
+            0.5 (text in an image is mirrored too); `colour`: the same, with brightness, contrast and saturation
+            changed by up to 20 %.
 
     Raises:
         StmineError: no such preset.

@@ -14,7 +14,7 @@ class SatModelArguments:
     """Where the model comes from. Its classes are always those of the data set.
 
     One of `model_name_or_path` (design and weights of a folder), `preset` (a named design) and `toy_model`. The latter
-    two get whatever weights of `init_from` fit.
+    two get the weights of `init_from` that fit.
     """
 
     model_name_or_path: str | None = field(
@@ -103,12 +103,12 @@ class SatTrainingArguments(ZooTrainingArguments):
     )
     backbone_lr_mult: float = field(default=1.0, metadata={"help": "learning_rate multiplier of the backbone."})
     decay_everything: bool = field(
-        default=False, metadata={"help": "Weight decay on biases and batch norms too (as released)."}
+        default=False, metadata={"help": "Weight decay on biases and batch norms too (as in the released code)."}
     )
     lr_milestones: list[float] = field(
         default_factory=list,
         metadata={
-            "help": "Epochs at which the learning rate is multiplied by lr_gamma: the released schedule, in the place "
+            "help": "Epochs at which the learning rate is multiplied by lr_gamma: the released schedule, instead "
             "of lr_scheduler_type."
         },
     )

@@ -19,7 +19,7 @@ Transform = Callable[[Image.Image, Tensor, Tensor], tuple[Tensor, dict[str, Tens
 class SatCollator:
     """Items of `BoxedImages` to a batch of `SatForObjectDetection`.
 
-    Gives `pixel_values (n, 3, H, W)` and `labels`: for each image `class_labels` and `boxes` of what is in sight.
+    Gives `pixel_values (n, 3, H, W)` and `labels`: for each image `class_labels` and `boxes` of the visible objects.
 
     Args:
         transform: Image, boxes, labels to the model's input; see `SatTransform`.

@@ -93,7 +93,7 @@ class Views:
 
 
 def shrink(image: Image.Image, side: int) -> Image.Image:
-    """The image, its longer side at most 1.4 `side`, which no view surpasses."""
+    """The image, its longer side at most 1.4 `side`, which no view exceeds."""
     image = image.copy()
     image.thumbnail((round(1.4 * side), round(1.4 * side)), Image.Resampling.BILINEAR)
     return image
@@ -159,8 +159,8 @@ def distillation_losses(model: SatForObjectDetection, pixel_values: Tensor, less
     """The three losses of a batch, unweighted: `classes`, `distances`, `maps`.
 
     Args:
-        model: the pupil.
-        pixel_values: those of the lesson.
+        model: the student.
+        pixel_values: those of `lesson`.
         lesson: of [`teach`].
     """
     levels, maps = predict(model, pixel_values)
@@ -181,7 +181,7 @@ def class_distillation(logits: Tensor, probabilities: Tensor, weights: Tensor) -
     it. Zero where model and teacher agree.
 
     Args:
-        logits (`Tensor` of shape `(B, N, C)`): the pupil's, before the sigmoid.
+        logits (`Tensor` of shape `(B, N, C)`): the student's, before the sigmoid.
         probabilities (`Tensor` of shape `(B, N, C)`): the teacher's.
         weights (`Tensor` of shape `(B, N)`): greatest of them.
 
@@ -200,7 +200,7 @@ def distance_distillation(distance_logits: Tensor, distributions: Tensor, weight
     """Kullback-Leibler divergence of the four sides' distributions, summed over sides, weighted mean over points.
 
     Args:
-        distance_logits (`Tensor` of shape `(B, N, 4 R)`): the pupil's, before the softmax.
+        distance_logits (`Tensor` of shape `(B, N, 4 R)`): the student's, before the softmax.
         distributions (`Tensor` of shape `(B, N, 4, R)`): the teacher's.
         weights (`Tensor` of shape `(B, N)`): the teacher's confidence in each point.
     """

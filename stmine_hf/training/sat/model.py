@@ -25,9 +25,9 @@ def build_sat(
     """A SAT model of the design of a folder, of a preset or a tiny one, with the weights that fit.
 
     Args:
-        args: which of them.
+        args: which of these, and its options.
         names: the data set's categories, which become the classes.
-        size: side in pixels of images in use; None: that of the folder, or 320.
+        size: side in pixels of images in inference; None: that of the folder, or 320.
 
     Returns:
         The model in training mode, and its image processor.

@@ -1,4 +1,4 @@
-"""The trainer of SAT: the released schedule and weight decay, detection as measure."""
+"""The trainer of SAT: the released schedule and weight decay, detection as the evaluation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .arguments import SatTrainingArguments
 class SatTrainer(ZooTrainer):
     """Trains a `SatForObjectDetection` on `BoxedImages`; see `ZooTrainer`.
 
-    `eval_dataset` are rows as `stmine_hf.load_dataset` yields; what is measured are the detections on them.
+    `eval_dataset` are rows as `stmine_hf.load_dataset` yields; the detections on them are evaluated.
     """
 
     args: SatTrainingArguments
@@ -54,7 +54,7 @@ class SatTrainer(ZooTrainer):
     def freeze(self, model: nn.Module, args: Any) -> list[nn.Module]:
         """Freeze what `args` says; returns the batch norms to keep in eval mode.
 
-        Other than in the shared rule, batch norms with frozen statistics still learn their scales and shifts: folded
+        Unlike in the shared rule, batch norms with frozen statistics still train their scales and shifts: folded
         weights have all their biases there.
         """
         patterns = list(args.freeze)
@@ -90,7 +90,7 @@ class SatTrainer(ZooTrainer):
 
 
 def multistep_factor(milestones: list[float], warmup: int, gamma: float = 0.1, start: float = 0.1) -> Any:
-    """The released schedule as a function of the step: linear warm-up, then `gamma` more at every milestone.
+    """The released schedule as a function of the step: linear warm-up, then a factor `gamma` at every milestone.
 
     Args:
         milestones: Steps at which the learning rate is multiplied by `gamma`.

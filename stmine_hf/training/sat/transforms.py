@@ -1,8 +1,8 @@
 """Training-time augmentation of images with boxes, as named presets of NanoDet's numbers.
 
 The operations are torchvision's (`transforms.v2` on `tv_tensors`): one placement of the image on the canvas moves
-pixels and boxes together, what is left of a box is clipped to the canvas, and boxes of which nothing is left go. All
-randomness comes from torch's global generator, so that the caller's seed decides (see `training/seeding.py`).
+pixels and boxes together, what is left of a box is clipped to the canvas, and boxes with nothing left are removed.
+All randomness comes from torch's global generator, which the caller seeds (see `training/seeding.py`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Augmentation:
 
     Attributes:
         scale: size of the image; 1 fits it into the canvas.
-        stretch: width and, drawn by itself, height of the image, beside `scale`.
+        stretch: width and, drawn independently, height of the image, in addition to `scale`.
         translate: greatest shift as a share of the image's width, or height.
         flip: chance of a mirror image.
         geometry: chance of each of scale, stretch and translate.
@@ -64,7 +64,7 @@ AUGMENTATIONS = {
     "nanodet_m": Augmentation(scale=(0.6, 1.4), translate=0.2, flip=0.5, geometry=0.5, **_COLOURS),
     # NanoDet-Plus, and what its code makes of the numbers above: every step every time, aspect ratios too.
     "nanodet_plus": Augmentation(scale=(0.6, 1.4), stretch=(0.8, 1.2), translate=0.2, flip=0.5, **_COLOURS),
-    # Short runs on little data: objects keep about their size, most of each image stays in sight.
+    # Short runs on little data: objects keep about their size, most of each image stays visible.
     "mild": Augmentation(scale=(0.8, 1.25), stretch=(0.9, 1.1), translate=0.1, flip=0.5, **_COLOURS),
     "none": Augmentation(),
 }
@@ -89,7 +89,7 @@ class RandomPlacement(v2.Transform):
 
     Args:
         size: Height and width of the canvas, in pixels.
-        augmentation: Says how far; its `scale`, `stretch`, `translate` and `geometry` count.
+        augmentation: How far; its `scale`, `stretch`, `translate` and `geometry` count.
     """
 
     def __init__(self, size: tuple[int, int], augmentation: Augmentation):
@@ -188,7 +188,7 @@ class SatTransform:
 
         Returns:
             The float image `(3, H, W)`, and the model's labels: `class_labels` `(m,)`, `boxes` `(m, 4)`, cxcywh as
-            shares of the canvas, for the m boxes still in sight.
+            shares of the canvas, for the m boxes still visible.
         """
         format_ = tv_tensors.BoundingBoxFormat.XYXY
         target: dict[str, Tensor] = {

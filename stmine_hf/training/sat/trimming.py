@@ -2,8 +2,9 @@
 
 What is cut: the stem's filters, the channels inside the backbone's blocks and those of the head's layers
 (`SatConfig.stem_channels`, `middle_channels`, `head_channels`). In the end 1x1 convolutions alone read them, which
-is what makes the cut mild: a channel that goes is replaced, as well as a linear map can, by those that stay. A block
-may also become wider inside, to a width that runs faster: its new channels start at random, and unheard.
+is why little accuracy is lost: those that stay replace a removed channel as well as a linear map can. A block
+may also become wider inside, to a width that runs faster: its new channels have random weights, and their outputs are
+initially ignored.
 
 For a 1x1 convolution with inputs x (1 appended, for the bias) and outputs y, everything needed is in two matrices of
 second moments over real images, `G = E[x xᵀ]` and `C = E[x yᵀ]`:
@@ -32,7 +33,7 @@ from ...modeling.sat.configuration_sat import SatConfig
 from ...modeling.sat.modeling_sat import SatBackbone, SatConvLayer, SatForObjectDetection, SatShuffleBlock
 from .warm_start import unfused_tensors
 
-RIDGE = 1e-3  # of the mean power of the inputs: holds back what the images do not determine
+RIDGE = 1e-3  # of the mean power of the inputs: regularises what the images do not determine
 # Fields in which the two configurations may differ.
 TRIMMED = ("stem_channels", "middle_channels", "head_channels")
 _BATCH = 16
@@ -44,7 +45,7 @@ def trim(parent: SatForObjectDetection, config: SatConfig, pixel_values: Tensor)
     Args:
         parent: fused and in evaluation mode (`parent.eval().fuse()`).
         config: `fused`, and like the parent's in all but `stem_channels`, `middle_channels` and `head_channels`.
-        pixel_values (`Tensor` of shape `(n, 3, H, W)`): images as the model sees them; 48 of 256 x 256 will do.
+        pixel_values (`Tensor` of shape `(n, 3, H, W)`): images as the model sees them; 48 of 256 x 256 are enough.
 
     Returns:
         The trimmed model, fused, in evaluation mode.
@@ -135,8 +136,9 @@ def least_squares(
 
     Args:
         gram: see [`second_moments`]; `cross` likewise.
-        kept: numbers of the inputs that are there.
-        prior (`Tensor` of shape `(O, len(kept))`): weights to stay near to where the images do not say; None: zero.
+        kept: numbers of the kept inputs.
+        prior (`Tensor` of shape `(O, len(kept))`): weights to stay near where the images do not determine them;
+            None: zero.
         ridge: how strongly, as a share of the inputs' mean power.
 
     Returns:
@@ -151,7 +153,7 @@ def least_squares(
 
 
 def eliminate(moments: Sequence[tuple[Tensor, Tensor]], keep: int, ridge: float = RIDGE) -> list[int]:
-    """The inputs that are best kept, found by letting the most replaceable one go, again and again.
+    """The inputs that are best kept, found by repeatedly removing the most replaceable one.
 
     Args:
         moments: gram and cross (see [`second_moments`]) of each layer that reads these inputs. What a removal adds to
@@ -175,7 +177,7 @@ def eliminate(moments: Sequence[tuple[Tensor, Tensor]], keep: int, ridge: float 
 
 
 class _Reached(Exception):
-    """The layer looked for has run; the layers after it need not."""
+    """The wanted layer has run; the layers after it need not."""
 
 
 class _Cut:
@@ -194,7 +196,7 @@ class _Cut:
 
     @torch.no_grad()
     def refit(self, old: nn.Conv2d, new: nn.Conv2d, outputs: Sequence[int] | None = None) -> None:
-        """Make `new`, on the inputs that it now gets, give what `old` gives on its own."""
+        """Refit `new` to give, on its present inputs, the outputs that `old` gives on its own inputs."""
         _, wanted = self._observe(self.parent, old)
         found, _ = self._observe(self.trimmed, new)
         gram, cross = second_moments(found, wanted if outputs is None else wanted[:, list(outputs)])
@@ -206,7 +208,7 @@ class _Cut:
 
     @torch.no_grad()
     def _observe(self, model: SatForObjectDetection, layer: nn.Conv2d) -> tuple[Tensor, Tensor]:
-        """What goes into a layer and what comes out of it, for all images."""
+        """The inputs and outputs of a layer, for all images."""
         inputs, outputs = [], []
 
         def keep(module: nn.Module, given: tuple[Tensor, ...], result: Tensor) -> None:
@@ -250,7 +252,7 @@ def _bias(layer: nn.Conv2d) -> Tensor:
 def _take(
     old: SatConvLayer, new: SatConvLayer, outputs: Sequence[int] | None = None, inputs: Sequence[int] | None = None
 ) -> None:
-    """Copy the weights of the given outputs and inputs; of all, where none are given. What is more stays as it is."""
+    """Copy the weights of the given outputs and inputs; of all, where none are given. Others stay unchanged."""
     weight, bias = old.convolution.weight, _bias(old.convolution)
     if outputs is not None:
         weight, bias = weight[list(outputs)], bias[list(outputs)]
@@ -272,6 +274,6 @@ def _system(gram: Tensor, kept: Sequence[int], ridge: float) -> tuple[Tensor, Te
 
 
 def _explained(gram: Tensor, cross: Tensor, kept: Sequence[int], ridge: float) -> Tensor:
-    """Power of the outputs, but for their means, that the kept inputs account for."""
+    """Power of the outputs, without their means, that the kept inputs explain."""
     system, rows, _ = _system(gram, kept, ridge)
     return (torch.linalg.solve(system, cross[rows]) * cross[rows]).sum() - cross[-1].pow(2).sum()

@@ -1,4 +1,4 @@
-"""Start a SAT model from weights that were made for another one, or whose batch norms were folded away."""
+"""Start a SAT model from weights of another one, or weights whose batch norms were folded into the convolutions."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class MatchingWeights:
         text = f"{len(self.whole)} of {total} tensors loaded"
         if self.parts:
             classes = next(iter(self.parts.values()))
-            named = f" and those of {', '.join(classes)}" if classes else ""
-            text += f", of {len(self.parts)} more the rows of the boxes{named}"
+            named = f" and for {', '.join(classes)}" if classes else ""
+            text += f"; {len(self.parts)} loaded in part (outputs for boxes{named})"
         if self.new:
             text += f"; new: {_by_module(self.new)}"
         if self.unused:
@@ -54,16 +54,16 @@ class MatchingWeights:
 def load_matching_weights(model: nn.Module, source: str) -> MatchingWeights:
     """Load every tensor of another SAT model that has the same name and shape in this one.
 
-    Of the last convolutions, whose rows are classes and box sides, those of the boxes and of classes of the same name
-    are loaded where the whole does not fit: a new set of classes starts with its boxes learned. A fused model's
-    batch norms come back as placeholders: `recalibrate_batchnorm` makes them fit to train with.
+    The outputs (rows) of the last convolutions are classes and box sides. If such a tensor does not fit, its rows of
+    the boxes and of classes of the same name are loaded: a model for new classes starts with trained boxes. A fused
+    model's batch norms are restored as placeholders; `recalibrate_batchnorm` makes them usable for training.
 
     Args:
         model: Changed in place.
         source: Folder or Hub id with `config.json` and `model.safetensors`. The latter may be incomplete.
 
     Raises:
-        StmineError: Nothing there, not a SAT model, or not one tensor that fits.
+        StmineError: Nothing there, not a SAT model, or no tensor that fits.
     """
     config, tensors = _read(source)
     if config.get("model_type") != "sat":
@@ -89,7 +89,7 @@ def load_matching_weights(model: nn.Module, source: str) -> MatchingWeights:
             else:
                 matching.new.append(name)
     if not matching.whole:
-        raise StmineError(f"{source}: not one of its {len(tensors)} tensors fits this model.")
+        raise StmineError(f"{source}: none of its {len(tensors)} tensors fits this model.")
     return matching
 
 
@@ -116,16 +116,17 @@ def unfused_tensors(tensors: Mapping[str, Tensor], eps: float) -> dict[str, Tens
 
 @torch.no_grad()
 def recalibrate_batchnorm(model: nn.Module, batches: Iterable[Tensor]) -> int:
-    """Give every batch norm the statistics that it really meets, the model's function in evaluation staying the same.
+    """Measure the statistics of every batch norm, without changing the model's function in evaluation mode.
 
     Weights that come from a runtime have their batch norms folded into the convolutions: their running mean is 0 and
-    their variance 1 by decree. In training mode such a network would compute something else. Here the mean m and the
-    variance v of each norm's input are measured, and with the old ones m0, v0 and r = sqrt((v + eps) / (v0 + eps))::
+    their variance 1, whatever the data. In training mode such a network would compute something else. Here the mean m
+    and the variance v of each norm's input are measured, and with the old ones m0, v0 and
+    r = sqrt((v + eps) / (v0 + eps))::
 
         weight' = weight r,    bias' = bias + weight (m - m0) / sqrt(v0 + eps)
 
     Args:
-        model: Changed in place; afterwards in the mode (train, eval) it came in.
+        model: Changed in place; its mode (train, eval) is restored.
         batches: `pixel_values`; a few hundred images as training shows them.
 
     Returns:
@@ -152,7 +153,7 @@ def recalibrate_batchnorm(model: nn.Module, batches: Iterable[Tensor]) -> int:
             count += 1
     model.train(was_training)
     if not count:
-        raise StmineError("No batch to take the statistics of batch norms from.")
+        raise StmineError("No batch to measure the statistics of batch norms on.")
     for norm in norms:
         mean, variance = (total / count for total in sums[norm])
         spread = (norm.running_var.double() + norm.eps).sqrt()

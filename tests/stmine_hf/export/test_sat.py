@@ -319,4 +319,4 @@ def test_the_command_scores_int8_and_sets_its_ranges_on_train_images(tmp_path, c
     assert run(f"{words} --out {tmp_path}/again --split train") == 0
     printed = capsys.readouterr().out
     assert "AP on coco_json train, pytorch: " in printed and "AP on coco_json train, int8: " in printed
-    assert "class probabilities differ by at most" in printed and "on average), boxes by" in printed
+    assert "class probabilities differ by at most" in printed and "; box sides differ by at most" in printed

@@ -325,7 +325,7 @@ def test_options_of_the_factors(tmp_path):
         run._load_from_checkpoint(str(base))
     run.keep_last()
     other = adapter_trainer("fisvl", base, tmp_path / "other", lora_rank=2)
-    with pytest.raises(StmineError, match="another one than the settings make"):
+    with pytest.raises(StmineError, match="differs from the one of the settings"):
         other._load_from_checkpoint(str(tmp_path / "best"))
 
 

@@ -58,7 +58,10 @@ def test_a_folder_of_somebody_elses_is_refused(tmp_path):
         start(tmp_path, None)
     (tmp_path / "best").mkdir()
     (tmp_path / "best" / "diary.txt").write_text("mine")
-    for overwrite, words in ((False, "holds another run"), (True, "best is no model of a run, so it is not removed")):
+    for overwrite, words in (
+        (False, "holds another run"),
+        (True, "best is not a model of a run, so it is not removed"),
+    ):
         with pytest.raises(StmineError, match=words):
             start(tmp_path, None, overwrite)
     assert (tmp_path / "best" / "diary.txt").read_text() == "mine"

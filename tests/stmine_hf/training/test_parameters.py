@@ -227,7 +227,7 @@ def test_only_the_wanted_parts_train():
     posts = tiny_mttv()[0]
     with pytest.raises(StmineError, match="no part 'backbone'; its parts are vision, text, head"):
         train_only(posts, MttvTrainer.parts, ["backbone"])
-    with pytest.raises(StmineError, match="nothing in vision can train"):
+    with pytest.raises(StmineError, match="nothing in vision can be trained"):
         train_only(posts, MttvTrainer.parts, ["vision"])
 
 

@@ -93,7 +93,7 @@ def test_a_data_set_of_ones_own_starts_from_the_shipped_model(tmp_path, monkeypa
     file = str(ROOT / "examples" / "configs" / f"{config}.yaml")
     shipped = published(config.replace("lite", f"{method}-lite").replace("_", "-"))
     model = parse_arguments(kinds, ["--config", file, "--dataset", "mine.csv"])[0]
-    assert model.model_name_or_path == shipped and "is not here: starting from the model that ships" in caplog.text
+    assert model.model_name_or_path == shipped and "does not exist: starting from the shipped model" in caplog.text
     caplog.clear()
     named = parse_arguments(kinds, ["--config", file, "--dataset", "mine.csv", "--model_name_or_path", "mine"])[0]
     assert named.model_name_or_path == "mine" and not caplog.records  # the config's start is of no concern

@@ -33,7 +33,7 @@ SHIPPED = [
         ("--toy_model true --image_dropping -1", "image_dropping must lie in"),
         (
             "--toy_model true --features f --image_augmentation crop",
-            "is 'crop', but features are of the images as",
+            "is 'crop', but features are computed from unchanged images",
         ),
         ("--toy_model true --eval_split test", "eval_split is 'test'"),
         ("--toy_model true --layer_lr_decay 0", "layer_lr_decay must lie in"),

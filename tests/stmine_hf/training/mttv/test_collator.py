@@ -203,7 +203,7 @@ def test_features_are_found_once_and_say_what_the_images_say(tmp_path, caplog):
     torch.testing.assert_close(from_features.logits, from_images.logits)
     blind, _ = tiny_mttv(vision_config=None)
     assert len(kept_features(tmp_path, blind, processor, splits)) == 4
-    with pytest.raises(StmineError, match="train_vision: true; leave out one"):
+    with pytest.raises(StmineError, match="train_vision: true; omit one"):
         kept_features(tmp_path, tiny_mttv(train_vision=True)[0], processor, splits)
 
 

@@ -90,7 +90,7 @@ def test_a_source_that_is_none_is_explained(tmp_path):
         load_matching_weights(model, str(source))
     (source / "config.json").write_text(json.dumps(config))
     save_file({"other": torch.zeros(1)}, source / "model.safetensors")
-    with pytest.raises(StmineError, match="not one of its 1 tensors fits"):
+    with pytest.raises(StmineError, match="none of its 1 tensors fits"):
         load_matching_weights(model, str(source))
     (source / "model.safetensors").write_bytes(b"cut short")
     with pytest.raises(StmineError, match="no weights to start from"):
