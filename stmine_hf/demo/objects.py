@@ -7,7 +7,7 @@ from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
@@ -16,6 +16,10 @@ from ..detect.video_reading import open_video, video_stream
 from ..errors import StmineError
 from . import limits, temporary
 from .texts import class_name
+
+if TYPE_CHECKING:
+    from ..modeling.sat.image_processing_sat import SatImageProcessor
+    from ..modeling.sat.modeling_sat import SatForObjectDetection
 
 THRESHOLD = 0.25  # of boxes: in drawn images models trained on photographs are less sure
 
@@ -73,7 +77,12 @@ class ObjectFinder:
             classes.
     """
 
-    def __init__(self, model: str | Path | tuple[Any, Any] | None = None, *, device: str | None = None):
+    def __init__(
+        self,
+        model: str | Path | tuple[SatForObjectDetection, SatImageProcessor] | None = None,
+        *,
+        device: str | None = None,
+    ):
         self._detector = Detector(*model) if isinstance(model, tuple) else Detector.load(model, device=device)
         self._detector.names = {label: name.replace("_", " ") for label, name in self._detector.names.items()}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
@@ -14,6 +14,10 @@ from ..inference.scope import Scope, Warned
 from ..loading import load_mttv
 from ..modeling.mttv.pipeline_mttv import DEFAULT_METHOD, MttvPipeline
 from . import limits
+
+if TYPE_CHECKING:
+    from ..modeling.mttv.modeling_mttv import MttvForSequenceClassification
+    from ..modeling.mttv.processing_mttv import MttvProcessor
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class PostChecker:
 
     def __init__(
         self,
-        model: str | Path | tuple[Any, Any] | None = None,
+        model: str | Path | tuple[MttvForSequenceClassification, MttvProcessor] | None = None,
         *,
         device: str | None = None,
         method: str = DEFAULT_METHOD,

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
@@ -26,6 +26,14 @@ from .event import EventDemo
 from .objects import THRESHOLD, FoundObjects, ObjectFinder
 from .posts import PostCheck, PostChecker
 from .searching import ImageSearch
+
+if TYPE_CHECKING:
+    from ..modeling.fisvl.modeling_fisvl import FisvlModel
+    from ..modeling.fisvl.processing_fisvl import FisvlProcessor
+    from ..modeling.mttv.modeling_mttv import MttvForSequenceClassification
+    from ..modeling.mttv.processing_mttv import MttvProcessor
+    from ..modeling.sat.image_processing_sat import SatImageProcessor
+    from ..modeling.sat.modeling_sat import SatForObjectDetection
 
 TOP = 3  # images for a sentence
 _SIDE = 480  # pixels of the longer side of an image on the page, at most
@@ -45,10 +53,10 @@ class Tour:
         language: "en" or "zh".
     """
 
-    fisvl: Any = None
-    mttv: Any = None
-    sat: Any = None
-    hidden: Any = None
+    fisvl: str | Path | tuple[FisvlModel, FisvlProcessor] | None = None
+    mttv: str | Path | tuple[MttvForSequenceClassification, MttvProcessor] | None = None
+    sat: str | Path | tuple[SatForObjectDetection, SatImageProcessor] | None = None
+    hidden: str | Path | tuple[SatForObjectDetection, SatImageProcessor] | None = None
     images: str | Path | None = None
     queries: Sequence[str] = ()
     language: str = "en"

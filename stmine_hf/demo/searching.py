@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from PIL import Image
 
@@ -21,6 +21,10 @@ from ..search.embedder import Embedder
 from ..search.store import FINISHED
 from . import limits, temporary
 from .samples import cache
+
+if TYPE_CHECKING:
+    from ..modeling.fisvl.modeling_fisvl import FisvlModel
+    from ..modeling.fisvl.processing_fisvl import FisvlProcessor
 
 
 class Match(NamedTuple):
@@ -65,14 +69,14 @@ class ImageSearch:
 
     def __init__(
         self,
-        model: str | Path | tuple[Any, Any] | None = None,
+        model: str | Path | tuple[FisvlModel, FisvlProcessor] | None = None,
         images: str | Path | Sequence[str | Path] = (),
         *,
         within: str | Path | None = None,
         device: str | None = None,
         progress: bool = False,
     ):
-        self.loaded: tuple[Any, Any] = model if isinstance(model, tuple) else load_fisvl(model, device=device)
+        self.loaded = model if isinstance(model, tuple) else load_fisvl(model, device=device)
         self._heat = HeatMaps(*self.loaded)
         self._within = within
         self._uploads: tempfile.TemporaryDirectory | None = None
@@ -156,7 +160,7 @@ class ImageSearch:
         return folder
 
 
-def _index_folder(images: Path, loaded: tuple[Any, Any]) -> Path:
+def _index_folder(images: Path, loaded: tuple[FisvlModel, FisvlProcessor]) -> Path:
     """Where the index of a folder is cached: one for each folder and model."""
     identity = Embedder(loaded).identity
     name = f"{images} {identity['weights']} {identity['probe']}"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..loading import published
 from ..search.places import place_in
@@ -20,9 +20,16 @@ from .posts import PostCheck, PostChecker
 from .samples import SamplePost
 from .searching import ImageSearch, Match
 
+if TYPE_CHECKING:
+    from ..modeling.fisvl.modeling_fisvl import FisvlModel
+    from ..modeling.fisvl.processing_fisvl import FisvlProcessor
+    from ..modeling.mttv.modeling_mttv import MttvForSequenceClassification
+    from ..modeling.mttv.processing_mttv import MttvProcessor
+    from ..modeling.sat.image_processing_sat import SatImageProcessor
+    from ..modeling.sat.modeling_sat import SatForObjectDetection
+
 logger = logging.getLogger(__name__)
 
-Model = str | Path | tuple[Any, Any] | None
 Made = TypeVar("Made")
 
 EVERYDAY, HIDDEN = "everyday", "hidden"
@@ -32,10 +39,11 @@ EVERYDAY, HIDDEN = "everyday", "hidden"
 class Models:
     """Folder or Hub id of each model, a loaded `(model, processor)`, or None for the one of this release."""
 
-    fisvl: Model = None
-    mttv: Model = None
-    sat: Model = None  # finds everyday objects
-    hidden: Model = None  # finds what is hard to see
+    fisvl: str | Path | tuple[FisvlModel, FisvlProcessor] | None = None
+    mttv: str | Path | tuple[MttvForSequenceClassification, MttvProcessor] | None = None
+    # sat finds everyday objects, hidden what is hard to see.
+    sat: str | Path | tuple[SatForObjectDetection, SatImageProcessor] | None = None
+    hidden: str | Path | tuple[SatForObjectDetection, SatImageProcessor] | None = None
 
 
 class Tools:

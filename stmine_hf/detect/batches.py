@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from PIL import Image
 from torch import Tensor
+from transformers import BatchFeature
+
+
+class DetectionModel(Protocol):
+    """A model that finds objects in pixel values: any for `AutoModelForObjectDetection`, SAT among them."""
+
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+    def __call__(self, *, pixel_values: Tensor) -> Any: ...
+
+
+class DetectionProcessor(Protocol):
+    """The image processor of such a model."""
+
+    def __call__(self, images: Image.Image, *, return_tensors: str) -> BatchFeature: ...
+    def post_process_object_detection(self, outputs: Any, **options: Any) -> list[dict[str, Tensor]]: ...
 
 
 class Prepared(NamedTuple):
@@ -17,7 +35,7 @@ class Prepared(NamedTuple):
     size: tuple[int, int]  # height and width of the image itself
 
 
-def prepare(processor: Any, image: Image.Image) -> Prepared:
+def prepare(processor: DetectionProcessor, image: Image.Image) -> Prepared:
     """Prepare an image for the network, upright."""
     pixel_values = processor(images=image, return_tensors="pt")["pixel_values"][0]
     return Prepared(pixel_values, (image.height, image.width))
@@ -25,7 +43,12 @@ def prepare(processor: Any, image: Image.Image) -> Prepared:
 
 @torch.inference_mode()
 def detect_batch(
-    model: Any, processor: Any, images: Sequence[Prepared], *, threshold: float, **options: Any
+    model: DetectionModel,
+    processor: DetectionProcessor,
+    images: Sequence[Prepared],
+    *,
+    threshold: float,
+    **options: Any,
 ) -> list[dict[str, Tensor]]:
     """`scores`, `labels` and `boxes` (xyxy, pixels of the image) of each image, on the CPU.
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import torch
 from PIL import Image
@@ -26,6 +26,12 @@ from .answer import COLUMNS, ImageAnswer
 from .batches import Prepared, detect_batch, prepare
 from .detection import Detection
 from .slicing import Slices, detect_sliced, slices_of_image, slices_of_scene
+
+if TYPE_CHECKING:
+    from ..modeling.sat.image_processing_sat import SatImageProcessor
+    from ..modeling.sat.modeling_sat import SatForObjectDetection
+
+    Model: TypeAlias = str | Path | SatForObjectDetection | tuple[SatForObjectDetection, SatImageProcessor] | None
 
 THRESHOLD = 0.4  # least score of what is shown, as in the released demo
 IOU = 0.6  # of two boxes of one class, above which the less sure one goes
@@ -67,8 +73,8 @@ class Detector:
 
     def __init__(
         self,
-        model: Any = None,
-        processor: Any = None,
+        model: Model = None,
+        processor: SatImageProcessor | None = None,
         *,
         threshold: float | Mapping[str, float] = THRESHOLD,
         classes: Iterable[str] | None = None,
@@ -82,8 +88,11 @@ class Detector:
         labels: Iterable[str] | None = None,
     ):
         if processor is None:
-            model, processor = model if isinstance(model, tuple) else load_sat(model, device=device)
-        self.names: dict[int, str] = {int(label): name for label, name in model.config.id2label.items()}
+            source = cast("str | Path | tuple[SatForObjectDetection, SatImageProcessor] | None", model)
+            network, processor = source if isinstance(source, tuple) else load_sat(source, device=device)
+        else:
+            network = cast("SatForObjectDetection", model)
+        self.names: dict[int, str] = {int(label): name for label, name in network.config.id2label.items()}
         self.threshold, self._own_thresholds = parse_thresholds(threshold, self.names)
         wanted = labels if classes is None else classes
         wanted = wanted.split(",") if isinstance(wanted, str) else wanted
@@ -96,9 +105,9 @@ class Detector:
         self.slices = None if slice is None else Slices(slice, overlap)
         self.processor = processor
         self.pixels = pixels or PixelOptions()
-        self.name = _name(model)
-        self.identity = _identity(model, processor)
-        self._model = copy.deepcopy(model).fuse()
+        self.name = _name(network)
+        self.identity = _identity(network, processor)
+        self._model = copy.deepcopy(network).fuse()
 
     @classmethod
     def load(
@@ -307,12 +316,12 @@ def _known_labels(wanted: Iterable[str], names: Mapping[int, str]) -> set[int]:
     return labels
 
 
-def _name(model: Any) -> str:
+def _name(model: SatForObjectDetection) -> str:
     name = getattr(model, "name_or_path", None) or type(model).__name__
     return Path(name).name if Path(name).exists() else name
 
 
-def _identity(model: Any, processor: Any) -> str:
+def _identity(model: SatForObjectDetection, processor: SatImageProcessor) -> str:
     """Identifies models, and processors that place or colour images differently."""
     settings = [
         getattr(processor, name) for name in ("fit", "channel_order", "size_divisor", "image_mean", "image_std")

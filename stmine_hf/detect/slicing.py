@@ -21,7 +21,7 @@ from torch import Tensor
 from ..errors import StmineError
 from ..images import Scene, Window, WindowError, tile_windows
 from ..inference.batching import batched, read_ahead
-from .batches import Prepared, detect_batch, prepare
+from .batches import DetectionModel, DetectionProcessor, Prepared, detect_batch, prepare
 
 _ALIKE = 0.5  # overlap of what two slices show of an object where both show it, if it is the same one
 _BORDER = 1.5  # pixels from an inner border within which a box touches it
@@ -68,8 +68,8 @@ def slices_of_scene(
 
 
 def detect_sliced(
-    model: Any,
-    processor: Any,
+    model: DetectionModel,
+    processor: DetectionProcessor,
     pieces: Iterable[tuple[Window, Image.Image]],
     size: tuple[int, int],
     *,

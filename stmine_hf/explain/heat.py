@@ -8,7 +8,7 @@ the map shows how much nearer they are to this one than to ordinary ones.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,6 +17,10 @@ from PIL import Image
 from torch import Tensor
 
 from ..search.embedding import embed_texts
+
+if TYPE_CHECKING:
+    from ..modeling.fisvl.modeling_fisvl import FisvlModel
+    from ..modeling.fisvl.processing_fisvl import FisvlProcessor
 
 # Images are read larger than for a search, so that there are more patches; two sizes whose patches lie apart.
 _LARGER = (5 / 3, 7 / 3)
@@ -43,7 +47,7 @@ class HeatMaps:
         processor: its processor.
     """
 
-    def __init__(self, model: Any, processor: Any):
+    def __init__(self, model: FisvlModel, processor: FisvlProcessor):
         self._model, self._processor = model, processor
         native = processor.image_processor.size["height"]
         self._sides = sorted({max(1, round(larger * native / _STEP)) * _STEP for larger in _LARGER})

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,9 +22,13 @@ from ..loading import load_mttv
 from ..modeling.mttv.pipeline_mttv import DEFAULT_METHOD
 from .answer import COLUMNS, PostAnswer, label_scores
 from .detectors import load_detector
-from .prediction import Post, PostImage, Prediction, predict
+from .prediction import Post, PostImage, Prediction, RegionDetector, predict
 from .reading import NO_CONTENT, post_image, read_posts
 from .reasons import ExplainedPost, classified
+
+if TYPE_CHECKING:
+    from ..modeling.mttv.modeling_mttv import MttvForSequenceClassification
+    from ..modeling.mttv.processing_mttv import MttvProcessor
 
 _ONE = (str, bytes, bytearray, Mapping, Image.Image, np.ndarray)
 
@@ -55,9 +59,9 @@ class PostClassifier:
 
     def __init__(
         self,
-        model: str | Path | tuple[Any, Any] | None = None,
+        model: str | Path | tuple[MttvForSequenceClassification, MttvProcessor] | None = None,
         *,
-        detector: str | Path | Any = None,
+        detector: str | Path | RegionDetector | None = None,
         batch_size: int = 8,
         device: str | torch.device | None = None,
         without_bad_images: bool = False,
@@ -65,9 +69,12 @@ class PostClassifier:
         if batch_size < 1:
             raise StmineError(f"batch_size: expected 1 or more, found {batch_size}.")
         self.model, self.processor = model if isinstance(model, tuple) else load_mttv(model, device=device)
-        if isinstance(detector, (str, Path)):
-            detector = load_detector(detector, self.model.device, model=self.model)
-        self.detector, self.batch_size, self.without_bad_images = detector, batch_size, without_bad_images
+        self.detector: RegionDetector | None = (
+            load_detector(detector, self.model.device, model=self.model)
+            if isinstance(detector, (str, Path))
+            else detector
+        )
+        self.batch_size, self.without_bad_images = batch_size, without_bad_images
         self.labels: list[str] = [self.model.config.id2label[index] for index in range(self.model.config.num_labels)]
         self._scope = Scope.of(self.model)
 

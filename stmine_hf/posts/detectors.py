@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..checkpoints import CheckpointError, opening, read_config
 from ..errors import StmineError
@@ -14,9 +14,11 @@ from ..modeling.mttv.processing_mttv import TransformersDetector
 if TYPE_CHECKING:
     import torch
 
+    from ..modeling.mttv.modeling_mttv import MttvForSequenceClassification
+
 
 def load_detector(
-    name: str | Path, device: str | torch.device | None = None, *, model: Any = None
+    name: str | Path, device: str | torch.device | None = None, *, model: MttvForSequenceClassification | None = None
 ) -> TransformersDetector:
     """Load a detector of regions: any model for `AutoModelForObjectDetection`, SAT among them.
 

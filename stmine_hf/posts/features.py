@@ -43,6 +43,7 @@ from ..outputs import Outputs
 from .prediction import Encoded, Encoder, Post, RegionDetector, image_digests
 
 if TYPE_CHECKING:
+    from ..modeling.mttv.configuration_mttv import MttvConfig
     from ..modeling.mttv.modeling_mttv import MttvForSequenceClassification
     from ..modeling.mttv.processing_mttv import MttvProcessor
 
@@ -112,7 +113,7 @@ class FeatureStore:
             "region_features": own["region_features"][:regions].float(),
         }
 
-    def require(self, config: Any) -> None:
+    def require(self, config: MttvConfig) -> None:
         """Check that a model can use these features.
 
         Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -13,8 +13,12 @@ from ..errors import StmineError
 from ..explain import Attribution, draw_cells, explanation_page
 from ..inference.scope import Scope
 from ..modeling.mttv.pipeline_mttv import MttvPipeline
-from ..modeling.mttv.processing_mttv import as_released
+from ..modeling.mttv.processing_mttv import MttvProcessor, as_released
 from ..outputs import write_output
+from .prediction import RegionDetector
+
+if TYPE_CHECKING:
+    from ..modeling.mttv.modeling_mttv import MttvForSequenceClassification
 
 SUFFIXES = (".html", ".png")
 
@@ -61,12 +65,12 @@ class ExplainedPost:
 
 
 def classified(
-    model: Any,
-    processor: Any,
+    model: MttvForSequenceClassification,
+    processor: MttvProcessor,
     text: str,
     images: Sequence[Image.Image],
     *,
-    detector: Any = None,
+    detector: RegionDetector | None = None,
     method: str | None = None,
     files: Sequence[str | Path] = (),
 ) -> ExplainedPost:
@@ -96,7 +100,7 @@ def classified(
     return ExplainedPost(text, list(images), found, files)
 
 
-def remarks(processor: Any, scope: Scope | None, text: str) -> dict[str, Any]:
+def remarks(processor: MttvProcessor, scope: Scope | None, text: str) -> dict[str, Any]:
     """What has to be said of a text: its `characters`, those that the model does not read, and a `warning`.
 
     Args:

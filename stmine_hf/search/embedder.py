@@ -6,7 +6,7 @@ import logging
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from PIL import Image
@@ -18,6 +18,10 @@ from .text_tower import PROBE_SENTENCE, TextTower, find_tower, model_folder
 
 if TYPE_CHECKING:
     import torch
+
+    from ..modeling.fisvl.modeling_fisvl import FisvlModel
+    from ..modeling.fisvl.processing_fisvl import FisvlProcessor
+    from .embedding import DualEncoder, DualProcessor
 
 # Cosine between the embeddings of the probe now and when the index was built. Another device or
 # float type stays above this; another processor, config or set of weights does not.
@@ -35,12 +39,16 @@ class Embedder:
         model: a folder, a Hub id, None for the default FISVL, or a loaded `(model, processor)`.
     """
 
-    def __init__(self, model: str | Path | tuple[Any, Any] | None = None, device: str | torch.device | None = None):
+    def __init__(
+        self,
+        model: str | Path | tuple[DualEncoder, DualProcessor] | None = None,
+        device: str | torch.device | None = None,
+    ):
         self._given = model
         self._device = device
 
     @cached_property
-    def _loaded(self) -> tuple[Any, Any]:
+    def _loaded(self) -> tuple[DualEncoder, DualProcessor]:
         if isinstance(self._given, tuple):
             model, processor = self._given
         elif self._given == "":
@@ -78,7 +86,8 @@ class Embedder:
         if folder is not None and find_tower(self._given) is None:  # type: ignore[arg-type]
             from .text_export import keep_tower
 
-            keep_tower(*self._loaded, self.identity, self.meaningless, folder)
+            model, processor = cast("tuple[FisvlModel, FisvlProcessor]", self._loaded)
+            keep_tower(model, processor, self.identity, self.meaningless, folder)
 
     @property
     def source(self) -> str | None:

@@ -34,6 +34,8 @@ class DualEncoder(Protocol):
 class DualProcessor(Protocol):
     """The processor of such a model: images to `pixel_values`, sentences to token ids."""
 
+    @property
+    def image_processor(self) -> Any: ...
     def __call__(self, *, return_tensors: str, **inputs: Any) -> BatchFeature: ...
 
 

@@ -48,6 +48,8 @@ from .tiles import Tiles
 if TYPE_CHECKING:
     import torch
 
+    from .embedding import DualEncoder, DualProcessor
+
 
 class TilesOf(NamedTuple):
     """What an index has of one image.
@@ -90,7 +92,7 @@ class ImageIndex:
         images: str | Path,
         out: str | Path,
         *,
-        model: str | Path | tuple[Any, Any] | None = None,
+        model: str | Path | tuple[DualEncoder, DualProcessor] | None = None,
         batch_size: int = 8,
         device: str | torch.device | None = None,
         progress: bool = True,
@@ -179,7 +181,7 @@ class ImageIndex:
         cls,
         path: str | Path,
         *,
-        model: str | Path | tuple[Any, Any] | None = None,
+        model: str | Path | tuple[DualEncoder, DualProcessor] | None = None,
         device: str | torch.device | None = None,
         images: str | Path | None = None,
         verify: bool | None = None,

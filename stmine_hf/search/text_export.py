@@ -24,6 +24,7 @@ from .text_tower import GRAPH, INPUTS, MANIFEST, OUTPUT, PROBE_SENTENCE, TOKENIZ
 
 if TYPE_CHECKING:
     from ..modeling.fisvl.modeling_fisvl import FisvlModel
+    from ..modeling.fisvl.processing_fisvl import FisvlProcessor
 
 _LIMIT = 1e-4  # largest difference of any value of an embedding to PyTorch
 # Of all lengths, with what tokenizers treat apart: other scripts, signs, special tokens, nothing, too many words.
@@ -50,7 +51,7 @@ class TextGraph(nn.Module):
 
 
 def keep_tower(
-    model: FisvlModel, processor: Any, identity: dict[str, Any], meaningless: np.ndarray, folder: Path
+    model: FisvlModel, processor: FisvlProcessor, identity: dict[str, Any], meaningless: np.ndarray, folder: Path
 ) -> bool:
     """Write the text tower of a model into the cache, unless it is there.
 
@@ -94,7 +95,7 @@ def keep_tower(
     return True
 
 
-def _require_equal(tower: TextTower, model: FisvlModel, processor: Any) -> None:
+def _require_equal(tower: TextTower, model: FisvlModel, processor: FisvlProcessor) -> None:
     """
     Raises:
         ValueError: the tower reads or embeds sentences otherwise than the model.

@@ -8,17 +8,20 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..errors import StmineError
 from ..printing import say
+
+if TYPE_CHECKING:
+    from .service import Service
 
 DEFAULT_PORT = 8000
 _BACKLOG = 2048
 
 
 def serve(
-    service: Any,
+    service: Service,
     *,
     host: str = "127.0.0.1",
     port: int = DEFAULT_PORT,
