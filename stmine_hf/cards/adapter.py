@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 ADAPTER = "default"  # PEFT's name of the only adapter
 
 
-def has_adapter(model: Any) -> bool:
+def has_adapter(model: object) -> bool:
     """Whether a model has an adapter beside its weights."""
     return bool(getattr(model, "_hf_peft_config_loaded", False))
 

@@ -50,7 +50,7 @@ class FisvlCard(ModelCardWriter):
     converted = "fisvl-rsicd"
 
     @classmethod
-    def released(cls) -> tuple[Any, Any]:
+    def released(cls) -> tuple[FisvlModel, FisvlImageProcessor]:
         with torch.device("meta"):
             return FisvlModel(FisvlConfig.released()), FisvlImageProcessor()
 

@@ -20,7 +20,7 @@ from .rendering import Card
 from .settings import outcome_of
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
+    from transformers import BaseImageProcessor, PreTrainedConfig, PreTrainedModel, ProcessorMixin
 
 BACKBONE = "tf_efficientnet_lite0"  # of the project's own models, whose cards state its origin and license
 
@@ -59,7 +59,7 @@ class ModelCardWriter(ABC):
 
     @classmethod
     @abstractmethod
-    def released(cls) -> tuple[Any, Any]:
+    def released(cls) -> tuple[PreTrainedModel, ProcessorMixin | BaseImageProcessor]:
         """The model as its authors released it, without weights (on the meta device), and what prepares images."""
 
     @abstractmethod

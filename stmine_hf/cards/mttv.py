@@ -46,7 +46,7 @@ class MttvCard(ModelCardWriter):
     converted = "mttv-weibo"
 
     @classmethod
-    def released(cls) -> tuple[Any, Any]:
+    def released(cls) -> tuple[MttvForSequenceClassification, MttvImageProcessor]:
         with torch.device("meta"):
             return MttvForSequenceClassification(official_config(vision_config=RESNET152)), MttvImageProcessor()
 

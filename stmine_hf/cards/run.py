@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -15,6 +15,10 @@ from ..methods import get
 from .adapter import adapter_header, adapter_use, has_adapter
 from .rendering import Card
 from .settings import portable_settings, resolved_arguments
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCardData
+    from transformers import PreTrainedModel
 
 # Of the settings, those that are of no use to somebody else.
 _PRIVATE = {"output_dir", "push_to_hub", "push_dry_run", "hub_model_id", "hub_private_repo"}
@@ -39,7 +43,9 @@ class RunCard:
     args: Any
     script: str = field(default_factory=lambda: f"examples/{Path(sys.argv[0]).name}")
 
-    def write(self, folder: Path, network: Any, metrics: Mapping[str, Any] | None, step: int, steps: int) -> None:
+    def write(
+        self, folder: Path, network: PreTrainedModel, metrics: Mapping[str, Any] | None, step: int, steps: int
+    ) -> None:
         """Write the card into the folder of the weights.
 
         Args:
@@ -85,7 +91,7 @@ class RunCard:
             return Path(self.data.data_dir).name  # of one's own: the builder that reads it is no name for it
         return Path(dataset).name if Path(dataset).exists() else dataset
 
-    def _header(self, name: str, metrics: Mapping[str, Any] | None, network: Any) -> Any:
+    def _header(self, name: str, metrics: Mapping[str, Any] | None, network: PreTrainedModel) -> ModelCardData:
         from huggingface_hub import EvalResult, ModelCardData
 
         method, dataset = get(self.method), self._dataset()

@@ -57,7 +57,7 @@ class SatCard(ModelCardWriter):
     converted = "nanodet-m-coco"
 
     @classmethod
-    def released(cls) -> tuple[Any, Any]:
+    def released(cls) -> tuple[SatForObjectDetection, SatImageProcessor]:
         config = SatConfig.preset("nanodet-m")
         with torch.device("meta"):
             return SatForObjectDetection(config), SatImageProcessor.for_config(config)

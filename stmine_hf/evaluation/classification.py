@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from ..metrics.classification import (
     softmax,
 )
 from ..outputs import Outputs
-from ..posts.prediction import Post, predict
+from ..posts.prediction import Post, RegionDetector, predict
 from .miss_cards import MOST, MissCard, cards_sheet, row_image
 from .reports import (
     MISSES,
@@ -46,6 +46,9 @@ from .reports import (
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from ..modeling.mttv.modeling_mttv import MttvForSequenceClassification
+    from ..modeling.mttv.processing_mttv import MttvProcessor
 
 
 class Features(Protocol):
@@ -238,13 +241,13 @@ class ClassificationReport:
 
 
 def evaluate_posts(
-    model: Any,
-    processor: Any,
-    rows: Any,
+    model: MttvForSequenceClassification,
+    processor: MttvProcessor,
+    rows: Iterable[Mapping[str, Any]],
     *,
     batch_size: int = 8,
     device: str | torch.device | None = None,
-    detector: Any = None,
+    detector: RegionDetector | None = None,
     features: Features | None = None,
     bins: int = BINS,
     pixels: PixelOptions | None = None,
@@ -304,9 +307,9 @@ def evaluate_posts(
             yield Post(_Labelled(number, post_id, labels.index(label)), text or "", images, known)
 
     try:
-        total = len(rows) if hasattr(rows, "__len__") else None
+        total = len(rows) if isinstance(rows, Sized) else None
         with ProgressBar("Classifying posts", total, shown=progress) as bar:
-            options = {"batch_size": batch_size, "device": device, "detector": detector}
+            options: dict[str, Any] = {"batch_size": batch_size, "device": device, "detector": detector}
             for batch in predict(model, processor, posts(), without_bad_images=True, **options):
                 for _, post, logits, problem in batch:
                     if problem:
@@ -344,12 +347,17 @@ def evaluate_posts(
 
 
 def _worst(
-    rows: Any, posts: list[_Labelled], shares: np.ndarray, labels: tuple[str, ...], pixels: PixelOptions | None
+    rows: Iterable[Mapping[str, Any]],
+    posts: list[_Labelled],
+    shares: np.ndarray,
+    labels: tuple[str, ...],
+    pixels: PixelOptions | None,
 ) -> list[MissCard]:
     """The wrong predictions, the surest first; of rows that cannot be read again none."""
     if not hasattr(rows, "select"):
         return []
-    encoded, said, surest = undecoded(rows), shares.argmax(axis=1), shares.max(axis=1)
+    encoded = cast(Sequence[Mapping[str, Any]], undecoded(rows))
+    said, surest = shares.argmax(axis=1), shares.max(axis=1)
     wrong = [place for place, post in enumerate(posts) if said[place] != post.truth]
     cards = []
     for place in sorted(wrong, key=lambda place: -surest[place])[:MOST]:
@@ -373,7 +381,7 @@ class _Labelled(NamedTuple):
     truth: int  # index of its label in the model
 
 
-def _label_names(rows: Any, labels: Sequence[str]) -> list[str]:
+def _label_names(rows: Iterable[Mapping[str, Any]], labels: Sequence[str]) -> list[str]:
     """Names of a data set's labels by index; [] where rows carry the names themselves.
 
     Raises:

@@ -30,6 +30,7 @@ from ..files import write_rows
 from ..fonts import in_every_script
 from ..images import ImageError, PixelOptions, Skip
 from ..inference.batching import batched
+from ..methods.record import ObjectDetector
 from ..metrics.detection import DetectionScores, detection_scores
 from ..outputs import Outputs
 from .reports import (
@@ -48,6 +49,8 @@ from .worst_misses import Found, Miss, WorstMisses, misses_sheet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from ..modeling.sat.image_processing_sat import SatImageProcessor
 
 __all__ = ["DetectionReport", "evaluate_detection"]
 
@@ -215,8 +218,8 @@ class DetectionReport:
 
 
 def evaluate_detection(
-    model: Any,
-    processor: Any,
+    model: ObjectDetector,
+    processor: SatImageProcessor,
     rows: Iterable[Mapping[str, Any]],
     *,
     batch_size: int = 8,

@@ -24,7 +24,9 @@ class MissCard(NamedTuple):
     text: str
 
 
-def row_image(rows: Any, number: int, pixels: PixelOptions | None = None) -> Image.Image | None:
+def row_image(
+    rows: Sequence[Mapping[str, Any]], number: int, pixels: PixelOptions | None = None
+) -> Image.Image | None:
     """A small image of a row; None where there is none, or none that can be read.
 
     Args:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sized
 from contextlib import closing
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import datasets
 from PIL import Image
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["EvaluationError", "fill_page", "undecoded", "versions"]
 
 R = TypeVar("R")
+Rows = TypeVar("Rows", bound=Iterable[Mapping[str, Any]])
 MISSES = "worst_misses.png"  # of a report: images of the set, so it stays where it was written
 _PACKAGES = ("stmine-hf", "torch", "transformers", "datasets", "numpy", "pillow")
 
@@ -36,15 +37,15 @@ class EvaluationError(StmineError):
     """A data set on which nothing can be measured."""
 
 
-def undecoded(dataset: Any) -> Any:
+def undecoded(dataset: Rows) -> Rows:
     """Rows with images still encoded: a broken image is then an error of its row, not of the iterator."""
     if isinstance((getattr(dataset, "features", None) or {}).get("image"), datasets.Image):
-        return dataset.cast_column("image", datasets.Image(decode=False))
+        return dataset.cast_column("image", datasets.Image(decode=False))  # type: ignore[attr-defined]
     return dataset
 
 
 def readable(
-    rows: Any,
+    rows: Iterable[Mapping[str, Any]],
     load: Callable[[Mapping[str, Any], Image.Image, int], R],
     skipped: list[Skip],
     *,
@@ -73,7 +74,7 @@ def readable(
             return Skip(row_name(row, number), str(error))
 
     encoded = undecoded(rows)
-    total = len(encoded) if hasattr(encoded, "__len__") else None
+    total = len(encoded) if isinstance(encoded, Sized) else None
     with (
         ProgressBar(doing, total, shown=progress) as bar,
         closing(read_ahead(attempt, enumerate(encoded), workers=2, ahead=16)) as loaded,
@@ -96,14 +97,14 @@ def row_name(row: Mapping[str, Any], number: int) -> str:
     return str(row.get("filename") or f"row {number}")
 
 
-def dataset_names(dataset: Any) -> tuple[str | None, str | None]:
+def dataset_names(dataset: object) -> tuple[str | None, str | None]:
     """Name and split of a `datasets` object, each None where unknown."""
     info, split = getattr(dataset, "info", None), getattr(dataset, "split", None)
     name = getattr(info, "dataset_name", None) or getattr(info, "builder_name", None)
     return name, None if split is None else str(split)
 
 
-def model_name(model: Any) -> str:
+def model_name(model: object) -> str:
     """The Hub id, or the last part of a folder's path, as the rest of it is private."""
     name = getattr(model, "name_or_path", None) or type(model).__name__
     return Path(name).name if Path(name).exists() else name
@@ -147,7 +148,9 @@ def fill_page(page: Path, name: str, text: str) -> None:
     page.write_text(before + start + text + "\n" + end + rest.split(end, 1)[1], encoding="utf-8")
 
 
-def finish_curve(axes: Axes, title: str, *, legend: Any) -> None:
+def finish_curve(
+    axes: Axes, title: str, *, legend: Literal["upper left", "upper right", "lower left", "lower right"]
+) -> None:
     """What every plot of curves has: a title on the left, a pale grid, no frame above and right, a legend in a corner.
 
     Args:

@@ -7,11 +7,11 @@ number in a log, on the screen and on a card is the same number.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from ..metrics.retrieval import (
     same_text_answers,
 )
 from ..outputs import Outputs
-from ..search.embedding import embed_images, embed_texts
+from ..search.embedding import DualEncoder, DualProcessor, embed_images, embed_texts
 from .miss_cards import MOST, MissCard, cards_sheet, row_image
 from .reports import (
     MISSES,
@@ -51,6 +51,14 @@ if TYPE_CHECKING:
 SAME_TEXT = "same_text_"  # prefix of the metrics that count captions of the same text as exact matches
 _COLOURS = {"txt": "#2166ac", "img": "#b2182b"}
 _DIRECTIONS = {"txt": "image → text", "img": "text → image"}
+
+
+class TrainedEncoder(DualEncoder, Protocol):
+    """A model of images and sentences whose mode (train, eval) can be restored."""
+
+    training: bool
+
+    def train(self, mode: bool) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -166,8 +174,8 @@ class RetrievalReport:
 
 
 def evaluate_retrieval(
-    model: Any,
-    processor: Any,
+    model: TrainedEncoder,
+    processor: DualProcessor,
     dataset: Iterable[Mapping[str, Any]],
     *,
     batch_size: int = 64,
@@ -247,7 +255,7 @@ def evaluate_retrieval(
 
 
 def _worst(
-    dataset: Any,
+    dataset: Iterable[Mapping[str, Any]],
     numbers: list[int],
     texts: list[str],
     owner: list[int],
@@ -258,7 +266,7 @@ def _worst(
     """The captions whose image has the worst rank, one of each image; of rows that cannot be read again none."""
     if not hasattr(dataset, "select"):
         return []
-    rows, seen = undecoded(dataset), set()
+    rows, seen = cast(Sequence[Mapping[str, Any]], undecoded(dataset)), set()
     cards: list[MissCard] = []
     for text in np.argsort(-ranks, kind="stable").tolist():
         own, rank = owner[text], int(ranks[text])

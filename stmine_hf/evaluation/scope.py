@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from ..errors import StmineError
 from ..inference.scope import Scope, fit, nonsense, scripts
-from ..search.embedding import embed_images, embed_texts
+from ..search.embedding import DualEncoder, DualProcessor, embed_images, embed_texts
+
+if TYPE_CHECKING:
+    import datasets
 
 __all__ = ["measure_posts", "measure_search"]
 
@@ -32,7 +35,7 @@ def measure_posts(texts: Sequence[str], measured: str) -> Scope:
     return _of_texts(texts, measured, needs_text=without < _RARE / 100)
 
 
-def measure_search(model: Any, processor: Any, rows: Any, measured: str) -> Scope:
+def measure_search(model: DualEncoder, processor: DualProcessor, rows: datasets.Dataset, measured: str) -> Scope:
     """Measure the scope of a model that searches images by sentences.
 
     `least_fit` is what 95 of 100 sentences about an image reach in a collection that has this image. `measured` also

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,9 @@ from ..outputs import Outputs, sha256_of
 from . import readme
 from .exported import require
 from .onnx import add_metadata
+
+if TYPE_CHECKING:
+    from transformers import ProcessorMixin
 
 MANIFEST = "export.json"
 CHECKED = 10  # inputs of the comparison with PyTorch
@@ -68,7 +71,12 @@ class PartsReport:
 
 
 def export_parts(
-    folder: str | Path, parts: list[Part], processor: Any, settings: dict[str, Any], template: str, name: str
+    folder: str | Path,
+    parts: list[Part],
+    processor: ProcessorMixin,
+    settings: dict[str, Any],
+    template: str,
+    name: str,
 ) -> PartsReport:
     """Write the parts of a model with its tokenizer and a README.
 

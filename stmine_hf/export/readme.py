@@ -31,6 +31,6 @@ def write_readme(folder: Path, template: str, **facts: Any) -> None:
     (folder / FILE).write_text(_environment.get_template(template).render(**facts), encoding="utf-8")
 
 
-def title(model: Any, otherwise: str) -> str:
+def title(model: object, otherwise: str) -> str:
     """What a model is called: the last part of its folder or repository."""
     return Path(getattr(model, "name_or_path", "") or otherwise).name

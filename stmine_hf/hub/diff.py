@@ -14,6 +14,8 @@ from .model_files import code_files, method_of
 from .push import hub_errors
 from .repository import PublishError
 
+State = Literal["changed", "new", "gone"]
+
 
 @dataclass(frozen=True)
 class FileDifference:
@@ -26,7 +28,7 @@ class FileDifference:
     """
 
     path: str
-    state: Literal["changed", "new", "gone"]
+    state: State
     lines: list[str]
 
 
@@ -68,7 +70,7 @@ def diff(repository: str | Path, *, revision: str = "main") -> Comparison:
     same = [name for name in sorted(ours) if ours[name] == theirs.get(name)]
     different = []
     for name in sorted({*ours, *theirs} - {*same}):
-        state: Any = "new" if name not in theirs else "gone" if name not in ours else "changed"
+        state: State = "new" if name not in theirs else "gone" if name not in ours else "changed"
         before, after = (side.get(name, "").splitlines() for side in (theirs, ours))
         lines = difflib.unified_diff(before, after, f"{where}/{name}", f"modeling/{method}/{name}", lineterm="")
         different.append(FileDifference(name, state, list(lines)))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..cards.files import MANIFEST, files_in
@@ -18,6 +18,7 @@ from .repository import PublishError, read_manifest
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
 
 
 class NoConnectionError(PublishError):
@@ -161,7 +162,7 @@ def push(
             api.create_branch(repo, repo_type=repo_type, branch=revision, exist_ok=True)
         commit = planned.head
         if planned.changes:
-            operations: list[Any] = [
+            operations: list[CommitOperationAdd | CommitOperationDelete] = [
                 CommitOperationDelete(path_in_repo=file.path)
                 if file.state == "removed"
                 else CommitOperationAdd(path_in_repo=file.path, path_or_fileobj=folder / file.path)
@@ -206,7 +207,7 @@ def _plan(api: HfApi, folder: Path, repo: str, repo_type: RepoType, revision: st
     return PushPlan(repo, repo_type, revision, head, exists, files)
 
 
-def _is(file: Path, entry: Any) -> bool:
+def _is(file: Path, entry: RepoFile) -> bool:
     """Whether a file is the one that the Hub lists; git hashes small files with a header of their own."""
     if file.stat().st_size != entry.size:
         return False
@@ -216,7 +217,9 @@ def _is(file: Path, entry: Any) -> bool:
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest() == entry.blob_id  # noqa: S324  Git's name of a file, no safeguard
 
 
-def _built_before(api: HfApi, repo: str, repo_type: RepoType, head: str | None, there: dict[str, Any]) -> set[str]:
+def _built_before(
+    api: HfApi, repo: str, repo_type: RepoType, head: str | None, there: Mapping[str, RepoFile]
+) -> set[str]:
     """The files on the Hub that its own manifest lists."""
     if MANIFEST not in there:
         return set()

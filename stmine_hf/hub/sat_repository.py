@@ -21,6 +21,9 @@ from .model_repository import ModelRepository
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from ..modeling.sat.image_processing_sat import SatImageProcessor
+    from ..modeling.sat.modeling_sat import SatForObjectDetection
+
 BEST_FOLDER = "best"
 OVERLAP = 0.3  # of the slices of scenes
 
@@ -69,7 +72,9 @@ class SatRepository(ModelRepository):
             tables += self._measure_scenes(model, processor, compare["scenes"], progress)
         return tables
 
-    def _measure_scenes(self, model: Any, processor: Any, folder: Path, progress: bool) -> list[Table]:
+    def _measure_scenes(
+        self, model: SatForObjectDetection, processor: SatImageProcessor, folder: Path, progress: bool
+    ) -> list[Table]:
         rows = load_dataset("coco_json", data_dir=folder, split=self.writer.split)
         side = max(processor.size["height"], processor.size["width"])
         tables = []

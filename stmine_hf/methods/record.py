@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedConfig
 
 _PACKAGE = __name__.partition(".")[0]
 
@@ -25,6 +29,23 @@ class _Loaded:
     def __get__(self, record: Any, owner: type | None = None) -> Any:
         path = getattr(record, self._field)
         return None if path is None else load_named(path)
+
+
+class ObjectDetector(Protocol):
+    """A detector as it is run: `SatForObjectDetection`, or one exported for another runtime."""
+
+    training: bool
+
+    @property
+    def config(self) -> PreTrainedConfig: ...
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+    def __call__(self, *, pixel_values: torch.Tensor) -> Any: ...
+    def to(self, device: str | torch.device) -> Any: ...
+    def eval(self) -> Any: ...
+    def train(self, mode: bool = True) -> Any: ...
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 __all__ = ["classification_scores"]
 
@@ -36,7 +37,7 @@ class ReliabilityBins:
     count: np.ndarray
 
 
-def confusion_matrix(truth: Any, predicted: Any, num_labels: int) -> np.ndarray:
+def confusion_matrix(truth: ArrayLike, predicted: ArrayLike, num_labels: int) -> np.ndarray:
     """Number of times each class was predicted as which.
 
     Args:
@@ -96,7 +97,7 @@ def class_scores(matrix: np.ndarray) -> ClassScores:
     )
 
 
-def reliability_bins(probabilities: Any, truth: Any, bins: int = BINS) -> ReliabilityBins:
+def reliability_bins(probabilities: ArrayLike, truth: ArrayLike, bins: int = BINS) -> ReliabilityBins:
     """Sort rows into bins by the confidence of their prediction.
 
     Args:
@@ -140,7 +141,7 @@ def expected_calibration_error(bins: ReliabilityBins) -> float:
     return float((distance * bins.count[filled]).sum() / bins.count.sum())
 
 
-def brier_score(probabilities: Any, truth: Any) -> float:
+def brier_score(probabilities: ArrayLike, truth: ArrayLike) -> float:
     """Mean squared distance of the probabilities from the truth (1 for the right class, 0 for the others), in [0, 2].
 
     Args:
@@ -151,7 +152,7 @@ def brier_score(probabilities: Any, truth: Any) -> float:
     return float(((probabilities - np.eye(probabilities.shape[1])[truth]) ** 2).sum(axis=1).mean())
 
 
-def cross_entropy(logits: Any, truth: Any) -> float:
+def cross_entropy(logits: ArrayLike, truth: ArrayLike) -> float:
     """Mean negative log-likelihood of the right class, in nats: the loss that the classifier is trained on.
 
     Args:
@@ -162,13 +163,15 @@ def cross_entropy(logits: Any, truth: Any) -> float:
     return float((_log_sum_exp(logits) - logits[np.arange(len(truth)), truth]).mean())
 
 
-def softmax(logits: Any) -> np.ndarray:
+def softmax(logits: ArrayLike) -> np.ndarray:
     """(N, L) float64 probabilities of (N, L) logits."""
     logits = np.asarray(logits, dtype=np.float64)
     return np.exp(logits - _log_sum_exp(logits)[:, None])
 
 
-def classification_scores(logits: Any, truth: Any, labels: Sequence[str], *, bins: int = BINS) -> dict[str, float]:
+def classification_scores(
+    logits: ArrayLike, truth: ArrayLike, labels: Sequence[str], *, bins: int = BINS
+) -> dict[str, float]:
     """All scores of a classifier under the names that logs, tables and cards use.
 
     Args:
@@ -204,7 +207,7 @@ def _log_sum_exp(logits: np.ndarray) -> np.ndarray:
     return highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))
 
 
-def _checked(probabilities: Any, truth: Any) -> tuple[np.ndarray, np.ndarray]:
+def _checked(probabilities: ArrayLike, truth: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     probabilities, truth = np.asarray(probabilities, dtype=np.float64), np.asarray(truth)
     if probabilities.ndim != 2 or truth.shape != probabilities.shape[:1] or not len(truth):
         raise ValueError(

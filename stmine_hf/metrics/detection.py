@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..errors import StmineError
 
@@ -143,7 +144,7 @@ def detection_scores(
     )
 
 
-def box_ious(boxes: Any, others: Any, crowd: Sequence[bool] | None = None) -> np.ndarray:
+def box_ious(boxes: ArrayLike, others: ArrayLike, crowd: Sequence[bool] | None = None) -> np.ndarray:
     """(n, m) overlaps of xywh boxes: intersection over union, or, for `others` that are crowds, over the box itself.
 
     Example:

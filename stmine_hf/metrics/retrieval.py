@@ -11,9 +11,13 @@ every machine. Without ties the two agree exactly.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 KS = (1, 5, 10)
 CHUNK = 1 << 22  # scores looked at in one go: bounds the memory beside the matrix itself to some 60 MB
@@ -27,7 +31,7 @@ class RetrievalRanks(NamedTuple):
 
 
 def retrieval_recall(
-    scores: Any,
+    scores: ArrayLike | Tensor,
     image_to_texts: Sequence[Sequence[int]] | None = None,
     text_to_image: Sequence[int] | Sequence[Sequence[int]] | None = None,
     *,
@@ -79,19 +83,19 @@ def recall_curve(ranks: RetrievalRanks, ks: Iterable[int] = range(1, 101)) -> di
 
 
 def retrieval_ranks(
-    scores: Any,
+    scores: ArrayLike | Tensor,
     image_to_texts: Sequence[Sequence[int]] | None = None,
     text_to_image: Sequence[int] | Sequence[Sequence[int]] | None = None,
     *,
     texts_per_image: int | None = None,
 ) -> RetrievalRanks:
     """The rank of the best right answer to every image and to every text; arguments as in `retrieval_recall`."""
-    scores = _as_matrix(scores)
-    n_images, n_texts = scores.shape
+    matrix = _as_matrix(scores)
+    n_images, n_texts = matrix.shape
     by_image, by_text = _right_pairs(n_images, n_texts, image_to_texts, text_to_image, texts_per_image)
     return RetrievalRanks(
-        image_to_text=_best_ranks(lambda rows: scores[rows], by_image, n_images, n_texts, "image"),
-        text_to_image=_best_ranks(lambda rows: scores[:, rows].T, by_text, n_texts, n_images, "text"),
+        image_to_text=_best_ranks(lambda rows: matrix[rows], by_image, n_images, n_texts, "image"),
+        text_to_image=_best_ranks(lambda rows: matrix[:, rows].T, by_text, n_texts, n_images, "text"),
     )
 
 
@@ -126,14 +130,14 @@ def same_text_answers(captions: Sequence[Sequence[str]]) -> tuple[list[list[int]
 Pairs = tuple[np.ndarray, np.ndarray]  # query of each right pair (ascending), its answer
 
 
-def _as_matrix(scores: Any) -> np.ndarray:
-    if hasattr(scores, "detach"):  # a torch tensor: numpy knows no bfloat16
+def _as_matrix(scores: ArrayLike | Tensor) -> np.ndarray:
+    if hasattr(scores, "detach"):  # a torch tensor: numpy has no bfloat16
         scores = scores.detach().cpu()
         scores = (scores.float() if scores.dtype.itemsize < 4 else scores).numpy()
-    scores = np.asarray(scores)
-    if scores.ndim != 2 or not all(scores.shape):
-        raise ValueError(f"scores: expected (n_images, n_texts), both at least 1, found shape {scores.shape}")
-    return scores
+    matrix = np.asarray(scores)
+    if matrix.ndim != 2 or not all(matrix.shape):
+        raise ValueError(f"scores: expected (n_images, n_texts), both at least 1, found shape {matrix.shape}")
+    return matrix
 
 
 def _right_pairs(n_images, n_texts, image_to_texts, text_to_image, texts_per_image) -> tuple[Pairs, Pairs]:
@@ -150,7 +154,9 @@ def _right_pairs(n_images, n_texts, image_to_texts, text_to_image, texts_per_ima
     return by_image or _turn(by_text), by_text or _turn(by_image)
 
 
-def _flatten(answers: Any, n_queries: int, n_answers: int, name: str) -> Pairs:
+def _flatten(
+    answers: Sequence[int] | Sequence[Sequence[int]] | np.ndarray, n_queries: int, n_answers: int, name: str
+) -> Pairs:
     if len(answers) != n_queries:
         raise ValueError(f"{name}: expected {n_queries} entries, as in scores, found {len(answers)}")
     lists = [np.atleast_1d(np.asarray(own, dtype=np.int64)) for own in answers]

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator, Mapping, Set
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from .allowed import (
     BUILTINS,
@@ -117,7 +116,7 @@ class _Walk(ast.NodeVisitor):
         self.bound = bound_names(tree) - ({*dir(builtins)} - BUILTINS - NAMES_OF_ARGUMENTS)
         self.visit(tree)
 
-    def fault(self, node: Any, words: str) -> None:
+    def fault(self, node: ast.AST, words: str) -> None:
         self.faults.append((getattr(node, "lineno", 0), words))
 
     def _bounded(self, node: ast.AST) -> str | None:

@@ -16,6 +16,7 @@ import json
 import os
 import runpy
 import sys
+from collections.abc import Callable
 from typing import Any
 
 _NEWUSER, _NEWNET, _NEWPID, _NEWIPC = 0x10000000, 0x40000000, 0x20000000, 0x08000000
@@ -43,7 +44,7 @@ def main(file: str) -> None:
     runpy.run_path(wanted["script"], run_name="__main__")
 
 
-def _applied(apply: Any, wanted: dict[str, Any]) -> bool:
+def _applied(apply: Callable[[dict[str, Any]], None], wanted: dict[str, Any]) -> bool:
     try:
         apply(wanted)
     except (OSError, AttributeError, ImportError, ValueError):  # not of this system, or not allowed here
