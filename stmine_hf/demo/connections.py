@@ -8,9 +8,9 @@ from . import limits
 
 WAIT = 60.0  # seconds without a byte from a client that has not finished its request, or that reads no answer
 WHOLE = 900.0  # seconds for a whole request, however steadily it trickles in
-OPEN = 4000  # connections; beyond, the one that has kept the server waiting longest is ended
+OPEN = 4000  # connections; above this, the one that has kept the server waiting longest is ended
 PATIENCE = 5.0  # seconds in which a client that has just connected may be about to write
-BURST = 4096  # files that the process may hold besides: the server takes so many connections at once, before it counts
+BURST = 4096  # other files that the process may hold: the server takes so many connections at once, before it counts
 MAX_BODY = 64 * 2**20  # bytes of a request that is no upload: an image of a camera, as base64, is the largest
 MAX_UPLOAD = limits.MAX_IMAGES * limits.MAX_FILE_BYTES
 
@@ -61,7 +61,7 @@ def end_stalled(
             super().connection_lost(exc)
 
         def _is_whole(self) -> bool:
-            """Whether the request has come in wholly."""
+            """Whether the request has been received completely."""
             return self.cycle is not self._before and not self.cycle.more_body
 
         def _is_waiting(self) -> bool:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..modeling.sat.image_processing_sat import SatImageProcessor
     from ..modeling.sat.modeling_sat import SatForObjectDetection
 
-THRESHOLD = 0.25  # of boxes: in drawn images models trained on photographs are less sure
+THRESHOLD = 0.25  # of boxes: in drawn images models trained on photographs give lower scores
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class ObjectFinder:
 
     @property
     def names(self) -> list[str]:
-        """The classes that the model knows."""
+        """The classes of the model."""
         return list(self._detector.names.values())
 
     def find(self, image: limits.ImageInput, threshold: float = THRESHOLD) -> FoundObjects:

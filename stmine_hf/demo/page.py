@@ -104,7 +104,7 @@ class Page:
 
     def __init__(self, language: str):
         self.first_language = language
-        self._spoken: list[Any] = []  # components, and what they say:
+        self._spoken: list[Any] = []  # components, and their texts:
         self._texts: list[dict[str, Any]] = []
         self._first: list[Job] = []
         self._translated: list[Job] = []

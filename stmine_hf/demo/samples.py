@@ -24,7 +24,7 @@ SENTENCES = {
 
 
 class SamplePost(NamedTuple):
-    """A made-up post, written by nobody, about nothing that happened.
+    """A made-up post about an event that did not happen.
 
     Attributes:
         text: as it would be posted, in the language that the small model reads.

@@ -113,7 +113,7 @@ class ImageSearch:
         return [] if report is None else report.skipped
 
     def search(self, query: str | Image.Image, top: int = 6) -> list[Match]:
-        """The best images, best first. Images that are gone or can no longer be read are skipped.
+        """The best images, best first. Images that no longer exist or cannot be read are skipped.
 
         Raises:
             StmineError: nothing to search for, too long a sentence, or an image that cannot be used.
@@ -130,7 +130,7 @@ class ImageSearch:
         return matches
 
     def heat_map(self, match: Match, sentence: str) -> Image.Image:
-        """The image of a match, orange where it is what the sentence says and grey where it is not.
+        """The image of a match, orange where it matches the sentence and grey where it does not.
 
         Raises:
             StmineError: nothing to compare with, or too long a sentence.

@@ -370,7 +370,7 @@ def objects_in_video(page: Page, tools: Tools, given: list[Any]) -> None:
 
 
 def objects_in_camera(page: Page, tools: Tools, given: list[Any]) -> None:
-    """Boxes in what a camera sees, twice a second."""
+    """Boxes in the images of a camera, twice a second."""
     page.put(gr.HTML, value=say.Text(*(answers.note(say.OBJECTS_CAMERA_HINT(one)) for one in ("en", "zh"))))
     with gr.Row(elem_classes="halves"):
         camera = image_input(sources=["webcam"], streaming=True, height=320, min_width=280, elem_id="camera")

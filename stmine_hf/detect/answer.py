@@ -32,7 +32,7 @@ class ImageAnswer(Sequence[Detection]):
     Attributes:
         source: path of the image as it was given; None of one that has none.
         width: of the image in pixels; 0 where it cannot be read.
-        height: likewise.
+        height: of the image in pixels; 0 where it cannot be read.
         detections: what was found.
         error: why the image cannot be read; None if it can.
     """

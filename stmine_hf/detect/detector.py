@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     Model: TypeAlias = str | Path | SatForObjectDetection | tuple[SatForObjectDetection, SatImageProcessor] | None
 
 THRESHOLD = 0.4  # least score of what is shown, as in the released demo
-IOU = 0.6  # of two boxes of one class, above which the less sure one goes
+IOU = 0.6  # of two boxes of one class, above which the one with the lower score is removed
 MAX_BOXES = 100  # of an image
-OTHERS = "*"  # stands for all classes that have no threshold of their own
+OTHERS = "*"  # in a mapping of thresholds: all classes without one of their own
 _ALL = 2**31  # more boxes than any image has
 
 
@@ -49,19 +49,19 @@ class Detector:
         processor: the image processor of a loaded model.
         threshold: least score, exclusive; or one for each class, `{"person": 0.3, "car": 0.5, "*": 0.4}`, where "*"
             is that of all other classes (0.4 if it is missing).
-        classes: names of the classes to look for; None for all that the model knows.
-        iou: of two boxes of one class with a larger intersection over union, the one with the lower score goes.
+        classes: names of the classes to look for; None for all classes of the model.
+        iou: of two boxes of one class with a larger intersection over union, the one with the lower score is removed.
         max_boxes: of an image, the best ones.
         batch_size: images that go through the model at a time; use more on a GPU.
         device: "cpu", "cuda", "mps", ... for a model that is to be loaded; None is CUDA where there is one.
-        pixels: what becomes of images of more than 8 bits or more than three bands.
+        pixels: how to read images of more than 8 bits or more than three bands.
         slice: side in pixels of slices that images are cut into, for small objects in large images; their boxes are
             merged. Images of any size can be read then. None: images as a whole.
         overlap: share of a slice that its neighbour shows, too; more than the largest object that matters.
         labels: former name of `classes`.
 
     Raises:
-        StmineError: no such model, the model does not know such a class, or a number is out of its range.
+        StmineError: no such model, the model has no such class, or a number is out of its range.
 
     Example:
         >>> from stmine_hf import Detector
@@ -202,7 +202,7 @@ class Detector:
         """What is in the slices of a scene, best first.
 
         Raises:
-            ImageError: a part of it cannot be read: what lies there would be missing without a word.
+            ImageError: a part of it cannot be read: objects there would be missing without a warning.
         """
         if self.slices is None:
             raise ValueError("a scene is detected in slices: Detector(slice=320)")
@@ -226,7 +226,7 @@ class Detector:
         """The same detector with another threshold and other classes; they share the network.
 
         Raises:
-            StmineError: the model knows no such class, or the threshold is no score.
+            StmineError: the model has no such class, or the threshold is not a score.
         """
         other = copy.copy(self)
         other.threshold, other._own_thresholds = parse_thresholds(threshold, self.names)
@@ -242,7 +242,7 @@ class Detector:
 
         Args:
             images: of `prepare`.
-            share: of the thresholds; below 1 for a tracker, which also looks at what is less sure.
+            share: of the thresholds; below 1 for a tracker, which also uses detections with lower scores.
         """
         results = detect_batch(
             self._model, self.processor, images,
@@ -278,7 +278,7 @@ def parse_thresholds(given: float | Mapping[str, float], names: Mapping[int, str
         names: of the classes.
 
     Raises:
-        StmineError: no number, one that is no score, or a class that is not there.
+        StmineError: not a number, a number that is not a score, or a class that the model does not have.
     """
     others: float = THRESHOLD
     own: dict[int, float] = {}
@@ -309,7 +309,7 @@ def _known_labels(wanted: Iterable[str], names: Mapping[int, str]) -> set[int]:
         if name.strip().lower() not in label_of:
             close = get_close_matches(name.strip().lower(), label_of, n=3) or list(label_of)[:10]
             raise StmineError(
-                f"classes: the model knows no class {name.strip()!r}. Of its {len(label_of)}, did you mean "
+                f"classes: the model has no class {name.strip()!r}. Of its {len(label_of)}, did you mean "
                 f"{' or '.join(names[label_of[one]] for one in close)}?"
             )
         labels.add(label_of[name.strip().lower()])

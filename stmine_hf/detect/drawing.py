@@ -24,7 +24,7 @@ def class_colour(label: int) -> Colour:
 
 
 def draw_detections(image: Image.Image, detections: Sequence[Detection]) -> Image.Image:
-    """A copy of the image with a box, name and score for each detection; the surest on top."""
+    """A copy of the image with a box, name and score for each detection; the highest score on top."""
     drawn = image.convert("RGB") if image.mode != "RGB" else image.copy()
     draw_onto(drawn, detections)
     return drawn
@@ -101,13 +101,13 @@ def _is_small(box: Corners, image: Image.Image) -> bool:
 
 
 def _grown(box: Corners, image: Image.Image) -> Corners:
-    """The box with its frame and a little air."""
+    """The box with its frame and a small margin."""
     edge = line_width(image) + 1
     return box[0] - edge, box[1] - edge, box[2] + edge, box[3] + edge
 
 
 def _hidden(plate: Corners, other: Corners) -> float:
-    """Share of the smaller one that lies under the other."""
+    """Share of the smaller box that the other one covers."""
     width = min(plate[2], other[2]) - max(plate[0], other[0])
     height = min(plate[3], other[3]) - max(plate[1], other[1])
     areas = [(one[2] - one[0]) * (one[3] - one[1]) for one in (plate, other)]

@@ -69,7 +69,7 @@ class Format(ABC):
         """After the last image."""
 
     def remark(self) -> str:
-        """What a person has to know of the file; "" for nothing."""
+        """What the user has to know about the file; "" for nothing."""
         return ""
 
 
@@ -155,7 +155,7 @@ class GeoJson(Format):
             self._count += 1
 
     def _place(self, image: Mapping[str, Any]) -> Georeference | None:
-        """That of an image; None of one that says nothing, or that was turned or shrunk on reading."""
+        """The georeference of an image; None if it has none, or was rotated or reduced on reading."""
         path = self.root / image["file_name"]
         place = place_and_time(path).georeference
         return place if place and scene_size(path) == (image["width"], image["height"]) else None
@@ -181,7 +181,7 @@ class Yolo(Format):
         yield
         lines = [self.names.get(label, f"class {label}") for label in range(max(self.names) + 1)]
         outputs.write(self.file, lambda path: path.write_text("".join(f"{one}\n" for one in lines), encoding="utf-8"))
-        for name in outputs.written():  # of images that are gone
+        for name in outputs.written():  # of images that no longer exist
             if name.startswith(f"{_LABELS}/") and name.casefold() not in self._written:
                 outputs.remove(name)
 

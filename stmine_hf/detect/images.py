@@ -64,7 +64,7 @@ from .results import RESULTS, SUMMARY, coco_rows, write_summary
 
 JOURNAL = "journal.jsonl"
 CROPS = "crops"
-_NO_NAME = re.compile(r"[^\w.-]+")  # what the name of a folder had better not have
+_NO_NAME = re.compile(r"[^\w.-]+")  # characters that are replaced in the name of a folder
 _MOST_JPEG = 65_500  # pixels of a side; larger ones are saved as PNG
 _MOST_SHOWN = 4096  # pixels of the longer side of the annotated copy of an image in slices
 
@@ -120,7 +120,7 @@ def detect_images(
     """Find objects in an image, or in all those of a folder and its subfolders, or of several of either.
 
     A folder is resumed: images in the results (same file size and time, same settings) are not processed again. A
-    single image is always processed anew. Memory: a few images, and some 400 bytes for each one of the folder.
+    single image is always processed again. Memory: a few images, and some 400 bytes for each one of the folder.
 
     Args:
         detector: the detector.
@@ -161,7 +161,7 @@ def detect_images(
     settings = {**detector.settings, **({"crops": True} if save_crops else {})}
     resumed = (out / JOURNAL).is_file()
     with Outputs(out, inputs=sources, inside=resumed) as outputs, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="PIL")  # of odd metadata: nothing to act on
+        warnings.filterwarnings("ignore", module="PIL")  # of unusual metadata: the user need not act on it
         journal = _ImageJournal(outputs, None if single else settings)
         outputs.require_free(RESULTS, SUMMARY, *(one.file for one in others))
         present: list[str] = []
@@ -286,7 +286,7 @@ def _detected(
                 crops = _write_crops(outputs, drawn, found, name) if save_crops else []
                 draw_onto(drawn, found)
                 outputs.write(name, partial(_save_annotated, drawn))
-        except (ImageError, OutputError) as error:  # changed or gone since; a user's file has the copy's name
+        except (ImageError, OutputError) as error:  # changed or removed since; a user's file has the copy's name
             return Skip(file.path, str(error))
         row = {"annotated": name, "width": prepared.size[1], "height": prepared.size[0], "detections": found}
         row |= {"crops": crops} if save_crops else {}
@@ -363,7 +363,11 @@ class _Cuts:
 
 
 def _write_crops(outputs: Outputs, image: _Cuttable, found: Sequence[Detection], annotated: str) -> list[str]:
-    """Write each object of an image; the names of the files, which follow from that of the annotated copy."""
+    """Write each object of an image to a file.
+
+    Returns:
+        The names of the files, derived from that of the annotated copy.
+    """
     stem = annotated.partition("/")[2].rpartition(".")[0]
     names = []
     for number, one in enumerate(found, start=1):
@@ -522,5 +526,5 @@ class _ImageJournal:
             found = ", ".join(f"{words[key]} {earlier.get('model' if key == 'identity' else key)}" for key in differ)
             raise OtherResultsError(
                 f"{self._out} holds results made with other settings ({found}): choose another folder (--out), or "
-                "delete it to start anew."
+                "delete it to start again."
             )

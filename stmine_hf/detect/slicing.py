@@ -2,8 +2,8 @@
 
 An object that lies on the border of a slice is seen in part. Its box touches a border inside of the image, and the
 slice beside it, if it overlaps enough, has the whole object. Two boxes of different slices are of one object if they
-look alike where both slices look: then a part is dropped for the whole, and where no slice has the whole, the parts
-become one box.
+match in the area that both slices show: then a partial box is dropped in favour of the whole one, and where no slice
+has the whole object, the parts become one box.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def slices_of_image(image: Image.Image, slices: Slices) -> Iterator[tuple[Window
 def slices_of_scene(
     scene: Scene, slices: Slices, on_error: Callable[[WindowError], None]
 ) -> Iterator[tuple[Window, Image.Image]]:
-    """The slices of a scene of any size; those without data are passed over."""
+    """The slices of a scene of any size; those without data are skipped."""
     for found in scene.windows(tile_windows(scene.width, scene.height, slices.side, slices.overlap)):
         if isinstance(found, WindowError):
             on_error(found)
@@ -87,7 +87,7 @@ def detect_sliced(
         size: width and height of the image.
         batch_size: slices per batch.
         threshold: minimum score, exclusive.
-        nms_threshold: of two boxes of one class that overlap by more, the lower score goes.
+        nms_threshold: of two boxes of one class that overlap by more, the one with the lower score is removed.
         options: of the processor's `post_process_object_detection`.
 
     Returns:
@@ -118,7 +118,7 @@ def merged(
         windows: of the slices.
         results: `scores`, `labels` and `boxes` in pixels of each slice.
         size: width and height of the image.
-        nms_threshold: of two boxes of one class that overlap by more, the lower score goes.
+        nms_threshold: of two boxes of one class that overlap by more, the one with the lower score is removed.
     """
     if not windows:
         return {"scores": torch.zeros(0), "labels": torch.zeros(0, dtype=torch.long), "boxes": torch.zeros(0, 4)}
@@ -168,7 +168,7 @@ def _merge_class(
         scores: (N,).
         views: (N, 4) the slice that each box was seen in, as xyxy.
         cut: (N,) whether it may be a part of an object.
-        nms_threshold: of two boxes that overlap by more, the lower score goes.
+        nms_threshold: of two boxes that overlap by more, the one with the lower score is removed.
     """
     order = np.lexsort((-scores, cut))  # whole boxes first, each group best first
     boxes, scores, views, cut = boxes[order], scores[order], views[order], cut[order]
@@ -195,7 +195,10 @@ def _merge_class(
 
 
 def _common(one: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """(N, 4) what boxes (xyxy) have in common with one, or each with its own; turned over where that is nothing."""
+    """(N, 4) what boxes (xyxy) have in common with one, or each with its own.
+
+    Where boxes have nothing in common, right is before left, or bottom before top.
+    """
     return np.concatenate(
         [np.maximum(one[..., :2], others[..., :2]), np.minimum(one[..., 2:], others[..., 2:])], axis=-1
     )

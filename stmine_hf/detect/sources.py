@@ -35,8 +35,8 @@ def jobs_of(sources: Sequence[str]) -> list[Job]:
     """The runs that these sources make: one for all images and folders together, one for each video or camera.
 
     Args:
-        sources: paths, cameras, and patterns such as "images/*.jpg" or "**/*.png". What is there under the very name
-            of a pattern is no pattern.
+        sources: paths, cameras, and patterns such as "images/*.jpg" or "**/*.png". An existing file whose name looks
+            like a pattern is used as it is.
 
     Raises:
         StmineError: nothing of a name, or nothing that a pattern finds.

@@ -13,17 +13,17 @@ from ..errors import StmineError
 from .detection import Detection
 from .detector import Detector
 
-SHARE = 0.5  # of a class's threshold: what an object that is followed may fall to
+SHARE = 0.5  # of a class's threshold: the least score of an object that is followed
 
 
 class ObjectTracker:
     """Numbers the objects of a video: each class by a tracker of its own, numbers from 1 in order of appearance.
 
     An object gets its number in the second frame in a row that shows it. It keeps the number while its score stays
-    above half of the threshold, and for a second without being seen.
+    above half of the threshold, and for a second without being detected.
 
     Args:
-        detector: whose thresholds say which objects are followed.
+        detector: its thresholds decide which objects are followed.
         rate: frames a second.
 
     Raises:

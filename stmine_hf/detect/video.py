@@ -118,7 +118,7 @@ def detect_video(
     """
     started, report, out = time.monotonic(), VideoReport(), Path(os.path.abspath(out))
     camera = CAMERA.match(str(source))
-    name = "camera" if camera else printable(Path(source).stem)[:200]  # whatever bytes the file's name has
+    name = "camera" if camera else printable(Path(source).stem)[:200]  # the file's name may have any bytes
     annotated = f"{name}.mp4"
     if out.exists() and not out.is_dir():
         raise StmineError(f"{out}: expected a folder to write to, found a file.")
@@ -217,7 +217,7 @@ def _prepared(detector: Detector, decoded: Iterable[Any], report: VideoReport, b
             if is_mirrored(frame):
                 image = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
             image = upright(image, frame.rotation)
-        except Exception:  # decoders let odd frames through that no converter takes
+        except Exception:  # decoders return some frames that no converter accepts
             return None
         return _Frame(number, seconds, image, detector.prepare(image))
 

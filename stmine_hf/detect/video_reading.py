@@ -27,9 +27,9 @@ _CONTAINERS = frozenset({
 _MP4_AUDIO = frozenset({"aac", "mp3", "ac3", "eac3", "opus", "flac", "alac"})
 # 8K. Of larger frames, a few would fill the memory.
 MAX_FRAME_PIXELS = 8192 * 4320
-_MANY_PIXELS = 4096 * 2304  # of a frame; above, decoders keep fewer frames at work
+_MANY_PIXELS = 4096 * 2304  # of a frame; above, decoders work on fewer frames at a time
 _MOST_THREADS = 8  # of a decoder, each of which holds a frame
-_USUAL_RATE = Fraction(25)  # frames a second where neither file nor camera says
+_USUAL_RATE = Fraction(25)  # frames a second where neither file nor camera states a rate
 
 
 def open_video(path: Path) -> Any:
@@ -43,7 +43,7 @@ def open_video(path: Path) -> Any:
         raise StmineError(f"{path}: expected a video, found nothing.")
     if path.is_file() and path.stat().st_size == 0:
         raise StmineError(f"{path}: the file is empty; copy or record it again.")
-    # Nothing is decoded whose frames are larger, not even to learn what is in the file.
+    # Larger frames are never decoded, not even to inspect the file.
     options = {"protocol_whitelist": "file", "max_pixels": str(MAX_FRAME_PIXELS)}
     try:
         container = av.open(str(path), options=options, metadata_errors="replace")
@@ -108,7 +108,7 @@ def audio_stream(container: Any, source: str | Path) -> Any:
 
 
 def frame_rate(stream: Any) -> Fraction:
-    """Frames a second: as the file says, where that is believable."""
+    """Frames a second: as stated in the file, if plausible."""
     rate = stream.average_rate or stream.guessed_rate
     if not rate or not 0 < rate <= 1000:
         return _USUAL_RATE
@@ -167,7 +167,7 @@ class VideoReader:
             report.broken += dropped
 
     def _demuxed(self) -> Iterator[Any]:
-        """The video's packets up to the end, or to where a cut-short file stops making sense."""
+        """The video's packets up to the end, or to where a truncated file can no longer be decoded."""
         import av
 
         packets = self._container.demux([one for one in (self._stream, self._audio) if one is not None])
@@ -205,7 +205,7 @@ def upright(image: Image.Image, rotation: int) -> Image.Image:
 
 
 def load_pyav() -> Any:
-    """The library that reads and writes videos, silent.
+    """The library that reads and writes videos, with its own log turned off.
 
     Raises:
         StmineError: it is not installed.
@@ -219,5 +219,5 @@ def load_pyav() -> Any:
 
 
 def reason_of(error: Exception) -> str:
-    """What PyAV says of an error, in one line."""
+    """PyAV's message of an error, in one line."""
     return getattr(error, "strerror", None) or str(error).splitlines()[0]

@@ -1,6 +1,6 @@
 """Where in an image the words of a sentence match: FISVL's patch tokens against the sentence.
 
-The model learnt to compare whole images with sentences, never parts. But the embedding of an image starts as the
+The model was trained to compare whole images with sentences, never parts. But the embedding of an image starts as the
 mean of its patch tokens, so these lie in the same space. All of them are near to any sentence about overhead images;
 the map shows how much nearer they are to this one than to ordinary ones.
 """
@@ -59,7 +59,7 @@ class HeatMaps:
     def __call__(self, image: Image.Image, sentence: str) -> np.ndarray:
         """(28, 28) float32 over the image squashed to a square: its cosine with the sentence, less ordinary ones.
 
-        Below 0: the part is more like other places. Around 0.3: it is what the sentence says.
+        Below 0: the part is more like other places. Around 0.3: it matches the sentence.
         """
         direction = embed_texts(self._model, self._processor, [sentence])[0] - self._ordinary  # (D,)
         maps = [

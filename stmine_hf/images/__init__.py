@@ -1,9 +1,9 @@
 """Images: find the files of a folder and read their pixels, in the same way for every task.
 
 finding   the images of a folder, and which files are images
-header    what a file says without being decoded: that it can be read, its size, how it is turned
+header    what a file states without being decoded: that it can be read, its size, its orientation
 reading   a file or an encoded image to upright 8-bit RGB; every reader of images goes through it
-deep      files of more than 8 bits a sample, or of bands that Pillow does not know
+deep      files of more than 8 bits a sample, or of bands that Pillow does not support
 options   how such files become 8-bit RGB: the stretch and the choice of bands
 scenes    images of any size, read window by window, with their place on Earth
 limits    how much memory one image may take, and the lock that keeps large ones from adding up

@@ -1,4 +1,4 @@
-"""Images of more than 8 bits a sample, or of bands that Pillow does not know, to 8-bit RGB.
+"""Images of more than 8 bits a sample, or of bands that Pillow does not support, to 8-bit RGB.
 
 They are read in strips, twice: once for the range of their values, once to be scaled. So a 10,980 x 10,980 px tile of
 16 bits takes little more than the resulting RGB image.
@@ -402,10 +402,10 @@ def chosen_bands(bands: list[int], colours: dict[str, int], alpha: int | None, o
 def _require_bands(options: PixelOptions, there: int) -> None:
     """
     Raises:
-        ImageError: a band is asked for that the file lacks.
+        ImageError: a band is requested that the file lacks.
     """
     if options.bands is not None and max(options.bands) > there:
-        raise ImageError(f"band {max(options.bands)} was asked for, and the file has {there}")
+        raise ImageError(f"band {max(options.bands)} was requested, and the file has {there}")
 
 
 def _rows(width: int, channels: int, factor: int) -> int:

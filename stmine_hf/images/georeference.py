@@ -1,4 +1,4 @@
-"""Where on Earth the pixels of an image lie, and when it was taken, as far as its file says."""
+"""Where on Earth the pixels of an image lie, and when it was taken, as far as its file states it."""
 
 from __future__ import annotations
 
@@ -94,9 +94,9 @@ def time_of(dataset: Any) -> datetime | None:
 
 
 def exif_place_and_time(image: Image.Image) -> tuple[Point | None, datetime | None]:
-    """Where and when the camera says that it took an image; None where it says nothing, or nonsense."""
+    """Place and time that the camera recorded for an image; None where missing or invalid."""
     place = time = None
-    with suppress(Exception):  # nonsense in the EXIF block is as good as none
+    with suppress(Exception):  # an invalid EXIF block counts as none
         exif = image.getexif()
         time = _exif_time(exif.get_ifd(_EXIF))
         place = _exif_point(exif.get_ifd(_GPS))

@@ -1,4 +1,4 @@
-"""What the header of a file says without decoding it: that it can be read, its size, and how it is to be turned."""
+"""The header of a file, without decoding it: whether it can be read, its size and its orientation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Header(NamedTuple):
     Attributes:
         stored: width and height as stored.
         orientation: as of EXIF, 1 for none.
-        pages: whether the file has further pages or frames, which nobody reads.
+        pages: whether the file has further pages or frames, which are not read.
     """
 
     stored: tuple[int, int]
@@ -48,7 +48,7 @@ def read_header(source: str | Path | BinaryIO) -> Header:
     """The header of a file or of an encoded image.
 
     Raises:
-        ImageError: it is no image that `open_image` and `decode_image` can read, as far as the header tells.
+        ImageError: it is no image that `open_image` and `decode_image` can read, as far as the header shows.
     """
     with image_errors():
         if not isinstance(source, (str, Path)):
@@ -75,7 +75,7 @@ def _read(file: BinaryIO) -> Header:
     if layout is not None and layout.deep:
         layout.require_readable()
     orientation = 1
-    with suppress(Exception):  # nonsense in the EXIF block says nothing about the pixels
+    with suppress(Exception):  # an invalid EXIF block does not affect the pixels
         # not image.getexif(): that of PNG decodes the whole image to look behind it
         orientation = Image.Image.getexif(image).get(ORIENTATION, 1)
     if layout is not None and layout.format == "TIFF":  # some versions of Pillow turn its size already, others do not

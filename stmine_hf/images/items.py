@@ -1,4 +1,4 @@
-"""Images as Python code has them at hand: a path, encoded bytes, a PIL image or a NumPy array."""
+"""Images as Python code holds them: a path, encoded bytes, a PIL image or a NumPy array."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def is_one(images: Any) -> bool:
     """Whether `images` is one image, neither a folder nor a collection.
 
     Raises:
-        StmineError: it is nothing of the sort.
+        StmineError: it is neither an image nor a folder or collection.
     """
     if isinstance(images, (str, Path)):
         return not os.path.isdir(images)
@@ -45,7 +45,7 @@ def items_of(images: Any, on_skip: Callable[[Skip], None]) -> Iterator[ImageItem
 
     Args:
         images: a folder, or anything that gives images.
-        on_skip: told of what is left out of a folder.
+        on_skip: called for each file of a folder that is skipped.
 
     Raises:
         StmineError: a folder without images.
@@ -77,7 +77,7 @@ def open_item(item: Any, options: PixelOptions = _DEFAULT) -> Image.Image:
 
     Args:
         item: see `ImageItem`. Arrays are (H, W), (H, W, 3) or (H, W, 4) in RGB order, of uint8; (H, W) also of uint16.
-        options: what becomes of images of more than 8 bits or more than three bands.
+        options: how to read images of more than 8 bits or more than three bands.
 
     Raises:
         ImageError: it cannot be read; the message is the reason alone.

@@ -35,8 +35,8 @@ class Layout(NamedTuple):
     colour_model: int = _GREY
     premultiplied: bool = False
     nodata: float | None = None
-    names_colours: bool = False  # says which band is red
-    georeferenced: bool = False  # may say where on Earth it lies
+    names_colours: bool = False  # states which band is red
+    georeferenced: bool = False  # may state where on Earth it is
 
     def __str__(self) -> str:
         kind = "" if self.kind == "unsigned" else f" ({self.kind})"
@@ -72,7 +72,7 @@ def read_layout(file: BinaryIO) -> Layout | None:
     """The layout of a TIFF, PNG, JPEG 2000 or PPM file; None for others, whose samples have 8 bits.
 
     Raises:
-        Exception: of nearly any type, where the header makes no sense; call it under `image_errors()`.
+        Exception: of nearly any type, where the header is invalid; call it under `image_errors()`.
     """
     head = file.read(32)
     file.seek(0)

@@ -1,6 +1,6 @@
 """Memory that one image may take, known from its header, and the lock that keeps large ones from adding up.
 
-The promise: whatever a file claims, reading it takes at most `MAX_BYTES`, and at most one image of more than `LARGE`
+Guarantee: whatever a file states, reading it takes at most `MAX_BYTES`, and at most one image of more than `LARGE`
 pixels is processed in a process at a time. The others take 8 bytes a pixel at most, 128 MB for each reading thread.
 """
 

@@ -45,7 +45,7 @@ class PixelOptions:
 
     @classmethod
     def parse(cls, stretch: str | None = None, bands: str | None = None) -> PixelOptions:
-        """The options as given on a command line; None stands for the default.
+        """The options as given on a command line; None means the default.
 
         Raises:
             StmineError: they cannot be understood; see the class.
@@ -69,7 +69,7 @@ class PixelOptions:
         return cls(document.get("stretch"), None if bands is None else tuple(bands))
 
     def document(self) -> dict[str, Any]:
-        """The options as JSON, to be kept beside what was made with them."""
+        """The options as JSON, to be stored with the results made with them."""
         return {"stretch": self.stretch, "bands": None if self.bands is None else list(self.bands)}
 
     @property

@@ -100,7 +100,7 @@ def decode_image(image: Any, options: PixelOptions = _DEFAULT) -> Image.Image:
 
 
 def image_pixels(source: str | Path | bytes) -> int:
-    """How many pixels a file, or the content of one, says it has, without decoding them; 0 if unknown."""
+    """How many pixels a file, or the content of one, states, without decoding them; 0 if unknown."""
     # Opening the image will give the reason.
     with suppress(Exception), io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
         layout = file_layout(file)
@@ -120,7 +120,7 @@ def _read(file: BinaryIO, path: Path | None, side: int, options: PixelOptions) -
     except UnidentifiedImageError:
         if layout is None:
             raise
-        image = None  # bands of which Pillow knows no colours
+        image = None  # bands to which Pillow assigns no colours
     if layout is not None and (image is None or _needs_more_than_pillow(layout, options)):
         return _read_deep(file, path, layout, image, side, options)
     assert image is not None
@@ -148,7 +148,7 @@ def _read_deep(
         rgb = to_rgb(read_deep(file, path, layout, image, factor=factor, options=options))
         orientation = layout.orientation
         if image is not None:
-            with suppress(Exception):  # nonsense in the EXIF block says nothing about the pixels
+            with suppress(Exception):  # an invalid EXIF block does not affect the pixels
                 orientation = image.getexif().get(ORIENTATION, orientation)
         turn = _TURNS.get(orientation)
         return rgb if turn is None else rgb.transpose(turn)
@@ -178,7 +178,7 @@ def _decode(image: Image.Image, side: int) -> Image.Image:
     image.load()
     large = image.width * image.height > limits.LARGE
     upright = image
-    with suppress(Exception):  # nonsense in the EXIF block says nothing about the pixels
+    with suppress(Exception):  # an invalid EXIF block does not affect the pixels
         if large:
             ImageOps.exif_transpose(image, in_place=True)
         else:
@@ -210,6 +210,6 @@ def _chosen(image: Image.Image, options: PixelOptions) -> Image.Image:
     if options.bands is None:
         return image
     if max(options.bands) > 3:
-        raise ImageError(f"band {max(options.bands)} was asked for, and the file has 3")
+        raise ImageError(f"band {max(options.bands)} was requested, and the file has 3")
     planes = image.split()
     return Image.merge("RGB", [planes[band - 1] for band in (options.bands * 3)[:3]])

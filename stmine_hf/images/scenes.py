@@ -30,7 +30,7 @@ from .reading import open_image
 _STRIP_PIXELS = 2**24  # read at a time
 _DEFAULT = PixelOptions()
 _PIECE = 2**21  # values scaled at a time: in floats, a few times as many bytes
-MOST_SIDE = 2**31 - 1  # of a scene: beyond this, its header lies
+MOST_SIDE = 2**31 - 1  # of a scene: a header that states more is wrong
 
 
 class Window(NamedTuple):
@@ -50,7 +50,7 @@ class WindowError(NamedTuple):
 
 
 class PlaceAndTime(NamedTuple):
-    """What an image file says of where and when.
+    """Place and time stated by an image file.
 
     Attributes:
         georeference: of its pixels.
@@ -99,7 +99,7 @@ class Scene:
     Attributes:
         width: in pixels.
         height: in pixels.
-        place: what the file says of where and when.
+        place: place and time as stated by the file.
     """
 
     def __init__(self, width: int, height: int, pixels: _Pixels, place: PlaceAndTime):
@@ -184,7 +184,7 @@ def scene_size(path: str | Path) -> tuple[int, int]:
 
 
 def place_and_time(path: str | Path) -> PlaceAndTime:
-    """What an image file says of where and when; nothing of what it does not say or cannot be read."""
+    """Place and time stated by an image file; empty where it states none or cannot be read."""
     try:
         with image_errors(), open(path, "rb") as file, ExitStack() as stack:
             layout = _layout_of(file)
@@ -201,7 +201,7 @@ def open_scene(path: str | Path, options: PixelOptions = _DEFAULT) -> Iterator[S
     """Open an image of any size.
 
     Args:
-        options: what becomes of images of more than 8 bits or more than three bands.
+        options: how to read images of more than 8 bits or more than three bands.
 
     Raises:
         ImageError: for anything that keeps it from being read, with the reason. Large images need rasterio.
@@ -235,12 +235,12 @@ def open_scene(path: str | Path, options: PixelOptions = _DEFAULT) -> Iterator[S
                 "pip install 'stmine-hf[geo]'"
             )
         if _orientation(file, layout) != 1:
-            raise ImageError(f"{layout.width} x {layout.height} px and stored turned: save it upright")
+            raise ImageError(f"{layout.width} x {layout.height} px and stored rotated: save it upright")
         yield Scene(layout.width, layout.height, _Dataset(dataset, layout, options), place)
 
 
 def _layout_of(file: Any) -> Layout:
-    """The layout of any image; that of JPEG and others says little but the size."""
+    """The layout of any image; that of JPEG and some other formats has little more than the size."""
     layout = file_layout(file)
     if layout is not None:
         return layout
@@ -255,7 +255,7 @@ def _orientation(file: Any, layout: Layout) -> int:
     try:
         with image_errors(), open_lazily(file) as image:
             return int(image.getexif().get(0x0112, layout.orientation))
-    except ImageError:  # a kind that Pillow does not know
+    except ImageError:  # a format that Pillow does not support
         return layout.orientation
 
 
@@ -269,13 +269,13 @@ def _place_and_time(file: Any, dataset: Any) -> PlaceAndTime:
         with image_errors(), open_lazily(file) as image:
             point, taken = exif_place_and_time(image)
             time = taken or time
-    except ImageError:  # a kind that Pillow does not know
+    except ImageError:  # a format that Pillow does not support
         pass
     return PlaceAndTime(georeference, point, time)
 
 
 class _WholeImage:
-    """An image in memory; `dataset` knows where it has data."""
+    """An image in memory; `dataset` gives where it has data."""
 
     def __init__(self, image: Image.Image, dataset: Any):
         self._image, self._dataset = image, dataset
@@ -303,7 +303,7 @@ class _Dataset:
         if len(types) > 1 or any(name.startswith("complex") for name in types):
             raise ImageError(f"{layout}: bands of the types {', '.join(sorted(types))} have no common colours")
         self._dtype = np.dtype(types.pop())
-        # A mask of its own, or opacity: not a value that stands for no data, which the values tell.
+        # A mask of its own, or opacity: not a value that means no data, which the values themselves show.
         self._masked = any(
             flag.name in ("per_dataset", "alpha") for flags in dataset.mask_flag_enums for flag in flags
         )

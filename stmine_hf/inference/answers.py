@@ -1,4 +1,4 @@
-"""What the Python doors give back: answers to one item or to many, as dictionaries and as tables."""
+"""What the Python classes return: answers to one item or to many, as dictionaries and as tables."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Answers(list[T]):
 
     @property
     def failed(self) -> list[T]:
-        """Those without an answer; `error` says why."""
+        """Those without an answer; `error` has the reason."""
         return [answer for answer in self if answer.error is not None]
 
     def to_pandas(self) -> pandas.DataFrame:

@@ -200,6 +200,6 @@ def _find(name: str, revision: str | None) -> Path | None:
             name, FILE, revision=revision, _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=False, _raise_exceptions_for_gated_repo=False,
         )  # fmt: skip
-    except OSError:  # a folder that is gone, or no name of a repository
+    except OSError:  # a folder that no longer exists, or not a name of a repository
         return None
     return Path(found) if found else None

@@ -32,7 +32,7 @@ FORMAT_VERSION = 2  # 1 had no checksums
 
 
 class MissingFileError(StmineError, FileNotFoundError):
-    """A file that a manifest names is gone; a reader may have met a run that was replacing it."""
+    """A file that a manifest names is missing; another run may have been replacing it during the read."""
 
 
 class ShardFolder(NamedTuple):

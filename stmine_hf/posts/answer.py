@@ -35,7 +35,7 @@ class PostAnswer:
         label: the more probable one; None where there is no prediction.
         score: its probability.
         scores: that of each label.
-        warning: why the prediction means little; None if nothing speaks against it.
+        warning: why the prediction means little; None if there is no such reason.
         problem: what is wrong with an image that was left out; None if nothing is.
         error: why there is no prediction; None if there is one.
     """
@@ -72,7 +72,7 @@ class PostAnswer:
         return data_frame(self.rows(), COLUMNS)
 
     def plot(self, method: str | None = None) -> str:
-        """An HTML page with the prediction and what moved it.
+        """An HTML page with the prediction and what drove it.
 
         Args:
             method: of explaining, "occlusion" (default) or "integrated_gradients".

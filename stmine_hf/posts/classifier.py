@@ -39,10 +39,10 @@ class PostClassifier:
     Args:
         model: folder, Hub id or short name of an MTTV model, None for the shipped one; or a loaded
             `(model, processor)`.
-        detector: folder, Hub id or short name of an object detector whose boxes the model looks at, too.
+        detector: folder, Hub id or short name of an object detector whose boxes the model uses, too.
         batch_size: posts at a time: small batches are fastest on a CPU, try 64 on a GPU.
         device: "cpu", "cuda", "mps", ...; None is CUDA where there is one.
-        without_bad_images: classify a post by its text where its image cannot be read, and say so as `problem`.
+        without_bad_images: classify a post by its text where its image cannot be read, and report it as `problem`.
 
     Raises:
         StmineError: no such model or detector, or one that does not fit.
@@ -105,7 +105,7 @@ class PostClassifier:
         return answer
 
     def explain_post(self, post: Post, method: str | None = None) -> ExplainedPost:
-        """The prediction for a post and what moved it.
+        """The prediction for a post and what drove it.
 
         Args:
             post: its images are opened here.
@@ -174,7 +174,7 @@ class PostClassifier:
 
 
 def _post(given: Any, number: int) -> Post | PostAnswer:
-    """A post in any form, or the answer to what is none."""
+    """A post in any form, or an answer with `error` for what is not a post."""
     if isinstance(given, tuple) and len(given) == 2:  # a row that cannot be used
         return PostAnswer(given[0], "", error=str(given[1]))
     if isinstance(given, str):

@@ -1,8 +1,8 @@
-"""Classify a file of posts: in batches, resumed after an interruption, with bad rows listed apart.
+"""Classify a file of posts: in batches, resumed after an interruption, with bad rows listed separately.
 
 A prediction has `id`, `text`, `label`, `score` (probability of the label), `scores` (by label), `line` (in the file of
 posts), `model`, `key` (digest of the post's text and images), `problem` where an image was skipped,
-and `warning` where the post is unlike those that the model was trained on. The
+and `warning` where the post differs from those that the model was trained on. The
 output has one for each post of the file that can be classified, in their order. Its suffix gives the format.
 
 A prediction belongs to a text and images, not to an id or a line: it is reused where the key is the same, and a post
@@ -62,7 +62,7 @@ class ClassifyReport:
         removed: predictions of posts that are no longer in the file.
         images_left_out: posts that this run classified without an image that cannot be read.
         renamed: posts whose id another one has, made unique as in training: the second one of id 7 is 7#2.
-        warned: posts unlike those that the model was trained on; see `stmine_hf.inference.scope`.
+        warned: posts that differ from those that the model was trained on; see `stmine_hf.inference.scope`.
         skipped: how many rows have no prediction.
         first_skipped: ten of them; all are in the file `skipped_file`, None where there are none.
         labels: how often each label was predicted, over all posts of the file.

@@ -223,7 +223,7 @@ def precompute_features(
                 key = str(post.id)
                 wanted = False
                 if key in seen:
-                    report.skipped.append(Skip(key, "an id that came before"))
+                    report.skipped.append(Skip(key, "an id that an earlier post has"))
                 elif not post.images:
                     report.without_image += 1
                     shards.remove(key)

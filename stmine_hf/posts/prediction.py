@@ -252,7 +252,7 @@ class Encoder:
 
     def _inputs(self, posts: list[Post], images: list[list[Image.Image]]) -> BatchFeature:
         texts = [post.text for post in posts]
-        # The model takes what is not there at all for zeros, as it takes an image that is masked.
+        # The model treats missing features as zeros, like those of a masked image.
         shown = {"images": images, "detector": self.detector} if any(images) else {}
         features = [None if post.features is None else post.features() for post in posts]
         return BatchFeature({**self.processor(text=texts, **shown), **stack_features(features)})

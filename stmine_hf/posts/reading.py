@@ -1,9 +1,9 @@
 """Read files of posts, row by row, as in training: a bad row is reported with its line and affects no other.
 
 A row has `text`, `image` (a path, relative to the file or to `images/` beside it; also a list of paths) and `id`, each
-of which may be missing or empty, except that there must be a text or an image. `img` stands for `image`, as in the
-authors' files. A row without `id` is known as "line 7"; the second row of id 7 is 7#2, as in training, so
-that every row has a prediction and features are found under the id that training asks for.
+of which may be missing or empty, except that there must be a text or an image. `img` is another name of `image`, as in
+the authors' files. A row without `id` gets the id "line 7"; the second row of id 7 is 7#2, as in training, so that
+every row has a prediction and features are found under the id that training asks for.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SIDE = 4096
 
 
 class PostRow(NamedTuple):
-    """One row of a file. `post` is None where it cannot be classified, and `problem` says why."""
+    """One row of a file. `post` is None where it cannot be classified, and `problem` has the reason."""
 
     line: int  # the first of the row, from 1
     id: str | int
@@ -55,7 +55,7 @@ def read_posts(
 
     Args:
         file: a table: CSV, TSV, JSON, Excel, Parquet, ..., or JSON lines under any other name.
-        encoding: of a file that is neither UTF-8 nor says what it is, such as "gb18030".
+        encoding: of a file that is not UTF-8 and does not state its encoding, such as "gb18030".
         columns: which hold `text`, `image` and `id`, where they have other names: `{"text": "content"}`. Several for
             `image`: `{"image": ["photo_1", "photo_2"]}`.
 

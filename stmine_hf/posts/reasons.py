@@ -25,7 +25,7 @@ SUFFIXES = (".html", ".png")
 
 @dataclass(frozen=True)
 class ExplainedPost:
-    """A prediction and what moved it.
+    """A prediction and what drove it.
 
     Attributes:
         text: of the post.
@@ -101,7 +101,7 @@ def classified(
 
 
 def remarks(processor: MttvProcessor, scope: Scope | None, text: str) -> dict[str, Any]:
-    """What has to be said of a text: its `characters`, those that the model does not read, and a `warning`.
+    """Remarks on a text: its `characters`, `unread_characters`, which the model does not read, and a `warning`.
 
     Args:
         processor: of the model.

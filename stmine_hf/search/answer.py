@@ -29,7 +29,7 @@ class SearchAnswer(Sequence[Hit]):
         query: the sentence, or the path of the image; "" for an image without one.
         hits: what was found.
         read_as: what was searched for in place of the sentence, such as the place words of a Chinese one; else None.
-        warning: why even the best hit means little; None if nothing speaks against it.
+        warning: why even the best hit means little; None if there is no such reason.
         error: why nothing could be searched for; None if something was.
     """
 

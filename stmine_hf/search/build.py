@@ -1,4 +1,4 @@
-"""Update an index from the images: embed new ones, remove those that are gone."""
+"""Update an index from the images: embed new ones, remove those that no longer exist."""
 
 from __future__ import annotations
 
@@ -160,8 +160,8 @@ class IndexBuilder:
 
         self._published_rows = len(published)
         self._live = np.zeros(len(rows), dtype=bool)  # rows that stay in the index
-        self._settled = np.zeros(len(rows), dtype=bool)  # rows of which this run has decided already
-        self._reread: set[str] = set()  # scenes whose tiles are looked for again: others than are found are gone
+        self._settled = np.zeros(len(rows), dtype=bool)  # rows that this run has already decided on
+        self._reread: set[str] = set()  # scenes whose tiles are looked for again: those not found are removed
         self._buffer: list[tuple[IndexedImage, np.ndarray]] = []
         self._report = BuildReport()
 
@@ -181,7 +181,7 @@ class IndexBuilder:
         started, report = time.monotonic(), self._report
         total = sum(self._count(file) for file in images(lambda skip: None))
         with ProgressBar("Embedding", total, shown=progress) as bar, warnings.catch_warnings():
-            # Pillow warns of odd metadata, and from half the size on that is refused here: nothing to act on.
+            # Pillow warns of unusual metadata, and of images above half the limit of size here: no action needed.
             warnings.filterwarnings("ignore", module="PIL")
             try:
                 self._embed(images, bar)
@@ -245,7 +245,7 @@ class IndexBuilder:
 
     def _on_skip(self, skip: Skip) -> None:
         self._report.skipped.append(skip)
-        # What cannot be looked at just now may come back: its rows, or those of the whole folder, stay.
+        # What cannot be read now may be readable later: its rows, or those of the whole folder, stay.
         self._settle(skip.path, live=True)
         if skip.path.endswith("/"):
             for path in self._rows_of:
@@ -377,7 +377,7 @@ class IndexBuilder:
         remove_unnamed(self._outputs, store.named(manifest))
 
     def _enter_metadata(self, shards: list[str]) -> None:
-        """Write what a person's table says of the images of these shards."""
+        """Write the metadata of the images of these shards from the user's table."""
         if self._metadata is None:
             return
         paths = store.read_rows(self._folder, shards).column("path").to_pylist()

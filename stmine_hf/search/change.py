@@ -50,7 +50,7 @@ def changes(index: ImageIndex, query: str, before: str | Path, after: str | Path
     from .index import Hit
 
     if k < 1:
-        raise StmineError(f"expected to be asked for at least one tile, found k={k}")
+        raise StmineError(f"k: expected at least 1, found {k}")
     old, new = index.tiles_of(before), index.tiles_of(after)
     pairs = _by_place(old, new) if all(old.places) and all(new.places) else _by_window(old, new)
     if not pairs:

@@ -1,4 +1,4 @@
-"""Which images of an index a search considers: by place, by time, by the columns of a person's table."""
+"""Which images of an index a search considers: by place, by time, by the columns of a user's table."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ class Condition:
 
 @dataclass(frozen=True)
 class Where:
-    """The images that a search considers: those that meet everything that is given.
+    """The images that a search considers: those that meet all given conditions.
 
     An image whose place or time is not known meets no condition on it.
 
     Args:
         bbox: west, south, east and north in degrees; images that touch it. West may be greater than east: the box then
             crosses the antimeridian.
-        near: longitude, latitude and kilometres; images that reach that near.
+        near: longitude, latitude and kilometres; images at most that far away.
         start: the first moment.
         end: the last moment.
         conditions: on columns of the table that the index was made with.
@@ -113,7 +113,7 @@ class Where:
 
         Args:
             start: a date or time in ISO 8601; without a zone in UTC.
-            end: the same; a date stands for its last moment.
+            end: the same; a date means its last moment.
             where: conditions, such as "sensor=S2" and "cloud<=10".
 
         Raises:
@@ -172,7 +172,7 @@ class PlacesAndTimes:
         """(N,) which rows meet a filter.
 
         Raises:
-            StmineError: a column that there is not, or nothing is known of any place or time that is asked for.
+            StmineError: no such column, or a filter by place or time where no image has one.
         """
         mask = np.ones(len(self.place), dtype=bool)
         if where.about_place:
@@ -198,7 +198,7 @@ class PlacesAndTimes:
     def _require(self, known: bool, what: str, from_where: str) -> None:
         if not known:
             raise StmineError(
-                f"the index knows no {what} of any image, so a search cannot be limited by it: it comes from "
+                f"the index has no {what} of any image, so a search cannot be limited by it: it comes from "
                 f"{from_where} or a table given to `stmine index --metadata`; an index of an earlier version has to "
                 "be made again."
             )

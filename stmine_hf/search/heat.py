@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .index import ImageIndex
 
 _MOST_CELLS = 4096  # along the longer side of a heat map
-_SHOWN = 1600  # pixels of the longer side of the picture of one
+_SHOWN = 1600  # pixels of the longer side of the image of one
 # From dark blue over green to yellow, evenly rising in lightness: RGB at equal steps.
 _COLOURS = np.array([(68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37)], dtype=np.float64)
 

@@ -106,8 +106,8 @@ class ImageIndex:
         """Create the index `out` of a folder of images, or update it.
 
         Only new and changed files go through the model: those of another size or time (mtime or ctime) are read, and
-        those of another content are embedded. Images that are gone are removed from the index; those of a subfolder
-        that cannot be read now stay. A killed run is resumed where it stopped.
+        those of another content are embedded. Images that no longer exist are removed from the index; those of a
+        subfolder that cannot be read now stay. A killed run is resumed where it stopped.
 
         Memory: one batch of images, and about 200 bytes for each image of the index.
 
@@ -122,7 +122,7 @@ class ImageIndex:
                 of the index, or the default.
             tile: side in pixels of the tiles that images are cut into, or several ("256,512"); each tile is embedded
                 and found by itself, with its place in the image. For scenes of any size; the memory does not depend
-                on it. The index keeps it: None stands for that of the index, or for whole images.
+                on it. The index stores it: None means that of the index, or whole images.
             overlap: share of a tile that its neighbour shows, too.
             metadata: a table with a column of image names, and any of longitude and latitude, time, and others to
                 filter by; see [`Metadata`].
@@ -245,21 +245,21 @@ class ImageIndex:
         """The k most similar images (all, if there are fewer), best first; equal scores by path.
 
         Args:
-            query: a sentence in any language the model knows (over-long ones are cut), an image, or the path of one.
-                A string counts as a path if there is such an image.
+            query: a sentence in any language that the model reads (sentences that are too long are cut), an image, or
+                the path of one. A string counts as a path if there is such an image.
             paths: False treats every string as a sentence, so that third-party input cannot reach files here.
             where: consider only images that meet it; see [`Where`].
             merge: of tiles of an image that overlap, only the best is an answer.
 
         Raises:
             StmineError: an empty query, an image that cannot be read, or k < 1; at the first query, the wrong model;
-                a filter by something that the index does not know.
+                a filter by something that the index does not have.
         """
         _require_count(k)
         return self._best(self._vector_of(query, paths), k, where, merge)
 
     def search(self, queries: Any, k: int = 10, *, paths: bool = True, where: Where | None = None) -> Any:
-        """The k most similar images of a query, or of each of several, with what has to be said of them.
+        """The k most similar images of a query, or of each of several, with warnings about them.
 
         Args:
             queries: a sentence, an image, or the path of one, as of `query`; or an iterable of these. Sentences are
@@ -327,7 +327,7 @@ class ImageIndex:
     def require_known(self, where: Where) -> None:
         """
         Raises:
-            StmineError: a filter by something that the index does not know.
+            StmineError: a filter by something that the index does not have.
         """
         self._facts.mask(where)
 
@@ -547,7 +547,7 @@ class ImageIndex:
 
     def _read(self) -> None:
         faiss = faiss_module()
-        for _ in range(3):  # a run that is just finishing may take a file away, but not three times in a row
+        for _ in range(3):  # a run that is just finishing may remove a file, but not three times in a row
             manifest = store.read_manifest(self._folder / store.FINISHED)
             if manifest is None:
                 raise StmineError(_no_index(self._folder))
@@ -572,7 +572,7 @@ class ImageIndex:
 
 
 def _with_metadata(rows: pa.Table, metadata: pa.Table | None) -> pa.Table:
-    """The rows with the places and times of a person's table where it has them: a person knows better than a file."""
+    """The rows with the places and times of the user's table where it has them: it takes precedence over the files."""
     if metadata is None:
         return rows
     row_of = {path: row for row, path in enumerate(metadata.column("path").to_pylist())}
@@ -605,7 +605,7 @@ def _require_words(query: str) -> None:
 
 
 def _images_folder(manifest: Manifest, folder: Path) -> Path:
-    """The folder of the images, or, if it is gone, where it is if it was moved together with the index."""
+    """The folder of the images; if it no longer exists, its place if it was moved together with the index."""
     absolute, beside = Path(manifest.images), Path(os.path.normpath(folder / manifest.images_from_index))
     return beside if beside.is_dir() and not absolute.is_dir() else absolute
 
@@ -617,12 +617,12 @@ def _require_same_images(manifest: Manifest, folder: Path, root: Path) -> None:
             f"{folder} indexes {known}, which still exists: choose another --out for {root} (updating this index "
             "from it would remove all its images)"
         )
-    if not known.is_dir():  # moved, or not there just now
+    if not known.is_dir():  # moved, or not available at the moment
         paths = store.read_rows(folder, manifest.shards).column("path").to_pylist()
         if paths and not any((root / path).exists() for path in paths):
             raise StmineError(
-                f"{folder} indexes {known}, which is gone, and none of its {len(paths)} images is in {root}: choose "
-                "another --out (updating this index from it would remove all its images)"
+                f"{folder} indexes {known}, which no longer exists, and none of its {len(paths)} images is in {root}: "
+                "choose another --out (updating this index from it would remove all its images)"
             )
 
 

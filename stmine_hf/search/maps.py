@@ -43,7 +43,7 @@ def write_geojson(hits: Sequence[Hit], out: str | Path) -> None:
 def map_page(hits: Sequence[Hit], out_html: str | Path, *, title: str) -> None:
     """Write the hits with a place as an HTML page: thumbnails where they lie, to be moved and zoomed.
 
-    There is no map behind them, only lines of longitude and latitude: the page asks nothing of the network.
+    There is no map behind them, only lines of longitude and latitude: the page makes no network requests.
     """
     placed = [hit for hit in hits if hit.place]
     items = []
@@ -58,7 +58,7 @@ def map_page(hits: Sequence[Hit], out_html: str | Path, *, title: str) -> None:
 
 
 def _item(hit: Hit, thumbnail: Image.Image | str) -> dict[str, Any]:
-    """What the page knows of a hit; the thumbnail may be the reason why there is none."""
+    """The data of a hit on the page; `thumbnail` may be the reason why there is none."""
     encoded = ""
     if not isinstance(thumbnail, str):
         jpeg = io.BytesIO()

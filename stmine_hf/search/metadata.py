@@ -1,4 +1,4 @@
-"""What a person's table, or the names of files, say of the images of an index: place, time and more."""
+"""Metadata of the images of an index, from a user's table or the names of files: place, time and more."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _OF_TWO_DIGITS = "%m %d %H %M %S"
 
 @dataclass(frozen=True)
 class Metadata:
-    """Where what is known of the images comes from.
+    """Sources of the metadata of images.
 
     Args:
         table: a table (CSV, JSONL, Parquet, Excel ...) with a column of image names, and any of longitude and
             latitude, time, and others to filter by.
-        time_pattern: how file names hold the time, in the words of `strptime`, such as "%Y%m%d".
-        encoding: of a table of text that is neither UTF-8 nor says what it is.
+        time_pattern: how file names hold the time, in the format codes of `strptime`, such as "%Y%m%d".
+        encoding: of a text table that is not UTF-8 and does not state its encoding.
 
     Raises:
         StmineError: a pattern without a year.
@@ -63,15 +63,15 @@ class Metadata:
             _image_column(self.table, [row for _, row in read_rows(self.table, Findings("row"), self.encoding)])
 
     def rows(self, paths: Sequence[str], root: Path) -> tuple[pa.Table, Findings]:
-        """What is known of images.
+        """The metadata of images.
 
         Args:
             paths: of the images, as the rows of an index have them.
             root: the folder that they are relative to.
 
         Returns:
-            A table with the columns path, place and time, and one of text for every other column, without images of
-            which nothing is known; and what could not be used.
+            A table with the columns path, place and time, and one of text for every other column, without images that
+            have no metadata; and what could not be used.
 
         Raises:
             StmineError: the table cannot be read, has no column of image names, or names none of the images.
@@ -139,7 +139,7 @@ def time_in_name(path: str, pattern: str) -> datetime | None:
     for found in _pattern(pattern).finditer(os.path.basename(path)):
         try:
             return datetime.strptime(found.group(), pattern).replace(tzinfo=timezone.utc)
-        except ValueError:  # digits that are no date
+        except ValueError:  # digits that are not a date
             continue
     return None
 
@@ -154,7 +154,7 @@ def _pattern(pattern: str) -> re.Pattern[str]:
     unknown = [piece for piece in pieces if piece.startswith("%") and piece not in parts]
     if unknown or not {"%Y", "%y"} & set(pieces):
         raise StmineError(
-            f"time pattern: expected a year and other parts, such as %Y%m%d (known are {' '.join(parts)}), found "
+            f"time pattern: expected a year and other parts, such as %Y%m%d (supported are {' '.join(parts)}), found "
             f"{pattern!r}."
         )
     return re.compile(
@@ -202,7 +202,7 @@ def _moment(cell: Any) -> datetime | None:
 
 
 def _text(cell: Any) -> str | None:
-    """A cell as text, up to what a person reads; None where it holds none."""
+    """A cell as text, cut to a readable length; None where it holds none."""
     try:
         return text_of(cell)[:1000] or None
     except BadRow:  # a list, or foreign bytes

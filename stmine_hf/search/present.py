@@ -38,7 +38,7 @@ def contact_sheet(hits: Sequence[Hit], out_png: str | Path, *, title: str) -> No
 def sheet_image(hits: Sequence[Hit], *, title: str) -> Image.Image:
     """The hits as a grid of thumbnails with rank, score and file name below the title (the query).
 
-    An image that is gone or can no longer be read gets a grey card with the reason. Above 200 hits the sheet shows
+    An image that no longer exists or cannot be read gets a grey card with the reason. Above 200 hits the sheet shows
     the first 200 and says so.
     """
     shown = hits[:_MOST_ON_SHEET]

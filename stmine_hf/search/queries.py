@@ -23,7 +23,7 @@ def read_queries(source: str, column: str | None = None, encoding: str | None = 
         source: a text file with one query a line; a table (CSV, TSV, JSON lines, Excel, Parquet); "-" for the lines of
             standard input.
         column: of a table. Default: the first of query, sentence, caption and text that it has.
-        encoding: of a file that is neither UTF-8 nor says what it is.
+        encoding: of a file that is not UTF-8 and does not state its encoding.
 
     Raises:
         StmineError: no such file or column.

@@ -1,4 +1,4 @@
-"""An index on disk: its files, and how they stay whole when a run is killed or two runs meet.
+"""An index on disk: its files, and how they stay consistent when a run is killed or two runs overlap.
 
     INDEX/
       index.json                  the finished index: model, images' folder, its shards and FAISS file, checksums
@@ -6,7 +6,7 @@
       shards/000000.safetensors   "embeddings": (n, D) float32, unit rows
       shards/000000.parquet       path, size, mtime_ns, digest, ctime_ns, window, place, time of the same n images or
                                   tiles
-      metadata-000000.parquet     path, place, time and columns of a person's table of the images, if there is one
+      metadata-000000.parquet     path, place, time and columns of a user's table of the images, if there is one
       vectors-000000.faiss        IndexFlatIP over all shards in their order
       skipped.json                [path, reason] of the images the last run skipped
       .lock                       held by the run that writes
@@ -106,7 +106,7 @@ class Manifest:
     checksums: dict[str, str] = field(default_factory=dict)  # SHA-256 of every file; none in format 1
     pixel_options: dict[str, Any] | None = None  # see images.PixelOptions; None: the default
     tiles: dict[str, Any] | None = None  # see tiles.Tiles; None: whole images
-    metadata: str = ""  # the file with a person's table of the images; "": none
+    metadata: str = ""  # the file with a user's table of the images; "": none
     format_version: int = shard_files.FORMAT_VERSION
 
 
@@ -179,7 +179,7 @@ def read_rows(folder: Path, names: list[str], checksums: dict[str, str] | None =
 
 
 def _complete(table: pa.Table) -> pa.Table:
-    """The columns of today: what an earlier version did not note is not known."""
+    """The columns of today: a value that an earlier version did not store is unknown."""
     for name in _LATER:
         if name not in table.column_names:
             kind = _ROWS.field(name).type
@@ -191,7 +191,7 @@ def _complete(table: pa.Table) -> pa.Table:
 
 
 def write_metadata(outputs: Outputs, manifest: Manifest, table: pa.Table | None) -> None:
-    """Write a person's table of the images; None: there is none. It counts once the manifest is written."""
+    """Write a user's table of the images; None: there is none. It counts once the manifest is written."""
     manifest.metadata = ""
     if table is not None:
         manifest.metadata = f"metadata-{shard_files.next_name(outputs.folder)}.parquet"
@@ -228,7 +228,7 @@ def verify(folder: Path, manifest: Manifest) -> None:
 def require_flat(folder: Path, manifest: Manifest) -> None:
     """Check that the FAISS file is as this package writes it, by its header and its size.
 
-    FAISS has many other kinds of indexes, and reads what their files say without bounds.
+    FAISS has many other kinds of indexes, and reads what their files state without limits.
 
     Raises:
         StmineError: it is something else.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..modeling.fisvl.processing_fisvl import FisvlProcessor
 
 _LIMIT = 1e-4  # largest difference of any value of an embedding to PyTorch
-# Of all lengths, with what tokenizers treat apart: other scripts, signs, special tokens, nothing, too many words.
+# Of all lengths, with what tokenizers treat specially: other scripts, signs, special tokens, nothing, too many words.
 _SENTENCES = (
     PROBE_SENTENCE, "a plane", "", "!?", "many ships are docked at a port near several buildings", "green trees " * 99,
     "机场 附近", "Ünïcode café ½ ﬁ", "a" * 200, "[MASK] [SEP]", "storage-tanks / roads", "🛩️ plane",
@@ -64,7 +64,7 @@ def keep_tower(
 
     Returns:
         Whether it has been written. It has not if packages are missing, the cache cannot be written, or the tower
-        answers otherwise than PyTorch.
+        differs from PyTorch.
     """
     if not all(importlib.util.find_spec(package) for package in ("onnx", "onnxruntime")):
         return False
@@ -98,7 +98,7 @@ def keep_tower(
 def _require_equal(tower: TextTower, model: FisvlModel, processor: FisvlProcessor) -> None:
     """
     Raises:
-        ValueError: the tower reads or embeds sentences otherwise than the model.
+        ValueError: the tower reads or embeds sentences differently from the model.
     """
     for sentences in (_SENTENCES, *([one] for one in _SENTENCES)):
         expected = processor(text=list(sentences), return_tensors="np")

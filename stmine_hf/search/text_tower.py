@@ -157,7 +157,7 @@ def cache_folder() -> Path:
 
 
 def tower_folder(model: Path) -> Path:
-    """Where the text tower of a model is kept: the name stands for the content of the model's files.
+    """Where the text tower of a model is kept: its name is derived from the content of the model's files.
 
     Args:
         model: its folder.

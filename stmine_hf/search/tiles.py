@@ -116,7 +116,7 @@ def tiles_of(
     """The tiles of a scene, read as they are asked for.
 
     Args:
-        known: the windows that an unfinished index has of this file; None stands for the whole image.
+        known: the windows that an unfinished index has of this file; None means the whole image.
         digests: of the rows that the index has, of which no pixels are needed.
     """
     path = root / file.path

@@ -9,6 +9,6 @@ tasks     search, classification and detection of a batch of requests
 service   the models that are served: opened once, a queue for each
 counters  numbers for Prometheus
 app       addresses, key, answers
-server    serves until SIGTERM or Ctrl-C, and finishes what has been asked
+server    serves until SIGTERM or Ctrl-C, and finishes pending requests
 client    asks a service; needs the standard library alone
 """

@@ -27,7 +27,7 @@ from .tasks import AskedImage, AskedPost, Query
 
 logger = logging.getLogger(__name__)
 
-OPEN = ("/health", "/ready")  # without a key: what supervisors ask
+OPEN = ("/health", "/ready")  # without a key: requested by supervisors
 _DESCRIPTION = (
     "Search images, classify posts and detect objects. Images are sent as bytes; no path of the server is read."
 )
@@ -141,7 +141,7 @@ def create_app(
          "unread_characters": 0, "model": "my-model"},
     )  # fmt: skip
     async def classify(asked: AskedToClassify) -> dict[str, Any]:
-        """The estimate of whether a post is fake, and on request what moved it."""
+        """The estimate of whether a post is fake, and on request what drove it."""
         served = service.served(CLASSIFY)
         given = asked.image if isinstance(asked.image, list) else [] if asked.image is None else [asked.image]
         if len(given) > limits.images:
@@ -270,7 +270,7 @@ def _handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> Response:
-        return _problem(RequestError(HTTPStatus.INTERNAL_SERVER_ERROR, "The service failed; its log says why."))
+        return _problem(RequestError(HTTPStatus.INTERNAL_SERVER_ERROR, "The service failed; its log has the reason."))
 
 
 def _request_body(kind: type[Asked]) -> dict[str, Any]:

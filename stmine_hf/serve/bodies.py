@@ -124,7 +124,7 @@ async def _from_multipart(kind: type[Asked], headers: Headers, body: bytes) -> d
             headers, whole(), max_files=_MOST_FIELDS, max_fields=_MOST_FIELDS, max_part_size=max(1, len(body))
         )
         form = await parser.parse()
-    except Exception as error:  # parsers meet hostile bytes with nearly every type there is
+    except Exception as error:  # parsers raise errors of nearly every type for malformed bytes
         reason = " ".join((str(getattr(error, "message", "")) or type(error).__name__).split())[:120]
         raise RequestError(HTTPStatus.BAD_REQUEST, f"The multipart body cannot be read ({reason}).") from None
     values: dict[str, Any] = {}
@@ -165,7 +165,7 @@ def _decoded(value: Any, item: str) -> bytes:
 
 
 def _invalid(kind: type[Asked], error: ValidationError) -> RequestError:
-    """The first thing that is wrong, in the words of this product."""
+    """The first thing that is wrong, in this package's wording."""
     first = error.errors(include_url=False, include_context=True)[0]
     place, message, value = list(first["loc"]), first["msg"], first.get("input")
     if first["type"] == "extra_forbidden":

@@ -1,4 +1,4 @@
-"""Serve until SIGTERM or Ctrl-C, and finish what has been asked."""
+"""Serve until SIGTERM or Ctrl-C, and finish pending requests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def serve(
     api_key: str | None = None,
     on_ready: Callable[[str], None] = lambda address: say(f"Ready at {address}. Ctrl-C ends the service.", flush=True),
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C: then nothing more is accepted, and what has been asked is answered.
+    """Serve until SIGTERM or Ctrl-C: then nothing more is accepted, and pending requests are answered.
 
     Args:
         service: a `Service`; its models are opened here, while `/ready` already answers.
@@ -82,7 +82,7 @@ def serve(
 
 @contextmanager
 def _quiet_signals() -> Iterator[None]:
-    """uvicorn raises the signal that has stopped it once more; the process would end with it, not with 0."""
+    """uvicorn raises the signal that stopped it again: the process would end by the signal, not with status 0."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -138,7 +138,7 @@ class Service:
         return self._served[name]
 
     def facts(self) -> dict[str, Any]:
-        """What clients should know of each model that is open."""
+        """Facts about each open model for clients."""
         return {name: served.task.facts() for name, served in self._served.items()}
 
     def close(self) -> None:

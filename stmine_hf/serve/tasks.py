@@ -49,7 +49,7 @@ class Query:
 
 @dataclass(frozen=True)
 class AskedPost:
-    """A post to classify; `explain`: with what moved the prediction."""
+    """A post to classify; `explain`: with what drove the prediction."""
 
     text: str
     images: Sequence[tuple[str, bytes]] = field(default=(), repr=False)  # the name in the request, the encoded image
@@ -81,7 +81,7 @@ class Task(Protocol):
         """Answers of prepared inputs, in their order; a RequestError for one that cannot be used."""
 
     def facts(self) -> dict[str, Any]:
-        """What clients should know of the model."""
+        """Facts about the model for clients."""
 
 
 class SearchTask:
@@ -125,7 +125,7 @@ class SearchTask:
         return {**said, "hits": [{**hit.document(), "path": self._name(hit.path)} for hit in found.hits]}
 
     def _name(self, path: Path) -> str:
-        """The path of an image below the folder of the index's images; else its name: others are nobody's business."""
+        """The path of an image below the folder of the index's images; else its name, to hide other paths."""
         root = self._index.images_folder
         name = PurePath(os.path.relpath(path, root)).as_posix() if path.is_relative_to(root) else path.name
         return name.encode("utf-8", "replace").decode()

@@ -90,7 +90,7 @@ def test_only_the_labels_asked_for():
     some = Detector(model, processor, threshold=THRESHOLD, labels=["Person ", "deer"])(images)
     expected = [[one for one in found if one.name in ("person", "deer")] for found in everything]
     assert [list(found) for found in some] == expected and any(expected) and some != everything
-    with pytest.raises(StmineError, match=r"knows no class 'persons'. Of its 4, did you mean person"):
+    with pytest.raises(StmineError, match=r"has no class 'persons'. Of its 4, did you mean person"):
         Detector(model, processor, labels=["persons"])
 
 

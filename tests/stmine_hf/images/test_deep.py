@@ -215,7 +215,7 @@ def test_bands_are_chosen_by_name_else_by_order_else_as_asked_for(tmp_path, dtyp
         np.testing.assert_array_equal(chosen, show(values[..., [4, 0, 1]]))
         grey = np.asarray(open_image(path, options=PixelOptions(bands=(4,))))
         np.testing.assert_array_equal(grey[..., 0], show(values[..., 3]))
-        with pytest.raises(ImageError, match="band 6 was asked for, and the file has 5"):
+        with pytest.raises(ImageError, match="band 6 was requested, and the file has 5"):
             open_image(path, options=PixelOptions(bands=(6, 1, 2)))
 
 
@@ -231,7 +231,7 @@ def test_bands_of_8_bits_can_be_chosen_in_every_format(tmp_path):
         Image.fromarray(values).save(tmp_path / name)
         found = np.asarray(open_image(tmp_path / name, options=PixelOptions(bands=(3, 2, 1))))
         np.testing.assert_array_equal(found, values[..., ::-1])
-        with pytest.raises(ImageError, match="band 4 was asked for"):
+        with pytest.raises(ImageError, match="band 4 was requested"):
             open_image(tmp_path / name, options=PixelOptions(bands=(4, 2, 1)))
 
 

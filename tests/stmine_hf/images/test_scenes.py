@@ -165,7 +165,7 @@ def test_large_scenes_that_are_turned_are_refused(tmp_path, monkeypatch):
     with open_scene(tmp_path / "x.jpg") as scene:
         assert (scene.width, scene.height) == (50, 70)  # a small one is turned upright
     monkeypatch.setattr(limits, "LARGE", 100)
-    with pytest.raises(ImageError, match="stored turned: save it upright"), open_scene(tmp_path / "x.jpg"):
+    with pytest.raises(ImageError, match="stored rotated: save it upright"), open_scene(tmp_path / "x.jpg"):
         pass
 
 

@@ -157,7 +157,7 @@ def test_bad_posts_are_skipped_and_tried_again(parts, tmp_path):
     report = precompute(parts, [*posts, posts[6]], tmp_path / "features", batch_size=4)
     assert report.added == report.total == len(odd_images())
     reasons = dict(report.skipped)
-    assert reasons["gone.png"] == "file not found" and reasons[names[6]] == "an id that came before"
+    assert reasons["gone.png"] == "file not found" and reasons[names[6]] == "an id that an earlier post has"
     assert set(reasons) == {*bad_images(), "gone.png", names[6]}
     (tmp_path / "gone.png").write_bytes(odd_images()["1x1.png"])
     assert precompute(parts, posts, tmp_path / "features").added == 1

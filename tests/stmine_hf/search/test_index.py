@@ -326,7 +326,7 @@ def test_other_images_are_refused_when_the_first_are_gone(images, tmp_path, mode
     images.rename(tmp_path / "moved")
     (tmp_path / "others").mkdir()
     draw(tmp_path / "others" / "elsewhere.png", 1)
-    with pytest.raises(StmineError, match=r"which is gone, and none of its 12 images is in .*others"):
+    with pytest.raises(StmineError, match=r"which no longer exists, and none of its 12 images is in .*others"):
         build(tmp_path / "others", tmp_path / "index", model)
     assert counts(build(tmp_path / "moved", tmp_path / "index", model)) == {"unchanged": 12}
 

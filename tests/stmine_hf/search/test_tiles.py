@@ -225,9 +225,9 @@ def test_filters_by_what_nobody_knows_are_refused(tmp_path, model):
     folder.mkdir()
     Image.new("RGB", (30, 20), "red").save(folder / "x.png")
     index = build(folder, tmp_path / "index", model)
-    with pytest.raises(StmineError, match="knows no place of any image"):
+    with pytest.raises(StmineError, match="has no place of any image"):
         index.query("planes", where=Where(near=(0, 0, 1)))
-    with pytest.raises(StmineError, match="knows no time of any image"):
+    with pytest.raises(StmineError, match="has no time of any image"):
         index.query("planes", where=Where(start=datetime(2020, 1, 1, tzinfo=UTC)))
     table = tmp_path / "t.csv"
     table.write_text("name,x\nother.png,1\n")
