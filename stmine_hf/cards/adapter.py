@@ -27,7 +27,7 @@ def adapter_kind(config: PeftConfig) -> str:
 
 
 def adapter_card(model: PreTrainedModel) -> str:
-    """The README.md of an adapter folder: base and revision, how to load it, how to make a whole model of it."""
+    """The README.md of an adapter folder: base and revision, how to load it, how to merge it into a whole model."""
     header = yaml.safe_dump(adapter_header(model), sort_keys=False).strip()
     title = f"# {adapter_kind(model.peft_config[ADAPTER])} adapter of a {model.config.model_type.upper()} model"
     return f"---\n{header}\n---\n\n{title}\n\n{adapter_use(model)}"

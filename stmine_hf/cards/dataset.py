@@ -1,4 +1,4 @@
-"""Cards of the data sets that this package reads: what they are, under which terms, how to load them. No data.
+"""Cards of the data sets that this package reads: what they are, under which terms, how to load them; no data.
 
 All that a card says of a set (layout, classes, sizes, options, origin, terms, citation) is taken from its builder.
 """
@@ -121,7 +121,7 @@ def export_card(
 
 def _classes(module: Any, builder: Any, drawn: bool) -> dict[str, list[str]]:
     """Names of classes or labels, by the option that chooses them ("" where there is one list)."""
-    if drawn:  # these need no files to tell
+    if drawn:  # these need no files for it
         features = builder().info.features
         return {"": features["label"].names if "label" in features else category_label(features).names}
     labels = getattr(builder, "CLASSES", None) or getattr(builder, "LABELS", None) or getattr(module, "LABELS", ())

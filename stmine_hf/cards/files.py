@@ -9,7 +9,7 @@ from ..files import LOCK
 CARD = "README.md"
 MANIFEST = "manifest.json"
 WEIGHTS = "model.safetensors"
-# What git, the Hub's client, Python and this package leave in a folder: never part of a repository.
+# Files that git, the Hub's client, Python and this package leave in a folder: never part of a repository.
 _LEFTOVERS = {".git", ".gitattributes", ".cache", "__pycache__", ".DS_Store", LOCK}
 _OWN_LEFTOVERS = ".stmine-"  # list of outputs, folder of an unfinished build
 

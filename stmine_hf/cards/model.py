@@ -26,7 +26,7 @@ BACKBONE = "tf_efficientnet_lite0"  # of the project's own models, whose cards s
 
 
 class ModelCardWriter(ABC):
-    """Writes the card of a model's repository; what the methods differ in is in a subclass for each.
+    """Writes the card of a model's repository; a subclass for each method holds what differs.
 
     Args:
         folder: of the repository.
@@ -130,7 +130,7 @@ class ModelCardWriter(ABC):
     def measurements(self) -> dict[str, dict[str, Any]]:
         """The measurements of this model in `results/`, by the file's path without its suffix.
 
-        By whatever name it was published then: the weights are the same.
+        The name under which it was published then does not matter: the weights are the same.
         """
         files = sorted((self.folder / "results").rglob("*.json"))
         found = {file.relative_to(self.folder).with_suffix("").as_posix(): read_results(file) for file in files}
@@ -145,7 +145,7 @@ class ModelCardWriter(ABC):
 
 
 def read_results(file: Path) -> dict[str, Any]:
-    """A document of results, with present names of what earlier versions named otherwise."""
+    """A document of results, with present names for those of earlier versions."""
     return with_present_names(read_json(file))
 
 

@@ -20,7 +20,7 @@ from .model import BACKBONE, ModelCardWriter, departures, read_results
 DATASET = "weibo"  # whose origin and terms the project's own card states
 SPLITS = ("val", "test")
 IMAGE = "images/explained.svg"
-# Made up for the image: nobody wrote it, nothing of the kind was drawn at any harbour.
+# Made up for the image: it is not a real post and describes no real event.
 POST = "紧急通知！港口上空出现红色圆形，专家说今晚会掉下来，千万别出门，请大家马上转发！"
 SCENE = Scene("red", "circle", 1)
 

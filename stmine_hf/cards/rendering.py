@@ -14,13 +14,13 @@ from .files import CARD
 
 _TEMPLATES = Path(__file__).with_name("templates")
 
-# Strict: a name without a value stops the rendering. An empty place in a card would read as a statement.
+# Strict: a name without a value stops the rendering. An empty place in a card could be read as a statement.
 _environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_TEMPLATES), undefined=jinja2.StrictUndefined)  # noqa: S701  Markdown, not HTML
 
 
 @dataclass(frozen=True)
 class Card:
-    """A card that is ready to be written.
+    """A card, ready to be written.
 
     Attributes:
         template: its file in `templates/`, such as "fisvl/published.md"; it may include others of that folder.
@@ -42,7 +42,7 @@ class Card:
         return f"---\n{self.header.to_yaml()}\n---\n\n{text}\n"
 
     def write(self, folder: Path) -> None:
-        """Write `README.md` into a folder, which is made if need be."""
+        """Write `README.md` into a folder, which is created if missing."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CARD).write_text(self.text(), encoding="utf-8")
 

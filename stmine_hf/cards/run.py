@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
     from transformers import PreTrainedModel
 
-# Of the settings, those that are of no use to somebody else.
+# Settings that are of no use to other users.
 _PRIVATE = {"output_dir", "push_to_hub", "push_dry_run", "hub_model_id", "hub_private_repo"}
 _STARTS = ("model_name_or_path", "init_from", "vision_backbone", "conv_backbone", "text_backbone")
 
@@ -88,7 +88,7 @@ class RunCard:
         """The name or Hub id; of a file or folder its last part, without where it lies."""
         dataset = self.data.dataset
         if self.data.data_dir and self.data.hold_out is not None:
-            return Path(self.data.data_dir).name  # of one's own: the builder that reads it is no name for it
+            return Path(self.data.data_dir).name  # the user's own data: the builder that reads it does not name it
         return Path(dataset).name if Path(dataset).exists() else dataset
 
     def _header(self, name: str, metrics: Mapping[str, Any] | None, network: PreTrainedModel) -> ModelCardData:

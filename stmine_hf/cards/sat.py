@@ -37,15 +37,15 @@ REASONS = {
     "neck_channels": "SAT's budget",
 }
 
-# Data sets of which the project's own cards speak, and their ids on the Hub or, lacking one, names.
+# Data sets that the project's own cards describe, and their ids on the Hub or, lacking one, names.
 SOURCES = {"coco_small": "detection-datasets/coco", "indiscernible": "indiscernible"}
-# What the owners of data ask to be said of models that were trained on them.
+# Credits that the owners of data ask for in cards of models that were trained on them.
 CREDITS = {
     "aircraft_slices": (
         "airports of the world in Pleiades images of about 1 m a pixel, from the Airbus Aircrafts Detection Sample "
         "Dataset (credit: Airbus DS, Pleiades; CC BY-NC-SA 4.0, so not for commercial use): 63 scenes for training, "
-        "20 for validation, cut by `examples/slice_boxes.py`. Some airports appear at several dates, so validation is "
-        "a little kind. None of the images is part of this repository."
+        "20 for validation, cut by `examples/slice_boxes.py`. Some airports appear at several dates, so the "
+        "validation scores are slightly optimistic. None of the images is part of this repository."
     )
 }
 _LABELS = {"ap": "AP", "ap50": "AP50", "ap75": "AP75"}

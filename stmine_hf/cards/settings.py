@@ -63,7 +63,7 @@ def portable_start(settings: dict[str, Any]) -> dict[str, str]:
 def portable_data(settings: dict[str, Any], name: str) -> dict[str, str]:
     """The data set of a training; its folder, if it has one, is called `name` on any machine.
 
-    A file of one's own, such as a table of captions, lies in `data/` under its own name.
+    The user's own file, such as a table of captions, is in `data/` under its file name.
     """
     dataset = settings["dataset"]
     if (path := PurePath(dataset)).is_absolute():
@@ -72,7 +72,7 @@ def portable_data(settings: dict[str, Any], name: str) -> dict[str, str]:
 
 
 def outcome_of(run: Path) -> dict[str, Any]:
-    """`results.json` of a run; empty for one that is not over."""
+    """`results.json` of a run; empty for a run that has not finished."""
     file = run / "results.json"
     return with_present_names(read_json(file)) if file.is_file() else {}
 

@@ -73,7 +73,7 @@ class ClassificationReport:
         skipped: skipped rows, and why.
         seconds: duration of the evaluation.
         bins: number of bins of the calibration error and the reliability diagram.
-        worst: wrong predictions, the surest first; of a stream none.
+        worst: wrong predictions, the most confident first; empty for a stream.
     """
 
     logits: np.ndarray
@@ -103,7 +103,7 @@ class ClassificationReport:
 
     @property
     def predicted(self) -> np.ndarray:
-        """(N,) the likeliest label of each post."""
+        """(N,) the most probable label of each post."""
         return self.logits.argmax(axis=1)
 
     @property
@@ -117,7 +117,7 @@ class ClassificationReport:
         return class_scores(self.confusion).recall.tolist()
 
     def table(self) -> Table:
-        """The scores of each label, and those of the whole below them."""
+        """The scores of each label and, below them, of all posts."""
         metrics, scores = self.metrics, class_scores(self.confusion)
         caption = f"{len(self.truth)} posts, {self.images} of them with an image; ECE {metrics['ece']:.4f} "
         caption += f"({self.bins} bins), loss {metrics['loss']:.4f}"
@@ -255,9 +255,9 @@ def evaluate_posts(
 ) -> ClassificationReport:
     """Classify every labelled post and compare with the labels.
 
-    Every labelled row counts, so that the figures of different models compare: a post whose image cannot be read is
-    classified by its text alone and reported as such, and a model without visual encoder sees texts only. The figures
-    do not depend on `batch_size`. Every process of a distributed run measures the whole set by itself.
+    Every labelled row counts, so that the figures of different models can be compared: a post whose image cannot be
+    read is classified by its text alone and reported as such, and a model without visual encoder reads texts only. The
+    figures do not depend on `batch_size`. Every process of a distributed run measures the whole set by itself.
 
     Args:
         model: an `MttvForSequenceClassification`; its mode (train, eval) is restored afterwards.
@@ -353,7 +353,7 @@ def _worst(
     labels: tuple[str, ...],
     pixels: PixelOptions | None,
 ) -> list[MissCard]:
-    """The wrong predictions, the surest first; of rows that cannot be read again none."""
+    """The wrong predictions, the most confident first; empty for rows that cannot be read again."""
     if not hasattr(rows, "select"):
         return []
     encoded = cast(Sequence[Mapping[str, Any]], undecoded(rows))

@@ -61,7 +61,7 @@ _COLUMNS = {"ap": "AP", "ap50": "AP50", "ap75": "AP75", "ap_small": "AP S", "ap_
 
 @dataclass(frozen=True)
 class DetectionReport:
-    """What a detector scored, on what.
+    """Scores of a detector on a data set.
 
     Attributes:
         scores: over all images.
@@ -244,7 +244,7 @@ def evaluate_detection(
             are skipped with their boxes and reported.
         batch_size: images per batch, at most.
         device: where to run; default: the device of the model.
-        score_threshold: minimum score of a detection, exclusive; the official evaluation has 0.05.
+        score_threshold: minimum score of a detection, exclusive; 0.05 in the official evaluation.
         fit: "pad", "letterbox" or "stretch" instead of the processor's setting.
         names: of the categories, for rows that do not carry them; default: the model's classes.
         pixels: what becomes of images of more than 8 bits or three bands; see `images.PixelOptions`.
@@ -353,7 +353,7 @@ def _complete(row: Mapping[str, Any], number: int, image: Image.Image) -> dict[s
     """The row without its image, and with all that `to_coco` reads."""
     objects = dict(row["objects"])
     count = len(objects["bbox"])
-    objects.setdefault("id", [0] * count)  # below 1: numbered anew
+    objects.setdefault("id", [0] * count)  # below 1: replaced by the row's number
     objects.setdefault("iscrowd", [False] * count)
     objects.setdefault("area", [box[2] * box[3] for box in objects["bbox"]])
     image_id = row.get("image_id")

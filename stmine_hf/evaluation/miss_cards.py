@@ -16,7 +16,7 @@ _RIGHT, _WRONG, _PAPER, _INK, _FAINT = (33, 102, 172), (200, 60, 0), (255, 255, 
 
 
 class MissCard(NamedTuple):
-    """One miss: images from left to right (None: an empty frame), the truth, what the model said, the text."""
+    """One miss: images from left to right (None: an empty frame), the truth, the prediction, the text."""
 
     images: Sequence[Image.Image | None]
     truth: str
@@ -27,12 +27,12 @@ class MissCard(NamedTuple):
 def row_image(
     rows: Sequence[Mapping[str, Any]], number: int, pixels: PixelOptions | None = None
 ) -> Image.Image | None:
-    """A small image of a row; None where there is none, or none that can be read.
+    """A small image of a row; None where there is none, or where it cannot be read.
 
     Args:
         rows: with images still encoded.
         number: of the row.
-        pixels: as the model was shown it.
+        pixels: how the model's inputs were read.
     """
     image: Mapping[str, Any] | None = rows[number].get("image")
     if image is None:

@@ -105,7 +105,7 @@ def dataset_names(dataset: object) -> tuple[str | None, str | None]:
 
 
 def model_name(model: object) -> str:
-    """The Hub id, or the last part of a folder's path, as the rest of it is private."""
+    """The Hub id, or the last part of a folder's path, since the rest is private."""
     name = getattr(model, "name_or_path", None) or type(model).__name__
     return Path(name).name if Path(name).exists() else name
 
@@ -151,7 +151,7 @@ def fill_page(page: Path, name: str, text: str) -> None:
 def finish_curve(
     axes: Axes, title: str, *, legend: Literal["upper left", "upper right", "lower left", "lower right"]
 ) -> None:
-    """What every plot of curves has: a title on the left, a pale grid, no frame above and right, a legend in a corner.
+    """Finish a plot of curves: a title on the left, a pale grid, no frame above and right, a legend in a corner.
 
     Args:
         axes: with its curves.

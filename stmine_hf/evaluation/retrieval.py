@@ -67,12 +67,12 @@ class RetrievalReport:
 
     Attributes:
         ranks: of the best right answer to every query, in the paper's protocol.
-        same_text_ranks: the same, where any caption that reads as one of the image's own is right.
+        same_text_ranks: the same, where any caption equal to one of the image's own is right.
         model, dataset, split: names; of the data None where unknown.
         images, captions, distinct_captions: numbers measured.
         skipped: images skipped with their captions, and why.
         seconds: duration of the evaluation.
-        worst: captions whose own image came last, each of another image; of a stream none.
+        worst: captions whose own image has the worst rank, each of another image; empty for a stream.
     """
 
     ranks: RetrievalRanks
@@ -95,7 +95,7 @@ class RetrievalReport:
         return recall_of_ranks(self.ranks) | {SAME_TEXT + key: value for key, value in same_text.items()}
 
     def table(self) -> Table:
-        """The paper's row of numbers, and below it that with captions of the same text counted."""
+        """The paper's row of numbers and, below it, the row that counts captions of the same text."""
         title = f"{self.model} on {self.dataset or 'the data'} {self.split or ''}".rstrip() + ", recall in %"
         caption = f"{self.images} images, {self.captions} captions ({self.distinct_captions} different ones)"
         caption += "\nsame text: a caption equal to one of the image's own is right"
@@ -183,7 +183,7 @@ def evaluate_retrieval(
     pixels: PixelOptions | None = None,
     progress: bool = True,
 ) -> RetrievalReport:
-    """Embed every image and every different caption once, rank each against all of the other kind.
+    """Embed every image and every different caption once, rank captions for each image, and images for each caption.
 
     Every process of a distributed run measures the whole set by itself.
 
@@ -263,7 +263,7 @@ def _worst(
     scores: torch.Tensor,
     pixels: PixelOptions | None,
 ) -> list[MissCard]:
-    """The captions whose image has the worst rank, one of each image; of rows that cannot be read again none."""
+    """The captions whose image has the worst rank, one of each image; empty for rows that cannot be read again."""
     if not hasattr(dataset, "select"):
         return []
     rows, seen = cast(Sequence[Mapping[str, Any]], undecoded(dataset)), set()

@@ -20,7 +20,7 @@ __all__ = ["measure_posts", "measure_search"]
 
 _RARE = 1  # percent of the texts that may lie below a bound
 _MISSED = 5  # percent of the sentences about an image that may fit it less than the bound
-_GALLERIES = (8, 32, 128, 1024)  # images searched at a time: collections of all these sizes count alike
+_GALLERIES = (8, 32, 128, 1024)  # images searched at a time: collections of all these sizes have equal weight
 _NONSENSE = 400
 
 

@@ -21,7 +21,7 @@ _LABELS = 10  # boxes of an image that get a label: the largest, or the labels w
 
 
 class Found(NamedTuple):
-    """Detections of one image, surest first, with the labels of the data; boxes are [x, y, w, h]."""
+    """Detections of one image, most confident first, with the labels of the data; boxes are [x, y, w, h]."""
 
     labels: list[int]
     scores: list[float]
@@ -49,8 +49,8 @@ class Miss(NamedTuple):
 class WorstMisses:
     """Keeps the worst of the images added, separately for each source.
 
-    How bad an image is: the share of it that missed boxes take, plus that of detections that hit nothing, times their
-    scores. So large misses come first, and many small ones after them. Detections up to the score
+    How bad an image is: the share of it that missed boxes take, plus that of detections that match nothing, times
+    their scores. So large misses come first, and many small ones after them. Detections up to the score
     `THRESHOLD` do not count; boxes marked as crowds need not be found.
     """
 

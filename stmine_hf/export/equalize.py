@@ -1,7 +1,7 @@
 """Equalize the ranges of SAT's channels: the same function in floats, and less loss in 8-bit integers.
 
 A layer's outputs share one scale as integers, so a channel of small values gets few of the 256 steps. Convolutions and
-leaky ReLU let a positive factor pass: what a channel is divided by, the next layer's weights can be multiplied by
+leaky ReLU commute with a positive factor: the factor that divides a channel can multiply the next layer's weights
 (Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019; here the ranges of
 the channels are measured on images).
 """
@@ -21,7 +21,7 @@ from ..modeling.sat.modeling_sat import SatConvLayer
 if TYPE_CHECKING:
     from ..modeling.sat.modeling_sat import SatForObjectDetection
 
-_LEAST = 1e-3  # of the greatest range, or weight, of a layer: channels that are hardly used are not blown up further
+_LEAST = 1e-3  # of the greatest range, or weight, of a layer: channels that are hardly used are not enlarged further
 
 
 @torch.no_grad()
@@ -43,7 +43,7 @@ def equalize(model: SatForObjectDetection, inputs: Iterable[Tensor]) -> SatForOb
         weights = [_convolution(reader).weight for reader in readers]
         wide = [_shares(weight) for weight in weights if weight.shape[1] > 1]
         # A depthwise reader's weights have a scale for each channel: nothing is lost there, and ranges become equal.
-        # A 1x1 reader's rows share a scale: half of the way, so that neither ranges nor weights become uneven.
+        # A 1x1 reader's rows share a scale: the square root, so that neither ranges nor weights become uneven.
         factor = (found / torch.stack(wide).amax(dim=0)).sqrt() if wide else found
         convolution = layer.convolution
         convolution.weight /= factor[:, None, None, None]

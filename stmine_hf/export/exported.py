@@ -17,7 +17,7 @@ from ..modeling.sat.configuration_sat import SatConfig
 if TYPE_CHECKING:
     from ..modeling.sat.modeling_sat import SatForObjectDetection, SatObjectDetectionOutput
 
-CONFIDENT = 0.3  # class probabilities above it are shown
+CONFIDENT = 0.3  # class probabilities above it are displayed
 LIMIT = 1e-4  # largest difference of a class probability to PyTorch of a format that keeps floats
 
 
@@ -26,9 +26,10 @@ class Differences(NamedTuple):
 
     Attributes:
         scores: largest absolute difference of a class probability.
-        confident: mean absolute difference of the class probabilities above `CONFIDENT` in either; 0: there are none.
+        confident: mean absolute difference of the class probabilities above `CONFIDENT` in either model; 0: there are
+            none.
         boxes: largest absolute difference of a box's side, in pixels of the input, where a class has a probability
-            above 0.05; 0: there is no such place.
+            above 0.05; 0: there is no such point.
     """
 
     scores: float
@@ -88,7 +89,7 @@ class ExportFormat(ABC):
         """
 
     needs_images: ClassVar[bool] = False
-    packages: ClassVar[tuple[str, ...]]  # what runs it, the runtime first; all that its README needs beside NumPy
+    packages: ClassVar[tuple[str, ...]]  # needed to run it, the runtime first; its README needs these and NumPy
 
     def describe(self, folder: Path, settings: dict[str, Any]) -> None:  # noqa: B027  most formats have no place
         """Put the settings into the weights' file, where the format has a place for them."""

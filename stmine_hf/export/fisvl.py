@@ -1,4 +1,4 @@
-"""FISVL as ONNX: its image tower and its text tower, which a search service needs apart."""
+"""FISVL as ONNX: its image tower and its text tower as separate files, as a search service needs them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def export_fisvl(model: FisvlModel, processor: FisvlProcessor, folder: str | Pat
 
     Args:
         model: in evaluation mode; it is not changed.
-        processor: of the model; its tokenizer is saved beside.
+        processor: of the model; its tokenizer is saved in the same folder.
         folder: created if missing. An earlier export in it is replaced.
 
     Returns:
@@ -94,7 +94,7 @@ def export_fisvl(model: FisvlModel, processor: FisvlProcessor, folder: str | Pat
 
 
 def settings_of(processor: FisvlProcessor) -> dict[str, Any]:
-    """What the README's code has to know of images and sentences."""
+    """The settings of images and sentences that the README's code reads."""
     images = processor.image_processor
     return {
         "size": [dict(images.size)["height"], dict(images.size)["width"]],

@@ -132,14 +132,14 @@ def export_mttv(model: MttvForSequenceClassification, processor: MttvProcessor, 
 
     Args:
         model: in evaluation mode, with a visual encoder; it is not changed.
-        processor: of the model; its tokenizer is saved beside.
+        processor: of the model; its tokenizer is saved in the same folder.
         folder: created if missing. An earlier export in it is replaced.
 
     Returns:
         [`PartsReport`]
 
     Raises:
-        StmineError: a model that reads precomputed features alone; see `export_parts` for the rest.
+        StmineError: a model that reads only precomputed features; also see `export_parts`.
     """
     if model.config.vision_config is None:
         raise StmineError("This model has no visual encoder: expected one that reads images. It cannot be exported.")
@@ -157,7 +157,7 @@ def export_mttv(model: MttvForSequenceClassification, processor: MttvProcessor, 
 
 
 def settings_of(model: MttvForSequenceClassification, processor: MttvProcessor) -> dict[str, Any]:
-    """What the README's code has to know of posts and classes."""
+    """The settings of posts and classes that the README's code reads."""
     images, tokenizer = processor.image_processor, processor.tokenizer
     return {
         "names": [model.config.id2label[label] for label in range(model.config.num_labels)],

@@ -28,7 +28,7 @@ class OpenvinoSat(ExportedSat):
     def __init__(self, folder: str | Path, threads: int | None = None):
         super().__init__(folder, threads)
         openvino = require("openvino", "openvino")
-        # Its own choice would be 16-bit floats where the processor has them, and other scores than elsewhere.
+        # By default OpenVINO uses 16-bit floats where the processor has them, which changes the scores.
         options = {"INFERENCE_NUM_THREADS": self.threads, "INFERENCE_PRECISION_HINT": "f32"}
         self.network = openvino.compile_model(str(Path(folder) / FILES[0]), "CPU", options)
 

@@ -90,7 +90,7 @@ def export_parts(
 
     Raises:
         StmineError: a package is missing, an exported part differs from PyTorch, or the folder has files of these
-            names that are not ours.
+            names that this package did not write.
     """
     require("onnx")
     require("onnxruntime")

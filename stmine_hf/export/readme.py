@@ -32,5 +32,5 @@ def write_readme(folder: Path, template: str, **facts: Any) -> None:
 
 
 def title(model: object, otherwise: str) -> str:
-    """What a model is called: the last part of its folder or repository."""
+    """The name of a model: the last part of its folder or repository."""
     return Path(getattr(model, "name_or_path", "") or otherwise).name

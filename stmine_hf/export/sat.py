@@ -75,7 +75,7 @@ def export_sat(
 
     Args:
         model: in evaluation mode; it is not changed.
-        processor: its image processor, saved beside.
+        processor: its image processor, saved in the same folder.
         folder: created if missing. An earlier export in it is replaced once the new one is there and compared.
         format: "onnx" (any batch, height and width), "ncnn" (one image at one size), "int8" (ONNX with 8-bit
             convolutions) or "openvino" (any batch, height and width).
@@ -87,7 +87,8 @@ def export_sat(
 
     Raises:
         StmineError: unknown format, a size that is no multiple of 32, no images for int8, a missing package, the
-            exported model's answers differ from PyTorch's, or the folder has files of these names that are not ours.
+            exported model's answers differ from PyTorch's, or the folder has files of these names that
+            this package did not write.
     """
     if format not in FORMATS:
         raise StmineError(f"format: expected one of {', '.join(FORMATS)}, found {format!r}.")
@@ -133,7 +134,7 @@ def export_sat(
 def settings_of(
     model: SatForObjectDetection, processor: SatImageProcessor, input_size: tuple[int, int]
 ) -> dict[str, Any]:
-    """What an exported network has to be told of images and boxes, as `stmine detect` does it by default."""
+    """The settings of images and boxes that an exported network needs; the defaults of `stmine detect`."""
     defaults = signature(processor.post_process_object_detection).parameters
     return {
         "names": [model.config.id2label[label] for label in range(model.config.num_labels)],

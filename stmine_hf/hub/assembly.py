@@ -14,17 +14,17 @@ from ..files import LOCK
 from ..outputs import MARKER, Outputs, sha256_of
 from .repository import PublishError, read_manifest
 
-_STAGING = ".stmine-building"  # in the folder itself, while its lock is held: one left there is of a killed run
+_STAGING = ".stmine-building"  # in the folder itself, while its lock is held: else a killed run left it
 
 
 @contextmanager
 def assembled(
     out: Path, inputs: Iterable[Path] = (), *, refuse: Callable[[str], bool] = lambda name: False
 ) -> Iterator[Path]:
-    """A new folder called as `out`, whose files take their places in `out` in the end.
+    """A new folder with the name of `out`, whose files are moved into `out` at the end.
 
     Of the files in `out`, those that an earlier build wrote (by its list with hashes) are replaced or, if they are not
-    built any more, removed. All others stay; where one stands in the way, nothing is changed.
+    built any more, removed. All others stay; where one is in the way, nothing is changed.
 
     Args:
         out: the folder to write; it may be a clone of the Hub's repository.
@@ -52,9 +52,9 @@ def assembled(
                 _move(folder, outputs)
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
-            if (out / MANIFEST).is_file():  # from now on it lists what is ours
+            if (out / MANIFEST).is_file():  # from now on it lists the files of this package
                 (out / MARKER).unlink(missing_ok=True)
-            (out / LOCK).unlink(missing_ok=True)  # still held: whoever has it open looks again
+            (out / LOCK).unlink(missing_ok=True)  # still held: a run that has it open checks again
     except BaseException:
         if new and out.is_dir() and {path.name for path in out.iterdir()} <= {LOCK, MARKER}:
             shutil.rmtree(out)
@@ -84,7 +84,7 @@ def _adopt(outputs: Outputs) -> None:
     folder = outputs.folder
     try:
         listed = read_manifest(folder)
-    except (PublishError, DocumentError):  # somebody else's file of that name
+    except (PublishError, DocumentError):  # a file of that name by another tool
         listed = {}
     same = [name for name, entry in listed.items() if _is(folder, name, entry["sha256"])]
     outputs.adopt([*same, *([MANIFEST] if listed else [])])

@@ -36,7 +36,7 @@ def build(
     Args:
         source: one of
             * a folder built before, or the name of one that a checkout of this project carries: its weights and
-              figures with the code and the card of today;
+              figures with the present code and card;
             * a training run: its best model, measured if `data_dir` is given;
             * a folder that the Auto classes load, such as `stmine convert` writes;
             * the name of a method: its network as released, without the weights, which are their authors';

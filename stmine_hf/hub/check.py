@@ -77,7 +77,7 @@ def check(folder: str | Path, *, load: bool = True) -> CheckReport:
 
     Args:
         folder: of a repository of any type.
-        load: open a model in a process of its own; False looks at files only.
+        load: open a model in a separate process; False checks files only.
 
     Raises:
         PublishError: no folder with a card that says what it is.
@@ -128,7 +128,7 @@ def _code(folder: Path) -> Finding:
 
 
 def _required(folder: Path) -> set[str]:
-    """Packages that a Space has: those of its requirements, and Gradio with what it brings."""
+    """Packages that a Space has: those of its requirements, Gradio and its dependencies."""
     lines = folder / "requirements.txt"
     text = lines.read_text(encoding="utf-8", errors="replace") if lines.is_file() else ""
     names = re.findall(r"^\s*([A-Za-z0-9][\w.-]*)", text, re.MULTILINE)

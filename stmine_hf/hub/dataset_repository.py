@@ -59,11 +59,11 @@ def export(
         folders: of the data set, in which its images lie; none for rows that hold their images.
         allow_outside: write images that lie outside of `folders`, too.
         license: of the repository, by the Hub's id; None: the card says whose terms hold.
-        shard_bytes: begin another file after so many bytes.
+        shard_bytes: start another file after this many bytes.
         progress: show a bar on stderr.
 
     Raises:
-        StmineError: an image outside of `folders`, or whose file has gone; a file in the way that no export has
+        StmineError: an image outside of `folders`, or whose file is missing; a file in the way that no export has
             written; another export is writing there.
     """
     sources = [Path(folder).expanduser() for folder in folders]
@@ -89,7 +89,7 @@ def require_inside(splits: datasets.DatasetDict, folders: Sequence[Path]) -> Non
         folders: of the data set.
 
     Raises:
-        StmineError: some lie elsewhere. A table from somebody else could name any file of this machine.
+        StmineError: some lie elsewhere. A table by somebody else could name any file of this machine.
     """
     inside = [Path(os.path.realpath(folder)) for folder in folders]
     outside: list[str] = []
@@ -108,7 +108,7 @@ def require_inside(splits: datasets.DatasetDict, folders: Sequence[Path]) -> Non
 
 
 def _write_split(rows: datasets.Dataset, folder: Path, split: str, shard_bytes: int, bar: ProgressBar) -> None:
-    """Parquet files of about `shard_bytes`, named when it is known how many there are."""
+    """Parquet files of about `shard_bytes`, named once their number is known."""
     import pyarrow.parquet
     from datasets.table import embed_table_storage
 

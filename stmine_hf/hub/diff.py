@@ -23,8 +23,8 @@ class FileDifference:
 
     Attributes:
         path: its name.
-        state: "changed"; "new", which is not published yet; "gone", which is published and in `modeling/` no more.
-        lines: a unified diff from the published file to today's.
+        state: "changed"; "new", which is not published yet; "gone", which is published and no longer in `modeling/`.
+        lines: a unified diff from the published file to the present one.
     """
 
     path: str
@@ -34,7 +34,7 @@ class FileDifference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A published model's code beside today's.
+    """A published model's code compared with the present code.
 
     Attributes:
         where: the folder, or the id and commit on the Hub.

@@ -1,4 +1,4 @@
-"""The repositories of FISVL: what a run is measured on, and what sentence-transformers needs beside the model."""
+"""The repositories of FISVL: what a run is measured on, and what sentence-transformers needs besides the model."""
 
 from __future__ import annotations
 

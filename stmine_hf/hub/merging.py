@@ -1,4 +1,4 @@
-"""An adapter and its base made one model: a folder that needs neither PEFT nor the base, ready to be published."""
+"""Merge an adapter and its base into one model: a folder that needs neither PEFT nor the base, ready to publish."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every model's repository holds besides its card: weights, clean configs, code, requirements, license."""
+"""The files of every model's repository besides its card: weights, clean configs, code, requirements, license."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def write_model(
     """Write a model and its processor as a folder that the Auto classes load, code files included.
 
     Halved, matrices and filters are stored in float16; vectors and scalars (biases, norms and their statistics,
-    temperatures), next to nothing in size, stay float32. The config says float32, so that everything loads as that.
+    temperatures), which take almost no space, stay float32. The config says float32, so that everything loads as that.
 
     Args:
-        folder: made if need be; files of the same names are replaced.
+        folder: created if missing; files of the same names are replaced.
         model: its class is registered for the Auto classes, as importing it from `stmine_hf` does.
         processor: the model's.
         halve: False stores everything in float32.
@@ -50,7 +50,7 @@ def write_model(
         if config is not None:
             config.name_or_path = ""  # the folders it was built from
     if tokenizer := getattr(processor, "tokenizer", None):
-        for key in ("is_local", "local_files_only"):  # how it was loaded, which it would pass on
+        for key in ("is_local", "local_files_only"):  # how it was loaded, which would be saved with it
             tokenizer.init_kwargs.pop(key, None)
     model.save_pretrained(folder)
     (folder / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))
@@ -97,7 +97,8 @@ def write_requirements(folder: Path, *extra: str) -> None:
     floors: dict[str, str] = {}
     for line in metadata.requires(_DISTRIBUTION) or ():
         requirement = Requirement(line)
-        floors.setdefault(requirement.name, f"{requirement.name}{requirement.specifier}")  # what extras ask comes last
+        # Requirements of extras come last, so the first of a name stays.
+        floors.setdefault(requirement.name, f"{requirement.name}{requirement.specifier}")
     wanted = ("torch", "torchvision", "transformers", "pillow", *extra)
     (folder / "requirements.txt").write_text("".join(f"{floors[name]}\n" for name in wanted), encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""A model's repository: made of a training run, a model folder or a released network, and brought up to date."""
+"""A model's repository: built from a training run, a model folder or a released network, and updated."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class ModelRepository(ABC):
 
     Weights, settings and measurements come in once, by `from_run`, `from_model` or `from_release`. Code, requirements,
     license, card and the lists of scores and files follow from this package and from the folder itself: `rebuild`
-    writes them again. What the methods differ in is in a subclass for each; their cards are in `cards/`.
+    writes them again. A subclass for each method holds what differs; the cards are in `cards/`.
 
     Args:
-        folder: of the repository; made if need be.
+        folder: of the repository; created if missing.
         repo: id on the Hub; None: as the present card says, else the folder's name.
     """
 
@@ -133,7 +133,7 @@ class ModelRepository(ABC):
 
     @abstractmethod
     def measure(self, data_dir: str | Path | None, compare: dict[str, Path], progress: bool) -> list[Table]:
-        """Write `results/`: what `stmine evaluate` finds for the packed weights, when, on what, and beside what."""
+        """Write `results/`: the scores of the packed weights, with command, date and device, and comparisons."""
 
     def write_measured(self, file: Path, report: dict[str, Any], command: str, device: torch.device) -> None:
         """Write a measurement of the packed weights with what it takes to repeat it."""
@@ -167,7 +167,7 @@ class ModelRepository(ABC):
         scores = self.writer.scores() if (self.folder / WEIGHTS).is_file() else []
         summaries: dict[str, dict[str, EvalResult]] = {}
         for score in scores:
-            if "/" in score.dataset_type:  # else it is on no Hub
+            if "/" in score.dataset_type:  # else it is not on the Hub
                 summaries.setdefault(score.dataset_type, {}).setdefault(str(score.dataset_split), score)
         dates = {result["split"]: result["date"] for result in self.writer.measurements().values()}
         published = "/" in self.writer.repo
@@ -190,7 +190,7 @@ class ModelRepository(ABC):
 
 
 def use_present_names(folder: Path) -> None:
-    """Rename what version 0.1 named otherwise: the folder of images, and keys of results and settings."""
+    """Rename what had another name in version 0.1: the folder of images, and keys of results and settings."""
     if (folder / "pictures").is_dir() and not (folder / "images").exists():
         (folder / "pictures").rename(folder / "images")
     for file in [*(folder / "results").rglob("*.json"), *(folder / "training").glob("*.json")]:

@@ -1,4 +1,4 @@
-"""The repositories of MTTV: what a run is measured on, and beside what."""
+"""The repositories of MTTV: what a run is measured on, and what it is compared with."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class MttvRepository(ModelRepository):
         self.write_round(portable_settings(settings, paths), outcome)
 
     def measure(self, data_dir: str | Path | None, compare: dict[str, Path], progress: bool) -> list[Table]:
-        """Both splits, `results/<split>/` each. Test is measured here alone: pack when everything is chosen."""
+        """Both splits, `results/<split>/` each. Test is measured here alone: build when all choices are final."""
         tables = []
         model, processor = load_mttv(self.folder)
         for split in SPLITS:

@@ -92,7 +92,7 @@ def require_login(repo: str) -> None:
 def plan(
     folder: str | Path, repo: str, repo_type: RepoType, *, revision: str = "main", offline: bool = False
 ) -> PushPlan:
-    """Compare a folder with a branch of a repository; nothing is sent but questions.
+    """Compare a folder with a branch of a repository; nothing is uploaded.
 
     Files that only the Hub has stay, unless the `manifest.json` there lists them: these are an earlier build's.
 
@@ -104,7 +104,7 @@ def plan(
         offline: without a connection, list the files without comparing them.
 
     Raises:
-        PublishError: an id that is none, a repository that may not be read, no connection (unless `offline`).
+        PublishError: an invalid id, a repository that may not be read, no connection (unless `offline`).
     """
     from huggingface_hub import HfApi
     from huggingface_hub.utils import validate_repo_id
@@ -130,21 +130,21 @@ def push(
     revision: str = "main",
     tag: str | None = None,
 ) -> Pushed:
-    """Make a branch of a repository equal to a folder, in one commit; both are made if need be.
+    """Make a branch of a repository equal to a folder, in one commit; both are created if missing.
 
-    An upload that was cut short is taken up by the next: large files that arrived are not sent again.
+    The next push continues an interrupted upload: large files that arrived are not sent again.
 
     Args:
         folder: as `stmine publish build` writes it.
         repo: id, such as "stmine-hf/sat-coco-small".
-        repo_type: what to make it.
+        repo_type: the repository's type.
         private: make a new repository private.
         revision: the branch.
         tag: name for the commit, under which it stays loadable.
 
     Raises:
         PublishError: nobody logged in, no right to write there, a public repository where a private one was asked
-            for, a tag that names another commit, a header that the Hub refuses, somebody else's commit in between, no
+            for, a tag that names another commit, a header that the Hub refuses, another commit in between, no
             connection.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
@@ -237,7 +237,7 @@ def _require_private(api: HfApi, planned: PushPlan, private: bool) -> None:
 
 
 def _require_free(api: HfApi, planned: PushPlan, tag: str | None) -> None:
-    """Before the upload: a tag that people use must not move."""
+    """Check before the upload that the tag is new or already names the commit: a published tag must not move."""
     if not tag or not planned.exists:
         return
     tags = {ref.name: ref.target_commit for ref in api.list_repo_refs(planned.repo, repo_type=planned.repo_type).tags}
@@ -247,7 +247,7 @@ def _require_free(api: HfApi, planned: PushPlan, tag: str | None) -> None:
 
 @contextmanager
 def hub_errors(repo: str) -> Iterator[None]:
-    """What goes wrong between here and the Hub, in the words of a user."""
+    """Turn errors of the Hub's client into messages that say what to do."""
     from huggingface_hub.errors import (
         HfHubHTTPError,
         HFValidationError,
@@ -272,17 +272,16 @@ def hub_errors(repo: str) -> Iterator[None]:
             401: "the token is not valid, or this is no repository that it may see. Run `hf auth login`",
             404: "no such repository or revision on the Hub",
             403: f"no right to write there: {_first_line(error)}. Take a token with the role `write`",
-            409: "somebody else works on it at this moment. Run the same command again",
-            412: "somebody else has committed in between. Run the same command again",
+            409: "another commit is in progress. Run the same command again",
+            412: "another commit was made in between. Run the same command again",
         }
         reason = reasons.get(status or 0) or f"the Hub answered {status}: {_first_line(error)}. {again}"
         raise PublishError(f"{repo}: {reason.rstrip('.')}.") from error
     except ValueError as error:  # a header that the Hub refuses
         raise PublishError(f"{repo}: {_first_line(error)}") from error
     except Exception as error:
-        cause = (
-            error.__cause__ if isinstance(error, RuntimeError) else error
-        )  # the client wraps a failed upload in one
+        # The client wraps a failed upload in a RuntimeError.
+        cause = error.__cause__ if isinstance(error, RuntimeError) else error
         if type(cause).__module__.partition(".")[0] not in {"httpx", "httpx2", "huggingface_hub"}:
             raise
         raise NoConnectionError(

@@ -1,4 +1,4 @@
-"""The type of a repository as the Hub counts them (model, dataset, space), found from its card."""
+"""The type of a repository as the Hub defines them (model, dataset, space), found from its card."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def header_of(folder: Path) -> dict[str, Any]:
     """The metadata of a folder's card.
 
     Raises:
-        PublishError: no card, or its header is no YAML mapping within the bounds of `documents`.
+        PublishError: no card, or its header is not a YAML mapping within the bounds of `documents`.
     """
     from huggingface_hub.repocard import REGEX_YAML_BLOCK
 

@@ -34,7 +34,7 @@ def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
     """What `write_manifest` wrote; nothing where there is none.
 
     Raises:
-        PublishError: it is no such list.
+        PublishError: it is not such a list.
     """
     if not (folder / MANIFEST).is_file():
         return {}

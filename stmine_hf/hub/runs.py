@@ -1,4 +1,4 @@
-"""The end of a training with `--push_to_hub`: its best weights become a repository, or what would is listed."""
+"""The end of a training with `--push_to_hub`: push its best weights, or list the files to push."""
 
 from __future__ import annotations
 

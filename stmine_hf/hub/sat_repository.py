@@ -1,4 +1,4 @@
-"""The repositories of SAT: what a run is measured on, and beside what."""
+"""The repositories of SAT: what a run is measured on, and what it is compared with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Space of this project, a demo or a metric, complete in itself: this package lies beside its app."""
+"""A Space of this project, a demo or a metric, that is self-contained: this package is beside its app."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def is_space(folder: Path) -> bool:
 
 
 def build_space(source: Path, folder: Path) -> None:
-    """Copy a Space. If its requirements name this package, which no index need have, copy the package beside its app.
+    """Copy a Space, and this package beside its app if the requirements name it, since no package index need have it.
 
     Args:
         source: the Space; its `requirements.txt` says for instance `stmine-hf[demo]`.

@@ -1,6 +1,6 @@
 """Scores of a classifier: accuracy; precision, recall and F1 of each class; the calibration of its probabilities.
 
-All shares lie in [0, 1]. What is undefined counts as 0, as scikit-learn's `zero_division=0` has it: the precision of a
+All shares lie in [0, 1]. What is undefined counts as 0, as with scikit-learn's `zero_division=0`: the precision of a
 class that is never predicted, the recall of one that never occurs, the F1 where both are 0. Macro F1 is the mean over
 *all* classes of the model, those included that do not occur (scikit-learn with `labels=range(num_labels)`).
 """
@@ -38,7 +38,7 @@ class ReliabilityBins:
 
 
 def confusion_matrix(truth: ArrayLike, predicted: ArrayLike, num_labels: int) -> np.ndarray:
-    """Number of times each class was predicted as which.
+    """How often each class was predicted as each class.
 
     Args:
         truth: (N,) class indices.
@@ -49,7 +49,7 @@ def confusion_matrix(truth: ArrayLike, predicted: ArrayLike, num_labels: int) ->
         (L, L) int64; row: the true class, column: the predicted class.
 
     Raises:
-        ValueError: nothing to count, lengths that differ, or an index out of range.
+        ValueError: no rows, lengths that differ, or an index out of range.
 
     Example:
         >>> confusion_matrix([0, 0, 1], [0, 1, 1], num_labels=2).tolist()

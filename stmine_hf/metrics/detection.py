@@ -2,7 +2,7 @@
 
 A detection is correct when its IoU with a box of its class, not matched by a better one, reaches a threshold. AP is
 the mean precision over 101 recalls; "AP" alone the mean over the thresholds 0.50, 0.55 ... 0.95 and over the classes.
-Crowd boxes excuse the detections that lie in them and need not be found.
+Detections that lie in crowd boxes are ignored, and crowd boxes need not be found.
 
 **What cannot be measured has no value.** A class without a box does not count in any mean, and a figure without
 objects to measure (AP of small objects where there are none) has no key, rather than being NaN or COCO's -1.
@@ -24,7 +24,7 @@ from ..errors import StmineError
 IOUS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
 AREAS = ("all", "small", "medium", "large")  # small below 32 x 32 pixels, large above 96 x 96
-MAX_DETECTIONS = (1, 10, 100)  # best ones of each image and class that count
+MAX_DETECTIONS = (1, 10, 100)  # of each image and class, the best ones, which count
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def detection_scores(
         DetectionScores: `.metrics`, `.per_class()`, `.pr_curve()`.
 
     Raises:
-        ValueError: an unknown image or category, a box or score that is no number.
+        ValueError: an unknown image or category, a box or score that is not a number.
         StmineError: pycocotools is not installed.
 
     Example:
@@ -178,7 +178,8 @@ def match_detections(
         iou: least overlap.
 
     Returns:
-        For each box whether it was found; for each detection whether it is right, None where a crowd excuses it.
+        For each box whether it was found; for each detection whether it is right, None where it is ignored
+            because of a crowd.
 
     Example:
         >>> match_detections([[0, 0, 9, 9]], [1], [False], [[0, 0, 9, 8], [0, 0, 9, 9]], [1, 1])
@@ -224,7 +225,7 @@ def _annotations(rows: Iterable[Mapping[str, Any]], known: Mapping[str, set], ki
                 "image_id": row["image_id"],
                 "category_id": row["category_id"],
                 "bbox": box,
-                # of a detection COCO takes the box's own, whatever the row says
+                # of a detection COCO uses the box's area and ignores the row's
                 "area": box[2] * box[3] if area is None or kind == "detection" else float(area),
                 "iscrowd": int(kind == "annotation" and bool(row.get("iscrowd", 0))),
                 "score": score,

@@ -3,7 +3,7 @@
 R@k is the share of queries (in percent) with a right answer among the first k. An image with five captions is found
 when one of the five is; mR is the mean over k = 1, 5, 10 and both directions.
 
-**Ties.** Answers are ranked by falling score; of equal scores the one with the *greater* index comes first. That is
+**Ties.** Answers are ranked by descending score; of equal scores the one with the *greater* index comes first. That is
 `np.argsort(scores, kind="stable")[::-1]`: the release's `np.argsort(scores)[::-1]` with a sort that is the same on
 every machine. Without ties the two agree exactly.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 KS = (1, 5, 10)
-CHUNK = 1 << 22  # scores looked at in one go: bounds the memory beside the matrix itself to some 60 MB
+CHUNK = 1 << 22  # scores processed at once: bounds the memory beside the matrix itself to about 60 MB
 
 
 class RetrievalRanks(NamedTuple):
@@ -44,7 +44,7 @@ def retrieval_recall(
         scores: (n_images, n_texts) array or tensor, higher = more alike. Any float type; no NaN.
         image_to_texts: the right texts of each image, one or more.
         text_to_image: the right image of each text, or several. Either mapping follows from the other.
-        texts_per_image: short for both, if image i owns the texts `i * texts_per_image ...` in order.
+        texts_per_image: replaces both, if image i has the texts `i * texts_per_image ...` in order.
         ks: cut-offs.
 
     Returns:
@@ -64,14 +64,14 @@ def retrieval_recall(
 
 
 def recall_of_ranks(ranks: RetrievalRanks, ks: Sequence[int] = KS) -> dict[str, float]:
-    """`retrieval_recall` from ranks that are at hand."""
+    """`retrieval_recall` from ranks that are already computed."""
     sides = {"txt": ranks.image_to_text, "img": ranks.text_to_image}
     recall = {f"{side}_r{k}": 100.0 * int((found < k).sum()) / len(found) for side, found in sides.items() for k in ks}
     return recall | {"r_mean": sum(recall.values()) / len(recall)}
 
 
 def recall_curve(ranks: RetrievalRanks, ks: Iterable[int] = range(1, 101)) -> dict[str, list]:
-    """R@k over many k, for an image: the `ks`, and for both directions the percent at each.
+    """R@k over many k, for a plot: the `ks`, and for both directions the percent at each.
 
     Example:
         >>> recall_curve(RetrievalRanks(np.array([0, 2]), np.array([1, 0, 4, 0])), ks=(1, 2, 3))
@@ -177,8 +177,8 @@ def _turn(pairs: Pairs | None) -> Pairs:
 def _best_ranks(rows: Callable[[slice], np.ndarray], pairs: Pairs, n_queries: int, n_answers: int, kind: str):
     """(n_queries,) rank of the best-placed right answer; `rows(slice)` gives the scores of those queries.
 
-    Of a query's right answers the best-placed one has the highest score, and among equals the greatest index. What
-    stands before it has a higher score, or the same score and a greater index.
+    Of a query's right answers the best-placed one has the highest score, and among equals the greatest index. Answers
+    before it have a higher score, or the same score and a greater index.
     """
     queries, answers = pairs
     without = np.flatnonzero(np.bincount(queries, minlength=n_queries) == 0)

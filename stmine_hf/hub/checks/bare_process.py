@@ -2,7 +2,7 @@
 
     python bare_process.py FOLDER ANSWERS.safetensors
 
-It prints a JSON document: seconds, classes, what was missing, what the code tried to reach, and how the model that
+It prints a JSON document: seconds, classes, what was missing, what the code tried to access, and how the model that
 `from_pretrained` gave (built without storage, on the "meta" device, then filled) differs from one that was built on
 the CPU. The tensors go to ANSWERS: `<auto class>/<field>` of each model, `processor/<name>`.
 
@@ -25,7 +25,7 @@ SENTENCES = ["many planes near a terminal", "紧急通知,马上转发"]
 
 
 class Absent:
-    """First on `sys.meta_path`: this package is not installed here, however it is installed."""
+    """First on `sys.meta_path`: makes this package impossible to import, whether it is installed or not."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
         if name.partition(".")[0] in ("stmine_hf", "modeling"):
@@ -33,7 +33,7 @@ class Absent:
 
 
 class Watch:
-    """What the process does that loading a model has no need of: connections, programs, files written elsewhere."""
+    """Records what loading a model does not need: connections, programs, files written elsewhere."""
 
     refuse = False
 
@@ -64,7 +64,7 @@ class Watch:
 
 
 def inputs_of(processor: Any, reads_images: bool) -> dict[str, Any]:
-    """What the processor makes of a drawn image, and of two sentences if it has a tokenizer."""
+    """The processor's output for a drawn image, and for two sentences if it has a tokenizer."""
     from PIL import Image
 
     image = Image.linear_gradient("L").resize((60, 40)).convert("RGB")
@@ -109,7 +109,7 @@ def meta_faults(loaded: Any, inputs: dict[str, Any]) -> list[str]:
 
 
 def pipelines_of(folder: Path, config: dict[str, Any], images: bool) -> dict[str, Any]:
-    """What the pipelines say that the config promises, for a drawn image; None where we have no question."""
+    """What the pipelines say that the config promises, for a drawn image; None where there is no test input."""
     from PIL import Image
     from transformers import pipeline
 
@@ -175,7 +175,7 @@ def main(name: str, answers_file: str) -> None:
         "processor": [processors, type(processor).__name__],
         "home": sorted({type(part).__module__.partition(".")[0] for part in (*models.values(), processor)}),
         "missing": missing,
-        "unused": sorted(set.intersection(*unused.values())),  # a body alone has no use for the head's tensors
+        "unused": sorted(set.intersection(*unused.values())),  # a model without head does not use the head's tensors
         "meta": {entry: meta_faults(model, inputs) for entry, model in models.items()},
         "pipelines": pipelines_of(folder, config, images),
         "reached": sorted(watch.seen),

@@ -1,4 +1,4 @@
-"""Cards: the header is one that the Hub takes; the text is filled in and its links lead somewhere."""
+"""Cards: the header is one that the Hub accepts; the text is filled in and its links are valid."""
 
 from __future__ import annotations
 
@@ -83,14 +83,14 @@ def check_header(folder: Path, repo_type: RepoType, code: bool) -> list[Finding]
 
 
 def check_text(folder: Path) -> Finding:
-    """The text of a card: filled in, and its links to files of the repository are good."""
+    """The text of a card: filled in, and its links to files of the repository are valid."""
     text = (folder / CARD).read_text(encoding="utf-8")
     prose = _CODE.sub("", REGEX_YAML_BLOCK.sub("", text, count=1))
     faults = [f"not filled in: {hit[0]}" for hit in _UNFILLED.finditer(prose)]
     links = _LINK.findall(prose)
     faults += [f"a link leads nowhere: {link}" for link in links if not (folder / link).exists()]
     if len(prose) < 200:
-        faults.append("it says next to nothing")
+        faults.append("the text is almost empty")
     return finding_of("card's text", faults, f"{len(text):,} characters, {len(links)} links to files, all there")
 
 
@@ -131,7 +131,7 @@ def _space_faults(folder: Path, header: dict[str, Any]) -> list[str]:
     app = header.get("app_file", "app.py")
     if header.get("sdk") == "gradio":
         faults += [] if (folder / str(app)).is_file() else [f"no {app}, which it is to run"]
-        faults += [] if header.get("sdk_version") else ["no sdk_version: the newest Gradio may break it any day"]
+        faults += [] if header.get("sdk_version") else ["no sdk_version: a new version of Gradio may break it"]
     for key in ("colorFrom", "colorTo"):
         if key in header and header[key] not in COLOURS:
             faults.append(f"{key} {header[key]!r} is none of {', '.join(sorted(COLOURS))}")

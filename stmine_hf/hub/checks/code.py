@@ -1,4 +1,4 @@
-"""Code: it imports what a published model may need and nothing else, and does nothing that needs trust beyond that."""
+"""Code: it imports what a published model may need and nothing else, and does nothing else that would need trust."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def check_model_code(folder: Path) -> Finding:
 
 
 def check_own_code(folder: Path) -> Finding | None:
-    """A warning of code files that are not this package's, None if there are none.
+    """A warning about code files that are not this package's, None if there are none.
 
     What is on no list is refused; yet Python has more ways to a call than lists can name, so a person has to read it.
     """
@@ -55,7 +55,7 @@ def check_own_code(folder: Path) -> Finding | None:
 
 
 def _library_code(folder: Path) -> dict[str, bytes]:
-    """This package's own code files for the model in a folder: equal ones need no further look."""
+    """This package's own code files for the model in a folder: equal files need no further check."""
     from ...methods import METHODS
     from ..model_files import code_files
 

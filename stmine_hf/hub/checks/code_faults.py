@@ -61,7 +61,7 @@ def _import_faults(node: ast.Import | ast.ImportFrom, folder: Path, aliases: dic
     if isinstance(node, ast.Import):
         for alias in node.names:
             if alias.name not in MODULES:
-                yield f"line {node.lineno} imports {alias.name}, which a published model has no need of"
+                yield f"line {node.lineno} imports {alias.name}, which a published model does not need"
             bound = alias.asname or alias.name.partition(".")[0]
             aliases.setdefault(bound, set()).add(alias.name if alias.asname else bound)
     elif node.level:
@@ -78,11 +78,11 @@ def _import_faults(node: ast.Import | ast.ImportFrom, folder: Path, aliases: dic
             path = f"{node.module}.{alias.name}"
             if not is_allowed(path):
                 shown = path if (node.module or "").partition(".")[0] in PACKAGES else node.module
-                yield f"line {node.lineno} imports {shown}, which a published model has no need of"
+                yield f"line {node.lineno} imports {shown}, which a published model does not need"
             aliases.setdefault(alias.asname or alias.name, set()).add(path)
 
 
-# Functions that make code of texts, unless they are used in this way.
+# Functions that turn text into code, unless they are used in this way.
 _BOUNDED = {
     "type": "with one object",
     "inspect.signature": "with one callable",
@@ -100,7 +100,7 @@ def _annotated_classes(tree: ast.Module) -> Iterator[int]:
 
 
 class _Walk(ast.NodeVisitor):
-    """Every name, attribute and call of a file, held against the lists of `allowed`."""
+    """Compares every name, attribute and call of a file with the lists of `allowed`."""
 
     def __init__(self, tree: ast.Module, aliases: Mapping[str, set[str]], own: Set[str]) -> None:
         self.calls = set[int]()
@@ -112,7 +112,7 @@ class _Walk(ast.NodeVisitor):
         called = [one for node in classes for one in node.decorator_list if isinstance(one, ast.Call)]
         self.decorators |= {id(one.func) for one in called}
         self.annotated = set(_annotated_classes(tree))
-        # A local `eval` is no excuse for the builtin of that name.
+        # A local `eval` does not allow the builtin of that name.
         self.bound = bound_names(tree) - ({*dir(builtins)} - BUILTINS - NAMES_OF_ARGUMENTS)
         self.visit(tree)
 
@@ -192,7 +192,7 @@ class _Walk(ast.NodeVisitor):
             self.fault(node, f"calls {called.id}() with a name that is not written out")
         if isinstance(called, ast.Name) and called.id not in self.bound | BUILTINS | self.aliases.keys():
             self.fault(node, f"calls {called.id}()")
-        if _is_super(called, "save_pretrained"):  # with what the caller of the model's own has chosen
+        if _is_super(called, "save_pretrained"):  # with the arguments that the caller of the model's own method chose
             for part in (*node.args, *(word.value for word in node.keywords)):
                 self.visit(part)
             return

@@ -14,13 +14,13 @@ _LARGEST = 1_000_000  # bytes of a code file
 
 
 def parsed(file: Path) -> ast.Module | str:
-    """The tree of a file, or why it is none."""
+    """The tree of a file, or why it has none."""
     data = file.read_bytes()
     if len(data) > _LARGEST:
         return f"has more than {_LARGEST:,} bytes"
     try:
         encoding = tokenize.detect_encoding(io.BytesIO(data).readline)[0]
-        if encoding not in ("utf-8", "utf-8-sig"):  # another reader may see other code
+        if encoding not in ("utf-8", "utf-8-sig"):  # another decoder may read other code
             return f"is no Python in UTF-8 but declares {encoding}"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of escapes in strings
@@ -77,7 +77,7 @@ def own_names(tree: ast.Module) -> set[str]:
 
 
 def bound_names(tree: ast.Module) -> set[str]:
-    """Names that a file binds, but for its imports of other packages."""
+    """Names that a file binds, except by imports of other packages."""
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):

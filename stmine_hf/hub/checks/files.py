@@ -1,4 +1,4 @@
-"""Files: as listed, without a place to hide code in, of sizes that the Hub takes, without paths of this machine."""
+"""Files: as listed, without a place to hide code, of sizes that the Hub accepts, without paths of this machine."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _SCRIPT = re.compile(
 _LARGEST_TEXT = 10_000_000  # bytes; the Hub wants what is larger in its storage for large files
 _LARGEST_VOCABULARY = 200_000_000
 _MACHINE_PATH = re.compile(r"(?<![\w.:/-])/(?:work|root|home|tmp|mnt|opt|Users)/\w[\w./-]*|[A-Z]:\\Users\\\w+")
-UNBOUNDED = {"tokenizer.json", "vocab.json"}  # whose words may be many, and nobody's folders
+UNBOUNDED = {"tokenizer.json", "vocab.json"}  # which may have many words, and words that look like folders
 _VOCABULARIES = UNBOUNDED | {"vocab.txt", "merges.txt"}
 _PLACES = {"_name_or_path", "name_or_path", "base_model_name_or_path", "backbone", "tokenizer_file", "vocab_file"}
 _SLASH = re.compile(r"[/\\]")
@@ -60,25 +60,25 @@ _PACKAGES = {"torch", "torchvision", "transformers", "timm", "pillow", "numpy", 
 
 
 def check_entries(folder: Path) -> Finding:
-    """Plain files and folders with plain names: no links, devices, pipes, or names that systems read otherwise."""
+    """Plain files and folders with plain names: no links, devices, pipes, or names that systems read differently."""
     faults, seen = [], dict[str, str]()
     for root, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if Path(root) != folder or not is_leftover(name)]
         for name in (*folders, *files):
             path = Path(root, name)
-            told = path.relative_to(folder).as_posix()
+            shown = path.relative_to(folder).as_posix()
             mode = path.lstat().st_mode
             if is_leftover(name):
                 continue
             if stat.S_ISLNK(mode):
-                faults.append(f"{told!r} is a link: publish the file itself")
+                faults.append(f"{shown!r} is a link: publish the file itself")
             elif not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-                faults.append(f"{told!r} is neither a file nor a folder")
+                faults.append(f"{shown!r} is neither a file nor a folder")
             if not _PART.fullmatch(name) or _RESERVED.fullmatch(name) or len(os.fsencode(name)) > 200:
-                faults.append(f"{told!r}: not a name that every system can store")
-            if other := seen.get(told.casefold()):
-                faults.append(f"{told!r} and {other!r} are one file on some systems")
-            seen[told.casefold()] = told
+                faults.append(f"{shown!r}: not a name that every system can store")
+            if other := seen.get(shown.casefold()):
+                faults.append(f"{shown!r} and {other!r} are one file on some systems")
+            seen[shown.casefold()] = shown
     return finding_of("entries", faults, f"{len(seen)} plain files and folders")
 
 
@@ -96,7 +96,7 @@ def check_manifest(folder: Path, required: bool) -> Finding:
 
 
 def check_pickles(folder: Path, repo_type: RepoType) -> Finding:
-    """Only files of known types that are what their names say, and none that runs code when it is opened."""
+    """Only files of known types whose content matches their names, and none that runs code when it is opened."""
     faults, tensors = [], 0
     for name in files_in(folder):
         if fault := _type_fault(folder / name, repo_type):
@@ -143,7 +143,7 @@ def _text_fault(file: Path, suffix: str) -> str | None:
 
 
 def _calls_something(file: Path) -> bool:
-    """Whether `pickle` would call something if it read a file, whatever the protocol: also one that is cut short."""
+    """Whether `pickle` would call something if it read a file, for any protocol and for truncated files too."""
     stack: list[str] = []
     try:
         with file.open("rb") as opened:
@@ -159,7 +159,7 @@ def _calls_something(file: Path) -> bool:
 
 
 def _apply(operation: pickletools.OpcodeInfo, stack: list[str]) -> None:
-    """Do to a stack of marks and objects what an operation does; raises IndexError where it cannot be done."""
+    """Apply an operation to a stack of marks and objects; raises IndexError where it cannot be done."""
     taken = [kind.name for kind in operation.stack_before]
     if "mark" in taken:
         while stack.pop() != "mark":
@@ -186,7 +186,7 @@ class _Bounded:
 
 
 def check_configs(folder: Path) -> Finding:
-    """JSON and YAML files hold what they say once, within bounds, and make a loader fetch or run nothing else."""
+    """JSON and YAML files have each key once, keep within bounds, and make a loader fetch or run nothing else."""
     faults = []
     for name in files_in(folder):
         file = folder / name
@@ -212,7 +212,7 @@ def check_configs(folder: Path) -> Finding:
 
 
 def _loader_faults(value: Any, key: str = "") -> Iterator[str]:
-    """What in a config makes transformers fetch or run something that is not in the repository."""
+    """Entries of a config that make transformers fetch or run something that is not in the repository."""
     if isinstance(value, dict):
         for name, one in value.items():
             yield from _loader_faults(one, name)
@@ -233,7 +233,7 @@ def _loader_faults(value: Any, key: str = "") -> Iterator[str]:
 
 
 def _module_faults(document: Any) -> Iterator[str]:
-    """What in sentence-transformers' list of modules is no class of its own."""
+    """Entries of sentence-transformers' list of modules that are not its own classes."""
     if not isinstance(document, list) or not all(isinstance(entry, dict) for entry in document):
         yield "expected a list of modules"
         return
@@ -253,7 +253,7 @@ def _requirement_faults(folder: Path, own: bool) -> Iterator[str]:
 
 
 def check_sizes(folder: Path) -> Finding:
-    """No empty files, no giant texts."""
+    """No empty files, no very large texts."""
     faults, total = [], 0
     for name in files_in(folder):
         size = (folder / name).stat().st_size

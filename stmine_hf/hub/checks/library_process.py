@@ -1,4 +1,4 @@
-"""The library's process: asks this package's classes what bare_process.py has asked a repository's, and compares.
+"""The library's process: runs this package's classes on the inputs of bare_process.py, and compares the answers.
 
     python library_process.py FOLDER '{"classes": {...}, "processor": ...}' ANSWERS.safetensors
 
@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-_CLOSE = {"rtol": 1e-4, "atol": 1e-5}  # same code, same machine: equal but for the order of sums
+_CLOSE = {"rtol": 1e-4, "atol": 1e-5}  # same code, same machine: equal except for the order of sums
 
 
 def main(name: str, asked: str, answers_file: str) -> None:

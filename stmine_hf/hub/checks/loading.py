@@ -24,7 +24,8 @@ _LIMITS = {"CPU": 1200, "FSIZE": 2_000_000_000, "NOFILE": 1024, "CORE": 0}
 _LARGEST_ANSWER = 1_000_000  # bytes
 _MEASURED = ("import_seconds", "load_seconds", "load_cpu_seconds", "parameters", "versions")
 _SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/etc", "/opt", "/proc", "/sys")
-_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "OMP_NUM_THREADS", "LD_LIBRARY_PATH", "SYSTEMROOT")  # and so no tokens
+# Variables that are passed on; no tokens.
+_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "OMP_NUM_THREADS", "LD_LIBRARY_PATH", "SYSTEMROOT")
 
 
 def check_loading(folder: Path) -> tuple[list[Finding], dict[str, Any]]:
@@ -119,7 +120,7 @@ def run_in_sandbox(
 
 
 def _kill_all(process: subprocess.Popen[bytes]) -> None:
-    """End a process and those that it has started."""
+    """End a process and the processes that it started."""
     if hasattr(os, "killpg"):
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -138,9 +139,9 @@ def _sandbox_finding(used: list[str]) -> Finding:
         "Landlock": "Landlock (files, programs)",
         "limits": "limits of memory and time",
     }
-    told = [words for name, words in layers.items() if name in used]
+    named = [words for name, words in layers.items() if name in used]
     weak = not {"namespaces", "Landlock"} <= {*used}
-    detail = ", ".join([*told, "an audit hook"])
+    detail = ", ".join([*named, "an audit hook"])
     return Finding("sandbox", "warning" if weak else "ok", detail + (": weaker than on Linux 6" if weak else ""))
 
 
@@ -165,7 +166,7 @@ def _findings(document: dict[str, Any]) -> list[Finding]:
 
 
 def _compare(folder: Path, document: dict[str, Any], work: Path) -> tuple[Finding, float | None]:
-    """Ask the library's classes the same, in a sandbox, too: what they read is the repository's."""
+    """Run the library's classes on the same inputs, in a sandbox too, since they read the repository's files."""
     import stmine_hf
 
     door, processor_class = document["processor"]
@@ -190,8 +191,8 @@ def _compare(folder: Path, document: dict[str, Any], work: Path) -> tuple[Findin
 
 
 def has_code(folder: Path) -> bool:
-    """Whether there is a model with code of its own, be it without weights yet."""
+    """Whether there is a model with code of its own, even without weights."""
     try:
         return (folder / "config.json").is_file() and "auto_map" in read_json(folder / "config.json")
-    except DocumentError:  # which is reported; until then it may be anything
+    except DocumentError:  # which is reported elsewhere; here code cannot be ruled out
         return True

@@ -1,12 +1,12 @@
-"""Run a script where it can do no harm: no connection, no other programs, no files but those of one folder, bounds.
+"""Run a script with few rights: no connection, no other programs, files of one folder only, limited resources.
 
     python -I sandbox.py SPECIFICATION.json
 
 The specification names the script and its arguments, the folder that it may write to, the folders that it may read,
-and the bounds. What could be had of the following is written to the descriptor `report`, which is closed before the
-script runs: a user namespace with neither network nor other processes (Linux), Landlock (Linux 5.13), and limits of
-memory, processor time, file sizes and open files (POSIX). The file stands alone, as the script must not need what it
-is checked against.
+and the bounds. Those of the following that are available are written to the descriptor `report`, which is closed
+before the script runs: a user namespace with neither network nor other processes (Linux), Landlock (Linux 5.13), and
+limits of memory, processor time, file sizes and open files (POSIX). The file stands alone, as the script must not need
+what it is checked against.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ def main(file: str) -> None:
 def _applied(apply: Callable[[dict[str, Any]], None], wanted: dict[str, Any]) -> bool:
     try:
         apply(wanted)
-    except (OSError, AttributeError, ImportError, ValueError):  # not of this system, or not allowed here
+    except (OSError, AttributeError, ImportError, ValueError):  # not available on this system, or not allowed here
         return False
     return True
 
 
 def _namespaces(wanted: dict[str, Any]) -> None:
-    """Neither network nor sight of other processes; the first process's end is the end of all."""
+    """No network and no view of other processes; when the first process ends, all end."""
     libc = ctypes.CDLL(None, use_errno=True)
     user, group = os.getuid(), os.getgid()
     _checked(libc.unshare(_NEWUSER | _NEWNET | _NEWPID | _NEWIPC))
@@ -68,7 +68,7 @@ def _namespaces(wanted: dict[str, Any]) -> None:
 
 
 def _landlock(wanted: dict[str, Any]) -> None:
-    """Files are read in some folders and written in one; no program is started; no TCP, where the kernel knows."""
+    """Files are read in some folders and written in one; no program is started; no TCP on newer kernels."""
     libc = ctypes.CDLL(None, use_errno=True)
     version = _checked(libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), 1))
     rights = 2 ** {1: 13, 2: 14}.get(version, 15) - 1
