@@ -1,4 +1,4 @@
-"""Data sets: one `datasets` builder a set, and one door to them all."""
+"""Data sets: a `datasets` builder for each set, and one function that loads any of them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .findings import Findings
 if TYPE_CHECKING:
     import datasets
 
-# The one list of the sets, by what their rows are of: images with captions (FISVL), posts (MTTV), images with boxes
-# (SAT). A name is that of the module with the builder, here or, of a drawn set, in `toy`; all else (the lists below,
-# `stmine data list`, help texts, cards, tests) follows from it and from what the builder says of itself.
+# The only list of the sets, by the content of their rows: images with captions (FISVL), posts (MTTV), images with
+# boxes (SAT). A name is that of the module with the builder: here, or in `toy` for a generated set. The lists
+# below, `stmine data list`, help texts, cards and tests are derived from it and from the attributes of the builder.
 KINDS = {
     "captions": ("rsicd", "rsitmd", "ucm_captions", "sydney_captions", "nwpu_captions", "toy_scenes"),
     "posts": ("weibo", "fakeddit", "posts", "toy_posts"),
@@ -106,13 +106,13 @@ def load_dataset(
 
     Rows of the sets of posts: `post_id` (str, unique in the set), `text` (str, "" for none), `image` (PIL as above, or
     None), `label` (ClassLabel, -1 = unknown), `filename` (str, of the image; "" where the post names none), `group`
-    (int, the same for posts of one event or image; -1 = unknown). What becomes of bad rows: see `post_files`.
+    (int, the same for posts of one event or image; -1 = unknown). For the treatment of bad rows, see `post_files`.
 
     Rows of the sets with boxes: `image` (as above), `image_id`, `filename`, `width` and `height` (int, pixels of the
-    decoded image), `source` (str, "" where the set does not tell) and `objects`, five lists of one length: `id`,
-    `bbox` ([x, y, width, height] in pixels), `category` (ClassLabel), `area`, `iscrowd`. What becomes of bad boxes:
-    see `boxed_images`; the numbers of the categories in COCO's tools: `boxed_images.category_ids`; the rows as COCO
-    JSON: `coco_json.to_coco`.
+    decoded image), `source` (str, "" where the set does not state it) and `objects`, five lists of one length: `id`,
+    `bbox` ([x, y, width, height] in pixels), `category` (ClassLabel), `area`, `iscrowd`. For the treatment of bad
+    boxes, see `boxed_images`; the numbers of the categories in COCO's tools: `boxed_images.category_ids`; the rows as
+    COCO JSON: `coco_json.to_coco`.
 
     Args:
         name: one of those that `stmine data list` shows. Or a folder in one of the layouts with boxes, or a table
@@ -215,7 +215,7 @@ def _load_by_name(
 
 
 def findings_of(builder: datasets.GeneratorBasedBuilder) -> Findings:
-    """The findings of a builder: none if it draws its rows."""
+    """The findings of a builder; empty if it generates its rows."""
     findings = getattr(builder, "findings", None)
     return Findings() if findings is None else findings  # one of things not used alone is false, and to be listed
 
@@ -251,7 +251,7 @@ def select_rows(splits: Any, split: str) -> Any:
         raise DataError(f"The data set has no split {split!r}; it has {', '.join(splits)}.{hint}")
     rows = splits[name]
     if not hasattr(rows, "select"):
-        raise DataError(f"A stream has no slice {split!r}: name the split {name}, or leave streaming out.")
+        raise DataError(f"A stream has no slice {split!r}: name the split {name}, or omit streaming.")
     from datasets import ReadInstruction
 
     try:
@@ -285,7 +285,7 @@ def _load_own(
         *kinds, last = KINDS
         raise DataError(f"{name}: say what the rows are: --kind {', '.join(kinds)} or {last} (kind= in Python)")
     if data_dir is not None:
-        raise DataError(f"{name} is read where it is: leave data_dir out (images elsewhere: image_dir)")
+        raise DataError(f"{name} is read where it is: omit data_dir (for images elsewhere, give image_dir)")
     if kind == "boxes" and not column_mapping and (layout := layout_of(Path(name).expanduser())):
         return _load_by_name(layout, name, split, streaming, cache_dir, options)
     try:

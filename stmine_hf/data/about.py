@@ -1,4 +1,4 @@
-"""What a published set's files do not say: its terms and what to mind, for its card and `stmine data describe`."""
+"""What the files of a published set do not state: its terms and caveats, for its card and `stmine data describe`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class About:
         mind: what to keep in mind when the set is used.
         chinese: what it is, in Chinese.
         terms_zh: the terms in Chinese.
-        sizes: images or posts of each split; empty where nobody has fixed them.
+        sizes: images or posts of each split; empty if there are no official ones.
         language: of the texts, as the Hub names it; None where the set has none.
     """
 
@@ -30,7 +30,7 @@ class About:
 
 
 def drawn(mind: str, chinese: str, language: str | Sequence[str] | None = "en") -> About:
-    """Of a set that this package draws."""
+    """The entry of a set that this package generates."""
     return About(
         terms="Drawn by the package, under its license (Apache-2.0): nobody's images, texts or rights",
         terms_zh="由本库绘制，采用本库的许可（Apache-2.0），不涉及他人的图片、文字或权利",

@@ -1,7 +1,7 @@
-"""What annotation tools write in formats of their own: the base of `labelme_json`, `cvat_xml` and `label_studio`.
+"""Builders for the native formats of annotation tools: the base of `labelme_json`, `cvat_xml` and `label_studio`.
 
-A tool has objects of many shapes; a row has boxes. An outline, an ellipse, a mask or a turned box counts by the box
-around it. Shapes without an area (points, lines), attributes and all else that a file says and no row holds are
+Tools have objects of many shapes; rows have boxes. An outline, an ellipse, a mask or a rotated box is replaced by
+its bounding box. Shapes without an area (points, lines), attributes and all else that a file says and no row holds are
 counted as not used.
 """
 
@@ -41,7 +41,7 @@ class Annotated:
     Attributes:
         place: of the image in its file, for findings.
         split: that it is of.
-        wanted: its name; then other names that it may have, used only where nobody else has them.
+        wanted: its name; then other names that it may have, used only if no other image has them.
         size: width and height that boxes are measured in; None for pixels of the file.
         objects: what is drawn.
         inside: the file that holds the image itself, used where no file of its own is found.
@@ -132,7 +132,7 @@ class AnnotatedImages(BoxedImages):
         return None
 
     def _known(self, images: ImageFiles, read: Sequence[Annotated]) -> list[str | None]:
-        """The images that lie where one of their names says, the first names going first."""
+        """The files that the names of the images lead to; earlier names take precedence."""
         known: list[str | None] = [None] * len(read)
         for number in range(max((len(image.wanted) for image in read), default=0)):
             asked = [
@@ -154,7 +154,7 @@ class AnnotatedImages(BoxedImages):
 
 
 def split_of_path(file: Path, folder: Path) -> str:
-    """The split that the folders of a file say, or its name; train where none does."""
+    """The split named by the folders of a file or by its name; train if none is."""
     parts = file.relative_to(folder).with_suffix("").parts
     return next((split for part in parts if (split := split_named(part))), "train")
 
@@ -172,7 +172,7 @@ def around(points: Iterable[tuple[float, float]]) -> Bbox:
 
 
 def turned(bbox: Bbox, degrees: float, pivot: tuple[float, float]) -> Bbox:
-    """The box around a box that is turned clockwise about a point.
+    """The bounding box of a box that is rotated clockwise about a point.
 
     Example:
         >>> [round(value) for value in turned((10, 10, 20, 10), 90, (10, 10))]

@@ -1,7 +1,7 @@
-"""What the sets with boxes share: several published annotation layouts in, one kind of row out.
+"""Base of the sets with boxes: reads several published annotation layouts into one form of row.
 
 Each layout has a script of its own beside this file (`coco_json.py`, `voc_xml.py`, `yolo_txt.py`): how its files are
-found and read. What becomes of a box is decided here, the same for all of them:
+found and read. The treatment of boxes is the same for all of them and implemented here:
 
 * Boxes are `[x, y, width, height]` in pixels of the image as it is decoded, x and y those of the upper left corner.
 * A box that is partly outside (by more than half a pixel) is clipped; one that is outside, of no area or not finite
@@ -9,7 +9,7 @@ found and read. What becomes of a box is decided here, the same for all of them:
 * The size of an image is its file's. Where the annotation says another size of the same shape, the image was
   resized since and the boxes follow; where it says the size before the camera's EXIF rotation, the boxes are turned
   as the image is; where the size cannot tell (of a square image, or one that is mirrored or upside down), the boxes
-  are taken as of the upright image, and that is noted; where it says any other size, the place of the boxes is
+  are assumed to refer to the upright image, and this is noted; where it says any other size, the place of the boxes is
   unknown and the image is skipped.
 * An image without boxes is kept, and so are crowd regions (`iscrowd`).
 
@@ -34,11 +34,11 @@ from .findings import ALIKE, Findings, count
 from .folder_builder import SPLITS, FolderBuilder, FolderConfig, Row, image_folder
 from .names import ImageFiles, Wanted, stamp_of
 
-SEVERAL_PAGES = "image of several pages or frames: the first one counts"
-UNKNOWN_SIDE = "image turned by its EXIF, and no size says so: boxes taken as of the upright image"
+SEVERAL_PAGES = "image of several pages or frames: the first one is used"
+UNKNOWN_SIDE = "image turned by its EXIF, and no size states it: boxes assumed to refer to the upright image"
 SWAPPED = "corners of a box in the other order"
 FRACTIONS = "boxes all within the first pixel: in fractions of the sides? Then say so, as by bbox_format=xywhn"
-ROUNDING = 0.5  # pixels that a box may stand out and stay as it is: tools round
+ROUNDING = 0.5  # pixels that a box may extend beyond the image without being clipped, as tools round
 
 
 def row_features(names: Sequence[str], category_ids: Sequence[int]) -> datasets.Features:
@@ -63,7 +63,7 @@ def row_features(names: Sequence[str], category_ids: Sequence[int]) -> datasets.
                 "area": datasets.Sequence(datasets.Value("float64")),
                 "iscrowd": datasets.Sequence(datasets.Value("bool")),
             },
-            "source": datasets.Value("string"),  # "" where the layout does not tell
+            "source": datasets.Value("string"),  # "" if the layout does not state it
         }
     )
 
@@ -93,8 +93,8 @@ def category_ids(features: datasets.Features) -> list[int]:
 class Box:
     """One box as an annotation file has it; `place` names it in messages.
 
-    `bbox` is x, y, width, height in the image of the size that the record says. `id` and `area` are None where the
-    file does not tell.
+    `bbox` is x, y, width, height in the image of the size that the record says. `id` and `area` are None if the
+    file does not state them.
     """
 
     place: str
@@ -110,7 +110,7 @@ class BoxRecord:
     """One image as an annotation file describes it.
 
     `size` (width, height) is what the boxes are measured in: pixels of an image of that size, or (1, 1) for fractions
-    of the sides; None stands for pixels of the file. `stamp` tells when the file changes.
+    of the sides; None means pixels of the file. `stamp` changes when the file does.
     """
 
     place: str
@@ -143,7 +143,7 @@ class BoxedImages(FolderBuilder):
         super().__init__(*args, **options)
 
     def _read(self, folder: Path, settings: Any) -> list[BoxRecord]:
-        """The records of all splits; sets `_names` (and `_category_ids`), notes what it leaves out."""
+        """The records of all splits; sets `_names` (and `_category_ids`), notes what it skips."""
         raise NotImplementedError
 
     def _read_folder(self) -> list[BoxRecord]:
@@ -200,7 +200,7 @@ def find_images(
 
 
 def place_boxes(record: BoxRecord, findings: Findings, file: str | BinaryIO | None = None) -> BoxRecord | None:
-    """The record with its file's size and its boxes in pixels of that; None where the image has to go.
+    """The record with its file's size and its boxes in pixels of that; None if the image is skipped.
 
     Args:
         record: as an annotation file describes it.
@@ -247,7 +247,7 @@ def place_boxes(record: BoxRecord, findings: Findings, file: str | BinaryIO | No
 def turn(
     bbox: tuple[float, float, float, float], size: tuple[int, int], orientation: int
 ) -> tuple[float, float, float, float]:
-    """Where a box of an image of that (width, height) comes to lie when EXIF orientation 5, 6, 7 or 8 is applied."""
+    """Where a box of an image of that (width, height) is after EXIF orientation 5, 6, 7 or 8 is applied."""
     x, y, width, height = bbox
     right, bottom = size[0] - x - width, size[1] - y - height
     new_x = bottom if orientation in (6, 7) else y
@@ -256,7 +256,7 @@ def turn(
 
 
 def in_order(corners: list[float]) -> tuple[list[float], bool]:
-    """Left, top, right and bottom in their order, and whether they were not.
+    """Left, top, right and bottom in order, and whether they had to be swapped.
 
     Example:
         >>> in_order([50, 20, 10, 60])
@@ -268,14 +268,14 @@ def in_order(corners: list[float]) -> tuple[list[float], bool]:
 
 
 def note_fractions(rows: Sequence[Mapping[str, Any]], findings: Findings) -> None:
-    """Say so when every box of a set lies within the first pixel of its image: it was hardly meant in pixels."""
+    """Note it if every box of a set lies within the first pixel of its image: its unit is probably not pixels."""
     boxes = [(row["filename"], bbox) for row in rows for bbox in row["objects"]["bbox"]]
     if boxes and all(x + width <= 1 and y + height <= 1 for _, (x, y, width, height) in boxes):
         findings.note(FRACTIONS, f"{count(len(boxes), 'box')}, the first in {boxes[0][0]}")
 
 
 def clip(box: Box, width: int, height: int, findings: Findings) -> Box | None:
-    """The part of a box that is in the image; None where there is none. Says so in both cases."""
+    """The part of a box that is in the image; None if there is none. Both cases are counted."""
     x, y, box_width, box_height = box.bbox
     place = f"{box.place}, [{', '.join(f'{value:g}' for value in box.bbox)}]"
     if not all(map(math.isfinite, box.bbox)):

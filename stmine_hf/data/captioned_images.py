@@ -1,4 +1,4 @@
-"""What the captioned remote-sensing sets share: three published annotation layouts in, one kind of row out.
+"""Base of the captioned remote-sensing sets: reads three published annotation layouts into one form of row.
 
 Each set has a builder of its own beside this file (`rsicd.py`, `rsitmd.py`, ...): its name, classes, origin and terms.
 
@@ -79,7 +79,7 @@ def row_features(classes: Sequence[str]) -> datasets.Features:
             "image": datasets.Image(),
             "captions": datasets.Sequence(datasets.Value("string")),
             "caption_weights": datasets.Sequence(datasets.Value("float32")),
-            "label": datasets.ClassLabel(names=list(classes)),  # -1 where the layout does not tell
+            "label": datasets.ClassLabel(names=list(classes)),  # -1 if the layout does not state it
             "image_id": datasets.Value("int64"),
             "filename": datasets.Value("string"),
         }
@@ -165,10 +165,10 @@ class CaptionedImages(FolderBuilder):
             }
 
     def _label(self, record: CaptionRecord) -> int:
-        """Index in `CLASSES`: the annotation's own label, else what the file name tells, else -1.
+        """Index in `CLASSES`: the annotation's own label, else the one in the file name, else -1.
 
-        A number (FISVL layout) is kept as it is. It groups the images rightly, all that the losses need; the
-        name it gets from `CLASSES` is a guess, since the authors' list of classes is not published.
+        A number (FISVL layout) is kept as it is. It groups the images correctly, which is all that the losses need;
+        the name that it gets from `CLASSES` is a guess, since the authors' list of classes is not published.
         """
         if isinstance(record.label, int):
             return record.label if 0 <= record.label < len(self.CLASSES) else -1
@@ -184,7 +184,7 @@ class CaptionedImages(FolderBuilder):
         return ""
 
     def _note_foreign_classes(self, records: Sequence[CaptionRecord]) -> None:
-        """Say so when half of the classes are none of this set's: the folder is then hardly this set."""
+        """Note it if half of the classes are not in this set: the folder is then probably another set."""
         named = [name for r in records if not isinstance(r.label, int) and (name := self._class_name(r))]
         foreign = Counter(name for name in named if name not in self.CLASSES)
         if foreign and foreign.total() >= len(named) / 2:
@@ -195,7 +195,7 @@ class CaptionedImages(FolderBuilder):
             )
 
     def class_of(self, filename: str) -> str:
-        """The class that a file name tells: `airport` for `airport_12.jpg`; empty when it tells none."""
+        """The class in a file name: `airport` for `airport_12.jpg`; empty if there is none."""
         return re.split(r"_?\d", Path(filename).stem)[0]
 
     def _read_folder(self) -> list[CaptionRecord]:
@@ -269,7 +269,7 @@ def is_image(record: CaptionRecord, findings: Findings) -> bool:
         findings.skip("unreadable", f"{record.place}, {record.path} ({error})")
         return False
     if header.pages:
-        findings.note("image of several pages or frames: the first one counts", f"{record.place}, {record.filename}")
+        findings.note("image of several pages or frames: the first one is used", f"{record.place}, {record.filename}")
     return True
 
 
@@ -409,7 +409,7 @@ def read_precomp(folder: Path, split: str, encoding: str | None = None) -> Itera
 
 
 def clean(captions: Iterable[str]) -> list[str]:
-    """The captions that hold anything but white space; "." stays, since the processor copes with it."""
+    """The captions with other characters than white space; "." stays, since the processor handles it."""
     return [caption.strip() for caption in captions if caption.strip()]
 
 

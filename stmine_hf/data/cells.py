@@ -1,4 +1,4 @@
-"""What a cell of a table or a value of a JSON file says, decided once for every reader.
+"""Parsing of cells of tables and values of JSON files, shared by all readers.
 
 pandas, polars, Excel and annotation tools write one thing in many ways: a missing value as nothing, NaN or null, no
 as 0, 0.0 or False, the number one as 1, 1.0 or "1", a list as JSON or as Python shows it. Nothing in a cell is run as
@@ -104,8 +104,8 @@ def name_of(value: Any) -> str:
 
 
 def alike_names(names: Iterable[str]) -> list[str]:
-    """Names that are most likely one, as groups in words: they differ in case, in spaces, in how letters are composed
-    or in how a number is written.
+    """Groups of names that most likely mean the same label, in words: they differ in case, in spaces, in how
+    letters are composed or in how a number is written.
 
     Example:
         >>> alike_names(["Fake", "fake", "1", "+1", "01", "real"])
@@ -120,7 +120,7 @@ def alike_names(names: Iterable[str]) -> list[str]:
 
 
 def flag_of(value: Any) -> bool:
-    """Whether a cell says yes; a missing one says no.
+    """Whether a cell means true; a missing one means false.
 
     Raises:
         BadRow: its meaning is unknown.
@@ -267,7 +267,7 @@ def shortened(value: Any) -> str:
 
 
 def _depth(text: str) -> int:
-    """How deep brackets lie in each other at most, quoted ones too: enough to keep parsers from running out."""
+    """Largest nesting depth of brackets, including quoted ones: an upper bound that protects parsers from overflow."""
     depth = deepest = 0
     for bracket in re.findall(r"[\[\](){}]", text):
         depth += 1 if bracket in "[({" else -1
@@ -276,7 +276,7 @@ def _depth(text: str) -> int:
 
 
 def _with_commas(text: str) -> str:
-    """A list with commas between texts that stand side by side, as NumPy shows arrays: Python would join these."""
+    """A list with commas inserted between adjacent texts, as NumPy prints arrays: Python would join these."""
     parts: list[str] = []
     previous = None
     for token in tokenize.generate_tokens(StringIO(text).readline):

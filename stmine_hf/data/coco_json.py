@@ -6,13 +6,13 @@ Files, the first kind that is there (or those that the option `files` names):
 * the same JSON files in the folder itself,
 * `train/_annotations.coco.json`, `valid/_annotations.coco.json`, ...: one folder a split.
 
-The first word of the name that is a split (train, val, valid, validation, dev, test) decides; a lone file without such
-a word is train. Images are looked for in `images/<split>`, `<split>` (`train2017` for `instances_train2017.json`),
-`images/`, the folder itself and beside the JSON.
+The first word of the name that is a split (train, val, valid, validation, dev, test) decides; a single file without
+such a word is train. Images are looked for in `images/<split>`, `<split>` (`train2017` for
+`instances_train2017.json`), `images/`, the folder itself and beside the JSON.
 
 Labels are the category ids in ascending order, as COCO's tools number them; `boxed_images.category_ids` gives them
 back. Ids that occur twice: an image listed twice keeps its first id and gets the boxes of both, equal ones once; two
-images of one id both go, since the owner of the boxes is unknown; a box whose id is taken gets a new one.
+images of one id are both skipped, since the owner of the boxes is unknown; a box whose id is in use gets a new one.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def to_coco(rows: datasets.Dataset | Iterable[Mapping[str, Any]], features: data
     Returns:
         `{"info", "licenses", "images", "annotations", "categories"}`; `categories` is in the order of the labels:
         label i of the rows has the id `categories[i]["id"]`. Ids of boxes are kept, unless one is below 1 (COCO's
-        evaluation takes a match with box 0 for none) or occurs twice: then all are numbered anew.
+        evaluation reads a match with box 0 as no match) or occurs twice: then all are renumbered.
 
     Raises:
         ValueError: two rows have the same `image_id`, or the names are nowhere.
@@ -146,7 +146,7 @@ class CocoJson(BoxedImages):
             content = contents.pop(reader.split)  # whole COCO is gigabytes
             records += reader.read([next(places) for _ in reader.wanted], content["annotations"])
         if any(record.image_id is None for record in records):
-            self._findings.correct("image ids that are no numbers: all numbered anew", ", ".join(map(str, found)))
+            self._findings.correct("image ids that are no numbers: all renumbered", ", ".join(map(str, found)))
             for record in records:
                 record.image_id = None
         return records
@@ -188,15 +188,13 @@ class CocoJson(BoxedImages):
                     )
         numbered = all(isinstance(key, int) and whole_of(key) is not None for key in names)
         if not numbered:
-            self._findings.correct(
-                "category ids that are no numbers: all numbered anew", ", ".join(map(str, contents))
-            )
+            self._findings.correct("category ids that are no numbers: all renumbered", ", ".join(map(str, contents)))
         labels: dict[Any, int] = {}
         for key in sorted(names, key=lambda key: (isinstance(key, str), key)):
             if names[key] in self._names:
                 labels[key] = self._names.index(names[key])
                 self._findings.correct(
-                    "category named as another: taken as one",
+                    "category with the name of another: merged",
                     f"{self._category_ids[labels[key]]} and {key} are {names[key]!r}",
                 )
             else:
@@ -221,7 +219,7 @@ def read_coco(file: Path, encoding: str | None = None) -> dict[str, list]:
 
 
 def split_of(name: str) -> str | None:
-    """`val` for annotations/instances_val2017.json and valid/_annotations.coco.json; None where no word tells."""
+    """`val` for annotations/instances_val2017.json and valid/_annotations.coco.json; None if there is no such word."""
     for word in re.findall(r"[a-z]+", name.lower().removeprefix("annotations/")):
         if split := split_named(word):
             return split
@@ -295,7 +293,7 @@ class Reader:
                 continue
             path, stamp = found
             if path in by_path:
-                self.findings.correct("image listed twice: taken as one", f"{place}, {filename}")
+                self.findings.correct("image listed twice: merged", f"{place}, {filename}")
                 by_id.setdefault(image_id, by_path[path])
             elif image_id in by_id:
                 for record in filter(None, (by_id[image_id],)):
@@ -354,12 +352,12 @@ class Reader:
                 self.findings.drop("listed twice", place)
                 continue
             if box_id in taken:
-                self.findings.correct("box of an id that is taken: given a new one", f"{place}, id {box_id}")
+                self.findings.correct("box whose id is in use: given a new one", f"{place}, id {box_id}")
                 box_id = None
             elif box_id is not None:
                 taken.add(box_id)
             if is_ignored:
-                self.findings.note("box marked ignore: counts neither for nor against, as a crowd", place)
+                self.findings.note("box marked ignore: neither a hit nor a miss, as a crowd", place)
             for part in ("keypoints", "segmentation"):
                 if annotation.get(part):
                     self.findings.pass_over(part, place)
@@ -367,7 +365,7 @@ class Reader:
 
 
 def real(value: Any) -> float:
-    """A number; NaN stays one, for the check of all boxes."""
+    """A number; NaN is kept, for the check of all boxes."""
     return value if isinstance(value, float) else number_of(value)
 
 
@@ -412,7 +410,7 @@ def mask_box(counts: Any, height: int, width: int) -> tuple[float, float, float,
     if not len(first):
         raise ValueError("an empty mask")
     left, right = first.min() // height, last.max() // height
-    whole = first // height != last // height  # a run that goes on in the next column touches both borders
+    whole = first // height != last // height  # a run that continues in the next column touches both borders
     top = 0 if whole.any() else (first % height).min()
     bottom = height - 1 if whole.any() else (last % height).max()
     area = float((last - first + 1).sum())

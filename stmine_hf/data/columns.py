@@ -1,7 +1,7 @@
-"""Columns under names of one's own: which of a table's columns hold what a row is made of.
+"""Column mappings: which columns of a table hold the parts of a row.
 
-There are three kinds of rows (`stmine_hf.load_dataset` describes them): `captions`, `posts`, `boxes`. A mapping says
-where the data set has something under another name, ours first:
+There are three kinds of rows (`stmine_hf.load_dataset` describes them): `captions`, `posts`, `boxes`. A mapping gives
+the names that differ in the data set, each after ours:
 
     {"image": "img", "captions": "text"}                     a column
     {"captions": ["caption_1", "caption_2"]}                 several columns, one value each

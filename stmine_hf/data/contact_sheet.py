@@ -1,4 +1,4 @@
-"""Images with their boxes on one sheet: a look at a set before a model learns from it."""
+"""Images with their boxes on one sheet, to inspect a set before training."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def contact_sheet(
     """Draw the first images of a set with boxes.
 
     Args:
-        rows: of `load_dataset`; shuffle them for a fair look.
+        rows: of `load_dataset`; shuffle them for a representative sample.
         features: where the names of the categories are; needed only if `rows` has no `features`.
         count: how many images at most.
         columns: of the sheet.

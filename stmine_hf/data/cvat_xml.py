@@ -7,7 +7,7 @@ image says its split, else a folder `train`, `val` or `test` in the path of the 
 Labels come in the order in which the XML lists them, then those of other files. A polygon, an ellipse, a mask, a
 cuboid, a skeleton or a turned box counts by the box around it; points, lines and tags are counted as not used, and so
 are attributes and the marks for occluded objects. Objects that are marked as outside are not in the image. "CVAT for
-video 1.1" has tracks through the frames of a film, which are not at hand as images: it is refused.
+video 1.1" has tracks through the frames of a film, which are not available as images: it is refused.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class CvatXml(AnnotatedImages):
 
 
 def label_names(root: ElementTree.Element) -> Iterator[str]:
-    """The classes that the head of a file lists, but for the parts of skeletons and the names of tags."""
+    """The classes that the head of a file lists, except parts of skeletons and names of tags."""
     for label in root.iter("label"):
         name = (label.findtext("name") or "").strip()
         if name and not label.findtext("parent") and (label.findtext("type") or "").strip() != "tag":

@@ -1,4 +1,4 @@
-"""What a data set is: kind, origin, terms, columns, and of one at hand its splits, size and first rows."""
+"""Descriptions of data sets: kind, origin, terms and columns; for a loaded one also splits, size and first rows."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Entry:
 
 @dataclass
 class Description:
-    """A data set at hand.
+    """A loaded data set.
 
     Attributes:
         name: as it was asked for.
@@ -65,7 +65,7 @@ def entries() -> list[Entry]:
 
 
 def entry(name: str) -> Entry:
-    """What there is to know of a set by name.
+    """The description of a set by name.
 
     Raises:
         DataError: no set of that name.
@@ -92,7 +92,7 @@ def load_all(name: str, kind: str | None, **options: Any) -> tuple[datasets.Data
 def describe(
     name: str, splits: datasets.DatasetDict, kind: str, *, samples: int = 3, findings: Findings | None = None
 ) -> Description:
-    """What a data set at hand is.
+    """The description of a loaded data set.
 
     Args:
         name: of the data set.
@@ -117,7 +117,7 @@ def describe(
 
 
 def finding_lines(findings: Iterable[Mapping[str, Any]], places: int) -> Iterator[str]:
-    """What was left out, changed or is odd, as `stmine data describe` and training print it.
+    """What was skipped, changed or is suspicious, as `stmine data describe` and training print it.
 
     Args:
         findings: of `Findings.listed`.

@@ -140,7 +140,7 @@ def _by_first_appearance(group: np.ndarray) -> list[int]:
 
 
 def _cluster(texts: list[str], sizes: np.ndarray, copy: float, event: float) -> np.ndarray:
-    """Group of each of different plain texts, as the number of one of them; text i stands for `sizes[i]` copies."""
+    """Group of each of different plain texts, as the number of one of them; text i has `sizes[i]` copies."""
     one, other, similarity = _similar_pairs(texts, floor=min(copy, event / 8))
     root = list(range(len(texts)))
     for a, b in zip(*(side[similarity >= copy].tolist() for side in (one, other)), strict=True):

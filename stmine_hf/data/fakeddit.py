@@ -49,7 +49,7 @@ class Fakeddit(PostFiles):
     """Folder: `multimodal_train.tsv`, `multimodal_validate.tsv`, `multimodal_test_public.tsv` and the images.
 
     Also `all_*.tsv` and any other TSV or JSONL files with the columns `id`, `clean_title` and the labels. An image is
-    named by its post's id, in `images/`, `public_image_set/` or `image_dir`, unless a column `img` tells its name.
+    named by its post's id, in `images/`, `public_image_set/` or `image_dir`, unless a column `img` names it.
     """
 
     BUILDER_CONFIG_CLASS = FakedditConfig

@@ -15,7 +15,7 @@ from ..printing import printable
 
 FATES = ("skipped", "dropped", "corrected", "noted", "not used")
 _FORMER_FATES = {"left out": "skipped", "mended": "corrected"}  # in files of version 0.1
-ALIKE = "labels that may be one: kept apart (option labels or classes says what there is)"
+ALIKE = "labels that may be the same: kept apart (list the right ones by the option labels or classes)"
 FILE = ".findings.json"  # beside a cached table; `datasets` ignores names that begin with a dot
 
 
@@ -36,7 +36,7 @@ class Findings:
         row: what a row of the set is, for messages.
 
     Attributes:
-        subject: what the set comes to in words, which begins messages.
+        subject: the set and its size in words, the beginning of messages.
     """
 
     EXAMPLES, REASONS = 3, 6  # shown of each reason, and of each fate

@@ -1,4 +1,4 @@
-"""What the builders share that read a folder: its rows follow the folder, and what was wrong with it is never lost."""
+"""Base of the builders that read a folder: the cache follows its content and keeps the findings."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class FolderBuilder(datasets.GeneratorBasedBuilder):
         super().__init__(*args, **{**options, "contents": digest.hexdigest()[:16]})
 
     def _read_folder(self) -> list:
-        """The records of all splits; notes what it leaves out."""
+        """The records of all splits; notes what it skips."""
         raise NotImplementedError
 
     def _fingerprint(self) -> list:
@@ -72,7 +72,7 @@ class FolderBuilder(datasets.GeneratorBasedBuilder):
         return []
 
     def _split_rows(self, findings: Findings) -> tuple[str, dict[str, list[Row]]]:
-        """What the set comes to, in words, and the rows of each split."""
+        """The set and its size in words, and the rows of each split."""
         raise NotImplementedError
 
     def download_and_prepare(self, *args: Any, **options: Any) -> None:
@@ -127,13 +127,13 @@ def image_folder(title: str, image_dir: str | None) -> Path | None:
 
 
 def split_named(name: str) -> str | None:
-    """The split that a word stands for."""
+    """The split that a word means."""
     split = {**SPLIT_ALIASES, "validate": "val"}.get(name.lower(), name.lower())
     return split if split in SPLITS else None
 
 
 def split_of(filename: str) -> str | None:
-    """The split that a file's name says: `val` for text_validate.tsv; None where no word of it does."""
+    """The split in the name of a file: `val` for text_validate.tsv; None if it has none."""
     words = re.findall(r"[a-z]+", filename.rpartition(".")[0].lower())
     return next((split for word in words if (split := split_named(word))), None)
 
@@ -141,7 +141,7 @@ def split_of(filename: str) -> str | None:
 def file_of_each_split(
     title: str, folder: Path, matching: Iterable[Path], split_of: Callable[[Path], str | None]
 ) -> dict[str, Path]:
-    """Files by the split that their names say; a lone file whose name says none is train.
+    """Files by the split in their names; a single file without one is train.
 
     Raises:
         DataFolderError: two files for one split, or several files of unknown split.
@@ -153,14 +153,14 @@ def file_of_each_split(
     for split, file in ((split, file) for file in files if (split := split_of(file))):
         if split in chosen:
             raise DataFolderError(
-                f"{title}: {chosen[split].name} and {file.name} in {file.parent} are both for {split}: say which with "
+                f"{title}: {chosen[split].name} and {file.name} in {file.parent} are both for {split}: choose one by "
                 f'the option files={{"{split}": ...}}'
             )
         chosen[split] = file
     if files and not chosen:
         raise DataFolderError(
-            f"{title}: the names {', '.join(file.name for file in files[:4])} in {folder} do not tell the split: say "
-            'it with the option files={"train": ...}'
+            f"{title}: the names {', '.join(file.name for file in files[:4])} in {folder} do not state the split: "
+            'give it by the option files={"train": ...}'
         )
     return {split: chosen[split] for split in SPLITS if split in chosen}
 
@@ -183,7 +183,7 @@ def named_files(title: str, folder: Path, files: Any, example: str) -> dict[str,
 
 
 def visible(files: Iterable[Path]) -> list[Path]:
-    """Files by name, but for hidden ones (lists of outputs, what a Mac leaves in archives)."""
+    """Files by name, without hidden ones (lists of outputs, files that macOS adds to archives)."""
     return sorted(file for file in files if not file.name.startswith("."))
 
 

@@ -1,8 +1,8 @@
-"""Validation rows for a set that has none: held out of the train split, the same ones each time, without leaks.
+"""Validation rows for a set that has none: held out of the train split, the same ones each time, without leakage.
 
 Rows of one image, of copies of an image, of near-copies of a text or of one event go to one side as a whole. An image
-is known by its bytes and by its brightness pattern (a difference hash), which scaling and re-encoding hardly change;
-what an export tool made of one image is known by its name.
+is recognized by its bytes and by its brightness pattern (a difference hash), which scaling and re-encoding hardly
+change; copies that an export tool made of one image are recognized by their names.
 """
 
 from __future__ import annotations
@@ -158,12 +158,12 @@ def _print_of(image: Mapping[str, Any] | None) -> tuple[bytes | None, np.ndarray
 
 
 def _source_of(name: str) -> str | None:
-    """What an image was made of, by the name that an export tool gave it; None where the name does not say."""
+    """The original of an image, by the name that an export tool gave it; None if the name does not state it."""
     return _COPIED_NAME.split(name)[0] if _COPIED_NAME.search(name) else None
 
 
 def _without_large(groups: Sequence[int]) -> list[int | None]:
-    """Groups of texts but for those of so many rows that only the wording is common to them: "a farm"."""
+    """Groups of texts, without those of so many rows that they share only the wording: "a farm"."""
     sizes = Counter(groups)
     most = max(4, len(groups) // 20)
     return [group if sizes[group] <= most else None for group in groups]

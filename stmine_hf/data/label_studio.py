@@ -27,7 +27,7 @@ from .names import SUFFIXES, Wanted, tidy
 from .tables import read_json
 
 Task = dict[str, Any]
-UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")  # what an upload's name gets in front
+UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")  # prefix that Label Studio adds to the name of an upload
 
 
 class LabelStudio(AnnotatedImages):
@@ -90,7 +90,7 @@ class LabelStudio(AnnotatedImages):
         stated = annotation.get("result")
         results = [one for one in stated if isinstance(one, dict)] if isinstance(stated, list) else []
         if any(number_of(one["image_rotation"]) % 360 for one in results if not is_missing(one.get("image_rotation"))):
-            self._findings.skip("image turned in the tool: boxes may be of either side", place)
+            self._findings.skip("image rotated in the tool: boxes may refer to either orientation", place)
             return None
         sizes = {(whole_of(one.get("original_width")), whole_of(one.get("original_height"))) for one in results}
         sizes = {(w, h) for w, h in sizes if w and h and w > 0 and h > 0}
@@ -107,7 +107,7 @@ class LabelStudio(AnnotatedImages):
         given = [one for one in stated if isinstance(one, dict)] if isinstance(stated, list) else []
         kept = [one for one in given if not (flag_of(one.get("was_cancelled")) or flag_of(one.get("skipped")))]
         if not kept:
-            self._findings.skip("skipped by who annotates" if given else "not annotated", place)
+            self._findings.skip("skipped by the annotator" if given else "not annotated", place)
             return None
         if len(kept) > 1:
             self._findings.note("task with several annotations: the ground truth or the newest counts", place)
@@ -215,7 +215,7 @@ def box_of(value: Mapping[str, Any], size: tuple[int, int]) -> tuple[Bbox, bool]
         return around((x * wide, y * high) for x, y in corners), False
     degrees = 0.0 if is_missing(value.get("rotation")) else number_of(value["rotation"])
     if degrees % 360 and size == (1, 1):
-        raise BadRow("turned, in an image whose size is not said")
+        raise BadRow("rotated, in an image of unknown size")
     x, y = number_of(value.get("x")) * wide, number_of(value.get("y")) * high
     if "radiusX" in value:
         radius = number_of(value["radiusX"]) * wide, number_of(value.get("radiusY")) * high

@@ -68,14 +68,14 @@ class LabelmeJson(AnnotatedImages):
         text = read_json(image.inside, self._settings.encoding)["imageData"].partition("base64,")
         encoded = text[2] or text[0]
         if len(encoded) > most * 4 // 3:
-            self._findings.note("imageData that is too large in all to be read", image.place)
+            self._findings.note("imageData that exceeds the limit for all images", image.place)
             return None
         try:
             content = base64.b64decode(encoded)
         except (ValueError, binascii.Error):
             self._findings.note("imageData that is not base64", image.place)
             return None
-        self._findings.note("image read from imageData: no file of its own is there", image.place)
+        self._findings.note("image read from imageData: it has no file", image.place)
         return content
 
     def _objects(self, shapes: list, image: str) -> Iterator[Drawn]:
@@ -88,7 +88,7 @@ class LabelmeJson(AnnotatedImages):
                 name = name_of(shape.get("label"))
                 if not name:
                     raise BadRow("no label")
-                kind = text_of(shape.get("shape_type")) or "polygon"  # what LabelMe's first versions mean
+                kind = text_of(shape.get("shape_type")) or "polygon"  # the default of LabelMe's first versions
                 if kind in NO_AREA:
                     self._findings.pass_over(f"shape without an area ({kind})", place)
                     continue

@@ -1,4 +1,4 @@
-"""Which layout with boxes a folder has, by its files: so that a folder alone says how it is to be read."""
+"""Recognition of the layout of a folder with boxes by its files, so that the folder alone suffices to read it."""
 
 from __future__ import annotations
 

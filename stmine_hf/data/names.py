@@ -1,6 +1,6 @@
-"""Which file an image name means: one way of finding images for every layout.
+"""Resolution of image names to files, the same for every layout.
 
-A name is looked for from the likeliest folder on, and the first of these that is there is the image:
+Folders are searched from the likeliest on, and the first of these that exists is the image:
 
 1. the name as it stands, with its folders, in each of the folders in turn;
 2. in the same place, a file whose name is another writing of it: backslashes for slashes, upper or lower case of the
@@ -9,8 +9,8 @@ A name is looked for from the likeliest folder on, and the first of these that i
 4. for paths of another machine, and for folders that are not there: the file under the longest end of the path;
 5. the bare name, only if one file in all folders has it.
 
-Never is one of several files guessed: a file that another record means by its exact name, or that several names would
-come to by 4 or 5, stands for nobody else. What was found by 2 (but for backslashes), 4 or 5 is noted.
+The reader never guesses among several files: a file that another record names exactly, or that several names would
+lead to by 4 or 5, is used for no other name. What was found by 2 (except backslashes), 4 or 5 is noted.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MOST_FILES = 2_000_000  # looked through for bare names
 
 OTHER_WRITING = "image found under another writing of its name"
 OTHER_FOLDER = "image found in another folder than its name says"
-SEVERAL = "image name that several files could be meant by: none taken"
+SEVERAL = "image name that matches several files: none used"
 _SUFFIX_SET = frozenset(SUFFIXES)
 
 
@@ -61,7 +61,7 @@ class ImageFiles:
     """The images in some folders, found by name.
 
     Args:
-        folders: where names start, likeliest first. Those that are not there are passed over.
+        folders: where names start, likeliest first. Missing ones are ignored.
         searched: the folders that are looked through, with those in them, for bare names; default: the same.
         stands_for: the name that the only folder has in a set as it is published, so that names may begin with it.
     """
@@ -167,7 +167,7 @@ class ImageFiles:
     def _find_elsewhere(
         self, wanted: Sequence[Wanted], paths: list[str | None], taken: set[str], findings: Findings
     ) -> None:
-        """Fill in images of paths of another machine and of bare names: what agrees in a folder, too, goes first."""
+        """Fill in images of paths of another machine and of bare names; matches in a folder, too, take precedence."""
         missing = [number for number, path in enumerate(paths) if path is None and tidy(wanted[number].name)]
         for by_folder in (True, False):
             missing = [number for number in missing if paths[number] is None]
@@ -274,7 +274,7 @@ class ImageFiles:
 
 
 class _Listing:
-    """The files of a folder: one look into it instead of one for each name."""
+    """The files of a folder, listed once instead of once per name."""
 
     def __init__(self, folder: str) -> None:
         self.names: set[str] = set()
@@ -316,7 +316,7 @@ class _Listing:
 
 
 def tidy(name: str) -> str:
-    """A name with slashes, without quotation marks around it, `file://`, a drive's letter or `./` at its begin."""
+    """A name with slashes, without quotation marks around it, `file://`, a drive's letter or `./` at its beginning."""
     name = name.strip()
     if len(name) > 1 and name[0] == name[-1] and name[0] in "\"'":
         name = name[1:-1].strip()
@@ -326,7 +326,7 @@ def tidy(name: str) -> str:
 
 
 def canonical(name: str) -> str:
-    """One spelling for all writings of a file name: decoded, composed, with its suffix in lower case."""
+    """The normalized form of a file name: decoded, composed, with its suffix in lower case."""
     if not name.isascii() or "%" in name:
         name = unicodedata.normalize("NFC", unquote(name, errors="surrogateescape") if "%" in name else name)
     stem, suffix = os.path.splitext(name)
@@ -334,6 +334,6 @@ def canonical(name: str) -> str:
 
 
 def stamp_of(path: str) -> tuple[int, int]:
-    """Size and time of a file, by which a change of it is seen."""
+    """Size and time of a file, which change with it."""
     found = os.stat(path)
     return found.st_size, found.st_mtime_ns

@@ -1,4 +1,4 @@
-"""Data sets of one's own: any Hub data set, folder or table whose columns can be told.
+"""Your own data sets: any Hub data set, folder or table whose columns can be mapped.
 
 A source is one of
 
@@ -10,8 +10,8 @@ A source is one of
 * whatever else `datasets` reads: a Hub id (`org/name`), a folder of `save_to_disk`, ...
 * tar files of WebDataset, see `tar_samples`.
 
-`columns` says how columns are named, `own_rows` what becomes of a row. What is skipped or suspicious is reported in
-one warning with the first examples; of a stream, as it goes on.
+`columns` maps the columns, `own_rows` makes the rows. What is skipped or suspicious is reported in one
+warning with the first examples; for a stream, while it is read.
 """
 
 from __future__ import annotations
@@ -315,7 +315,7 @@ def _read_whole(
     source: str,
     findings: Findings,
 ) -> datasets.DatasetDict:
-    """The rows of what `datasets` has read; images stay where they lie."""
+    """The rows of what `datasets` has read; images stay where they are."""
     splits = {split: _with_images(rows) for split, rows in splits.items()}
     features = next(iter(splits.values())).features
     columns = Columns(kind, mapping, _columns_of(features, next(iter(splits.values()))), source)
@@ -467,7 +467,7 @@ def _stream(
 
 
 class StreamedRows:
-    """Turns batches of a stream into rows, fewer where some go; reports the 1st, 10th, 100th ... finding.
+    """Turns batches of a stream into rows, fewer if some are skipped; reports the 1st, 10th, 100th ... finding.
 
     Args:
         columns: of the source.
@@ -504,7 +504,7 @@ class StreamedRows:
 
 
 def _made(row_builder: RowBuilder, source: SourceRow) -> Row | None:
-    """The row, or None where it has to go."""
+    """The row, or None if it is skipped."""
     try:
         if source.problem:
             raise BadRow(source.problem)

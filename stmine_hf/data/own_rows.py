@@ -1,7 +1,7 @@
-"""Rows of the three kinds, made of whatever the columns of a data set of one's own hold.
+"""Rows of the three kinds, made from the columns of your own data sets.
 
 The rules are those of the builders: a row of captions or boxes without a readable image is skipped, a post without
-one is kept; a row without a caption or of an unknown label is skipped. What becomes of boxes is described in
+one is kept; a row without a caption or of an unknown label is skipped. The treatment of boxes is described in
 `boxed_images`; one that is malformed or of an unknown category is dropped, too.
 """
 
@@ -29,7 +29,7 @@ LISTS = ("captions", "caption_weights", "bbox", "category", "area", "iscrowd")  
 
 @dataclass
 class SourceRow:
-    """What a row is to be made of; `place` names it in messages, and `problem` says why it has to go.
+    """What a row is to be made of; `place` names it in messages, and `problem` says why it is skipped.
 
     `image` is an image as `datasets` encodes it, a mapping of `bytes` and `path`, None where there is none;
     `filename` is its name, "" where it has none.
@@ -84,7 +84,7 @@ def encoded(image: Any, place: str = "") -> Mapping[str, Any] | None:
         return {"bytes": None, "path": name} if name else None
     try:
         return datasets.Image().encode_example(image)
-    except Exception as error:  # of whatever a column may hold
+    except Exception as error:  # a column may hold any type
         raise BadRow(f"no image, but {type(image).__name__} ({type(error).__name__})") from None
 
 
@@ -117,10 +117,10 @@ class RowBuilder:
         raise NotImplementedError
 
     def make(self, source: SourceRow) -> Row | None:
-        """The row; `image` is as encoded. None where it has to go and `findings` know why.
+        """The row; `image` is as encoded. None if it is skipped, with the reason in `findings`.
 
         Raises:
-            BadRow: it has to go; the message is the reason.
+            BadRow: it is skipped; the message is the reason.
         """
         raise NotImplementedError
 
@@ -400,7 +400,7 @@ def feature_of(features: Mapping[str, Any] | None, column: Any) -> Any:
 
 
 def _plain_cells(value: Any) -> list:
-    """The labels that a cell holds; what is no label is found out when rows are made."""
+    """The labels that a cell holds; invalid ones are found when rows are made."""
     try:
         return [one for one in list_of(value) if not isinstance(one, (list, dict, tuple, bytes))]
     except BadRow:

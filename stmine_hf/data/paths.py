@@ -1,4 +1,4 @@
-"""Whether anything is where a path of data points to; told before anything large is imported."""
+"""Check that a path of data exists, before anything large is imported."""
 
 from __future__ import annotations
 

@@ -1,17 +1,17 @@
-"""What the sets of posts share: files of posts and a folder of images in, one kind of row out.
+"""Base of the sets of posts: reads files of posts and a folder of images into one form of row.
 
 Each set has a builder of its own beside this file (`weibo.py`, `fakeddit.py`, `posts.py`): which files it has and what
 their columns mean.
 
-Files are tables, see `tables`. What becomes of a row is decided here, for training and for `stmine classify`:
+Files are tables, see `tables`. Rows are treated the same in training and in `stmine classify`:
 
-* Texts stay as they are, empty ones too; only what is no Unicode (half a surrogate pair) becomes U+FFFD.
+* Texts stay as they are, empty ones too; only what is not Unicode (half a surrogate pair) becomes U+FFFD.
 * A row without an image is kept, and so is one whose image is missing or not readable: its `image` is None. Whether
   it is readable is decided by its header; a file cut short further on fails when it is decoded.
 * Ids that occur twice are made unique: the second row of id 7 becomes 7#2.
 * A row that cannot be understood (no JSON, no text and no image, unknown label or split) is skipped.
 
-Everything of this kind is counted and told in one warning a build, with file and line of the first examples.
+All of this is counted and reported in one warning per build, with file and line of the first examples.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Post:
     """One post as a file has it; `place` names its row in messages.
 
     `label` is a name, "" where there is none. `image` is the image's name, "" where the post has none; `path` and
-    `stamp` (size and time of the file) tell which file that is, where there is one.
+    `stamp` (size and time of the file) identify the file, if there is one.
     """
 
     place: str
@@ -69,7 +69,7 @@ class Post:
 
 
 class UniqueIds:
-    """Tells apart ids that occur twice: the second post of id 7 is 7#2, in training, features and predictions."""
+    """Makes ids that occur twice unique: the second post of id 7 is 7#2, in training, features and predictions."""
 
     def __init__(self) -> None:
         self._times: dict[str, int] = {}
@@ -153,7 +153,7 @@ class PostFiles(FolderBuilder):
 
     LABELS: tuple[str, ...]  # in their order, which must not depend on the order of the rows
     PATTERNS: tuple[str, ...]  # of the files' names, the first that the folder has
-    EXPECTED: str  # what that comes to, for people
+    EXPECTED: str  # the same in words, for messages
     IMAGE_FOLDERS: tuple[str, ...] = ("images", ".")  # in data_dir, where image_dir is not given
     SOURCE = ""
     CITATION = ""
@@ -320,7 +320,7 @@ def find_tables(title: str, folder: Path, patterns: Sequence[str] = TABLES) -> d
     """The file of each split: of the first pattern that the folder has files of; {} where it has none.
 
     Raises:
-        DataFolderError: names that do not tell the split, or tell it twice.
+        DataFolderError: names that do not state the split, or state it twice.
     """
     for pattern in patterns:
         files = [file for file in visible(folder.glob(pattern)) if file.is_file()]
@@ -347,7 +347,7 @@ def image_of(value: Any, place: str) -> str:
 
 
 def problem_of_image(file: str | BinaryIO) -> str:
-    """Why a file is no image that can be opened, told from its header; "" where it can."""
+    """Why a file cannot be opened as an image, by its header; "" if it can."""
     try:
         if isinstance(file, str):
             file.encode()

@@ -22,7 +22,7 @@ class PostsConfig(EventSplitConfig):
         label_column: the column with the label; empty cells are unknown labels (-1).
         image_column: the column with the image's file name; None takes `image` or `img`, where there is one.
         id_column, group_column, split_column: columns that may be there: a name for each post; what posts have in
-            common (an event, an image); the split, where the file's name does not tell it.
+            common (an event, an image); the split, if the file's name does not state it.
         labels: the labels in their order; None takes those of the files, sorted.
     """
 

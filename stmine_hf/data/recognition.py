@@ -1,7 +1,7 @@
-"""What a path holds, for those who give nothing but a path: its layout, and which column is what.
+"""Recognition of data given only as a path: its layout, and the meaning of its columns.
 
-Layouts are known by the names of files, columns by their names. Where these say nothing, nothing is guessed: the
-loader's own message says what is missing.
+Layouts are known by the names of files, columns by their names. If these are inconclusive, nothing is guessed: the
+message of the loader says what is missing.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _CORNERS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("x", "y", "w", "h"), "xywh"),
     (("bbox_x", "bbox_y", "bbox_width", "bbox_height"), "xywh"),
 )
-# Names beside those of `columns`; those in Chinese are what such tables are headed with.
+# Names beside those of `columns`; those in Chinese are common headers of such tables.
 _MORE_NAMES = {
     "image": ("images", "image_name", "image_file", "filename", "file", "filepath", "图片", "图像", "图片路径"),
     "captions": ("captions", "caption_text", "描述", "句子"),
@@ -55,7 +55,7 @@ class Recognized:
         data_dir: the folder of a layout.
         column_mapping: which columns are what.
         options: of the set.
-        taken: in words, what was taken for what.
+        taken: in words, what was recognized as what.
     """
 
     dataset: str
@@ -122,7 +122,7 @@ def _is_coco(file: Path) -> bool:
     """Whether a JSON file has COCO's three lists."""
     try:
         content = read_json(file)
-    except Exception:  # whatever else a JSON file may hold, its own reader says what is wrong
+    except Exception:  # the reader of the file reports what is wrong with it
         return False
     return isinstance(content, Mapping) and {"images", "annotations"} <= set(content)
 

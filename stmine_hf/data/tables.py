@@ -1,8 +1,8 @@
-"""Tables as pandas, polars, Excel and annotation tools write them, row by row: the one reader behind every door.
+"""Tables as pandas, polars, Excel and annotation tools write them, row by row: the package's only reader of them.
 
 CSV and TSV (also with semicolons or bars), JSON lines, one JSON list or one of pandas' other forms, Parquet, Arrow and
-Feather files, Excel's sheets. A row that cannot be read is a problem with its line and costs nothing but itself; a
-file whose encoding is unknown is refused with the line and the option to give: replaced bytes would be learned.
+Feather files, Excel's sheets. A row that cannot be read is reported with its line and does not affect others; a
+file of unknown encoding is refused, naming the line and the option to give: a model would learn replaced bytes.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from .errors import BadRow, DataFolderError
 from .findings import Findings
 
 TABLES = ("*.jsonl", "*.ndjson", "*.json", "*.csv", "*.tsv", "*.xlsx", "*.parquet", "*.feather", "*.arrow")
-MOST_LINES = 1000  # of one quoted cell; a quotation mark without its other half must not swallow the file
+MOST_LINES = 1000  # of one quoted cell; an unpaired quotation mark must not absorb the rest of the file
 DELIMITERS = ",;\t|"
 MOST_BYTES = 2**30  # of an Excel file when it is unpacked
-SAMPLE = 2**16  # bytes that tell the encoding and the ends of lines
+SAMPLE = 2**16  # bytes by which the encoding and the line ends are detected
 _FOREIGN = re.compile("[\udc80-\udcff]")  # bytes that are not of the encoding, as Python keeps them
 _QUOTED = re.compile(r'"[^"]*"')
 
@@ -42,7 +42,7 @@ class TableRow(NamedTuple):
     place: str  # "line 7", "item 3", "row 7"
     cells: Row
     problem: str = ""
-    detail: str = ""  # where in the row, for who has only this one
+    detail: str = ""  # where in the row, for readers of a single one
 
     @property
     def number(self) -> int:
@@ -54,7 +54,7 @@ def read_rows(file: Path, findings: Findings, encoding: str | None = None) -> It
     """The rows of a table that can be read, each with its place; the others are counted.
 
     Args:
-        file: the table; its suffix says what it is, and what no suffix says is JSON lines.
+        file: the table; its suffix says what it is, and other suffixes mean JSON lines.
         findings: counts the others.
         encoding: of a file of text that is neither UTF-8 nor says what it is, such as "gb18030".
 
@@ -214,7 +214,7 @@ def read_json(file: Path, encoding: str | None = None) -> Any:
     """The content of a JSON file.
 
     What lies deeper than 64 lists and objects in each other is read as null, and a number of hundreds of digits as a
-    text: they cost what they are in, not the file.
+    text: only the row with them is affected, not the file.
 
     Raises:
         DataFolderError: it is no JSON.
@@ -293,7 +293,7 @@ def _json_file(
     """Rows of a file that is one list, or one of the forms in which pandas writes a frame; of JSON lines otherwise."""
     lists = line.lstrip().startswith("[")
     following = list(lines)
-    if not lists:  # an object: a whole row in its line, or the begin of one that fills the file
+    if not lists:  # an object: a whole row in its line, or the beginning of one that spans the file
         try:
             content = json.loads(line)
             items = _frame_rows(content) if not any(not one.isspace() for _, one, _ in following) else None
@@ -372,8 +372,8 @@ def _delimited_rows(file: Path, text: TextFile, findings: Findings) -> Iterator[
 class _Columns:
     """The columns of a table whose first line names them.
 
-    Columns without a name in which every cell is empty are none (Excel leaves such at the right); the first one may
-    hold something, as that is the index that pandas writes.
+    Columns without a name in which every cell is empty are ignored (Excel leaves such columns on the right); the first
+    one may have values, as it is the index that pandas writes.
 
     Raises:
         DataFolderError: a name that occurs twice.
@@ -420,7 +420,7 @@ def _records(text: TextFile, file: Path, findings: Findings) -> Iterator[tuple[i
 
     A quoted cell may hold line breaks. A record that cannot be read so (a lone quotation mark, as in files written
     without quoting) is split at its delimiters as it stands; so is one whose lines, four or more, are each a whole
-    record: two lone quotation marks would else swallow what is between them.
+    record: otherwise two lone quotation marks would absorb the text between them.
     """
     lines = iter(text)
     waiting: list[tuple[int, str, bool]] = []
@@ -459,7 +459,7 @@ def _records(text: TextFile, file: Path, findings: Findings) -> Iterator[tuple[i
                 if taken and cells and len(cells) == width and _are_rows(parts, delimiter, width):
                     place = f"{file.name}, line {number}"
                     if len(parts) > 3:
-                        findings.note("lone quotation marks: lines read as they stand", place)
+                        findings.note("lone quotation marks: lines read without quoting", place)
                         cells = []
                     else:
                         findings.note("a quoted cell whose lines look like rows: read as one cell", place)
@@ -489,7 +489,7 @@ def _are_rows(lines: list[str], delimiter: str, width: int) -> bool:
 
 
 def _parsed(record: str, delimiter: str) -> list[str] | None:
-    """Cells of a record; [] where it is malformed; None where a quoted cell goes on beyond its end."""
+    """Cells of a record; [] where it is malformed; None if a quoted cell continues beyond its end."""
     try:
         rows = list(csv.reader([record], delimiter=delimiter, strict=True))
     except (csv.Error, ValueError) as error:
@@ -609,7 +609,7 @@ def _sheet_rows(file: Path, findings: Findings) -> Iterator[TableRow]:
 def _rows_of_book(book: Any, file: Path, findings: Findings) -> Iterator[TableRow]:
     sheets = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"] or book.worksheets
     for other in sheets[1:]:
-        findings.note("sheet that is not read: the first one counts", f"{file.name}, {other.title}")
+        findings.note("sheet that is not read: only the first one is", f"{file.name}, {other.title}")
     columns = None
     rows = sheets[0].iter_rows(values_only=True) if sheets else iter(())
     for number, cells in enumerate(rows, start=1):

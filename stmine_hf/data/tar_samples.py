@@ -2,8 +2,8 @@
 
 A row has a column for each suffix (`jpg`, `txt`, `json`, also `seg.png`), `__key__` (the name before the suffix, with
 its folder) and `__url__` (the file). Nothing is unpacked to disk. Images stay encoded, all else is text: fields of
-JSON go by `json.caption`. A link, a device, a name that leads out of the archive, a member that is too large or that
-occurs twice is passed over by name, and a file that was cut short gives the rows before its end: all of it is noted.
+JSON go by `json.caption`. A link, a device, a name that points outside of the archive, a member that is too large or
+that occurs twice is ignored and named, and a truncated file yields the rows before its end: all of this is noted.
 
 The suffix begins at the first dot of a name, as WebDataset has it, unless what stands between dots differs from sample
 to sample (`photo.2020.jpg`): then it begins at the last one.
@@ -93,7 +93,7 @@ def is_tar(path: Path) -> bool:
 
 
 def open_tars(path: Path, files: Sequence[Path], streaming: bool, cache_dir: str | None, findings: Findings) -> Any:
-    """The splits of tar files, as `datasets` has them; what is passed over is noted at every load.
+    """The splits of tar files, as `datasets` has them; ignored members are noted at every load.
 
     Raises:
         DataFolderError: there is no sample in them.
@@ -107,7 +107,7 @@ def open_tars(path: Path, files: Sequence[Path], streaming: bool, cache_dir: str
         for name, content in _members(file, findings):
             suffixes.add(*_parts(name, from_last_dot=False))
             if not is_image(name) and _text(content) is None:
-                findings.note("member of a tar file that is not UTF-8: none taken", f"{file.name}, {name}")
+                findings.note("member of a tar file that is not UTF-8: ignored", f"{file.name}, {name}")
     if not suffixes.all:
         raise DataFolderError(
             f"{path}: no sample in {len(files)} tar files ({findings}). Expected 0.jpg, 0.txt, 1.jpg, 1.txt, ..."
@@ -165,7 +165,7 @@ def _members(file: Path, findings: Findings) -> Iterator[tuple[str, bytes]]:
                 key = _parts(name, from_last_dot=False)[0]
                 before, seen = key, seen if key == before else set()
                 if problem := _problem(member, name, bare in seen):
-                    findings.note(f"member of a tar file that is passed over: {problem}", f"{file.name}, {name}")
+                    findings.note(f"member of a tar file that is ignored: {problem}", f"{file.name}, {name}")
                     continue
                 seen.add(bare)
                 opened = archive.extractfile(member)
@@ -174,15 +174,15 @@ def _members(file: Path, findings: Findings) -> Iterator[tuple[str, bytes]]:
                     raise EOFError("unexpected end of data")
                 yield name, content
     except _BROKEN as error:
-        findings.note("tar file that is damaged or cut short: what lies behind is lost", f"{file.name} ({error})")
+        findings.note("tar file that is damaged or truncated: the rest is lost", f"{file.name} ({error})")
 
 
 def _problem(member: tarfile.TarInfo, name: str, is_second: bool) -> str:
-    """Why a member is passed over; "" where it is not."""
+    """Why a member is ignored; "" if it is not."""
     if not member.isreg():
         return "a link" if member.issym() or member.islnk() else "a device or the like"
     if name.startswith("/") or ".." in name.split("/"):
-        return "a name that leads out of the archive"
+        return "a name that points outside of the archive"
     if not _parts(name, from_last_dot=False)[1]:
         return "a name without a suffix"
     if member.size > (MOST_BYTES if is_image(name) else MOST_TEXT):

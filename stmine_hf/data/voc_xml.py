@@ -108,7 +108,7 @@ class VocXml(BoxedImages):
             for path, name, stem in zip(by_id, names, stems, strict=True)
         ]
         places = find_images(images, rest, self._findings, by_id)
-        owned = {path for path in by_id if path}  # by their ids: nobody else's
+        owned = {path for path in by_id if path}  # found by their ids, so used for no other
         records = []
         for (split, file, name, root), found, known in zip(read, places, by_id, strict=True):
             place = file.relative_to(folder).as_posix()
@@ -137,7 +137,7 @@ class VocXml(BoxedImages):
                 lines = (line.strip() for line in read_lines(file, encoding))
                 for stem in dict.fromkeys(id_of_line(line, annotations) for line in lines if line):
                     if stem.startswith("/") or ".." in stem.split("/"):
-                        self._findings.skip("an id that leads out of Annotations", f"{file.name}, {stem}")
+                        self._findings.skip("an id that points outside of Annotations", f"{file.name}, {stem}")
                         continue
                     yield split, annotations / f"{stem}.xml", stem
             files = [] if lists else visible(annotations.rglob("*.xml"))
@@ -167,12 +167,12 @@ class VocXml(BoxedImages):
         return {split: found[split] for split in SPLITS if split in found}
 
     def _read_xml(self, file: Path, place: str, encoding: str | None) -> ElementTree.Element | None:
-        """The content of an XML file, None where it has to go."""
+        """The content of an XML file, None if it is skipped."""
         try:
             return parse_xml(file.read_bytes(), encoding)
         except ElementTree.ParseError as error:  # says line and column
             self._findings.skip("not XML", f"{place} ({error})")
-        except (OSError, ValueError, LookupError) as error:  # LookupError: an encoding that nobody knows
+        except (OSError, ValueError, LookupError) as error:  # LookupError: an unknown encoding
             self._findings.skip("no annotation that can be read", f"{place} ({type(error).__name__}: {error})")
         return None
 
@@ -248,7 +248,7 @@ def parse_xml(content: bytes, encoding: str | None = None) -> ElementTree.Elemen
 
     Raises:
         ElementTree.ParseError: it is no XML.
-        LookupError, ValueError: nobody knows the encoding, or the bytes are of another; or it declares entities.
+        LookupError, ValueError: unknown encoding, or the bytes are of another; or it declares entities.
     """
     if b"<!ENTITY" in content:
         raise ValueError("declares entities, which no annotation needs")

@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class RandomSource(Protocol):
-    """What is needed of a source of chance: the module `random` and every `random.Random` have it."""
+    """The methods needed of a random generator; the module `random` and every `random.Random` have them."""
 
     def uniform(self, a: float, b: float) -> float: ...
     def choice(self, seq: list[str]) -> str: ...

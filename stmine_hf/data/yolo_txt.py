@@ -8,9 +8,9 @@ of `images/` is train, or of the folder itself, where boxes lie beside the image
     class  centre-x  centre-y  width  height        or        class  x1 y1  x2 y2  x3 y3 ...     (an outline)
 
 with classes counted from 0; where `data.yaml` has `kpt_shape`, keypoints follow the box and are not used. An image
-without such a file has no boxes, as YOLO's own tools see it; only where no image of a split has one is the split left
-out. Names of the classes come from the option `classes`, from `names` in `data.yaml` (any `*.yaml` in the folder), or
-from `classes.txt` or `obj.names`, a name a line.
+without such a file has no boxes, as YOLO's own tools see it; a split is skipped only if none of its images has one.
+Names of the classes come from the option `classes`, from `names` in `data.yaml` (any `*.yaml` in the folder), or from
+`classes.txt` or `obj.names`, a name a line.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class YoloTxt(BoxedImages):
         labels = {number: label for label, number in enumerate(sorted(names))}
         stated = whole_of(about.get("nc"))
         if stated is not None and stated != len(names):
-            self._findings.note("number of classes that is not that of the names", f"nc {stated}, {len(names)} names")
+            self._findings.note(
+                "number of classes that differs from that of the names", f"nc {stated}, {len(names)} names"
+            )
         keypoints = keypoint_numbers(about.get("kpt_shape"), folder)
         images = self._find_images(folder, settings, about)
         if not images:
@@ -112,7 +114,7 @@ class YoloTxt(BoxedImages):
         return {}
 
     def _read_darknet(self, folder: Path, encoding: str | None) -> dict[str, Any]:
-        """What `obj.data` says: lines such as `train = data/train.txt`, paths of which start at a folder `data`."""
+        """The content of `obj.data`: lines such as `train = data/train.txt`, whose paths start at a folder `data`."""
         file = folder / "obj.data"
         if not file.is_file():
             return {}

@@ -59,7 +59,7 @@ def draw_camouflage(seed: int, difficulty: float = 0.5, size: int = 320) -> tupl
     if not 0 <= difficulty <= 1:
         raise ValueError(f"difficulty has to lie between 0 and 1, got {difficulty}")
     if size < 64:
-        raise ValueError(f"an image of {size} pixels hides nothing: size must be at least 64")
+        raise ValueError(f"an image of {size} pixels is too small: size must be at least 64")
     rng = np.random.default_rng([0, seed % 2**64])
     tall, wide = SHAPES[rng.integers(len(SHAPES))]
     shape = (round(tall * size), round(wide * size))
@@ -70,7 +70,7 @@ def draw_camouflage(seed: int, difficulty: float = 0.5, size: int = 320) -> tupl
     taken = np.zeros(shape, bool)
     animals = []
     for number in range(1, 1 + rng.choice(len(NUMBERS), p=NUMBERS)):
-        own = np.random.default_rng([number, seed % 2**64])  # what an animal is does not depend on the one before
+        own = np.random.default_rng([number, seed % 2**64])  # so that an animal does not depend on the one before
         found = place_animal(own, shape, size, taken)
         if found is None:
             continue

@@ -45,7 +45,7 @@ def draw_scene(kind: str, seed: int, size: int = 224) -> tuple[Image.Image, list
     if kind not in SCENES:
         raise ValueError(f"unknown kind of scene {kind!r}: expected one of {', '.join(SCENE_KINDS)}")
     if size < 32:
-        raise ValueError(f"a scene of {size} pixels shows nothing: size must be at least 32")
+        raise ValueError(f"a scene of {size} pixels is too small: size must be at least 32")
     canvas = Canvas(np.random.default_rng([zlib.crc32(kind.encode()), seed % 2**32]), size)
     captions = SCENES[kind](canvas)
     chosen = canvas.rng.permutation(len(captions))[:5]

@@ -70,11 +70,11 @@ def test_images_that_only_labelme_holds(tmp_path, load, monkeypatch):
     assert rows["filename"][:] == ["a.jpg", "b.jpg"] and all(image.size == (200, 100) for image in rows["image"])
     assert boxes(rows[0], rows) == [("cat", 10, 20, 50, 30)]
     assert ("skipped", "no such file") in found
-    assert ("noted", "image read from imageData: no file of its own is there") in found
+    assert ("noted", "image read from imageData: it has no file") in found
     monkeypatch.setattr("stmine_hf.data.annotated_images.MOST_INSIDE", len(encoded))
     rows, found = load("labelme_json")
     assert rows["filename"][:] == ["a.jpg"]
-    assert ("noted", "imageData that is too large in all to be read") in found
+    assert ("noted", "imageData that exceeds the limit for all images") in found
 
 
 @pytest.mark.parametrize(
@@ -329,7 +329,7 @@ def test_which_annotation_of_a_task_counts(tmp_path, load):
     rows, found = load("label_studio")
     shown = {row["filename"]: [box[0] for box in boxes(row, rows)] for row in rows}
     assert shown == {"0.jpg": ["new"], "1.jpg": ["old"], "2.jpg": ["old"], "5.jpg": []}
-    assert found["skipped", "skipped by who annotates"] == found["skipped", "not annotated"] == 1
+    assert found["skipped", "skipped by the annotator"] == found["skipped", "not annotated"] == 1
     assert found["noted", "task with several annotations: the ground truth or the newest counts"] == 2
     assert found["not used", "prediction"] == 1
 
@@ -358,7 +358,7 @@ def test_an_image_turned_in_the_tool_is_left_out(tmp_path, load):
     put(tmp_path / "set/tasks.json", [task({**region(), "image_rotation": 90}), other])
     rows, found = load("label_studio")
     assert [row["filename"] for row in rows] == ["b.jpg"]
-    assert found["skipped", "image turned in the tool: boxes may be of either side"] == 1
+    assert found["skipped", "image rotated in the tool: boxes may refer to either orientation"] == 1
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def test_exif_turns_boxes_with_the_image(tmp_path, orientation, suffix):
     assert placed.size == decoded.size
     assert bboxes_of(placed) == [shown]
     assert ("boxes turned with the image" in str(findings)) == turned
-    assert ("turned by its EXIF, and no size says so" in str(findings)) == (orientation in (2, 3, 4))
+    assert ("turned by its EXIF, and no size states it" in str(findings)) == (orientation in (2, 3, 4))
     if turned:
         placed = place_boxes(record(path, shown, size=(48, 64)), findings := Findings())
         assert bboxes_of(placed) == [shown] and not findings, "boxes of the turned image stay"
@@ -236,7 +236,7 @@ def test_a_side_that_no_size_tells_is_noted(tmp_path, size, orientation):
     stated = (1, 1) if size[0] != size[1] else size  # fractions, as YOLO's
     place_boxes(record(tmp_path / "a.jpg", (0, 0, 0.5, 0.5), size=stated), findings := Findings())
     assert findings.counts["noted"] == {
-        "image turned by its EXIF, and no size says so: boxes taken as of the upright image": 1
+        "image turned by its EXIF, and no size states it: boxes assumed to refer to the upright image": 1
     }
     record_without = record(tmp_path / "a.jpg", size=stated)
     record_without.boxes.clear()

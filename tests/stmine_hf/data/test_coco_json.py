@@ -118,7 +118,7 @@ def test_files_and_image_dir_by_option(tmp_path, load):
         assert {split: len(rows) for split, rows in load(folder, **options).items()} == {"train": 2, "val": 1}
     whole = {"files": {"test": str(folder / "two.json")}, "image_dir": tmp_path / "elsewhere"}
     assert {split: len(rows) for split, rows in load(folder, **whole).items()} == {"test": 1}
-    with pytest.raises(DataError, match=r"names one.json, two.json in .* do not tell the split"):
+    with pytest.raises(DataError, match=r"names one.json, two.json in .* do not state the split"):
         load(folder)
     with pytest.raises(DataError, match=r"no file .*three.json \(option files\)"):
         load(folder, files={"train": "three.json"})
@@ -241,8 +241,8 @@ def test_duplicate_ids(tmp_path, load):
     for part in (
         "skipped 2 images: 2 x two images of one id (instances_train.json, images[1], b.jpg; ",
         "dropped 2 boxes: 2 x listed twice (instances_train.json, annotations[1]; instances_train.json, annotations[3",
-        "2 x image listed twice: taken as one (instances_train.json, images[3], a.jpg",
-        "1 x box of an id that is taken: given a new one (instances_train.json, annotations[2], id 10",
+        "2 x image listed twice: merged (instances_train.json, images[3], a.jpg",
+        "1 x box whose id is in use: given a new one (instances_train.json, annotations[2], id 10",
     ):
         assert part in message
 
@@ -250,7 +250,7 @@ def test_duplicate_ids(tmp_path, load):
 def test_ids_that_are_no_numbers(tmp_path, load):
     images = [image("x9", "a.jpg"), image("x4", "b.jpg")]
     annotations = [box(5, "x9", 1, 1, 5, 5), box(6, "x4", 2, 2, 5, 5), box(7, "x4", 2, 2, 5, 5)]
-    with pytest.warns(UserWarning, match="image ids that are no numbers: all numbered anew"):
+    with pytest.warns(UserWarning, match="image ids that are no numbers: all renumbered"):
         rows = load(write(tmp_path / "set", images, annotations), split="train")
     assert rows["image_id"][:] == [1, 2]
     assert [objects["id"] for objects in rows["objects"]] == [[5], [6, 7]]
@@ -263,7 +263,7 @@ def test_categories_of_all_splits_together(tmp_path, load):
     write(folder, TWO, val, twice, "annotations/instances_val.json")
     with pytest.warns(UserWarning) as caught:
         sets = load(folder)
-    assert "category named as another: taken as one (1 and 91 are 'person'" in str(caught[0].message)
+    assert "category with the name of another: merged (1 and 91 are 'person'" in str(caught[0].message)
     assert "2 x image in two splits (a.jpg in train, val; b.jpg" in str(caught[0].message)
     for rows in sets.values():
         assert category_label(rows.features).names == ["person", "cat", "stop sign", "toothbrush"]

@@ -683,8 +683,8 @@ def test_what_tar_files_should_not_hold_is_passed_over(tmp_path, load, monkeypat
     for _ in range(2):  # the second time from the cache
         rows, said = load(file, kind="captions", column_mapping=WEB)
         assert rows["captions"][:] == [["fine"]] and "skipped 4 rows: 3 x no caption" in said
-        for part in ("a link (train.tar, 1.txt)", "2 x member of a tar file that is passed over: a name that leads",
-                     "larger than 100 bytes (train.tar, 4.txt)", "not UTF-8: none taken (train.tar, 5.txt)",
+        for part in ("a link (train.tar, 1.txt)", "2 x member of a tar file that is ignored: a name that points",
+                     "larger than 100 bytes (train.tar, 4.txt)", "not UTF-8: ignored (train.tar, 5.txt)",
                      "a second one of that name in its sample (train.tar, 0.txt)"):  # fmt: skip
             assert part in said
 
@@ -698,7 +698,7 @@ def test_a_tar_file_that_was_cut_short(tmp_path, load, suffix):
     file = write_tar(tmp_path / f"train.{suffix}", members)
     file.write_bytes(file.read_bytes()[: int(file.stat().st_size * 0.75)])
     rows, said = load(file, kind="captions", column_mapping=WEB)
-    assert len(rows) in (1, 2) and "cut short: what lies behind is lost (train.tar" in said
+    assert len(rows) in (1, 2) and "truncated: the rest is lost (train.tar" in said
 
 
 def test_dots_in_names_of_tar_files(tmp_path, load):
@@ -774,12 +774,12 @@ def test_ids_are_those_of_training_behind_every_door(tmp_path, load):
 def test_labels_that_may_be_one_are_told(tmp_path, load):
     put(tmp_path / "posts.csv", "text,label\na,Fake\nb,fake \nc,1\nd,+1\ne,real\n")
     _, said = load("posts", tmp_path)
-    assert "2 x labels that may be one" in said and "'Fake' and 'fake'" in said and "'1' and '+1'" in said
+    assert "2 x labels that may be the same" in said and "'Fake' and 'fake'" in said and "'1' and '+1'" in said
     paint(tmp_path / "set/a.jpg")
     two = [{"id": 1, "name": "Cat"}, {"id": 2, "name": "cat"}]
-    assert "labels that may be one" in load("coco_json", coco(tmp_path / "set", ["a.jpg"], [{}], two))[1]
+    assert "labels that may be the same" in load("coco_json", coco(tmp_path / "set", ["a.jpg"], [{}], two))[1]
     put(tmp_path / "own.jsonl", '{"text": "a", "label": "Fake"}\n{"text": "b", "label": "fake"}\n')
-    assert "labels that may be one" in load(tmp_path / "own.jsonl", kind="posts")[1]
+    assert "labels that may be the same" in load(tmp_path / "own.jsonl", kind="posts")[1]
 
 
 def test_a_label_or_a_weight_that_is_infinite_is_skipped(tmp_path, load):

@@ -89,7 +89,7 @@ def test_forms_of_files(folder, load, name, content):
 def test_a_file_may_be_named_instead_of_its_folder(folder, load):
     write(folder, ROWS[:1], "other.jsonl")
     assert plain(load(data_dir=folder / "posts.jsonl", split="train")) == EXPECTED
-    with pytest.raises(DataError, match=r"the names other.jsonl, posts.jsonl .* do not tell the split.*files="):
+    with pytest.raises(DataError, match=r"the names other.jsonl, posts.jsonl .* do not state the split.*files="):
         load(data_dir=folder)
     assert len(load(data_dir=folder, split="val", files={"val": "other.jsonl"})) == 1
 
