@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from huggingface_hub import DatasetCardData
 
@@ -119,9 +120,9 @@ def export_card(
     return Card("dataset.md", header, facts)
 
 
-def _classes(module: Any, builder: Any, drawn: bool) -> dict[str, list[str]]:
+def _classes(module: ModuleType | None, builder: type, drawn: bool) -> dict[str, list[str]]:
     """Names of classes or labels, by the option that chooses them ("" where there is one list)."""
-    if drawn:  # these need no files for it
+    if drawn:  # these need no files to list their classes
         features = builder().info.features
         return {"": features["label"].names if "label" in features else category_label(features).names}
     labels = getattr(builder, "CLASSES", None) or getattr(builder, "LABELS", None) or getattr(module, "LABELS", ())

@@ -129,7 +129,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str]] = {
         "'MIT2' is no license id",
     ),
     "other license": (edit("README.md", "license: mit", "license: other"), "card's header", "needs license_name"),
-    "no such language": (edit("README.md", "- zh\n", "- Chinese\n"), "card's header", "'Chinese' is no language code"),
+    "no such language": (edit("README.md", "- en\n", "- Chinese\n"), "card's header", "'Chinese' is no language code"),
     "hidden code": (edit("README.md", "- custom_code\n", ""), "card's header", "tags lack custom_code"),
     "model-index": (
         edit("README.md", "license: mit", "license: mit\nmodel-index: [{name: x, results: [{task: {}}]}]"),
