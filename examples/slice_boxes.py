@@ -11,10 +11,11 @@ work on the images as they are.
 from __future__ import annotations
 
 import argparse
+import json
 from functools import partial
+from pathlib import Path
 
-from stmine_hf.data import load_dataset
-from stmine_hf.files import write_json
+from stmine_hf import load_dataset
 from stmine_hf.images import decode_image, tile_windows
 from stmine_hf.outputs import Outputs
 
@@ -35,8 +36,12 @@ def main() -> None:
         for split in args.splits:
             rows = load_dataset(args.dataset, split=split, data_dir=args.data_dir)
             document = slice_split(rows, outputs, split, args)
-            outputs.write(f"annotations/instances_{split}.json", partial(write_json, content=document))
+            outputs.write(f"annotations/instances_{split}.json", partial(write_document, document))
             print(f"{split}: {len(document['images'])} slices with {len(document['annotations'])} boxes")
+
+
+def write_document(document: dict, path: Path) -> None:
+    path.write_text(json.dumps(document), encoding="utf-8")
 
 
 def slice_split(rows, outputs: Outputs, split: str, args: argparse.Namespace) -> dict:

@@ -26,6 +26,8 @@ from typing import Any, BinaryIO
 from .errors import StmineError
 from .files import only_writer, write_atomically
 
+__all__ = ["OutputError", "Outputs", "require_apart", "write_output"]
+
 MARKER = ".stmine-outputs.jsonl"
 _PART = ".stmine-{}{}"  # short, as file names end at 255 bytes; with the suffix, by which writers know the format
 _LONGEST_NAME = 255  # bytes

@@ -332,7 +332,7 @@ def _search_all(
     opened = ImageIndex.open(index, model=model, device=device)
     if out is None:
         for line in lines():
-            print(line.decode(), end="", flush=True)
+            say(line.decode().rstrip("\n"), flush=True)
     else:
         write_output(out, partial(_write_lines, lines()), inputs=[index])
     say(", ".join(f"{count} {name}" for name, count in counts.items()), to_stderr=True)

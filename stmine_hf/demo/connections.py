@@ -16,7 +16,7 @@ MAX_UPLOAD = limits.MAX_IMAGES * limits.MAX_FILE_BYTES
 
 
 def end_stalled(
-    server: Any, wait: float = WAIT, whole: float = WHOLE, most: int | None = None, most_bytes: int = MAX_BODY
+    server: Any, wait: float = WAIT, whole: float = WHOLE, most: int | None = None, most_bytes: int | None = None
 ) -> None:
     """Make a running uvicorn server end such connections, from the next one on.
 
@@ -28,7 +28,7 @@ def end_stalled(
         whole: seconds to wait for a whole request.
         most: connections to hold; by default `OPEN`, for which the limit of open files of this process is raised as
             far as the system lets it.
-        most_bytes: of a request that is no upload of the demo's page.
+        most_bytes: of a request that is no upload of the demo's page; default: `MAX_BODY`.
     """
     base = server.config.http_protocol_class
     room = _room() if most is None else most
@@ -69,7 +69,7 @@ def end_stalled(
 
         def _most_bytes(self) -> int:
             path = "" if self.cycle is self._before else self.scope["path"]
-            return MAX_UPLOAD if path.endswith("/upload") else most_bytes
+            return MAX_UPLOAD if path.endswith("/upload") else MAX_BODY if most_bytes is None else most_bytes
 
         def _restart(self) -> None:
             if self._timer is not None:

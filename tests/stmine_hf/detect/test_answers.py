@@ -57,7 +57,7 @@ def test_a_folder_gives_what_the_command_writes(detector, folder, tmp_path):
     found = [(one.name, round(one.score, 5)) for answer in answers for one in answer]
     assert found == [(row["category"], row["score"]) for row in rows]
     table = answers.to_pandas()
-    assert len(table) == len(rows) + 1 and list(table.columns)[:4] == ["source", "label", "name", "score"]
+    assert len(table) == len(rows) + 1 and list(table.columns)[:4] == ["name", "score", "left", "top"]
     assert table.score[:-1].round(5).tolist() == [row["score"] for row in rows]
     assert "not an image" in table.error.iloc[-1]
 
@@ -81,7 +81,7 @@ def test_a_bad_one_of_many_is_an_answer_and_a_single_one_an_error(detector, fold
         assert isinstance(refused.value, StmineError)
     with pytest.raises(StmineError, match="found NoneType"):
         detector(None)
-    assert detector([]) == [] and next(iter(detector([]).to_pandas())) == "source"
+    assert detector([]) == [] and next(iter(detector([]).to_pandas())) == "name"
 
 
 def test_an_answer_as_dictionary_table_and_image(detector, folder, tmp_path):

@@ -54,7 +54,7 @@ def test_without_a_screen(tk):
         raise NoDisplay("no display name and no $DISPLAY environment variable")
 
     tk.Tk = no_window
-    with pytest.raises(StmineError, match=r"--show needs a screen, and there is none here \(no display name"):
+    with pytest.raises(StmineError, match=r"--show needs a screen, but there is none here \(no display name"):
         Screen("title")
 
 

@@ -140,11 +140,17 @@ def test_a_disk_that_is_full_at_the_end_of_a_script_is_one_line(tmp_path):
     def main():
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "results.json"))
 
-    with pytest.raises(SystemExit, match=r"cannot write .*results.json: No space left on device. Free some space.$"):
+    with pytest.raises(
+        SystemExit,
+        match=r"cannot write .*results.json: No space left on device. Free some space, and run the command again.$",
+    ):
         run_script(main)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
 def test_a_write_to_a_full_disk_is_one_line():
-    with pytest.raises(SystemExit, match=r"error: cannot write a file: No space left on device. Free some space.$"):
+    with pytest.raises(
+        SystemExit,
+        match=r"error: cannot write a file: No space left on device. Free some space, and run the command again.$",
+    ):
         run_script(lambda: Path("/dev/full").write_text("x" * 100_000) and None)
