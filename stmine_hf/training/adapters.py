@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Size, Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import cached_file
 
@@ -34,6 +34,8 @@ from .arguments import ZooTrainingArguments
 
 if TYPE_CHECKING:
     from peft import PeftConfig
+
+    from .checkpoint_trainer import Processor
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +50,7 @@ _BOOKKEEPING = {"_name_or_path", "architectures", "auto_map", "custom_pipelines"
 
 def add_adapter(
     model: PreTrainedModel,
-    processor: Any,
+    processor: Processor,
     args: ZooTrainingArguments,
     source: str | None,
     *,
@@ -245,7 +247,7 @@ def frozen_batchnorms(model: nn.Module) -> list[nn.Module]:
     ]
 
 
-def adapter_weights(model: PreTrainedModel, state_dict: dict[str, Any] | None = None) -> dict[str, Any]:
+def adapter_weights(model: PreTrainedModel, state_dict: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
     """What an adapter folder holds of a model (or of its given state), by the model's names."""
     from peft import get_peft_model_state_dict
 
@@ -254,7 +256,10 @@ def adapter_weights(model: PreTrainedModel, state_dict: dict[str, Any] | None = 
 
 
 def save_adapter(
-    model: PreTrainedModel, processor: Any, folder: str | Path, state_dict: dict[str, Any] | None = None
+    model: PreTrainedModel,
+    processor: Processor | None,
+    folder: str | Path,
+    state_dict: dict[str, Tensor] | None = None,
 ) -> None:
     """Write an adapter folder: weights, PEFT's settings, the processor, a card.
 
@@ -356,7 +361,7 @@ def _added(name: str) -> bool:
     return f".{ADAPTER}" in name
 
 
-def _shape(tensors: dict[str, Any], name: str) -> Any:
+def _shape(tensors: dict[str, Tensor], name: str) -> Size | None:
     return tensors[name].shape if name in tensors else None
 
 

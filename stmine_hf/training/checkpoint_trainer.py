@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from accelerate.utils import gather_object
 from torch import nn
-from transformers import PreTrainedModel, Trainer
+from transformers import BaseImageProcessor, PreTrainedModel, ProcessorMixin, Trainer
 
 from ..cards.adapter import has_adapter
 from ..errors import StmineError
@@ -26,6 +26,8 @@ from .checkpoints import (
 )
 from .ema import WeightEma
 
+Processor: TypeAlias = ProcessorMixin | BaseImageProcessor
+
 logger = logging.getLogger(__name__)
 
 EMA_FILE = "ema.safetensors"
@@ -41,8 +43,8 @@ class CheckpointTrainer(Trainer):
     """
 
     args: ZooTrainingArguments
-    network: Any
-    processor: Any
+    network: PreTrainedModel
+    processor: Processor
     ema: WeightEma | None = None
     checkpoint_files: dict[str, str] = {}  # noqa: RUF012  # set by a run: name -> text of further files of a checkpoint
     _folder: str | None = None  # of checkpoints, while one is being written

@@ -15,11 +15,14 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import StmineError
 from ..files import write_json
 from .checkpoints import checkpoints, is_checkpoint
+
+if TYPE_CHECKING:
+    from .rows import Rows
 
 logger = logging.getLogger(__name__)
 
@@ -264,7 +267,7 @@ def _is_results(file: Path) -> bool:
         return False
 
 
-def data_fingerprint(rows: Any) -> dict[str, Any] | None:
+def data_fingerprint(rows: Rows) -> dict[str, Any] | None:
     """Number of rows, and a digest of their names; None for a stream."""
     if not hasattr(rows, "__len__"):
         return None

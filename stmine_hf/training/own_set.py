@@ -258,7 +258,7 @@ def _start(model: str, method: Method) -> str:
     return name
 
 
-def _outside_scope(start: str, rows: Any, kind: str) -> str | None:
+def _outside_scope(start: str, rows: datasets.Dataset, kind: str) -> str | None:
     """A note for the user if most texts are in another script than those that the start was trained on."""
     file = Path(start) / scope.FILE
     if kind == "boxes" or not file.is_file():
@@ -278,7 +278,7 @@ def _absolute(path: str) -> str:
     return str(Path(path).expanduser().absolute())
 
 
-def _require_variety(rows: Any, kind: str, data: str) -> None:
+def _require_variety(rows: datasets.Dataset, kind: str, data: str) -> None:
     """
     Raises:
         StmineError: rows that cannot be trained on.

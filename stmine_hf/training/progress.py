@@ -6,7 +6,14 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from transformers import PrinterCallback, ProgressCallback, TrainerCallback
+from transformers import (
+    PrinterCallback,
+    ProgressCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from ..inference.progress import ProgressBar
 from .trainer import ZooTrainer
@@ -31,17 +38,28 @@ class TrainingBar(TrainerCallback):
         self.scores = dict(list(scores.items())[:3])
         self._bar: ProgressBar | None = None
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         if state.is_world_process_zero:
             self._bar = ProgressBar("Training", state.max_steps)
             self._bar.__enter__()
             self._bar.advance(state.global_step, worked=0)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         if self._bar is not None:
             self._bar.advance()
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Any = None,
+        **kwargs: Any,
+    ) -> None:
         if self._bar is None or "loss" not in (logs or {}):
             return
         loss = f"loss {float(logs['loss']):.4g}"
@@ -50,13 +68,22 @@ class TrainingBar(TrainerCallback):
         else:
             print(f"step {state.global_step} of {state.max_steps}: {loss}", flush=True)
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: Any = None,
+        **kwargs: Any,
+    ) -> None:
         if state.is_world_process_zero and metrics:
             found = (f"{title} {metrics[f'eval_{name}']:.4g}" for name, title in self.scores.items())
             when = f"step {state.global_step} of {state.max_steps}" if state.global_step else "before training"
             print(f"{when}: {', '.join(found)} on the held-out rows", flush=True)
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         if self._bar is not None:
             self._bar.__exit__(None, None, None)
             self._bar = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from typing import Any
+from typing import Any, TypeAlias
 
 import datasets
 
@@ -16,6 +16,9 @@ from ..data.held_out import with_validation
 from ..printing import say
 from .arguments import ZooDataArguments, ZooTrainingArguments
 
+Rows: TypeAlias = datasets.Dataset | datasets.IterableDataset
+Splits: TypeAlias = datasets.DatasetDict | datasets.IterableDatasetDict
+
 logger = logging.getLogger(__name__)
 
 PLACES = 3  # findings shown of each type; `stmine data describe` shows more
@@ -23,7 +26,7 @@ PLACES = 3  # findings shown of each type; `stmine data describe` shows more
 
 def load_rows(
     kind: str, data_args: ZooDataArguments, args: ZooTrainingArguments, most_train: int | None, most_eval: int | None
-) -> tuple[Any, Any]:
+) -> tuple[Rows, Rows | None]:
     """The rows to train on, and those that select the best model.
 
     One process builds the table of rows, the others then read it from the cache.
@@ -63,7 +66,7 @@ def load_rows(
     return train_rows, take_rows(splits, data_args.eval_split, most_eval)
 
 
-def _read(name: str, **options: Any) -> tuple[Any, Findings]:
+def _read(name: str, **options: Any) -> tuple[Splits, Findings]:
     """As `read_dataset`, without the warning of its findings, which are shown by `show_findings`."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -74,7 +77,7 @@ def _read(name: str, **options: Any) -> tuple[Any, Findings]:
     return splits, findings
 
 
-def show_findings(splits: Any, findings: Findings) -> None:
+def show_findings(splits: Splits, findings: Findings) -> None:
     """Print how many rows each split has, and what was skipped, changed or is unusual in the data set."""
     counted = [f"{len(rows):,} {split}" for split, rows in splits.items() if hasattr(rows, "__len__")]
     if counted:
@@ -83,7 +86,7 @@ def show_findings(splits: Any, findings: Findings) -> None:
         say(line)
 
 
-def take_rows(splits: Any, split: str, count: int | None) -> Any:
+def take_rows(splits: Splits, split: str, count: int | None) -> Rows:
     """The rows of a split, or `count` of them: evenly spread, since files often list one class after the other; of a
     stream the first ones.
 

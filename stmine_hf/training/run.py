@@ -20,7 +20,7 @@ from ..files import only_writer
 from .arguments import ZooDataArguments, ZooTrainingArguments, parse_arguments, save_arguments
 from .checkpoints import recover_interrupted_save
 from .identity import RESULTS, RUN_FILE, RunIdentity, Start, choose_start, data_fingerprint
-from .rows import load_rows
+from .rows import Rows, load_rows
 from .script import RunFinished, resume_command
 from .trainer import BEST_FOLDER, ZooTrainer
 from .write_up import best_evaluation, plot_curves, scores_table, start_evaluation, write_results
@@ -69,7 +69,7 @@ class Run:
         """The folder of the best model."""
         return self.output_dir / BEST_FOLDER
 
-    def load_rows(self, kind: str, most_train: int | None, most_eval: int | None) -> tuple[Any, Any]:
+    def load_rows(self, kind: str, most_train: int | None, most_eval: int | None) -> tuple[Rows, Rows | None]:
         """The rows to train on and those that select the best model; see `load_rows`."""
         data: ZooDataArguments = self.data
         train_rows, eval_rows = load_rows(kind, data, self.args, most_train, most_eval)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from PIL import Image
@@ -13,6 +13,9 @@ from ..errors import StmineError
 from ..evaluation.reports import undecoded
 from ..images import ImageError, PixelOptions, decode_image, image_errors
 from .seeding import sample_seed
+
+if TYPE_CHECKING:
+    import datasets
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +67,7 @@ class Samples(EpochState, torch.utils.data.Dataset):
     unreadable_image = "Skipped {name}: {reason}"  # what is logged
     name_column = "filename"
 
-    def __init__(self, rows: Any, seed: int = 0, pixels: PixelOptions | None = None):
+    def __init__(self, rows: datasets.Dataset, seed: int = 0, pixels: PixelOptions | None = None):
         super().__init__(len(rows), torch.bool, pixels)
         self.rows, self.seed = undecoded(rows), seed
 

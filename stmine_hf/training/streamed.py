@@ -101,7 +101,7 @@ class Streamed(EpochState, torch.utils.data.IterableDataset):
         return image
 
 
-def refuse(args: Any, *names: str) -> None:
+def refuse(args: ZooTrainingArguments, *names: str) -> None:
     """Check that settings which need all rows are off.
 
     Raises:

@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import TrainOutput
 
 from ..cards.adapter import has_adapter
@@ -46,6 +46,9 @@ from .script import resume_command
 from .streamed import Streamed
 from .write_up import evaluations
 
+if TYPE_CHECKING:
+    from .rows import Rows
+
 logger = logging.getLogger(__name__)
 
 BEST_FOLDER = "best"
@@ -66,7 +69,9 @@ class Report(Protocol):
 class Card(Protocol):
     """Writes the README.md beside the best weights; see `stmine_hf.cards.run.RunCard`."""
 
-    def write(self, folder: Path, network: Any, metrics: Mapping[str, Any] | None, step: int, steps: int) -> None: ...
+    def write(
+        self, folder: Path, network: PreTrainedModel, metrics: Mapping[str, Any] | None, step: int, steps: int
+    ) -> None: ...
 
 
 class _NothingLeft(Exception):
@@ -103,8 +108,8 @@ class ZooTrainer(CheckpointTrainer):
     parts: Mapping[str, Sequence[str]] = MappingProxyType({})  # name -> prefixes of parameters; "head": all others
     scores: Mapping[str, str] = MappingProxyType({})  # metrics of tables and curves -> titles
     scores_label = "validation"  # of the axis of the curves
-    optimizer: Any
-    control: Any
+    optimizer: torch.optim.Optimizer
+    control: TrainerControl
     data_collator: Any
 
     def __init__(self, model: nn.Module, args: ZooTrainingArguments, train_dataset: Any, **kwargs: Any):
@@ -128,7 +133,7 @@ class ZooTrainer(CheckpointTrainer):
         if isinstance(model, PreTrainedModel):
             prepare_gradient_checkpointing(model, self.checkpointed_blocks())
 
-    def measure(self, rows: Any) -> Report:
+    def measure(self, rows: Rows) -> Report:
         """Evaluate the current weights on the rows of a split."""
         raise NotImplementedError
 
@@ -153,7 +158,7 @@ class ZooTrainer(CheckpointTrainer):
         freeze_by_name(model, args.freeze)
         return freeze_batchnorm(model) if args.freeze_batchnorm else []
 
-    def train(self, *args: Any, **kwargs: Any) -> Any:
+    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         if self.args.should_save:
             recover_interrupted_save(self.args.output_dir or ".")
         notice = "Stopping after this step, with a checkpoint." if self.is_world_process_zero() else ""
@@ -188,7 +193,7 @@ class ZooTrainer(CheckpointTrainer):
             f"{where}. Resume with:\n  {self.resume_command(output_dir)}"
         )
 
-    def get_train_dataloader(self) -> Any:
+    def get_train_dataloader(self) -> DataLoader:
         collator, self.data_collator = self.data_collator, WithRows(self.data_collator)
         try:
             streamed = isinstance(self.samples, Streamed)
@@ -199,7 +204,7 @@ class ZooTrainer(CheckpointTrainer):
             loader.worker_init_fn = leaving_signals_to_parent(loader.worker_init_fn)
         return loader
 
-    def _stream_loader(self, samples: Streamed) -> Any:
+    def _stream_loader(self, samples: Streamed) -> DataLoader:
         """A loader of rows that already belong to this process, so that accelerate does not distribute them."""
         workers = samples.workers if self.args.dataloader_num_workers else 0
         loader: Any = DataLoader(
@@ -319,7 +324,7 @@ class ZooTrainer(CheckpointTrainer):
             return False
         return len(scores) - 1 - scores.index(max(scores)) >= patience
 
-    def _measure_and_keep(self, rows: Any, prefix: str) -> dict[str, float]:
+    def _measure_and_keep(self, rows: Rows | None, prefix: str) -> dict[str, float]:
         report = self.measure(rows)
         metrics = {f"{prefix}_{name}": value for name, value in report.metrics.items()}
         metrics[f"{prefix}_runtime"] = round(report.seconds, 2)
@@ -371,7 +376,9 @@ class _EachStep(TrainerCallback):
     def __init__(self, trainer: ZooTrainer):
         self.trainer = trainer
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         if not state.global_step:
             return
         # A checkpoint of the last step of an epoch is written before that epoch's evaluation; a kill in between left
@@ -383,18 +390,24 @@ class _EachStep(TrainerCallback):
         if state.global_step >= state.max_steps or self.trainer.patience_is_over():
             raise _NothingLeft  # the Trainer looks at its flags after a step only
 
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         if hasattr(self.trainer.samples, "set_epoch"):
             self.trainer.samples.set_epoch(self.trainer.current_epoch)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         if self.trainer.ema:
             self.trainer.ema.update()
         if (number := self.trainer.asked_to_stop()) and state.global_step < state.max_steps:
             self.trainer._stopping = number
             control.should_training_stop = True
 
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         if self.trainer._stopping is None:
             return
         # The end of an epoch for the Trainer alone: its work there would come in the middle of one. At a true end it
@@ -404,5 +417,5 @@ class _EachStep(TrainerCallback):
         control.should_save = True
 
 
-def _at_end_of_epoch(state: Any) -> bool:
+def _at_end_of_epoch(state: TrainerState) -> bool:
     return abs(state.epoch - round(state.epoch)) < 1e-6

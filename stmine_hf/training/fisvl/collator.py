@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
@@ -13,6 +13,9 @@ from torch import Tensor
 
 from ...data.word_dropping import random_deletion
 from ..seeding import seeded
+
+if TYPE_CHECKING:
+    from ...modeling.fisvl.processing_fisvl import FisvlProcessor
 
 
 @dataclass
@@ -29,7 +32,7 @@ class FisvlCollator:
         deletion_rate: Chance that a caption loses each of its words.
     """
 
-    processor: Any
+    processor: FisvlProcessor
     transform: Callable[[Image.Image], Tensor]
     deletion_rate: float = 0.0
 

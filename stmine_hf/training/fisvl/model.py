@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import AutoTokenizer
 
@@ -14,8 +14,11 @@ from ..start import check_fields, starting_from
 from .arguments import FisvlModelArguments
 from .toy_model import build_toy_fisvl
 
+if TYPE_CHECKING:
+    from ..rows import Rows
 
-def build_fisvl(args: FisvlModelArguments, train_rows: Any) -> tuple[FisvlModel, FisvlProcessor]:
+
+def build_fisvl(args: FisvlModelArguments, train_rows: Rows) -> tuple[FisvlModel, FisvlProcessor]:
     """A FISVL model from a folder, from pretrained backbones, or a tiny random one.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -15,6 +15,9 @@ from ...modeling.fisvl.processing_fisvl import clean_caption
 from ..samples import Samples
 from ..streamed import Streamed, refuse
 from .arguments import FisvlTrainingArguments
+
+if TYPE_CHECKING:
+    import datasets
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +42,7 @@ class CaptionedImages(Samples):
 
     def __init__(
         self,
-        rows: Any,
+        rows: datasets.Dataset,
         captions_per_step: str = "all",
         max_words: int | None = 30,
         seed: int = 0,
@@ -81,7 +84,7 @@ class CaptionedStream(Streamed):
 
     def __init__(
         self,
-        rows: Any,
+        rows: datasets.IterableDataset,
         args: FisvlTrainingArguments,
         buffer: int,
         captions_per_step: str,

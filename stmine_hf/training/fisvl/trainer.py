@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from ...errors import StmineError
 from ...evaluation.retrieval import RetrievalReport, evaluate_retrieval
@@ -19,6 +20,10 @@ from ..trainer import ZooTrainer
 from .arguments import FisvlTrainingArguments
 from .gradient_cache import average_gradients, cached_step, split_batch
 
+if TYPE_CHECKING:
+    from ...modeling.fisvl.modeling_fisvl import FisvlModel
+    from ..rows import Rows
+
 
 class FisvlTrainer(ZooTrainer):
     """Trains a `FisvlModel` on `CaptionedImages`; see `ZooTrainer`.
@@ -28,7 +33,7 @@ class FisvlTrainer(ZooTrainer):
     """
 
     args: FisvlTrainingArguments
-    network: Any
+    network: FisvlModel
     scores = {  # noqa: RUF012
         "r_mean": "mean recall",
         "txt_r1": "i→t R@1",
@@ -39,7 +44,7 @@ class FisvlTrainer(ZooTrainer):
     scores_label = "validation recall, %"
     parts = {"vision": ["vision_encoder.", "conv_encoder."], "text": ["text_encoder."]}  # noqa: RUF012
 
-    def measure(self, rows: Any) -> RetrievalReport:
+    def measure(self, rows: Rows) -> RetrievalReport:
         return evaluate_retrieval(
             self.network,
             self.processor,
@@ -97,7 +102,7 @@ class FisvlTrainer(ZooTrainer):
         assert isinstance(args, FisvlTrainingArguments)
         return apply_freezing(model, args)
 
-    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LRScheduler:
         if self.args.released_schedule_length:
             per_epoch = math.ceil(len(self.samples) / self.get_total_train_batch_size(self.args))
             num_training_steps = math.ceil(per_epoch * self.args.num_train_epochs)

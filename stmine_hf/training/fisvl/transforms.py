@@ -9,9 +9,9 @@ which the caller seeds (see `training/seeding.py`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -27,7 +27,17 @@ LUMINANCE = torch.tensor([0.299, 0.587, 0.114])
 QUARTER_TURNS = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
 
 
-def build_fisvl_transform(name: str, image_processor: Any, side: int | None = None) -> Callable[[Image.Image], Tensor]:
+class Normalisation(Protocol):
+    """Size, mean and standard deviation of an image processor; the latter two for images scaled to 0..1."""
+
+    size: Mapping[str, int]
+    image_mean: Sequence[float]
+    image_std: Sequence[float]
+
+
+def build_fisvl_transform(
+    name: str, image_processor: Normalisation, side: int | None = None
+) -> Callable[[Image.Image], Tensor]:
     """The preset `name` for the size, mean and standard deviation of `image_processor`.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,6 +14,10 @@ from torch import Tensor
 from ...posts.prediction import stack_features
 from ..seeding import seeded
 from .transforms import ImageTransform
+
+if TYPE_CHECKING:
+    from ...modeling.mttv.processing_mttv import MttvProcessor
+    from ...posts.prediction import RegionDetector
 
 
 @dataclass
@@ -31,9 +35,9 @@ class MttvCollator:
         token_dropping: chance that a text loses each of its tokens; at least one remains.
     """
 
-    processor: Any
+    processor: MttvProcessor
     transform: ImageTransform | None = None
-    detector: Any = None
+    detector: RegionDetector | None = None
     token_dropping: float = 0.0
 
     def __call__(self, items: list[dict[str, Any]]) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ...errors import StmineError
 from ...evaluation.reports import undecoded
@@ -12,16 +12,23 @@ from ...images import PixelOptions
 from ...posts.features import FeatureStore, precompute_features
 from ...posts.prediction import Post, row_image
 
+if TYPE_CHECKING:
+    import datasets
+
+    from ...modeling.mttv.modeling_mttv import MttvForSequenceClassification
+    from ...modeling.mttv.processing_mttv import MttvProcessor
+    from ...posts.prediction import RegionDetector
+
 logger = logging.getLogger(__name__)
 
 
 def kept_features(
     folder: str | Path,
-    model: Any,
-    processor: Any,
-    splits: list[Any],
+    model: MttvForSequenceClassification,
+    processor: MttvProcessor,
+    splits: list[datasets.Dataset],
     *,
-    detector: Any = None,
+    detector: RegionDetector | None = None,
     pixels: PixelOptions | None = None,
     progress: bool = True,
 ) -> FeatureStore:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -18,10 +18,13 @@ from ..start import check_fields, starting_from
 from .arguments import MttvModelArguments
 from .toy_model import build_toy_mttv
 
+if TYPE_CHECKING:
+    from ..rows import Rows
+
 logger = logging.getLogger(__name__)
 
 
-def build_mttv(args: MttvModelArguments, train_rows: Any) -> tuple[MttvForSequenceClassification, MttvProcessor]:
+def build_mttv(args: MttvModelArguments, train_rows: Rows) -> tuple[MttvForSequenceClassification, MttvProcessor]:
     """An MTTV model from a folder, from pretrained backbones, or a tiny random one.
 
     Args:
@@ -44,7 +47,7 @@ def build_mttv(args: MttvModelArguments, train_rows: Any) -> tuple[MttvForSequen
     return model, processor
 
 
-def _build(args: MttvModelArguments, train_rows: Any, fields: dict[str, Any]) -> Any:
+def _build(args: MttvModelArguments, train_rows: Rows, fields: dict[str, Any]) -> Any:
     labels = train_rows.features["label"].names
     if args.toy_model:
         return build_toy_mttv(train_rows["text"], labels, **fields)

@@ -20,6 +20,7 @@ from .arguments import MODALITIES, MttvTrainingArguments
 
 if TYPE_CHECKING:
     from ...evaluation.classification import Features
+    from ..rows import Rows
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class Posts(Samples):
 
     def __init__(
         self,
-        rows: Any,
+        rows: datasets.Dataset,
         label2id: Mapping[str, int],
         seed: int = 0,
         image_dropping: float = 0.0,
@@ -116,7 +117,7 @@ class PostStream(Streamed):
 
     def __init__(
         self,
-        rows: Any,
+        rows: datasets.IterableDataset,
         args: MttvTrainingArguments,
         buffer: int,
         label2id: Mapping[str, int],
@@ -137,7 +138,7 @@ class PostStream(Streamed):
         return {"text": text, "image": image, "features": None, "label": self.ids[row["label"]], "seed": seed}
 
 
-def model_labels(rows: Any, label2id: Mapping[str, int]) -> dict[int, int]:
+def model_labels(rows: Rows, label2id: Mapping[str, int]) -> dict[int, int]:
     """Index of a label in the rows to its index in the model, matched by name.
 
     Raises:
@@ -152,7 +153,7 @@ def model_labels(rows: Any, label2id: Mapping[str, int]) -> dict[int, int]:
     return {index: label2id[name] for index, name in enumerate(names)}
 
 
-def keep_modalities(rows: Any, modalities: str) -> Any:
+def keep_modalities(rows: Rows, modalities: str) -> Rows:
     """Rows without their images ("text"), without their texts ("image"), or as they are ("both")."""
     if modalities not in MODALITIES:
         raise StmineError(f"modalities must be one of {', '.join(MODALITIES)}, got {modalities!r}.")

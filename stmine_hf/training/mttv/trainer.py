@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from ...evaluation.classification import ClassificationReport, Features, evaluate_posts
 from ..parameters import layer_multipliers, parameter_groups
@@ -20,6 +20,11 @@ from .arguments import MttvTrainingArguments
 from .bert_adam import BertAdam, released_total_steps, warmup_linear
 from .sampler import PostSampler, sample_weights
 from .samples import Posts, PostStream
+
+if TYPE_CHECKING:
+    from ...modeling.mttv.modeling_mttv import MttvForSequenceClassification
+    from ...posts.prediction import RegionDetector
+    from ..rows import Rows
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +42,8 @@ class MttvTrainer(ZooTrainer):
     args: MttvTrainingArguments
     parts = {"vision": ["mttv.vision_encoder."], "text": ["mttv.encoder."]}  # noqa: RUF012
     samples: Posts
-    network: Any
-    lr_scheduler: Any
+    network: MttvForSequenceClassification
+    lr_scheduler: LambdaLR
 
     def __init__(
         self,
@@ -46,7 +51,7 @@ class MttvTrainer(ZooTrainer):
         args: MttvTrainingArguments,
         train_dataset: Posts | PostStream,
         *,
-        detector: Any = None,
+        detector: RegionDetector | None = None,
         features: Features | None = None,
         **kwargs: Any,
     ):
@@ -55,7 +60,7 @@ class MttvTrainer(ZooTrainer):
         self.scores = {chosen: chosen, "accuracy": "accuracy", "macro_f1": "macro F1", "ece": "ECE"}
         self.detector, self.features = detector, features
 
-    def measure(self, rows: Any) -> ClassificationReport:
+    def measure(self, rows: Rows) -> ClassificationReport:
         return evaluate_posts(
             self.network,
             self.processor,
@@ -106,7 +111,7 @@ class MttvTrainer(ZooTrainer):
             self.optimizer = BertAdam(groups, lr=args.learning_rate)
         return super().create_optimizer(model)
 
-    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LRScheduler:
         if self.lr_scheduler is None and self.args.released_optimizer:
             batch_size = self.get_total_train_batch_size(self.args)
             total = released_total_steps(len(self.samples), batch_size, self.args.num_train_epochs)

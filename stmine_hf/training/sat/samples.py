@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from ...images import PixelOptions
 from ..samples import Samples
 from ..streamed import Streamed
 from .arguments import SatTrainingArguments
+
+if TYPE_CHECKING:
+    import datasets
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +41,7 @@ class BoxedImages(Samples):
 
     def __init__(
         self,
-        rows: Any,
+        rows: datasets.Dataset,
         names: Sequence[str],
         label2id: Mapping[str, int],
         seed: int = 0,
@@ -84,7 +87,7 @@ class BoxedStream(Streamed):
 
     def __init__(
         self,
-        rows: Any,
+        rows: datasets.IterableDataset,
         args: SatTrainingArguments,
         buffer: int,
         names: Sequence[str],

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from ...errors import StmineError
 from ...evaluation.detection import DetectionReport, evaluate_detection
@@ -15,6 +16,10 @@ from ...modeling.sat.modeling_sat import SatHeadLevel, SatShuffleBlock
 from ..parameters import freeze_by_name, layer_multipliers
 from ..trainer import ZooTrainer
 from .arguments import SatTrainingArguments
+
+if TYPE_CHECKING:
+    from ...modeling.sat.modeling_sat import SatForObjectDetection
+    from ..rows import Rows
 
 
 class SatTrainer(ZooTrainer):
@@ -24,13 +29,13 @@ class SatTrainer(ZooTrainer):
     """
 
     args: SatTrainingArguments
-    network: Any
+    network: SatForObjectDetection
     scores = {"ap": "AP", "ap50": "AP50", "ap75": "AP75"}  # noqa: RUF012
     scores_label = "validation average precision"
     parts = {"backbone": ["sat.backbone."], "neck": ["sat.neck."]}  # noqa: RUF012
-    lr_scheduler: Any
+    lr_scheduler: LambdaLR
 
-    def measure(self, rows: Any) -> DetectionReport:
+    def measure(self, rows: Rows) -> DetectionReport:
         return evaluate_detection(
             self.network,
             self.processor,
@@ -51,7 +56,7 @@ class SatTrainer(ZooTrainer):
         stem = self.network.sat.backbone.stem
         return [stem, *(m for m in self.network.modules() if isinstance(m, (SatShuffleBlock, SatHeadLevel)))]
 
-    def freeze(self, model: nn.Module, args: Any) -> list[nn.Module]:
+    def freeze(self, model: nn.Module, args: SatTrainingArguments) -> list[nn.Module]:
         """Freeze what `args` says; returns the batch norms to keep in eval mode.
 
         Unlike in the shared rule, batch norms with frozen statistics still train their scales and shifts: folded
@@ -74,7 +79,7 @@ class SatTrainer(ZooTrainer):
                 group["weight_decay"] = self.args.weight_decay
         return self.optimizer
 
-    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LRScheduler:
         args = self.args
         if not args.lr_milestones:
             return super().create_scheduler(num_training_steps, optimizer)
@@ -89,7 +94,9 @@ class SatTrainer(ZooTrainer):
         return self.lr_scheduler
 
 
-def multistep_factor(milestones: list[float], warmup: int, gamma: float = 0.1, start: float = 0.1) -> Any:
+def multistep_factor(
+    milestones: list[float], warmup: int, gamma: float = 0.1, start: float = 0.1
+) -> Callable[[int], float]:
     """The released schedule as a function of the step: linear warm-up, then a factor `gamma` at every milestone.
 
     Args:
@@ -112,7 +119,7 @@ def multistep_factor(milestones: list[float], warmup: int, gamma: float = 0.1, s
     return factor
 
 
-def backbone_parts(model: Any, count: int) -> list[tuple[str, nn.Module]]:
+def backbone_parts(model: SatForObjectDetection, count: int) -> list[tuple[str, nn.Module]]:
     """Names and modules of the stem and of the first `count - 1` stages.
 
     Raises:

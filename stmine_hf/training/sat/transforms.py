@@ -8,7 +8,7 @@ All randomness comes from torch's global generator, which the caller seeds (see 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
@@ -19,6 +19,9 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from ...errors import StmineError
+
+if TYPE_CHECKING:
+    from ...modeling.sat.image_processing_sat import SatImageProcessor
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,7 @@ class SatTransform:
         side: Height and width of the canvas in pixels, if not the processor's; a multiple of 32.
     """
 
-    def __init__(self, augmentation: Augmentation, image_processor: Any, side: int | None = None):
+    def __init__(self, augmentation: Augmentation, image_processor: SatImageProcessor, side: int | None = None):
         size = (side, side) if side else (image_processor.size["height"], image_processor.size["width"])
         if any(length % 32 for length in size):
             raise StmineError(f"The side of training images must be a multiple of 32 pixels, got {size}.")
