@@ -44,6 +44,7 @@ UNTRIED = {
     r"^stmine merge": "needs an adapter from hours of training; tests of adapters train small ones",
     r"^stmine (publish|data) push": "needs the Hub; tests of the push have one on this machine",
     r"^stmine train (fisvl|mttv|sat --data my_)": "trains for minutes; tests of the command train tiny models",
+    r"^stmine train .* --resume": "goes on in another process; tests of training do so",
     r"^accelerate launch": "trains for minutes to hours; tests of the scripts run them on tiny models",
     r"examples/distill_sat\.py": "trains for hours; its tests run a few steps",
     r"examples/build_\w+_lite\.py": "needs packages with weights, from a package index",
@@ -71,7 +72,7 @@ def fill_reader_folder(folder: Path) -> None:
         (folder / name).symlink_to(ROOT / name)
     write_scenes(folder / "my_images", count=6, size=192)
     draw_scene("bridge", 3)[0].save(folder / "my_images" / "bridge_3.jpg")
-    for name in ("image.jpg", "photo.jpg", "pictures/street.jpg"):
+    for name in ("image.jpg", "photo.jpg", "pictures/street.jpg", "more/street.jpg", "my_scenes/scene.jpg"):
         (folder / name).parent.mkdir(exist_ok=True)
         draw_street().save(folder / name)
     write_video(folder / "street.mp4", [draw_street().resize((320, 240))] * 3)
