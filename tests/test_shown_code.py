@@ -44,6 +44,7 @@ UNTRIED = {
     r"^stmine merge": "needs an adapter from hours of training; tests of adapters train small ones",
     r"^stmine (publish|data) push": "needs the Hub; tests of the push have one on this machine",
     r"^stmine train (fisvl|mttv|sat --data my_)": "trains for minutes; tests of the command train tiny models",
+    r"--data-dir data/aircraft": "needs satellite scenes that may not be passed on",
     r"^stmine train .* --resume": "goes on in another process; tests of training do so",
     r"^accelerate launch": "trains for minutes to hours; tests of the scripts run them on tiny models",
     r"examples/distill_sat\.py": "trains for hours; its tests run a few steps",
