@@ -76,6 +76,7 @@ def fill_reader_folder(folder: Path) -> None:
     for name in ("image.jpg", "photo.jpg", "pictures/street.jpg", "more/street.jpg", "my_scenes/scene.jpg"):
         (folder / name).parent.mkdir(exist_ok=True)
         draw_street().save(folder / name)
+    shutil.copytree(ROOT / "hub_cards" / "sat-aircraft" / "training", folder / "training")  # a run's settings
     write_video(folder / "street.mp4", [draw_street().resize((320, 240))] * 3)
     write_posts(folder, count=4)
     for name in NAMES:
