@@ -13,7 +13,6 @@ from typing import Any
 from PIL import Image
 
 Point = tuple[float, float]  # longitude in [-180, 180] and latitude in [-90, 90], in degrees of WGS 84
-_EDGE_POINTS = 9  # along each edge of a window: straight in the image is not straight on the map
 _EXIF_TIME, _EXIF_OFFSET = 0x9003, 0x9011  # DateTimeOriginal and its zone
 _EXIF, _GPS = 0x8769, 0x8825
 
@@ -54,15 +53,6 @@ class Georeference:
         """Upper left, upper right, lower right and lower left of a window; None if one of them is not on Earth."""
         right, bottom = left + width, top + height
         return self.lon_lat([(left, top), (right, top), (right, bottom), (left, bottom)])
-
-    def outline(self, left: float, top: float, width: float, height: float) -> list[Point] | None:
-        """The same with points along the edges, so that a long edge may bend; the first point once."""
-        steps = [step / (_EDGE_POINTS - 1) for step in range(_EDGE_POINTS - 1)]
-        edge = [(left + width * step, top) for step in steps]
-        edge += [(left + width, top + height * step) for step in steps]
-        edge += [(left + width * (1 - step), top + height) for step in steps]
-        edge += [(left, top + height * (1 - step)) for step in steps]
-        return self.lon_lat(edge)
 
 
 def wrapped(longitude: float) -> float:
