@@ -114,9 +114,9 @@ def launch(
     except OSError as error:
         raise StmineError(f"The page cannot be served at {host}, port {port or '7860 to 7959'}: {error}.") from error
     end_stalled(app.server)
+    print(f"Open {address} in a browser. Ctrl-C ends the demo.", flush=True)
     opening = tools.open_in_background()  # not before: the page is to be there first
     atexit.register(opening.stop)
-    print(f"Open {address} in a browser. Ctrl-C ends the demo.", flush=True)
     if wait:
         _wait(app, opening)
     return app, address

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from ..data.cells import whole_text
 from ..errors import StmineError
 from ..images import ImageError, decode_image, find_images, image_errors, image_pixels, open_image
-from ..posts.reading import whole_text
 
 MAX_FILE_BYTES = 20 * 2**20  # of an image
 MAX_PIXELS = 40_000_000  # of an image

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from ..detect import Detection, Detector, detect_video, draw_detections
-from ..detect.video_reading import open_video, video_stream
 from ..errors import StmineError
 from . import limits, temporary
 from .texts import class_name
 
 if TYPE_CHECKING:
+    from ..detect import Detection, Detector
     from ..modeling.sat.image_processing_sat import SatImageProcessor
     from ..modeling.sat.modeling_sat import SatForObjectDetection
 
@@ -43,6 +42,8 @@ class FoundObjects:
 
     def drawn(self, language: str) -> Image.Image:
         """The same, with names of classes in a language."""
+        from ..detect import draw_detections
+
         boxes = [box._replace(name=class_name(box.name, language)) for box in self.boxes]
         return draw_detections(self.source, boxes)
 
@@ -83,6 +84,8 @@ class ObjectFinder:
         *,
         device: str | None = None,
     ):
+        from ..detect import Detector
+
         self._detector = Detector(*model) if isinstance(model, tuple) else Detector.load(model, device=device)
         self._detector.names = {label: name.replace("_", " ") for label, name in self._detector.names.items()}
 
@@ -122,6 +125,9 @@ class ObjectFinder:
         Raises:
             StmineError: too large a file or frame, or not a video that can be read; PyAV is missing.
         """
+        from ..detect import detect_video
+        from ..detect.video_reading import open_video, video_stream
+
         path = Path(path)
         limits.require_file_size(path, limits.MAX_VIDEO_BYTES)
         with closing(open_video(path)) as container:

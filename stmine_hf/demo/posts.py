@@ -12,7 +12,6 @@ from ..errors import StmineError
 from ..explain import Attribution, draw_cells
 from ..inference.scope import Scope, Warned
 from ..loading import load_mttv
-from ..modeling.mttv.pipeline_mttv import DEFAULT_METHOD, MttvPipeline
 from . import limits
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ class PostChecker:
 
     Args:
         model: folder or Hub id of an MTTV model, a loaded `(model, processor)`, or None for the small one.
-        method: of explaining, "occlusion" or "integrated_gradients".
+        method: of explaining, "occlusion" (default) or "integrated_gradients".
     """
 
     def __init__(
@@ -48,10 +47,12 @@ class PostChecker:
         model: str | Path | tuple[MttvForSequenceClassification, MttvProcessor] | None = None,
         *,
         device: str | None = None,
-        method: str = DEFAULT_METHOD,
+        method: str | None = None,
     ):
+        from ..modeling.mttv.pipeline_mttv import DEFAULT_METHOD, MttvPipeline
+
         self.model, self.processor = model if isinstance(model, tuple) else load_mttv(model, device=device)
-        self.scope, self.method = Scope.of(self.model), method
+        self.scope, self.method = Scope.of(self.model), method or DEFAULT_METHOD
         self._classify = MttvPipeline(model=self.model, processor=self.processor, device=self.model.device)
 
     @property

@@ -12,12 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from PIL import Image
 
 from ..errors import StmineError
-from ..explain.heat import HeatMaps, glowing
 from ..images import Skip
 from ..inference.scope import Warned
 from ..loading import load_fisvl
-from ..search import ImageIndex
-from ..search.embedder import Embedder
 from ..search.store import FINISHED
 from . import limits, temporary
 from .samples import cache
@@ -76,6 +73,9 @@ class ImageSearch:
         device: str | None = None,
         progress: bool = False,
     ):
+        from ..explain.heat import HeatMaps
+        from ..search import ImageIndex
+
         self.loaded = model if isinstance(model, tuple) else load_fisvl(model, device=device)
         self._heat = HeatMaps(*self.loaded)
         self._within = within
@@ -135,6 +135,8 @@ class ImageSearch:
         Raises:
             StmineError: nothing to compare with, or too long a sentence.
         """
+        from ..explain.heat import glowing
+
         return glowing(match.image, self._heat(match.image, self._sentence(sentence)))
 
     def _sentence(self, text: str) -> str:
@@ -162,6 +164,8 @@ class ImageSearch:
 
 def _index_folder(images: Path, loaded: tuple[FisvlModel, FisvlProcessor]) -> Path:
     """Where the index of a folder is cached: one for each folder and model."""
+    from ..search.embedder import Embedder
+
     identity = Embedder(loaded).identity
     name = f"{images} {identity['weights']} {identity['probe']}"
     return cache("indexes") / f"{images.name}-{blake2b(name.encode(), digest_size=6).hexdigest()}"

@@ -11,7 +11,6 @@ from html import escape
 import numpy as np
 from PIL import Image
 
-from ..modeling.mttv.pipeline_mttv import color_of, draw_regions
 from . import texts as say
 from .attribution import Attribution
 
@@ -127,6 +126,8 @@ def explanation_page(
 
 def draw_cells(image: Image.Image, attribution: Attribution) -> Image.Image:
     """The image, upright, with its cells tinted and its regions framed: red for the label, blue against it."""
+    from ..modeling.mttv.pipeline_mttv import draw_regions
+
     return draw_regions(image, attribution.to_dict(), strongest=attribution.strongest)
 
 
@@ -204,6 +205,8 @@ def _tone(attribution: Attribution) -> str:
 
 
 def _rgb(weight: float) -> str:
+    from ..modeling.mttv.pipeline_mttv import color_of
+
     return ",".join(map(str, color_of(weight)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -38,6 +39,16 @@ def served(scenes):
     app, address = launch(models, folder=scenes, port=None, wait=False)
     yield app, address
     app.close(verbose=False)
+
+
+def test_the_page_is_built_before_pytorch_is_imported():
+    """PyTorch and transformers take longer to import than all else that the page needs."""
+    code = (
+        "import sys; from stmine_hf.demo.app import build_app; build_app(); "
+        "print([name for name in ('torch', 'transformers', 'datasets') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def join(app, address: str, name: str, data: list) -> list[dict]:
