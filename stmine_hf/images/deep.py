@@ -318,15 +318,9 @@ class _GdalSource:
     def __init__(self, dataset: Any, layout: Layout, options: PixelOptions, factor: int):
         self._dataset, self._factor = dataset, factor
         self.width, self.height = dataset.width, dataset.height
-        colours = {colour.name: band for band, colour in zip(dataset.indexes, dataset.colorinterp, strict=True)}
-        self._alpha = colours.get("alpha")
-        self._bands = chosen_bands(list(dataset.indexes), colours, self._alpha, options)
-        self.channels = len(self._bands)
-        types = {dataset.dtypes[band - 1] for band in self._bands}
-        if len(types) > 1 or any(name.startswith("complex") for name in types):
-            raise ImageError(f"{layout}: bands of the types {', '.join(sorted(types))} have no common colours")
-        self.dtype = np.dtype(types.pop())
-        self.nodata = tuple(dataset.nodatavals[band - 1] for band in self._bands)
+        bands = ChosenBands(dataset, layout, options)
+        self._alpha, self._bands, self.channels = bands.alpha, bands.numbers, len(bands.numbers)
+        self.dtype, self.nodata = bands.dtype, bands.nodata
         # The bands of a pixel together, or one after the other: so no block is decoded twice.
         self._together = str(dataset.profile.get("interleave", "")).lower() != "band"
         self._block_rows, self._block_width = dataset.block_shapes[self._bands[0] - 1]
@@ -388,15 +382,39 @@ class _GdalSource:
             rest, top = values[:, ready:], top + ready
 
 
-def chosen_bands(bands: list[int], colours: dict[str, int], alpha: int | None, options: PixelOptions) -> list[int]:
-    """The bands to be shown: those asked for, those that the file names red, green and blue, or the first three."""
-    if options.bands is not None:
-        _require_bands(options, len(bands))
-        return list(options.bands)
-    if {"red", "green", "blue"} <= colours.keys():
-        return [colours[name] for name in ("red", "green", "blue")]
-    coloured = [band for band in bands if band != alpha]
-    return coloured[:3] if len(coloured) >= 3 else coloured[:1]
+class ChosenBands:
+    """The bands of an open rasterio dataset that are shown: those asked for, those that the file names red, green and
+    blue, or the first three.
+
+    Attributes:
+        numbers: from 1; three, or one to be shown in grey.
+        dtype: of their values.
+        nodata: of each, the value that stands for no data.
+        alpha: the band of opacity, if there is one.
+        colours: the bands whose colours the file names.
+
+    Raises:
+        ImageError: a band is requested that the file lacks, or bands of several types or of complex numbers.
+    """
+
+    def __init__(self, dataset: Any, layout: Layout, options: PixelOptions):
+        self.colours = {colour.name: band for band, colour in zip(dataset.indexes, dataset.colorinterp, strict=True)}
+        self.alpha: int | None = self.colours.get("alpha")
+        self.numbers = self._numbers(list(dataset.indexes), options)
+        types = {dataset.dtypes[band - 1] for band in self.numbers}
+        if len(types) > 1 or any(name.startswith("complex") for name in types):
+            raise ImageError(f"{layout}: bands of the types {', '.join(sorted(types))} have no common colours")
+        self.dtype = np.dtype(types.pop())
+        self.nodata: tuple[float | None, ...] = tuple(dataset.nodatavals[band - 1] for band in self.numbers)
+
+    def _numbers(self, bands: list[int], options: PixelOptions) -> list[int]:
+        if options.bands is not None:
+            _require_bands(options, len(bands))
+            return list(options.bands)
+        if {"red", "green", "blue"} <= self.colours.keys():
+            return [self.colours[name] for name in ("red", "green", "blue")]
+        coloured = [band for band in bands if band != self.alpha]
+        return coloured[:3] if len(coloured) >= 3 else coloured[:1]
 
 
 def _require_bands(options: PixelOptions, there: int) -> None:

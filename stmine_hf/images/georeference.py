@@ -50,9 +50,29 @@ class Georeference:
         return [(wrapped(lon), lat) for lon, lat in zip(lons, lats, strict=True)]
 
     def corners(self, left: float, top: float, width: float, height: float) -> list[Point] | None:
-        """Upper left, upper right, lower right and lower left of a window; None if one of them is not on Earth."""
+        """Upper left, upper right, lower right and lower left of a window.
+
+        None if one of them is not on Earth, or if a side is longer than half a circle of latitude: the corners would
+        then stand for the other half.
+        """
         right, bottom = left + width, top + height
-        return self.lon_lat([(left, top), (right, top), (right, bottom), (left, bottom)])
+        outline = [(left, top), (right, top), (right, bottom), (left, bottom)]
+        middles = [
+            ((a[0] + b[0]) / 2, (a[1] + b[1]) / 2) for a, b in zip(outline, outline[1:] + outline[:1], strict=True)
+        ]
+        points = self.lon_lat(outline + middles)
+        if points is None:
+            return None
+        corners, between = points[:4], [lon for lon, _ in points[4:]]
+        for (start, _), middle, (end, _) in zip(corners, between, corners[1:] + corners[:1], strict=True):
+            if abs(_eastwards(start, middle) + _eastwards(middle, end)) > 180:
+                return None
+        return corners
+
+
+def _eastwards(start: float, end: float) -> float:
+    """Degrees from a longitude to another, the shorter way; negative: westwards."""
+    return (end - start + 180) % 360 - 180
 
 
 def wrapped(longitude: float) -> float:

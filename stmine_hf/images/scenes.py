@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from . import limits
-from .deep import GDAL_DRIVERS, chosen_bands, gdal_dataset, is_valid, to_bytes, value_range
+from .deep import GDAL_DRIVERS, ChosenBands, gdal_dataset, is_valid, to_bytes, value_range
 from .finding import ImageError, image_errors
 from .georeference import Georeference, Point, exif_place_and_time, georeference_of, time_of
 from .header import file_layout, open_lazily
@@ -155,8 +155,14 @@ class Scene:
         """One window as RGB.
 
         Raises:
-            ImageError: it cannot be read.
+            ImageError: it cannot be read, or reaches beyond the scene.
         """
+        left, top, width, height = window
+        if left < 0 or top < 0 or min(width, height) < 1 or left + width > self.width or top + height > self.height:
+            raise ImageError(
+                f"no window of {width} x {height} px at {left},{top} in the image of {self.width} x {self.height} px: "
+                "it has changed"
+            )
         with image_errors():
             return Image.fromarray(self._pixels.read(window)[0])
 
@@ -293,22 +299,17 @@ class _Dataset:
 
     def __init__(self, dataset: Any, layout: Layout, options: PixelOptions):
         self._dataset, self._layout = dataset, layout
-        colours = {colour.name: band for band, colour in zip(dataset.indexes, dataset.colorinterp, strict=True)}
-        self._alpha = colours.get("alpha")
-        if "cyan" in colours:
-            raise ImageError(f"{layout} in the colour model CMYK: save it as RGB")
         layout.require_readable()
-        self._bands = chosen_bands(list(dataset.indexes), colours, self._alpha, options)
-        types = {dataset.dtypes[band - 1] for band in self._bands}
-        if len(types) > 1 or any(name.startswith("complex") for name in types):
-            raise ImageError(f"{layout}: bands of the types {', '.join(sorted(types))} have no common colours")
-        self._dtype = np.dtype(types.pop())
+        bands = ChosenBands(dataset, layout, options)
+        if "cyan" in bands.colours:
+            raise ImageError(f"{layout} in the colour model CMYK: save it as RGB")
+        self._alpha, self._bands, self._dtype, self._nodata = bands.alpha, bands.numbers, bands.dtype, bands.nodata
         # A mask of its own, or opacity: not a value that means no data, which the values themselves show.
         self._masked = any(
             flag.name in ("per_dataset", "alpha") for flags in dataset.mask_flag_enums for flag in flags
         )
-        self._nodata = [dataset.nodatavals[band - 1] for band in self._bands]
-        self._palette = _palette(dataset, self._bands) if "palette" in colours and options.bands is None else None
+        paletted = "palette" in bands.colours and options.bands is None
+        self._palette = _palette(dataset, self._bands) if paletted else None
         self._require_memory()
         self._low, self._high = value_range(self._samples(), self._dtype, self._sampled_values(), layout, options)
 

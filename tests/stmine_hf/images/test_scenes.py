@@ -81,6 +81,7 @@ KINDS = {
     "grey.tif": lambda path: write(path, values(70, 50, 1)),
     "nodata.tif": lambda path: write(path, values(70, 50, 3, np.uint16, 3000) * (np.arange(70) > 20), nodata=0),
     "alpha.tif": lambda path: Image.fromarray(values(70, 50, 4).transpose(1, 2, 0)).save(path),
+    "13bands.tif": lambda path: write(path, values(70, 50, 13, np.uint16, 3000)),
     "palette.png": lambda path: Image.fromarray(values(70, 50).transpose(1, 2, 0)).quantize(30).save(path),
     "8bit.png": lambda path: Image.fromarray(values(70, 50).transpose(1, 2, 0)).save(path),
     "16bit.png": lambda path: write(path, values(70, 50, 3, np.uint16, 3000), "PNG"),
@@ -193,8 +194,17 @@ def test_a_false_size_is_refused_before_memory_is_taken(tmp_path):
 # ---- where and when ----
 
 
-def test_corners_are_those_of_rasterio(tmp_path):
-    path = write(tmp_path / "x.tif", values(70, 50), **UTM)
+@pytest.mark.parametrize(
+    "transform",
+    [
+        UTM["transform"],
+        UTM["transform"] * rasterio.Affine.rotation(30),
+        UTM["transform"] * rasterio.Affine.shear(20, 5),
+    ],
+    ids=["north up", "rotated", "sheared"],
+)
+def test_corners_are_those_of_rasterio(tmp_path, transform):
+    path = write(tmp_path / "x.tif", values(70, 50), crs=UTM["crs"], transform=transform)
     seen = place_and_time(path).georeference
     corners = seen.corners(16, 8, 32, 24)
     with rasterio.open(path) as dataset:
@@ -215,16 +225,34 @@ def test_corners_are_those_of_rasterio(tmp_path):
             (5.0, 5.0),
         ),  # turned by 90 degrees
         ({"crs": "EPSG:4326", "transform": rasterio.Affine(1, 0, 0, 0, -1, 100)}, None),  # north of the pole
+        ({"crs": "EPSG:4326", "transform": rasterio.Affine(1, 0, 181, 0, -1, 10)}, (-179.0, -159.0)),
+        ({"crs": "EPSG:4326", "transform": rasterio.Affine(18, 0, -180, 0, -8, 80)}, None),  # all longitudes
+        ({"crs": "EPSG:4326", "transform": rasterio.Affine(9.5, 0, -95, 0, -8, 80)}, None),  # more than half of them
+        (
+            {"crs": "EPSG:3413", "transform": rasterio.Affine(20_000, 0, -1e5, 0, -20_000, 2e5)},
+            (161.565051, 78.690068),
+        ),
         ({"crs": None, "transform": rasterio.Affine(1, 0, 7, 0, -1, 9)}, None),
         ({"crs": "EPSG:32633"}, None),  # no transform
         ({"crs": 'LOCAL_CS["site",UNIT["metre",1]]', "transform": rasterio.Affine(1, 0, 7, 0, -1, 9)}, None),
     ],
-    ids=["antimeridian", "rotated", "pole", "no system", "no transform", "local"],
+    ids=[
+        "antimeridian",
+        "rotated",
+        "pole",
+        "181 degrees",
+        "world",
+        "190 degrees",
+        "around the pole",
+        "no system",
+        "no transform",
+        "local",
+    ],
 )
 def test_odd_places(tmp_path, profile, expected):
     seen = place_and_time(write(tmp_path / "x.tif", values(20, 20), **profile)).georeference
     corners = None if seen is None else seen.corners(0, 0, 20, 20)
-    assert (None if corners is None else (corners[0][0], round(corners[1][0], 6))) == expected
+    assert (None if corners is None else tuple(round(lon, 6) for lon, _ in corners[:2])) == expected
 
 
 def test_the_camera_says_where_and_when(tmp_path):
@@ -239,6 +267,9 @@ def test_the_camera_says_where_and_when(tmp_path):
     exif.get_ifd(0x8825).update({2: (0.0, 0.0, 0.0), 4: (0.0, 0.0, 0.0)})
     image.save(tmp_path / "y.jpg", exif=exif)
     assert place_and_time(tmp_path / "y.jpg") == (None, None, None)
+    exif.get_ifd(0x8825).update({2: (33.0, 0.0, 0.0), 4: (181.0, 0.0, 0.0)})
+    image.save(tmp_path / "z.jpg", exif=exif)
+    assert place_and_time(tmp_path / "z.jpg").point is None, "longitude 181"
 
 
 @pytest.mark.parametrize(
@@ -294,3 +325,6 @@ def test_a_window_by_itself(tmp_path):
     whole = np.asarray(open_image(path))
     with open_scene(path) as scene:
         np.testing.assert_array_equal(np.asarray(scene.window(Window(3, 4, 5, 6))), whole[4:10, 3:8])
+        for outside in (Window(0, 0, 0, 5), Window(3, 4, 5, 0), Window(66, 0, 5, 5), Window(0, 46, 5, 5)):
+            with pytest.raises(ImageError, match=r"at \d+,\d+ in the image of 70 x 50 px"):
+                scene.window(outside)
