@@ -34,6 +34,7 @@ from .terminal import (
 )
 
 if TYPE_CHECKING:
+    from ..images import PixelOptions
     from ..search import BuildReport, Hit, ImageIndex
     from ..search.change import Change
     from ..search.filters import Where
@@ -254,7 +255,7 @@ def search(
         if out:
             require_apart(out, [opened.images_folder, *([query] if opened.is_image(query) else [])])
         said = _remarks(opened, query, hits)
-        written = _write_hits(hits, out, "hits", title=query) if out else {}
+        written = _write_hits(hits, out, "hits", title=query, pixels=opened.pixels) if out else {}
         if heatmap and hits:
             written |= _write_heat(opened, query, hits[0], out or Path("outputs/search"))
     _show_remarks(said)
@@ -355,19 +356,19 @@ def _remarks(index: ImageIndex, query: str, hits: list[Hit]) -> dict[str, str]:
     return {**said, "warning": warned.message} if warned else said
 
 
-def _write_hits(hits: list[Hit], folder: Path, stem: str, *, title: str) -> dict[str, str]:
+def _write_hits(hits: list[Hit], folder: Path, stem: str, *, title: str, pixels: PixelOptions) -> dict[str, str]:
     from ..search.present import contact_sheet, html_page
 
     sheet, page = folder / f"{stem}.png", folder / f"{stem}.html"
-    contact_sheet(hits, sheet, title=title)
-    html_page(hits, page, title=title)
+    contact_sheet(hits, sheet, title=title, pixels=pixels)
+    html_page(hits, page, title=title, pixels=pixels)
     written = {"contact_sheet": str(sheet), "html_page": str(page)}
     if any(hit.place for hit in hits):
         from ..search.maps import map_page, write_geojson
 
         places, map_html = folder / f"{stem}.geojson", folder / "map.html"
         write_geojson(hits, places)
-        map_page(hits, map_html, title=title)
+        map_page(hits, map_html, title=title, pixels=pixels)
         return written | {"geojson": str(places), "map": str(map_html)}
     with Outputs(folder) as outputs:  # those of an earlier search would be taken for this one's
         for name in (f"{stem}.geojson", "map.html"):
@@ -396,7 +397,7 @@ def _show_hits(hits: list[Hit], query: str, found: list[Change]) -> None:
 
 def _where(hit: Hit) -> str:
     """The tile, middle and time of a hit as a person reads them."""
-    from ..search.maps import centre
+    from ..search.boxes import centre
 
     parts = []
     if hit.window is not None:

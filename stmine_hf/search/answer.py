@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from PIL import Image
 
 from ..files import document_bytes
+from ..images import PixelOptions
 from ..inference.answers import BadItemError, data_frame
 from ..outputs import write_output
 from .hits import Hit
@@ -31,6 +32,7 @@ class SearchAnswer(Sequence[Hit]):
         read_as: what was searched for in place of the sentence, such as the place words of a Chinese one; else None.
         warning: why even the best hit means little; None if there is no such reason.
         error: why nothing could be searched for; None if something was.
+        pixels: how the index reads images, for `plot` and `save`.
     """
 
     query: str
@@ -38,6 +40,7 @@ class SearchAnswer(Sequence[Hit]):
     read_as: str | None = None
     warning: str | None = None
     error: str | None = None
+    pixels: PixelOptions = field(default=PixelOptions(), repr=False)
 
     @overload
     def __getitem__(self, index: int) -> Hit: ...
@@ -78,7 +81,7 @@ class SearchAnswer(Sequence[Hit]):
 
     def plot(self) -> Image.Image:
         """The hits as a contact sheet."""
-        return sheet_image(self.hits, title=self.query)
+        return sheet_image(self.hits, title=self.query, pixels=self.pixels)
 
     def show(self) -> None:
         """Open the contact sheet in the viewer of this system."""
@@ -100,5 +103,5 @@ class SearchAnswer(Sequence[Hit]):
             return write_output(path, lambda file: file.write_bytes(document_bytes(self.to_dict())))
         if suffix not in (".png", ".html"):
             raise BadItemError(f"{path}: expected a name that ends with .png, .html or .json")
-        (contact_sheet if suffix == ".png" else html_page)(self.hits, path, title=self.query)
+        (contact_sheet if suffix == ".png" else html_page)(self.hits, path, title=self.query, pixels=self.pixels)
         return path

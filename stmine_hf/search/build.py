@@ -354,6 +354,8 @@ class IndexBuilder:
             remove_unnamed(self._outputs, store.named(moved))
             return
         shards = self._compact()
+        if not shards and self._report.empty and not self._report.skipped:
+            raise StmineError(f"no tile of {self._root} has data in it ({self._report.empty} have none)")
         if not shards:
             raise StmineError(
                 f"not one image of {self._root} could be read ({first_reasons(self._report.skipped)}): nothing was "

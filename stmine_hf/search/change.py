@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..errors import StmineError
+from .boxes import boxes_of
 from .build import faiss_module
-from .filters import box_of
+from .hits import Hit
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .hits import Hit
-from .index import ImageIndex, TilesOf
+    from .index import ImageIndex, TilesOf
 
 _MOST_SIZE_RATIO = 2.0  # of the sides of two tiles that are compared
 
@@ -47,8 +47,6 @@ def changes(index: ImageIndex, query: str, before: str | Path, after: str | Path
     Raises:
         StmineError: an image is not in the index, or the two have no tile in common.
     """
-    from .index import Hit
-
     if k < 1:
         raise StmineError(f"k: expected at least 1, found {k}")
     old, new = index.tiles_of(before), index.tiles_of(after)
@@ -75,7 +73,7 @@ def _by_window(old: TilesOf, new: TilesOf) -> list[tuple[int, int]]:
 
 def _by_place(old: TilesOf, new: TilesOf) -> list[tuple[int, int]]:
     """Each new tile with the nearest old one of about its size."""
-    old_boxes, new_boxes = _boxes(old), _boxes(new)
+    old_boxes, new_boxes = boxes_of(old.places), boxes_of(new.places)
     squeeze = float(np.cos(np.radians(old_boxes[:, [1, 3]].mean())))
     old_middles, old_sizes = _middles_and_sizes(old_boxes, old_boxes[0, 0], squeeze)
     new_middles, new_sizes = _middles_and_sizes(new_boxes, old_boxes[0, 0], squeeze)
@@ -92,11 +90,6 @@ def _by_place(old: TilesOf, new: TilesOf) -> list[tuple[int, int]]:
         for number in np.flatnonzero(close).tolist():
             found[number] = min(found.get(number, (np.inf, 0)), (float(unlike[number]), int(other[number])))
     return [(other, number) for number, (_, other) in sorted(found.items())]
-
-
-def _boxes(tiles: TilesOf) -> np.ndarray:
-    """(N, 4) west, south, east, north."""
-    return np.array([box_of(*zip(*place, strict=True)) for place in tiles.places])
 
 
 def _middles_and_sizes(boxes: np.ndarray, origin: float, squeeze: float) -> tuple[np.ndarray, np.ndarray]:

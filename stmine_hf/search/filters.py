@@ -15,8 +15,9 @@ import pyarrow as pa
 
 from ..errors import StmineError
 from ..images import parse_time
+from .boxes import boxes_of, distances_km, touches
+from .hits import points_of
 
-EARTH_KM = 6371.0088  # mean radius
 _COMPARISONS = {
     "<=": operator.le, ">=": operator.ge, "!=": operator.ne, "<": operator.lt, ">": operator.gt, "=": operator.eq,
 }  # fmt: skip
@@ -153,15 +154,8 @@ class PlacesAndTimes:
 
     @cached_property
     def boxes(self) -> np.ndarray:
-        """(N, 4) west, south, east and north of each row; NaN where no place is known.
-
-        East may be above 180, by less than 360: the box then crosses the antimeridian.
-        """
-        boxes = np.full((len(self.place), 4), np.nan)
-        for row, numbers in enumerate(self.place.to_pylist()):
-            if numbers:
-                boxes[row] = box_of(numbers[::2], numbers[1::2])
-        return boxes
+        """(N, 4) the box of each row, see `boxes_of`; NaN where no place is known."""
+        return boxes_of([points_of(numbers) for numbers in self.place.to_pylist()])
 
     @cached_property
     def moments(self) -> np.ndarray:
@@ -181,7 +175,7 @@ class PlacesAndTimes:
             self._require(not np.isnat(self.moments).all(), "time", "times in EXIF or TIFF tags")
         with np.errstate(invalid="ignore"):
             if where.bbox is not None:
-                mask &= _touch(self.boxes, where.bbox)
+                mask &= touches(self.boxes, where.bbox)
             if where.near is not None:
                 mask &= distances_km(self.boxes, where.near[0], where.near[1]) <= where.near[2]
         if where.start is not None:
@@ -202,38 +196,6 @@ class PlacesAndTimes:
                 f"{from_where} or a table given to `stmine index --metadata`; an index of an earlier version has to "
                 "be made again."
             )
-
-
-def box_of(longitudes: Sequence[float], latitudes: Sequence[float]) -> tuple[float, float, float, float]:
-    """West, south, east and north of the smaller box around points; east above 180 if it crosses the antimeridian."""
-    lons = np.asarray(longitudes)
-    if lons.max() - lons.min() > 180:
-        lons = np.where(lons < 0, lons + 360, lons)
-    return float(lons.min()), float(min(latitudes)), float(lons.max()), float(max(latitudes))
-
-
-def distances_km(boxes: np.ndarray, lon: float, lat: float) -> np.ndarray:
-    """(N,) kilometres from a point to the nearest latitude and longitude of each box, on the sphere; 0 inside."""
-    west, south, east, north = boxes.T
-    off_west, off_east = (west - lon) % 360, (lon - east) % 360  # eastwards from the point, westwards from it
-    inside = (lon - west) % 360 <= east - west
-    off = np.where(inside, 0.0, np.minimum(off_west, off_east))
-    nearest = np.clip(lat, south, north)
-    return _great_circle_km(lat, nearest, off)
-
-
-def _great_circle_km(lat: float, other: np.ndarray, off: np.ndarray) -> np.ndarray:
-    """Haversine formula, degrees."""
-    a = np.sin(np.radians(other - lat) / 2) ** 2
-    a = a + np.cos(np.radians(lat)) * np.cos(np.radians(other)) * np.sin(np.radians(off) / 2) ** 2
-    return 2 * EARTH_KM * np.arcsin(np.sqrt(np.clip(a, 0, 1)))
-
-
-def _touch(boxes: np.ndarray, bbox: tuple[float, float, float, float]) -> np.ndarray:
-    west, south, east, north = boxes.T
-    width = bbox[2] - bbox[0] + (360 if bbox[2] < bbox[0] else 0)
-    beside = ((west - bbox[0]) % 360 <= width) | ((bbox[0] - west) % 360 <= east - west)
-    return beside & (north >= bbox[1]) & (south <= bbox[3])
 
 
 def _numbers(text: str | None, count: int, name: str) -> list[float] | None:

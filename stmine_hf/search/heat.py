@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import StmineError
-from ..images import Georeference, ImageError, Window, open_scene
+from ..images import Georeference, ImageError, PixelOptions, Window, open_scene
 from ..outputs import write_output
 
 if TYPE_CHECKING:
@@ -32,13 +32,13 @@ def write_heat(index: ImageIndex, query: str, scene: Path, tiff: Path, png: Path
     windows = [window for window in tiles.windows if window is not None]
     if not windows:
         raise StmineError(f"{scene.name}: a heat map needs tiles: build the index with --tile, such as --tile 256")
-    with open_scene(scene) as opened:
+    with open_scene(scene, index.pixels) as opened:
         width, height, georeference = opened.width, opened.height, opened.place.georeference
     scores = index.scores(query, tiles.rows[[window is not None for window in tiles.windows]])
     cell = cell_size(windows, width, height)
     values = heat(windows, scores, width, height, cell)
     write_heat_tiff(values, cell, georeference, tiff)
-    write_heat_png(values, scene, png)
+    write_heat_png(values, scene, png, index.pixels)
 
 
 def heat(windows: Sequence[Window], scores: np.ndarray, width: int, height: int, cell: int) -> np.ndarray:
@@ -103,13 +103,18 @@ def write_heat_tiff(values: np.ndarray, cell: int, georeference: Georeference | 
     write_output(out, write)
 
 
-def write_heat_png(values: np.ndarray, scene: Path, out: str | Path) -> None:
-    """Write a heat map over its scene as an image: yellow where a tile answers best, blue where least."""
+def write_heat_png(values: np.ndarray, scene: Path, out: str | Path, pixels: PixelOptions) -> None:
+    """Write a heat map over its scene as an image: yellow where a tile answers best, blue where least.
+
+    Args:
+        values: (rows, columns) float32, of `heat`.
+        pixels: how to read the scene: `ImageIndex.pixels`.
+    """
     rows, columns = values.shape
     scale = _SHOWN / max(rows, columns)
     size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
     try:
-        with open_scene(scene) as opened:
+        with open_scene(scene, pixels) as opened:
             below = opened.reduced(_SHOWN).convert("L").convert("RGB").resize(size)
     except ImageError:
         below = Image.new("RGB", size, "white")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,3 +48,8 @@ class Hit(NamedTuple):
         place = tuple((float(lon), float(lat)) for lon, lat in row.get("place", ()))
         time = datetime.fromisoformat(row["time"]) if "time" in row else None
         return cls(row["rank"], row["score"], Path(row["path"]), window, place, time)
+
+
+def points_of(numbers: Sequence[float] | None) -> tuple[tuple[float, float], ...]:
+    """The points of a place as an index stores it: longitude and latitude of one after the other; None: not known."""
+    return tuple(zip(numbers[::2], numbers[1::2], strict=True)) if numbers else ()

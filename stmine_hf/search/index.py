@@ -38,7 +38,7 @@ from .answer import COLUMNS, SearchAnswer
 from .build import BuildReport, IndexBuilder, faiss_module
 from .embedder import Embedder
 from .filters import PlacesAndTimes, Where
-from .hits import Hit
+from .hits import Hit, points_of
 from .metadata import Metadata
 from .named_images import is_image
 from .places import place_in
@@ -111,6 +111,10 @@ class ImageIndex:
 
         Memory: one batch of images, and about 200 bytes for each image of the index.
 
+        For scenes there are `tile` and `overlap` (how they are cut), `pixels` (how they are read), `metadata` and
+        `time_pattern` (what is known of them beside what their files say). The index stores how they were cut and
+        read and what was known: a later run that gives nothing keeps it.
+
         Args:
             images: the folder; subfolders are searched too. It may have been moved since the last build.
             out: folder of the index; created if missing.
@@ -118,12 +122,12 @@ class ImageIndex:
             batch_size: images per batch. Eight are a third faster than 32 on a CPU (less memory to touch); use 64 or
                 more on a GPU.
             save_every: number of images between two saves, which a kill may cost.
-            pixels: how to read images of more than 8 bits or more than three bands. The index stores it; None: that
-                of the index, or the default.
             tile: side in pixels of the tiles that images are cut into, or several ("256,512"); each tile is embedded
-                and found by itself, with its place in the image. For scenes of any size; the memory does not depend
-                on it. The index stores it: None means that of the index, or whole images.
+                and found by itself, with its window, place and time. The memory does not depend on the size of an
+                image. None for a new index: whole images.
             overlap: share of a tile that its neighbour shows, too.
+            pixels: how to read images of more than 8 bits or more than three bands, here and for what is shown of the
+                index later. Images have to have the bands that are named; the others are skipped.
             metadata: a table with a column of image names, and any of longitude and latitude, time, and others to
                 filter by; see [`Metadata`].
             time_pattern: how file names hold the time of an image, such as "%Y%m%d".
@@ -200,6 +204,16 @@ class ImageIndex:
         folder = Path(os.path.abspath(path))
         manifest = store.read_manifest(folder / store.FINISHED)
         return cls(folder, Embedder(model or (manifest.model["source"] if manifest else None), device), images, verify)
+
+    def reopened(self) -> ImageIndex:
+        """The index as it is on disk now, with the same loaded model.
+
+        Raises:
+            StmineError: as of `open`; or it was made again with another model.
+        """
+        index = type(self)(self._folder, self._embedder, self._moved_to, self._verify)
+        self._embedder.require(index._manifest.model, self._folder)
+        return index
 
     def add(
         self, images: str | Path | Iterable[str | Path], *, batch_size: int = 8, progress: bool = True
@@ -292,7 +306,7 @@ class ImageIndex:
         Raises:
             ImageError: it cannot be read.
         """
-        return self._embedder.pixels(open_bytes(content, self._embedder.side, self._pixels()))
+        return self._embedder.pixels(open_bytes(content, self._embedder.side, self.pixels))
 
     def embed(self, queries: Sequence[str | torch.Tensor]) -> np.ndarray:
         """(N, D) unit vectors of sentences, as `reads` gives them, and of images, as `prepare` does; in batches.
@@ -322,7 +336,7 @@ class ImageIndex:
         hits = self._best(vector[None], k, where)
         warned = None if read is None else self._check_fit(vector[None], hits)
         other = read if read is not None and read != query else None
-        return SearchAnswer(query, tuple(hits), other, warned.message if warned else None)
+        return SearchAnswer(query, tuple(hits), other, warned.message if warned else None, pixels=self.pixels)
 
     def require_known(self, where: Where) -> None:
         """
@@ -402,7 +416,7 @@ class ImageIndex:
                     continue
                 others.append(window)
             path = self._images / row["path"]
-            hits.append(Hit(len(hits) + 1, score, path, window, _points(row["place"]), row["time"]))
+            hits.append(Hit(len(hits) + 1, score, path, window, points_of(row["place"]), row["time"]))
         return hits
 
     @cached_property
@@ -440,7 +454,7 @@ class ImageIndex:
             found = named[0]
         rows = np.flatnonzero(np.asarray(pc.equal(paths, found)))
         taken = self._rows.take(pa.array(rows)).to_pylist()
-        places = [_points(row["place"]) for row in taken]
+        places = [points_of(row["place"]) for row in taken]
         windows = [None if row["window"] is None else Window(*row["window"]) for row in taken]
         return TilesOf(self._images / found, rows, windows, places, taken[0]["time"])
 
@@ -452,6 +466,11 @@ class ImageIndex:
     def tiles(self) -> Tiles | None:
         """How images were cut; None: not at all."""
         return Tiles.from_document(self._manifest.tiles)
+
+    @property
+    def pixels(self) -> PixelOptions:
+        """How images of more than 8 bits or more than three bands were read."""
+        return PixelOptions.from_document(self._manifest.pixel_options)
 
     @property
     def model_name(self) -> str:
@@ -534,16 +553,13 @@ class ImageIndex:
             _require_words(query)
         elif isinstance(query, Path):
             try:
-                query = open_image(query, self._embedder.side, self._pixels())
+                query = open_image(query, self._embedder.side, self.pixels)
             except ImageError as error:
                 raise StmineError(f"cannot search by {query}: {error}") from None
         self._embedder.require(self._manifest.model, self._folder, images=isinstance(query, Image.Image))
         if isinstance(query, Image.Image):
-            query = decode_image(query, self._pixels())
+            query = decode_image(query, self.pixels)
         return self._embedder.text(self.reads(query)) if isinstance(query, str) else self._embedder.image(query)
-
-    def _pixels(self) -> PixelOptions:
-        return PixelOptions.from_document(self._manifest.pixel_options)
 
     def _read(self) -> None:
         faiss = faiss_module()
@@ -583,10 +599,6 @@ def _with_metadata(rows: pa.Table, metadata: pa.Table | None) -> pa.Table:
         merged = [a if b is None else b for a, b in zip(theirs.to_pylist(), own.to_pylist(), strict=True)]
         rows = rows.set_column(rows.column_names.index(name), name, pa.array(merged, theirs.type))
     return rows
-
-
-def _points(numbers: list[float] | None) -> tuple[tuple[float, float], ...]:
-    return tuple(zip(numbers[::2], numbers[1::2], strict=True)) if numbers else ()
 
 
 def _overlap(one: Window, other: Window) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import math
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from ..geojson import collection, feature
+from ..geojson import collection, feature, unwrapped
+from ..images import PixelOptions
 from ..outputs import write_output
 from .present import thumbnails
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _MOST_THUMBNAILS = 300  # each of some 5 KB
 _SIDE = 128  # of a thumbnail, in pixels
+_DEFAULT = PixelOptions()
 
 
 def hit_properties(hit: Hit) -> dict[str, Any]:
@@ -40,21 +41,29 @@ def write_geojson(hits: Sequence[Hit], out: str | Path) -> None:
     write_output(out, lambda path: path.write_text(text, encoding="utf-8"), inputs=[hit.path for hit in hits])
 
 
-def map_page(hits: Sequence[Hit], out_html: str | Path, *, title: str) -> None:
-    """Write the hits with a place as an HTML page: thumbnails where they lie, to be moved and zoomed.
+def map_page(hits: Sequence[Hit], out_html: str | Path, *, title: str, pixels: PixelOptions = _DEFAULT) -> None:
+    """Write what `map_document` makes of the hits."""
+    page = map_document(hits, title=title, pixels=pixels)
+    write_output(out_html, lambda path: path.write_text(page, encoding="utf-8"), inputs=[hit.path for hit in hits])
+
+
+def map_document(hits: Sequence[Hit], *, title: str, pixels: PixelOptions = _DEFAULT) -> str:
+    """The hits with a place as an HTML page: thumbnails where they lie, to be moved and zoomed.
 
     There is no map behind them, only lines of longitude and latitude: the page makes no network requests.
+
+    Args:
+        pixels: how to read images of more than 8 bits or more than three bands: `ImageIndex.pixels`.
     """
     placed = [hit for hit in hits if hit.place]
     items = []
-    for hit, thumbnail in thumbnails(placed[:_MOST_THUMBNAILS], _SIDE):
+    for hit, thumbnail in thumbnails(placed[:_MOST_THUMBNAILS], _SIDE, pixels):
         items.append(_item(hit, thumbnail))
     items += [_item(hit, "") for hit in placed[_MOST_THUMBNAILS:]]
     data = json.dumps(items).replace("</", "<\\/")
     heading = escape(" ".join(title.encode("utf-8", "replace").decode().split()))
     template = Path(__file__).with_name("map.html").read_text(encoding="utf-8")
-    page = template.replace("{{heading}}", heading).replace("{{count}}", str(len(placed))).replace("{{items}}", data)
-    write_output(out_html, lambda path: path.write_text(page, encoding="utf-8"), inputs=[hit.path for hit in hits])
+    return template.replace("{{heading}}", heading).replace("{{count}}", str(len(placed))).replace("{{items}}", data)
 
 
 def _item(hit: Hit, thumbnail: Image.Image | str) -> dict[str, Any]:
@@ -64,18 +73,4 @@ def _item(hit: Hit, thumbnail: Image.Image | str) -> dict[str, Any]:
         jpeg = io.BytesIO()
         thumbnail.save(jpeg, format="JPEG", quality=80)
         encoded = base64.b64encode(jpeg.getvalue()).decode()
-    return {**hit_properties(hit), "image": hit.path.name, "corners": _unwrapped(hit.place), "jpeg": encoded}
-
-
-def _unwrapped(place: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Corners without the jump at the antimeridian."""
-    lons = [lon for lon, _ in place]
-    jumps = max(lons) - min(lons) > 180
-    return [(lon + 360 if jumps and lon < 0 else lon, lat) for lon, lat in place]
-
-
-def centre(place: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Longitude and latitude of the middle of a place."""
-    points = _unwrapped(place)
-    lon, lat = (math.fsum(axis) / len(points) for axis in zip(*points, strict=True))
-    return (lon + 180) % 360 - 180, lat
+    return {**hit_properties(hit), "image": hit.path.name, "corners": unwrapped(hit.place), "jpeg": encoded}

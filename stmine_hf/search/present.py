@@ -15,7 +15,7 @@ from urllib.parse import quote
 from PIL import Image, ImageDraw, ImageOps
 
 from ..fonts import font_for, shortened, wrapped
-from ..images import ImageError, open_image, open_scene
+from ..images import ImageError, PixelOptions, open_image, open_scene
 from ..inference.batching import read_ahead
 from ..outputs import write_output
 
@@ -27,19 +27,23 @@ _THUMB, _GAP, _CAPTION, _COLUMNS = 240, 20, 52, 5
 _MOST_ON_SHEET = 200  # the PNG stays below 20 megapixels; the page shows all hits
 _PAPER, _CARD, _INK, _FAINT, _ACCENT = (244, 245, 247), (255, 255, 255), (24, 28, 36), (108, 116, 130), (24, 96, 200)
 _PLACEHOLDER = (226, 229, 234)
+_DEFAULT = PixelOptions()
 
 
-def contact_sheet(hits: Sequence[Hit], out_png: str | Path, *, title: str) -> None:
+def contact_sheet(hits: Sequence[Hit], out_png: str | Path, *, title: str, pixels: PixelOptions = _DEFAULT) -> None:
     """Write what `sheet_image` draws, as PNG."""
-    sheet = sheet_image(hits, title=title)
+    sheet = sheet_image(hits, title=title, pixels=pixels)
     write_output(out_png, partial(sheet.save, format="PNG"), inputs=[hit.path for hit in hits[:_MOST_ON_SHEET]])
 
 
-def sheet_image(hits: Sequence[Hit], *, title: str) -> Image.Image:
+def sheet_image(hits: Sequence[Hit], *, title: str, pixels: PixelOptions = _DEFAULT) -> Image.Image:
     """The hits as a grid of thumbnails with rank, score and file name below the title (the query).
 
     An image that no longer exists or cannot be read gets a grey card with the reason. Above 200 hits the sheet shows
     the first 200 and says so.
+
+    Args:
+        pixels: how to read images of more than 8 bits or more than three bands: `ImageIndex.pixels`.
     """
     shown = hits[:_MOST_ON_SHEET]
     columns = max(1, min(_COLUMNS, len(shown)))
@@ -53,20 +57,23 @@ def sheet_image(hits: Sequence[Hit], *, title: str) -> Image.Image:
     for line, text in enumerate(heading):
         draw.text((_GAP, _GAP + 38 * line), text, fill=_INK, font=font_for(28, text))
     draw.text((_GAP, _GAP + 38 * len(heading) + 4), _summary(len(hits), len(shown)), fill=_FAINT, font=font_for(17))
-    for number, (hit, thumbnail) in enumerate(thumbnails(shown, _THUMB)):
+    for number, (hit, thumbnail) in enumerate(thumbnails(shown, _THUMB, pixels)):
         left = _GAP + (number % columns) * (_THUMB + _GAP)
         upper = top + (number // columns) * (_THUMB + _CAPTION + _GAP)
         _draw_card(sheet, draw, hit, thumbnail, left, upper)
     return sheet
 
 
-def html_page(hits: Sequence[Hit], out_html: str | Path, *, title: str) -> None:
+def html_page(hits: Sequence[Hit], out_html: str | Path, *, title: str, pixels: PixelOptions = _DEFAULT) -> None:
     """Write the hits as one HTML file with embedded thumbnails, each a link to its image.
 
     Links are relative for images below the page's folder, so that both can move together, else absolute.
+
+    Args:
+        pixels: as of `sheet_image`.
     """
     folder = os.path.abspath(Path(out_html).parent)
-    cards = "\n".join(_card(hit, thumbnail, folder) for hit, thumbnail in thumbnails(hits, 320))
+    cards = "\n".join(_card(hit, thumbnail, folder) for hit, thumbnail in thumbnails(hits, 320, pixels))
     heading = escape(_plain(title))
     page = f"""<!doctype html>
 <html lang="en">
@@ -147,12 +154,14 @@ def _draw_card(
     draw.text((left + 6, lower + 28), shortened(name, font, _THUMB - 12), fill=_FAINT, font=font)
 
 
-def thumbnails(hits: Sequence[Hit], side: int) -> Iterator[tuple[Hit, Image.Image | str]]:
+def thumbnails(
+    hits: Sequence[Hit], side: int, pixels: PixelOptions = _DEFAULT
+) -> Iterator[tuple[Hit, Image.Image | str]]:
     """Each hit with its image, as large as fits `side` x `side`, or with the reason why there is none."""
 
     def load(hit: Hit) -> tuple[Hit, Image.Image | str]:
         try:
-            image = _image_of(hit, side)
+            image = _image_of(hit, side, pixels)
         except ImageError as error:
             return hit, str(error)
         return hit, ImageOps.contain(image, (side, side), Image.Resampling.LANCZOS)
@@ -160,10 +169,10 @@ def thumbnails(hits: Sequence[Hit], side: int) -> Iterator[tuple[Hit, Image.Imag
     return read_ahead(load, hits, workers=4, ahead=16)
 
 
-def _image_of(hit: Hit, side: int) -> Image.Image:
+def _image_of(hit: Hit, side: int, pixels: PixelOptions) -> Image.Image:
     if hit.window is None:
-        return open_image(hit.path, side)
-    with open_scene(hit.path) as scene:
+        return open_image(hit.path, side, pixels)
+    with open_scene(hit.path, pixels) as scene:
         return scene.window(hit.window)
 
 

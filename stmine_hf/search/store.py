@@ -149,6 +149,15 @@ def _require_types(manifest: Manifest) -> None:
         raise TypeError("a name, a checksum or the model is not as it was written")
 
 
+def state(folder: Path) -> tuple[int, int, int] | None:
+    """What differs after a run has updated a finished index; None if there is none."""
+    try:
+        found = (folder / FINISHED).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def write_manifest(outputs: Outputs, name: str, manifest: Manifest) -> None:
     """Write index.json or unfinished.json."""
     shard_files.write_manifest(

@@ -1,5 +1,7 @@
 """Indexes of tiles: the right tiles, upkeep, places and times, filters against brute force, maps and heat maps."""
 
+import base64
+import io
 import json
 import math
 from dataclasses import replace
@@ -13,14 +15,16 @@ from PIL import Image
 
 from stmine_hf.errors import StmineError
 from stmine_hf.geojson import feature
-from stmine_hf.images import PixelOptions, Window, open_image
+from stmine_hf.images import PixelOptions, Window, content_digest, open_image
 from stmine_hf.search import ImageIndex
+from stmine_hf.search.boxes import EARTH_KM, boxes_of, centre, distances_km, touches
 from stmine_hf.search.change import changes
 from stmine_hf.search.embedding import embed_images, embed_texts
-from stmine_hf.search.filters import EARTH_KM, Condition, Where, distances_km
-from stmine_hf.search.heat import heat, write_heat
-from stmine_hf.search.maps import map_page, write_geojson
+from stmine_hf.search.filters import Condition, Where
+from stmine_hf.search.heat import heat, write_heat, write_heat_png
+from stmine_hf.search.maps import map_document, map_page, write_geojson
 from stmine_hf.search.metadata import Metadata, time_in_name
+from stmine_hf.search.present import thumbnails
 
 rasterio = pytest.importorskip("rasterio")
 UTC = timezone.utc
@@ -153,6 +157,51 @@ def test_a_broken_scene_is_skipped_by_name(scenes, tmp_path, model):
     assert skip.path == "cut.tif" and "cannot be read" in skip.reason and len(index) == 5 + 6 + 1
 
 
+def test_scenes_of_every_kind_are_indexed_or_counted(tmp_path, model):
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    write_scene(folder / "empty.tif", hole=(0, 0, 96, 64))
+    with pytest.raises(StmineError, match=r"no tile of .*odd has data in it \(6 have none\)"):
+        build(folder, tmp_path / "none", model, tile=32, overlap=0)
+    for bands, dtype in ((1, "uint8"), (13, "uint16")):
+        profile = {"driver": "GTiff", "width": 64, "height": 32, "count": bands, "dtype": dtype}
+        with rasterio.open(folder / f"{bands}.tif", "w", **profile) as dataset:
+            dataset.write(np.random.default_rng(bands).integers(1, 250, (bands, 32, 64), dtype))
+    write_scene(folder / "wide.tif", width=80, height=20)  # less high than a tile
+    write_scene(folder / "tiny.tif", width=20, height=20)
+    write_scene(folder / "nowhere.tif", width=32, height=32, seed=3, crs=None)
+    (folder / "cut.tif").write_bytes((folder / "wide.tif").read_bytes()[:200])
+    index = build(folder, tmp_path / "index", model, tile=32, overlap=0)
+    found = {}
+    for hit in all_hits(index):
+        found.setdefault(hit.path.name, []).append(hit.window)
+    assert {name: len(windows) for name, windows in found.items()} == {
+        "1.tif": 2, "13.tif": 2, "wide.tif": 3, "tiny.tif": 1, "nowhere.tif": 1,
+    }  # fmt: skip
+    assert found["tiny.tif"] == [None] and Window(48, 0, 32, 20) in found["wide.tif"]
+    assert index.report.empty == 6 and [skip.path for skip in index.report.skipped] == ["cut.tif"]
+
+
+def test_a_scene_that_is_removed_or_replaced_meanwhile(scenes, tmp_path, model, monkeypatch):
+    from stmine_hf.search import tiles
+
+    def removing(path):
+        if path.name.startswith("b_"):
+            path.unlink()
+        return content_digest(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tiles, "content_digest", removing)
+        index = build(scenes, tmp_path / "index", model, tile=32, overlap=0)
+    (skip,) = index.report.skipped
+    assert skip == ("b_20220601.tif", "file not found") and len(index) == 5 + 1
+    write_scene(scenes / "a_20210530.tif", width=40, height=40)  # smaller than when it was indexed
+    shown = dict(thumbnails(all_hits(index), 16))
+    gone = [shown[hit] for hit in shown if hit.window is not None and hit.window[0] >= 32]
+    assert gone and all("in the image of 40 x 40 px: it has changed" in str(one) for one in gone)
+    assert counts(build(scenes, tmp_path / "index", model))["removed"] >= 1
+
+
 def test_other_tiles_for_the_same_index_are_refused(scenes, tmp_path, model):
     build(scenes, tmp_path / "index", model, tile=32)
     with pytest.raises(StmineError, match=r"was made of .*32.*64.* are requested"):
@@ -181,6 +230,15 @@ def test_hits_have_the_place_that_rasterio_gives(scenes, tmp_path, model):
         np.testing.assert_allclose([hit.place[0], hit.place[2]], list(zip(lons, lats, strict=True)), atol=1e-9)
     times = {hit.time for hit in all_hits(index) if hit.path.name.startswith("a_")}
     assert times == {datetime(2020, 1, 2, 3, 4, 5, tzinfo=UTC)}
+
+
+@pytest.mark.slow
+def test_coordinates_in_a_large_scene_are_those_of_rasterio(tmp_path):
+    """4,000 px here; `python -m large_scene` measures 30,000."""
+    import large_scene
+
+    found = large_scene.measure(tmp_path, 4000, 12)
+    assert found["error"] < 0.001 and found["found"] >= 4 and found["empty"] > 300
 
 
 def test_names_and_a_table_say_more(scenes, tmp_path, model):
@@ -357,6 +415,56 @@ def test_geojson_is_cut_at_the_antimeridian():
     assert lons == [[179.0, 180.0], [-180.0, -179.0]]
     assert feature([(1.0, 2.0)], {})["geometry"] == {"type": "Point", "coordinates": [1.0, 2.0]}
     assert feature([], {})["geometry"] is None
+
+
+def test_a_place_around_a_pole_reaches_up_to_it():
+    place = [(-135.0, 88.0), (135.0, 88.0), (45.0, 88.0), (-45.0, 88.0)]  # a square with the north pole in the middle
+    boxes = boxes_of([place, [(lon, -lat) for lon, lat in place], []])
+    np.testing.assert_allclose(boxes, [(-180, 88, 180, 90), (-180, -90, 180, -88), (np.nan,) * 4])
+    assert touches(boxes, (100.0, 89.0, 101.0, 90.0)).tolist() == [True, False, False]
+    assert distances_km(boxes, 10.0, 90.0)[0] == 0 and centre(place) == (0.0, 90.0)
+    geometry = feature(place, {})["geometry"]
+    (ring,) = geometry["coordinates"]
+    assert {(-180.0, 90.0), (180.0, 90.0)} <= set(map(tuple, ring)) and ring[0] == ring[-1]
+    assert sum(a[0] * b[1] - b[0] * a[1] for a, b in pairwise(ring)) > 0, "counterclockwise"
+    assert sorted(lon for lon, lat in ring[:-1] if lat == 88.0) == [-180, -135, -45, 45, 135, 180]
+
+
+def test_what_is_shown_of_an_index_has_its_stretch_and_bands(tmp_path, model, monkeypatch):
+    """A scene of 16 bits whose default stretch differs, and whose bands are read in another order."""
+    folder = tmp_path / "deep"
+    folder.mkdir()
+    pixels = np.zeros((4, 64, 64), np.uint16)
+    pixels[3], pixels[1, :32], pixels[0] = 2000, 1000, np.linspace(0, 4000, 64 * 64).reshape(64, 64)
+    profile = {"driver": "GTiff", "width": 64, "height": 64, "count": 4, "dtype": "uint16"}
+    with rasterio.open(
+        folder / "x.tif", "w", **profile, crs="EPSG:32633", transform=rasterio.Affine(10, 0, 5e5, 0, -10, 5e6)
+    ) as file:
+        file.write(pixels)
+    options = PixelOptions(stretch="0,4000", bands=(4, 2, 3))
+    build(folder, tmp_path / "index", model, tile=32, overlap=0, pixels=options)
+    index = ImageIndex.open(tmp_path / "index", model=model)
+    assert index.pixels == options
+    answer = index.search("planes", 1)
+    (hit,) = answer
+    expected = (128, 64 if hit.window.top == 0 else 0, 0)
+    ((_, thumbnail),) = thumbnails(answer.hits, 32, index.pixels)
+    assert thumbnail.getpixel((16, 16)) == expected
+    sheet = np.asarray(answer.plot()).reshape(-1, 3)
+    assert (np.abs(sheet.astype(int) - expected).max(axis=1) <= 2).sum() > 10_000
+    data = json.loads(
+        map_document(answer.hits, title="x", pixels=index.pixels).split("const items = ")[1].split(";\n")[0]
+    )
+    on_map = Image.open(io.BytesIO(base64.b64decode(data[0]["jpeg"])))
+    assert np.abs(np.array(on_map.getpixel((64, 64))) - expected).max() <= 4
+    drawn = []
+    monkeypatch.setattr("stmine_hf.search.heat.write_heat_png", lambda *given: drawn.append(given))
+    write_heat(index, "planes", folder / "x.tif", tmp_path / "heat.tif", tmp_path / "heat.png")
+    assert drawn[0][3] == options
+    write_heat_png(np.full((2, 2), np.nan), folder / "x.tif", tmp_path / "heat.png", options)
+    below = Image.open(tmp_path / "heat.png").convert("RGB")
+    grey = [round(0.299 * 128 + 0.587 * green) for green in (64, 0)]
+    assert [below.getpixel((800, row))[0] for row in (100, 1500)] == pytest.approx(grey, abs=1)
 
 
 def test_a_heat_map_lies_where_its_scene_lies(scenes, tmp_path, model):
