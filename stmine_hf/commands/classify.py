@@ -15,6 +15,7 @@ from ..printing import printable, say
 from .methods.mttv import ModelOption
 from .terminal import (
     POSTS,
+    BandsOption,
     ColumnOption,
     DetectorOption,
     DeviceOption,
@@ -22,6 +23,7 @@ from .terminal import (
     FindingsOption,
     JsonOption,
     ServerOption,
+    StretchOption,
     StrictOption,
     column_mapping,
     from_here,
@@ -34,6 +36,7 @@ from .terminal import (
 )
 
 if TYPE_CHECKING:
+    from ..images import PixelOptions
     from ..posts.classify import ClassifyReport
 
 PAGES = (".html", ".png")
@@ -107,6 +110,8 @@ def classify(
             help="With --file: posts per batch. Small batches are fastest on a CPU; try 64 on a GPU.",
         ),
     ] = 8,
+    stretch: StretchOption = None,
+    bands: BandsOption = None,
     device: DeviceOption = None,
     server: ServerOption = None,
     as_json: JsonOption = False,
@@ -122,7 +127,7 @@ def classify(
         require_output(page, inputs=[file] if file else image or [])
     predictions = None if out == page else out
     if server is not None:
-        names = ("file", "out", "explain_method", "model", "detector", "batch_size", "device")
+        names = ("file", "out", "explain_method", "model", "detector", "batch_size", "stretch", "bands", "device")
         require_default(context, *names, why="the service classifies one post, with the model that it has")
         for path in image or []:
             require_file(path, "an image")
@@ -132,8 +137,10 @@ def classify(
         else:
             _show_prediction(answer)
         return
+    from ..images import PixelOptions
     from ..loading import load_mttv, require_model
 
+    pixels = PixelOptions.parse(stretch, bands)
     for path in image or []:
         require_file(path, "an image")
     require_file(file, POSTS)
@@ -148,7 +155,9 @@ def classify(
             if findings is not None and predictions is not None:
                 require_own_place("--findings", findings, written_files(predictions))
             check_posts(file, **reading_options(encoding, findings, strict), columns=mapping)
-        post = find_post(file, explain, encoding, mapping) if file is not None and explain is not None else None
+        post = None
+        if file is not None and explain is not None:
+            post = find_post(file, explain, encoding, mapping, pixels)
         network, processor = load_mttv(model, device=device)
         regions = None if detector is None else load_detector(detector, network.device, model=network)
         report = None
@@ -157,13 +166,16 @@ def classify(
 
             report = classify_file(
                 network, processor, file, predictions, batch_size=batch_size, detector=regions,
-                without_bad_images=without_bad_images, encoding=encoding, columns=mapping, progress=not as_json,
+                without_bad_images=without_bad_images, encoding=encoding, columns=mapping, pixels=pixels,
+                progress=not as_json,
             )  # fmt: skip
         found = None
         if post is not None and page is not None:
             found = _explain_row(network, processor, regions, post, page, explain_method.value)
         elif file is None:
-            found = _classify_one(network, processor, regions, text or "", image or [], explain, explain_method.value)
+            found = _classify_one(
+                network, processor, regions, text or "", image or [], pixels, explain, explain_method.value
+            )
     if as_json:
         facts = {} if report is None or predictions is None else _facts(report, predictions)
         print_json({**facts, "explained": found} if facts and found else facts or found or {})
@@ -242,7 +254,14 @@ def _explain_row(network: Any, processor: Any, detector: Any, post: Any, page: P
 
 
 def _classify_one(
-    network: Any, processor: Any, detector: Any, text: str, paths: list[Path], explain: str | None, method: str
+    network: Any,
+    processor: Any,
+    detector: Any,
+    text: str,
+    paths: list[Path],
+    pixels: PixelOptions,
+    explain: str | None,
+    method: str,
 ) -> dict[str, Any]:
     """The pipeline's answer; with an explanation its drawing is written, too."""
     from ..images import ImageError
@@ -252,7 +271,7 @@ def _classify_one(
     images = []
     for path in paths:
         try:
-            images.append(post_image(path))
+            images.append(post_image(path, pixels))
         except ImageError as error:
             raise StmineError(f"{path}: {error}") from None
     wanted = None if explain is None else method

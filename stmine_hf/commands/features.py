@@ -15,6 +15,7 @@ from ..printing import printable, say
 from .methods.mttv import ModelOption
 from .terminal import (
     POSTS,
+    BandsOption,
     BuilderOption,
     ColumnOption,
     DetectorOption,
@@ -22,6 +23,7 @@ from .terminal import (
     EncodingOption,
     FindingsOption,
     JsonOption,
+    StretchOption,
     StrictOption,
     builder_options,
     column_mapping,
@@ -34,6 +36,7 @@ from .terminal import (
 )
 
 if TYPE_CHECKING:
+    from ..images import PixelOptions
     from ..posts.prediction import Post
 
 app = typer.Typer(no_args_is_help=True, help="Compute visual features once and store them for training.")
@@ -71,19 +74,24 @@ def features_mttv(
         str, typer.Option(help="float32, or float16: half the size, three significant digits.")
     ] = "float32",
     batch_size: Annotated[int, typer.Option(min=1, help="Posts per batch.")] = 8,
+    stretch: StretchOption = None,
+    bands: BandsOption = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run the images of posts through the model's visual encoder and store the features of image and regions.
 
     The key of a post is its id. Training (`features: FOLDER`) and `stmine evaluate mttv --features FOLDER` read them.
+    With another stretch or other bands all posts are encoded again.
     """
     if (dataset is None) == (file is None):
         raise typer.BadParameter("expected one of --dataset and --file")
     reading = reading_options(encoding, findings, strict)
     options = {**builder_options(option), "column_mapping": column_mapping(column), **reading}
+    from ..images import PixelOptions
     from ..loading import load_mttv, require_model
 
+    pixels = PixelOptions.parse(stretch, bands)
     require_folder(out)
     require_file(file, POSTS)
     require_model(model, detector)
@@ -99,9 +107,9 @@ def features_mttv(
         regions = None if detector is None else load_detector(detector, network.device, model=network)
         if file is not None:
             check_posts(file, **reading)
-            posts, total = _of_file(file, bad, encoding)
+            posts, total = _of_file(file, bad, encoding, pixels)
         else:
-            posts, total = _of_dataset(str(dataset), data_dir, split, options)
+            posts, total = _of_dataset(str(dataset), data_dir, split, options, pixels)
         report = precompute_features(
             network, processor, posts, out, batch_size=batch_size, detector=regions, dtype=dtype, total=total,
             inputs=[source for source in (file, data_dir) if source is not None], progress=not as_json,
@@ -122,13 +130,13 @@ def features_mttv(
         say(f"{report.seconds:.1f} s, {report.added / report.seconds:.1f} posts a second")
 
 
-def _of_file(file: Path, bad: list[Any], encoding: str | None) -> tuple[Iterator[Post], int]:
+def _of_file(file: Path, bad: list[Any], encoding: str | None, pixels: PixelOptions) -> tuple[Iterator[Post], int]:
     """The posts of a file, and how many rows it has; the other rows are added to `bad`."""
     from ..images import Skip
     from ..posts.reading import count_posts, read_posts
 
     def posts() -> Iterator[Post]:
-        for row in read_posts(file, encoding):
+        for row in read_posts(file, encoding, pixels=pixels):
             if row.post is None:
                 bad.append(Skip(f"{file.name}, line {row.line}", row.problem or ""))
             else:
@@ -138,7 +146,7 @@ def _of_file(file: Path, bad: list[Any], encoding: str | None) -> tuple[Iterator
 
 
 def _of_dataset(
-    name: str, data_dir: Path | None, split: str | None, options: dict[str, Any]
+    name: str, data_dir: Path | None, split: str | None, options: dict[str, Any], pixels: PixelOptions
 ) -> tuple[Iterator[Post], int]:
     """The posts of a data set's splits, and how many there are."""
     from .. import load_dataset
@@ -152,6 +160,6 @@ def _of_dataset(
         for rows in splits:
             for row in undecoded(rows):
                 image = row.get("image")
-                yield Post(row["post_id"], "", [] if image is None else [row_image(image)])
+                yield Post(row["post_id"], "", [] if image is None else [row_image(image, pixels)])
 
     return posts(), sum(map(len, splits))

@@ -14,7 +14,7 @@ from PIL import Image
 
 from ..data.cells import is_missing, whole_text
 from ..errors import StmineError
-from ..images import ImageError, looks_like_image
+from ..images import ImageError, PixelOptions, looks_like_image
 from ..images.items import items_of, name_of_item, open_item
 from ..inference.answers import Answers, BadItemError
 from ..inference.scope import Scope
@@ -43,6 +43,7 @@ class PostClassifier:
         batch_size: posts at a time: small batches are fastest on a CPU, try 64 on a GPU.
         device: "cpu", "cuda", "mps", ...; None is CUDA where there is one.
         without_bad_images: classify a post by its text where its image cannot be read, and report it as `problem`.
+        pixels: how to read images of more than 8 bits or more than three bands.
 
     Raises:
         StmineError: no such model or detector, or one that does not fit.
@@ -65,6 +66,7 @@ class PostClassifier:
         batch_size: int = 8,
         device: str | torch.device | None = None,
         without_bad_images: bool = False,
+        pixels: PixelOptions | None = None,
     ):
         if batch_size < 1:
             raise StmineError(f"batch_size: expected 1 or more, found {batch_size}.")
@@ -75,6 +77,7 @@ class PostClassifier:
             else detector
         )
         self.batch_size, self.without_bad_images = batch_size, without_bad_images
+        self.pixels = pixels or PixelOptions()
         self.labels: list[str] = [self.model.config.id2label[index] for index in range(self.model.config.num_labels)]
         self._scope = Scope.of(self.model)
 
@@ -124,7 +127,7 @@ class PostClassifier:
     def _all(self, posts: Any) -> Iterator[Any]:
         """The posts of a file, a folder or an iterable; those of a file as `Post`, or as (id, problem)."""
         if isinstance(posts, Path) and not os.path.isdir(posts):
-            for row in read_posts(posts):
+            for row in read_posts(posts, pixels=self.pixels):
                 yield (row.id, row.problem or "") if row.post is None else row.post
         elif isinstance(posts, Path):
             skipped: list[Any] = []
@@ -144,7 +147,7 @@ class PostClassifier:
 
         def wanted() -> Iterator[Post]:
             for number, given in enumerate(posts, start=1):
-                post = given if isinstance(given, Post) else _post(given, number)
+                post = given if isinstance(given, Post) else _post(given, number, self.pixels)
                 if isinstance(post, PostAnswer):
                     answers.append(post)
                     continue
@@ -173,7 +176,7 @@ class PostClassifier:
         )  # fmt: skip
 
 
-def _post(given: Any, number: int) -> Post | PostAnswer:
+def _post(given: Any, number: int, pixels: PixelOptions) -> Post | PostAnswer:
     """A post in any form, or an answer with `error` for what is not a post."""
     if isinstance(given, tuple) and len(given) == 2:  # a row that cannot be used
         return PostAnswer(given[0], "", error=str(given[1]))
@@ -191,22 +194,22 @@ def _post(given: Any, number: int) -> Post | PostAnswer:
     images = list(image) if isinstance(image, (list, tuple)) else [] if image is None else [image]
     if not text.strip() and not images:
         return PostAnswer(name, text, error=NO_CONTENT)
-    return Post(name, text, [_image(one) for one in images])
+    return Post(name, text, [_image(one, pixels) for one in images])
 
 
-def _image(item: Any) -> PostImage:
+def _image(item: Any, pixels: PixelOptions) -> PostImage:
     if isinstance(item, (str, Path)) and not str(item).startswith(("http://", "https://")):
-        return PostImage(partial(_opened, item), str(item), Path(item))
-    return PostImage(partial(open_item, item), name_of_item(item) or "")
+        return PostImage(partial(_opened, item, pixels), str(item), Path(item), pixels=pixels)
+    return PostImage(partial(open_item, item, pixels), name_of_item(item) or "", pixels=pixels)
 
 
-def _opened(path: str | Path) -> Image.Image:
+def _opened(path: str | Path, pixels: PixelOptions) -> Image.Image:
     """
     Raises:
         ImageError: it cannot be read; the message names the path.
     """
     try:
-        return post_image(path)
+        return post_image(path, pixels)
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from None
 

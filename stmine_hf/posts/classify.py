@@ -28,6 +28,7 @@ import torch
 
 from ..data.columns import Column
 from ..errors import StmineError
+from ..images import PixelOptions
 from ..inference.journal import Journal, json_line, json_rows
 from ..inference.progress import ProgressBar
 from ..inference.scope import Scope
@@ -41,6 +42,8 @@ from .results import JSON_LINES, format_of, write_results
 if TYPE_CHECKING:
     from ..modeling.mttv.modeling_mttv import MttvForSequenceClassification
     from ..modeling.mttv.processing_mttv import MttvProcessor
+
+_DEFAULT = PixelOptions()
 
 
 class SkippedRow(NamedTuple):
@@ -109,6 +112,7 @@ def classify_file(
     without_bad_images: bool = False,
     encoding: str | None = None,
     columns: Mapping[str, Column] | None = None,
+    pixels: PixelOptions = _DEFAULT,
     progress: bool = True,
 ) -> ClassifyReport:
     """Classify the posts of a file. Run it again to resume after an interruption, or after changing rows.
@@ -125,6 +129,8 @@ def classify_file(
             image as `problem`. Else the post is skipped.
         encoding: of the posts; see `read_posts`.
         columns: that hold text, image and id; see `read_posts`.
+        pixels: how to read images of more than 8 bits or more than three bands. Predictions made with others are
+            made again.
         progress: show a bar on stderr.
 
     Raises:
@@ -150,7 +156,7 @@ def classify_file(
             unused = {key: deque(offsets) for key, offsets in known.offsets.items()}
 
             def posts() -> Iterator[Post]:
-                for row in read_posts(file, encoding, columns):
+                for row in read_posts(file, encoding, columns, pixels):
                     if row.post is None:
                         skipped.append(SkippedRow(row.line, row.id, row.problem or ""))
                         bar.advance(worked=0)

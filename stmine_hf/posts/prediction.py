@@ -21,7 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchFeature
 
 from ..errors import StmineError
-from ..images import ImageError, content_digest, decode_image, image_errors
+from ..images import ImageError, PixelOptions, content_digest, decode_image, image_errors
 from ..inference.batching import batched, read_ahead
 from ..loading import place
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 # Posts are sorted by length among so many: padding then costs little, and few posts wait in memory.
 WINDOW = 512
 
+_DEFAULT = PixelOptions()
 TEXT_ONLY = "the model has no visual encoder, it classifies text alone"
 
 
@@ -50,12 +51,14 @@ class PostImage:
         name: as given in the post.
         file: its file, or what finds it, if there is one.
         content: its encoded bytes, if they are in memory.
+        pixels: how `open` reads it; a part of what it is recognized by.
     """
 
     open: Callable[[], Image.Image]
     name: str = ""
     file: Path | Callable[[], Path] | None = None
     content: bytes | None = None
+    pixels: PixelOptions = _DEFAULT
 
     def __call__(self) -> Image.Image:
         return self.open()
@@ -66,25 +69,36 @@ class PostImage:
         return self.file() if callable(self.file) else self.file
 
     def digest(self) -> str | None:
-        """Hexadecimal digest of the encoded bytes; None if they cannot be read."""
+        """Hexadecimal digest of the encoded bytes, and of `pixels` if not the default; None if it cannot be read."""
         if self.content is not None:
-            return blake2b(self.content, digest_size=16).hexdigest()
-        try:
-            file = self.path
-            return content_digest(file).hex() if file is not None and file.is_file() else None
-        except (ImageError, ValueError):  # ValueError: a NUL in the path
-            return None
+            digest = blake2b(self.content, digest_size=16)
+        else:
+            try:
+                file = self.path
+                if file is None or not file.is_file():
+                    return None
+                found = content_digest(file)
+            except (ImageError, ValueError):  # ValueError: a NUL in the path
+                return None
+            if self.pixels == PixelOptions():
+                return found.hex()
+            digest = blake2b(found, digest_size=16)
+        if self.pixels != PixelOptions():
+            digest.update(json.dumps(self.pixels.document()).encode())
+        return digest.hexdigest()
 
 
-def row_image(image: Any) -> PostImage:
+def row_image(image: Any, pixels: PixelOptions = _DEFAULT) -> PostImage:
     """The image of a data set's row.
 
     Args:
         image: as `datasets` stores it, {"bytes": ..., "path": ...}; or a PIL image.
+        pixels: how to read images of more than 8 bits or more than three bands.
     """
     stored = image if isinstance(image, Mapping) else {}
     path = stored.get("path")
-    return PostImage(partial(decode_image, image), path or "", Path(path) if path else None, stored.get("bytes"))
+    opened = partial(decode_image, image, pixels)
+    return PostImage(opened, path or "", Path(path) if path else None, stored.get("bytes"), pixels)
 
 
 class Post(NamedTuple):

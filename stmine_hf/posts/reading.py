@@ -24,9 +24,10 @@ from ..data.names import ImageFiles
 from ..data.post_files import SEEN_BEFORE, UniqueIds, image_of
 from ..data.tables import TextFile, recased, table_rows
 from ..errors import StmineError
-from ..images import ImageError, decode_image, image_errors, open_image
+from ..images import ImageError, PixelOptions, decode_image, image_errors, open_image
 from .prediction import Post, PostImage
 
+_DEFAULT = PixelOptions()
 _COLUMNS = {"text", "image", "img"}
 PARTS = ("text", "image", "id")
 NO_CONTENT = "neither text nor image"
@@ -49,7 +50,10 @@ class PostRow(NamedTuple):
 
 
 def read_posts(
-    file: str | Path, encoding: str | None = None, columns: Mapping[str, Column] | None = None
+    file: str | Path,
+    encoding: str | None = None,
+    columns: Mapping[str, Column] | None = None,
+    pixels: PixelOptions = _DEFAULT,
 ) -> Iterator[PostRow]:
     """Read the rows of a file of posts; blank lines do not count.
 
@@ -58,6 +62,7 @@ def read_posts(
         encoding: of a file that is not UTF-8 and does not state its encoding, such as "gb18030".
         columns: which hold `text`, `image` and `id`, where they have other names: `{"text": "content"}`. Several for
             `image`: `{"image": ["photo_1", "photo_2"]}`.
+        pixels: how to read images of more than 8 bits or more than three bands.
 
     Raises:
         StmineError: no such file, one that cannot be read, or a table without the columns.
@@ -78,7 +83,7 @@ def read_posts(
         shown = f"line {line}" if name in (None, "") else name
         new = PostRow(line, shown, None, f"{row.problem}{row.detail}" if row.problem else None, shown)
         if not row.problem:
-            new = _with_post(images, new, row.cells)
+            new = _with_post(images, new, row.cells, pixels)
         if new.post is not None:
             given = name_of(new.id)
             if (own := ids.take(given)) != given:
@@ -132,7 +137,11 @@ def check_posts(
 
 
 def find_post(
-    file: str | Path, wanted: str, encoding: str | None = None, columns: Mapping[str, Column] | None = None
+    file: str | Path,
+    wanted: str,
+    encoding: str | None = None,
+    columns: Mapping[str, Column] | None = None,
+    pixels: PixelOptions = _DEFAULT,
 ) -> Post:
     """The post of one row.
 
@@ -141,6 +150,7 @@ def find_post(
         wanted: its id, or its line as predictions have it ("7" or "line 7"). An id wins over a line.
         encoding: see `read_posts`.
         columns: see `read_posts`.
+        pixels: see `read_posts`.
 
     Raises:
         StmineError: no such row, or none that can be classified.
@@ -148,7 +158,7 @@ def find_post(
     found: PostRow | None = None
     ids: list[str] = []
     last = 0
-    for row in read_posts(file, encoding, columns):
+    for row in read_posts(file, encoding, columns, pixels):
         last = row.line
         ids += [str(row.id)] if len(ids) < 3 else []
         if str(row.id) == wanted:
@@ -198,13 +208,13 @@ def _mapped(cells: Mapping[str, Any], mapping: Mapping[str, Column]) -> dict[str
     return parts
 
 
-def post_image(path: str | Path) -> Any:
+def post_image(path: str | Path, pixels: PixelOptions = _DEFAULT) -> Any:
     """Open the image of a file, upright and in RGB.
 
     Raises:
         ImageError: it cannot be read; the message is the reason alone.
     """
-    return open_image(path, side=SIDE)
+    return open_image(path, side=SIDE, options=pixels)
 
 
 def _id(value: Any) -> Any:
@@ -217,7 +227,7 @@ def _id(value: Any) -> Any:
     return value
 
 
-def _with_post(images: ImageFiles, row: PostRow, cells: Mapping[str, Any]) -> PostRow:
+def _with_post(images: ImageFiles, row: PostRow, cells: Mapping[str, Any], pixels: PixelOptions) -> PostRow:
     """`row` with its post, or with what is wrong with it."""
     if not isinstance(row.id, (str, int)) or isinstance(row.id, bool):
         return row._replace(
@@ -235,17 +245,17 @@ def _with_post(images: ImageFiles, row: PostRow, cells: Mapping[str, Any]) -> Po
     named = [one for one in named if not isinstance(one, str) or image_of(one, "")]
     if not named and not text.strip():
         return row._replace(problem=NO_CONTENT)
-    post = Post(row.id, text, [_post_image(images, one) for one in named])
+    post = Post(row.id, text, [_post_image(images, one, pixels) for one in named])
     return PostRow(row.line, row.id, post, row.problem, row.given)  # quicker than _replace
 
 
-def _post_image(images: ImageFiles, image: str | bytes | Mapping[str, Any]) -> PostImage:
+def _post_image(images: ImageFiles, image: str | bytes | Mapping[str, Any], pixels: PixelOptions) -> PostImage:
     """An image that is opened when needed; a change is noticed by its file."""
     if isinstance(image, Mapping):
         image = image.get("bytes") or str(image.get("path") or "")
     if isinstance(image, bytes):
-        return PostImage(partial(_open, images, image), "", content=image)
-    return PostImage(partial(_open, images, image), image, partial(_file_of, images, image))
+        return PostImage(partial(_open, images, image, pixels), "", content=image, pixels=pixels)
+    return PostImage(partial(_open, images, image, pixels), image, partial(_file_of, images, image), pixels=pixels)
 
 
 def _file_of(images: ImageFiles, image: str) -> Path:
@@ -253,7 +263,7 @@ def _file_of(images: ImageFiles, image: str) -> Path:
     return Path(images.find_one(image) or Path(images.folders[0], image))
 
 
-def _open(images: ImageFiles, image: str | bytes) -> Any:
+def _open(images: ImageFiles, image: str | bytes, pixels: PixelOptions) -> Any:
     """The image of a path, or of what a Parquet file holds.
 
     Raises:
@@ -263,11 +273,11 @@ def _open(images: ImageFiles, image: str | bytes) -> Any:
         image = image.get("bytes") or str(image.get("path") or "")
     if isinstance(image, bytes):
         with image_errors():
-            return decode_image({"bytes": image, "path": None})
+            return decode_image({"bytes": image, "path": None}, pixels)
     try:
         if image.startswith(("http://", "https://")):
             raise ImageError("an address, not a file: download the image and give its path")
-        return post_image(_file_of(images, image))
+        return post_image(_file_of(images, image), pixels)
     except ImageError as error:
         raise ImageError(f"{image}: {error}") from None
     except ValueError as error:  # a NUL in the path

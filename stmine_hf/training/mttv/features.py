@@ -40,22 +40,21 @@ def kept_features(
         processor: the model's.
         splits: the posts.
         detector: finds regions in the images; see `MttvProcessor`.
-        pixels: how images are read; only the default is supported.
+        pixels: how to read images of more than 8 bits or more than three bands; posts whose features were computed
+            with others are encoded again.
         progress: show a bar on stderr.
 
     Raises:
         StmineError: the encoder is trained, so that its features change; or the folder holds those of another
             encoder.
     """
-    if pixels not in (None, PixelOptions()):
-        raise StmineError(
-            "features are computed from images read with the default options: omit stretch and bands, or features."
-        )
     if model.config.vision_config is not None:
         if model.config.train_vision:
             raise StmineError("features are computed once, but model_config has train_vision: true; omit one of them.")
         posts = (
-            Post(row["post_id"], "", [] if row["image"] is None else [row_image(row["image"])])
+            Post(
+                row["post_id"], "", [] if row["image"] is None else [row_image(row["image"], pixels or PixelOptions())]
+            )
             for rows in splits
             for row in undecoded(rows)
         )

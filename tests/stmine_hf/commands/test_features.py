@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from helpers_mttv import save_tiny_mttv
 from odd_posts import bad_images, noise
 
@@ -82,6 +83,11 @@ def test_a_file_of_posts(capsys, tmp_path, model, folder):
     assert "1 posts (1 added" in printed and "1 posts without image, 2 skipped" in printed
     assert "skipped posts.jsonl, line 3: neither text nor image" in printed
     assert 1 in FeatureStore.open(tmp_path / "f")
+    before = FeatureStore.open(tmp_path / "f").get(1)["global_features"]
+    for added in (1, 0):
+        assert run(*words, "--dtype", "float16", "--bands", "3,2,1", "--json") == 0
+        assert (document(capsys)["changed"]) == added, "with other bands it is encoded again, once"
+    assert not torch.equal(before, FeatureStore.open(tmp_path / "f").get(1)["global_features"])
 
 
 def test_mistakes_are_told(capsys, tmp_path, model, folder):

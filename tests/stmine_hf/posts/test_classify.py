@@ -13,11 +13,14 @@ import pytest
 import torch
 from helpers_mttv import tiny_mttv
 from odd_posts import ODD_TEXTS, bad_images, noise, odd_images
+from PIL import Image
 
 from stmine_hf.errors import StmineError
+from stmine_hf.images import PixelOptions
 from stmine_hf.modeling.mttv.pipeline_mttv import MttvPipeline
 from stmine_hf.modeling.mttv.processing_mttv import Regions
 from stmine_hf.posts import classify as classify_module
+from stmine_hf.posts.classifier import PostClassifier
 from stmine_hf.posts.classify import classify_file
 
 
@@ -54,6 +57,25 @@ def read(file: Path) -> list[dict]:
 
 def classify(parts, file, out, **options):
     return classify_file(*parts, file, out, **{"batch_size": 4, "progress": False, **options})
+
+
+def test_another_stretch_makes_predictions_again(parts, tmp_path):
+    """An image of 16 bits that fills little of its range."""
+    values = np.linspace(500, 3000, 64 * 64).astype(np.uint16).reshape(64, 64)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    file, out = posts_file(tmp_path, {"id": "a", "text": "fake", "image": "deep.png"}), tmp_path / "out.jsonl"
+    default, dark = classify(parts, file, out), PixelOptions(stretch="0,65535")
+    (before,) = read(out)
+    again = classify(parts, file, out, pixels=dark)
+    (after,) = read(out)
+    assert (default.predicted, again.predicted, again.removed) == (1, 1, 1) and after["key"] != before["key"]
+    shown = Image.fromarray(np.round(values / 257).astype(np.uint8)).convert("RGB")
+    expected = MttvPipeline(model=parts[0], processor=parts[1])({"text": "fake", "image": shown})
+    assert after["score"] == pytest.approx(expected["score"], abs=1e-5)
+    assert classify(parts, file, out, pixels=dark).done_before == 1
+    (row,) = PostClassifier(parts, pixels=dark)([{"text": "fake", "image": tmp_path / "deep.png"}])
+    assert row.scores == pytest.approx(after["scores"], abs=1e-5)
+    assert abs(before["score"] - after["score"]) > 1e-6
 
 
 def posts_file(folder: Path, *posts: dict) -> Path:

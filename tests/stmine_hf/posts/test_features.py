@@ -18,6 +18,7 @@ from PIL import Image
 
 from stmine_hf.errors import StmineError
 from stmine_hf.evaluation.classification import evaluate_posts
+from stmine_hf.images import PixelOptions
 from stmine_hf.modeling.mttv.processing_mttv import Regions
 from stmine_hf.outputs import Outputs
 from stmine_hf.posts import FeatureStore
@@ -258,6 +259,8 @@ def test_rows_of_a_data_set_are_recognized_by_their_bytes():
     noise(4, 4).save(encoded, "png")
     image, other = ({"bytes": encoded.getvalue() + end, "path": None} for end in (b"", b" "))
     assert row_image(image).digest() == row_image(dict(image)).digest() != row_image(other).digest()
+    other_bands = row_image(image, PixelOptions(bands=(3, 2, 1)))
+    assert other_bands.digest() != row_image(image).digest(), "features of other pixels"
     assert row_image(noise(4, 4)).digest() is None and row_image({"bytes": None, "path": "no"}).digest() is None
 
 
