@@ -5,6 +5,7 @@ A task prepares each input by itself, in a thread beside the model's, and answer
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from PIL import Image
 
+from ..errors import StmineError
 from ..images import ImageError, image_pixels, open_bytes
 from ..posts.reading import whole_text
 from .bodies import naming
@@ -24,6 +26,8 @@ from .problems import too_large, unusable
 if TYPE_CHECKING:
     from ..detect.detector import Detector
     from ..search import Where
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,10 @@ class SearchTask:
 
     def __init__(self, index: Path, limits: Limits, device: str | None = None):
         from ..search import ImageIndex
+        from ..search.store import state
 
+        self._folder, self._state_of = index, state
+        self._state = state(index)
         self._index, self._limits = ImageIndex.open(index, device=device), limits
         self._dimension = self._index.embed(["an airport with many planes"]).shape[1]
 
@@ -103,6 +110,7 @@ class SearchTask:
             return replace(asked, image=b"", ready=read_image(asked.image, asked.item, self._limits, read))
 
     def run(self, asked: list[Query]) -> list[dict[str, Any]]:
+        self._reopen_if_updated()
         vectors = self._index.embed([one.ready for one in asked])
         return [self._answer(one, vector) for one, vector in zip(asked, vectors, strict=True)]
 
@@ -113,6 +121,18 @@ class SearchTask:
             "images": len(self._index),
             "columns": self._index.columns,
         }
+
+    def _reopen_if_updated(self) -> None:
+        state = self._state_of(self._folder)
+        if state == self._state:
+            return
+        self._state = state
+        try:
+            self._index = self._index.reopened()
+        except StmineError as error:
+            logger.error("the index has changed and cannot be opened; its former state is searched: %s", error)
+        else:
+            logger.info("the index has been updated: %d images", len(self._index))
 
     def _answer(self, asked: Query, vector: np.ndarray) -> dict[str, Any]:
         if asked.k is None:

@@ -79,6 +79,60 @@ def test_filters_are_those_of_the_index(client, models, asked, where):
     assert [hit["path"] for hit in answer["hits"]] == [hit.path.name for hit in expected]
 
 
+def test_hits_of_scenes_have_their_windows_and_coordinates(models, tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    scenes = tmp_path / "scenes"
+    scenes.mkdir()
+    place = {"crs": "EPSG:32633", "transform": rasterio.Affine(10, 0, 500_000, 0, -10, 5_400_000)}
+    pixels = np.random.default_rng(0).integers(1, 255, (3, 64, 96), dtype=np.uint8)
+    profile = {"driver": "GTiff", "width": 96, "height": 64, "count": 3, "dtype": "uint8"}
+    with rasterio.open(scenes / "a.tif", "w", **profile, **place) as dataset:
+        dataset.write(pixels)
+        dataset.update_tags(TIFFTAG_DATETIME="2024:05:31 10:30:00")
+    index = ImageIndex.build(
+        scenes, tmp_path / "scenes.index", model=models.index.parent / "fisvl", tile=32, overlap=0, progress=False
+    )
+    with TestClient(create_app(opened(Models(tmp_path / "scenes.index")))) as client:
+        hits = client.post("/search", json={"query": "planes", "k": 6}).json()["hits"]
+        near = client.post("/search", json={"query": "planes", "near": [15.0, 48.75, 0.05]}).json()["hits"]
+    expected = index.query("planes", k=6)
+    assert [hit["window"] for hit in hits] == [list(hit.window) for hit in expected] and len(hits) == 6
+    for hit in hits:
+        left, top, width, height = hit["window"]
+        corners = [place["transform"] * corner for corner in ((left, top), (left + width, top + height))]
+        lons, lats = rasterio.warp.transform("EPSG:32633", "EPSG:4326", *zip(*corners, strict=True))
+        np.testing.assert_allclose([hit["place"][0], hit["place"][2]], list(zip(lons, lats, strict=True)), atol=1e-9)
+        assert hit["path"] == "a.tif" and hit["time"] == "2024-05-31T10:30:00+00:00"
+    assert 0 < len(near) < 6
+
+
+def test_an_index_that_is_updated_is_searched_as_it_is_now(models, tmp_path, caplog):
+    folder, images = tmp_path / "own.index", tmp_path / "images"
+    images.mkdir()
+    for number in range(3):
+        drawing(number).save(images / f"{number}.png")
+    build = {"model": models.index.parent / "fisvl", "progress": False}
+    ImageIndex.build(images, folder, **build)
+    with TestClient(create_app(opened(Models(folder)))) as client:
+
+        def found():
+            hits = client.post("/search", json={"query": "planes"}).json()["hits"]
+            return sorted(hit["path"] for hit in hits)
+
+        assert found() == ["0.png", "1.png", "2.png"]
+        (images / "0.png").unlink()
+        drawing(7).save(images / "7.png")
+        ImageIndex.build(images, folder, **build)
+        assert found() == ["1.png", "2.png", "7.png"] and client.get("/models").json()["search"]["images"] == 3
+        good = (folder / "index.json").read_text()
+        (folder / "index.json").write_text("{")
+        assert found() == ["1.png", "2.png", "7.png"] and "its former state is searched" in caplog.text
+        (folder / "index.json").write_text(good)
+        drawing(8).save(images / "8.png")
+        ImageIndex.build(images, folder, **build)
+        assert found() == ["1.png", "2.png", "7.png", "8.png"]
+
+
 def test_posts_are_classified_as_by_the_command(client, models):
     network, processor = load_mttv(models.classify)
     for text, images in ((POSTS[0], []), (POSTS[1], [drawing(2)]), ("", [drawing(4), drawing(5)])):

@@ -5,12 +5,14 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import uvicorn
 from helpers_serve import POSTS, SENTENCES, drawing, make_models, opened, png
 
 from stmine_hf.cli import main
 from stmine_hf.errors import StmineError
+from stmine_hf.search import ImageIndex
 from stmine_hf.serve.app import create_app
 from stmine_hf.serve.client import Client
 from stmine_hf.serve.service import Models
@@ -67,6 +69,23 @@ def test_search_prints_the_lines_of_the_local_command(capsys, models, server, qu
     assert len(local) == 5
     found = json.loads("\n".join(printed(capsys, "search", query, "--server", server, "--json", *options)))
     assert found["query"] == str(query) and len(found["hits"]) == 3
+
+
+def test_search_prints_the_tiles_and_places_of_the_local_command(capsys, models, request, tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    (tmp_path / "scenes").mkdir()
+    place = {"crs": "EPSG:32633", "transform": rasterio.Affine(10, 0, 500_000, 0, -10, 5_400_000)}
+    pixels = np.random.default_rng(0).integers(1, 255, (3, 64, 96), dtype=np.uint8)
+    profile = {"driver": "GTiff", "width": 96, "height": 64, "count": 3, "dtype": "uint8"}
+    with rasterio.open(tmp_path / "scenes" / "a.tif", "w", **profile, **place) as dataset:
+        dataset.write(pixels)
+    index = tmp_path / "scenes.index"
+    ImageIndex.build(tmp_path / "scenes", index, model=models.index.parent / "fisvl", tile=32, progress=False)
+    server = address_of(opened(Models(index)), request)
+    local = printed(capsys, "search", index, "planes", "--out", tmp_path / "out", "--near", "15,48.74,1")
+    local = [line.replace(f"{tmp_path / 'scenes'}/", "") for line in local if not line.startswith("Results")]
+    assert printed(capsys, "search", "planes", "--server", server, "--near", "15,48.74,1") == local
+    assert len(local) > 3 and all(" at " in line and "N 15." in line for line in local[2:])
 
 
 def test_classify_prints_the_lines_of_the_local_command(capsys, models, server, tmp_path):

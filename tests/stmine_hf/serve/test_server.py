@@ -32,7 +32,8 @@ def asked(address, path, body):
 
 
 @pytest.mark.slow
-def test_a_stop_loses_no_answer(models):
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+def test_a_stop_loses_no_answer(models, stop):
     """Requests wait in the queue when the signal comes; the first of a batch waits a second for others."""
     environment = {name: value for name, value in os.environ.items() if name != "STMINE_API_KEY"}
     process = subprocess.Popen(
@@ -56,7 +57,7 @@ def test_a_stop_loses_no_answer(models):
             answers = [pool.submit(asked, address, *body) for body in bodies]
             time.sleep(0.5)
             assert not any(answer.done() for answer in answers), "the requests did not wait"
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(stop)
             found = [answer.result() for answer in answers]
         assert all("hits" in one or "label" in one or "detections" in one for one in found)
         assert process.wait(60) == 0, process.stdout.read()
