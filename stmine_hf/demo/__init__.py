@@ -1,4 +1,5 @@
-"""The demo without its user interface: search, post checker, detector, and the three on one event.
+"""The demo without its user interface: search, post checker, detector, and the three on one event;
+objects counted in the scene that answers a sentence.
 
 All take texts, PIL images or image files, and raise `StmineError` with a message for the user.
 """
@@ -17,10 +18,13 @@ if TYPE_CHECKING:
     from .objects import ObjectFinder as ObjectFinder
     from .posts import PostCheck as PostCheck
     from .posts import PostChecker as PostChecker
+    from .scene import CountedScene as CountedScene
+    from .scene import count_in_scene as count_in_scene
     from .searching import ImageSearch as ImageSearch
     from .searching import Match as Match
 
 __all__ = [
+    "CountedScene",
     "Event",
     "EventDemo",
     "FoundInVideo",
@@ -30,11 +34,14 @@ __all__ = [
     "ObjectFinder",
     "PostCheck",
     "PostChecker",
+    "count_in_scene",
 ]
 
 __getattr__ = lazy_names(
     __name__,
     {
+        "CountedScene": "scene",
+        "count_in_scene": "scene",
         "Event": "event",
         "EventDemo": "event",
         "FoundInVideo": "objects",

@@ -13,19 +13,22 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from ..detect import Detector
 from ..errors import StmineError
 from ..explain.drawing import STYLE, image_html
 from ..explain.texts import LANGUAGES
 from ..inference.progress import ProgressBar
 from ..loading import published
 from ..outputs import write_output
+from ..search import ImageIndex
 from ..search.places import place_in
 from . import answers, samples
 from . import texts as say
 from .event import EventDemo
 from .objects import THRESHOLD, FoundObjects, ObjectFinder
 from .posts import PostCheck, PostChecker
-from .searching import ImageSearch
+from .scene import count_in_scene
+from .searching import ImageSearch, index_folder
 
 if TYPE_CHECKING:
     from ..modeling.fisvl.modeling_fisvl import FisvlModel
@@ -36,7 +39,9 @@ if TYPE_CHECKING:
     from ..modeling.sat.modeling_sat import SatForObjectDetection
 
 TOP = 3  # images for a sentence
+TILE, SLICE = 256, 320  # pixels: parts of a scene for the search, and for the detector
 _SIDE = 480  # pixels of the longer side of an image on the page, at most
+_SCENE_SIDE = 900  # of a scene
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ def write_report(tour: Tour, out: str | Path, *, progress: bool = True) -> Path:
     if tour.language not in LANGUAGES:
         raise StmineError(f"language: expected {' or '.join(LANGUAGES)}, found {tour.language!r}.")
     started, language = time.monotonic(), tour.language
-    with ProgressBar("Drawing images", 8, shown=progress) as bar:
+    with ProgressBar("Drawing images", 9, shown=progress) as bar:
         scenes = tour.images or samples.scenes()
         bar.advance(worked=0, doing="Opening the search")
         search = ImageSearch(tour.fisvl, scenes, device=tour.device)
@@ -97,9 +102,15 @@ def write_report(tour: Tour, out: str | Path, *, progress: bool = True) -> Path:
         parts.append(_video_part(everyday, language))
         bar.advance(worked=0, doing="Combining all three")
         parts.append(_event_part(EventDemo(search, checker, everyday), posts[1], tour))
+        bar.advance(worked=0, doing="Counting in a scene")
+        aircraft = published("sat-aircraft")
+        counter = Detector(aircraft, slice=SLICE, overlap=0.3, threshold=THRESHOLD, device=tour.device)
+        parts.append(_scene_part(search, counter, language))
         bar.advance(worked=0, doing="Writing the page")
         names = ", ".join(
-            dict.fromkeys([search.model_name, checker.model_name, everyday.model_name, hidden.model_name])
+            dict.fromkeys(
+                [search.model_name, checker.model_name, everyday.model_name, hidden.model_name, counter.name]
+            )
         )
         seconds = time.monotonic() - started
         parts.append(f"<footer>{say.REPORT_FOOTER(language, seconds=seconds, models=escape(names))}</footer>")
@@ -198,14 +209,36 @@ def _event_part(demo: EventDemo, post: samples.SamplePost, tour: Tour) -> str:
     )
 
 
+def _scene_part(search: ImageSearch, detector: Detector, language: str) -> str:
+    """A drawn scene with a place: its parts that answer a sentence on a map, and the aircraft counted in it."""
+    folder, sentence = samples.mosaic(), samples.SENTENCES["en"][0]
+    place = index_folder(folder, search.loaded)
+    index = ImageIndex.build(folder, place, model=search.loaded, tile=TILE, progress=False)
+    counted = count_in_scene(index, detector, sentence, TOP)
+    page, heading = escape(counted.map_page()), samples.SENTENCES[language][0]
+    inside = sum(count for _, count in counted.windows)
+    name = say.class_name(next(iter(detector.names.values())), language)
+    caption = say.REPORT_SCENE_COUNT(language, name=escape(name), count=len(counted.objects), inside=inside)
+    download = base64.b64encode(counted.geojson().encode()).decode()
+    link = f'<a download="objects.geojson" href="data:application/geo+json;base64,{download}">objects.geojson</a>'
+    drawn = _img(counted.drawn(), counted.path.name, side=_SCENE_SIDE)
+    places = f'<iframe sandbox="allow-scripts" srcdoc="{page}"></iframe>'
+    return _section(
+        say.REPORT_SCENE(language),
+        say.REPORT_SCENE_HOW(language, tiles=len(index)),
+        f"<h3>“{escape(heading)}”</h3>",
+        f"<div class=two>{_figure(drawn, f'{caption} {link}')}{_figure(places, say.REPORT_SCENE_MAP(language))}</div>",
+    )
+
+
 def _found(found: FoundObjects, language: str) -> str:
     what = ", ".join(f"{escape(say.class_name(name, language))} ({count})" for name, count in found.counts.items())
     return say.REPORT_FOUND(language, what=what) if what else say.REPORT_NOTHING(language)
 
 
-def _img(image: Image.Image, alt: str) -> str:
+def _img(image: Image.Image, alt: str, *, side: int = _SIDE) -> str:
     small = image.copy()
-    small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
     return image_html(small, alt, kind="JPEG")
 
 
@@ -260,6 +293,7 @@ figure { margin: 0; padding: .5rem; border: 1px solid var(--line); border-radius
 figure > div { display: grid; gap: .4rem; }
 .pair > div { grid-template-columns: 1fr 1fr; }
 figcaption { padding: .3rem .2rem 0; }
+iframe { display: block; width: 100%; aspect-ratio: 1; border: 0; border-radius: .3rem; }
 img, video { display: block; width: 100%; border-radius: .3rem; }
 .pair img { aspect-ratio: 1; object-fit: contain; background: var(--line); }
 section > figure, section > video { max-width: 40rem; }

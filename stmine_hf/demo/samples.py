@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from PIL import Image
 VERSION = 2  # raise it whenever something is drawn differently: a new folder in the cache
 SCENES = 64  # four of each kind
 SIDE = 256  # pixels of a scene
+_MOSAIC = 25  # scenes side by side
 HIDDEN_AS = 0.4  # difficulty of the hidden animals
 SENTENCES = {
     "en": (
@@ -54,6 +56,17 @@ def scenes() -> Path:
     if not (folder / "dataset.json").is_file():  # written last
         write_scenes(folder, count=SCENES, seed=0, size=SIDE)
     return folder / "images"
+
+
+def mosaic() -> Path:
+    """A folder with a drawn scene of many kinds side by side, with a place on Earth (GeoTIFF)."""
+    from ..data.toy.toy_mosaic import write_mosaic
+
+    folder = cache("mosaic")
+    if not (folder / "mosaic.tif").is_file():
+        with tempfile.TemporaryDirectory(dir=folder.parent) as new:  # no other process sees half a file
+            write_mosaic(new, count=_MOSAIC).replace(folder / "mosaic.tif")
+    return folder
 
 
 def posts() -> list[SamplePost]:

@@ -89,7 +89,7 @@ class ImageSearch:
             return
         if folder.is_dir():
             limits.require_folder_size(folder)
-        place = Path(self._uploads.name) / "index" if self._uploads else _index_folder(folder, self.loaded)
+        place = Path(self._uploads.name) / "index" if self._uploads else index_folder(folder, self.loaded)
         try:
             self._index = ImageIndex.build(folder, place, model=self.loaded, progress=progress)
         except StmineError:
@@ -162,7 +162,7 @@ class ImageSearch:
         return folder
 
 
-def _index_folder(images: Path, loaded: tuple[FisvlModel, FisvlProcessor]) -> Path:
+def index_folder(images: Path, loaded: tuple[FisvlModel, FisvlProcessor]) -> Path:
     """Where the index of a folder is cached: one for each folder and model."""
     from ..search.embedder import Embedder
 

@@ -197,6 +197,22 @@ REPORT_EVENT_GROUND = Text(
     "Such places from above, searched for as “{sentence}”", "这样的地方从空中看（检索词：“{sentence}”）"
 )
 
+REPORT_SCENE = Text("5. From a sentence to a count on the map", "5. 从一句话到地图上的计数")
+REPORT_SCENE_HOW = Text(
+    "One large drawn scene with a place on Earth, searched in {tiles} overlapping tiles. <b>Yellow</b>: the tiles "
+    "that the words describe best. <b>Red</b>: what a detector of aircraft, trained on satellite images, finds in "
+    "slices of the scene.",
+    "一幅画出来的、带有地理坐标的大图，切成 {tiles} 块相互重叠的小图来搜索。<b>黄色</b>：与文字最符合的小图。"
+    "<b>红色</b>：用卫星图片训练的飞机检测模型在各个切片中找到的目标。",
+)
+REPORT_SCENE_COUNT = Text(
+    "{count} {name} in the scene, {inside} of them in these tiles, with coordinates:",
+    "整幅图中找到{name} {count} 个，其中 {inside} 个在这些小图里；坐标见",
+)
+REPORT_SCENE_MAP = Text(
+    "The tiles where they lie. Drag to move, scroll to zoom.", "这些小图在地图上的位置。拖动可移动，滚轮可缩放。"
+)
+
 REPORT_FOOTER = Text(
     "Made in {seconds:.0f} s on this computer with {models}. The models are small and make mistakes. To try your own: "
     "<code>stmine demo</code> opens a page to try them, <code>stmine demo --once --images my_images --query "
@@ -244,6 +260,7 @@ _CLASSES = {
     "toaster": "烤面包机", "sink": "水槽", "refrigerator": "冰箱", "book": "书", "clock": "钟", "vase": "花瓶",
     "scissors": "剪刀", "teddy bear": "玩具熊", "hair drier": "吹风机", "toothbrush": "牙刷",
     "camouflaged object": "隐藏的动物", "ebike": "电动车", "infrared small target": "红外小目标",
+    "aircraft": "飞机",
 }  # fmt: skip
 
 

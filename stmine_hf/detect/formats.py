@@ -30,6 +30,26 @@ from ..outputs import Outputs
 _LABELS = "labels"
 
 
+def object_feature(place: Georeference, box: Sequence[float], facts: Mapping[str, Any]) -> dict[str, Any] | None:
+    """An object as a GeoJSON feature: its polygon in WGS 84, and in the image's own coordinates as `crs_polygon`.
+
+    Args:
+        place: the georeference of its image.
+        box: left, top, right and bottom in pixels of the image.
+        facts: more properties.
+
+    Returns:
+        None for an object that is not on Earth.
+    """
+    left, top, right, bottom = box
+    corners = place.corners(left, top, right - left, bottom - top)
+    if corners is None:
+        return None
+    on_map = place.map_points([(left, top), (right, top), (right, bottom), (left, bottom)])
+    own = {"crs": place.crs, "crs_polygon": [[round(x, 4), round(y, 4)] for x, y in on_map]}
+    return feature(corners, {**facts, **own})
+
+
 class Format(ABC):
     """A format that is written image by image.
 
@@ -143,15 +163,11 @@ class GeoJson(Format):
             return
         self._placed += 1
         for row in image["detections"]:
-            left, top, right, bottom = _corners(row["bbox"])
-            corners = place.corners(left, top, right - left, bottom - top)
-            if corners is None:  # not on Earth
-                continue
-            on_map = place.map_points([(left, top), (right, top), (right, bottom), (left, bottom)])
             facts = {"image": image["file_name"], "category": row["category"], "score": row["score"]}
-            facts |= {"crs": place.crs, "crs_polygon": [[round(x, 4), round(y, 4)] for x, y in on_map]}
-            line = json.dumps(feature(corners, facts), ensure_ascii=False)
-            self.stream.write(("," if self._count else "") + "\n" + line)
+            found = object_feature(place, _corners(row["bbox"]), facts)
+            if found is None:
+                continue
+            self.stream.write(("," if self._count else "") + "\n" + json.dumps(found, ensure_ascii=False))
             self._count += 1
 
     def _place(self, image: Mapping[str, Any]) -> Georeference | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
-from html import escape
+from html import escape, unescape
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import save_tiny_fisvl
 from helpers_mttv import save_tiny_mttv
@@ -52,10 +55,17 @@ def test_the_tour_by_the_command_line(models, images, tmp_path, capsys):
     assert (
         '<html lang="en">' in text
         and "The best of 4 images" in text
-        and "Left out, since they cannot be read: 1" in text
+        and "Skipped because they cannot be read: 1" in text
     )
-    assert len(re.findall("<h2>", text)) == 4 and text.count("<img ") >= 2 * 3 + 3 + 3 + 1 + 6 + 1 + 6
+    assert len(re.findall("<h2>", text)) == 5 and text.count("<img ") >= 2 * 3 + 3 + 3 + 1 + 6 + 1 + 6 + 1
     assert all(source.startswith("data:") for source in re.findall(r'src="([^"]*)"', text)), "it stands alone"
+    (link,) = re.findall('href="data:application/geo[+]json;base64,([^"]*)"', text)
+    found = json.loads(base64.b64decode(link))["features"]
+    assert found and all(one["properties"]["category"] == "aircraft" for one in found)
+    for one in found:
+        ring = np.array(one["geometry"]["coordinates"][0])
+        assert (np.abs(ring - (2.76, 41.19)).max(axis=0) < 0.02).all(), "where the drawn scene says that it is"
+    assert unescape(text).count('"corners"') == 3, "three hits on the map"
     assert "<i>planes" not in text and "&lt;i&gt;planes" in text
     for post in samples.posts():
         assert escape(post.meaning) in text
