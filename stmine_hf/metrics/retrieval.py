@@ -19,8 +19,13 @@ from numpy.typing import ArrayLike
 if TYPE_CHECKING:
     from torch import Tensor
 
+__all__ = [
+    "RetrievalRanks", "recall_curve", "recall_of_ranks", "retrieval_ranks", "retrieval_recall", "same_text_answers",
+]  # fmt: skip
+
 KS = (1, 5, 10)
-CHUNK = 1 << 22  # scores processed at once: bounds the memory beside the matrix itself to about 60 MB
+CACHED = 1 << 18  # scores compared at once: they and the results of comparing them fit a core's cache
+_MOST_ROWS = 255  # of them: what an 8-bit sum holds
 
 
 class RetrievalRanks(NamedTuple):
@@ -93,9 +98,12 @@ def retrieval_ranks(
     matrix = _as_matrix(scores)
     n_images, n_texts = matrix.shape
     by_image, by_text = _right_pairs(n_images, n_texts, image_to_texts, text_to_image, texts_per_image)
+    text_score, text_place = _best_right(matrix[by_image], by_image, n_images, "image")
+    image_score, image_place = _best_right(matrix[by_text[::-1]], by_text, n_texts, "text")
+    by_row, by_column = _count_ahead(matrix, text_score, image_score)
     return RetrievalRanks(
-        image_to_text=_best_ranks(lambda rows: matrix[rows], by_image, n_images, n_texts, "image"),
-        text_to_image=_best_ranks(lambda rows: matrix[:, rows].T, by_text, n_texts, n_images, "text"),
+        image_to_text=by_row.ranks(text_score, text_place, lambda image: matrix[image]),
+        text_to_image=by_column.ranks(image_score, image_place, lambda text: matrix[:, text]),
     )
 
 
@@ -159,9 +167,15 @@ def _flatten(
 ) -> Pairs:
     if len(answers) != n_queries:
         raise ValueError(f"{name}: expected {n_queries} entries, as in scores, found {len(answers)}")
-    lists = [np.atleast_1d(np.asarray(own, dtype=np.int64)) for own in answers]
-    queries = np.repeat(np.arange(n_queries), [len(own) for own in lists])
-    flat = np.concatenate(lists)
+    if isinstance(answers, np.ndarray) and answers.dtype.kind in "iu":  # without a Python object for each
+        queries, flat = (
+            np.repeat(np.arange(n_queries), answers.size // n_queries),
+            answers.reshape(-1).astype(np.int64),
+        )
+    else:
+        lists = [np.atleast_1d(np.asarray(own, dtype=np.int64)) for own in answers]
+        queries = np.repeat(np.arange(n_queries), [len(own) for own in lists])
+        flat = np.concatenate(lists)
     if len(flat) and not 0 <= flat.min() <= flat.max() < n_answers:
         raise ValueError(f"{name}: indices reach from {flat.min()} to {flat.max()}, allowed are 0 to {n_answers - 1}")
     return queries, flat
@@ -174,29 +188,56 @@ def _turn(pairs: Pairs | None) -> Pairs:
     return answers[order], queries[order]
 
 
-def _best_ranks(rows: Callable[[slice], np.ndarray], pairs: Pairs, n_queries: int, n_answers: int, kind: str):
-    """(n_queries,) rank of the best-placed right answer; `rows(slice)` gives the scores of those queries.
+def _best_right(scores: np.ndarray, pairs: Pairs, n_queries: int, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """(n_queries,) score and index of each query's best-placed right answer.
 
-    Of a query's right answers the best-placed one has the highest score, and among equals the greatest index. Answers
-    before it have a higher score, or the same score and a greater index.
+    Of a query's right answers that is the one with the highest score, and among equals the greatest index.
+
+    Args:
+        scores: of each pair.
+        kind: of the queries, for the message.
     """
     queries, answers = pairs
     without = np.flatnonzero(np.bincount(queries, minlength=n_queries) == 0)
     if len(without):
         raise ValueError(f"{len(without)} queries have no right answer, the first is {kind} {without[0]}")
-    ranks = np.empty(n_queries, dtype=np.int64)
-    index = np.arange(n_answers)
-    step = max(1, CHUNK // n_answers)
-    for start in range(0, n_queries, step):
-        chunk = slice(start, min(start + step, n_queries))
-        scores = np.ascontiguousarray(rows(chunk))  # (rows, n_answers)
-        if np.isnan(scores).any():
-            raise ValueError(f"scores hold NaN (the scores of {kind}s {start} to {chunk.stop - 1})")
-        pair = slice(*np.searchsorted(queries, [chunk.start, chunk.stop]))
-        row, column = queries[pair] - start, answers[pair]
-        order = np.lexsort((column, scores[row, column], row))  # by row, then score, then index
-        last = order[np.append(np.diff(row[order]) > 0, True)]  # each row's last = its best-placed right answer
-        best, place = scores[row[last], column[last], None], column[last, None]  # (rows, 1)
-        ahead = (scores > best) | ((scores == best) & (index > place))
-        ranks[chunk] = np.count_nonzero(ahead, axis=1)
-    return ranks
+    order = np.lexsort((answers, scores, queries))  # by query, then score, then index
+    last = order[np.append(np.diff(queries[order]) > 0, True)]  # each query's last = its best-placed right answer
+    return scores[last], answers[last]
+
+
+class _Ahead:
+    """How many answers score above, and at least as high as, the best right answer of each query."""
+
+    def __init__(self, queries: int):
+        self.above, self.level = np.zeros(queries, np.int64), np.zeros(queries, np.int64)
+
+    def ranks(self, best: np.ndarray, place: np.ndarray, scores_of: Callable[[int], np.ndarray]) -> np.ndarray:
+        """The ranks; `scores_of(query)` gives the scores of a query, which has other answers of the same score."""
+        ranks = self.above.copy()
+        for query in np.flatnonzero(self.level - self.above > 1):
+            ranks[query] += np.count_nonzero(scores_of(query)[place[query] + 1 :] == best[query])
+        return ranks
+
+
+def _count_ahead(matrix: np.ndarray, best_of_row: np.ndarray, best_of_column: np.ndarray) -> tuple[_Ahead, _Ahead]:
+    """Of rows and of columns as queries. Each block of the matrix is read once, and stays in the processor's cache."""
+    by_row, by_column = _Ahead(len(matrix)), _Ahead(matrix.shape[1])
+    step = max(1, min(_MOST_ROWS, CACHED // matrix.shape[1]))
+    found = np.empty((step, matrix.shape[1]), dtype=bool)
+    for start in range(0, len(matrix), step):
+        block = np.ascontiguousarray(matrix[start : start + step])
+        if block.dtype == np.float16:  # exact, and many times as fast
+            block = block.astype(np.float32)
+        if np.isnan(block.max()):
+            raise ValueError(f"scores hold NaN (the scores of images {start} to {start + len(block) - 1})")
+        own, where = best_of_row[start : start + step, None], found[: len(block)]
+        for compare, rows, columns in (
+            (np.greater, by_row.above, by_column.above),
+            (np.greater_equal, by_row.level, by_column.level),
+        ):
+            compare(block, own, out=where)
+            rows[start : start + step] = [np.count_nonzero(row) for row in where]
+            compare(block, best_of_column, out=where)
+            columns += np.add.reduce(where.view(np.uint8), axis=0, dtype=np.uint8)
+    return by_row, by_column

@@ -53,7 +53,7 @@ def test_recall_parity(name, parity):
 @pytest.mark.parametrize("chunk", [1, 40, 1 << 22])
 @pytest.mark.parametrize("levels", [1, 3, 1000])
 def test_equals_double_loops_with_ties_and_ragged_answers(levels, chunk, monkeypatch):
-    monkeypatch.setattr(retrieval, "CHUNK", chunk)
+    monkeypatch.setattr(retrieval, "CACHED", chunk)
     random = np.random.default_rng(levels)
     for _ in range(10):
         scores = random.integers(0, levels, size=(7, 20)).astype(np.float32)

@@ -1,0 +1,61 @@
+"""A training step of the small models: the config as it is, and with the settings that are fast on a CPU.
+
+    python examples/benchmarks/training.py --quick
+    python examples/benchmarks/training.py --only FISVL --threads 2
+
+Both run the training script of the config for some steps, in processes that take turns; the first step only warms up.
+Memory, and further options, are measured by `python examples/benchmarks/training_cost.py`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from harness import OURS, Comparison, Options, Timed, run_group
+from training_cost import in_a_process, prepared
+
+EAGER = ["--optim", "adamw_torch", "--bf16", "false"]
+FAST = ["--optim", "adamw_torch_fused", "--bf16", "true"]
+
+
+def comparisons(options: Options) -> Iterator[Comparison]:
+    for method, config, batch in (
+        ("FISVL", "lite_rsicd", 64),
+        ("MTTV", "lite_weibo", 32),
+        ("SAT", "sat_coco_small", 16),
+    ):
+        with tempfile.TemporaryDirectory() as scratch:
+            yield step(options, Path(scratch), method, config, batch // 4 if options.quick else batch)
+
+
+def step(options: Options, scratch: Path, method: str, config: str, batch: int) -> Comparison:
+    steps = 4 if options.quick else 8
+    command = prepared(config, scratch, batch=batch, samples=4 * batch, steps=steps)
+    made = iter(range(10_000))
+
+    def with_settings(more: list[str]) -> Callable[[], Timed]:
+        def run() -> Timed:
+            own = ["--output_dir", str(scratch / f"run{next(made)}")]
+            found = in_a_process([*command, *more, *own], options.threads)
+            return Timed(sum(found["wall"][1:]), sum(found["cpu"][1:]), found["losses"])
+
+        return run
+
+    return Comparison(
+        work=f"{method} lite: {steps - 1} training steps",
+        count=batch * (steps - 1),
+        unit="samples",
+        ways={"eager float32": with_settings(EAGER), OURS: with_settings(FAST)},
+        target=1.5,
+        difference=lambda one, other: max(abs(a - b) / abs(a) for a, b in zip(one, other, strict=True)),
+        measured="relative difference of the losses",
+        allowed=0.1,
+        conditions=f"{config}, batches of {batch}, drawn data; ours: {' '.join(FAST)}",
+        rounds=2,
+    )
+
+
+if __name__ == "__main__":
+    run_group("training", comparisons, __doc__)
