@@ -11,7 +11,7 @@ export IMAGES
 PYTEST := OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-matrix load numerics memory fuzz quality style cards dist sbom audit clean
+.PHONY: help setup demo test test-all test-matrix bench load numerics memory fuzz quality style cards dist sbom audit clean
 
 help:  ## show this list
 	@echo "usage: make TARGET [PYTHON=python3.12]"
@@ -39,6 +39,10 @@ test-all: $(READY)  ## run every test, the slow ones too
 
 test-matrix: $(READY)  ## run the tests with the lowest and the newest versions of what the package needs
 	@$(RUN) tests.matrix $(CELLS)
+
+bench: $(READY)  ## compare with the released pipelines and usual alternatives (QUICK=1: two minutes; THREADS, DATA, GROUPS)
+	@$(VENV)/bin/python examples/benchmarks/harness.py $(if $(QUICK),--quick) --threads $(or $(THREADS),1) \
+		$(if $(DATA),--data "$(DATA)") $(if $(BEFORE),--before "$(BEFORE)") $(if $(GROUPS),--groups $(GROUPS))
 
 load: $(READY)  ## let 1,000 visitors ask the demo for a minute, with as many stalled connections
 	@PYTHONPATH=.:tests OMP_NUM_THREADS=1 $(RUN) load

@@ -1,8 +1,9 @@
-"""What training costs: peak memory and samples a second of the configs, and what FISVL's losses gain over plain loops.
+"""What training costs: peak memory and samples a second of the configs.
 
-    python examples/benchmark_training.py
-    python examples/benchmark_training.py --configs official_rsicd official_weibo official_coco --steps 3 --batch 16
-    python examples/benchmark_training.py --configs lite_rsicd --steps 3 --batch 512 --gradient_cache_chunk 32
+    python examples/benchmarks/training_cost.py
+    python examples/benchmarks/training_cost.py --configs official_rsicd official_coco --steps 3 --batch 16
+    python examples/benchmarks/training_cost.py --configs lite_rsicd --steps 3 --batch 512 --gradient_cache_chunk 32
+    python examples/benchmarks/training_cost.py --configs lite_rsicd lite_weibo sat_coco_small --steps 3 --savings
 
 Each config runs its own training script for a few steps, in a process of its own; the first step only warms up.
 Further options go to the script. The data is drawn, with images and texts of the real sizes, and the models are of
@@ -13,7 +14,8 @@ A second is one of the clock, and beside it one of the processor, which a busy m
 epoch is extrapolated from these few steps to the real set's number of samples: no such epoch was run.
 
 Figures go to examples/results/training_cost.json, where those of other configs stay as they are, and the table of all
-into examples/RECIPES.md. `--configs --losses 0` measures nothing and writes the table anew.
+into examples/RECIPES.md. `--configs` alone measures nothing and writes the table anew. `--savings` runs each config
+with one option that saves memory or time after the other.
 """
 
 import argparse
@@ -36,9 +38,9 @@ import yaml
 
 from stmine_hf.errors import StmineError
 
-HERE = Path(__file__).resolve().parent
-CARDS = HERE.parent / "hub_cards"
-EPS = 6e-5  # of the released losses
+EXAMPLES = Path(__file__).resolve().parents[1]
+CARDS = EXAMPLES.parent / "hub_cards"
+ACCUMULATION = "--gradient_accumulation_steps"
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5, help="of a run, the first of which only warms up")
     parser.add_argument("--batch", type=int, help="samples a step; default: as the config says")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--losses", type=int, default=270, help="pairs in a batch of FISVL's losses; 0: not measured")
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "training_cost.json")
-    parser.add_argument("--page", type=Path, default=HERE / "RECIPES.md", help="page whose table is filled in")
+    parser.add_argument("--savings", action="store_true", help="also with each option that saves memory or time")
+    parser.add_argument("--out", type=Path, default=EXAMPLES / "results" / "training_cost.json")
+    parser.add_argument("--page", type=Path, default=EXAMPLES / "RECIPES.md", help="page whose table is filled in")
     args, more = parser.parse_known_args()
     names = SMALL if args.configs is None else args.configs
     if unknown := set(names) - set(SETUPS):
@@ -78,23 +80,22 @@ def main() -> None:
     from stmine_hf.files import write_entries
 
     found = json.loads(args.out.read_text(encoding="utf-8")) if args.out.is_file() else {}
-    rows, losses = found.get("configs", {}), found.get("losses")
-
-    def keep() -> None:
-        write_entries(args.out, {"configs": rows, "losses": losses, "versions": versions("accelerate")})
-        fill_page(args.page, "training_cost", render(rows, losses))
-
-    for name in names:
+    rows = found.get("configs", {})
+    runs = [(name, [*more, *option]) for name in names for option in (savings_of(name) if args.savings else [[]])]
+    for name, options in runs:
         with tempfile.TemporaryDirectory() as scratch:
-            row = run_config(name, args, more, Path(scratch))
-        rows[" ".join([name, *more])] = row
-        keep()
-    if args.losses:
-        losses = in_a_process(["losses", str(args.losses)], args.threads)
-        keep()
-    if not names and not args.losses:
-        fill_page(args.page, "training_cost", render(rows, losses))
-    print(render(rows, losses))
+            row = run_config(name, args, options, Path(scratch))
+        rows[" ".join([name, *options])] = row
+        write_entries(args.out, {"configs": rows, "versions": versions("accelerate")})
+    fill_page(args.page, "training_cost", render(rows))
+    print(render(rows))
+
+
+def savings_of(name: str) -> list[list[str]]:
+    """Options that save memory or time: none of them, then one by one."""
+    options = ["", "--bf16 true", "--gradient_checkpointing true", f"{ACCUMULATION} 4"]
+    options += ["--gradient_cache_chunk 32"] if SETUPS[name].method == "fisvl" else []
+    return [option.split() for option in options]
 
 
 # ---- one config ----
@@ -103,30 +104,12 @@ def main() -> None:
 def run_config(name: str, args: argparse.Namespace, more: list[str], scratch: Path) -> dict[str, Any]:
     """Figures of a config's training script, run in a process of its own."""
     setup = SETUPS[name]
-    settings = yaml.safe_load((HERE / "configs" / f"{name}.yaml").read_text(encoding="utf-8"))
-    of_config = settings["per_device_train_batch_size"]
+    of_config = yaml.safe_load(config_of(name).read_text(encoding="utf-8"))["per_device_train_batch_size"]
     batch = args.batch or of_config
-    for absent in ("early_stopping_patience", "plateau_patience", "scaling_tau", "lr_milestones", "detector"):
-        settings.pop(absent, None)  # nothing is validated here
-    start = setup.start(scratch, settings) if callable(setup.start) else setup.start
-    settings |= start
-    if setup.data is not None:
-        settings |= {"dataset_options": None, **setup.data(scratch, 2 * batch)}
-    settings |= {
-        "output_dir": str(scratch / "run"),
-        "max_steps": args.steps,
-        "per_device_train_batch_size": batch,
-        "gradient_accumulation_steps": 1,
-        "dataloader_num_workers": 0,  # so that one process holds and does all there is
-        "eval_strategy": "no",
-        "save_strategy": "no",
-        "disable_tqdm": True,
-    }
-    config = scratch / "config.yaml"
-    config.write_text(yaml.safe_dump(settings), encoding="utf-8")
-    print(f"{name}: {args.steps} steps of {batch} samples ...", file=sys.stderr, flush=True)
-    script = str(HERE / f"train_{setup.method}.py")
-    found = in_a_process(["script", script, "--config", str(config), *more], args.threads)
+    parts = int(more[more.index(ACCUMULATION) + 1]) if ACCUMULATION in more else 1
+    command = prepared(name, scratch, batch=batch // parts, samples=2 * batch, steps=args.steps)
+    print(f"{' '.join([name, *more])}: {args.steps} steps of {batch} samples ...", file=sys.stderr, flush=True)
+    found = in_a_process([*command, *more], args.threads)
     wall, cpu = (statistics.median(found[clock][1:]) for clock in ("wall", "cpu"))
     hours = None if setup.epoch is None else round(setup.epoch * wall / batch / 3600, 3)
     return {
@@ -148,6 +131,42 @@ def run_config(name: str, args: argparse.Namespace, more: list[str], scratch: Pa
     }
 
 
+def config_of(name: str) -> Path:
+    return EXAMPLES / "configs" / f"{name}.yaml"
+
+
+def prepared(name: str, scratch: Path, *, batch: int, samples: int, steps: int) -> list[str]:
+    """The training script of a config and its settings for some steps, with stand-ins for data and start.
+
+    Args:
+        scratch: a folder for them.
+        batch: samples that go through the model at a time.
+        samples: of the drawn data.
+    """
+    setup = SETUPS[name]
+    settings = yaml.safe_load(config_of(name).read_text(encoding="utf-8"))
+    for absent in ("early_stopping_patience", "plateau_patience", "scaling_tau", "lr_milestones", "detector"):
+        settings.pop(absent, None)  # nothing is validated here
+    start = setup.start(scratch, settings) if callable(setup.start) else setup.start
+    settings |= start
+    if setup.data is not None:
+        settings |= {"dataset_options": None, **setup.data(scratch, samples)}
+    settings |= {
+        "output_dir": str(scratch / "run"),
+        "max_steps": steps,
+        "per_device_train_batch_size": batch,
+        "gradient_accumulation_steps": 1,
+        "dataloader_num_workers": 0,  # so that one process holds and does all there is
+        "logging_steps": 1,
+        "eval_strategy": "no",
+        "save_strategy": "no",
+        "disable_tqdm": True,
+    }
+    config = scratch / "config.yaml"
+    config.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    return [str(EXAMPLES / f"train_{setup.method}.py"), "--config", str(config)]
+
+
 def in_a_process(part: list[str], threads: int) -> dict[str, Any]:
     """What one part of this file, run by itself, writes.
 
@@ -158,12 +177,12 @@ def in_a_process(part: list[str], threads: int) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "figures.json"
-        command = [sys.executable, str(HERE / "benchmark_training.py"), "--part", str(out), *part]
+        command = [sys.executable, __file__, "--part", str(out), *part]
         env = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_DATASETS_CACHE": str(Path(folder) / "cache")}
-        done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=HERE.parent)
+        done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=EXAMPLES.parent)
         if done.returncode or not out.is_file():
             last = " / ".join((done.stderr or done.stdout).strip().splitlines()[-3:])
-            raise StmineError(f"{' '.join(part[:4])} ended with {done.returncode}: {last}")
+            raise StmineError(f"{' '.join(part[:3])} ended with {done.returncode}: {last}")
         return json.loads(out.read_text(encoding="utf-8"))
 
 
@@ -172,7 +191,7 @@ def run_script(out: Path, command: list[str]) -> None:
     import torch
     from transformers import TrainerCallback, trainer
 
-    facts: dict[str, Any] = {"wall": [], "cpu": []}
+    facts: dict[str, Any] = {"wall": [], "cpu": [], "losses": []}
 
     class Clock(TrainerCallback):
         """Seconds from the end of one step to that of the next, its batch being made included."""
@@ -181,6 +200,10 @@ def run_script(out: Path, command: list[str]) -> None:
             facts["parameters"] = sum(parameter.numel() for parameter in model.parameters())
             facts["trained"] = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
             self.last = time.perf_counter(), time.process_time()
+
+        def on_log(self, args, state, control, logs=None, **kwargs):
+            if "loss" in (logs or {}):
+                facts["losses"].append(logs["loss"])
 
         def on_step_end(self, args, state, control, **kwargs):
             if torch.cuda.is_available():
@@ -317,134 +340,11 @@ LARGE = ("official_", "recommended_rsicd", "recommended_weibo")
 SMALL = [name for name in SETUPS if not name.startswith(LARGE)]
 
 
-# ---- FISVL's losses against the formulas written as loops ----
-
-
-def compare_losses(out: Path, pairs: int) -> None:
-    """Seconds of value and gradient of the value-guided objective, ours and by loops; both must agree."""
-    import torch
-    from torch.nn import functional
-
-    from stmine_hf.modeling.fisvl.losses_fisvl import affiliation_loss, contrastive_loss, scene_adaptive_loss
-
-    torch.manual_seed(0)
-    image = functional.normalize(torch.randn(pairs, 512), dim=1)
-    text = functional.normalize(image + 0.1 * torch.randn(pairs, 512), dim=1)
-    ids, labels = torch.arange(pairs) // 2, torch.randint(30, (pairs,))
-    released = {"epoch": 5, "beta1": -0.002, "beta2": 0.02, "margin": 0.95}
-
-    def ours(image, text, temperature):
-        return (
-            contrastive_loss(image, text, temperature, ids)
-            + affiliation_loss(image, text, temperature, labels)
-            + scene_adaptive_loss(image, text, temperature, ids, labels, **released)
-        )
-
-    def loops(image, text, temperature):
-        return (
-            loop_contrastive(image, text, temperature, ids)
-            + loop_affiliation(image, text, temperature, labels)
-            + loop_scene(image, text, temperature, labels, **released)
-        )
-
-    figures: dict[str, Any] = {"pairs": pairs, "dim": 512}
-    gradients = []
-    for name, loss_of, rounds in (("ours", ours, 30), ("loops", loops, 1)):
-        times = []
-        for _ in range(rounds):
-            leaves = [tensor.clone().requires_grad_() for tensor in (image, text, torch.tensor(0.07))]
-            start = time.process_time()
-            loss = loss_of(*leaves)
-            loss.backward()
-            times.append(time.process_time() - start)
-        gradients.append([leaf.grad for leaf in leaves])
-        figures |= {f"{name}_loss": loss.item(), f"{name}_cpu_seconds": statistics.median(times)}
-    figures["greatest_difference_of_gradients"] = max(
-        float((left - right).abs().max() / right.abs().max()) for left, right in zip(*gradients, strict=True)
-    )
-    if figures["greatest_difference_of_gradients"] > 1e-3:
-        raise StmineError(f"The losses differ from the loops: {figures}")
-    figures["ratio"] = figures["loops_cpu_seconds"] / figures["ours_cpu_seconds"]
-    out.write_text(json.dumps(figures), encoding="utf-8")
-
-
-def loop_scores(rows, columns, temperature) -> list[list]:
-    return [[(row @ column) / temperature for column in columns.unbind()] for row in rows.unbind()]
-
-
-def loop_cross_entropy(logits: list[list], targets: list[list[float]]):
-    total = 0.0
-    for row, target in zip(logits, targets, strict=True):
-        top = max(score.item() for score in row)
-        denominator = 0.0
-        for score in row:
-            denominator = denominator + (score - top).exp()
-        for score, share in zip(row, target, strict=True):
-            if share:
-                total = total - share * (score - top - denominator.log())
-    return total / len(logits)
-
-
-def transpose(matrix: list[list]) -> list[list]:
-    return [list(column) for column in zip(*matrix, strict=True)]
-
-
-def loop_contrastive(image, text, temperature, ids):
-    ids, count = ids.tolist(), len(ids)
-    targets = [[float(ids[i] == ids[j]) + EPS for j in range(count)] for i in range(count)]
-    targets = [[target / sum(row) for target in row] for row in targets]
-    logits = loop_scores(image, text, temperature)
-    return (loop_cross_entropy(logits, targets) + loop_cross_entropy(transpose(logits), targets)) / 2
-
-
-def loop_affiliation(image, text, temperature, labels):
-    import torch
-
-    scenes, count = labels.tolist(), len(labels)
-
-    def centres(embeds):
-        found = []
-        for i in range(count):
-            centre, weights = 0.0, 0.0
-            for j, embed in enumerate(embeds.unbind()):
-                weight = float(scenes[i] == scenes[j]) + EPS
-                centre, weights = centre + weight * embed, weights + weight
-            found.append(centre / weights)
-        return torch.stack(found)
-
-    own = [[float(i == j) for j in range(count)] for i in range(count)]
-    to_texts = loop_scores(image, centres(text), temperature)
-    to_images = loop_scores(text, centres(image), temperature)
-    return (loop_cross_entropy(to_texts, own) + loop_cross_entropy(transpose(to_images), own)) / 2
-
-
-def loop_scene(image, text, temperature, labels, epoch, beta1, beta2, margin):
-    scenes, count = labels.tolist(), len(labels)
-
-    def side(scores, embeds):
-        hardest = [max(range(count), key=[score.item() for score in row].__getitem__) for row in scores]
-        total = 0.0
-        for i in range(count):
-            exps, denominator = [], EPS
-            for j in range(count):
-                score = (embeds[i] @ embeds[hardest[j]]) / temperature
-                exps.append(score.exp() if score.item() >= margin else 1.0)
-                denominator = denominator + exps[j]
-            for j in range(count):
-                beta = beta2 if scenes[i] == scenes[hardest[j]] else beta1
-                if weight := int(math.exp(beta * epoch)):
-                    total = total + exps[j] / denominator * weight
-        return total / count
-
-    scores = loop_scores(image, text, temperature)
-    return (side(scores, text) + side(transpose(scores), image)) / 2
-
-
 # ---- the table ----
 
 
-def render(rows: dict[str, dict[str, Any]], losses: dict[str, Any] | None) -> str:
-    """All figures as Markdown: a table of the configs in their order, a sentence on the losses."""
+def render(rows: dict[str, dict[str, Any]]) -> str:
+    """All figures as Markdown: a table of the configs in their order."""
     lines = [
         "| config | batch | parameters | trained | peak memory, MB | samples/s | samples/CPU s | steps | epoch, h * |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -475,14 +375,6 @@ def render(rows: dict[str, dict[str, Any]], losses: dict[str, Any] | None) -> st
         "A sample is what a batch counts: a pair in FISVL's official configs, an image with two captions in "
         "`lite_rsicd`.",
     ]
-    if losses:
-        lines += [
-            "",
-            f"FISVL's losses and their gradients on {losses['pairs']} pairs of {losses['dim']} values: "
-            f"{1000 * losses['ours_cpu_seconds']:.1f} ms of the processor; the formulas written as plain loops take "
-            f"{losses['loops_cpu_seconds']:.1f} s, {losses['ratio']:,.0f} times as long. Greatest difference of the "
-            f"gradients: {losses['greatest_difference_of_gradients']:.1e} of the largest.",
-        ]
     return "\n".join(lines)
 
 
@@ -490,10 +382,7 @@ if __name__ == "__main__":
     try:
         if sys.argv[1:2] == ["--part"]:
             result, part = Path(sys.argv[2]), sys.argv[3:]
-            if part[0] == "losses":
-                compare_losses(result, int(part[1]))
-            else:
-                run_script(result, part[1:])
+            run_script(result, part)
         else:
             main()
     except StmineError as error:

@@ -11,12 +11,25 @@ if TYPE_CHECKING:
     from .build import BuildReport as BuildReport
     from .change import Change as Change
     from .change import changes as changes
+    from .embedding import embed_images as embed_images
+    from .embedding import embed_texts as embed_texts
     from .filters import Condition as Condition
     from .filters import Where as Where
     from .hits import Hit as Hit
     from .index import ImageIndex as ImageIndex
 
-__all__ = ["BuildReport", "Change", "Condition", "Hit", "ImageIndex", "SearchAnswer", "Where", "changes"]
+__all__ = [
+    "BuildReport",
+    "Change",
+    "Condition",
+    "Hit",
+    "ImageIndex",
+    "SearchAnswer",
+    "Where",
+    "changes",
+    "embed_images",
+    "embed_texts",
+]
 
 __getattr__ = lazy_names(
     __name__,
@@ -29,5 +42,7 @@ __getattr__ = lazy_names(
         "SearchAnswer": "answer",
         "Where": "filters",
         "changes": "change",
+        "embed_images": "embedding",
+        "embed_texts": "embedding",
     },
 )
