@@ -215,7 +215,7 @@ class _Ahead:
     def ranks(self, best: np.ndarray, place: np.ndarray, scores_of: Callable[[int], np.ndarray]) -> np.ndarray:
         """The ranks; `scores_of(query)` gives the scores of a query, which has other answers of the same score."""
         ranks = self.above.copy()
-        for query in np.flatnonzero(self.level - self.above > 1):
+        for query in np.flatnonzero(self.level - self.above > 1).tolist():
             ranks[query] += np.count_nonzero(scores_of(query)[place[query] + 1 :] == best[query])
         return ranks
 
