@@ -8,6 +8,7 @@ file holds. Nothing in a folder is run: no code file, no kernel, no pickle.
 from __future__ import annotations
 
 import math
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,8 +31,13 @@ LARGEST_NUMBER = 1 << 24  # of any field; also, no field exceeds the number of v
 LARGEST_SMALL_NUMBER = 1 << 16  # that the weights file need not account for
 LARGEST_COUNT = 4096  # of layers, heads, steps and the like
 LARGEST_SIDE = 8192  # pixels
+LARGEST_INPUT = 2048  # pixels of a side that a processor makes: a batch of eight of them has 400 MB before any layer
 MOST_LABELS = 100_000
+LONGEST_PATTERN = 2000  # characters of a regular expression
+REPEATED_GROUP = re.compile(r"\)[*+{]")  # what backtracking without end needs, and no tokenizer in use has
+MOST_GROWTH = 100  # times that the steps of a tokenizer may make a text longer
 MOST_MODULES = 20_000  # a ResNet-152 and a BERT together have 1,100
+_LARGEST_SCALE, _LEAST_SCALE = 1e4, 1e-4  # of means and deviations of pixels, which count to 1 or to 255
 _SLACK = 1 << 22  # values that a model may have beyond those of its weights file
 
 _COUNTS = ("layer", "depth", "block", "stage", "step", "head", "group", "repeat", "level", "scale", "region", "token")
@@ -98,6 +104,38 @@ def read_config(name: str, revision: str | None = None) -> dict[str, Any]:
     return read_settings(path)
 
 
+def require_processor_bounds(settings: dict[str, Any], where: str) -> None:
+    """Check the settings of an image processor: sizes of images that fit into memory, statistics that give numbers.
+
+    Args:
+        settings: from its file, or from that of a processor that has one.
+        where: the file's name, for the message.
+
+    Raises:
+        CheckpointError: the first value that no image processor has.
+    """
+    for name, part in _parts(settings, where):
+        for field in ("size", "crop_size", "pad_size"):
+            sides = part.get(field)
+            for side, value in sides.items() if isinstance(sides, dict) else [("", sides)]:
+                if value is not None and not (type(value) is int and 1 <= value <= LARGEST_INPUT):
+                    shown = f"{name}.{field}{side and f'.{side}'}"
+                    raise CheckpointError(f"{shown} is {str(value)[:40]}; expected 1 to {LARGEST_INPUT:,} pixels")
+        for field, least in (("image_std", _LEAST_SCALE), ("image_mean", -_LARGEST_SCALE), ("rescale_factor", 1e-9)):
+            values = part.get(field)
+            for value in values if isinstance(values, list) else [values]:
+                if value is None and not isinstance(values, list):
+                    continue
+                if (
+                    isinstance(value, bool)
+                    or not isinstance(value, int | float)
+                    or not least <= value <= _LARGEST_SCALE
+                ):
+                    raise CheckpointError(
+                        f"{name}.{field} is {str(values)[:60]}; expected numbers from {least:g} to {_LARGEST_SCALE:g}"
+                    )
+
+
 def require_tokenizer_bounds(path: Path) -> None:
     """Check a file of a tokenizer before its readers, which have no bounds, see it.
 
@@ -108,7 +146,32 @@ def require_tokenizer_bounds(path: Path) -> None:
     if size > LARGEST_TOKENIZER:
         raise CheckpointError(f"{path.name} has {size:,} bytes; expected {LARGEST_TOKENIZER:,} at most")
     if path.suffix == ".json":
-        parse_json(read_text(path, largest=LARGEST_TOKENIZER), path.name)
+        document = parse_json(read_text(path, largest=LARGEST_TOKENIZER), path.name)
+        if path.name == "tokenizer.json" and isinstance(document, dict):
+            _require_bounded_steps(document, path.name)
+
+
+def _require_bounded_steps(tokenizer: dict[str, Any], where: str) -> None:
+    """Refuse steps of a tokenizer that a short text keeps busy without end, or that make a long one of it.
+
+    Raises:
+        CheckpointError: there is one.
+    """
+    growth = 1.0
+    steps = {name: tokenizer.get(name) for name in ("normalizer", "pre_tokenizer", "post_processor")}
+    for name, step in _parts(steps, where):
+        pattern = step.get("pattern")
+        known = pattern if isinstance(pattern, dict) else {}
+        regex = str(known.get("Regex", ""))
+        if len(regex) > LONGEST_PATTERN or REPEATED_GROUP.search(regex):
+            raise CheckpointError(f"{name}: the pattern {regex[:40]!r} is too complex: it may never end")
+        if step.get("type") == "Replace":
+            growth *= max(1.0, len(str(step.get("content", ""))) / max(1, len(str(known.get("String", "")))))
+        elif step.get("type") == "Prepend":
+            growth *= max(1, len(str(step.get("prepend", ""))))
+        added = max((len(step[field]) for field in ("single", "pair") if isinstance(step.get(field), list)), default=0)
+        if growth > MOST_GROWTH or added > MOST_GROWTH:
+            raise CheckpointError(f"{name}: makes a text more than {MOST_GROWTH} times as long")
 
 
 def check_numbers(settings: dict[str, Any], where: str) -> None:

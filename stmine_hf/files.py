@@ -23,8 +23,12 @@ _held: set[IO[str]] = set()  # the locks of this process
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` write the file under another name, flush it to the disk, then move it into place in one step."""
+    """Let `write` write the file under another name, flush it to the disk, then move it into place in one step.
+
+    Links of either name are replaced, not followed.
+    """
     temporary = path.with_name(f".new-{path.name}")
+    temporary.unlink(missing_ok=True)
     write(temporary)
     with open(temporary, "rb+") as file:
         os.fsync(file.fileno())

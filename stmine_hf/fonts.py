@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, ParamSpec
 
 from PIL import ImageFont
 
+from .printing import printable
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -32,6 +34,7 @@ _WIDE_FONTS = (
     "DejaVuSans.ttf",
 )
 _LAST_LATIN = "\u024f"  # of Latin Extended-B
+_LONGEST_LINE = 120  # characters of a text in a figure
 _NO_LETTER = "\U0010ffff"  # drawn as whatever a font draws for what it lacks
 _told: list[str] = []  # the letter that a warning named, once
 
@@ -77,21 +80,40 @@ def _without_middle(text: str, kept: int) -> str:
 
 
 def in_every_script(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Decorate a function that draws with matplotlib: Chinese is shown if this system has a font for it."""
+    """Decorate a function that draws with matplotlib: Chinese is shown if this system has a font for it.
+
+    Texts are shown as they are: a `$` in a name begins no formula, and what cannot be drawn is shown as its escape
+    sequence.
+    """
 
     @wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
         import matplotlib
         from matplotlib import font_manager
+        from matplotlib.text import Text
 
         families = list(matplotlib.rcParams["font.family"])
         for file in filter(None, (_path(name) for name in _WIDE_FONTS)):
             font_manager.fontManager.addfont(file)
             families.append(font_manager.FontProperties(fname=file).get_name())
         with matplotlib.rc_context({"font.family": families}):
-            return draw(*args, **kwargs)
+            figure = draw(*args, **kwargs)
+        axes = [axis for one in figure.axes for axis in (one.xaxis, one.yaxis) if axis.get_scale() == "log"]
+        powers = {text for axis in axes for text in axis.findobj(Text)}  # the only ones that are formulas
+        for text in set(figure.findobj(Text)) - powers:
+            text.set_parse_math(False)
+            text.set_text(drawable(text.get_text()))
+        return figure
 
     return drawn
+
+
+def drawable(text: str) -> str:
+    """A text with escape sequences for what matplotlib cannot draw, and without the ends of very long lines.
+
+    Labels of ticks need it where they are set; `in_every_script` brings all other texts.
+    """
+    return "\n".join(printable(line)[:_LONGEST_LINE] for line in text.split("\n"))
 
 
 @lru_cache(maxsize=1024)

@@ -16,6 +16,7 @@ from .checkpoints import (
     opening,
     read_config,
     read_settings,
+    require_processor_bounds,
     require_tokenizer_bounds,
     stored_weights,
 )
@@ -262,13 +263,23 @@ def load_processor(method: Method, name: str, **options: Any) -> Any:
         StmineError: settings that are refused.
         OSError: no processor there.
     """
+    require_bounded_processor(name)
+    return method.processor_class.from_pretrained(name, trust_remote_code=False, **options)
+
+
+def require_bounded_processor(name: str) -> None:
+    """Check the files of the processor of a checkpoint before anything reads them.
+
+    Raises:
+        StmineError: settings that are refused.
+        OSError: no such checkpoint.
+    """
     for file in ("processor_config.json", "preprocessor_config.json"):
         if path := checkpoint_file(name, file):
-            read_settings(path)
+            require_processor_bounds(read_settings(path), file)
     for file in TOKENIZER_FILES:
         if path := checkpoint_file(name, file):
             require_tokenizer_bounds(path)
-    return method.processor_class.from_pretrained(name, trust_remote_code=False, **options)
 
 
 def _another_method(name: str, expected: Method, model_type: str) -> str:

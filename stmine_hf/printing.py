@@ -52,3 +52,10 @@ class Shown:
 
         for text, style, control in console.render(self._content, options):
             yield Segment("\n".join(map(printable, text.split("\n"))), style, control)
+
+
+def print_table(table: Any) -> None:
+    """Print a table of rich; names in it are shown as they are: brackets are no markup, `:car:` is no emoji."""
+    from rich.console import Console
+
+    Console(markup=False, emoji=False).print(Shown(table))

@@ -12,6 +12,7 @@ that has computed with torch may not.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import random
@@ -26,7 +27,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,24 @@ def start(command: Command, inputs: Path, out: Path, log: Path, limit: Callable[
     return child
 
 
+def import_ahead(command: Command, inputs: Path, out: Path, log: Path) -> int:
+    """Import what a command imports, once for all its children; gives the exit status of the child that told it."""
+    names = log.with_suffix(".modules")
+
+    def run(inputs: Path, target: Path) -> None:
+        before = set(sys.modules)
+        try:
+            command.run(inputs, target)
+        finally:
+            names.write_text(json.dumps([name for name in list(sys.modules) if name not in before]))
+
+    code = ended(start(Command(run, command.content), inputs, out, log))
+    for name in json.loads(names.read_text()) if code == 0 else ():
+        with suppress(Exception):  # a module that is no file, such as those that transformers makes
+            importlib.import_module(name)
+    return code
+
+
 def ended(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
@@ -269,8 +288,9 @@ def disturb(
     else:
         first = start(command, inputs, out, log)
         time.sleep(moment / 2)
-        second = start(command, inputs, out, log)
-        codes = {ended(first), ended_well_said(second, log)}
+        its_log = log.with_name(f"{log.stem}-second.log")
+        second = start(command, inputs, out, its_log)
+        codes = {ended(first), ended_well_said(second, its_log)}
         assert 0 in codes or codes == {1}, codes
         yield
 
@@ -281,6 +301,7 @@ def main() -> None:
     parser.add_argument("--moments", type=int, default=20, help="of each signal; of the other faults a third")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--fault", action="append", choices=FAULTS)
+    parser.add_argument("--record", type=Path, metavar="FILE", help="add a line of JSON for each command and fault")
     options = parser.parse_args()
     failures: list[str] = []
     with tempfile.TemporaryDirectory(prefix="stmine-faults-") as place:
@@ -293,11 +314,11 @@ def main() -> None:
         for name in options.commands or COMMANDS:
             command, chance, counts = COMMANDS[name], random.Random(f"{options.seed}/{name}"), Counter[str]()
             expected, whole, written, log = None, 0.0, 0, top / f"{name}.log"
-            for _ in range(2):  # the second one says how long it takes
+            for launch in (import_ahead, lambda *words: ended(start(*words))):  # the second one says how long it takes
                 began, out = time.monotonic(), top / name / "whole" / command.out
                 shutil.rmtree(out.parent, ignore_errors=True)
                 out.parent.mkdir(parents=True)
-                if ended(start(command, top / "inputs", out, log)):
+                if launch(command, top / "inputs", out, log):
                     sys.exit(f"{name} fails undisturbed: {log.read_text()[-3000:]}")
                 whole, expected = time.monotonic() - began, command.content(out)
                 written = sum(
@@ -305,6 +326,7 @@ def main() -> None:
                 )
             shutil.rmtree(out.parent)
             for fault in options.fault or FAULTS:
+                failed, began = len(failures), time.monotonic()
                 moments = options.moments if fault in ("kill", "terminate", "interrupt") else -(-options.moments // 3)
                 for number in range(1 if fault == "rights" else moments):
                     out.parent.mkdir(parents=True)
@@ -321,6 +343,11 @@ def main() -> None:
                         failures.append(f"{name}, {fault} {number}: {error}")
                     finally:
                         shutil.rmtree(out.parent)
+                if options.record:
+                    trials = {"command": name, "fault": fault, "passed": counts[fault], "failed": failures[failed:]}
+                    seconds = {"undisturbed": round(whole, 2), "seconds": round(time.monotonic() - began, 1)}
+                    with open(options.record, "a") as file:
+                        file.write(json.dumps(trials | seconds) + "\n")
             print(f"{name:14}" + "".join(f"{counts[fault]:11}" for fault in FAULTS), flush=True)
         if _files(top / "inputs") != originals:
             failures.append("an input has changed")

@@ -22,7 +22,13 @@ from stmine_hf.loading import load_model
 
 CARDS = ROOT / "hub_cards"
 # Repository: method, and the tolerance of each comparison, in units of its output.
-MODELS = {"fisvl-lite-rsicd": "fisvl", "mttv-lite-weibo": "mttv", "sat-coco-small": "sat", "sat-indiscernible": "sat"}
+MODELS = {
+    "fisvl-lite-rsicd": "fisvl",
+    "mttv-lite-weibo": "mttv",
+    "sat-coco-small": "sat",
+    "sat-indiscernible": "sat",
+    "sat-aircraft": "sat",
+}
 TOLERANCES = {
     **dict.fromkeys(("batch size", "order", "threads", "padding"), 2e-5),
     "ONNX": 1e-4,

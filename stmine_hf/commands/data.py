@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ..outputs import require_own_place
-from ..printing import Shown, say
+from ..printing import print_table, say
 from .publish import push_repository
 from .terminal import (
     BuilderOption,
@@ -49,7 +49,6 @@ KindOption = Annotated[str | None, typer.Option("--kind", help="For your own dat
 )
 def list_datasets(as_json: JsonOption = False) -> None:
     """List the data sets that can be loaded by name, and where their files come from."""
-    from rich.console import Console
     from rich.table import Table
 
     from ..data.description import entries
@@ -61,7 +60,7 @@ def list_datasets(as_json: JsonOption = False) -> None:
     table = Table("name", "rows of", "what it is", "files from")
     for entry in found:
         table.add_row(entry.name, entry.kind, entry.about, entry.source or "-")
-    Console().print(Shown(table))
+    print_table(table)
     say(f"What is in one: {stmine_command()} data describe NAME --data-dir FOLDER")
 
 
@@ -98,17 +97,16 @@ def describe_dataset(
     if as_json:
         print_json(asdict(description))
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("split", "rows", "bytes of images", title=f"{dataset}: {rows_of}")
     for split, numbers in description.splits.items():
         table.add_row(split, f"{numbers['rows']:,}", f"{numbers['image_bytes']:,}")
-    Console().print(Shown(table))
+    print_table(table)
     columns = Table("column", "holds")
     for name, holds in description.columns.items():
         columns.add_row(name, holds)
-    Console().print(Shown(columns))
+    print_table(columns)
     for row in description.samples:
         say("  " + "; ".join(f"{name}: {_short(value)}" for name, value in row.items()))
     for line in finding_lines(description.findings, PLACES):

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from ..data import one_of
 from ..methods import Method
 from ..outputs import require_own_place
-from ..printing import Shown, say
+from ..printing import print_table, say
 from .terminal import builder_options, column_mapping, print_json, prints_only_json, require_folder
 
 DataDirOption = Annotated[Path | None, typer.Option(help="Folder with the data set's files; a toy set needs none.")]
@@ -97,9 +96,8 @@ def evaluate_and_print(
     if as_json:
         print_json(report.to_dict())
         return
-    console = Console()
-    console.print(Shown(report.table()))
+    print_table(report.table())
     if hasattr(report, "class_table"):
-        console.print(Shown(report.class_table()))
+        print_table(report.class_table())
     if out:
         say(f"Written: {', '.join(str(out / name) for name in files if (out / name).exists())}")

@@ -9,7 +9,7 @@ import typer
 
 from ..errors import StmineError
 from ..methods import METHODS
-from ..printing import Shown, say
+from ..printing import print_table, say
 from .terminal import JsonOption, from_here, print_json, prints_only_json, stmine_command
 
 if TYPE_CHECKING:
@@ -72,8 +72,6 @@ def build_repository(
 ) -> None:
     """Assemble the folder of a Hub repository: weights, code, card, scores, license, list of files with hashes."""
     _require_source(source)
-    from rich.console import Console
-
     from ..cards.files import files_in
     from ..hub.build import build
 
@@ -92,7 +90,7 @@ def build_repository(
         print_json({"out": str(out), "files": files})
         return
     for table in tables:
-        Console().print(Shown(table))
+        print_table(table)
     say(f"Written: {from_here(out.absolute())} ({len(files)} files, {sum(files.values()):,} bytes)")
     say(f"Read its README.md. Next: {stmine_command()} publish check {from_here(out.absolute())}")
 
@@ -241,12 +239,10 @@ def push_repository(
 
 
 def _show(report: CheckReport, as_json: bool) -> None:
-    from rich.console import Console
-
     if as_json:
         print_json(report.to_dict())
         return
-    Console().print(Shown(report.table()))
+    print_table(report.table())
     failed = [finding.check for finding in report.findings if finding.outcome == "failed"]
     unread = any(finding.check == "own code" for finding in report.findings)
     fit = "Fit to be published once you have read its own code." if unread else "Fit to be published."
@@ -254,7 +250,6 @@ def _show(report: CheckReport, as_json: bool) -> None:
 
 
 def _print_plan(planned: PushPlan) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     to = f"{planned.repo_type} {planned.repo}, {planned.revision}" + (
@@ -264,4 +259,4 @@ def _print_plan(planned: PushPlan) -> None:
     for file in planned.files:
         style = {"same": "dim", "removed": "red"}.get(file.state)
         table.add_row(file.path, f"{file.bytes:,}", file.state, style=style)
-    Console().print(Shown(table))
+    print_table(table)

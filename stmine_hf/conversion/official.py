@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..checkpoints import CheckpointError
+from ..checkpoints import CheckpointError, require_tokenizer_bounds
 from ..errors import StmineError
 
 
@@ -94,6 +94,7 @@ def bert_tokenizer(vocab: str | Path | None, name: str, size: int) -> Any:
     if vocab is not None:
         if not Path(vocab).is_file():
             raise StmineError(f"{vocab}: no such file. Expected vocab.txt of {name} ({size:,} lines).")
+        require_tokenizer_bounds(Path(vocab))
         return BertTokenizer(vocab=str(vocab))
     try:
         return AutoTokenizer.from_pretrained(f"google-bert/{name}")

@@ -183,8 +183,11 @@ def named_files(title: str, folder: Path, files: Any, example: str) -> dict[str,
 
 
 def visible(files: Iterable[Path]) -> list[Path]:
-    """Files by name, without hidden ones (lists of outputs, files that macOS adds to archives)."""
-    return sorted(file for file in files if not file.name.startswith("."))
+    """Files by name, without hidden ones (lists of outputs, files that macOS adds to archives).
+
+    A pipe or a device of such a name is none: reading one may never end.
+    """
+    return sorted(file for file in files if not file.name.startswith(".") and file.is_file())
 
 
 def contents_of(folder: Path, most: int = 8) -> str:

@@ -32,6 +32,7 @@ from .columns import Columns, names_of
 from .errors import BadRow, DataError, DataFolderError
 from .findings import Findings, count
 from .folder_builder import SPLITS, Row, image_folder, split_named, split_of, visible
+from .folder_card import require_own_files, require_own_shards
 from .names import ImageFiles, Wanted, stamp_of
 from .own_rows import (
     BoxRowBuilder,
@@ -181,6 +182,7 @@ def _open(
     path = Path(source)
     try:
         if _is_saved(path):
+            require_own_shards(path)
             saved = datasets.load_from_disk(source)
             loaded = saved if isinstance(saved, dict) else {str(saved.split or "train"): saved}
             if streaming:
@@ -192,6 +194,8 @@ def _open(
         elif tars := tar_files(path):
             loaded = open_tars(path, tars, streaming, cache_dir, findings)
         else:
+            if path.is_dir():
+                require_own_files(path)
             loaded = datasets.load_dataset(
                 source, settings.name, revision=settings.revision, streaming=streaming, cache_dir=cache_dir
             )
@@ -328,6 +332,7 @@ def _read_whole(
     images, split_column = _image_files(source, settings), _split_column(columns)
     made: dict[str, list[Row | None]] = {}
     fixed: dict[str, dict[int, Any]] = {}  # of each split, images that are not as they lie in the source
+    column = columns.of.get("image")
     for split, rows in encoded.items():
         made[split], fixed[split] = [], {}
         bar = tqdm(rows, desc=f"Looking at the rows of {split}", delay=3, leave=False)
@@ -340,10 +345,9 @@ def _read_whole(
             new = _made(row_builder, own)
             made[split].append(new)
             image = own.image if new is None else new.get("image")
-            if image is not stored:
+            if image is not stored or (image is None and column is not None and row[str(column)] is not None):
                 fixed[split][number] = image
     _finish(made, row_builder, source)
-    column = columns.of.get("image")
     return datasets.DatasetDict(
         {
             split: _joined(

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from ..fonts import in_every_script
+from ..fonts import drawable, in_every_script
 from ..images import PixelOptions, Skip, decode_image
 from ..inference.progress import ProgressBar
 from ..metrics.classification import (
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
     from ..modeling.mttv.modeling_mttv import MttvForSequenceClassification
     from ..modeling.mttv.processing_mttv import MttvProcessor
+
+_WRITTEN_LABELS = 40  # of a confusion matrix; one of more has colors alone
 
 
 class Features(Protocol):
@@ -199,17 +201,18 @@ class ClassificationReport:
 
         matrix, names = self.confusion, list(self.labels)
         share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-        side = 2.6 + 0.95 * len(names)
+        side = 2.6 + 0.95 * min(len(names), _WRITTEN_LABELS)
         figure = Figure(figsize=(side + 0.6, side), layout="constrained")
         axes = figure.subplots()
         axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-        for row, column in np.ndindex(*matrix.shape):
+        for row, column in np.ndindex(*matrix.shape) if len(names) <= _WRITTEN_LABELS else ():
             colour = "white" if share[row, column] > 0.55 else "black"
             text = f"{matrix[row, column]}\n{share[row, column]:.0%}"
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize="small")
-        ticks = [name if len(name) < 14 else name.replace(" ", "\n") for name in names]
-        axes.set_xticks(range(len(names)), ticks, rotation=0 if len(names) < 4 else 45, fontsize="small")
-        axes.set_yticks(range(len(names)), ticks, fontsize="small")
+        ticks = [name if len(name) < 14 else name.replace(" ", "\n") for name in map(drawable, names)]
+        if len(names) <= _WRITTEN_LABELS:
+            axes.set_xticks(range(len(names)), ticks, rotation=0 if len(names) < 4 else 45, fontsize="small")
+            axes.set_yticks(range(len(names)), ticks, fontsize="small")
         axes.set(xlabel="prediction", ylabel="label")
         axes.set_title(f"{self._what()}: accuracy {self.metrics['accuracy']:.3f}", fontsize="medium", loc="left")
         return figure

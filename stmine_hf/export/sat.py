@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..checkpoints import read_settings
+from ..checkpoints import read_settings, require_processor_bounds
 from ..detect.detector import THRESHOLD
 from ..documents import read_json
 from ..errors import StmineError
@@ -175,8 +175,10 @@ def open_exported(folder: str | Path, threads: int | None = None) -> tuple[Expor
         if all((folder / name).is_file() for name in format.files):
             _require_undamaged(folder)
             try:
-                for name in ("config.json", "preprocessor_config.json"):
-                    read_settings(folder / name)
+                read_settings(folder / "config.json")
+                require_processor_bounds(
+                    read_settings(folder / "preprocessor_config.json"), "preprocessor_config.json"
+                )
                 return format.runtime(folder, threads), SatImageProcessor.from_pretrained(folder)
             except StmineError:
                 raise

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _BEFORE_LOADING = {"entries", "no pickles", "configs", "code"}  # unknown code is not run where one of these failed
-_SIGNS = {"ok": "[green]ok[/green]", "warning": "[yellow]warning[/yellow]", "failed": "[red]failed[/red]"}
+_COLORS = {"ok": "green", "warning": "yellow", "failed": "red"}
 
 
 @dataclass(frozen=True)
@@ -60,15 +60,16 @@ class CheckReport:
         return {"passed": self.passed, **asdict(self)}
 
     def table(self) -> Table:
-        from rich.markup import escape
         from rich.table import Table
+        from rich.text import Text
 
         title = f"{self.folder}: {self.repo_type}, {self.bytes:,} bytes"
         if self.measured:
             title += f", loads in {self.measured['load_seconds']:.1f} s"
         table = Table("check", "", "found", title=title)
         for finding in self.findings:
-            table.add_row(finding.check, _SIGNS[finding.outcome], escape(finding.detail))
+            sign = Text(finding.outcome, style=_COLORS[finding.outcome])
+            table.add_row(finding.check, sign, finding.detail)
         return table
 
 

@@ -106,10 +106,10 @@ def time_of(dataset: Any) -> datetime | None:
 def exif_place_and_time(image: Image.Image) -> tuple[Point | None, datetime | None]:
     """Place and time that the camera recorded for an image; None where missing or invalid."""
     place = time = None
-    with suppress(Exception):  # an invalid EXIF block counts as none
-        exif = image.getexif()
-        time = _exif_time(exif.get_ifd(_EXIF))
-        place = _exif_point(exif.get_ifd(_GPS))
+    with suppress(Exception):  # an invalid EXIF block, or a part of it, counts as none
+        time = _exif_time(image.getexif().get_ifd(_EXIF))
+    with suppress(Exception):
+        place = _exif_point(image.getexif().get_ifd(_GPS))
     return place, time
 
 

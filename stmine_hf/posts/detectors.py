@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..checkpoints import CheckpointError, opening, read_config
 from ..errors import StmineError
-from ..loading import resolve
+from ..loading import require_bounded_processor, resolve
 from ..methods import by_auto_class
 from ..modeling.mttv.processing_mttv import TransformersDetector
 
@@ -48,6 +48,7 @@ def load_detector(
                 f"found one of type {config.get('model_type')!r}, which transformers has no detector for; code from a "
                 "folder is never run"
             )
+        require_bounded_processor(name)
         with opening(name):
             detector = TransformersDetector.from_pretrained(name, trust_remote_code=False)
     except Exception as error:

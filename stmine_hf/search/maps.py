@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -60,10 +61,11 @@ def map_document(hits: Sequence[Hit], *, title: str, pixels: PixelOptions = _DEF
     for hit, thumbnail in thumbnails(placed[:_MOST_THUMBNAILS], _SIDE, pixels):
         items.append(_item(hit, thumbnail))
     items += [_item(hit, "") for hit in placed[_MOST_THUMBNAILS:]]
-    data = json.dumps(items).replace("</", "<\\/")
+    data = json.dumps(items).replace("<", "\\u003c")  # else a file's name could end the script, or hide its end
     heading = escape(" ".join(title.encode("utf-8", "replace").decode().split()))
     template = Path(__file__).with_name("map.html").read_text(encoding="utf-8")
-    return template.replace("{{heading}}", heading).replace("{{count}}", str(len(placed))).replace("{{items}}", data)
+    parts = {"heading": heading, "count": str(len(placed)), "items": data}
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template)
 
 
 def _item(hit: Hit, thumbnail: Image.Image | str) -> dict[str, Any]:

@@ -21,7 +21,8 @@ from .limits import Limits
 from .problems import RequestError, busy, too_large, unusable
 
 A = TypeVar("A", bound=Asked)
-_MOST_FIELDS = 1000
+_MOST_FIELDS = 1000  # of a request, and values of one of its lists: each wrong one would be an error of its own
+_MOST_COMMAS = 1_000_000  # of a JSON body: bounds what it holds, which can take 50 times its bytes
 _FIELDS = ("bbox", "near", "from", "to", "where", "threshold", "classes")  # that messages begin with
 _NAMES = {"start": "from", "end": "to"}
 
@@ -98,6 +99,8 @@ async def read_asked(kind: type[A], headers: Headers, body: bytes) -> A:
 
 
 def _from_json(kind: type[Asked], body: bytes) -> dict[str, Any]:
+    if body.count(b",") + body.count(b"[") > _MOST_COMMAS:
+        raise too_large(f"The body has more than {_MOST_COMMAS:,} values. Send several requests.")
     try:
         values = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -105,6 +108,12 @@ def _from_json(kind: type[Asked], body: bytes) -> dict[str, Any]:
         raise RequestError(HTTPStatus.BAD_REQUEST, f"The body is not JSON: {reason}.") from None
     if not isinstance(values, dict):
         raise RequestError(HTTPStatus.BAD_REQUEST, f"Expected a JSON object, found {type(values).__name__}.")
+    if len(values) > _MOST_FIELDS:
+        raise too_large(f"The body has {len(values):,} fields; expected {len(kind.model_fields)} at most.")
+    for name, value in values.items():
+        if isinstance(value, list) and len(value) > _MOST_FIELDS:
+            name = name if name in kind.model_fields else name[:60]
+            raise too_large(f"{name}: expected at most {_MOST_FIELDS:,} values, found {len(value):,}.", name)
     for name in kind.images_in:
         value = values.get(name)
         if isinstance(value, list):

@@ -71,6 +71,7 @@ def serve(
 
     config = uvicorn.Config(
         create_app(service, api_key=api_key, open_models=open_models), log_level="warning", access_log=False,
+        http="h11",  # bounds headers; uvicorn would choose httptools where it is installed, which does not
         log_config=None,  # uvicorn's would close the handlers of whoever calls this
         server_header=False, timeout_graceful_shutdown=math.ceil(service.limits.seconds) + 5,
     )  # fmt: skip

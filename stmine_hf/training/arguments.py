@@ -25,6 +25,7 @@ from ..cards.settings import resolved_arguments
 from ..data import one_of
 from ..documents import DocumentError, read_yaml
 from ..errors import StmineError
+from ..files import write_atomically
 from ..images import PixelOptions
 from .start import start_for_other_data
 
@@ -264,7 +265,7 @@ def parse_arguments(dataclasses: Sequence[Any], argv: Sequence[str] | None = Non
 def save_arguments(path: str | Path, *arguments: Any) -> None:
     """Write the resolved settings as a YAML file that `--config` reads back."""
     text = yaml.safe_dump(resolved_arguments(*arguments), sort_keys=False)
-    Path(path).write_text(text, encoding="utf-8")
+    write_atomically(Path(path), lambda file: file.write_text(text, encoding="utf-8"))
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..files import write_atomically
+
 ROWS = "training_rows"  # key of a batch; not an input of a model
 _NAMES = ("filename", "post_id")  # columns whose value names a row
 _NAMED = 3  # rows in a message; the file has all
@@ -57,8 +59,9 @@ def report_batch(
         {"row": row, "name": _name(table[row]), "finite": not wrong}
         for row, wrong in zip(rows, broken.tolist(), strict=True)
     ]
+    text = json.dumps({**facts, "rows": batch}, indent=1, ensure_ascii=False) + "\n"
     with suppress(OSError):
-        file.write_text(json.dumps({**facts, "rows": batch}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_atomically(file, lambda path: path.write_text(text, encoding="utf-8"))
     chosen = [entry for entry in batch if not entry["finite"]] or batch
     named = ", ".join(f"{entry['row']} ({entry['name']})" for entry in chosen[:_NAMED])
     more = f" and {len(chosen) - _NAMED} more" if len(chosen) > _NAMED else ""

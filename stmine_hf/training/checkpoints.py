@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
 import shutil
 from pathlib import Path
 
 from safetensors import SafetensorError
+
+from ..errors import StmineError
 
 logger = logging.getLogger(__name__)
 
 UNFINISHED = "unfinished"  # where checkpoints and the best model are written
 _OLD = "old-"
 _STATE = "trainer_state.json"  # the last file of a checkpoint to be written
+_UNFINISHED_NAME = rf"({_OLD})?(best|checkpoint-\d+)"
+# What models, processors, reports and the Trainer write; a file of another name in such a folder is the user's.
+_WRITTEN = re.compile(
+    r"README\.md|\.lock|\.stmine-.*|\.eval_results|latest|zero_to_fp32\.py|(global_step|pytorch_model_fsdp|optimizer|distcp).*"
+    r"|.*\.(safetensors|bin|pt|pth|png|jsonl?|model|jinja|distcp)|(vocab|merges)\.txt"
+)
 
 
 def put_in_place(output_dir: str | Path, name: str) -> None:
@@ -24,20 +34,62 @@ def put_in_place(output_dir: str | Path, name: str) -> None:
     place, unfinished = Path(output_dir) / name, Path(output_dir) / UNFINISHED
     old = unfinished / (_OLD + name)
     shutil.rmtree(old, ignore_errors=True)
-    if place.exists():
+    if os.path.lexists(place):
         place.rename(old)
     (unfinished / name).rename(place)
-    shutil.rmtree(unfinished, ignore_errors=True)
+    recover_interrupted_save(output_dir)
 
 
 def recover_interrupted_save(output_dir: str | Path) -> None:
-    """Complete an interrupted move, and remove unfinished folders."""
+    """Complete an interrupted move, and remove unfinished folders.
+
+    Raises:
+        StmineError: the folder `unfinished` is not from a run.
+    """
     unfinished = Path(output_dir) / UNFINISHED
+    if not os.path.lexists(unfinished):
+        return
+    if unfinished.is_symlink() or not unfinished.is_dir():
+        raise StmineError(f"{unfinished}: expected a folder of a run, found another file: choose another output_dir.")
+    if foreign := [path.name for path in unfinished.iterdir() if not re.fullmatch(_UNFINISHED_NAME, path.name)]:
+        raise StmineError(
+            f"{unfinished} holds {sorted(foreign)[0]}, which is not from a run; a run writes its checkpoints there "
+            "first: choose another output_dir."
+        )
     for old in unfinished.glob(_OLD + "*"):
-        name = old.name.removeprefix(_OLD)
-        if not (Path(output_dir) / name).exists():  # the old one had been moved already, so the new one is complete
-            (unfinished / name).rename(Path(output_dir) / name)
+        place = Path(output_dir) / old.name.removeprefix(_OLD)
+        if not os.path.lexists(place):  # the old one had been moved already, so the new one is complete
+            (unfinished / place.name).rename(place)
+        for name in _of_the_user(old):
+            if not os.path.lexists(place / name):
+                (old / name).rename(place / name)
     shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def remove_saved(folder: Path) -> None:
+    """Remove a checkpoint or a model of a run; files of the user in it stay, and what a link leads to."""
+    if folder.is_symlink():
+        folder.unlink()
+        return
+    own = _of_the_user(folder)
+    if not own:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    for path in folder.iterdir():
+        if path.name in own:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    logger.warning("%s: kept %s, which the run did not write.", folder, ", ".join(sorted(own)))
+
+
+def _of_the_user(folder: Path) -> list[str]:
+    """Names in a folder of a run that no run writes."""
+    if folder.is_symlink() or not folder.is_dir():
+        return []
+    return [path.name for path in folder.iterdir() if not _WRITTEN.fullmatch(path.name)]
 
 
 def checkpoints(output_dir: str | Path) -> list[Path]:
@@ -62,7 +114,7 @@ def remove_oldest(output_dir: str | Path, keep: int | None) -> None:
     if not keep:
         return
     for path in sorted(checkpoints(output_dir), key=lambda path: (path / _STATE).stat().st_mtime)[:-keep]:
-        shutil.rmtree(path, ignore_errors=True)
+        remove_saved(path)
 
 
 def is_write_failure(error: BaseException) -> bool:

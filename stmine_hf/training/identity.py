@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import StmineError
 from ..files import write_json
-from .checkpoints import checkpoints, is_checkpoint
+from .checkpoints import checkpoints, is_checkpoint, remove_saved
 
 if TYPE_CHECKING:
     from .rows import Rows
@@ -255,7 +254,7 @@ def remove_run(output_dir: Path) -> None:
     saved = [*folders, *checkpoints(output_dir)]
     was_a_run = bool(saved) or (output_dir / RUN_FILE).is_file()
     for path in saved:
-        shutil.rmtree(path)
+        remove_saved(path)
     for name in (RESULTS, "curves.png", RUN_FILE, *(["config.yaml"] if was_a_run else [])):
         (output_dir / name).unlink(missing_ok=True)
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from accelerate.utils import broadcast_object_list
-from rich.console import Console
 from transformers import set_seed
 
 from ..cards.run import RunCard
 from ..cards.settings import resolved_arguments
 from ..errors import StmineError
 from ..files import only_writer
+from ..printing import print_table
 from .arguments import ZooDataArguments, ZooTrainingArguments, parse_arguments, save_arguments
 from .checkpoints import recover_interrupted_save
 from .identity import RESULTS, RUN_FILE, RunIdentity, Start, choose_start, data_fingerprint
@@ -163,7 +163,7 @@ def finish_run(run: Run, trainer: ZooTrainer) -> dict[str, Any]:
     plot_curves(run.output_dir / "curves.png", history, list(trainer.scores), trainer.scores_label, best)
     if best is not None:
         rows = {"before training": start, f"best: step {best['step']}, epoch {best['epoch']:.3g}": best}
-        Console().print(scores_table({**rows, **{name: row for name, row in facts.items() if row}}, trainer.scores))
+        print_table(scores_table({**rows, **{name: row for name, row in facts.items() if row}}, trainer.scores))
     return results
 
 

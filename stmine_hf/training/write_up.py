@@ -9,6 +9,8 @@ from typing import Any
 
 from rich.table import Table
 
+from ..files import write_atomically
+
 
 def evaluations(history: list[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
     """The evaluations of trained weights in a Trainer's log history, in order, without that of the initial weights.
@@ -44,7 +46,8 @@ def write_results(
     """Write the best evaluation, the last training summary and further facts as JSON; returns the document."""
     summary: dict[str, Any] = next((entry for entry in reversed(history) if "train_runtime" in entry), {})
     results = {"best": best, "training": summary, **facts}
-    Path(path).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    text = json.dumps(results, indent=2) + "\n"
+    write_atomically(Path(path), lambda file: file.write_text(text, encoding="utf-8"))
     return results
 
 
@@ -110,4 +113,4 @@ def plot_curves(
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(fontsize="small", ncols=2)
-    figure.savefig(path, dpi=120)
+    write_atomically(Path(path), lambda file: figure.savefig(file, dpi=120))

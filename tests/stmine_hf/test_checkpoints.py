@@ -124,6 +124,37 @@ def test_a_processor_that_makes_huge_images_is_refused(tmp_path):
         load_sat(folder)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"size": {"height": 4096, "width": 320}},
+        {"size": {"height": 0, "width": 320}},
+        {"size": {"height": -320, "width": 320}},
+        {"size": {"height": "320", "width": 320}},
+        {"size": {"shortest_edge": 1e6}},
+        {"image_std": [0, 0, 0]},
+        {"image_std": [1e-300, 1, 1]},
+        {"image_std": [-1, 1, 1]},
+        {"image_std": ["1", 1, 1]},
+        {"image_mean": [1e300, 0, 0]},
+        {"image_mean": [None, 0, 0]},
+        {"rescale_factor": 0},
+        {"rescale_factor": 1e300},
+    ],
+    ids=str,
+)
+def test_a_processor_that_makes_no_usable_images_is_refused(changes, tmp_path):
+    """Deviations of zero give pixels that are not finite: every answer would be nonsense, and none an error."""
+    folder = save_tiny_sat(tmp_path / "sat")
+    change(folder, changes, "preprocessor_config.json")
+    with pytest.raises(StmineError, match=next(iter(changes))):
+        load_sat(folder)
+    folder = save_tiny_mttv(tmp_path / "mttv")
+    change(folder, {f"image_processor.{name}": value for name, value in changes.items()}, "processor_config.json")
+    with pytest.raises(StmineError, match=f"image_processor.{next(iter(changes))}"):
+        load_mttv(folder)
+
+
 def test_a_damaged_header_is_refused(tmp_path):
     folder = save_tiny_sat(tmp_path / "model")
     weights = folder / "model.safetensors"
@@ -347,6 +378,28 @@ def test_a_tokenizer_is_bounded_before_it_is_read(method, kind, tmp_path, monkey
         monkeypatch.setattr(f"{owner}.from_pretrained", lambda *words, **options: pytest.fail("it was read"))
     with pytest.raises(StmineError, match=r"expected 67,108,864 at most|not valid JSON"):
         load_model(method, tmp_path, "cpu")
+
+
+@pytest.mark.parametrize(
+    "steps, message",
+    [
+        ({"normalizer": {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": "b"}}, "may never end"),
+        ({"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(x+x+)+y"}, "behavior": "Isolated",
+                            "invert": False}}, "may never end"),
+        ({"normalizer": {"type": "Sequence", "normalizers": [
+            {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 10}] * 9}}, "times as long"),
+        ({"normalizer": {"type": "Prepend", "prepend": "a" * 10**6}}, "times as long"),
+        ({"post_processor": {"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A", "type_id": 0}}] * 1000,
+                             "pair": [], "special_tokens": {}}}, "times as long"),
+    ],
+    ids=["replace", "split", "growth", "prepend", "template"],
+)  # fmt: skip
+def test_steps_of_a_tokenizer_are_bounded(steps, message, tmp_path):
+    """A text of ten letters would take gigabytes, or end the process by a panic of the library."""
+    folder = save_tiny_mttv(tmp_path)
+    change(folder, steps, "tokenizer.json")
+    with pytest.raises(StmineError, match=message):
+        load_mttv(folder)
 
 
 def test_a_chat_template_is_not_run(tmp_path):

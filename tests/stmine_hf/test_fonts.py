@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw
 
 from stmine_hf import fonts
 from stmine_hf.data.contact_sheet import contact_sheet
-from stmine_hf.fonts import font_file, font_for, in_every_script
+from stmine_hf.evaluation.classification import ClassificationReport
+from stmine_hf.fonts import drawable, font_file, font_for, in_every_script
 
 CHINESE = "谣言"
 
@@ -93,3 +94,40 @@ def test_diagrams_show_chinese(chinese_font):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # matplotlib warns of each letter that no font has
         draw().canvas.draw()
+
+
+HOSTILE = ["a$b$c", "$\\frac$", "\ud800\x00\x1b[2J", "x" * 5000, "$\\mathdefault{\\frac$", "$$", "<b>\n[/]"]
+
+
+def test_names_in_figures_are_no_formulas(tmp_path):
+    matplotlib = pytest.importorskip("matplotlib.figure")
+
+    @in_every_script
+    def draw():
+        figure = matplotlib.Figure()
+        above, below = figure.subplots(2)
+        above.set_xticks(range(len(HOSTILE)), [*map(drawable, HOSTILE)])
+        above.set_title("".join(HOSTILE))
+        for name in HOSTILE:
+            above.text(0, 0, name)
+            below.plot([1, 100], [0, 1], label=name)
+        below.set_xscale("log")
+        below.legend()
+        return figure
+
+    figure = draw()
+    figure.savefig(tmp_path / "a.png", dpi=50)
+    ticks = [text.get_text() for text in figure.axes[1].get_xticklabels()]
+    assert any("10^{1}" in text for text in ticks)
+    assert figure.axes[1].get_xticklabels()[1].get_parse_math(), "powers are formulas"
+    titles = figure.axes[0].get_title()
+    assert "$\\frac$" in titles and "\\x1b[2J" in titles
+
+
+def test_a_matrix_of_very_many_labels_is_an_image_of_a_usual_size():
+    pytest.importorskip("matplotlib")
+    truth = np.arange(400)
+    report = ClassificationReport(
+        np.eye(400), truth, tuple(f"$label {n}$" for n in truth), [*truth], "m", "d", "val", images=0
+    )
+    assert max(report.draw_confusion().get_size_inches()) < 50

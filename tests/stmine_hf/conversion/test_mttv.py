@@ -28,6 +28,7 @@ from stmine_hf.conversion.mttv import (
     convert_state_dict,
     official_config,
 )
+from stmine_hf.conversion.official import bert_tokenizer
 from stmine_hf.errors import StmineError
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "mttv"
@@ -283,3 +284,9 @@ def run(*words) -> int:
     except SystemExit as end:
         return int(end.code or 0)
     return 0
+
+
+def test_a_vocabulary_larger_than_any_is_not_read(tmp_path, vocab, monkeypatch):
+    monkeypatch.setattr("stmine_hf.checkpoints.LARGEST_TOKENIZER", 20)
+    with pytest.raises(StmineError, match=r"vocab.txt has .* bytes; expected 20 at most"):
+        bert_tokenizer(vocab, "bert-base-chinese", 21_128)

@@ -1,7 +1,9 @@
 """One toy set under the columns of others: tables, folders and streams have to give the rows of the toy set itself."""
 
 import csv
+import gzip
 import json
+import os
 
 import datasets
 import numpy as np
@@ -314,3 +316,54 @@ def test_a_stream_tells_what_it_leaves_out(toys, tmp_path):
         own = list(load_dataset(str(tmp_path / "repo"), labels=["fake", "real"], **options))
     assert [row["text"] for row in own] == [texts[0], texts[2]]
     assert own[0]["image"] is None
+
+
+@pytest.mark.parametrize("card", ["README.md", ".huggingface.yaml"])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_card_lists_files_of_its_own_folder_only(tmp_path, card, streaming):
+    """`datasets` reads what the card of a folder lists, also a diary elsewhere on the disk."""
+    mine, foreign = tmp_path / "diary.jsonl", tmp_path / "foreign"
+    write_jsonl(mine, [{"text": "dear diary", "label": "a"}, {"text": "dear diary", "label": "b"}])
+    (foreign / "data").mkdir(parents=True)
+    (foreign / "data" / "x.jsonl.gz").write_bytes(gzip.compress(mine.read_bytes()))
+    mapping = {"text": "text", "label": "label"}
+    for place in (str(mine), "../diary.jsonl", "data/../../diary.jsonl", "~/diary.jsonl", f"file://{mine}", "data/*"):
+        lists = f"configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: ['{place}']\n"
+        (foreign / card).write_text(f"---\n{lists}---\n" if card == "README.md" else lists)
+        if place == "data/*":
+            options = {"kind": "posts", "column_mapping": mapping, "streaming": streaming}
+            assert len(list(load_dataset(str(foreign), **options)["train"])) == 2
+            continue
+        with pytest.raises(DataError, match="expected files of its own folder"):
+            load_dataset(str(foreign), kind="posts", column_mapping=mapping, streaming=streaming)
+
+
+def test_an_empty_name_in_a_column_of_paths_is_no_image(toys, tmp_path):
+    names = save_images(toys["posts"], tmp_path)
+    table = {"image": [names[0], "", None], "text": ["a", "b", "c"], "label": ["x", "y", "x"]}
+    datasets.Dataset.from_dict(table).to_parquet(tmp_path / "train.parquet")
+    mapping = {name: name for name in table}
+    own = load_dataset(str(tmp_path / "train.parquet"), kind="posts", column_mapping=mapping, split="train")
+    assert [row["image"] is not None for row in own] == [True, False, False]
+
+
+def test_a_pipe_named_like_a_table_is_not_read(tmp_path):
+    """Opening one waits for a writer, for ever."""
+    for name in ("metadata.csv", "train.parquet", "a.tar", "train.jsonl", "instances.json", "a.xml", "a.txt"):
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(DataError, match="cannot be loaded"):
+        load_dataset(str(tmp_path), kind="posts", column_mapping={"text": "text", "label": "label"})
+
+
+def test_a_saved_set_names_shards_of_its_own_only(tmp_path):
+    rows = datasets.Dataset.from_dict({"text": ["dear diary", "b"], "label": ["x", "y"]})
+    for name in ("mine", "foreign"):
+        datasets.DatasetDict({"train": rows}).save_to_disk(tmp_path / name)
+    state = tmp_path / "foreign" / "train" / "state.json"
+    content = json.loads(state.read_text())
+    content["_data_files"][0]["filename"] = "../../mine/train/data-00000-of-00001.arrow"
+    state.write_text(json.dumps(content))
+    options = {"kind": "posts", "column_mapping": {"text": "text", "label": "label"}}
+    assert len(load_dataset(str(tmp_path / "mine"), **options)["train"]) == 2
+    with pytest.raises(DataError, match="expected files of its own folder"):
+        load_dataset(str(tmp_path / "foreign"), **options)

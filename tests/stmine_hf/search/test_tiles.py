@@ -16,7 +16,7 @@ from PIL import Image
 from stmine_hf.errors import StmineError
 from stmine_hf.geojson import feature
 from stmine_hf.images import PixelOptions, Window, content_digest, open_image
-from stmine_hf.search import ImageIndex
+from stmine_hf.search import Hit, ImageIndex
 from stmine_hf.search.boxes import EARTH_KM, boxes_of, centre, distances_km, touches
 from stmine_hf.search.change import changes
 from stmine_hf.search.embedding import embed_images, embed_texts
@@ -406,6 +406,21 @@ def test_geojson_and_map(scenes, tmp_path, model):
     page = (tmp_path / "map.html").read_text()
     assert page.count("data:image/jpeg") == 1 and "</script><b>" not in page and "http://www.w3.org" in page
     assert page.count('"jpeg": "/9j/') == 11 and "src=" not in page
+
+
+def test_names_of_images_are_no_code_on_the_map(tmp_path):
+    """A comment that opens a script hides the end of the page's own one; a title that looks like a placeholder."""
+    names = ["<!--<script>.png", "<img src=x onerror=alert(1)>.png", "a\u2028b.png", "{{count}}.png"]
+    for name in names:
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    hits = [Hit(rank, 0.5, tmp_path / name, place=((float(rank), 1.0),)) for rank, name in enumerate(names)]
+    map_page(hits, tmp_path / "map.html", title="{{items}} {{heading}}")
+    page = (tmp_path / "map.html").read_text(encoding="utf-8")
+    script = page[page.index("const items = ") :]
+    items, end = json.JSONDecoder().raw_decode(script, len("const items = "))
+    assert [item["image"] for item in items] == names and "<" not in script[:end]
+    assert page.count("<script") == 1 and "onerror" not in page.replace(script, "")
+    assert '<h1 dir="auto">{{items}} {{heading}}</h1>' in page
 
 
 def test_geojson_is_cut_at_the_antimeridian():

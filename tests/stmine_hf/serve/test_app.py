@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -341,6 +342,28 @@ def test_bodies_that_cannot_be_read(client, body, kind, status):
     answer = client.post("/search", content=body, headers={"Content-Type": kind})
     assert answer.status_code == status, answer.text
     assert set(answer.json()) == {"error", "item"}
+
+
+@pytest.mark.parametrize(
+    "path, body",
+    [
+        ("/embed", b'{"texts": [' + b"1," * 2_000 + b"1]}"),
+        ("/embed", b'{"texts": [' + b"1," * 1_500_000 + b"1]}"),
+        ("/search", b'{"query": "a", "where": [' + b"[]," * 1_500_000 + b"[]]}"),
+        ("/search", b'{"query": "a", "near": [' + b"1e308," * 10_000 + b"0]}"),
+        ("/detect", b"{" + b",".join(b'"%d": 1' % number for number in range(5_000)) + b"}"),
+        ("/detect", b'{"image": "", "other": [' + b"{}," * 900_000 + b"{}]}"),
+    ],
+    ids=["few", "numbers", "lists", "near", "fields", "unknown"],
+)
+def test_a_body_of_very_many_values_is_refused_at_once(client, path, body):
+    """An error for each of them would take 500 times the body's memory."""
+    tracemalloc.start()
+    answer = client.post(path, content=body, headers={"Content-Type": "application/json"})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert answer.status_code == 413 and len(answer.text) < 300, answer.text[:300]
+    assert peak < 10 * len(body) + 2**27
 
 
 def test_a_value_that_is_given_twice_is_named(client):

@@ -13,6 +13,8 @@ from trainers import fisvl_trainer as trainer
 from trainers import weights
 
 from stmine_hf.errors import StmineError
+from stmine_hf.training.arguments import save_arguments
+from stmine_hf.training.batch_rows import report_batch
 from stmine_hf.training.checkpoints import (
     UNFINISHED,
     last_checkpoint,
@@ -20,8 +22,10 @@ from stmine_hf.training.checkpoints import (
     recover_interrupted_save,
     remove_oldest,
 )
-from stmine_hf.training.identity import choose_start
+from stmine_hf.training.identity import RunIdentity, choose_start
+from stmine_hf.training.sat.arguments import SatTrainingArguments
 from stmine_hf.training.script import run_script
+from stmine_hf.training.write_up import write_results
 
 
 def write(folder, text):
@@ -53,6 +57,74 @@ def test_a_move_cut_anywhere_leaves_one_of_the_two(tmp_path, cut):
     recover_interrupted_save(tmp_path)
     assert (tmp_path / "best" / "trainer_state.json").read_text() == ("old" if cut == "written" else "new")
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
+@pytest.mark.parametrize("what", ["a folder of the user", "a link", "a file"])
+def test_a_folder_of_the_user_is_not_taken_for_an_unfinished_checkpoint(tmp_path, what):
+    place, elsewhere = tmp_path / "run" / UNFINISHED, tmp_path / "elsewhere"
+    (tmp_path / "run").mkdir()
+    write(elsewhere / "novel", "chapter one")
+    if what == "a link":
+        place.symlink_to(elsewhere)
+    elif what == "a file":
+        place.write_text("mine")
+    else:
+        elsewhere.rename(place)
+    with pytest.raises(StmineError, match="choose another output_dir"):
+        recover_interrupted_save(tmp_path / "run")
+    assert place.read_text() == "mine" if what == "a file" else (place / "novel" / "trainer_state.json").exists()
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_files_of_the_user_beside_the_best_model_stay(tmp_path, cut):
+    for name in ("notes.txt", "figures", "model.safetensors"):
+        write(tmp_path / "best" / name, "old")
+    write(tmp_path / UNFINISHED / "best" / "model.safetensors", "new")
+    if cut:  # after both moves
+        (tmp_path / "best").rename(tmp_path / UNFINISHED / "old-best")
+        (tmp_path / UNFINISHED / "best").rename(tmp_path / "best")
+        recover_interrupted_save(tmp_path)
+    else:
+        put_in_place(tmp_path, "best")
+    assert sorted(path.name for path in (tmp_path / "best").iterdir()) == ["figures", "model.safetensors", "notes.txt"]
+    assert (tmp_path / "best" / "notes.txt" / "trainer_state.json").read_text() == "old"
+    assert (tmp_path / "best" / "model.safetensors" / "trainer_state.json").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
+def test_what_the_user_added_to_an_old_checkpoint_stays(tmp_path, caplog):
+    for step in (1, 2):
+        write(tmp_path / f"checkpoint-{step}", "{}")
+    for name in ("model.safetensors", "optimizer.pt", "rng_state.pth", "config.json", "my notes.txt"):
+        (tmp_path / "checkpoint-1" / name).write_text("")
+    remove_oldest(tmp_path, 1)
+    assert [path.name for path in (tmp_path / "checkpoint-1").iterdir()] == ["my notes.txt"]
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2") and "my notes.txt" in caplog.text
+
+
+def test_a_linked_checkpoint_is_unlinked_and_nothing_behind_it_removed(tmp_path):
+    write(tmp_path / "elsewhere", "{}")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoint-1").symlink_to(tmp_path / "elsewhere")
+    write(tmp_path / "run" / "checkpoint-2", "{}")
+    os.utime(tmp_path / "elsewhere" / "trainer_state.json", (1, 1))
+    remove_oldest(tmp_path / "run", 1)
+    assert not os.path.lexists(tmp_path / "run" / "checkpoint-1")
+    assert (tmp_path / "elsewhere" / "trainer_state.json").read_text() == "{}"
+
+
+def test_results_replace_links_and_do_not_follow_them(tmp_path):
+    mine, run = tmp_path / "mine.txt", tmp_path / "run"
+    run.mkdir()
+    mine.write_text("mine")
+    for name in ("results.json", ".new-results.json", "config.yaml", ".new-run.json", "failed_batch.json"):
+        (run / name).symlink_to(mine)
+    write_results(run / "results.json", [], None)
+    RunIdentity.new({}, {}).write(run)
+    report_batch(run / "failed_batch.json", {}, {}, [0], [{"filename": "a.png"}])
+    save_arguments(run / "config.yaml", SatTrainingArguments(output_dir=str(run)))
+    assert mine.read_text() == "mine"
+    assert not any(path.is_symlink() for path in run.iterdir())
 
 
 def test_the_oldest_written_goes_first(tmp_path):
