@@ -11,7 +11,7 @@ export IMAGES
 PYTEST := OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-matrix bench load numerics memory fuzz quality style cards dist sbom audit clean
+.PHONY: help setup demo test test-all test-matrix bench load numerics memory fuzz faults quality style cards dist sbom audit clean
 
 help:  ## show this list
 	@echo "usage: make TARGET [PYTHON=python3.12]"
@@ -72,6 +72,9 @@ cards: $(READY)  ## bring hub_cards/ and the guide's list of data sets up to tod
 		$(RUN) stmine_hf.cli publish build $$repository --out $$repository || exit 1; \
 	done
 	@$(RUN) tests.data_table
+
+faults: $(READY)  ## kill, interrupt and starve every command (COMMANDS) at MOMENTS (20) random moments
+	@PYTHONPATH=.:tests OMP_NUM_THREADS=1 $(RUN) faults --moments $(or $(MOMENTS),20) --record outputs/faults.jsonl $(COMMANDS)
 
 dist: $(READY)  ## build the wheel and the source archive in dist/, the same bytes from the same commit
 	@$(RUN) tests.archives dist

@@ -1,6 +1,6 @@
 """A program that test_faults.py runs: faults at random moments of commands; what runs again ends as if undisturbed.
 
-    python -m faults --moments 20 [COMMAND ...]
+    python -m faults --moments 20 [COMMAND ...]       make faults
 
 Each command runs in a child, which is killed, loses its inputs, its disk or its rights, or meets a second writer. Then
 it runs once more, and what it has written is compared with what a run without faults writes; a file of the user that
@@ -53,6 +53,7 @@ from stmine_hf.training.checkpoints import last_checkpoint
 
 FAULTS = ("kill", "terminate", "interrupt", "disk", "inputs", "rights", "writers")
 _USER = "of the user.txt"
+_IN_A_ROW = 4  # signals to one output, each at a random moment, before the run that is compared
 _VOLATILE = re.compile(rb'"(seconds|created|updated|[a-z_]*per_second|images_from_index|versions|exported)": [^,\n}]*')
 
 
@@ -236,21 +237,32 @@ def mounted(folder: Path, options: str) -> Iterator[Callable[[str], None] | None
 
 @contextmanager
 def disturb(
-    fault: str, command: Command, inputs: Path, out: Path, log: Path, chance: random.Random, whole: float, written: int
+    fault: str,
+    command: Command,
+    inputs: Path,
+    out: Path,
+    log: Path,
+    chance: random.Random,
+    whole: float,
+    written: int,
+    times: int = 1,
 ) -> Iterator[None]:
     """Run a command with a fault; inside of it, the fault is over, and what it has left is there.
 
     Args:
+        times: how often a signal ends it, each time in the work that the time before has left.
         whole: seconds that a run takes.
         written: bytes that it writes.
     """
     moment = chance.uniform(0, whole)
     if fault in ("kill", "terminate", "interrupt"):
         number = {"kill": signal.SIGKILL, "terminate": signal.SIGTERM, "interrupt": signal.SIGINT}[fault]
-        child = start(command, inputs, out, log)
-        time.sleep(moment)
-        os.kill(child, number)
-        ended(child)
+        for _ in range(times):
+            child = start(command, inputs, out, log)
+            time.sleep(moment)
+            os.kill(child, number)
+            ended(child)
+            moment = chance.uniform(0, whole)
         yield
     elif fault == "disk":
         size = max(4096, int(written * chance.random()))
@@ -304,6 +316,8 @@ def main() -> None:
     parser.add_argument("--record", type=Path, metavar="FILE", help="add a line of JSON for each command and fault")
     options = parser.parse_args()
     failures: list[str] = []
+    if options.record:
+        options.record.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="stmine-faults-") as place:
         top = Path(place)
         made = start(Command(lambda inputs, out: write_inputs(inputs), _files), top / "inputs", top, top / "log")
@@ -327,18 +341,21 @@ def main() -> None:
             shutil.rmtree(out.parent)
             for fault in options.fault or FAULTS:
                 failed, began = len(failures), time.monotonic()
-                moments = options.moments if fault in ("kill", "terminate", "interrupt") else -(-options.moments // 3)
-                for number in range(1 if fault == "rights" else moments):
+                signals = fault in ("kill", "terminate", "interrupt")
+                moments = options.moments if signals else 1 if fault == "rights" else -(-options.moments // 3)
+                step = _IN_A_ROW if signals else 1
+                for number in range(0, moments, step):
+                    times = min(step, moments - number)
                     out.parent.mkdir(parents=True)
                     (out.parent / _USER).write_text("mine")
                     try:
-                        with disturb(fault, command, top / "inputs", out, log, chance, whole, written):
+                        with disturb(fault, command, top / "inputs", out, log, chance, whole, written, times):
                             assert (out.parent / _USER).read_text() == "mine", "a file of the user has changed"
                             code = ended(start(command, top / "inputs", out, log))
                             assert code == 0, f"the next run ends with {code}: {log.read_text()[-1500:]}"
                             assert command.content(out) == expected, "the next run writes something else"
                             assert (out.parent / _USER).read_text() == "mine", "a file of the user has changed"
-                        counts[fault] += 1
+                        counts[fault] += times
                     except AssertionError as error:
                         failures.append(f"{name}, {fault} {number}: {error}")
                     finally:
