@@ -12,6 +12,7 @@ from ..errors import StmineError
 
 _ENCODERS = {"libx264": {"crf": "20", "preset": "veryfast"}, "libopenh264": {}, "mpeg4": {}}
 _BITS_PER_PIXEL = 0.2  # for encoders that do not choose by quality
+_LONGEST_GAP = 2**29  # ticks between two frames, some two hours: three of them are all that an MP4 can close with
 _FINEST_TICKS = 60_000  # a second: MPEG-4 has no more than 65,535
 
 
@@ -39,7 +40,7 @@ class VideoWriter:
         return self
 
     def write(self, image: Image.Image, seconds: float) -> None:
-        """Add a frame that is shown from `seconds` on."""
+        """Add a frame that is shown from `seconds` on, or two hours after the one before, whichever is earlier."""
         import av
 
         # The encoders' colours come in blocks of two by two pixels.
@@ -49,7 +50,7 @@ class VideoWriter:
             self._stream = self._new_stream(even.size)
             if self._audio_source is not None:
                 self._audio = self._container.add_stream_from_template(self._audio_source)
-        self._last = max(self._last + 1, round(seconds * self._ticks))
+        self._last = min(max(self._last + 1, round(seconds * self._ticks)), self._last + _LONGEST_GAP)
         frame = av.VideoFrame.from_image(even)
         frame.pts, frame.time_base = self._last, Fraction(1, self._ticks)
         self._container.mux(self._stream.encode(frame))

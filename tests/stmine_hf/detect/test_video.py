@@ -7,6 +7,7 @@ import struct
 import sys
 from contextlib import nullcontext
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -520,3 +521,17 @@ def test_no_camera_is_a_clear_error(detector, devices, tmp_path, monkeypatch):
 def test_a_device_that_is_not_there(detector, tmp_path):
     with pytest.raises(StmineError, match="/dev/video99: cannot be opened"):
         run(detector, "camera:99", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "times", [[0, 0.1, 1e9, 1e9 + 0.1], [9000.0 * n for n in range(12)], [0, 1e13], [-5, -4, 0, 1], [0, 0, 0, 0]]
+)
+def test_a_clock_that_jumps_costs_no_frame(tmp_path, times):
+    """An MP4 with hours between frames cannot be closed: all results of the video were lost at its end."""
+    with video_writing.VideoWriter(tmp_path / "a.mp4", Fraction(10), None) as video:
+        for number, seconds in enumerate(times):
+            video.write(Image.new("RGB", (64, 48), (20 * number, 0, 0)), seconds)
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        shown = [frame.time for frame in container.decode(video=0)]
+    assert len(shown) == len(times) and all(a < b for a, b in pairwise(shown))
+    assert shown[1] - shown[0] <= 2**29 / 60_000
