@@ -12,7 +12,7 @@ from ..errors import StmineError
 
 _ENCODERS = {"libx264": {"crf": "20", "preset": "veryfast"}, "libopenh264": {}, "mpeg4": {}}
 _BITS_PER_PIXEL = 0.2  # for encoders that do not choose by quality
-_LONGEST_GAP = 2**29  # ticks between two frames, some two hours: three of them are all that an MP4 can close with
+_LONGEST_GAP = 2**28  # ticks between two frames, 75 minutes: MP4 has no more for some of them in a row
 _FINEST_TICKS = 60_000  # a second: MPEG-4 has no more than 65,535
 
 
@@ -40,7 +40,7 @@ class VideoWriter:
         return self
 
     def write(self, image: Image.Image, seconds: float) -> None:
-        """Add a frame that is shown from `seconds` on, or two hours after the one before, whichever is earlier."""
+        """Add a frame that is shown from `seconds` on, or 75 minutes after the one before, whichever is earlier."""
         import av
 
         # The encoders' colours come in blocks of two by two pixels.

@@ -331,7 +331,7 @@ def test_a_card_lists_files_of_its_own_folder_only(tmp_path, card, streaming):
         lists = f"configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: ['{place}']\n"
         (foreign / card).write_text(f"---\n{lists}---\n" if card == "README.md" else lists)
         if place == "data/*":
-            options = {"kind": "posts", "column_mapping": mapping, "streaming": streaming}
+            options = {"kind": "posts", "column_mapping": mapping, "streaming": streaming, "labels": ["a", "b"]}
             assert len(list(load_dataset(str(foreign), **options)["train"])) == 2
             continue
         with pytest.raises(DataError, match="expected files of its own folder"):
