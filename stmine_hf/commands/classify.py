@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import StmineError
+from ..inference.engines import require_engine
 from ..outputs import require_output, require_own_place
 from ..printing import printable, say
 from .methods.mttv import ModelOption
@@ -20,6 +21,7 @@ from .terminal import (
     DetectorOption,
     DeviceOption,
     EncodingOption,
+    EngineOption,
     FindingsOption,
     JsonOption,
     ServerOption,
@@ -113,6 +115,7 @@ def classify(
     stretch: StretchOption = None,
     bands: BandsOption = None,
     device: DeviceOption = None,
+    engine: EngineOption = "auto",
     server: ServerOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -127,8 +130,19 @@ def classify(
         require_output(page, inputs=[file] if file else image or [])
     predictions = None if out == page else out
     if server is not None:
-        names = ("file", "out", "explain_method", "model", "detector", "batch_size", "stretch", "bands", "device")
-        require_default(context, *names, why="the service classifies one post, with the model that it has")
+        names = (
+            "file",
+            "out",
+            "explain_method",
+            "model",
+            "detector",
+            "batch_size",
+            "stretch",
+            "bands",
+            "device",
+            "engine",
+        )
+        require_default(context, *names, "engine", why="the service classifies one post, with the model that it has")
         for path in image or []:
             require_file(path, "an image")
         answer = _classify_by_server(server, text or "", image or [], explain)
@@ -145,6 +159,7 @@ def classify(
         require_file(path, "an image")
     require_file(file, POSTS)
     require_model(model, detector)
+    require_engine(engine)
     from ..posts.detectors import load_detector
     from ..posts.reading import check_posts, find_post
 
@@ -167,7 +182,7 @@ def classify(
             report = classify_file(
                 network, processor, file, predictions, batch_size=batch_size, detector=regions,
                 without_bad_images=without_bad_images, encoding=encoding, columns=mapping, pixels=pixels,
-                progress=not as_json,
+                progress=not as_json, engine=engine,
             )  # fmt: skip
         found = None
         if post is not None and page is not None:
@@ -325,6 +340,8 @@ def _facts(report: ClassifyReport, out: Path) -> dict[str, Any]:
         "skipped_file": report.skipped_file and str(report.skipped_file),
         "first_skipped": [row._asdict() for row in report.first_skipped],
         "verdicts": dict(report.labels),
+        "engines": report.engines,
+        "engine": report.engine,
         "seconds": round(report.seconds, 2),
     }
 
@@ -352,5 +369,7 @@ def _show_report(report: ClassifyReport, out: Path) -> None:
         say(f"  ... and {report.skipped - len(report.first_skipped)} more")
     if report.skipped_file is not None:
         say(f"All that were skipped: {from_here(report.skipped_file)}")
+    if report.engine:
+        say(f"Engine: {report.engine}")
     say("Predictions: " + ", ".join(f"{count} {label}" for label, count in report.labels.most_common()))
     say(f"Written: {from_here(out)}")

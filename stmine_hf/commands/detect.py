@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..inference.engines import require_engine
 from ..printing import printable, say
 from .methods.sat import ModelOption
 from .terminal import (
     BandsOption,
     DeviceOption,
+    EngineOption,
     JsonOption,
     ServerOption,
     SliceOption,
@@ -108,6 +110,7 @@ def detect(
     stretch: StretchOption = None,
     bands: BandsOption = None,
     device: DeviceOption = None,
+    engine: EngineOption = "auto",
     server: ServerOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -122,10 +125,11 @@ def detect(
     jobs = jobs_of(sources)
     require_folder(out)
     require_model(model)
+    require_engine(engine)
     if side is not None and any(job.kind != "images" for job in jobs):
         raise typer.BadParameter("--slice is for images: found a video or a camera among the sources")
     if server is not None:
-        require_default(context, "model", "iou", "max_boxes", "track", "audio", "side", "overlap", "device")
+        require_default(context, "model", "iou", "max_boxes", "track", "audio", "side", "overlap", "device", "engine")
         if any(job.kind != "images" for job in jobs):
             raise typer.BadParameter("--server finds objects in images; videos and cameras need the model here")
         if list(thresholds) != ["*"]:
@@ -154,6 +158,7 @@ def detect(
                 pixels=pixels,
                 slice=side,
                 overlap=overlap,
+                engine=engine,
             )
         options: dict[str, Any] = {"batch_size": batch_size, "limit": limit, "progress": not as_json}
         options["formats"] = [name.strip() for name in formats.split(",")]
@@ -263,4 +268,6 @@ def _show_report(report: ImageReport | VideoReport, out: Path, *, most: int = 10
         if report.stopped:
             say("stopped before the end")
         annotated = out / report.video
+    if report.engine:
+        say(f"Engine: {report.engine}")
     say(f"Results: {printable(from_here(annotated))}   {printable(from_here(out / 'detections.json'))}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..data import one_of
+from ..inference.engines import require_engine
 from ..outputs import require_own_place
 from ..printing import printable, say
 from .methods.mttv import ModelOption
@@ -21,6 +22,7 @@ from .terminal import (
     DetectorOption,
     DeviceOption,
     EncodingOption,
+    EngineOption,
     FindingsOption,
     JsonOption,
     StretchOption,
@@ -77,6 +79,7 @@ def features_mttv(
     stretch: StretchOption = None,
     bands: BandsOption = None,
     device: DeviceOption = None,
+    engine: EngineOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Run the images of posts through the model's visual encoder and store the features of image and regions.
@@ -95,6 +98,7 @@ def features_mttv(
     require_folder(out)
     require_file(file, POSTS)
     require_model(model, detector)
+    require_engine(engine)
     from ..posts.detectors import load_detector
     from ..posts.features import precompute_features
     from ..posts.reading import check_posts
@@ -113,6 +117,7 @@ def features_mttv(
         report = precompute_features(
             network, processor, posts, out, batch_size=batch_size, detector=regions, dtype=dtype, total=total,
             inputs=[source for source in (file, data_dir) if source is not None], progress=not as_json,
+            engine=engine,
         )  # fmt: skip
     report.skipped += bad
     if as_json:
@@ -126,6 +131,8 @@ def features_mttv(
         say(f"  skipped {printable(path)}: {reason}")
     if len(report.skipped) > 10:
         say(f"  ... and {len(report.skipped) - 10} more (--json lists all)")
+    if report.engine:
+        say(f"Engine: {report.engine}")
     if report.added:
         say(f"{report.seconds:.1f} s, {report.added / report.seconds:.1f} posts a second")
 

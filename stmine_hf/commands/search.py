@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import StmineError
+from ..inference.engines import require_engine
 from ..outputs import Outputs, require_apart, require_output, write_output
 from ..printing import printable, say
 from .methods.fisvl import ModelOption
@@ -20,6 +21,7 @@ from .terminal import (
     ColumnOption,
     DeviceOption,
     EncodingOption,
+    EngineOption,
     JsonOption,
     ServerOption,
     StretchOption,
@@ -89,6 +91,7 @@ def index(
     stretch: StretchOption = None,
     bands: BandsOption = None,
     device: DeviceOption = None,
+    engine: EngineOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Embed a folder of images once, to search it from then on.
@@ -101,6 +104,7 @@ def index(
     from ..search import ImageIndex
 
     require_model(model)
+    require_engine(engine)
     pixels = PixelOptions.parse(stretch, bands) if stretch or bands else None
     with prints_only_json(as_json):
         built = ImageIndex.build(
@@ -115,6 +119,7 @@ def index(
             overlap=overlap,
             metadata=metadata,
             time_pattern=time_pattern,
+            engine=engine,
         )
         built.start_faster()
     if as_json:
@@ -203,6 +208,7 @@ def search(
     ] = None,
     after: Annotated[str | None, typer.Option(metavar="IMAGE", help="The later image of the same place.")] = None,
     device: DeviceOption = None,
+    engine: EngineOption = "auto",
     server: ServerOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -214,7 +220,7 @@ def search(
     if server is not None:
         if query is not None:
             raise typer.BadParameter("with --server, expected the QUERY alone: the service has its index")
-        names = ("queries", "column", "encoding", "out", "model", "heatmap", "before", "after", "device")
+        names = ("queries", "column", "encoding", "out", "model", "heatmap", "before", "after", "device", "engine")
         require_default(context, *names, why="it needs the index here")
         filters = {"bbox": bbox, "near": near, "start": start, "end": end, "where": where}
         _search_server(server, place, k, filters, as_json)
@@ -237,7 +243,7 @@ def search(
         raise typer.BadParameter("--queries: --before, --after and --heatmap are for one query")
     require_model(model)
     if query is None:
-        _search_all(index, str(queries), column, encoding, k, out, model, device, wanted)
+        _search_all(index, str(queries), column, encoding, k, out, model, device, wanted, engine)
         return
     if out is None and not as_json:
         out = Path("outputs/search")
@@ -245,7 +251,7 @@ def search(
     if out:
         require_apart(out, [index])
     with prints_only_json(as_json):
-        opened = ImageIndex.open(index, model=model, device=device)
+        opened = ImageIndex.open(index, model=model, device=device, engine=engine)
         found: list[Change] = []
         if before is not None and after is not None:
             found = changes(opened, query, before, after, k)
@@ -305,6 +311,7 @@ def _search_all(
     model: str | None,
     device: str | None,
     where: Where | None,
+    engine: str,
 ) -> None:
     """Search for each query of a file, and write a line of JSON for each hit."""
     if out is not None and out.suffix.lower() != ".jsonl":
@@ -330,7 +337,7 @@ def _search_all(
                 yield from map(json_line, answer.rows())
 
     hush_libraries()
-    opened = ImageIndex.open(index, model=model, device=device)
+    opened = ImageIndex.open(index, model=model, device=device, engine=engine)
     if out is None:
         for line in lines():
             say(line.decode().rstrip("\n"), flush=True)
@@ -435,6 +442,8 @@ def _show_report(built: ImageIndex, out: Path, *, most_skipped: int = 10) -> Non
         say(f"Metadata: {report.findings.brief()}")
     memory = f", peak memory {report.peak_memory_mb:.0f} MB" if report.peak_memory_mb else ""
     say(f"{report.embedded} embedded in {report.seconds:.1f} s, {report.images_per_second:.1f} a second{memory}")
+    if report.engine:
+        say(f"Engine: {report.engine}")
     for path, reason in report.skipped[:most_skipped]:
         say(f"  skipped {printable(path)}: {reason}")
     if len(report.skipped) > most_skipped:

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import StmineError
+from ..inference.engines import ENGINES
 from ..methods import Method
 from ..printing import printable_json, say
 
@@ -28,6 +29,13 @@ def model_option(method: Method) -> Any:
 
 
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, mps ... Default: an accelerator if there is one.")]
+EngineOption = Annotated[
+    str,
+    typer.Option(
+        help=f"What runs the model: {', '.join(ENGINES)}. auto: the fastest one by a short measurement, where the job "
+        "is long enough; results agree within a stated tolerance."
+    ),
+]
 DetectorOption = Annotated[
     str | None,
     typer.Option(

@@ -49,6 +49,7 @@ from ..images import (
     open_scene,
 )
 from ..inference.batching import batched, read_ahead
+from ..inference.engines import TORCH
 from ..inference.journal import Journal
 from ..inference.progress import ProgressBar
 from ..inference.skips import first_reasons
@@ -82,6 +83,8 @@ class ImageReport:
     classes: dict[str, int] = field(default_factory=dict)  # objects of each, the most frequent first
     skipped: list[Skip] = field(default_factory=list)
     seconds: float = 0.0
+    engines: list[str] = field(default_factory=list)  # that ran the model; see `stmine_hf.inference.engines`
+    engine: str = ""  # the one that was chosen, and how fast it is; "": PyTorch
     remarks: list[str] = field(default_factory=list)  # on files of other formats
 
     @property
@@ -158,6 +161,7 @@ def detect_images(
     if out.exists() and not out.is_dir():
         raise StmineError(f"{out}: expected a folder to write to, found a file.")
     others = chosen_formats(formats, root, detector.names)
+    detector.expect(total if detector.slices is None else None)
     settings = {**detector.settings, **({"crops": True} if save_crops else {})}
     resumed = (out / JOURNAL).is_file()
     with Outputs(out, inputs=sources, inside=resumed) as outputs, warnings.catch_warnings():
@@ -193,6 +197,7 @@ def detect_images(
             if not present:
                 shown = ", ".join(map(str, sources[:3]))
                 raise StmineError(f"not one image of {shown} could be read ({first_reasons(report.skipped)}).")
+            report.engines, report.engine = detector.engines, detector.remark
             listed = _write_results(outputs, journal, present, report, others)
         report.seconds = time.monotonic() - started
         summary = {
@@ -203,6 +208,7 @@ def detect_images(
             "objects": report.objects,
             "classes": report.classes,
             "skipped": [skip._asdict() for skip in report.skipped],
+            **({} if set(report.engines) <= {TORCH} else {"engines": report.engines}),
             "images": listed,
         }
         write_summary(outputs, summary)

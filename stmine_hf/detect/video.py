@@ -22,6 +22,7 @@ from PIL import Image
 from ..errors import StmineError
 from ..files import RowWriter
 from ..inference.batching import batched, read_ahead
+from ..inference.engines import TORCH
 from ..inference.progress import ProgressBar
 from ..outputs import Outputs
 from ..printing import printable
@@ -57,6 +58,8 @@ class VideoReport:
     tracks: dict[str, int] = field(default_factory=dict)  # objects followed, of each class; without --track: none
     audio: str = ""  # codec of the audio that was kept
     stopped: bool = False  # by Ctrl-C, or because the window was closed
+    engines: list[str] = field(default_factory=list)  # that ran the model; see `stmine_hf.inference.engines`
+    engine: str = ""  # the one that was chosen, and how fast it is; "": PyTorch
     seconds: float = 0.0
 
     @property
@@ -70,7 +73,9 @@ class VideoReport:
     def summary(self) -> dict[str, Any]:
         """The content of `summary.json`."""
         fields = asdict(self)
-        del fields["seconds"]  # the same video gives the same file
+        del fields["seconds"], fields["engine"]  # the same video gives the same file
+        if set(self.engines) <= {TORCH}:
+            del fields["engines"]
         return {**fields, "frame_rate": round(self.frame_rate, 3), "objects": self.objects}
 
 
@@ -137,6 +142,7 @@ def detect_video(
     batch_size = 1 if camera else max(1, min(batch_size, _FRAMES_BYTES // (16 * stream.width * stream.height)))
     total = min(filter(None, (None if camera else stream.frames, limit)), default=None)
     classes: Counter[str] = Counter()
+    detector.expect(total)
     with closing(container), Outputs(out, inputs=[] if camera else [source]) as outputs:
         outputs.require_free(SUMMARY, *(one.file for one in others))
         with (
@@ -176,6 +182,7 @@ def detect_video(
                 raise StmineError(f"{source}: not one frame could be decoded ({report.broken} broken ones).")
         report.video, report.frame_rate, report.classes = annotated, float(rate), dict(classes.most_common())
         report.tracks = dict(tracker.counts.most_common()) if tracker else {}
+        report.engines, report.engine = detector.engines, detector.remark
         report.seconds = time.monotonic() - started
         shown = name if camera else printable(Path(source).name)
         settings = {**detector.settings, **({"track": True} if track else {})}

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from ..search.image_graph import ImageTower
 from ..search.text_export import TextGraph
 from . import readme
-from .parts import CHECKED, FixedPool, Part, PartsReport, export_parts, in_batches
+from .parts import CHECKED, Part, PartsReport, export_parts, in_batches
 
 if TYPE_CHECKING:
     from ..modeling.fisvl.modeling_fisvl import FisvlModel
@@ -24,35 +24,6 @@ _SENTENCES = (
     "two baseball fields are next to a playground and a parking lot with many cars in it", "an airport", "",
     "a bridge over a wide river", "dense residential houses with red roofs are arranged neatly on both sides", "sea",
 )  # fmt: skip
-
-
-class ImageTower(nn.Module):
-    """`pixel_values` (B, 3, H, W) of one size -> embeddings (B, D) of unit length."""
-
-    def __init__(self, model: FisvlModel, size: tuple[int, int]):
-        super().__init__()
-        self.model = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
-        if model.config.fusion:
-            self._fix_pools(size)
-
-    @torch.no_grad()
-    def _fix_pools(self, size: tuple[int, int]) -> None:
-        """Adaptive pooling cannot be exported where the maps' size is not known to the tracer."""
-        seen: list[torch.Size] = []
-        pool = self.model.sensing.pool
-        hooks = [scale.register_forward_hook(lambda *args: seen.append(args[2].shape)) for scale in self._scales()]
-        self.model.get_image_features(torch.zeros(1, 3, *size))
-        for hook in hooks:
-            hook.remove()
-        for scale, shape in zip(self._scales(), seen, strict=True):
-            scale.append(FixedPool((shape[2], shape[3]), pool.output_size))
-        self.model.sensing.pool = nn.Identity()
-
-    def _scales(self) -> list[nn.Sequential]:
-        return list(self.model.sensing.scales)  # type: ignore[arg-type]
-
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        return self.model.get_image_features(pixel_values).pooler_output
 
 
 def export_fisvl(model: FisvlModel, processor: FisvlProcessor, folder: str | Path) -> PartsReport:

@@ -11,9 +11,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..errors import StmineError
+from ..inference.fixed_pool import FixedPool
 from ..modeling.mttv.modeling_mttv import MttvModel
 from . import readme
-from .parts import CHECKED, FixedPool, Part, PartsReport, export_parts, in_batches
+from .parts import CHECKED, Part, PartsReport, export_parts, in_batches
 
 if TYPE_CHECKING:
     from ..modeling.mttv.modeling_mttv import MttvForSequenceClassification

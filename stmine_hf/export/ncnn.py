@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..detect.graphs import MapsGraph, decode
 from ..errors import StmineError
 from ..inference.onnx_graph import quiet
 from ..modeling.sat.modeling_sat import SatObjectDetectionOutput
 from .exported import ExportedSat, ExportFormat, require
-from .graphs import MapsGraph, decode
 
 if TYPE_CHECKING:
     from ..modeling.sat.modeling_sat import SatForObjectDetection

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..inference.onnx_graph import OPSET, quiet
+from ..detect.graphs import AXES, OUTPUTS, BoxesGraph
+from ..inference.onnx_graph import write_graph
 from ..modeling.sat.modeling_sat import SatObjectDetectionOutput
 from .exported import ExportedSat, ExportFormat, require
-from .graphs import BoxesGraph
 
 if TYPE_CHECKING:
     from ..modeling.sat.modeling_sat import SatForObjectDetection
@@ -69,22 +69,7 @@ def add_metadata(path: Path, settings: dict[str, Any]) -> None:
 def write_onnx(model: SatForObjectDetection, path: Path) -> None:
     """Write the network up to boxes, before non-maximum suppression (NMS)."""
     require("onnx")
-    graph = BoxesGraph(model).eval()
-    batch = {0: "batch", 1: "points"}
     # The exporter by tracing: it takes a second and gives any batch, height and width; torch's newer one takes most of
     # a minute for this network and needs one more package.
-    with quiet(), torch.no_grad():
-        torch.onnx.export(
-            graph,
-            (torch.zeros(2, 3, 96, 64),),
-            str(path),
-            input_names=["pixel_values"],
-            output_names=["logits", "pred_boxes"],
-            dynamic_axes={
-                "pixel_values": {0: "batch", 2: "height", 3: "width"},
-                "logits": batch,
-                "pred_boxes": batch,
-            },
-            opset_version=OPSET,
-            dynamo=False,
-        )
+    example = {"pixel_values": torch.zeros(2, 3, 96, 64)}
+    write_graph(BoxesGraph(model), example, OUTPUTS, path, axes=AXES)

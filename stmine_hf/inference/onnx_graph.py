@@ -7,7 +7,7 @@ import io
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,28 +19,38 @@ OPSET = 17
 
 
 def write_graph(
-    graph: nn.Module, inputs: Mapping[str, Tensor], output: str, path: str | Path, *, long: tuple[str, ...] = ()
+    graph: nn.Module,
+    inputs: Mapping[str, Tensor],
+    outputs: str | Sequence[str],
+    path: str | Path,
+    *,
+    long: tuple[str, ...] = (),
+    axes: Mapping[str, Mapping[int, str]] | None = None,
 ) -> None:
     """Write a network of any number of rows. Dropout and batch statistics are off in its graph.
 
     Args:
-        graph: takes the inputs in their order and returns one tensor.
+        graph: takes the inputs in their order and returns a tensor, or a tuple of several.
         inputs: name -> an example, from which the trace is made; two rows of it.
-        output: name of the output.
+        outputs: name of the output, or names of several.
         path: of the file.
         long: names of the inputs whose second axis has any length, too.
+        axes: name of an input or output -> its other axes of any length, and their names.
     """
     import torch
 
-    axes = {name: {0: "batch", 1: "length"} if name in long else {0: "batch"} for name in inputs}
+    names = [outputs] if isinstance(outputs, str) else list(outputs)
+    any_length = {name: {0: "batch", **({1: "length"} if name in long else {})} for name in (*inputs, *names)}
+    for name, own in (axes or {}).items():
+        any_length[name] |= own
     with quiet(), torch.no_grad():
         torch.onnx.export(
             graph.eval(),
             tuple(inputs.values()),
             str(path),
             input_names=list(inputs),
-            output_names=[output],
-            dynamic_axes={**axes, output: {0: "batch"}},
+            output_names=names,
+            dynamic_axes=any_length,
             opset_version=OPSET,
             dynamo=False,
         )

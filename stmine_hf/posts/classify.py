@@ -29,12 +29,15 @@ import torch
 from ..data.columns import Column
 from ..errors import StmineError
 from ..images import PixelOptions
+from ..inference.engines import AUTO, TORCH
 from ..inference.journal import Journal, json_line, json_rows
 from ..inference.progress import ProgressBar
 from ..inference.scope import Scope
+from ..loading import place
 from ..model_identity import model_tag
 from ..outputs import Outputs, require_apart
 from .answer import label_scores
+from .engine import EngineClassifier
 from .prediction import Post, Prediction, RegionDetector, content_key, predict
 from .reading import count_posts, read_posts
 from .results import JSON_LINES, format_of, write_results
@@ -70,6 +73,8 @@ class ClassifyReport:
         first_skipped: ten of them; all are in the file `skipped_file`, None where there are none.
         labels: how often each label was predicted, over all posts of the file.
         model: name and digest of the model.
+        engines: that ran it; see `stmine_hf.inference.engines`.
+        engine: those that were chosen, and how fast they are; "": PyTorch.
         seconds: duration of the run, without loading the model.
     """
 
@@ -85,6 +90,8 @@ class ClassifyReport:
     skipped_file: Path | None = None
     labels: Counter[str] = field(default_factory=Counter)
     model: str = ""
+    engines: list[str] = field(default_factory=list)
+    engine: str = ""
     seconds: float = 0.0
 
 
@@ -114,6 +121,7 @@ def classify_file(
     columns: Mapping[str, Column] | None = None,
     pixels: PixelOptions = _DEFAULT,
     progress: bool = True,
+    engine: str = AUTO,
 ) -> ClassifyReport:
     """Classify the posts of a file. Run it again to resume after an interruption, or after changing rows.
 
@@ -132,6 +140,7 @@ def classify_file(
         pixels: how to read images of more than 8 bits or more than three bands. Predictions made with others are
             made again.
         progress: show a bar on stderr.
+        engine: see [`PostClassifier`].
 
     Raises:
         StmineError: no such file; `out` is something else, or of another model, or another run is writing it; not one
@@ -144,6 +153,9 @@ def classify_file(
     labels = [model.config.id2label[index] for index in range(model.config.num_labels)]
     total, scope = count_posts(file, encoding), Scope.of(model)
     report = ClassifyReport(model=tag)
+    place(model, device)
+    in_engine = EngineClassifier(model, engine)
+    in_engine.expect(total)
     with Outputs(out.parent, inputs=[file], file=out.name) as outputs:
         files = _Files(outputs, file, out)
         known = _Known(out, tag, without_bad_images)
@@ -174,9 +186,14 @@ def classify_file(
                     yield row.post._replace(id=place)
 
             batches = predict(
-                model, processor, posts(), batch_size=batch_size, device=device, detector=detector,
+                in_engine.model, processor, posts(), batch_size=batch_size, detector=detector,
                 without_bad_images=without_bad_images, is_wanted=lambda post: post.id.offset is None,
             )  # fmt: skip
+
+            def of_engine() -> dict[str, str]:
+                """What a row says of the engines, unless PyTorch runs the model alone."""
+                return {} if in_engine.current == TORCH else {"engine": in_engine.current}
+
             for batch in batches:
                 done = []
                 for one in batch:
@@ -186,7 +203,7 @@ def classify_file(
                         done.append(one)
                         report.images_left_out += one.problem is not None
                 for one, offset in zip(
-                    done, journal.append(*(_row(one, labels, tag, scope) for one in done)), strict=True
+                    done, journal.append(*(_row(one, labels, tag, scope) | of_engine() for one in done)), strict=True
                 ):
                     one.post.id.offset = offset
                 report.predicted += len(done)
@@ -204,6 +221,7 @@ def classify_file(
             raise StmineError(f"{file}: not one post can be classified ({found or 'it is empty'}).")
         report.removed = files.write_removed(places)
         report.labels = files.write(places, labels)
+    report.engines, report.engine = in_engine.engines, in_engine.remark
     report.seconds = time.perf_counter() - start
     return report
 

@@ -13,7 +13,7 @@ format 1 open too, but have neither digests nor checksums: a changed image is no
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -27,6 +27,7 @@ from torch import Tensor
 from ..errors import StmineError
 from ..images import Skip
 from ..inference.batching import batched, read_ahead
+from ..inference.engines import AUTO, TORCH
 from ..inference.progress import ProgressBar
 from ..inference.shards import (
     ShardFolder,
@@ -40,6 +41,7 @@ from ..inference.shards import (
 from ..loading import place
 from ..model_identity import weights_digest
 from ..outputs import Outputs
+from .engine import EngineClassifier
 from .prediction import Encoded, Encoder, Post, RegionDetector, image_digests
 
 if TYPE_CHECKING:
@@ -155,6 +157,8 @@ class FeaturesReport:
         without_image: posts that have none, and need no features.
         skipped: posts whose image cannot be read, and why. The next run tries them again.
         total: features in the folder.
+        engines: that ran the visual encoder; see `stmine_hf.inference.engines`.
+        engine: the one that was chosen, and how fast it is; "": PyTorch.
         seconds: duration of the run, without loading the model.
     """
 
@@ -164,6 +168,8 @@ class FeaturesReport:
     without_image: int = 0
     skipped: list[Skip] = field(default_factory=list)
     total: int = 0
+    engines: list[str] = field(default_factory=list)
+    engine: str = ""
     seconds: float = 0.0
 
 
@@ -181,6 +187,7 @@ def precompute_features(
     total: int | None = None,
     inputs: Iterable[str | Path] = (),
     progress: bool = True,
+    engine: str = AUTO,
 ) -> FeaturesReport:
     """Compute the visual features of posts and store them. Run it again to resume after an interruption.
 
@@ -197,6 +204,7 @@ def precompute_features(
         total: number of posts, for the progress bar.
         inputs: files and folders that the posts are read from; `folder` must not be or contain one of them.
         progress: show a bar on stderr.
+        engine: see [`PostClassifier`]; maps of two engines have a cosine of 0.999 at least.
 
     Raises:
         StmineError: the model has no visual encoder, or the folder holds features of another one.
@@ -208,6 +216,8 @@ def precompute_features(
         raise StmineError(f"dtype: expected {' or '.join(_DTYPES)}, found {dtype!r}.")
     place(model, device)
     report = FeaturesReport()
+    in_engine = EngineClassifier(model, engine)
+    in_engine.expect(total)
     encode = Encoder(model, processor, detector=detector)
     with (
         Outputs(folder, inputs=inputs, inside=(folder / _MANIFEST).is_file()) as outputs,
@@ -251,9 +261,11 @@ def precompute_features(
                 keys = [str(post.id) for _, post, _ in batch.posts]
                 report.changed += sum(key in shards.rows for key in keys)
                 report.added += len(keys)
-                shards.add(keys, [images_of.pop(key) for key in keys], *_features(model, batch))
+                found = _features(in_engine.model, batch)
+                shards.add(keys, [images_of.pop(key) for key in keys], *found, in_engine.engines)
             bar.advance(len(batch.posts) + len(batch.failed))
         shards.save()
+    report.engines, report.engine = in_engine.engines, in_engine.remark
     report.total, report.seconds = len(shards.rows), time.perf_counter() - start
     return report
 
@@ -344,8 +356,19 @@ class _Shards:
         row = self.rows.get(key)
         return row is not None and (None in (images, row.images) or images == row.images)
 
-    def add(self, keys: list[str], images: list[str | None], maps: Tensor, regions: Tensor, counts: list[int]) -> None:
+    def add(
+        self,
+        keys: list[str],
+        images: list[str | None],
+        maps: Tensor,
+        regions: Tensor,
+        counts: list[int],
+        engines: Sequence[str] = (),
+    ) -> None:
         """Add the features of posts."""
+        known = self._manifest.get("engines", [TORCH])
+        if not set(engines) <= set(known):
+            self._manifest["engines"] = list(dict.fromkeys([*known, *engines]))
         dtype = _DTYPES[self._manifest["dtype"]]
         if not bool(torch.isfinite(maps.to(dtype)).all()):
             raise StmineError(f"The features of {keys[0]} or of a post near it do not fit into {dtype}.")

@@ -34,6 +34,7 @@ from ..images import (
     scene_size,
 )
 from ..inference.batching import batched, generated_ahead, read_ahead
+from ..inference.engines import TORCH
 from ..inference.progress import ProgressBar
 from ..inference.shards import next_name, remove_unnamed
 from ..inference.skips import first_reasons
@@ -65,6 +66,8 @@ class BuildReport:
     empty: int = 0  # tiles without data, which are not in the index
     skipped: list[Skip] = field(default_factory=list)  # files, also of an index of tiles
     findings: Findings = field(default_factory=lambda: Findings("row"))  # of the table given as metadata
+    engines: list[str] = field(default_factory=list)  # that embedded them; see `stmine_hf.inference.engines`
+    engine: str = ""  # the one that was chosen, and how fast it is; "": PyTorch
     seconds: float = 0.0  # of the whole run, without loading the model
     peak_memory_mb: float | None = None  # of the process since its start; None where unknown
 
@@ -140,6 +143,7 @@ class IndexBuilder:
             pixel_options=None if self._pixels == PixelOptions() else self._pixels.document(),
             tiles=None if self._tiles is None else self._tiles.document(),
             metadata=earlier.metadata if earlier else "",
+            engines=_engines_of(earlier),
         )
 
         tables = [store.read_rows(folder, [name]) for name in self._manifest.shards]
@@ -180,6 +184,7 @@ class IndexBuilder:
         """
         started, report = time.monotonic(), self._report
         total = sum(self._count(file) for file in images(lambda skip: None))
+        self.embedder.expect(max(0, total - len(self._live)))
         with ProgressBar("Embedding", total, shown=progress) as bar, warnings.catch_warnings():
             # Pillow warns of unusual metadata, and of images above half the limit of size here: no action needed.
             warnings.filterwarnings("ignore", module="PIL")
@@ -187,6 +192,7 @@ class IndexBuilder:
                 self._embed(images, bar)
             finally:  # also when stopped by Ctrl-C
                 self._save()
+        report.engines, report.engine = self.embedder.engines, self.embedder.remark
         self._settle_missing(remove_missing)
         self._publish()
         skipped = json.dumps(report.skipped, indent=1)
@@ -315,6 +321,7 @@ class IndexBuilder:
         rows, vectors = zip(*self._buffer, strict=True)
         self._manifest.shards.append(store.write_shard(self._outputs, self._manifest, list(rows), np.stack(vectors)))
         self._rows_in.append(len(rows))
+        self._manifest.engines = list(dict.fromkeys([*self._manifest.engines, *self.embedder.engines]))
         store.write_manifest(self._outputs, store.UNFINISHED, self._manifest)
         self._published = None
         self._buffer = []
@@ -418,6 +425,13 @@ class IndexBuilder:
         shard = int(np.searchsorted(starts, row, side="right")) - 1
         first = row - int(starts[shard])
         return store.read_embeddings(self._folder, self._manifest.shards[shard], slice(first, first + 1))[0]
+
+
+def _engines_of(earlier: Manifest | None) -> list[str]:
+    """The engines that embedded an index: PyTorch, if an earlier version did."""
+    if earlier is None or not earlier.shards:
+        return []
+    return list(earlier.engines) or [TORCH]
 
 
 def faiss_module() -> Any:

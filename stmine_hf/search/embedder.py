@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import StmineError
+from ..inference.engines import AUTO, require_engine
 from ..inference.scope import Scope, nonsense
 from ..model_identity import weights_digest
 from .text_tower import PROBE_SENTENCE, TextTower, find_tower, model_folder
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ..modeling.fisvl.modeling_fisvl import FisvlModel
     from ..modeling.fisvl.processing_fisvl import FisvlProcessor
     from .embedding import DualEncoder, DualProcessor
+    from .engine import EngineEncoder
 
 # Cosine between the embeddings of the probe now and when the index was built. Another device or
 # float type stays above this; another processor, config or set of weights does not.
@@ -37,15 +39,22 @@ class Embedder:
 
     Args:
         model: a folder, a Hub id, None for the default FISVL, or a loaded `(model, processor)`.
+        engine: runs the model; see `stmine_hf.inference.engines`. Jobs that `expect` no images run in PyTorch.
+
+    Raises:
+        StmineError: an unknown engine, or one that is not installed.
     """
 
     def __init__(
         self,
         model: str | Path | tuple[DualEncoder, DualProcessor] | None = None,
         device: str | torch.device | None = None,
+        engine: str = AUTO,
     ):
+        require_engine(engine)
         self._given = model
         self._device = device
+        self._engine = engine
 
     @cached_property
     def _loaded(self) -> tuple[DualEncoder, DualProcessor]:
@@ -64,6 +73,34 @@ class Embedder:
         place(model, self._device)
         return model, processor
 
+    @cached_property
+    def _encoder(self) -> EngineEncoder:
+        """The loaded model in an engine."""
+        from .engine import EngineEncoder
+
+        encoder = EngineEncoder(self._loaded[0], self._weights, self._engine)
+        for runner in (encoder.image, encoder.text):
+            runner.expect(0)
+        return encoder
+
+    @cached_property
+    def _weights(self) -> str:
+        return weights_digest(self._loaded[0])
+
+    def expect(self, images: int) -> None:
+        """Tell how many images are to be embedded: on it depends whether another engine than PyTorch is looked for."""
+        self._encoder.image.expect(images)
+
+    @property
+    def engines(self) -> list[str]:
+        """The engines that have embedded images so far."""
+        return list(self._encoder.image.used) if "_encoder" in self.__dict__ else []
+
+    @property
+    def remark(self) -> str:
+        """The engine that was chosen for images, and why; "" for PyTorch by default."""
+        return self._encoder.image.remark if "_encoder" in self.__dict__ else ""
+
     @property
     def _tower(self) -> TextTower | None:
         """The model's text tower; None: PyTorch embeds sentences, as it does wherever the model has been loaded."""
@@ -76,7 +113,8 @@ class Embedder:
     @property
     def _may_have_tower(self) -> bool:
         """Whether the model comes from files, and may run on the CPU."""
-        return not isinstance(self._given, tuple) and self._given != "" and self._device in (None, "cpu")
+        from_files = not isinstance(self._given, tuple) and self._given != ""
+        return from_files and self._device in (None, "cpu") and self._engine in (AUTO, "onnx")
 
     def keep_tower(self) -> None:
         """Write the model's text tower into the user's cache, if the model has been loaded and the cache has none."""
@@ -124,7 +162,7 @@ class Embedder:
 
         from .embedding import image_features
 
-        return image_features(self._loaded[0], torch.stack(pixel_values)).numpy()
+        return image_features(self._encoder, torch.stack(pixel_values)).numpy()
 
     def image(self, image: Image.Image) -> np.ndarray:
         """(1, D)."""
@@ -142,7 +180,8 @@ class Embedder:
             return self._tower.texts(texts)
         from .embedding import embed_texts
 
-        return embed_texts(*self._loaded, texts).numpy()
+        self._encoder.text.expect(len(texts))
+        return embed_texts(self._encoder, self._loaded[1], texts).numpy()
 
     @cached_property
     def scope(self) -> Scope | None:
@@ -162,14 +201,20 @@ class Embedder:
         adds a field, so the effect of config, processor and code is stored as `probe`: the embeddings of one fixed
         image and one fixed sentence, as hexadecimal float16.
         """
+        from .embedding import embed_texts
+
         model = self._loaded[0]
-        probe = {"image": self.image(_probe_image()), "text": self.text(PROBE_SENTENCE)}
+        # In PyTorch, whatever engine runs the others.
+        probe = {
+            "image": self.image(_probe_image()),
+            "text": embed_texts(*self._loaded, [PROBE_SENTENCE]).numpy(),
+        }
         if not all(np.isfinite(vector).all() for vector in probe.values()):
             raise StmineError("the model gives NaN or infinity for a plain image or sentence: its weights are broken")
         return {
             "source": self.source,
             "class": type(model).__name__,
-            "weights": weights_digest(model),
+            "weights": self._weights,
             "dimension": probe["image"].shape[1],
             "probe": {key: vector[0].astype("<f2").tobytes().hex() for key, vector in probe.items()},
         }

@@ -106,6 +106,7 @@ class Manifest:
     checksums: dict[str, str] = field(default_factory=dict)  # SHA-256 of every file; none in format 1
     pixel_options: dict[str, Any] | None = None  # see images.PixelOptions; None: the default
     tiles: dict[str, Any] | None = None  # see tiles.Tiles; None: whole images
+    engines: list[str] = field(default_factory=list)  # that embedded the images; of earlier versions none is stored
     metadata: str = ""  # the file with a user's table of the images; "": none
     format_version: int = shard_files.FORMAT_VERSION
 

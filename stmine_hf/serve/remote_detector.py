@@ -55,6 +55,12 @@ class RemoteDetector:
         wanted = classes.split(",") if isinstance(classes, str) else classes
         self._classes = None if wanted is None else sorted({name.strip().lower() for name in wanted})
 
+    engines: tuple[str, ...] = ()
+    remark = ""
+
+    def expect(self, images: int | None) -> None:
+        """The service chooses its engine."""
+
     @property
     def settings(self) -> dict[str, Any]:
         """As of a `Detector`: with the same model and settings, one continues the folder of the other."""

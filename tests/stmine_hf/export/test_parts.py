@@ -22,7 +22,8 @@ from stmine_hf.cli import main
 from stmine_hf.errors import StmineError
 from stmine_hf.export.fisvl import export_fisvl
 from stmine_hf.export.mttv import export_mttv
-from stmine_hf.export.parts import FixedPool, in_batches
+from stmine_hf.export.parts import in_batches
+from stmine_hf.inference.fixed_pool import FixedPool
 from stmine_hf.outputs import OutputError
 
 ALONE = """import sys

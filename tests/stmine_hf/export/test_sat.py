@@ -20,8 +20,8 @@ import stmine_hf.export.int8
 from stmine_hf import SatForObjectDetection, SatImageProcessor
 from stmine_hf.cli import main
 from stmine_hf.commands.export import CHECKED_IMAGES, _spread
+from stmine_hf.detect.graphs import MapsGraph, decode
 from stmine_hf.errors import StmineError
-from stmine_hf.export.graphs import MapsGraph, decode
 from stmine_hf.export.ncnn import NcnnSat
 from stmine_hf.export.onnx import OnnxSat, write_onnx
 from stmine_hf.export.sat import export_sat, is_exported, open_exported

@@ -1,4 +1,4 @@
-"""The exported part of SAT: the network with folded norms, up to boxes (ONNX) or raw maps (ncnn)."""
+"""The part of SAT that other runtimes run: the network with folded norms, up to boxes or raw maps."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ from ..modeling.sat.losses_sat import distances_to_boxes, expected_distances, le
 if TYPE_CHECKING:
     from ..modeling.sat.configuration_sat import SatConfig
     from ..modeling.sat.modeling_sat import SatForObjectDetection
+
+
+OUTPUTS = ("logits", "pred_boxes")
+AXES = {"pixel_values": {2: "height", 3: "width"}, "logits": {1: "points"}, "pred_boxes": {1: "points"}}
 
 
 class MapsGraph(nn.Module):

@@ -1,0 +1,585 @@
+"""Engines: the programs that run a network, and the choice of the fastest one by a short measurement.
+
+A task describes the networks of its model as `Network`; a `Runner` runs one of them. With `engine="auto"` a job starts
+in PyTorch with 32-bit floats. Once what is left of it is worth the time to build other engines, each that is installed
+runs a few rows of the present batch, and the fastest whose outputs agree with PyTorch's does the rest. The choice is
+kept in the user's cache, for this network, processor, number of threads and versions of the packages.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.metadata
+import importlib.util
+import json
+import logging
+import math
+import os
+import platform
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..errors import StmineError
+from ..files import write_json
+from .onnx_graph import import_onnxruntime, quiet, write_graph
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+AUTO, TORCH = "auto", "torch"
+_PACKAGES = {
+    TORCH: (),
+    "torch-bf16": (),
+    "torch-compile": (),
+    "onnx": ("onnx", "onnxruntime"),
+    "openvino": ("onnx", "openvino"),
+}
+ENGINES = (AUTO, *_PACKAGES)
+_EXTRA = {"onnx": "export", "openvino": "openvino"}
+
+_MEASURED = 0.5  # seconds that PyTorch needs for the rows on which engines are compared, at most
+_OPENING = 6.0  # seconds to build and compare engines, before it is known
+_RATIO = 2.0  # how many times as fast as PyTorch the fastest one is, before it is known
+_MOST_CHOICES = 64  # kept in the cache; those made last
+_FORMAT = 1
+
+Run = Callable[..., "tuple[Tensor, ...]"]  # the inputs, in their order
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network of a model: what engines need to build it, and how far their outputs may be from PyTorch's.
+
+    Attributes:
+        name: such as "image".
+        module: in evaluation mode. Takes the inputs in their order; returns a tensor or a tuple of them.
+        inputs: their names.
+        outputs: their names.
+        identity: of its weights; see `weights_digest`.
+        difference: of outputs: PyTorch's, another engine's -> a number.
+        limit: the greatest such number that is allowed.
+        axes: name of an input or output -> the axes of any length and their names, besides the first one of each.
+        graph: makes a module that computes the same and can be traced, for inputs of these shapes; None: the module
+            itself can.
+        low: names of the parts that may compute in 16-bit floats; "" is the whole module.
+    """
+
+    name: str
+    module: nn.Module
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    identity: str
+    difference: Callable[[Sequence[Tensor], Sequence[Tensor]], float]
+    limit: float
+    axes: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    graph: Callable[[tuple[Tensor, ...]], nn.Module] | None = None
+    low: tuple[str, ...] = ("",)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether its weights are 32-bit floats on the CPU."""
+        import torch
+
+        parameters = [one for one in self.module.parameters() if one.is_floating_point()]
+        return all(one.device.type == "cpu" and one.dtype == torch.float32 for one in parameters)
+
+
+class Engine(Protocol):
+    """A program that runs networks.
+
+    Attributes:
+        name: one of `ENGINES`.
+        precision: of its products of matrices: "float32" or "bfloat16".
+    """
+
+    name: str
+    precision: str
+
+    def open(self, network: Network, graph: Callable[[], Path]) -> Run:
+        """Build a network.
+
+        Args:
+            network: the network.
+            graph: writes it as an ONNX file, the first time, and gives the file.
+        """
+
+
+class _Torch:
+    name, precision = TORCH, "float32"
+
+    def open(self, network: Network, graph: Callable[[], Path]) -> Run:
+        return _in_torch(network.module)
+
+
+class _TorchBfloat16:
+    """PyTorch with products of matrices and convolutions in 16 bits."""
+
+    name, precision = "torch-bf16", "bfloat16"
+
+    def open(self, network: Network, graph: Callable[[], Path]) -> Run:
+        return _in_torch(_in_bfloat16(network.module, network.low))
+
+
+class _TorchCompiled:
+    name, precision = "torch-compile", "float32"
+
+    def open(self, network: Network, graph: Callable[[], Path]) -> Run:
+        import torch
+
+        return _in_torch(torch.compile(network.module, dynamic=True))
+
+
+class _Onnx:
+    name, precision = "onnx", "float32"
+
+    def open(self, network: Network, graph: Callable[[], Path]) -> Run:
+        import torch
+
+        onnxruntime = import_onnxruntime()
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other threads read and decode
+        session = onnxruntime.InferenceSession(str(graph()), options, providers=["CPUExecutionProvider"])
+
+        def run(*inputs: Tensor) -> tuple[Tensor, ...]:
+            given = {name: value.contiguous().numpy() for name, value in zip(network.inputs, inputs, strict=True)}
+            return tuple(torch.from_numpy(one) for one in session.run(list(network.outputs), given))
+
+        return run
+
+
+class _Openvino:
+    name = "openvino"
+
+    def __init__(self, precision: str):
+        self.precision = precision
+
+    def open(self, network: Network, graph: Callable[[], Path]) -> Run:
+        import openvino
+        import torch
+
+        options = {
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_PRECISION_HINT": {"bfloat16": "bf16"}.get(self.precision, "f32"),
+            "ENABLE_CPU_PINNING": False,  # other threads read and decode
+        }
+        with quiet():
+            compiled = openvino.compile_model(str(graph()), "CPU", options)
+
+        def run(*inputs: Tensor) -> tuple[Tensor, ...]:
+            given = {name: value.contiguous().numpy() for name, value in zip(network.inputs, inputs, strict=True)}
+            found = compiled(given)
+            return tuple(torch.from_numpy(found[name].copy()) for name in network.outputs)
+
+        return run
+
+
+def require_engine(name: str) -> None:
+    """Check the name of an engine, and that its packages are installed.
+
+    Raises:
+        StmineError: an unknown name, or a package is missing.
+    """
+    if name not in ENGINES:
+        raise StmineError(f"engine: expected one of {', '.join(ENGINES)}, found {name!r}.")
+    missing = [package for package in _PACKAGES.get(name, ()) if importlib.util.find_spec(package) is None]
+    if missing:
+        raise StmineError(f"The engine {name} needs the package {missing[0]}: pip install 'stmine-hf[{_EXTRA[name]}]'")
+
+
+def _engines(name: str) -> list[Engine]:
+    """The engines of a name in the order in which they are tried; of "auto" all that are installed but PyTorch."""
+    low = "bfloat16" if has_bfloat16() else None
+    found: dict[str, list[Engine]] = {
+        TORCH: [_Torch()],
+        "torch-bf16": [_TorchBfloat16() if low else _Torch()],
+        "torch-compile": [_TorchCompiled()],
+        "onnx": [_Onnx()],
+        "openvino": [*([_Openvino(low)] if low else []), _Openvino("float32")],
+    }
+    if name != AUTO:
+        return found[name]
+    del found[TORCH], found["torch-compile"]  # which compiles for a minute
+    installed = [one for one, needed in _PACKAGES.items() if all(map(importlib.util.find_spec, needed))]
+    return [engine for one, engines in found.items() if one in installed for engine in engines if engine.name == one]
+
+
+@lru_cache
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies matrices of 16-bit floats (bfloat16)."""
+    import torch
+
+    with suppress(Exception):
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and _names_bfloat16()
+    return False
+
+
+def _names_bfloat16() -> bool:
+    """PyTorch supports bfloat16 on processors that compute it in 32 bits, too; there it is slow."""
+    flags = ("avx512_bf16", "amx_bf16", "bf16")
+    with suppress(OSError):
+        words = Path("/proc/cpuinfo").read_text(errors="replace").split()
+        return any(flag in words for flag in flags)
+    return False
+
+
+class Runner:
+    """Runs a network in an engine.
+
+    Args:
+        network: the network.
+        engine: one of `ENGINES`.
+
+    Attributes:
+        label: the engine that runs what comes next, with its precision.
+        used: the engines that have run rows.
+
+    Raises:
+        StmineError: an unknown engine, or one that is not installed or does not fit the network's device.
+    """
+
+    def __init__(self, network: Network, engine: str = AUTO):
+        require_engine(engine)
+        self.network, self._asked = network, engine
+        if engine != AUTO and not engine.startswith(TORCH) and not network.is_plain:
+            raise StmineError(
+                f"The engine {engine} runs 32-bit floats on the CPU, and the model is on {network.device}: "
+                "use device cpu, or the engine torch."
+            )
+        self._expected: int | None = None
+        self.used: list[str] = []
+        self.remark = ""
+        self._run, self.label = _in_torch(network.module), TORCH
+        self._decided = engine == TORCH or (engine == AUTO and not network.is_plain)
+        self._rows, self._seconds = 0, 0.0  # in PyTorch, before the choice
+        self._lock = threading.Lock()
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Run a batch. Axis 0 of all inputs counts rows.
+
+        Raises:
+            StmineError: the engine asked for cannot run the network, or its outputs are too far from PyTorch's.
+        """
+        if not self._decided:
+            with self._lock:
+                if not self._decided:
+                    return self._first(inputs)
+        return self._with(inputs)
+
+    def expect(self, rows: int | None) -> None:
+        """Tell how many rows are to come, on which it depends whether building an engine is worth while.
+
+        Args:
+            rows: None: unknown, as it is before this is called. As many are expected then as have come.
+        """
+        self._expected = None if rows is None else self._rows + rows
+
+    def back_to_torch(self) -> None:
+        """Run what is to come in PyTorch."""
+        self._run, self.label, self._decided, self.remark = _in_torch(self.network.module), TORCH, True, ""
+
+    def _with(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        try:
+            found = self._run(*inputs)
+        except Exception as error:  # of runtimes, which have types of their own
+            if self._asked != AUTO or self.label == TORCH:
+                raise
+            logger.warning("%s stopped (%s); PyTorch continues", self.label, _first_line(error))
+            self.back_to_torch()
+            found = self._run(*inputs)
+        self._note(self.label)
+        return found
+
+    def _note(self, label: str) -> None:
+        if label not in self.used:
+            self.used.append(label)
+
+    def _first(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Run a batch in PyTorch, and look whether another engine is worth while, or open the one asked for."""
+        start = time.perf_counter()
+        found = _in_torch(self.network.module)(*inputs)
+        seconds, rows = time.perf_counter() - start, len(inputs[0])
+        if self._asked != AUTO:
+            self._open_asked(inputs, found)
+            return self._with(inputs)
+        self._note(TORCH)
+        self._rows, self._seconds = self._rows + rows, self._seconds + seconds
+        # Of a job of unknown length as much is expected to come as has been.
+        left = self._rows if self._expected is None else self._expected - self._rows
+        worth = left * seconds / rows
+        key, known = None, None
+        if worth * (1 - 1 / 8) > 1:  # hardly any engine is more than eight times as fast
+            key = self._key(inputs)
+            known = _Choice.read(key)
+        if known is not None and known.engine == TORCH:
+            self._decided = True
+        elif worth * (1 - 1 / (known.ratio if known else _RATIO)) > 1.5 * (known.seconds if known else _OPENING):
+            self._choose(inputs, found, key or self._key(inputs), known)
+        return found
+
+    def _choose(self, inputs: tuple[Tensor, ...], found: Sequence[Tensor], key: str, known: _Choice | None) -> None:
+        """Open the engine that is known to be the fastest, or find it."""
+        start = time.perf_counter()
+        rows = _few(inputs, self._rows / max(self._seconds, 1e-9))
+        base = _seconds(_in_torch(self.network.module), rows)
+        best: tuple[float, Engine, Run] | None = None
+        done: set[str] = set()
+        with _as_onnx(self.network, inputs) as graph:
+            for engine in _engines(AUTO):
+                if known is not None and (engine.name, engine.precision) != (known.engine, known.precision):
+                    continue
+                if engine.name in done:  # a higher precision is tried only where the lower one does not agree
+                    continue
+                try:
+                    run = engine.open(self.network, graph)
+                    self._require_agreement(engine, found, run(*inputs))
+                    seconds = _seconds(run, rows)
+                except Exception as error:  # of exporters and runtimes
+                    logger.debug("%s is not used: %s", _label(engine), _first_line(error))
+                    continue
+                done.add(engine.name)
+                logger.debug("%s: %.3f s, PyTorch %.3f s", _label(engine), seconds, base)
+                if seconds < base and (best is None or seconds < best[0]):
+                    best = seconds, engine, run
+        self._decided = True
+        if best is None:
+            _Choice(TORCH, "float32", 1.0, time.perf_counter() - start).write(key)
+            return
+        seconds, engine, self._run = best
+        self.label, ratio = _label(engine), base / seconds
+        self.remark = f"{self.label}, {ratio:.1f} times as fast as PyTorch here ({self.network.name})"
+        if known is None:
+            _Choice(engine.name, engine.precision, ratio, time.perf_counter() - start).write(key)
+
+    def _open_asked(self, inputs: tuple[Tensor, ...], expected: Sequence[Tensor]) -> None:
+        """
+        Raises:
+            StmineError: it cannot run the network, or its outputs are too far from PyTorch's.
+        """
+        problem: Exception | None = None
+        with _as_onnx(self.network, inputs) as graph:
+            for engine in _engines(self._asked):
+                try:
+                    run = engine.open(self.network, graph)
+                    self._require_agreement(engine, expected, run(*inputs))
+                except Exception as error:  # of exporters and runtimes
+                    problem = problem or error
+                    continue
+                self._run, self.label, self._decided = run, _label(engine), True
+                self.remark = f"{self.label} ({self.network.name})"
+                return
+        assert problem is not None
+        raise StmineError(
+            f"The engine {self._asked} cannot be used for this model ({_first_line(problem)}): use --engine auto."
+        ) from problem
+
+    def _require_agreement(self, engine: Engine, expected: Sequence[Tensor], found: Sequence[Tensor]) -> None:
+        difference = self.network.difference(expected, found)
+        if not difference <= self.network.limit:  # NaN is too far
+            raise ValueError(
+                f"{_label(engine)} differs from PyTorch by {difference:.2g} where {self.network.limit:g} is allowed"
+            )
+
+    def _key(self, inputs: tuple[Tensor, ...]) -> str:
+        """Name of the choice: what it depends on."""
+        import torch
+
+        long = [{*self.network.axes.get(name, ())} for name in self.network.inputs]
+        shapes = [
+            [size for axis, size in enumerate(one.shape) if axis and axis not in any_length]
+            for one, any_length in zip(inputs, long, strict=True)
+        ]
+        facts = [_FORMAT, self.network.name, self.network.identity, shapes, _processor(), torch.get_num_threads()]
+        packages = ("stmine-hf", "torch", "transformers", "onnxruntime", "openvino")
+        return sha256(json.dumps([*facts, *map(_version, packages)]).encode()).hexdigest()[:32]
+
+
+def _label(engine: Engine) -> str:
+    """An engine with its precision, as reports and indexes name it."""
+    return engine.name if engine.precision == "float32" or "bf16" in engine.name else f"{engine.name}-bf16"
+
+
+def used_by(runners: Sequence[Runner]) -> list[str]:
+    """The engines that have run rows; each once."""
+    return list(dict.fromkeys(one for runner in runners for one in runner.used))
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """The fastest engine of a network.
+
+    Attributes:
+        engine: its name.
+        precision: of it.
+        ratio: how many times as fast as PyTorch it is.
+        seconds: that it took to build and compare engines.
+    """
+
+    engine: str
+    precision: str
+    ratio: float
+    seconds: float
+
+    @classmethod
+    def read(cls, key: str) -> _Choice | None:
+        """None if the cache has none that can be used."""
+        try:
+            content = json.loads((cache_folder() / f"{key}.json").read_text(encoding="utf-8"))
+            choice = cls(content["engine"], content["precision"], float(content["ratio"]), float(content["seconds"]))
+            if not (0 <= choice.seconds < math.inf and 1 <= choice.ratio < math.inf):
+                raise ValueError("numbers out of range")
+            if choice.engine != TORCH and not any(
+                (one.name, one.precision) == (choice.engine, choice.precision) for one in _engines(AUTO)
+            ):
+                raise ValueError("an engine that is not installed")
+        except Exception as error:  # a damaged or unreadable file: it is measured again
+            logger.debug("no choice of an engine in the cache: %s", error)
+            return None
+        return choice
+
+    def write(self, key: str) -> None:
+        """Keep it, if the cache can be written."""
+        try:
+            folder = cache_folder()
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / f"{key}.json", vars(self))
+            old = sorted(folder.glob("*.json"), key=lambda file: file.stat().st_mtime)[:-_MOST_CHOICES]
+            for file in old:
+                file.unlink(missing_ok=True)
+        except OSError as error:
+            logger.debug("the choice of an engine is not kept: %s", error)
+
+
+def cache_folder() -> Path:
+    """Where choices are kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stmine-hf" / "engines"
+
+
+@contextmanager
+def _as_onnx(network: Network, inputs: tuple[Tensor, ...]) -> Iterator[Callable[[], Path]]:
+    """What writes a network as an ONNX file into a temporary folder, when it is first called."""
+    with ExitStack() as stack:
+
+        @lru_cache
+        def file() -> Path:
+            path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "network.onnx"
+            two = [one[:1].repeat(2, *[1] * (one.ndim - 1)) if len(one) < 2 else one[:2] for one in inputs]
+            graph = copy.deepcopy(network.module) if network.graph is None else network.graph(inputs)
+            write_graph(graph, dict(zip(network.inputs, two, strict=True)), network.outputs, path, axes=network.axes)
+            return path
+
+        yield file
+
+
+def _in_torch(module: Any) -> Run:
+    import torch
+
+    def run(*inputs: Tensor) -> tuple[Tensor, ...]:
+        with torch.inference_mode():
+            found = module(*inputs)
+        return tuple(found) if isinstance(found, (tuple, list)) else (found,)
+
+    return run
+
+
+def standing_in(module: nn.Module, forward: Callable[..., Any]) -> Any:
+    """A copy of a module with the same weights, another `forward`, and its own list of parts."""
+    other = copy.copy(module)
+    other._modules = dict(module._modules)
+    other.forward = forward
+    return other
+
+
+def _in_bfloat16(module: nn.Module, parts: Sequence[str]) -> nn.Module:
+    """A copy of a module with the same weights, whose named parts compute in 16-bit floats."""
+    if "" in parts:
+        return standing_in(module, _autocast(module.forward))
+    other = copy.copy(module)
+    other._modules = dict(module._modules)
+    heads = {part.partition(".")[0] for part in parts}
+    for head in heads:
+        inner = [part.partition(".")[2] for part in parts if part.partition(".")[0] == head]
+        own = other._modules[head]
+        if own is not None:
+            other._modules[head] = _in_bfloat16(own, inner)
+    return other
+
+
+def _autocast(forward: Callable[..., Any]) -> Callable[..., Any]:
+    def in_bfloat16(*given: Any, **options: Any) -> Any:
+        import torch
+
+        first = next((one for one in (*given, *options.values()) if isinstance(one, torch.Tensor)), None)
+        with torch.autocast("cpu" if first is None else first.device.type, torch.bfloat16):
+            return _as_float32(forward(*given, **options))
+
+    return in_bfloat16
+
+
+def _as_float32(found: Any) -> Any:
+    """Outputs with 16-bit floats as 32-bit floats."""
+    import torch
+
+    if isinstance(found, torch.Tensor):
+        return found.float() if found.dtype == torch.bfloat16 else found
+    if isinstance(found, MutableMapping):  # an output of transformers
+        for name, value in list(found.items()):
+            found[name] = _as_float32(value)
+        return found
+    return type(found)(map(_as_float32, found)) if isinstance(found, (tuple, list)) else found
+
+
+def _few(inputs: tuple[Tensor, ...], rows_per_second: float) -> tuple[Tensor, ...]:
+    """The first rows of a batch, as many as a short measurement takes."""
+    count = max(1, min(len(inputs[0]), int(_MEASURED * rows_per_second)))
+    return tuple(one[:count] for one in inputs)
+
+
+def _seconds(run: Run, inputs: tuple[Tensor, ...]) -> float:
+    """Shortest of a few runs, after one that does not count."""
+    run(*inputs)
+    times: list[float] = []
+    while len(times) < 2 or (len(times) < 5 and sum(times) < _MEASURED / 2):
+        start = time.perf_counter()
+        run(*inputs)
+        times.append(time.perf_counter() - start)
+    return max(min(times), 1e-6)
+
+
+@lru_cache
+def _processor() -> str:
+    """The processor's name and what it can do."""
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+        wanted = [line for line in lines if line.startswith(("model name", "flags", "Features"))]
+        if wanted:
+            return " ".join(dict.fromkeys(wanted))
+    return f"{platform.machine()} {platform.processor()}"
+
+
+@lru_cache
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
