@@ -112,6 +112,14 @@ def test_the_quick_suite_runs_from_end_to_end(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr[-3000:]
     rows = json.loads((tmp_path / "benchmarks.json").read_text())["rows"]
-    assert {row["group"] for row in rows.values()} == {"metrics", "fisvl", "mttv", "sat", "training", "startup"}
+    assert {row["group"] for row in rows.values()} == {
+        "metrics",
+        "fisvl",
+        "mttv",
+        "sat",
+        "engines",
+        "training",
+        "startup",
+    }
     assert all(way["seconds"]["median"] > 0 for row in rows.values() for way in row["ways"].values())
     assert all(Path(tmp_path / name).is_file() for name in ("benchmarks.md", "benchmarks.png"))

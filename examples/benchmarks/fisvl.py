@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from harness import OURS, Comparison, Options, flops_of, run_group, without
+from harness import OURS, Comparison, Options, engine, flops_of, run_group, without
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -23,7 +23,7 @@ from torchvision.transforms.functional import pil_to_tensor
 from stmine_hf import FisvlConfig, FisvlModel, FisvlProcessor
 from stmine_hf.modeling.fisvl.inputs_fisvl import clean_caption
 from stmine_hf.modeling.fisvl.processing_fisvl import FisvlImageProcessor
-from stmine_hf.search import embed_images, embed_texts
+from stmine_hf.search import EngineEncoder, embed_images, embed_texts
 from stmine_hf.training import word_tokenizer
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -36,9 +36,10 @@ def comparisons(options: Options) -> Iterator[Comparison]:
         texts = captions(options, 256 if options.quick else 5465)
         model, eager = networks()
         processor = FisvlProcessor(FisvlImageProcessor(), word_tokenizer(texts))
-        yield image_embedding(options, folder, model, eager, processor)
-        yield caption_embedding(options, texts, model, eager, processor)
-        del model, eager
+        encoder = EngineEncoder(model, engine())
+        yield image_embedding(options, folder, encoder, model, eager, processor)
+        yield caption_embedding(options, texts, encoder, model, eager, processor)
+        del model, eager, encoder
         yield index(options, folder)
 
 
@@ -66,7 +67,12 @@ def cosine(one: Tensor, other: Tensor) -> float:
 
 
 def image_embedding(
-    options: Options, folder: Path, model: FisvlModel, eager: FisvlModel, processor: FisvlProcessor
+    options: Options,
+    folder: Path,
+    encoder: EngineEncoder,
+    model: FisvlModel,
+    eager: FisvlModel,
+    processor: FisvlProcessor,
 ) -> Comparison:
     count = 4 if options.quick else 32
     files = options.images(folder / "few", "rsicd", count)
@@ -81,7 +87,7 @@ def image_embedding(
         return torch.cat(rows)
 
     def ours() -> Tensor:
-        return embed_images(model, processor, (Image.open(file) for file in files), batch_size=8)
+        return embed_images(encoder, processor, (Image.open(file) for file in files), batch_size=8)
 
     images = [Image.open(file).convert("RGB") for file in files]
     prepared = processor(images=images, return_tensors="pt")["pixel_values"]
@@ -100,10 +106,11 @@ def image_embedding(
         parts={
             "decode": lambda: [Image.open(file).convert("RGB") for file in files],
             "resize and normalize": lambda: processor(images=images, return_tensors="pt"),
-            "model": lambda: embed_prepared(model, prepared),
+            "model": lambda: embed_prepared(encoder, prepared),
         },
         flops=flops,
-        conditions=f"{count} JPEG files of 224 x 224; Swin-T, ResNet-50 and graph, random weights; alternatives: "
+        conditions=f"{count} JPEG files of 224 x 224; Swin-T, ResNet-50 and graph, random weights; ours in the "
+        f"engine {engine()}; alternatives: "
         "the image tower of CLIP ViT-B/32 on the same files",
     )
 
@@ -114,7 +121,7 @@ def pixels(image: Image.Image) -> Tensor:
 
 
 @torch.inference_mode()
-def embed_prepared(model: FisvlModel, prepared: Tensor) -> None:
+def embed_prepared(model: EngineEncoder, prepared: Tensor) -> None:
     for start in range(0, len(prepared), 8):
         model.get_image_features(pixel_values=prepared[start : start + 8])
 
@@ -163,7 +170,12 @@ def captions(options: Options, count: int) -> list[str]:
 
 
 def caption_embedding(
-    options: Options, texts: list[str], model: FisvlModel, eager: FisvlModel, processor: FisvlProcessor
+    options: Options,
+    texts: list[str],
+    encoder: EngineEncoder,
+    model: FisvlModel,
+    eager: FisvlModel,
+    processor: FisvlProcessor,
 ) -> Comparison:
     @torch.no_grad()
     def released() -> Tensor:
@@ -179,7 +191,7 @@ def caption_embedding(
         return torch.cat(rows)
 
     def ours() -> Tensor:
-        return embed_texts(model, processor, texts)
+        return embed_texts(encoder, processor, texts)
 
     with torch.no_grad():
         one = processor(text=texts[:1])
@@ -203,7 +215,8 @@ def caption_embedding(
         },
         flops=flops * sum(lengths) / len(lengths),
         conditions=f"{len(texts):,} captions in file order ({'RSICD, test' if options.data else 'drawn'}), "
-        f"{len(distinct):,} distinct; BERT-base, random weights; batches of {RELEASED_TEXTS} as released, with the "
+        f"{len(distinct):,} distinct; BERT-base, random weights; ours in the engine {engine()}; "
+        f"batches of {RELEASED_TEXTS} as released, with the "
         "mask that the released code leaves out, so that outputs can be compared",
         rounds=None if options.quick else 1,
     )

@@ -32,6 +32,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,7 +44,7 @@ from stmine_hf.errors import StmineError
 from stmine_hf.evaluation.reports import fill_page, versions
 from stmine_hf.files import write_entries
 
-GROUPS = ("metrics", "fisvl", "mttv", "sat", "training", "startup")
+GROUPS = ("metrics", "fisvl", "mttv", "sat", "engines", "training", "startup")
 HERE = Path(__file__).resolve().parent
 RESULTS = "benchmarks.json"
 OURS = "ours"
@@ -302,6 +303,11 @@ def flops_of(call: Way) -> float:
     with FlopCounterMode(display=False) as counter:
         call()
     return float(counter.get_total_flops())
+
+
+def engine() -> str:
+    """The engine for rows of a long job: the one that jobs find on most machines, without their measurement."""
+    return next((name for name in ("openvino", "onnx") if find_spec(name)), "torch")
 
 
 def without(package: str, need: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from harness import OURS, Comparison, Options, flops_of, run_group
+from harness import OURS, Comparison, Options, engine, flops_of, run_group
 from PIL import Image
 from torch import Tensor
 from transformers import BertTokenizer, ResNetConfig
@@ -52,7 +52,7 @@ def raw_posts(options: Options, folder: Path) -> Comparison:
         assert sizes == [Image.open(file).size for file in files[: len(sizes)]]
         return [Regions(own, np.linspace(1, 0.5, REGIONS)) for own in boxes[: len(sizes)]]
 
-    classifier = PostClassifier((network, processor), detector=found, batch_size=count)
+    classifier = PostClassifier((network, processor), detector=found, batch_size=count, engine=engine())
     posts = [{"text": text, "image": file} for text, file in zip(texts, files, strict=True)]
 
     @torch.no_grad()
@@ -100,7 +100,8 @@ def raw_posts(options: Options, folder: Path) -> Comparison:
         },
         flops=flops,
         conditions=f"{count} posts of 115 characters with a JPEG image; ResNet-152, six layers of BERT-base, random "
-        "weights; boxes are given, since the detector is the same in both",
+        "weights; ours in the engine "
+        f"{engine()}; boxes are given, since the detector is the same in both",
     )
 
 

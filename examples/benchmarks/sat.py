@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from harness import OURS, Comparison, Options, drawn_image, flops_of, run_group, without
+from harness import OURS, Comparison, Options, drawn_image, engine, flops_of, run_group, without
 from PIL import Image
 
 from stmine_hf import Detector
@@ -74,7 +74,7 @@ def difference(one: Scores, other: Scores) -> float:
 
 def images_of_a_folder(folder: Path, files: list[Path], network: Any, processor: Any) -> Comparison:
     """In a process that is running: decode, resize, network, suppression, annotated copies."""
-    detector = Detector((network, processor), threshold=THRESHOLD)
+    detector = Detector((network, processor), threshold=THRESHOLD, engine=engine())
     made = iter(range(10_000))
 
     def released() -> Scores:
@@ -124,7 +124,8 @@ def images_of_a_folder(folder: Path, files: list[Path], network: Any, processor:
             "copies": lambda: [image.save(folder / "copy.jpg", quality=92) for image in images],
         },
         flops=flops,
-        conditions=f"{len(files)} JPEG files, sat-coco-small, threshold {THRESHOLD}, annotated copies written",
+        conditions=f"{len(files)} JPEG files, sat-coco-small, threshold {THRESHOLD}, annotated copies written; "
+        f"ours in the engine {engine()}",
     )
 
 
@@ -174,7 +175,7 @@ def draw_clip(path: Path, frames: int) -> Path | None:
 def video(clip: Path, network: Any, processor: Any) -> Comparison:
     import av
 
-    detector = Detector((network, processor), threshold=THRESHOLD)
+    detector = Detector((network, processor), threshold=THRESHOLD, engine=engine())
     made = iter(range(10_000))
 
     def released() -> Scores:
@@ -208,7 +209,7 @@ def video(clip: Path, network: Any, processor: Any) -> Comparison:
         difference=difference,
         measured="score",
         allowed=1e-3,
-        conditions=f"{frames} frames of {SIZE[0]} x {SIZE[1]}, H.264 read and written",
+        conditions=f"{frames} frames of {SIZE[0]} x {SIZE[1]}, H.264 read and written; ours in the engine {engine()}",
         rounds=2,
     )
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .detection import Detection as Detection
     from .detector import Detector as Detector
     from .drawing import draw_detections as draw_detections
+    from .engine import EngineDetector as EngineDetector
     from .images import ImageReport as ImageReport
     from .images import detect_images as detect_images
     from .sources import source_kind as source_kind
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Detection",
     "Detector",
+    "EngineDetector",
     "ImageAnswer",
     "ImageReport",
     "VideoReport",
@@ -32,6 +34,7 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
+        "EngineDetector": "engine",
         "Detection": "detection",
         "Detector": "detector",
         "ImageAnswer": "answer",

@@ -62,7 +62,7 @@ class Detector:
         overlap: share of a slice that its neighbour shows, too; more than the largest object that matters.
         labels: former name of `classes`.
         engine: what runs the model: "torch", "torch-bf16", "torch-compile", "onnx" or "openvino"; "auto" finds the
-            fastest by a short measurement, for many images. Scores differ from PyTorch's by less than 0.02.
+            fastest by a short measurement, for many images. Scores differ from PyTorch's by less than 0.001.
 
     Raises:
         StmineError: no such model, the model has no such class, a number is out of its range, or the engine is not
@@ -118,7 +118,7 @@ class Detector:
         self._model: DetectionModel = fused
         self._runner: Runner | None = None  # of a model that PyTorch runs; exported ones have an engine of their own
         if isinstance(fused, SatForObjectDetection):
-            self._model = EngineDetector(fused, self.identity, engine)
+            self._model = EngineDetector(fused, engine, identity=self.identity)
             self._runner = self._model.runner
             self._runner.expect(0)
         elif engine != AUTO:

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torchvision.ops import box_convert
 
 from ..inference.engines import AUTO, Network, Runner
+from ..model_identity import weights_digest
 from ..modeling.sat.modeling_sat import SatForObjectDetection, SatObjectDetectionOutput
 from .graphs import AXES, OUTPUTS, BoxesGraph
 
-SCORE_LIMIT = 0.02  # largest difference of a class score to PyTorch in 32-bit floats
-OVERLAP_LIMIT = 0.9  # least intersection over union of a box with PyTorch's, where a class has a score above `SHOWN`
+SCORE_LIMIT = 1e-3  # largest difference of a class score to PyTorch in 32-bit floats
+OVERLAP_LIMIT = 0.99  # least intersection over union of a box with PyTorch's, where a class has a score above `SHOWN`
 SHOWN = 0.3
 
 
@@ -23,8 +24,8 @@ class EngineDetector:
 
     Args:
         model: fused and in evaluation mode.
-        identity: of its weights; see `weights_digest`.
-        engine: one of `ENGINES`.
+        engine: one of `ENGINES`. With "auto" a job says how much is to come: `runner.expect(10_000)`.
+        identity: the digest of its weights, if it is known.
 
     Attributes:
         runner: of the network.
@@ -33,8 +34,9 @@ class EngineDetector:
         StmineError: see [`Runner`].
     """
 
-    def __init__(self, model: SatForObjectDetection, identity: str, engine: str = AUTO):
+    def __init__(self, model: SatForObjectDetection, engine: str = AUTO, *, identity: str | None = None):
         self.model, self.config = model, model.config
+        identity = identity or weights_digest(model)
         network = Network(
             "detector", _Boxes(model), ("pixel_values",), OUTPUTS, identity, difference, 1.0,
             axes=AXES, graph=lambda inputs: BoxesGraph(model),

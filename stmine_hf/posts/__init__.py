@@ -9,6 +9,7 @@ from ..lazy import lazy_names
 if TYPE_CHECKING:
     from .answer import PostAnswer as PostAnswer
     from .classifier import PostClassifier as PostClassifier
+    from .engine import EngineClassifier as EngineClassifier
     from .features import FeatureStore as FeatureStore
 
 __all__ = ["FeatureStore", "PostAnswer", "PostClassifier"]
@@ -16,6 +17,7 @@ __all__ = ["FeatureStore", "PostAnswer", "PostClassifier"]
 __getattr__ = lazy_names(
     __name__,
     {
+        "EngineClassifier": "engine",
         "FeatureStore": "features",
         "PostAnswer": "answer",
         "PostClassifier": "classifier",

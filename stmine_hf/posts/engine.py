@@ -19,7 +19,7 @@ from ..modeling.mttv.modeling_mttv import MttvForSequenceClassification
 if TYPE_CHECKING:
     from ..modeling.mttv.configuration_mttv import MttvConfig
 
-LIMIT = 0.02  # largest difference of a label's probability to PyTorch in 32-bit floats
+LIMIT = 0.01  # largest difference of a label's probability to PyTorch in 32-bit floats
 PART_LIMIT = 1e-3  # of 1 - cosine of a part's output
 _TEXT = ("inputs_embeds", "attention_mask", "position_ids", "token_type_ids")
 
@@ -35,6 +35,7 @@ class EngineClassifier:
 
     Attributes:
         model: to be called as the one given, with the same weights.
+        images, texts: the runners of its parts; None where there is none.
 
     Raises:
         StmineError: see [`Runner`]; or an engine was asked for, and the model was exported for another runtime.
@@ -44,7 +45,8 @@ class EngineClassifier:
         require_engine(engine)
         self.config: MttvConfig = model.config
         self.model, self._plain, self._asked = model, model, engine
-        self._runners: list[Runner] = []
+        self.images: Runner | None = None
+        self.texts: Runner | None = None
         self._checked: list[str] = []
         if not isinstance(model, MttvForSequenceClassification):
             if engine != AUTO:
@@ -57,14 +59,13 @@ class EngineClassifier:
             encoder = Network(
                 "images", inner.vision_encoder, ("pixel_values",), ("maps",), identity, cosine_distance, PART_LIMIT
             )
-            vision = Runner(encoder, engine)
+            self.images = vision = Runner(encoder, engine)
             mttv.vision_encoder = standing_in(inner.vision_encoder, lambda pixel_values: vision(pixel_values)[0])
-            self._runners.append(vision)
         transformer = Network(
             "posts", _Transformer(inner.encoder), _TEXT, ("states", "pooled"), identity, cosine_distance, PART_LIMIT,
             axes={name: {1: "length"} for name in (*_TEXT, "states")},
         )  # fmt: skip
-        text = Runner(transformer, engine)
+        self.texts = text = Runner(transformer, engine)
 
         def encode(
             inputs_embeds: Tensor,
@@ -85,13 +86,16 @@ class EngineClassifier:
             return BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=pooled)
 
         mttv.encoder = standing_in(inner.encoder, encode)
-        self._runners.append(text)
         own = standing_in(model, model.forward)
         own.mttv = mttv
         forward = type(model).forward.__get__(own)
         own.forward = lambda **inputs: self._verified(forward(**inputs), inputs)
         self.model = own
         self.expect(0)
+
+    @property
+    def _runners(self) -> list[Runner]:
+        return [runner for runner in (self.images, self.texts) if runner is not None]
 
     def expect(self, posts: int | None) -> None:
         """Tell how many are to come: on it depends whether another engine than PyTorch is looked for.

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .change import changes as changes
     from .embedding import embed_images as embed_images
     from .embedding import embed_texts as embed_texts
+    from .engine import EngineEncoder as EngineEncoder
     from .filters import Condition as Condition
     from .filters import Where as Where
     from .hits import Hit as Hit
@@ -22,6 +23,7 @@ __all__ = [
     "BuildReport",
     "Change",
     "Condition",
+    "EngineEncoder",
     "Hit",
     "ImageIndex",
     "SearchAnswer",
@@ -34,6 +36,7 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
+        "EngineEncoder": "engine",
         "BuildReport": "build",
         "Change": "change",
         "Condition": "filters",

@@ -78,7 +78,7 @@ class Embedder:
         """The loaded model in an engine."""
         from .engine import EngineEncoder
 
-        encoder = EngineEncoder(self._loaded[0], self._weights, self._engine)
+        encoder = EngineEncoder(self._loaded[0], self._engine, identity=self._weights)
         for runner in (encoder.image, encoder.text):
             runner.expect(0)
         return encoder

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from ..inference.engines import AUTO, Network, Runner
+from ..model_identity import weights_digest
 from ..modeling.fisvl.modeling_fisvl import FisvlModel
 from .image_graph import ImageTower
 from .text_export import TextGraph
@@ -26,18 +27,23 @@ class EngineEncoder:
 
     Args:
         model: a [`FisvlModel`], or any with CLIP's two feature methods.
-        identity: of its weights; see `weights_digest`.
-        engine: one of `ENGINES`.
+        engine: one of `ENGINES`. With "auto" a job says how much is to come: `image.expect(10_000)`.
+        identity: the digest of its weights, if it is known.
 
     Attributes:
         image, text: the runners of its two towers.
 
     Raises:
         StmineError: see [`Runner`].
+
+    Example:
+        >>> encoder = EngineEncoder(model, "openvino")  # doctest: +SKIP
+        >>> embed_images(encoder, processor, images)  # doctest: +SKIP
     """
 
-    def __init__(self, model: DualEncoder, identity: str, engine: str = AUTO):
+    def __init__(self, model: DualEncoder, engine: str = AUTO, *, identity: str | None = None):
         self.model, self.config = model, model.config
+        identity = identity or weights_digest(model)
         ours = isinstance(model, FisvlModel)
         self.image = Runner(
             Network(

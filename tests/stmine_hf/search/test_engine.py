@@ -32,7 +32,7 @@ def drawings(count: int) -> list[Image.Image]:
 @pytest.mark.parametrize("name", ENGINES)
 def test_embeddings_agree_with_pytorch(name):
     model, processor = tiny_fisvl()
-    encoder = EngineEncoder(model, "tiny", name)
+    encoder = EngineEncoder(model, name)
     images, expected = embed_images(encoder, processor, drawings(5), batch_size=2), None
     expected = embed_images(model, processor, drawings(5))
     assert float((images * expected).sum(dim=1).min()) >= 1 - IMAGE_LIMIT
