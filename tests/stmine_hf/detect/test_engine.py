@@ -72,7 +72,7 @@ def test_what_counts_as_too_far():
 @pytest.mark.skipif(not has_bfloat16(), reason="needs a processor that multiplies 16-bit floats")
 def test_16_bits_are_refused_where_they_change_scores():
     detector = Detector(*confident_sat(), engine="torch-bf16")
-    with pytest.raises(StmineError, match="torch-bf16 differs from PyTorch by .* use --engine auto"):
+    with pytest.raises(StmineError, match=r"torch-bf16 differs from PyTorch by .* use --engine auto"):
         detector(drawings(1)[0])
 
 
