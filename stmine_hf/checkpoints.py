@@ -68,6 +68,9 @@ def checkpoint_file(name: str, file: str, revision: str | None = None) -> Path |
     Raises:
         OSError: no such folder, or a repository that cannot be reached.
     """
+    if Path(name).is_dir():  # needs no library that takes seconds to import
+        file_here = Path(name, file)
+        return file_here if file_here.is_file() else None
     from transformers.utils import cached_file
 
     found = cached_file(name, file, revision=revision, _raise_exceptions_for_missing_entries=False)

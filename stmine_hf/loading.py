@@ -53,6 +53,23 @@ def shipped_names() -> list[str]:
     return [name for method in METHODS.values() for name in method.checkpoints]
 
 
+def hub_id(model: str | Path) -> str | None:
+    """The id on the Hub of a model: itself, or that of a shipped checkpoint; None for any other folder.
+
+    Example:
+        >>> hub_id("my-organization/my-model"), hub_id(published("sat-coco-small"))
+        ('my-organization/my-model', 'stmine-hf/sat-coco-small')
+    """
+    path = Path(model)
+    if path.name in shipped_names() and (path == Path("hub_cards", path.name) or str(path) == published(path.name)):
+        return f"{_ORGANIZATION}/{path.name}"
+    if path.is_dir():
+        shipped = (name for name in shipped_names() if os.path.isdir(published(name)))
+        name = next((name for name in shipped if os.path.samefile(path, published(name))), None)
+        return name and f"{_ORGANIZATION}/{name}"
+    return str(model) if re.fullmatch(r"[\w][\w.-]*/[\w.-]+", str(model)) else None
+
+
 def resolve(model: str | Path) -> str:
     """The folder or Hub id that a person means by the name of a model.
 
@@ -88,14 +105,15 @@ def resolve(model: str | Path) -> str:
     )
 
 
-def require_model(*models: str | Path | None) -> None:
+def require_model(*models: str | Path | None, method: Method | None = None) -> None:
     """Check, before libraries are imported that take seconds, that names of models can be such.
 
     Args:
         models: folders, short names or Hub ids; None stands for a shipped checkpoint.
+        method: that the models must be of; checked for folders alone.
 
     Raises:
-        StmineError: a path where there is no folder.
+        StmineError: a path where there is no folder, or a folder with a model of another method.
     """
     for model in models:
         name = "" if model is None else resolve(model)
@@ -104,6 +122,23 @@ def require_model(*models: str | Path | None) -> None:
             raise StmineError(
                 f"{name}: no model found. Expected a folder with config.json and model.safetensors, found {found}."
             )
+        if method is not None and os.path.isdir(name):
+            base, revision = adapter_base(name) or (name, None)
+            if os.path.isdir(base) and (found := model_type_of(base, revision)) != method.name:
+                raise StmineError(_another_method(name, method, found))
+
+
+def labels_of(model: str | Path | None, method: Method) -> dict[int, str] | None:
+    """The names of a model's classes by their numbers, from its config alone; None if its folder is not here.
+
+    Raises:
+        StmineError: no config in the folder.
+    """
+    name = published(method.default_checkpoint) if model is None else resolve(model)
+    if not os.path.isdir(name) or adapter_base(name) is not None:
+        return None
+    names = read_config(name).get("id2label")
+    return {int(number): str(label) for number, label in names.items()} if isinstance(names, dict) else None
 
 
 def __getattr__(name: str) -> str:

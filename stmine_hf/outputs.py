@@ -146,6 +146,25 @@ class Outputs:
                     "output, or move it away"
                 )
 
+    def require_own_folder(self, last: str) -> None:
+        """Check that the results will not be mixed with other files: of a folder that is used as a whole.
+
+        Args:
+            last: file that a complete run has written. What the user then puts beside the results stays there.
+
+        Raises:
+            OutputError: the folder has other files, and no complete run has written to it.
+        """
+        own = {name.partition("/")[0] for name in self._hashes}
+        found = sorted(entry.name for entry in os.scandir(self.folder) if not entry.name.startswith("."))
+        others = [name for name in found if name not in own]
+        if others and not self.wrote(last):
+            shown = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+            raise OutputError(
+                f"{self.folder} holds other files ({shown}), with which the results would be mixed: choose a new or "
+                "an empty folder"
+            )
+
     def write(self, name: str, writer: Callable[[Path], Any]) -> Path:
         """Write a file whole or not at all.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,6 +26,17 @@ def printable(text: object) -> str:
     if text.isprintable():
         return text
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def from_here(path: Path) -> Path:
+    """The path relative to the current folder, if it lies in it."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def shown_path(path: str | Path) -> str:
+    """A path as a person reads it: from the current folder, and safe to print."""
+    return printable(from_here(Path(path)))
 
 
 def say(text: object = "", *, to_stderr: bool = False, flush: bool = False) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from ..loading import hub_id
 from ..methods import get
 
 if TYPE_CHECKING:
@@ -36,9 +37,9 @@ def adapter_card(model: PreTrainedModel) -> str:
 def adapter_header(model: PreTrainedModel) -> dict[str, Any]:
     """What the Hub reads of an adapter's card: the base, unless it is a folder, library, task and tags."""
     config, method = model.peft_config[ADAPTER], model.config.model_type
-    base = str(config.base_model_name_or_path)
+    base = hub_id(config.base_model_name_or_path)
     return {
-        **({} if Path(base).is_dir() else {"base_model": base, "base_model_relation": "adapter"}),
+        **({} if base is None else {"base_model": base, "base_model_relation": "adapter"}),
         "library_name": "peft",
         "pipeline_tag": get(method).task,
         "tags": ["custom_code", adapter_kind(config).lower(), method],
@@ -50,7 +51,7 @@ def adapter_use(model: PreTrainedModel) -> str:
     from peft import get_peft_model_state_dict
 
     config = model.peft_config[ADAPTER]
-    base, revision = str(config.base_model_name_or_path), config.revision
+    base, revision = hub_id(config.base_model_name_or_path) or str(config.base_model_name_or_path), config.revision
     # The embeddings are those of the base; to ask whether they were resized, PEFT would call the Hub.
     weights = get_peft_model_state_dict(model, save_embedding_layers=False)
     kept = sum(tensor.numel() for tensor in weights.values())

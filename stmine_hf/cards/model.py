@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from ..documents import read_json, read_text, read_yaml
 from ..evaluation.reports import with_present_names
-from ..loading import load_model
+from ..loading import hub_id, load_model
 from ..methods import METHODS
 from .files import CARD, WEIGHTS, described_files
 from .rendering import Card
@@ -42,19 +42,26 @@ class ModelCardWriter(ABC):
         self.repo = repo or _repo_of(folder) or folder.name
         self.name = self.repo.rpartition("/")[2]
 
-    def card(self, license: str | None = None) -> Card:
+    def card(self, license: str | None = None, base: str | list[str] | None = None) -> Card:
         """The card that fits what is in the folder.
 
         Args:
             license: of the weights, by the Hub's id, where this project's cards do not know it; None keeps that of the
                 present card.
+            base: Hub id of the model that the training started from, where the settings of the training do not name
+                it; None keeps that of the present card.
         """
         if not (self.folder / WEIGHTS).is_file():
             return Card(f"{self.method}/official.md", self.header(), self.released_facts())
         if self.is_own():
             return Card(f"{self.method}/published.md", self.header(), self.facts())
         header = self.header()
-        header.license = license or _license_of(self.folder) or "unknown"
+        header.license = license or present_of(self.folder, "license") or "unknown"
+        start = str(self.settings.get("model_name_or_path") or "outputs/")
+        known = None if start.startswith("outputs/") else hub_id(start)  # see `portable_start`
+        header.base_model = known or base or present_of(self.folder, "base_model")
+        if header.base_model:
+            header["base_model_relation"] = "finetune"
         return Card(f"{self.method}/model.md", header, self.facts() | {"license": header.license})
 
     @classmethod
@@ -185,7 +192,8 @@ def _repo_of(folder: Path) -> str | None:
     return found[1] if found else None
 
 
-def _license_of(folder: Path) -> str | None:
+def present_of(folder: Path, name: str) -> Any:
+    """What the metadata of the card in a folder say; None without a card."""
     from huggingface_hub import ModelCard
 
-    return ModelCard.load(folder / CARD).data.license if (folder / CARD).is_file() else None
+    return getattr(ModelCard.load(folder / CARD).data, name, None) if (folder / CARD).is_file() else None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from ..evaluation.reports import versions
+from ..loading import hub_id
 from ..methods import get
 from .adapter import adapter_header, adapter_use, has_adapter
 from .rendering import Card
@@ -56,7 +57,7 @@ class RunCard:
             steps: of the whole run.
         """
         method, args = get(self.method), self.args
-        starts = [Path(value).name if Path(value).exists() else value for value in self._starts()]
+        starts = [(hub_id(value) or Path(value).name) if Path(value).exists() else value for value in self._starts()]
         settings = resolved_arguments(self.model, self.data, args)
         settings = portable_settings({key: value for key, value in settings.items() if key not in _PRIVATE}, {})
         name = args.hub_model_id or Path(args.output_dir or ".").absolute().name
@@ -112,7 +113,7 @@ class RunCard:
         if has_adapter(network):
             own = adapter_header(network)
         else:
-            starts = [start for start in self._starts() if not Path(start).exists()]
+            starts = [start for one in self._starts() if (start := hub_id(one) if Path(one).exists() else one)]
             own = {"library_name": "transformers", "pipeline_tag": method.task, "base_model": starts or None}
             own["tags"] = ["custom_code", self.method]
         own["tags"].append("stmine-hf")

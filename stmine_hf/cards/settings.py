@@ -55,7 +55,7 @@ def portable_start(settings: dict[str, Any]) -> dict[str, str]:
     path = PurePath(start)
     if Path(published(path.name)).is_dir():
         start = f"hub_cards/{path.name}"
-    elif path.is_absolute():
+    elif path.is_absolute() or Path(start).is_dir():
         start = f"outputs/{path.name}"
     return {"model_name_or_path": start}
 

@@ -11,6 +11,7 @@ import typer
 
 from ..errors import StmineError
 from ..inference.engines import require_engine
+from ..methods import MTTV
 from ..outputs import require_output, require_own_place
 from ..printing import printable, say
 from .methods.mttv import ModelOption
@@ -57,11 +58,11 @@ class ExplainMethod(str, Enum):
 @app.command(
     epilog="""[bold]Examples[/bold]
 
-  stmine classify --text "forward this, before it is deleted!" --image photo.jpg
+  stmine classify --text "紧急通知！今晚有流星雨坠落，请大家马上转发！" --image photo.jpg
 
-  stmine classify --text "forward this, before it is deleted!" --explain why.html
+  stmine classify --text "紧急通知！今晚有流星雨坠落，请大家马上转发！" --explain why.html
 
-  stmine classify --text "forward this, before it is deleted!" --server http://127.0.0.1:8000
+  stmine classify --text "紧急通知！今晚有流星雨坠落，请大家马上转发！" --server http://127.0.0.1:8000
 
   stmine classify --file posts.jsonl --out predictions.jsonl
 
@@ -69,7 +70,9 @@ class ExplainMethod(str, Enum):
 
 A file has one post per line, {"id": ..., "text": ..., "image": ...}, or is a CSV file with these columns.
 
-Paths of images are relative to the file. Run it again after an interruption or a change: it resumes.""",
+The shipped model knows Chinese posts only. Paths of images are relative to the file.
+
+Run it again after an interruption or a change: it resumes.""",
 )
 def classify(
     context: typer.Context,
@@ -153,26 +156,33 @@ def classify(
         return
     from ..images import PixelOptions
     from ..loading import load_mttv, require_model
+    from ..posts.reading import check_posts, find_post, require_post
+    from ..posts.results import written_files
 
     pixels = PixelOptions.parse(stretch, bands)
     for path in image or []:
         require_file(path, "an image")
     require_file(file, POSTS)
-    require_model(model, detector)
+    require_model(model, method=MTTV)
+    require_model(detector)
     require_engine(engine)
-    from ..posts.detectors import load_detector
-    from ..posts.reading import check_posts, find_post
-
+    written = [] if predictions is None else written_files(predictions)
     with prints_only_json(as_json):
+        opened: list[Any] = []
         if file is not None:
-            from ..posts.classify import written_files
-
-            if findings is not None and predictions is not None:
-                require_own_place("--findings", findings, written_files(predictions))
+            if findings is not None and written:
+                require_own_place("--findings", findings, written)
             check_posts(file, **reading_options(encoding, findings, strict), columns=mapping)
+            require_post(file, encoding, mapping)
+        else:
+            opened = _opened(image or [], pixels)
+            if not opened and not (text or "").strip():
+                raise StmineError("Nothing to classify: the text is empty, and there is no image.")
         post = None
         if file is not None and explain is not None:
             post = find_post(file, explain, encoding, mapping, pixels)
+        from ..posts.detectors import load_detector
+
         network, processor = load_mttv(model, device=device)
         regions = None if detector is None else load_detector(detector, network.device, model=network)
         report = None
@@ -189,7 +199,7 @@ def classify(
             found = _explain_row(network, processor, regions, post, page, explain_method.value)
         elif file is None:
             found = _classify_one(
-                network, processor, regions, text or "", image or [], pixels, explain, explain_method.value
+                network, processor, regions, text or "", opened, image or [], explain, explain_method.value
             )
     if as_json:
         facts = {} if report is None or predictions is None else _facts(report, predictions)
@@ -268,20 +278,14 @@ def _explain_row(network: Any, processor: Any, detector: Any, post: Any, page: P
     return {"id": post.id, **explained.found, "explanation": str(explained.save(page))}
 
 
-def _classify_one(
-    network: Any,
-    processor: Any,
-    detector: Any,
-    text: str,
-    paths: list[Path],
-    pixels: PixelOptions,
-    explain: str | None,
-    method: str,
-) -> dict[str, Any]:
-    """The pipeline's answer; with an explanation its drawing is written, too."""
+def _opened(paths: list[Path], pixels: PixelOptions) -> list[Any]:
+    """The images of a post.
+
+    Raises:
+        StmineError: one cannot be read.
+    """
     from ..images import ImageError
-    from ..posts.reading import post_image, whole_text
-    from ..posts.reasons import classified
+    from ..posts.reading import post_image
 
     images = []
     for path in paths:
@@ -289,6 +293,23 @@ def _classify_one(
             images.append(post_image(path, pixels))
         except ImageError as error:
             raise StmineError(f"{path}: {error}") from None
+    return images
+
+
+def _classify_one(
+    network: Any,
+    processor: Any,
+    detector: Any,
+    text: str,
+    images: list[Any],
+    paths: list[Path],
+    explain: str | None,
+    method: str,
+) -> dict[str, Any]:
+    """The pipeline's answer; with an explanation its drawing is written, too."""
+    from ..posts.reading import whole_text
+    from ..posts.reasons import classified
+
     wanted = None if explain is None else method
     explained = classified(
         network, processor, whole_text(text), images, detector=detector, method=wanted, files=paths

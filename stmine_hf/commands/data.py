@@ -87,6 +87,9 @@ def describe_dataset(
     as_json: JsonOption = False,
 ) -> None:
     """Show splits, sizes, columns, first rows and terms of a data set."""
+    from ..data.paths import require_dataset
+
+    require_dataset(dataset, data_dir)
     from ..data.description import describe, finding_lines
 
     options = {**builder_options(option), **reading_options(encoding, findings, strict)}
@@ -143,6 +146,9 @@ def export_dataset(
     as_json: JsonOption = False,
 ) -> None:
     """Write a data set as Parquet files, images included, with a card, as the Hub and `datasets` read it."""
+    from ..data.paths import require_dataset
+
+    require_dataset(dataset, data_dir)
     from ..hub.dataset_repository import export
 
     if findings is not None:

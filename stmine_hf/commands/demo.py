@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..methods import FISVL, MTTV, SAT
 from ..printing import say
 from .methods.fisvl import ModelOption
 from .terminal import DeviceOption, from_here, hush_libraries, require_folder
@@ -63,10 +64,14 @@ def demo(
     """
     if query and not once:
         raise typer.BadParameter("--query needs --once; on the page, type the query instead")
+    if language not in ("en", "zh"):
+        raise typer.BadParameter(f"--language: expected en or zh, found {language!r}")
     from ..demo.folder import require_images
     from ..loading import require_model
 
-    require_model(model, mttv, sat, hidden)
+    require_model(model, method=FISVL)
+    require_model(mttv, method=MTTV)
+    require_model(sat, hidden, method=SAT)
     if images is not None:
         require_images(images)
     hush_libraries()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..inference.engines import require_engine
+from ..methods import SAT
 from ..printing import printable, say
 from .methods.sat import ModelOption
 from .terminal import (
@@ -119,13 +120,22 @@ def detect(
     Images and frames that cannot be read are skipped and counted; nothing is written beside the source.
     """
     thresholds = _thresholds(threshold)
-    from ..detect.sources import jobs_of
-    from ..loading import require_model
+    from ..detect.classes import known_labels, parse_thresholds
+    from ..detect.formats import require_formats
+    from ..detect.sources import jobs_of, require_images
+    from ..images import PixelOptions
+    from ..loading import labels_of, require_model
 
     jobs = jobs_of(sources)
     require_folder(out)
-    require_model(model)
+    require_model(model, method=SAT)
     require_engine(engine)
+    pixels = PixelOptions.parse(stretch, bands)
+    names = [name.strip() for name in formats.split(",")]
+    for job in jobs:
+        require_formats(names, of_video=job.kind != "images")
+        if job.kind == "images":
+            require_images(job.source, out, whole=side is None)
     if side is not None and any(job.kind != "images" for job in jobs):
         raise typer.BadParameter("--slice is for images: found a video or a camera among the sources")
     if server is not None:
@@ -134,13 +144,14 @@ def detect(
             raise typer.BadParameter("--server finds objects in images; videos and cameras need the model here")
         if list(thresholds) != ["*"]:
             raise typer.BadParameter("--threshold: with --server expected one score for all classes")
+    elif (labels := labels_of(model, SAT)) is not None:
+        parse_thresholds(thresholds, labels)
+        known_labels(classes.split(",") if classes else [], labels)
     from ..detect import Detector, VideoReport, detect_images, detect_video
-    from ..images import PixelOptions
 
     stopped = False
     documents = []
     with prints_only_json(as_json), ExitStack() as stack:
-        pixels = PixelOptions.parse(stretch, bands)
         detector: Any
         if server is not None:
             from ..serve.remote_detector import RemoteDetector
@@ -161,7 +172,7 @@ def detect(
                 engine=engine,
             )
         options: dict[str, Any] = {"batch_size": batch_size, "limit": limit, "progress": not as_json}
-        options["formats"] = [name.strip() for name in formats.split(",")]
+        options["formats"] = names
         if show:
             from ..detect.screen import Screen
 

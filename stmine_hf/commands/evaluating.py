@@ -46,6 +46,15 @@ class RowsToEvaluate:
             **reading,
         }
 
+    def require_there(self) -> None:
+        """
+        Raises:
+            DataError: the data are not there.
+        """
+        from ..data.paths import require_dataset
+
+        require_dataset(self._dataset, self._options["data_dir"])
+
     def load(self, kind: str) -> Any:
         from .. import load_dataset
 
@@ -81,10 +90,12 @@ def evaluate_and_print(
         saving: options of the report's `save`.
     """
     from ..images import PixelOptions
-    from ..loading import load_model
+    from ..loading import load_model, require_model
 
     reading = PixelOptions.parse(*pixels)
     require_folder(out)
+    rows.require_there()
+    require_model(model, method=method)
     if out and rows.findings:
         require_own_place("--findings", rows.findings, [out / name for name in files])
     with prints_only_json(as_json):

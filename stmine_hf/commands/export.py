@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from ..errors import StmineError
-from ..export import FORMAT_NAMES
+from ..export import FORMAT_NAMES, MANIFEST
+from ..methods import FISVL, MTTV, SAT
+from ..outputs import Outputs
 from ..printing import say
 from .methods import fisvl, mttv
 from .methods.sat import ModelOption
@@ -72,14 +74,22 @@ def export_sat(
     Its README.md has code that uses it without this package. Boxes are given before non-maximum suppression (NMS):
     `stmine detect` and the saved image processor apply it.
     """
+    from ..data.paths import require_dataset
+    from ..images import find_images
     from ..loading import load_sat, require_model
 
-    require_folder(out)
-    require_model(model)
+    _require_own_folder(out)
+    require_model(model, method=SAT)
     if format not in FORMAT_NAMES:
         raise typer.BadParameter(f"--format: expected one of {', '.join(FORMAT_NAMES)}, found {format!r}")
-    if images is not None and not images.is_dir():
+    if size < 32 or size % 32:
+        raise typer.BadParameter(f"--size: expected a multiple of 32, found {size}")
+    if images is not None and (not images.is_dir() or next(find_images(images), None) is None):
         raise StmineError(f"{images}: expected a folder with images to check with, found none that can be read.")
+    if dataset is not None:
+        require_dataset(dataset, data_dir)
+    elif format == "int8" and images is None:
+        raise typer.BadParameter("--format int8 measures its ranges on images: give --images or --dataset")
     from ..export.sat import export_sat, open_exported
 
     with prints_only_json(as_json):
@@ -128,8 +138,8 @@ def export_fisvl(
     """
     from ..loading import load_fisvl, require_model
 
-    require_folder(out)
-    require_model(model)
+    _require_own_folder(out)
+    require_model(model, method=FISVL)
     _require_onnx(format)
     from ..export.fisvl import export_fisvl
 
@@ -156,14 +166,22 @@ def export_mttv(
     """
     from ..loading import load_mttv, require_model
 
-    require_folder(out)
-    require_model(model)
+    _require_own_folder(out)
+    require_model(model, method=MTTV)
     _require_onnx(format)
     from ..export.mttv import export_mttv
 
     with prints_only_json(as_json):
         report = export_mttv(*load_mttv(model, device="cpu"), out)
     _show_parts(report, out, as_json)
+
+
+def _require_own_folder(out: Path) -> None:
+    """Check, before the model is loaded, that `out` is new, empty, or an earlier export."""
+    require_folder(out)
+    if out.is_dir():
+        with Outputs(out) as outputs:
+            outputs.require_own_folder(MANIFEST)
 
 
 def _require_onnx(format: str) -> None:

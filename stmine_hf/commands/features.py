@@ -11,6 +11,7 @@ import typer
 
 from ..data import one_of
 from ..inference.engines import require_engine
+from ..methods import MTTV
 from ..outputs import require_own_place
 from ..printing import printable, say
 from .methods.mttv import ModelOption
@@ -39,7 +40,9 @@ from .terminal import (
 
 if TYPE_CHECKING:
     from ..images import PixelOptions
-    from ..posts.prediction import Post
+    from ..posts.post import Post
+
+DTYPES = ("float32", "float16")
 
 app = typer.Typer(no_args_is_help=True, help="Compute visual features once and store them for training.")
 
@@ -90,30 +93,38 @@ def features_mttv(
     if (dataset is None) == (file is None):
         raise typer.BadParameter("expected one of --dataset and --file")
     reading = reading_options(encoding, findings, strict)
-    options = {**builder_options(option), "column_mapping": column_mapping(column), **reading}
+    columns = column_mapping(column)
+    options = {**builder_options(option), "column_mapping": columns, **reading}
+    if dtype not in DTYPES:
+        raise typer.BadParameter(f"--dtype: expected {' or '.join(DTYPES)}, found {dtype!r}")
+    from ..data.paths import require_dataset
     from ..images import PixelOptions
     from ..loading import load_mttv, require_model
+    from ..posts.reading import check_posts, require_post
 
     pixels = PixelOptions.parse(stretch, bands)
     require_folder(out)
     require_file(file, POSTS)
-    require_model(model, detector)
+    if dataset is not None:
+        require_dataset(dataset, data_dir)
+    require_model(model, method=MTTV)
+    require_model(detector)
     require_engine(engine)
-    from ..posts.detectors import load_detector
-    from ..posts.features import precompute_features
-    from ..posts.reading import check_posts
-
     if findings is not None:
         require_own_place("--findings", findings, [out])
     bad: list[Any] = []
     with prints_only_json(as_json):
-        network, processor = load_mttv(model, device=device)
-        regions = None if detector is None else load_detector(detector, network.device, model=network)
         if file is not None:
-            check_posts(file, **reading)
-            posts, total = _of_file(file, bad, encoding, pixels)
+            check_posts(file, **reading, columns=columns)
+            require_post(file, encoding, columns)
+            posts, total = _of_file(file, bad, encoding, columns, pixels)
         else:
             posts, total = _of_dataset(str(dataset), data_dir, split, options, pixels)
+        from ..posts.detectors import load_detector
+        from ..posts.features import precompute_features
+
+        network, processor = load_mttv(model, device=device)
+        regions = None if detector is None else load_detector(detector, network.device, model=network)
         report = precompute_features(
             network, processor, posts, out, batch_size=batch_size, detector=regions, dtype=dtype, total=total,
             inputs=[source for source in (file, data_dir) if source is not None], progress=not as_json,
@@ -137,13 +148,15 @@ def features_mttv(
         say(f"{report.seconds:.1f} s, {report.added / report.seconds:.1f} posts a second")
 
 
-def _of_file(file: Path, bad: list[Any], encoding: str | None, pixels: PixelOptions) -> tuple[Iterator[Post], int]:
+def _of_file(
+    file: Path, bad: list[Any], encoding: str | None, columns: dict[str, Any], pixels: PixelOptions
+) -> tuple[Iterator[Post], int]:
     """The posts of a file, and how many rows it has; the other rows are added to `bad`."""
     from ..images import Skip
     from ..posts.reading import count_posts, read_posts
 
     def posts() -> Iterator[Post]:
-        for row in read_posts(file, encoding, pixels=pixels):
+        for row in read_posts(file, encoding, columns, pixels=pixels):
             if row.post is None:
                 bad.append(Skip(f"{file.name}, line {row.line}", row.problem or ""))
             else:
@@ -158,7 +171,7 @@ def _of_dataset(
     """The posts of a data set's splits, and how many there are."""
     from .. import load_dataset
     from ..evaluation.reports import undecoded
-    from ..posts.prediction import Post, row_image
+    from ..posts.post import Post, row_image
 
     loaded = load_dataset(name, data_dir=data_dir, split=split, kind="posts", **options)
     splits = list(loaded.values()) if isinstance(loaded, dict) else [loaded]

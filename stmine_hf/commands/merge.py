@@ -26,14 +26,14 @@ def merge(
     as_json: JsonOption = False,
 ) -> None:
     """Merge an adapter into its base: the model gives the same results and needs no PEFT."""
-    from ..loading import require_model
+    from ..loading import require_model, resolve
 
     require_folder(out)
     require_model(adapter)
     from ..hub.merging import merge_adapter
 
     with prints_only_json(as_json):
-        merged = merge_adapter(adapter, out)
+        merged = merge_adapter(resolve(adapter), out)
     if as_json:
         print_json({"adapter": adapter, "out": str(out), **merged})
     else:

@@ -13,6 +13,7 @@ import typer
 
 from ..errors import StmineError
 from ..inference.engines import require_engine
+from ..methods import FISVL
 from ..outputs import Outputs, require_apart, require_output, write_output
 from ..printing import printable, say
 from .methods.fisvl import ModelOption
@@ -55,6 +56,8 @@ app = typer.Typer()
 
   stmine index scenes --out scenes.index --tile 256
 
+  stmine index scenes --out scenes.index --metadata scenes.csv --column image=scene --column time=acquired_on
+
 Run it again after adding images or after an interruption: only images that are new are embedded."""
 )
 def index(
@@ -85,6 +88,16 @@ def index(
             help="Table with a column of image names, and any of longitude and latitude, time, and others to filter."
         ),
     ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column",
+            metavar="PART=COLUMN",
+            help="The column of the table that holds image, longitude, latitude or time, such as image=scene; repeat "
+            "it for several.",
+        ),
+    ] = None,
+    encoding: EncodingOption = None,
     time_pattern: Annotated[
         str | None, typer.Option(metavar="PATTERN", help="How file names hold the time, such as %Y%m%d.")
     ] = None,
@@ -101,9 +114,12 @@ def index(
     """
     from ..images import PixelOptions
     from ..loading import require_model
-    from ..search import ImageIndex
+    from ..search import ImageIndex, Metadata
 
-    require_model(model)
+    if metadata is None and (column or encoding):
+        raise typer.BadParameter("--column and --encoding are about the table of --metadata")
+    facts = Metadata(metadata, time_pattern, encoding, column_mapping(column)) if metadata or time_pattern else None
+    require_model(*filter(None, [model]), method=FISVL)
     require_engine(engine)
     pixels = PixelOptions.parse(stretch, bands) if stretch or bands else None
     with prints_only_json(as_json):
@@ -117,8 +133,7 @@ def index(
             pixels=pixels,
             tile=tile,
             overlap=overlap,
-            metadata=metadata,
-            time_pattern=time_pattern,
+            metadata=facts,
             engine=engine,
         )
         built.start_faster()
@@ -241,7 +256,7 @@ def search(
         raise typer.BadParameter("expected a QUERY, or --queries with a file of them")
     if queries is not None and (before is not None or heatmap):
         raise typer.BadParameter("--queries: --before, --after and --heatmap are for one query")
-    require_model(model)
+    require_model(*filter(None, [model]), method=FISVL)
     if query is None:
         _search_all(index, str(queries), column, encoding, k, out, model, device, wanted, engine)
         return
@@ -252,6 +267,8 @@ def search(
         require_apart(out, [index])
     with prints_only_json(as_json):
         opened = ImageIndex.open(index, model=model, device=device, engine=engine)
+        if wanted is not None:
+            opened.require_known(wanted)  # before the model is loaded
         found: list[Change] = []
         if before is not None and after is not None:
             found = changes(opened, query, before, after, k)
@@ -338,6 +355,8 @@ def _search_all(
 
     hush_libraries()
     opened = ImageIndex.open(index, model=model, device=device, engine=engine)
+    if where is not None:
+        opened.require_known(where)
     if out is None:
         for line in lines():
             say(line.decode().rstrip("\n"), flush=True)

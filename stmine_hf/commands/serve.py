@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from ..errors import StmineError
+from ..methods import MTTV, SAT
 from ..printing import say
 from .terminal import DeviceOption, hush_libraries, warn
 
@@ -73,7 +74,8 @@ def serve(
         raise typer.BadParameter("--api-key: expected ASCII characters, found an empty or other key")
     from ..loading import require_model
 
-    require_model(classify_model, detect_model)
+    require_model(*filter(None, [classify_model]), method=MTTV)
+    require_model(*filter(None, [detect_model]), method=SAT)
     if index is not None and not index.is_dir():
         raise StmineError(f"{index}: expected an index made by `stmine index`, found no folder.")
     if missing := [name for name in NEEDED if find_spec(name) is None]:

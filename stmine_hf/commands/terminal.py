@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -16,6 +17,7 @@ import typer
 from ..errors import StmineError
 from ..inference.engines import ENGINES
 from ..methods import Method
+from ..printing import from_here as from_here
 from ..printing import printable_json, say
 
 
@@ -203,7 +205,9 @@ def column_mapping(given: list[str] | None) -> dict[str, Any]:
 
 
 def hush_libraries() -> None:
-    """Turn off the progress bars and warnings of transformers; the commands print what matters."""
+    """Turn off the progress bars and warnings of libraries; the commands print what matters."""
+    for kind in (FutureWarning, DeprecationWarning):  # for developers
+        warnings.simplefilter("ignore", kind)
     if "transformers" not in sys.modules:  # it takes seconds to import, and errors are reported before
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -226,9 +230,3 @@ def print_json(document: dict[str, Any]) -> None:
 def stmine_command() -> str:
     """How to call `stmine` from the current folder: by its path if its environment is not active."""
     return "stmine" if shutil.which("stmine") else str(from_here(Path(sys.executable).parent / "stmine"))
-
-
-def from_here(path: Path) -> Path:
-    """The path relative to the current folder, if it lies in it."""
-    here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path

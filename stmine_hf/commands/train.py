@@ -87,14 +87,19 @@ def train(
             require_data(str(data))
         except StmineError as error:
             _refuse(str(error))
-    from ..training.own_set import default_output, plan_training, resume_training, train_planned
+    from ..training.own_set import default_output, plan_training, require_run, resume_training, train_planned
 
     def again(folder: Path) -> str:
         launcher = ["accelerate", "launch", "-m", "stmine_hf.cli"] if _launched() else [stmine_command()]
         return shlex.join([*launcher, "train", method, "--output", str(folder), "--resume"])
 
     plan = None
-    if not resume:
+    if resume:
+        try:
+            require_run(output or default_output(str(data), method))
+        except StmineError as error:
+            _refuse(str(error))
+    else:
         try:
             mapping = column_mapping(column)
             plan = plan_training(
@@ -110,6 +115,7 @@ def train(
             _refuse(str(error))
         for line in plan.lines:
             _say(line)
+        _say(f"Score: {METHODS[method].score_meaning}")
     from ..training.script import run_script
     from .terminal import hush_libraries
 
@@ -131,7 +137,14 @@ def _print_next(method: str, trained: Any) -> None:
     """What training added, and what to type next."""
     before, after, stmine = trained.score("start"), trained.score("best"), stmine_command()
     if before is not None and after is not None and after <= before:
-        say(f"Training did not help on the held-out rows: {trained.metric} {before:.4g} before, {after:.4g} after.")
+        other = "--full (the whole model)" if trained.adapter else "--lora (an adapter)"
+        say(
+            f"Training did not help: {METHODS[method].metrics.get(trained.metric, trained.metric)} on the held-out "
+            f"rows was {before:.4g} before and {after:.4g} after. Use the model that you started from, or try:"
+        )
+        say("  more rows, and rows more like those you will use the model on")
+        say("  fewer or more passes (--epochs), a lower or higher rate (--learning-rate), or " + other)
+        say("  a look at the worst misses: wrong labels, captions or boxes among the rows teach the wrong thing")
     misses = trained.model / "worst_misses.png"
     if misses.is_file():
         say(f"Look at the worst misses: {misses}")

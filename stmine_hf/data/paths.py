@@ -27,3 +27,21 @@ def require_data(path: str) -> bool:
     if place.is_file() and place.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty. Expected a table")
     return True
+
+
+def require_dataset(name: str, data_dir: str | Path | None = None) -> None:
+    """Check the folder of a data set by name, or a path of one's own data.
+
+    Args:
+        name: as of `load_dataset`.
+        data_dir: likewise.
+
+    Raises:
+        DataError: nothing is there.
+    """
+    if data_dir is not None and not Path(data_dir).expanduser().exists():
+        raise DataError(
+            f"{data_dir}: no such folder. Expected the files of {name}; `stmine data list` says where they come from"
+        )
+    if data_dir is None and name not in BUILDERS:
+        require_data(name)

@@ -17,7 +17,7 @@ All of this is counted and reported in one warning per build, with file and line
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,7 @@ import datasets
 from datasets.utils import tqdm
 
 from ..images import ImageError, read_header
-from .cells import alike_names, name_of, opened, text_of
+from .cells import alike_names, name_of, text_of
 from .errors import BadRow, DataFolderError
 from .findings import ALIKE, Findings, count
 from .folder_builder import (
@@ -44,9 +44,8 @@ from .folder_builder import (
     visible,
 )
 from .names import ImageFiles, Wanted, stamp_of, tidy
+from .post_cells import SEEN_BEFORE, UniqueIds, image_of
 from .tables import TABLES, pick, read_rows, recased
-
-SEEN_BEFORE = "id seen before, made unique"
 
 
 @dataclass(slots=True)
@@ -66,22 +65,6 @@ class Post:
     group: int = -1
     path: str = ""
     stamp: tuple[int, int] = (0, 0)
-
-
-class UniqueIds:
-    """Makes ids that occur twice unique: the second post of id 7 is 7#2, in training, features and predictions."""
-
-    def __init__(self) -> None:
-        self._times: dict[str, int] = {}
-
-    def take(self, given: str) -> str:
-        """The id, or the next of its kind that is free."""
-        own = given
-        while own in self._times:
-            self._times[given] += 1
-            own = f"{given}#{self._times[given]}"
-        self._times[own] = 1
-        return own
 
 
 def row_features(labels: Sequence[str]) -> datasets.Features:
@@ -327,23 +310,6 @@ def find_tables(title: str, folder: Path, patterns: Sequence[str] = TABLES) -> d
         if chosen := file_of_each_split(title, folder, files, lambda file: split_of(file.name)):
             return chosen
     return {}
-
-
-def image_of(value: Any, place: str) -> str:
-    """The name of the image that a cell means, of several the first; "" for none.
-
-    Raises:
-        BadRow: the cell holds something else.
-    """
-    if value is None:
-        return ""
-    value = opened(value)
-    if isinstance(value, (list, tuple)):
-        value = value[0] if value else None
-    if isinstance(value, (Mapping, bytes)):
-        raise BadRow("an image in the table itself: load the file as a data set of your own, of the kind posts")
-    name = name_of(value) if not isinstance(value, str) else text_of(value).strip()
-    return "" if name.lower() in ("nan", "null", "none", "<na>") else name
 
 
 def problem_of_image(file: str | BinaryIO) -> str:

@@ -101,6 +101,28 @@ def recognize(
     return Recognized(str(place), column_mapping=mapping, options=options, taken=taken)
 
 
+def kinds_of(path: str, encoding: str | None = None) -> dict[str, str]:
+    """The kinds of rows that a file or folder plainly has.
+
+    Args:
+        path: a table or a folder.
+        encoding: of a table that is neither UTF-8 nor says what it is.
+
+    Returns:
+        Kind -> what says so: a layout, or columns. Empty where the names of files and columns are inconclusive.
+    """
+    place = Path(path).expanduser()
+    found = {kind: f"the layout {layout[0]}" for kind in KINDS if (layout := _layout(place, kind))}
+    if found:
+        return found
+    header = _columns(place, encoding)
+    for kind in KINDS:
+        mapping, _ = _mapping(header, kind, {})
+        if set(NEEDED[kind]) <= set(mapping):
+            found[kind] = "the columns " + ", ".join(_shown(mapping[part]) for part in NEEDED[kind])
+    return found
+
+
 def _layout(place: Path, kind: str) -> tuple[str, dict[str, str]] | None:
     """Name of the builder that reads a folder or file, with its option `files`; None for tables and all else."""
     if kind == "captions" and place.is_dir():

@@ -139,7 +139,11 @@ def search_tab(page: Page, tools: Tools) -> None:
     def search_uploads(files: list[str] | None, sentence: str, language: str) -> tuple[Any, ...]:
         if not files:
             return None, whereabouts(None, language), *found_in(None, sentence, language)
-        search = ImageSearch(tools.search.loaded, files)
+        try:
+            search = ImageSearch(tools.search.loaded, files)
+        except StmineError as error:  # no answer of the images before beside those that were refused
+            show_message(str(error))
+            return None, whereabouts(None, language), *shown([], "", language)
         return search, whereabouts(search, language), *found_in(search, sentence, language)
 
     def search_folder(path: str, sentence: str, language: str) -> tuple[Any, ...]:
@@ -172,7 +176,7 @@ def search_tab(page: Page, tools: Tools) -> None:
     page.on([uploads.change], search_uploads, [uploads, sentence, page.language], moved, busy=[hits])
     if tools.subfolders:
         page.on([open_folder.click], search_folder, [folder, sentence, page.language], moved, busy=[hits])
-    refuse_unusable(image, [])
+    refuse_unusable(image, results)
     page.on_new_language(say_again, [seen, asked, sentence, own, page.language], [legend, where, sentence])
     page.on_first_sight(first, [page.language], [*results, where, sentence], busy=[hits])
 

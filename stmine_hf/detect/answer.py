@@ -15,6 +15,7 @@ from ..images import PixelOptions
 from ..images.items import open_item
 from ..inference.answers import BadItemError, data_frame
 from ..outputs import write_output
+from ..printing import shown_path
 from .detection import Detection
 from .drawing import draw_detections
 
@@ -25,7 +26,7 @@ COLUMNS = ("name", "score", "left", "top", "right", "bottom", "source", "label",
 _IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ImageAnswer(Sequence[Detection]):
     """The objects found in an image: a sequence of [`Detection`], best first.
 
@@ -44,6 +45,26 @@ class ImageAnswer(Sequence[Detection]):
     error: str | None = None
     _item: Any = field(default=None, repr=False, compare=False)
     _pixels: PixelOptions = field(default_factory=PixelOptions, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        if self.error is not None:
+            return f"ImageAnswer({self.source!r}, error={self.error!r})"
+        counts = ", ".join(f"{count} {name}" for name, count in self.counts.items())
+        source = "an image" if self.source is None else repr(shown_path(self.source))
+        return f"ImageAnswer({source}, {self.width} x {self.height} px, {counts or 'nothing found'})"
+
+    def __str__(self) -> str:
+        """A line for each object."""
+        lines = [repr(self).removeprefix("ImageAnswer(").removesuffix(")")]
+        lines += [
+            f"  {one.score:.2f}  {one.name:<16} " + " ".join(f"{side:>6.0f}" for side in one.box)
+            for one in self.detections
+        ]
+        return "\n".join(lines)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """As notebooks show it."""
+        printer.text(str(self))
 
     @overload
     def __getitem__(self, index: int) -> Detection: ...

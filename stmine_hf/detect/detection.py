@@ -17,3 +17,8 @@ class Detection(NamedTuple):
     score: float
     box: tuple[float, float, float, float]
     track: int | None = None
+
+    def __repr__(self) -> str:
+        box = ", ".join(f"{side:.0f}" for side in self.box)
+        more = "" if self.track is None else f", track={self.track}"
+        return f"Detection({self.name!r}, {self.score:.2f}, box=({box}){more})"

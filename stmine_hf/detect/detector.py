@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -26,6 +25,7 @@ from ..model_identity import weights_digest
 from ..modeling.sat.modeling_sat import SatForObjectDetection
 from .answer import COLUMNS, ImageAnswer
 from .batches import DetectionModel, Prepared, detect_batch, prepare
+from .classes import OTHERS, THRESHOLD, known_labels, parse_thresholds
 from .detection import Detection
 from .engine import EngineDetector
 from .slicing import Slices, detect_sliced, slices_of_image, slices_of_scene
@@ -35,10 +35,8 @@ if TYPE_CHECKING:
 
     Model: TypeAlias = str | Path | SatForObjectDetection | tuple[SatForObjectDetection, SatImageProcessor] | None
 
-THRESHOLD = 0.4  # least score of what is shown, as in the released demo
 IOU = 0.6  # of two boxes of one class, above which the one with the lower score is removed
 MAX_BOXES = 100  # of an image
-OTHERS = "*"  # in a mapping of thresholds: all classes without one of their own
 _ALL = 2**31  # more boxes than any image has
 
 
@@ -103,7 +101,7 @@ class Detector:
         self.threshold, self._own_thresholds = parse_thresholds(threshold, self.names)
         wanted = labels if classes is None else classes
         wanted = wanted.split(",") if isinstance(wanted, str) else wanted
-        self.labels = None if wanted is None else sorted(_known_labels(wanted, self.names))
+        self.labels = None if wanted is None else sorted(known_labels(wanted, self.names))
         if not 0 < iou <= 1:
             raise StmineError(f"iou: expected a number above 0, up to 1, found {iou}.")
         if max_boxes < 1 or batch_size < 1:
@@ -265,7 +263,7 @@ class Detector:
         """
         other = copy.copy(self)
         other.threshold, other._own_thresholds = parse_thresholds(threshold, self.names)
-        other.labels = None if classes is None else sorted(_known_labels(classes, self.names))
+        other.labels = None if classes is None else sorted(known_labels(classes, self.names))
         return other
 
     def prepare(self, image: Image.Image) -> Prepared:
@@ -303,52 +301,6 @@ class Detector:
             if self.labels is None or label in self.labels
         ]
         return found[: self.max_boxes]
-
-
-def parse_thresholds(given: float | Mapping[str, float], names: Mapping[int, str]) -> tuple[float, dict[int, float]]:
-    """Thresholds of classes: that of all others, and those by the class's number.
-
-    Args:
-        given: see [`Detector`].
-        names: of the classes.
-
-    Raises:
-        StmineError: not a number, a number that is not a score, or a class that the model does not have.
-    """
-    others: float = THRESHOLD
-    own: dict[int, float] = {}
-    for name, value in (given if isinstance(given, Mapping) else {OTHERS: given}).items():
-        try:
-            least = float(value)
-        except (TypeError, ValueError):
-            raise StmineError(
-                f"threshold: expected a score such as 0.4, or scores of classes, {{'person': 0.3}}, found {value!r}."
-            ) from None
-        if not 0 <= least < 1:
-            raise StmineError(f"threshold: expected a score from 0 to below 1, found {value}.")
-        if name == OTHERS:
-            others = least
-        else:
-            own[_known_labels([name], names).pop()] = least
-    return others, own
-
-
-def _known_labels(wanted: Iterable[str], names: Mapping[int, str]) -> set[int]:
-    """
-    Raises:
-        StmineError: the model has no such class.
-    """
-    label_of = {name.lower(): label for label, name in names.items()}
-    labels = set()
-    for name in wanted:
-        if name.strip().lower() not in label_of:
-            close = get_close_matches(name.strip().lower(), label_of, n=3) or list(label_of)[:10]
-            raise StmineError(
-                f"classes: the model has no class {name.strip()!r}. Of its {len(label_of)}, did you mean "
-                f"{' or '.join(names[label_of[one]] for one in close)}?"
-            )
-        labels.add(label_of[name.strip().lower()])
-    return labels
 
 
 def _name(model: SatForObjectDetection) -> str:

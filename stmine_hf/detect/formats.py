@@ -239,7 +239,17 @@ def chosen_formats(
     Raises:
         StmineError: an unknown name, one that is for images only, or a package that is missing.
     """
-    formats = []
+    kinds = require_formats(names, of_video=of_video)
+    return [kind(root, classes) for kind in kinds]
+
+
+def require_formats(names: Iterable[str], *, of_video: bool = False) -> list[type[Format]]:
+    """The classes of formats, checked; those that write something.
+
+    Raises:
+        StmineError: an unknown name, or one that is for images only.
+    """
+    kinds = []
     for name in dict.fromkeys(names):
         if name not in FORMATS:
             raise StmineError(f"format: expected {', '.join(FORMATS)}, or several of them, found {name!r}.")
@@ -248,8 +258,8 @@ def chosen_formats(
             usable = ", ".join(one for one, other in FORMATS.items() if other is None or other.of_videos)
             raise StmineError(f"format: {name} is for images; of a video expected {usable}.")
         if kind is not None:
-            formats.append(kind(root, classes))
-    return formats
+            kinds.append(kind)
+    return kinds
 
 
 @contextmanager

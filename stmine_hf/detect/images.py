@@ -34,7 +34,6 @@ from PIL import Image
 from ..errors import StmineError
 from ..files import RowWriter
 from ..images import (
-    SUFFIXES,
     ImageError,
     ImageFile,
     Scene,
@@ -62,6 +61,7 @@ from .drawing import draw_onto
 from .formats import Format, chosen_formats, writing_formats
 from .names import AnnotatedNames
 from .results import RESULTS, SUMMARY, coco_rows, write_summary
+from .sources import no_images
 
 JOURNAL = "journal.jsonl"
 CROPS = "crops"
@@ -156,8 +156,7 @@ def detect_images(
 
     total = sum(1 for _ in images(lambda skip: None))
     if not total and not single:
-        shown = ", ".join(map(str, sources[:3]))
-        raise StmineError(f"found no images in {shown} (looked for {' '.join(sorted(SUFFIXES))} and by content)")
+        raise no_images(sources)
     if out.exists() and not out.is_dir():
         raise StmineError(f"{out}: expected a folder to write to, found a file.")
     others = chosen_formats(formats, root, detector.names)

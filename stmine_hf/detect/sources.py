@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import StmineError
-from ..images import looks_like_image
+from ..images import SUFFIXES, ImageError, find_images, looks_like_image, read_header
 
 CAMERA = re.compile(r"camera(?::(\d+))?$|(/dev/video\d+)$")
 
@@ -58,6 +58,35 @@ def jobs_of(sources: Sequence[str]) -> list[Job]:
         taken.add(name)
         jobs.append(Job(kind, path, name))
     return jobs
+
+
+def require_images(sources: Sequence[str | Path], out: str | Path | None = None, *, whole: bool = True) -> None:
+    """Check images and folders before a model is loaded.
+
+    Args:
+        sources: as of a [`Job`] of images.
+        out: folder for the results, in which no images are looked for.
+        whole: images are read whole, not in slices; the header of a single one is then checked.
+
+    Raises:
+        StmineError: no image in any of the folders, or a single image that cannot be read.
+    """
+    paths = [Path(os.path.abspath(source)) for source in sources]
+    if len(paths) == 1 and not paths[0].is_dir():
+        if whole:
+            try:
+                read_header(paths[0])
+            except ImageError as error:
+                raise StmineError(f"not one image of {sources[0]} could be read ({error}).") from None
+        return
+    if all(path.is_dir() and next(find_images(path, exclude=out), None) is None for path in paths):
+        raise no_images(paths)
+
+
+def no_images(paths: Sequence[Path]) -> StmineError:
+    """The error for folders without an image."""
+    shown = ", ".join(map(str, paths[:3]))
+    return StmineError(f"found no images in {shown} (looked for {' '.join(sorted(SUFFIXES))} and by content)")
 
 
 def _expanded(source: str) -> list[str]:

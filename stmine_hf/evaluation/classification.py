@@ -31,7 +31,8 @@ from ..metrics.classification import (
     softmax,
 )
 from ..outputs import Outputs
-from ..posts.prediction import Post, RegionDetector, predict
+from ..posts.post import Post
+from ..posts.prediction import RegionDetector, predict
 from .miss_cards import MOST, MissCard, cards_sheet, row_image
 from .reports import (
     MISSES,

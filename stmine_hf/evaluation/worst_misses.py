@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image, ImageDraw
 
-from ..detect.detector import THRESHOLD
+from ..detect.classes import THRESHOLD
 from ..detect.drawing import Corners, draw_box, draw_marks
 from ..fonts import font_for
 from ..metrics.detection import match_detections

@@ -18,14 +18,13 @@ from torch import Tensor, nn
 from ..errors import StmineError
 from ..inference.onnx_graph import write_graph
 from ..outputs import Outputs, sha256_of
-from . import readme
+from . import MANIFEST, readme
 from .exported import require
 from .onnx import add_metadata
 
 if TYPE_CHECKING:
     from transformers import ProcessorMixin
 
-MANIFEST = "export.json"
 CHECKED = 10  # inputs of the comparison with PyTorch
 LIMIT = 1e-4  # largest difference of any output value to PyTorch
 
@@ -97,6 +96,7 @@ def export_parts(
     names = [*(part.file for part in parts), "tokenizer.json"]
     with tempfile.TemporaryDirectory() as scratch, Outputs(folder) as outputs:
         outputs.require_free(*names, MANIFEST, readme.FILE)
+        outputs.require_own_folder(MANIFEST)
         made = Path(scratch)
         processor.tokenizer.backend_tokenizer.save(str(made / "tokenizer.json"))
         differences = {}

@@ -17,12 +17,12 @@ from PIL import Image
 from torch import Tensor
 
 from ..checkpoints import read_settings, require_processor_bounds
-from ..detect.detector import THRESHOLD
+from ..detect.classes import THRESHOLD
 from ..documents import read_json
 from ..errors import StmineError
 from ..modeling.sat.image_processing_sat import SatImageProcessor
 from ..outputs import Outputs, sha256_of
-from . import readme
+from . import MANIFEST, readme
 from .exported import CONFIDENT, Differences, ExportedSat, ExportFormat
 from .int8 import Int8Format
 from .ncnn import NcnnFormat
@@ -37,7 +37,6 @@ __all__ = ["FORMATS", "ExportReport", "export_sat", "open_exported"]
 FORMATS: dict[str, ExportFormat] = {
     format.name: format for format in (OnnxFormat(), NcnnFormat(), Int8Format(), OpenvinoFormat())
 }
-MANIFEST = "export.json"  # format, settings, and the SHA-256 of each file that the model needs; version 0.1 wrote none
 _WEIGHTS = {file for format in FORMATS.values() for file in format.files}
 
 
@@ -103,6 +102,7 @@ def export_sat(
         )
     with tempfile.TemporaryDirectory() as scratch, Outputs(folder) as outputs:
         outputs.require_free(*chosen.files, MANIFEST, readme.FILE, "config.json", "preprocessor_config.json")
+        outputs.require_own_folder(MANIFEST)
         made = Path(scratch)
         chosen.write(model, made, inputs, (height, width))
         settings = settings_of(model, processor, (height, width))

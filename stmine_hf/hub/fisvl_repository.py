@@ -39,11 +39,11 @@ class FisvlRepository(ModelRepository):
     method = "fisvl"
     writer: FisvlCard
 
-    def rebuild(self, license: str | None = None) -> None:
+    def rebuild(self, license: str | None = None, base: str | list[str] | None = None) -> None:
         if (self.folder / WEIGHTS).is_file():
             for name, settings in SENTENCE_TRANSFORMERS.items():
                 (self.folder / name).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-        super().rebuild(license)
+        super().rebuild(license, base)
 
     def record_training(self, run: Path, settings: dict[str, Any], data_dir: str | Path | None) -> None:
         paths = portable_start(settings) | portable_data(settings, settings["dataset"])

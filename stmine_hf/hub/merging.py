@@ -9,7 +9,7 @@ from huggingface_hub import ModelCardData
 
 from ..cards.rendering import Card
 from ..errors import StmineError
-from ..loading import adapter_base, load_model, model_type_of
+from ..loading import adapter_base, hub_id, load_model, model_type_of
 from ..methods import METHODS, Method
 from .assembly import assembled
 
@@ -51,12 +51,14 @@ def merge_adapter(adapter: str, out: str | Path) -> dict[str, Any]:
 
 
 def _card(method: Method, base: str, revision: str | None) -> Card:
-    published = not Path(base).is_dir()
+    published = hub_id(base)
     header = ModelCardData(
-        base_model=base if published else None,
+        base_model=published,
         base_model_relation="finetune" if published else None,
         library_name="transformers",
         tags=["custom_code", method.name],
     )
-    origin = f"`{base}`" + (f" at revision `{revision}`" if revision else "") if published else "an unpublished model"
+    origin = "an unpublished model"
+    if published:
+        origin = f"`{published}`" + (f" at revision `{revision}`" if revision else "")
     return Card("merged.md", header, {"title": method.title, "origin": origin})

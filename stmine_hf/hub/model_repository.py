@@ -16,7 +16,7 @@ import yaml
 from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_yaml
 
 from ..cards.files import WEIGHTS
-from ..cards.model import ModelCardWriter, read_results
+from ..cards.model import ModelCardWriter, present_of, read_results
 from ..documents import read_yaml
 from ..files import write_entries
 from ..loading import load_model
@@ -103,7 +103,7 @@ class ModelRepository(ABC):
         """Make the repository of a folder that the Auto classes load, such as `stmine convert` writes; all float32."""
         loaded = load_model(METHODS[self.method], model, device="cpu")
         write_model(self.folder, *loaded, halve=False)
-        self.rebuild(license)
+        self.rebuild(license, present_of(Path(model), "base_model"))
 
     def from_release(self) -> None:
         """Make the repository without weights, which only the authors may publish; its card says how to add them."""
@@ -112,19 +112,21 @@ class ModelRepository(ABC):
         preprocessing.save_pretrained(self.folder)
         self.rebuild()
 
-    def rebuild(self, license: str | None = None) -> None:
+    def rebuild(self, license: str | None = None, base: str | list[str] | None = None) -> None:
         """Write what follows from this package and the folder's other files; weights and figures stay.
 
         Args:
             license: id of the license of the weights, such as "cc-by-4.0", where this project's cards do not know it;
                 None keeps that of the present card.
+            base: Hub id of the model that this one was made from; None: as the settings of the training or the present
+                card say.
         """
         use_present_names(self.folder)
         write_code(self.folder, self.method)
         write_requirements(self.folder, *self.writer.packages())
         write_license(self.folder)
         self._write_eval_results()
-        self.writer.card(license).write(self.folder)
+        self.writer.card(license, base).write(self.folder)
         write_manifest(self.folder)
 
     @abstractmethod

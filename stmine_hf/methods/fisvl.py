@@ -28,6 +28,10 @@ processor = AutoProcessor.from_pretrained("{repo}", trust_remote_code=True)
 inputs = processor(images=Image.open("image.jpg"), text=["a harbour", "a forest"], return_tensors="pt")
 print(model(**inputs).logits_per_image.softmax(dim=-1))""",
     metrics={"r_mean": "Mean recall", "txt_r1": "image-to-text R@1", "img_r1": "text-to-image R@1"},
+    score_meaning=(
+        "Mean recall is the percentage of searches whose right answer is among the first 1, 5 or 10 hits, "
+        "averaged over these and over both directions (a caption for its image, an image for its captions)."
+    ),
     default_checkpoint="fisvl-lite-rsicd",
     learning_only=(
         "objective",

@@ -26,6 +26,10 @@ MTTV = Method(
 classifier = pipeline("fake-news-detection", model="{repo}", trust_remote_code=True)
 print(classifier({{"text": "what the post says", "image": "image.jpg"}}))  # either may be missing""",
     metrics={"accuracy": "Accuracy", "macro_f1": "Macro F1"},
+    score_meaning=(
+        "Macro F1 is the mean of the F1 scores of the labels, from 0 to 1: a rare label counts as much as a "
+        "frequent one."
+    ),
     default_checkpoint="mttv-lite-weibo",
     learning_only=("train_vision",),
     adapter=AdapterTargets(

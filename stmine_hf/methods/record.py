@@ -87,6 +87,7 @@ class Method:
         command_example: one of them, with a model called `ADAPTER`.
         usage: a few lines of Python that load and use a model; `{repo}` stands for its id.
         metrics: names of its measurements that the Hub lists -> their titles there.
+        score_meaning: one sentence on the measurement that chooses the best model of a training.
         default_checkpoint: the repository that is used where no model is given.
         more_checkpoints: the other repositories of models that ship with the project.
         learning_only: config fields (as patterns of `fnmatch`) that change what is learned, not what given weights
@@ -118,6 +119,7 @@ class Method:
     command_example: str
     usage: str
     metrics: Mapping[str, str]
+    score_meaning: str
     default_checkpoint: str
     learning_only: tuple[str, ...]
     adapter: AdapterTargets

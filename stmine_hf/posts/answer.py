@@ -15,7 +15,7 @@ from ..files import document_bytes
 from ..inference.answers import BadItemError, data_frame
 from ..metrics.classification import softmax
 from ..outputs import write_output
-from .prediction import Post
+from .post import Post
 
 if TYPE_CHECKING:
     import pandas
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from .classifier import PostClassifier
 
 COLUMNS = ("id", "text", "label", "score")
+_MOST_TEXT = 40  # characters of a post that are shown
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PostAnswer:
     """The prediction for a post.
 
@@ -50,6 +51,13 @@ class PostAnswer:
     error: str | None = None
     _post: Post | None = field(default=None, repr=False, compare=False)
     _classifier: PostClassifier | None = field(default=None, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        text = self.text if len(self.text) <= _MOST_TEXT else self.text[: _MOST_TEXT - 1] + "…"
+        said = {"warning": self.warning, "problem": self.problem, "error": self.error}
+        more = "".join(f", {name}={value!r}" for name, value in said.items() if value is not None)
+        found = "" if self.label is None else f"{self.label!r}, {self.score:.3f}, "
+        return f"PostAnswer({found}id={self.id!r}, text={text!r}{more})"
 
     def to_dict(self) -> dict[str, Any]:
         """The answer as JSON has it, with the keys of `stmine classify`."""

@@ -24,7 +24,8 @@ from ..modeling.mttv.pipeline_mttv import DEFAULT_METHOD
 from .answer import COLUMNS, PostAnswer, label_scores
 from .detectors import load_detector
 from .engine import EngineClassifier
-from .prediction import Post, PostImage, Prediction, RegionDetector, predict
+from .post import Post, PostImage
+from .prediction import Prediction, RegionDetector, predict
 from .reading import NO_CONTENT, post_image, read_posts
 from .reasons import ExplainedPost, classified
 

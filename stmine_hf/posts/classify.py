@@ -38,9 +38,10 @@ from ..model_identity import model_tag
 from ..outputs import Outputs, require_apart
 from .answer import label_scores
 from .engine import EngineClassifier
-from .prediction import Post, Prediction, RegionDetector, content_key, predict
-from .reading import count_posts, read_posts
-from .results import JSON_LINES, format_of, write_results
+from .post import Post, content_key
+from .prediction import Prediction, RegionDetector, predict
+from .reading import count_posts, not_one_post, read_posts
+from .results import JSON_LINES, format_of, names_of_files, write_results
 
 if TYPE_CHECKING:
     from ..modeling.mttv.modeling_mttv import MttvForSequenceClassification
@@ -217,8 +218,8 @@ def classify_file(
         report.skipped_file = files.write_skipped(skipped)
         if not places:
             files.discard_empty()
-            found = f"{len(skipped)} rows skipped; line {skipped[0].line}: {skipped[0].reason}" if skipped else ""
-            raise StmineError(f"{file}: not one post can be classified ({found or 'it is empty'}).")
+            first = f"line {skipped[0].line}: {skipped[0].reason}" if skipped else ""
+            raise not_one_post(file, len(skipped), first)
         report.removed = files.write_removed(places)
         report.labels = files.write(places, labels)
     report.engines, report.engine = in_engine.engines, in_engine.remark
@@ -298,7 +299,7 @@ class _Files:
     def __init__(self, outputs: Outputs, posts: Path, out: Path):
         self._outputs, self._out = outputs, out
         self._is_journal = format_of(out) == JSON_LINES
-        self._journal, self._skipped, self._removed = _names(out)
+        self._journal, self._skipped, self._removed = names_of_files(out)
         for name in (self._journal, self._skipped, self._removed):
             require_apart(outputs.folder / name, [posts])
 
@@ -369,18 +370,6 @@ class _Files:
         self._outputs.write(self._out.name, lambda path: write_results(path, rows(), labels))
         self._outputs.settle(self._journal)
         return counts
-
-
-def written_files(out: Path) -> list[Path]:
-    """What `classify_file` may write for an output."""
-    return [out, *(out.with_name(name) for name in _names(out))]
-
-
-def _names(out: Path) -> tuple[str, str, str]:
-    """Of the journal, the list of skipped rows and that of removed predictions."""
-    lines = format_of(out) == JSON_LINES
-    stem = out.stem if lines else out.name
-    return out.name if lines else f"{out.name}.journal.jsonl", f"{stem}.skipped.jsonl", f"{stem}.removed.jsonl"
 
 
 def _is_skip_list(path: Path) -> bool:

@@ -42,7 +42,8 @@ from ..loading import place
 from ..model_identity import weights_digest
 from ..outputs import Outputs
 from .engine import EngineClassifier
-from .prediction import Encoded, Encoder, Post, RegionDetector, image_digests
+from .post import Post, image_digests
+from .prediction import Encoded, Encoder, RegionDetector
 
 if TYPE_CHECKING:
     from ..modeling.mttv.configuration_mttv import MttvConfig

@@ -5,13 +5,8 @@ A bad post affects no other one, and no score depends on which posts share a bat
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from hashlib import blake2b
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -21,9 +16,10 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchFeature
 
 from ..errors import StmineError
-from ..images import ImageError, PixelOptions, content_digest, decode_image, image_errors
+from ..images import ImageError, decode_image, image_errors
 from ..inference.batching import batched, read_ahead
 from ..loading import place
+from .post import Post
 
 if TYPE_CHECKING:
     from ..modeling.mttv.modeling_mttv import MttvForSequenceClassification
@@ -32,7 +28,6 @@ if TYPE_CHECKING:
 # Posts are sorted by length among so many: padding then costs little, and few posts wait in memory.
 WINDOW = 512
 
-_DEFAULT = PixelOptions()
 TEXT_ONLY = "the model has no visual encoder, it classifies text alone"
 
 
@@ -40,98 +35,6 @@ class RegionDetector(Protocol):
     """Finds regions in RGB images: a `TorchvisionDetector`, a `TransformersDetector`, or any such function."""
 
     def __call__(self, images: list[Image.Image]) -> list[Regions]: ...
-
-
-@dataclass(frozen=True)
-class PostImage:
-    """An image of a post that is opened when needed and recognized by its content.
-
-    Args:
-        open: opens it; raises ImageError.
-        name: as given in the post.
-        file: its file, or what finds it, if there is one.
-        content: its encoded bytes, if they are in memory.
-        pixels: how `open` reads it; a part of what it is recognized by.
-    """
-
-    open: Callable[[], Image.Image]
-    name: str = ""
-    file: Path | Callable[[], Path] | None = None
-    content: bytes | None = None
-    pixels: PixelOptions = _DEFAULT
-
-    def __call__(self) -> Image.Image:
-        return self.open()
-
-    @property
-    def path(self) -> Path | None:
-        """Its file; None if there is none."""
-        return self.file() if callable(self.file) else self.file
-
-    def digest(self) -> str | None:
-        """Hexadecimal digest of the encoded bytes, and of `pixels` if not the default; None if it cannot be read."""
-        if self.content is not None:
-            digest = blake2b(self.content, digest_size=16)
-        else:
-            try:
-                file = self.path
-                if file is None or not file.is_file():
-                    return None
-                found = content_digest(file)
-            except (ImageError, ValueError):  # ValueError: a NUL in the path
-                return None
-            if self.pixels == PixelOptions():
-                return found.hex()
-            digest = blake2b(found, digest_size=16)
-        if self.pixels != PixelOptions():
-            digest.update(json.dumps(self.pixels.document()).encode())
-        return digest.hexdigest()
-
-
-def row_image(image: Any, pixels: PixelOptions = _DEFAULT) -> PostImage:
-    """The image of a data set's row.
-
-    Args:
-        image: as `datasets` stores it, {"bytes": ..., "path": ...}; or a PIL image.
-        pixels: how to read images of more than 8 bits or more than three bands.
-    """
-    stored = image if isinstance(image, Mapping) else {}
-    path = stored.get("path")
-    opened = partial(decode_image, image, pixels)
-    return PostImage(opened, path or "", Path(path) if path else None, stored.get("bytes"), pixels)
-
-
-class Post(NamedTuple):
-    """A post to be classified.
-
-    Attributes:
-        id: identifies its prediction.
-        text: "" for a post without text.
-        images: functions that open its images, called when needed; a `PostImage` is recognized when it has
-            changed, any other function is not.
-        features: a function that returns its `global_features` (C, rows, columns) and `region_features` (R, C),
-            instead of images.
-    """
-
-    id: Any
-    text: str
-    images: Sequence[Callable[[], Image.Image]] = ()
-    features: Callable[[], Mapping[str, Any]] | None = None
-
-
-def image_digests(post: Post) -> list[str | None]:
-    """The digest of each image's content; None where it cannot be read or is not known."""
-    return [image.digest() if isinstance(image, PostImage) else None for image in post.images]
-
-
-def content_key(post: Post) -> str:
-    """Hexadecimal digest of text and images, on which the prediction depends; not of the id.
-
-    An image that cannot be read counts by its name.
-    """
-    digests = zip(post.images, image_digests(post), strict=True)
-    images = [digest or f"name {getattr(image, 'name', '')}" for image, digest in digests]
-    return blake2b(json.dumps([post.text, images]).encode(), digest_size=16).hexdigest()
 
 
 class Prediction(NamedTuple):

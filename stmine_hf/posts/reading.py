@@ -21,11 +21,11 @@ from ..data.columns import OTHER_NAMES, Column, names_of, value_of
 from ..data.errors import BadRow
 from ..data.findings import Findings
 from ..data.names import ImageFiles
-from ..data.post_files import SEEN_BEFORE, UniqueIds, image_of
+from ..data.post_cells import SEEN_BEFORE, UniqueIds, image_of
 from ..data.tables import TextFile, recased, table_rows
 from ..errors import StmineError
 from ..images import ImageError, PixelOptions, decode_image, image_errors, open_image
-from .prediction import Post, PostImage
+from .post import Post, PostImage
 
 _DEFAULT = PixelOptions()
 _COLUMNS = {"text", "image", "img"}
@@ -134,6 +134,37 @@ def check_posts(
         found.save_for(findings, [file])
     if strict and found:
         raise StmineError(f"{file}; {found}. Strict reading refuses such data: omit strict to continue")
+
+
+def require_post(file: str | Path, encoding: str | None = None, columns: Mapping[str, Column] | None = None) -> None:
+    """Check, before a model is loaded, that a file has a post; its rows are read up to the first one.
+
+    Args:
+        file: posts; see `read_posts`.
+        encoding: see `read_posts`.
+        columns: see `read_posts`.
+
+    Raises:
+        StmineError: it has none, or cannot be read.
+    """
+    bad, first = 0, ""
+    for row in read_posts(file, encoding, columns):
+        if row.post is not None:
+            return
+        bad, first = bad + 1, first or f"line {row.line}: {row.problem}"
+    raise not_one_post(file, bad, first)
+
+
+def not_one_post(file: str | Path, skipped: int, first: str) -> StmineError:
+    """The error for a file without a post.
+
+    Args:
+        file: of posts.
+        skipped: number of its rows.
+        first: line and problem of the first one.
+    """
+    found = f"{skipped} rows skipped; {first}" if skipped else "it is empty"
+    return StmineError(f"{file}: not one post can be classified ({found}).")
 
 
 def find_post(

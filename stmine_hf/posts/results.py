@@ -29,6 +29,18 @@ def format_of(out: Path) -> str:
     return suffix
 
 
+def names_of_files(out: Path) -> tuple[str, str, str]:
+    """Of the journal, the list of skipped rows and that of removed predictions."""
+    lines = format_of(out) == JSON_LINES
+    stem = out.stem if lines else out.name
+    return out.name if lines else f"{out.name}.journal.jsonl", f"{stem}.skipped.jsonl", f"{stem}.removed.jsonl"
+
+
+def written_files(out: Path) -> list[Path]:
+    """What `classify_file` may write for an output."""
+    return [out, *(out.with_name(name) for name in names_of_files(out))]
+
+
 def write_results(path: Path, rows: Iterable[dict[str, Any]], labels: Sequence[str]) -> None:
     """Write predictions; only a few are in memory at a time.
 

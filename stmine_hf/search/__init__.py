@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .filters import Where as Where
     from .hits import Hit as Hit
     from .index import ImageIndex as ImageIndex
+    from .metadata import Metadata as Metadata
 
 __all__ = [
     "BuildReport",
@@ -26,6 +27,7 @@ __all__ = [
     "EngineEncoder",
     "Hit",
     "ImageIndex",
+    "Metadata",
     "SearchAnswer",
     "Where",
     "changes",
@@ -42,6 +44,7 @@ __getattr__ = lazy_names(
         "Condition": "filters",
         "Hit": "hits",
         "ImageIndex": "index",
+        "Metadata": "metadata",
         "SearchAnswer": "answer",
         "Where": "filters",
         "changes": "change",

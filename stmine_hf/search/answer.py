@@ -13,6 +13,7 @@ from ..files import document_bytes
 from ..images import PixelOptions
 from ..inference.answers import BadItemError, data_frame
 from ..outputs import write_output
+from ..printing import shown_path
 from .hits import Hit
 from .present import contact_sheet, html_page, sheet_image
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 COLUMNS = ("query", "rank", "score", "image", "no_good_match")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SearchAnswer(Sequence[Hit]):
     """The images found for a query: a sequence of [`Hit`], best first.
 
@@ -41,6 +42,24 @@ class SearchAnswer(Sequence[Hit]):
     warning: str | None = None
     error: str | None = None
     pixels: PixelOptions = field(default=PixelOptions(), repr=False)
+
+    def __repr__(self) -> str:
+        found = f"{len(self.hits)} hits" if self.error is None else f"error={self.error!r}"
+        best = f", best {self.hits[0].score:.3f} {shown_path(self.hits[0].path)!r}" if self.hits else ""
+        return f"SearchAnswer({self.query!r}, {found}{best}{', with a warning' if self.warning else ''})"
+
+    def __str__(self) -> str:
+        """A line for each hit, and what there is to say about them."""
+        lines = [self.query or "(an image)"]
+        lines += [f"searched for: {self.read_as}"] if self.read_as else []
+        lines += [f"{hit.rank:>4}  {hit.score:.3f}  {shown_path(hit.path)}" for hit in self.hits]
+        lines += [f"Warning: {self.warning}"] if self.warning else []
+        lines += [f"error: {self.error}"] if self.error is not None else []
+        return "\n".join(lines)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """As notebooks show it."""
+        printer.text(str(self))
 
     @overload
     def __getitem__(self, index: int) -> Hit: ...

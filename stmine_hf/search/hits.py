@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..images import Window
+from ..printing import shown_path
 
 
 class Hit(NamedTuple):
@@ -29,6 +30,11 @@ class Hit(NamedTuple):
     window: Window | None = None
     place: tuple[tuple[float, float], ...] = ()
     time: datetime | None = None
+
+    def __repr__(self) -> str:
+        more = "" if self.window is None else ", window=({}, {}, {}, {})".format(*self.window)
+        more += "" if self.time is None else f", time={self.time:%Y-%m-%dT%H:%M}"
+        return f"Hit({self.rank}, {self.score:.3f}, {shown_path(self.path)!r}{more})"
 
     def document(self) -> dict[str, Any]:
         """The hit as JSON has it, without what is not known of it."""

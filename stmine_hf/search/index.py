@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -101,7 +102,7 @@ class ImageIndex:
         pixels: PixelOptions | None = None,
         tile: int | str | None = None,
         overlap: float = 0.25,
-        metadata: str | Path | None = None,
+        metadata: str | Path | Metadata | None = None,
         time_pattern: str | None = None,
         engine: str = AUTO,
     ) -> ImageIndex:
@@ -131,7 +132,7 @@ class ImageIndex:
             pixels: how to read images of more than 8 bits or more than three bands, here and for what is shown of the
                 index later. Images have to have the bands that are named; the others are skipped.
             metadata: a table with a column of image names, and any of longitude and latitude, time, and others to
-                filter by; see [`Metadata`].
+                filter by; or a [`Metadata`], which also names the columns of a table and its encoding.
             time_pattern: how file names hold the time of an image, such as "%Y%m%d".
             engine: what runs the model: "torch", "torch-bf16", "torch-compile", "onnx" or "openvino"; "auto" finds the
                 fastest by a short measurement, if there are enough images. Embeddings of two engines have a cosine
@@ -154,9 +155,12 @@ class ImageIndex:
         if folder.exists() and not folder.is_dir():
             raise StmineError(f"{folder} is a file: choose another place for the index")
         tiles = None if tile is None else Tiles.parse(tile, overlap)
-        facts = None
-        if metadata is not None or time_pattern is not None:
+        facts: Metadata | None = None
+        if isinstance(metadata, Metadata):
+            facts = metadata if time_pattern is None else replace(metadata, time_pattern=time_pattern)
+        elif metadata is not None or time_pattern is not None:
             facts = Metadata(None if metadata is None else Path(metadata), time_pattern)
+        if facts is not None:
             facts.require_readable()
 
         indexed = any((folder / name).is_file() for name in (store.FINISHED, store.UNFINISHED))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,12 @@ IMAGE_COLUMNS = (
 )  # fmt: skip
 LONGITUDE_COLUMNS, LATITUDE_COLUMNS = ("longitude", "lon", "lng"), ("latitude", "lat")
 TIME_COLUMNS = ("time", "datetime", "date", "timestamp", "acquired", "taken")
+PARTS = {
+    "image": IMAGE_COLUMNS,
+    "longitude": LONGITUDE_COLUMNS,
+    "latitude": LATITUDE_COLUMNS,
+    "time": TIME_COLUMNS,
+}
 _PARTS = {"%Y": r"\d{4}", "%y": r"\d\d", "%j": r"\d{3}", "%b": "[A-Za-z]{3}", "%f": r"\d{1,6}"}
 _OF_TWO_DIGITS = "%m %d %H %M %S"
 
@@ -40,16 +46,26 @@ class Metadata:
             latitude, time, and others to filter by.
         time_pattern: how file names hold the time, in the format codes of `strptime`, such as "%Y%m%d".
         encoding: of a text table that is not UTF-8 and does not state its encoding.
+        columns: those of the table that hold `image`, `longitude`, `latitude` and `time`, where they have other names
+            than usual: `{"image": "Datei"}`.
 
     Raises:
-        StmineError: a pattern without a year.
+        StmineError: a pattern without a year, or a column for something else.
     """
 
     table: Path | None = None
     time_pattern: str | None = None
     encoding: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for part, column in self.columns.items():
+            if part not in PARTS:
+                raise StmineError(f"columns: expected those of {', '.join(PARTS)}, found one for {part!r}")
+            if not isinstance(column, str):
+                raise StmineError(f"columns: expected one column for {part}, found {', '.join(map(str, column))}")
+        if self.columns and self.table is None:
+            raise StmineError("columns: expected a table of metadata that has them, found none")
         if self.time_pattern is not None:
             _pattern(self.time_pattern)
 
@@ -60,7 +76,7 @@ class Metadata:
             StmineError: it cannot be read, or has no column of image names.
         """
         if self.table is not None:
-            _image_column(self.table, [row for _, row in read_rows(self.table, Findings("row"), self.encoding)])
+            self._column_of(list(read_rows(self.table, Findings("row"), self.encoding)))
 
     def rows(self, paths: Sequence[str], root: Path) -> tuple[pa.Table, Findings]:
         """The metadata of images.
@@ -93,6 +109,28 @@ class Metadata:
         )
         return pa.Table.from_pylist([{"path": path, **row} for path, row in known.items()], schema=schema), findings
 
+    def _column_of(self, rows: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+        """The column of each of `PARTS`, None where there is none; that of the images is there.
+
+        Raises:
+            StmineError: no column with the names of the images, or a column that the table does not have.
+        """
+        assert self.table is not None
+        names = list(dict.fromkeys(name for _, row in rows for name in row))
+        shown = ", ".join(map(str, names)) or "no rows"
+        found: dict[str, Any] = {}
+        for part, usual in PARTS.items():
+            given = self.columns.get(part)
+            found[part] = _column(names, usual if given is None else [given.strip().lower()])
+            if given is not None and found[part] is None:
+                raise StmineError(f"{self.table} has no column {given!r}, but {shown}")
+        if found["image"] is None:
+            raise StmineError(
+                f"{self.table}: expected a column with the names of the images ({', '.join(IMAGE_COLUMNS)}), found "
+                f"{shown}. Of another name, say which it is: --column image=THE_COLUMN"
+            )
+        return found
+
     def _read(self, paths: set[str], root: Path, known: dict[str, dict[str, Any]], findings: Findings) -> list[str]:
         """Enter the rows of the table.
 
@@ -102,8 +140,7 @@ class Metadata:
         assert self.table is not None
         rows = list(read_rows(self.table, findings, self.encoding))
         names = list(dict.fromkeys(name for _, row in rows for name in row))
-        images = _image_column(self.table, [row for _, row in rows])
-        lon, lat, time = (_column(names, of) for of in (LONGITUDE_COLUMNS, LATITUDE_COLUMNS, TIME_COLUMNS))
+        images, lon, lat, time = self._column_of(rows).values()
         others = [name for name in names if name not in (images, lon, lat, time, "path", "place", "time")]
         wanted = [Wanted(_text(row.get(images)) or "", place) for place, row in rows]
         found = ImageFiles([root]).find(wanted, findings)
@@ -160,21 +197,6 @@ def _pattern(pattern: str) -> re.Pattern[str]:
     return re.compile(
         r"(?<!\d)" * pieces[0].startswith("%") + "".join(parts.get(piece) or re.escape(piece) for piece in pieces)
     )
-
-
-def _image_column(table: Path, rows: Sequence[dict[str, Any]]) -> Any:
-    """
-    Raises:
-        StmineError: there is none.
-    """
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    images = _column(names, IMAGE_COLUMNS)
-    if images is None:
-        raise StmineError(
-            f"{table}: expected a column with the names of the images ({', '.join(IMAGE_COLUMNS)}), found "
-            f"{', '.join(map(str, names)) or 'no rows'}"
-        )
-    return images
 
 
 def _column(names: Sequence[Any], wanted: Sequence[str]) -> Any:

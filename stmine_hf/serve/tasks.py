@@ -172,7 +172,8 @@ class ClassifyTask:
         return replace(asked, text=text)
 
     def run(self, asked: list[AskedPost]) -> list[Any]:
-        from ..posts.prediction import Post, PostImage, predict
+        from ..posts.post import Post, PostImage
+        from ..posts.prediction import predict
 
         answers: list[Any] = [self._explained(one) if one.explain else None for one in asked]
         places = [place for place, one in enumerate(asked) if not one.explain]

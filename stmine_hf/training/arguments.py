@@ -20,6 +20,7 @@ from typing import Any
 import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
+from transformers.integrations import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 
 from ..cards.settings import resolved_arguments
 from ..data import one_of
@@ -121,6 +122,7 @@ class ZooTrainingArguments(TrainingArguments):
             raise StmineError("fp16 needs a GPU, this run is on the CPU: use bf16, or neither.")
         if (self.push_to_hub or self.push_dry_run) and not (self.hub_model_id and "/" in self.hub_model_id):
             raise StmineError(f"push_to_hub needs hub_model_id: organisation/name, got {self.hub_model_id!r}.")
+        _require_trackers(self.report_to)
         if self.load_best_model_at_end:
             raise StmineError("load_best_model_at_end is not supported: output_dir/best always holds the best model.")
         if self.early_stopping_patience is not None and self.eval_strategy == "no":
@@ -212,6 +214,23 @@ class ZooDataArguments:
     def pixels(self) -> PixelOptions:
         """How images are read."""
         return PixelOptions.parse(self.stretch, self.bands)
+
+
+def _require_trackers(names: Any) -> None:
+    """
+    Raises:
+        StmineError: an unknown tracker of experiments, or one that is not installed.
+    """
+    known, installed = list(INTEGRATION_TO_CALLBACK), get_available_reporting_integrations()
+    for name in [names] if isinstance(names, str) else names or []:
+        if name in ("none", "all") or name in installed:
+            continue
+        if name not in known:
+            raise StmineError(f"report_to: expected none, all or one of {', '.join(known)}, found {name!r}.")
+        raise StmineError(
+            f"report_to: {name} is not installed: pip install {name}. Or leave report_to out: the curves of a run are "
+            "in curves.png of its folder."
+        )
 
 
 def dataset_help(kind: str) -> str:

@@ -17,13 +17,15 @@ import datasets
 
 from ..data import read_dataset
 from ..data.held_out import SHARE, with_validation
-from ..data.recognition import recognize
+from ..data.recognition import kinds_of, recognize
 from ..errors import StmineError
 from ..inference import scope
 from ..loading import model_type_of, published, resolve
-from ..methods import Method, get
+from ..methods import METHODS, Method, get
 from .identity import contents
 
+# Kinds of rows in words.
+_ROWS = {"captions": "images with captions", "posts": "posts with labels", "boxes": "images with boxes"}
 # Options of the scripts in messages of a run, as the command has them.
 _OPTIONS = {
     "--resume_from_checkpoint auto": "--resume",
@@ -115,6 +117,8 @@ def plan_training(
             "choose another folder with --output."
         )
     start = published(method.default_checkpoint) if model is None else _start(model, method)
+    if not column_mapping and not options and Path(data).expanduser().exists():
+        _require_kind(method, data, encoding)
     taken = recognize(data, method.rows, column_mapping, encoding)
     options = {**taken.options, **(options or {})}
     columns = [
@@ -202,11 +206,21 @@ def resume_training(name: str, output: Path, *, resume_command: Callable[[Path],
     Raises:
         StmineError: there is no run.
     """
+    config = require_run(output)
+    argv = ["--config", str(config), "--output_dir", str(output), "--resume_from_checkpoint", "auto"]
+    return _run(get(name), argv, resume_command)
+
+
+def require_run(output: Path) -> Path:
+    """The settings of the run in a folder.
+
+    Raises:
+        StmineError: there is no run.
+    """
     config = output / "config.yaml"
     if not config.is_file():
         raise StmineError(f"{output} holds no run to resume: expected {config}.")
-    argv = ["--config", str(config), "--output_dir", str(output), "--resume_from_checkpoint", "auto"]
-    return _run(get(name), argv, resume_command)
+    return config
 
 
 def in_words_of_command(message: str) -> str:
@@ -256,6 +270,24 @@ def _start(model: str, method: Method) -> str:
     if (found := model_type_of(name)) != method.name:
         raise StmineError(f"{name}: expected a {method.title} model to start from, found one of type {found!r}.")
     return name
+
+
+def _require_kind(method: Method, data: str, encoding: str | None) -> None:
+    """
+    Raises:
+        StmineError: the data are plainly those of another method.
+    """
+    found = kinds_of(data, encoding)
+    if not found or method.rows in found:
+        return
+    kind, reason = next(iter(found.items()))
+    other = next(one for one in METHODS.values() if one.rows == kind)
+    train = shlex.join(["stmine", "train", other.name, "--data", data])
+    raise StmineError(
+        f"{data} holds {_ROWS[kind]} ({reason}), and {method.title} is trained on {_ROWS[method.rows]}. To train "
+        f"{other.title} on them: {train}. If they are {_ROWS[method.rows]} all the same, say which columns hold what: "
+        "--column PART=COLUMN"
+    )
 
 
 def _outside_scope(start: str, rows: datasets.Dataset, kind: str) -> str | None:

@@ -52,7 +52,7 @@ from stmine_hf.methods import METHODS
 from stmine_hf.outputs import MARKER, OutputError, Outputs
 from stmine_hf.posts.classify import classify_file
 from stmine_hf.posts.features import FeatureStore, precompute_features
-from stmine_hf.posts.prediction import Post
+from stmine_hf.posts.post import Post
 from stmine_hf.posts.reading import count_posts, read_posts
 from stmine_hf.search.store import FINISHED, read_embeddings, read_manifest, read_rows
 from stmine_hf.training.arguments import parse_arguments

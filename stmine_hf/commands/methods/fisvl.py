@@ -23,6 +23,7 @@ from ..terminal import (
     model_option,
     prints_only_json,
     reading_options,
+    require_file,
     stmine_command,
 )
 
@@ -88,6 +89,8 @@ def convert(
 
     Only tensors and plain values are read from the file; code in it is refused, never run.
     """
+    require_file(checkpoint, "the authors' .pth file")
+    require_file(vocab, "the vocab.txt of bert-base-uncased")
     with prints_only_json(as_json):
         FISVL.convert(checkpoint, out, vocab=vocab)
     next_step = f"Next: {stmine_command()} index images --model {out} --out my.index"

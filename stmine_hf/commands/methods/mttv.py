@@ -24,6 +24,7 @@ from ..terminal import (
     model_option,
     prints_only_json,
     reading_options,
+    require_file,
 )
 
 DatasetOption = Annotated[str, dataset_option(MTTV)]
@@ -141,6 +142,10 @@ def convert(
 
     Only tensors and plain values are read from the file; code in it (or in the authors' args.pt) is never run.
     """
+    require_file(checkpoint, "the authors' .pt file")
+    require_file(vocab, "the vocab.txt of the BERT model")
+    require_file(resnet, "torchvision's resnet152-*.pth")
+    require_file(arguments, "JSON with the authors' arguments")
     order = None
     if labels is not None:
         order = [int(label) if label.isdigit() else label for label in label_names(labels)]

@@ -25,6 +25,7 @@ from ..terminal import (
     model_option,
     prints_only_json,
     reading_options,
+    require_file,
 )
 
 DatasetOption = Annotated[str, dataset_option(SAT)]
@@ -111,6 +112,7 @@ def convert(
     The network of SAT itself was never published. Only tensors and plain values are read from the file; code in it is
     never run.
     """
+    require_file(checkpoint, "the weights of an official NanoDet-m")
     with prints_only_json(as_json):
         config = SAT.convert(checkpoint, out, labels=None if labels is None else label_names(labels))
     report_conversion(

@@ -10,7 +10,7 @@ from ...errors import StmineError
 from ...evaluation.reports import undecoded
 from ...images import PixelOptions
 from ...posts.features import FeatureStore, precompute_features
-from ...posts.prediction import Post, row_image
+from ...posts.post import Post, row_image
 
 if TYPE_CHECKING:
     import datasets

@@ -17,9 +17,10 @@ from PIL import Image
 from trainers import TWO_PROCESSES, environment
 
 from stmine_hf.cli import main
+from stmine_hf.commands.train import _print_next
 from stmine_hf.errors import StmineError
 from stmine_hf.methods import METHODS
-from stmine_hf.training.own_set import in_words_of_command, plan_training
+from stmine_hf.training.own_set import Trained, in_words_of_command, plan_training
 
 WORDS = "harbour bridge forest river field plane ship road beach desert lake storm market tower island valley".split()  # noqa: SIM905
 
@@ -119,6 +120,56 @@ def test_images_without_boxes_and_with_one_caption_are_one_line(capsys):
     rows = [[image(Path(f"e/{n}.png"), n), "a farm"] for n in range(6)]
     assert run("fisvl", "--data", table(Path("e/mine.csv"), ["file", "caption"], rows)) == 2
     assert "expected images with different captions" in error_line(capsys)
+
+
+def yolo(folder: Path) -> Path:
+    (folder / "images").mkdir(parents=True)
+    (folder / "data.yaml").write_text("names: [cat]\ntrain: images\nval: images\n")
+    image(folder / "images" / "1.png", 1)
+    return folder
+
+
+def captioned_folder(folder: Path) -> Path:
+    (folder / "images").mkdir(parents=True)
+    (folder / "dataset.json").write_text('{"images": []}')
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("method", "make", "found", "command"),
+    [
+        ("fisvl", yolo, "holds images with boxes (the layout yolo_txt), and FISVL is trained on images with", "sat"),
+        (
+            "sat",
+            captioned_folder,
+            "holds images with captions (the layout rsicd), and SAT is trained on images",
+            "fisvl",
+        ),
+        ("sat", captions, "holds images with captions (the columns 'file', 'sentence')", "fisvl"),
+        ("fisvl", posts, "holds posts with labels (the columns 'content', 'verdict')", "mttv"),
+        (
+            "mttv",
+            boxes,
+            "holds images with boxes (the columns 'filename', 'xmin', 'ymin', 'xmax', 'ymax', 'class')",
+            "sat",
+        ),
+    ],
+)
+def test_data_of_another_method_name_the_command_that_trains_on_them(capsys, method, make, found, command):
+    data = make(Path("d"))
+    assert run(method, "--data", data) == 2
+    line = error_line(capsys)
+    assert found in line and f"stmine train {command} --data {data}" in line
+
+
+def test_a_training_that_did_not_help_says_what_to_try(capsys):
+    results = {"start": {"eval_r_mean": 30.5}, "best": {"eval_r_mean": 29.25}}
+    _print_next("fisvl", Trained(Path("out/best"), results, True, "r_mean"))
+    said = capsys.readouterr().out
+    assert "did not help: Mean recall on the held-out rows was 30.5 before and 29.25 after" in said
+    assert "--full" in said and "--learning-rate" in said and "r_mean" not in said
+    _print_next("fisvl", Trained(Path("out/best"), {**results, "best": {"eval_r_mean": 31.0}}, True, "r_mean"))
+    assert "did not help" not in capsys.readouterr().out
 
 
 def test_wrong_usage(capsys):

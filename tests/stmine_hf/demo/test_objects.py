@@ -7,8 +7,11 @@ from helpers_sat import tiny_sat
 from PIL import Image
 from videos import frame_image, write_video
 
-from stmine_hf.demo import ObjectFinder, limits
+from stmine_hf.demo import ObjectFinder, limits, samples
+from stmine_hf.demo.texts import class_name
 from stmine_hf.errors import StmineError
+from stmine_hf.loading import labels_of
+from stmine_hf.methods import METHODS
 
 IMAGE = Image.effect_noise((90, 60), 90).convert("RGB")
 LOW = 0.0099  # the tiny model's scores are all near 0.01
@@ -59,3 +62,17 @@ def test_bad_videos_are_told(finder, tmp_path, monkeypatch):
     monkeypatch.setattr(limits, "MAX_VIDEO_BYTES", 10)
     with pytest.raises(StmineError, match="MB are allowed"):
         finder.find_in_video(video)
+
+
+@pytest.mark.parametrize("name", METHODS["sat"].checkpoints)
+def test_classes_have_chinese_names(name):
+    labels = labels_of(name, METHODS["sat"])
+    assert labels
+    for label in labels.values():
+        assert not class_name(label.replace("_", " "), "zh").isascii(), label
+
+
+@pytest.mark.slow
+def test_the_drawn_street_shows_what_is_plainly_in_it():
+    found = ObjectFinder().find(samples.street())
+    assert {"bus", "stop sign", "traffic light", "clock"} <= set(found.counts)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,21 @@ def test_ctrl_c_and_sigterm_end_the_page_and_remove_uploads(tmp_path, number):
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0 and "ended" in out and "Traceback" not in err, err
     assert not list(tmp_path.glob("stmine-demo-*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [1, 4, 10])
+def test_an_early_ctrl_c_ends_the_command_without_a_traceback(tmp_path, seconds):
+    """While libraries are imported, the page is built, or the models are opened."""
+    pytest.importorskip("gradio", reason='needs Gradio: pip install "stmine-hf[demo]"')
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stmine_hf.cli", "demo"],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # background jobs ignore it
+    )  # fmt: skip
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode in (0, 130) and "Traceback" not in err, err

@@ -180,13 +180,23 @@ def test_a_failed_export_leaves_the_one_before(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["model.onnx", "config.json", "model.ncnn.bin"])
 def test_a_users_file_is_neither_replaced_nor_removed(tmp_path, name):
-    (tmp_path / name).write_bytes(b"mine")
     if name == "model.ncnn.bin":
+        export_sat(*tiny_sat(), tmp_path, size=SIZE)  # what is put beside an export later stays there
+        (tmp_path / name).write_bytes(b"mine")
         export_sat(*tiny_sat(), tmp_path, size=SIZE)
     else:
+        (tmp_path / name).write_bytes(b"mine")
         with pytest.raises(OutputError, match="is not listed as written by stmine"):
             export_sat(*tiny_sat(), tmp_path, size=SIZE)
     assert (tmp_path / name).read_bytes() == b"mine"
+
+
+def test_an_export_is_not_mixed_with_other_files(tmp_path):
+    (tmp_path / "thesis.docx").write_bytes(b"mine")
+    (tmp_path / ".DS_Store").write_bytes(b"")
+    with pytest.raises(OutputError, match=r"holds other files \(thesis\.docx\).* choose a new or an empty folder"):
+        export_sat(*tiny_sat(), tmp_path, size=SIZE)
+    assert {path.name for path in tmp_path.iterdir()} - {".lock"} == {"thesis.docx", ".DS_Store"}
 
 
 def test_an_export_of_version_0_1_opens_and_is_not_replaced(tmp_path):

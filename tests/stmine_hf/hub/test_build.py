@@ -26,6 +26,7 @@ from stmine_hf.hub.build import build, repository_at
 from stmine_hf.hub.check import check
 from stmine_hf.hub.model_files import code_files
 from stmine_hf.hub.repository import PublishError, read_manifest, write_manifest
+from stmine_hf.loading import published
 from stmine_hf.modeling.sat.configuration_sat import SatConfig
 from stmine_hf.outputs import Outputs
 
@@ -196,6 +197,31 @@ def test_a_card_without_an_id_names_the_folder(run_folder, tmp_path):
     build(run_folder, tmp_path / "my-model")
     card = (tmp_path / "my-model" / "README.md").read_text()
     assert '"my-model"' in card and "stmine-hf/my-model" not in card
+
+
+def test_the_base_of_a_card_is_the_shipped_model_or_one_of_the_hub(run_folder, converted, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine" / "first").mkdir(parents=True)
+    for number, (start, base) in enumerate(
+        (
+            (published("sat-coco-small"), "stmine-hf/sat-coco-small"),
+            ("someone/their-model", "someone/their-model"),
+            (str(tmp_path / "mine" / "first"), None),
+            ("mine/first", None),
+        )
+    ):
+        run = shutil.copytree(run_folder, tmp_path / f"run{number}")
+        settings = yaml.safe_load((run / "config.yaml").read_text()) or {}
+        (run / "config.yaml").write_text(yaml.safe_dump({**settings, "model_name_or_path": start}))
+        out = tmp_path / f"out{number}"
+        build(run, out, repo="me/my-model")
+        data = ModelCard.load(out / "README.md").data
+        assert (data.base_model, getattr(data, "base_model_relation", None)) == (base, base and "finetune")
+    model = shutil.copytree(converted, tmp_path / "merged")
+    (model / "README.md").write_text("---\nbase_model: stmine-hf/sat-coco-small\n---\nmade by `stmine merge`")
+    for _ in range(2):  # also of a folder that is built again
+        build(model if not (tmp_path / "again").exists() else tmp_path / "again", tmp_path / "again")
+        assert ModelCard.load(tmp_path / "again" / "README.md").data.base_model == "stmine-hf/sat-coco-small"
 
 
 def test_an_adapter_is_to_be_merged_first(tmp_path):

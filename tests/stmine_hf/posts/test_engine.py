@@ -17,7 +17,8 @@ from stmine_hf.modeling.mttv.processing_mttv import Regions
 from stmine_hf.posts.classify import classify_file
 from stmine_hf.posts.engine import LIMIT, EngineClassifier
 from stmine_hf.posts.features import FeatureStore, precompute_features
-from stmine_hf.posts.prediction import Post, predict
+from stmine_hf.posts.post import Post
+from stmine_hf.posts.prediction import predict
 
 ENGINES = ["torch", "torch-bf16", "onnx", "openvino"]
 

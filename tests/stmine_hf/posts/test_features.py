@@ -23,7 +23,7 @@ from stmine_hf.modeling.mttv.processing_mttv import Regions
 from stmine_hf.outputs import Outputs
 from stmine_hf.posts import FeatureStore
 from stmine_hf.posts.features import precompute_features
-from stmine_hf.posts.prediction import Post, PostImage, row_image
+from stmine_hf.posts.post import Post, PostImage, row_image
 from stmine_hf.posts.reading import post_image
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from stmine_hf.posts.prediction import WINDOW, Post, by_length, stack_features
+from stmine_hf.posts.post import Post
+from stmine_hf.posts.prediction import WINDOW, by_length, stack_features
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(0, 4), (5, 8), (2 * WINDOW + 7, 8), (WINDOW + 100, WINDOW + 50)])

@@ -10,9 +10,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from helpers import tiny_fisvl
+from helpers import save_tiny_fisvl, tiny_fisvl
 from PIL import Image
 
+from stmine_hf.cli import main
 from stmine_hf.errors import StmineError
 from stmine_hf.geojson import feature
 from stmine_hf.images import PixelOptions, Window, content_digest, open_image
@@ -278,6 +279,42 @@ def test_names_and_a_table_say_more(scenes, tmp_path, model):
     assert len(list((tmp_path / "index").glob("metadata-*"))) == 1
 
 
+def test_columns_of_other_names_and_an_encoding(tmp_path, model):
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    Image.new("RGB", (30, 20), "red").save(folder / "x.png")
+    table = tmp_path / "t.csv"
+    table.write_bytes("图,x,y,image,时间\nx.png,8,47,港口,2020-05-06\n".encode("gb18030"))
+    columns = {"image": "图", "longitude": "X", "latitude": "y", "time": "时间"}
+    index = build(folder, tmp_path / "index", model, metadata=Metadata(table, encoding="gb18030", columns=columns))
+    (hit,) = all_hits(index)
+    assert hit.place == ((8.0, 47.0),) and hit.time == datetime(2020, 5, 6, tzinfo=UTC)
+    assert index.columns == ["image"]  # a column as any other: the images are in another one
+    with pytest.raises(StmineError, match="has no column 'name', but 图, x, y, image, 时间"):
+        Metadata(table, encoding="gb18030", columns={"image": "name"}).require_readable()
+    with pytest.raises(StmineError, match="expected those of image, longitude, latitude, time, found one for 'lat'"):
+        Metadata(table, columns={"lat": "y"})
+
+
+def test_the_command_maps_columns(tmp_path, capsys):
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    Image.new("RGB", (30, 20), "red").save(folder / "x.png")
+    table = tmp_path / "t.csv"
+    table.write_text("scene,x\nx.png,1\n")
+    save_tiny_fisvl(tmp_path / "model")
+    words = ["index", folder, "--model", tmp_path / "model", "--out", tmp_path / "index", "--metadata", table]
+    for more, code, said in (
+        ([], 1, "--column image=THE_COLUMN"),
+        (["--column", "image=scene"], 0, "Columns to filter by (--where): x"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            main([str(word) for word in [*words, *more]])
+        assert (end.value.code or 0) == code
+        printed = capsys.readouterr()
+        assert said in printed.out + printed.err
+
+
 def test_filters_by_what_nobody_knows_are_refused(tmp_path, model):
     folder = tmp_path / "plain"
     folder.mkdir()
@@ -406,6 +443,7 @@ def test_geojson_and_map(scenes, tmp_path, model):
     page = (tmp_path / "map.html").read_text()
     assert page.count("data:image/jpeg") == 1 and "</script><b>" not in page and "http://www.w3.org" in page
     assert page.count('"jpeg": "/9j/') == 11 and "src=" not in page
+    assert "`${item.rank}   ${item.score.toFixed(3)}`" in page  # rank and score are there without a pointer over it
 
 
 def test_names_of_images_are_no_code_on_the_map(tmp_path):
