@@ -115,7 +115,7 @@ def exif_place_and_time(image: Image.Image) -> tuple[Point | None, datetime | No
 
 def _exif_time(tags: dict[int, Any]) -> datetime | None:
     time = parse_time(str(tags.get(_EXIF_TIME, "")))
-    offset = re.fullmatch(r"\s*([+-])(\d\d):(\d\d)\s*", str(tags.get(_EXIF_OFFSET, "")).rstrip("\0"))
+    offset = re.fullmatch(r"\s*([+-])(0\d|1[0-4]):([0-5]\d)\s*", str(tags.get(_EXIF_OFFSET, "")).rstrip("\0"))
     if time is None or offset is None:
         return time
     sign, hours, minutes = offset.groups()
@@ -125,6 +125,8 @@ def _exif_time(tags: dict[int, Any]) -> datetime | None:
 def _exif_point(tags: dict[int, Any]) -> Point | None:
     def degrees(values: Any, side: Any) -> float:
         whole, minutes, seconds = (float(value) for value in values)
+        if not (whole >= 0 and 0 <= minutes <= 60 and 0 <= seconds <= 60):
+            return math.nan
         return (-1 if str(side).strip("\0 ").upper() in ("S", "W") else 1) * (whole + minutes / 60 + seconds / 3600)
 
     if not {1, 2, 3, 4} <= tags.keys():

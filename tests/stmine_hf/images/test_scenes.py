@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.TiffImagePlugin import IFDRational
 
 from stmine_hf.images import (
     ImageError,
@@ -270,6 +271,19 @@ def test_the_camera_says_where_and_when(tmp_path):
     exif.get_ifd(0x8825).update({2: (33.0, 0.0, 0.0), 4: (181.0, 0.0, 0.0)})
     image.save(tmp_path / "z.jpg", exif=exif)
     assert place_and_time(tmp_path / "z.jpg").point is None, "longitude 181"
+
+
+@pytest.mark.parametrize("wrong", [(1.0, 99.0, 0.0), (1.0, 0.0, 99.0), (IFDRational(0, 0), 0.0, 0.0), (1.0, 2.0)])
+def test_a_place_or_zone_that_cannot_be_costs_nothing_else(tmp_path, wrong):
+    image, exif = Image.new("RGB", (8, 8)), Image.Exif()
+    exif.get_ifd(0x8769).update({0x9003: "2021:05:30 10:11:12", 0x9011: "+99:99"})
+    exif.get_ifd(0x8825).update({1: "N", 2: wrong, 3: "E", 4: (1.0, 0.0, 0.0)})
+    image.save(tmp_path / "x.jpg", exif=exif)
+    assert place_and_time(tmp_path / "x.jpg") == (None, None, datetime(2021, 5, 30, 10, 11, 12, tzinfo=timezone.utc))
+    exif.get_ifd(0x8769).update({0x9003: "0001:01:01 00:00:00", 0x9011: "+14:00"})
+    exif.get_ifd(0x8825).update({2: (1.0, 0.0, 0.0)})
+    image.save(tmp_path / "y.jpg", exif=exif)
+    assert place_and_time(tmp_path / "y.jpg") == (None, (1.0, 1.0), None), "a time before the year 1"
 
 
 @pytest.mark.parametrize(
