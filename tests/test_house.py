@@ -47,7 +47,8 @@ def test_wrong_paths_and_names_are_reported_before_anything_heavy_loads(tmp_path
     (tmp_path / "empty").mkdir()
     lines = [
         "detect none", "detect empty --model ./none", "search none plane", "search none plane --model ./none",
-        "index none --out index", "index empty --out index", "classify --text a --image none.jpg",
+        "index none --out index", "index empty --out index --engine fast", "classify --text a --engine fast",
+        "index empty --out index", "classify --text a --image none.jpg",
         "classify --file none.csv --out a.csv", "classify --text a --model ./none", "merge ./none --out a",
         "features mttv --file none.csv --out a", "publish build none --out a", "export sat --format none --out a",
         "export sat --model ./none --out a", "export sat --images none --out a", "demo --images none",

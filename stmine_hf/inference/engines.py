@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..errors import StmineError
 from ..files import write_json
@@ -47,8 +47,9 @@ ENGINES = (AUTO, *_PACKAGES)
 _EXTRA = {"onnx": "export", "openvino": "openvino"}
 
 _MEASURED = 0.5  # seconds that PyTorch needs for the rows on which engines are compared, at most
-_OPENING = 6.0  # seconds to build and compare engines, before it is known
+_OPENING = 10.0  # seconds to open and compare engines, before it is known
 _RATIO = 2.0  # how many times as fast as PyTorch the fastest one is, before it is known
+_LEAST_GAIN = 0.9  # of PyTorch's time, that an engine has to stay below
 _MOST_CHOICES = 64  # kept in the cache; those made last
 _FORMAT = 1
 
@@ -203,9 +204,9 @@ def require_engine(name: str) -> None:
         raise StmineError(f"The engine {name} needs the package {missing[0]}: pip install 'stmine-hf[{_EXTRA[name]}]'")
 
 
-def _engines(name: str) -> list[Engine]:
+def _engines(name: str, device: str = "cpu") -> list[Engine]:
     """The engines of a name in the order in which they are tried; of "auto" all that are installed but PyTorch."""
-    low = "bfloat16" if has_bfloat16() else None
+    low = "bfloat16" if has_bfloat16(device) else None
     found: dict[str, list[Engine]] = {
         TORCH: [_Torch()],
         "torch-bf16": [_TorchBfloat16() if low else _Torch()],
@@ -221,9 +222,12 @@ def _engines(name: str) -> list[Engine]:
 
 
 @lru_cache
-def has_bfloat16() -> bool:
-    """Whether the processor multiplies matrices of 16-bit floats (bfloat16)."""
+def has_bfloat16(device: str = "cpu") -> bool:
+    """Whether a device multiplies matrices of 16-bit floats (bfloat16)."""
     import torch
+
+    if device != "cpu":
+        return device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
     with suppress(Exception):
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and _names_bfloat16()
@@ -267,7 +271,8 @@ class Runner:
         self.remark = ""
         self._run, self.label = _in_torch(network.module), TORCH
         self._decided = engine == TORCH or (engine == AUTO and not network.is_plain)
-        self._rows, self._seconds = 0, 0.0  # in PyTorch, before the choice
+        self._rows, self._batches = 0, 0  # in PyTorch, before the choice
+        self._seconds = math.inf  # of a row, in the fastest batch
         self._lock = threading.Lock()
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -319,10 +324,13 @@ class Runner:
             self._open_asked(inputs, found)
             return self._with(inputs)
         self._note(TORCH)
-        self._rows, self._seconds = self._rows + rows, self._seconds + seconds
+        self._rows, self._batches = self._rows + rows, self._batches + 1
+        self._seconds = min(self._seconds, seconds / rows)
+        if self._batches < 2:  # the first one is slower than the others
+            return found
         # Of a job of unknown length as much is expected to come as has been.
         left = self._rows if self._expected is None else self._expected - self._rows
-        worth = left * seconds / rows
+        worth = left * self._seconds
         key, known = None, None
         if worth * (1 - 1 / 8) > 1:  # hardly any engine is more than eight times as fast
             key = self._key(inputs)
@@ -335,10 +343,24 @@ class Runner:
 
     def _choose(self, inputs: tuple[Tensor, ...], found: Sequence[Tensor], key: str, known: _Choice | None) -> None:
         """Open the engine that is known to be the fastest, or find it."""
-        start = time.perf_counter()
-        rows = _few(inputs, self._rows / max(self._seconds, 1e-9))
+        rows = _few(inputs, 1 / max(self._seconds, 1e-9))
         base = _seconds(_in_torch(self.network.module), rows)
-        best: tuple[float, Engine, Run] | None = None
+        trials = [trial for trial in self._trials(inputs, rows, found, known) if trial.seconds < _LEAST_GAIN * base]
+        best = min(trials, key=lambda trial: trial.seconds, default=None)
+        self._decided = True
+        if best is not None:
+            self._run, self.label = best.run, _label(best.engine)
+            ratio = base / best.seconds
+            self.remark = f"{self.label}, {ratio:.1f} times as fast as PyTorch here ({self.network.name})"
+        if known is None and best is not None:
+            _Choice(best.engine.name, best.engine.precision, ratio, best.opening).write(key)
+        elif known is None:
+            _Choice(TORCH, "float32", 1.0, 0.0).write(key)
+
+    def _trials(
+        self, inputs: tuple[Tensor, ...], rows: tuple[Tensor, ...], found: Sequence[Tensor], known: _Choice | None
+    ) -> Iterator[_Trial]:
+        """The engines that agree with PyTorch, opened and measured; only the known one, if it is."""
         done: set[str] = set()
         with _as_onnx(self.network, inputs) as graph:
             for engine in _engines(AUTO):
@@ -346,26 +368,18 @@ class Runner:
                     continue
                 if engine.name in done:  # a higher precision is tried only where the lower one does not agree
                     continue
+                start = time.perf_counter()
                 try:
                     run = engine.open(self.network, graph)
                     self._require_agreement(engine, found, run(*inputs))
+                    opening = time.perf_counter() - start
                     seconds = _seconds(run, rows)
                 except Exception as error:  # of exporters and runtimes
                     logger.debug("%s is not used: %s", _label(engine), _first_line(error))
                     continue
                 done.add(engine.name)
-                logger.debug("%s: %.3f s, PyTorch %.3f s", _label(engine), seconds, base)
-                if seconds < base and (best is None or seconds < best[0]):
-                    best = seconds, engine, run
-        self._decided = True
-        if best is None:
-            _Choice(TORCH, "float32", 1.0, time.perf_counter() - start).write(key)
-            return
-        seconds, engine, self._run = best
-        self.label, ratio = _label(engine), base / seconds
-        self.remark = f"{self.label}, {ratio:.1f} times as fast as PyTorch here ({self.network.name})"
-        if known is None:
-            _Choice(engine.name, engine.precision, ratio, time.perf_counter() - start).write(key)
+                logger.debug("%s: %.3f s, opened in %.1f s", _label(engine), seconds, opening)
+                yield _Trial(engine, run, seconds, opening)
 
     def _open_asked(self, inputs: tuple[Tensor, ...], expected: Sequence[Tensor]) -> None:
         """
@@ -374,7 +388,7 @@ class Runner:
         """
         problem: Exception | None = None
         with _as_onnx(self.network, inputs) as graph:
-            for engine in _engines(self._asked):
+            for engine in _engines(self._asked, self.network.device.type):
                 try:
                     run = engine.open(self.network, graph)
                     self._require_agreement(engine, expected, run(*inputs))
@@ -420,6 +434,15 @@ def used_by(runners: Sequence[Runner]) -> list[str]:
     return list(dict.fromkeys(one for runner in runners for one in runner.used))
 
 
+class _Trial(NamedTuple):
+    """An engine that agrees with PyTorch, the seconds that it took for a few rows, and those to open it."""
+
+    engine: Engine
+    run: Run
+    seconds: float
+    opening: float
+
+
 @dataclass(frozen=True)
 class _Choice:
     """The fastest engine of a network.
@@ -428,7 +451,7 @@ class _Choice:
         engine: its name.
         precision: of it.
         ratio: how many times as fast as PyTorch it is.
-        seconds: that it took to build and compare engines.
+        seconds: that it took to open.
     """
 
     engine: str

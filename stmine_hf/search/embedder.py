@@ -108,13 +108,13 @@ class Embedder:
 
     @cached_property
     def _found_tower(self) -> TextTower | None:
-        return find_tower(self._given) if self._may_have_tower else None  # type: ignore[arg-type]
+        wanted = self._may_have_tower and self._engine in (AUTO, "onnx")
+        return find_tower(self._given) if wanted else None  # type: ignore[arg-type]
 
     @property
     def _may_have_tower(self) -> bool:
         """Whether the model comes from files, and may run on the CPU."""
-        from_files = not isinstance(self._given, tuple) and self._given != ""
-        return from_files and self._device in (None, "cpu") and self._engine in (AUTO, "onnx")
+        return not isinstance(self._given, tuple) and self._given != "" and self._device in (None, "cpu")
 
     def keep_tower(self) -> None:
         """Write the model's text tower into the user's cache, if the model has been loaded and the cache has none."""
