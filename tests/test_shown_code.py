@@ -49,7 +49,7 @@ UNTRIED = {
     r"^accelerate launch": "trains for minutes to hours; tests of the scripts run them on tiny models",
     r"examples/distill_sat\.py": "trains for hours; its tests run a few steps",
     r"examples/build_\w+_lite\.py": "needs packages with weights, from a package index",
-    r"examples/benchmark_sat\.py": "measures for minutes",
+    r"examples/(benchmark_sat|benchmarks/engines)\.py": "measures for minutes",
 }
 
 
