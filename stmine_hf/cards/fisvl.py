@@ -17,6 +17,7 @@ from ..evaluation.retrieval import SAME_TEXT
 from ..modeling.fisvl.processing_fisvl import FisvlImageProcessor
 from ..search.present import contact_sheet
 from .model import BACKBONE, ModelCardWriter, departures, file_word, read_results
+from .settings import data_word
 
 DATASET = "rsicd"  # whose origin and terms the project's own card states
 SPLIT = "val"
@@ -144,4 +145,4 @@ class FisvlCard(ModelCardWriter):
         """Of the measurement on the split that picked the weights."""
         settings = self.settings
         split = file_word(settings.get("eval_split", SPLIT))
-        return self.folder / "results" / f"{settings.get('dataset')}_{split}.json"
+        return self.folder / "results" / f"{data_word(settings)}_{split}.json"

@@ -146,6 +146,9 @@ class ModelCardWriter(ABC):
     def evaluation(self, split: str, **options: Any) -> str:
         """The command that measures on a split of the data that the model was trained on."""
         settings = self.settings
+        if settings.get("hold_out") is not None:  # rows that the run held out of the user's data
+            folder = settings.get("data_dir") or Path(settings["dataset"]).parent.as_posix()
+            return f"stmine publish build {settings['output_dir']} --data-dir {folder} --out {self.name}"
         command = f"stmine evaluate {self.method} --model {self.repo} --dataset {settings['dataset']}"
         command += f" --data-dir {settings['data_dir']}" if "data_dir" in settings else ""
         return command + f" --split {split}" + "".join(f" --option {key}={value}" for key, value in options.items())

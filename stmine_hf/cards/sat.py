@@ -19,6 +19,7 @@ from ..detect.drawing import draw_detections
 from ..documents import read_yaml
 from ..evaluation.detection_budget import PUBLISHED_PARAMETERS, budget
 from .model import ModelCardWriter, departures, file_word, read_results
+from .settings import data_word
 from .street_drawing import draw_street
 
 SPLIT = "val"
@@ -184,5 +185,7 @@ class SatCard(ModelCardWriter):
 
 
 def data_name(settings: dict[str, Any]) -> str:
-    dataset = settings.get("dataset", "coco_json")
-    return Path(settings["data_dir"]).name if dataset == "coco_json" else dataset
+    settings = {"dataset": "coco_json", **settings}
+    if settings["dataset"] == "coco_json":
+        return Path(settings["data_dir"]).name
+    return data_word(settings)

@@ -7,6 +7,7 @@ from enum import Enum
 from pathlib import Path, PurePath
 from typing import Any
 
+from ..data import BUILDERS
 from ..documents import read_json
 from ..evaluation.reports import with_present_names
 from ..loading import published
@@ -69,6 +70,19 @@ def portable_data(settings: dict[str, Any], name: str) -> dict[str, str]:
     if (path := PurePath(dataset)).is_absolute():
         return {"dataset": f"data/{path.name}"}
     return {"dataset": dataset} | ({"data_dir": f"data/{name}"} if settings.get("data_dir") else {})
+
+
+def data_word(settings: dict[str, Any]) -> str:
+    """The data set of a training as a part of a file's name: of the user's own, the file or folder without its place.
+
+    Example:
+        >>> data_word({"dataset": "rsicd"}), data_word({"dataset": "data/mine.csv"})
+        ('rsicd', 'mine')
+    """
+    if settings.get("hold_out") is not None and settings.get("data_dir"):
+        return Path(settings["data_dir"]).name  # the name of its layout says nothing
+    dataset = str(settings["dataset"])
+    return dataset if dataset in BUILDERS else Path(dataset).stem
 
 
 def outcome_of(run: Path) -> dict[str, Any]:

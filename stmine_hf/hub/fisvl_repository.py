@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from ..cards.files import WEIGHTS
 from ..cards.fisvl import SPLIT, FisvlCard
 from ..cards.settings import outcome_of, portable_data, portable_settings, portable_start
-from ..data import load_dataset
 from ..evaluation.retrieval import evaluate_retrieval
 from ..loading import load_fisvl
+from ..methods import FISVL
 from .model_repository import ModelRepository
+from .run_rows import run_rows
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -66,5 +67,4 @@ class FisvlRepository(ModelRepository):
 
 
 def _rows(settings: dict[str, Any], data_dir: str | Path | None, split: str) -> Any:
-    options = settings.get("dataset_options") or {}
-    return load_dataset(settings["dataset"], data_dir=data_dir, split=split, **options)
+    return run_rows(settings, FISVL.rows, data_dir, split)

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..cards.mttv import DATASET, SPLITS
 from ..cards.settings import outcome_of, portable_data, portable_settings, portable_start
-from ..data import load_dataset
 from ..documents import read_yaml
 from ..evaluation.classification import evaluate_posts
 from ..files import write_entries
 from ..loading import load_mttv
+from ..methods import MTTV
 from .model_repository import ModelRepository
+from .run_rows import run_rows
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -42,7 +43,8 @@ class MttvRepository(ModelRepository):
         """Both splits, `results/<split>/` each. Test is measured here alone: build when all choices are final."""
         tables = []
         model, processor = load_mttv(self.folder)
-        for split in SPLITS:
+        own = self.writer.settings.get("hold_out") is not None
+        for split in SPLITS[:1] if own else SPLITS:  # of the user's own data, what the run held out
             rows = _load(self.writer.settings, data_dir, split)
             report = evaluate_posts(model, processor, rows, progress=progress)
             folder = self.folder / "results" / split
@@ -72,4 +74,4 @@ def _options(settings: dict[str, Any], split: str) -> dict[str, Any]:
 
 
 def _load(settings: dict[str, Any], data_dir: str | Path | None, split: str) -> Any:
-    return load_dataset(settings["dataset"], data_dir=data_dir, split=split, **_options(settings, split))
+    return run_rows(settings, MTTV.rows, data_dir, split, _options(settings, split))

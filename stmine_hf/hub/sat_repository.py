@@ -16,7 +16,9 @@ from ..evaluation.detection import evaluate_detection
 from ..evaluation.detection_budget import budget
 from ..files import write_entries
 from ..loading import load_sat
+from ..methods import SAT
 from .model_repository import ModelRepository
+from .run_rows import run_rows
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -53,7 +55,7 @@ class SatRepository(ModelRepository):
     def measure(self, data_dir: str | Path | None, compare: dict[str, Path], progress: bool) -> list[Table]:
         settings, file = self.writer.settings, self.writer.results_file()
         options = settings.get("dataset_options") or {}
-        rows = load_dataset(settings["dataset"], data_dir=data_dir, split=self.writer.split, **options)
+        rows = run_rows(settings, SAT.rows, data_dir, self.writer.split)
         model, processor = load_sat(self.folder)
         report = evaluate_detection(model, processor, rows, progress=progress)
         self.write_measured(file, report.to_dict(), self.writer.evaluation(self.writer.split, **options), model.device)

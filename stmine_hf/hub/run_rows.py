@@ -1,0 +1,47 @@
+"""The rows that a training run was trained and evaluated on, from the settings that its repository keeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..data import BUILDERS, load_dataset
+from ..data.columns import parse_mapping
+from ..data.held_out import with_validation
+from .repository import PublishError
+
+
+def run_rows(
+    settings: dict[str, Any], kind: str, data_dir: str | Path | None, split: str, options: dict[str, Any] | None = None
+) -> Any:
+    """The rows of a split; of a run that held out rows, the same ones again.
+
+    Args:
+        settings: of the run, without the places of its machine; see `portable_settings`.
+        kind: of the rows.
+        data_dir: folder of the data set; of the user's own table, that table or its folder.
+        split: which the data set has, or that the run made.
+        options: of the data set; None: those of the run.
+
+    Raises:
+        PublishError: the user's own data are not there, or there is no such split.
+    """
+    name, place = str(settings["dataset"]), None if data_dir is None else Path(data_dir)
+    if name not in BUILDERS and place is not None:
+        file = Path(name).name
+        found = [one for one in (place / file, place) if one.name == file and one.exists()]
+        if not found:
+            raise PublishError(f"{place}: expected the data that the run was trained on, {file}, or its folder.")
+        name, place = str(found[0]), None
+    options = dict(settings.get("dataset_options") or {} if options is None else options)
+    if data_dir is not None and (images := options.get("image_dir")) and not Path(images).is_dir():
+        options["image_dir"] = str(Path(data_dir) / Path(images).name)
+    if mapping := parse_mapping(settings.get("column_mapping") or []):
+        options["column_mapping"] = mapping
+    share = settings.get("hold_out")
+    if share is None:
+        return load_dataset(name, data_dir=place, split=split, kind=kind, **options)
+    splits, _ = with_validation(load_dataset(name, data_dir=place, kind=kind, **options), kind, share)
+    if split not in splits:
+        raise PublishError(f"{name}: no split {split}; the run had {', '.join(splits)}.")
+    return splits[split]

@@ -1,0 +1,80 @@
+"""`stmine publish build RUN --data-dir D` of runs on the user's own data, as `stmine train` leaves them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from helpers import save_tiny_fisvl
+from helpers_mttv import tiny_mttv
+from helpers_sat import save_tiny_sat
+from huggingface_hub import ModelCard
+from PIL import Image
+
+from stmine_hf.hub.build import build
+from stmine_hf.hub.repository import PublishError
+from stmine_hf.methods import METHODS
+from stmine_hf.training.own_set import plan_training
+
+WORDS = "harbour bridge forest river field plane ship road beach desert lake storm market tower island valley".split()  # noqa: SIM905
+
+
+def image(path: Path, seed: int) -> str:
+    noise = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((64, 64), Image.Resampling.BICUBIC).save(path)
+    return path.name
+
+
+def own_table(method: str, folder: Path) -> Path:
+    folder.mkdir()
+    rows = {
+        "fisvl": lambda n: {
+            "file": image(folder / f"{n}.png", n),
+            "sentence": f"a {WORDS[n]} near {WORDS[(7 * n) % 16]}",
+        },
+        "mttv": lambda n: {"content": f"{WORDS[n]} {chr(97 + n) * 9} {77 * n}", "verdict": ("fake", "real")[n % 2]},
+        "sat": lambda n: {
+            "filename": image(folder / f"{n}.png", n),
+            "class": ("person", "car")[n % 2],
+            **{"xmin": 8, "ymin": 8, "xmax": 40, "ymax": 44},
+        },
+    }[method]
+    table = [rows(n) for n in range(16)]
+    with (folder / "mine.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(table[0]))
+        writer.writeheader()
+        writer.writerows(table)
+    return folder / "mine.csv"
+
+
+def run_of(method: str, settings: dict, folder: Path) -> Path:
+    """A run that has ended, but for its training."""
+    if method == "mttv":
+        for part in tiny_mttv():
+            part.save_pretrained(folder / "best")
+    else:
+        {"fisvl": save_tiny_fisvl, "sat": save_tiny_sat}[method](folder / "best")
+    (folder / "config.yaml").write_text(yaml.safe_dump({k: v for k, v in settings.items() if v is not None}))
+    return folder
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_of_ones_own_table_is_measured_on_the_rows_that_it_held_out(method, tmp_path):
+    file = own_table(method, tmp_path / "mine")
+    plan = plan_training(method, str(file), output=tmp_path / "run")
+    run, out = run_of(method, plan.settings, tmp_path / "run"), tmp_path / "my-model"
+    build(run, out, data_dir=file.parent, repo="me/my-model", progress=False)
+    card = ModelCard.load(out / "README.md")
+    assert card.data.base_model == f"stmine-hf/{METHODS[method].default_checkpoint}"
+    assert "me/my-model" in card.text and "stmine-hf/my-model" not in card.text
+    assert str(tmp_path) not in card.text and "stmine publish build outputs/" in card.text
+    (results,) = (json.loads(path.read_text()) for path in (out / "results").rglob("*.json"))
+    counts = {results[name] for name in ("rows", "images", "posts") if name in results}
+    assert 16 - plan.rows in counts, results.keys()
+    assert not (out / ".eval_results").exists()  # these are for data sets of the Hub
+    with pytest.raises(PublishError, match=r"expected the data that the run was trained on, mine\.csv"):
+        build(run, tmp_path / "other", data_dir=tmp_path, progress=False)
