@@ -51,6 +51,26 @@ OTHER_NAMES = {
     "bbox": ("bboxes", "box", "boxes"),
     "category": ("categories", "category_id", "label", "labels", "class", "classes", "name"),
 }
+# Further names, by which tables are recognized; those in Chinese are common headers of such tables.
+MORE_NAMES = {
+    "image": (
+        "images",
+        "image_name",
+        "image_file",
+        "filename",
+        "file",
+        "filepath",
+        "图片",
+        "图像",
+        "图片路径",
+        "配图",
+    ),
+    "captions": ("captions", "caption_text", "描述", "句子"),
+    "text": ("body", "message", "内容", "正文", "文本", "标题"),
+    "label": ("verdict", "is_fake", "fake", "标签", "类别"),
+    "category": ("class_name", "label_name", "类别"),
+    "group": ("event", "event_id"),
+}
 Column = str | list[str]
 
 

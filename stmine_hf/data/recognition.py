@@ -16,7 +16,7 @@ from typing import Any
 from . import BUILDERS, KINDS, DataError
 from .arrow_tables import ARROW
 from .captioned_images import PUBLISHED
-from .columns import NEEDED, OTHER_NAMES, TAKEN, Column, names_of
+from .columns import MORE_NAMES, NEEDED, OTHER_NAMES, TAKEN, Column, names_of
 from .findings import Findings
 from .folder_builder import visible
 from .layouts import layout_of
@@ -35,15 +35,6 @@ _CORNERS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("x", "y", "w", "h"), "xywh"),
     (("bbox_x", "bbox_y", "bbox_width", "bbox_height"), "xywh"),
 )
-# Names beside those of `columns`; those in Chinese are common headers of such tables.
-_MORE_NAMES = {
-    "image": ("images", "image_name", "image_file", "filename", "file", "filepath", "图片", "图像", "图片路径"),
-    "captions": ("captions", "caption_text", "描述", "句子"),
-    "text": ("body", "message", "内容", "正文", "文本", "标题"),
-    "label": ("verdict", "is_fake", "fake", "标签", "类别"),
-    "category": ("class_name", "label_name", "类别"),
-    "group": ("event", "event_id"),
-}
 
 
 @dataclass(frozen=True)
@@ -185,7 +176,7 @@ def _mapping(found: Sequence[str], kind: str, given: Mapping[str, Column]) -> tu
             if part in NEEDED[kind] or part == "image":
                 mapping[part] = usual
             continue
-        known = (*OTHER_NAMES.get(part, ()), *_MORE_NAMES.get(part, ()))
+        known = (*OTHER_NAMES.get(part, ()), *MORE_NAMES.get(part, ()))
         wanted = {usual.lower(), part, *known}
         taken = {one for column in mapping.values() for one in ([column] if isinstance(column, str) else column)}
         ends = {name: name.lower().rpartition(".")[2] for name in free if name not in taken}

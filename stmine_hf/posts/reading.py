@@ -8,7 +8,7 @@ every row has a prediction and features are found under the id that training ask
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from itertools import islice
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from ..data.cells import is_missing, name_of, opened, plain, text_of, whole_of
 from ..data.cells import whole_text as whole_text
-from ..data.columns import OTHER_NAMES, Column, names_of, value_of
+from ..data.columns import MORE_NAMES, OTHER_NAMES, Column, names_of, value_of
 from ..data.errors import BadRow
 from ..data.findings import Findings
 from ..data.names import ImageFiles
@@ -337,11 +337,17 @@ def _require_columns(file: Path, cells: Mapping[str, Any]) -> None:
     """
     if not _COLUMNS & set(cells):
         shown = ", ".join(map(repr, list(cells)[:8])) or "an empty file"
-        near = next((name for name in cells if str(name).lower() in OTHER_NAMES["text"]), "THE_COLUMN")
+        near = [f"--column {part}={name}" for part in ("text", "image") if (name := _likely(part, cells))]
         raise StmineError(
             f"{file}: expected a first line that names the columns text, image and id, found {shown}. Of other names, "
-            f"say which it is: --column text={near}."
+            f"say which it is: {' '.join(near) or '--column text=THE_COLUMN'}."
         )
+
+
+def _likely(part: str, names: Iterable[str]) -> str | None:
+    """The column whose name says that it holds a part."""
+    known = (*OTHER_NAMES.get(part, ()), *MORE_NAMES.get(part, ()))
+    return next((name for name in names if str(name).strip().lower() in known), None)
 
 
 def _kind(value: Any) -> str:
