@@ -50,6 +50,7 @@ UNTRIED = {
     r"examples/distill_sat\.py": "trains for hours; its tests run a few steps",
     r"examples/build_\w+_lite\.py": "needs packages with weights, from a package index",
     r"examples/(benchmark_sat|benchmarks/engines)\.py": "measures for minutes",
+    r"examples/benchmarks/index_size\.py": "measures for hours; a test runs it on small sizes",
 }
 
 

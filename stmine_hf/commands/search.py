@@ -145,6 +145,33 @@ def index(
 
 
 @app.command(
+    "merge-indexes",
+    epilog="""[bold]Examples[/bold]
+
+  stmine merge-indexes north.index south.index --out all.index""",
+)
+def merge_indexes(
+    indexes: Annotated[
+        list[Path], typer.Argument(metavar="INDEX...", help="Two or more index folders made by `stmine index`.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the merged index; created.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Merge indexes that were made apart, such as by several machines, into a new one.
+
+    No image is read or embedded. An image that several indexes have is taken from the first.
+    """
+    from ..search import ImageIndex
+
+    with prints_only_json(as_json):
+        merged = ImageIndex.merge(indexes, out, progress=not as_json)
+    if as_json:
+        print_json({"index": str(out), "images": len(merged), "merged": [str(index) for index in indexes]})
+        return
+    say(f"Index {out}: {len(merged)} {'tiles' if merged.tiles else 'images'} of {len(indexes)} indexes")
+
+
+@app.command(
     epilog="""[bold]Examples[/bold]
 
   stmine search my.index "many planes near a terminal"
@@ -212,6 +239,10 @@ def search(
             "Repeat it for several.",
         ),
     ] = None,
+    exact: Annotated[
+        bool,
+        typer.Option("--exact", help="Compare every image, also in an index of more than 50,000, which takes longer."),
+    ] = False,
     heatmap: Annotated[
         bool,
         typer.Option(
@@ -235,7 +266,19 @@ def search(
     if server is not None:
         if query is not None:
             raise typer.BadParameter("with --server, expected the QUERY alone: the service has its index")
-        names = ("queries", "column", "encoding", "out", "model", "heatmap", "before", "after", "device", "engine")
+        names = (
+            "queries",
+            "column",
+            "encoding",
+            "out",
+            "model",
+            "exact",
+            "heatmap",
+            "before",
+            "after",
+            "device",
+            "engine",
+        )
         require_default(context, *names, why="it needs the index here")
         filters = {"bbox": bbox, "near": near, "start": start, "end": end, "where": where}
         _search_server(server, place, k, filters, as_json)
@@ -258,7 +301,7 @@ def search(
         raise typer.BadParameter("--queries: --before, --after and --heatmap are for one query")
     require_model(*filter(None, [model]), method=FISVL)
     if query is None:
-        _search_all(index, str(queries), column, encoding, k, out, model, device, wanted, engine)
+        _search_all(index, str(queries), column, encoding, k, out, model, device, wanted, exact, engine)
         return
     if out is None and not as_json:
         out = Path("outputs/search")
@@ -274,7 +317,7 @@ def search(
             found = changes(opened, query, before, after, k)
             hits = [change.hit for change in found]
         else:
-            hits = opened.query(query, k=k, where=wanted)
+            hits = opened.query(query, k=k, where=wanted, exact=exact)
         if out:
             require_apart(out, [opened.images_folder, *([query] if opened.is_image(query) else [])])
         said = _remarks(opened, query, hits)
@@ -328,6 +371,7 @@ def _search_all(
     model: str | None,
     device: str | None,
     where: Where | None,
+    exact: bool,
     engine: str,
 ) -> None:
     """Search for each query of a file, and write a line of JSON for each hit."""
@@ -347,7 +391,7 @@ def _search_all(
 
     def lines() -> Iterator[bytes]:
         for batch in batched(read_queries(queries, named.get("query"), encoding), QUERIES_AT_A_TIME):
-            for answer in opened.search(batch, k, where=where):
+            for answer in opened.search(batch, k, where=where, exact=exact):
                 counts["queries"] += 1
                 counts["without a good match"] += answer.warning is not None
                 counts["refused"] += answer.error is not None

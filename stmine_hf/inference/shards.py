@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Container, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
@@ -23,10 +23,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import StmineError
-from ..outputs import Outputs, sha256_of
+from ..outputs import OutputError, Outputs, sha256_of
 
 SUFFIXES = ("parquet", "safetensors")
-NUMBERED = ("vectors", "metadata")  # files beside the shards that are numbered like them
+NUMBERED = ("vectors", "metadata", "lists")  # files beside the shards that are numbered like them
 _CHECKSUM = b',\n "checksum": "'  # the last entry of a manifest, over all the bytes before it
 FORMAT_VERSION = 2  # 1 had no checksums
 
@@ -143,10 +143,14 @@ def checksums_of(folder: Path, names: Iterable[str]) -> dict[str, str]:
 
 
 def remove_unnamed(outputs: Outputs, named: Container[str]) -> None:
-    """Remove the shards and other numbered files that this package wrote and no manifest names any longer."""
+    """Remove the shards and other numbered files that this package wrote and no manifest names any longer.
+
+    One that was changed since is no longer ours, and stays.
+    """
     for file in outputs.written():
         if file.startswith(("shards/", *(f"{kind}-" for kind in NUMBERED))) and file not in named:
-            outputs.remove(file)
+            with suppress(OutputError):
+                outputs.remove(file)
 
 
 def write_manifest(outputs: Outputs, name: str, content: Mapping[str, Any]) -> None:

@@ -10,11 +10,11 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -36,10 +36,11 @@ from ..images import (
 from ..inference.batching import batched, generated_ahead, read_ahead
 from ..inference.engines import TORCH
 from ..inference.progress import ProgressBar
-from ..inference.shards import next_name, remove_unnamed
+from ..inference.shards import remove_unnamed
 from ..inference.skips import first_reasons
 from ..outputs import Outputs, sha256_of
 from . import store
+from .approximate import ApproximateLists, is_large
 from .embedder import Embedder
 from .metadata import Metadata
 from .store import IndexedImage, Manifest
@@ -109,6 +110,7 @@ class IndexBuilder:
         self._batch_size, self._save_every = batch_size, save_every
         finished = store.read_manifest(folder / store.FINISHED)
         unfinished = store.read_manifest(folder / store.UNFINISHED)
+        self._finished = finished
         self._published = finished if unfinished is None else None  # what is on disk, if that is all there is
         earlier = unfinished or finished
         identity = embedder.identity
@@ -138,14 +140,16 @@ class IndexBuilder:
             images_from_index=Path(os.path.relpath(root, folder)).as_posix(),
             model=identity,
             shards=list(earlier.shards) if earlier else [],
-            created=earlier.created if earlier else _now(),
+            created=earlier.created if earlier else now(),
             checksums=dict(earlier.checksums) if earlier else {},
             pixel_options=None if self._pixels == PixelOptions() else self._pixels.document(),
             tiles=None if self._tiles is None else self._tiles.document(),
             metadata=earlier.metadata if earlier else "",
-            engines=_engines_of(earlier),
+            engines=engines_of(earlier),
         )
 
+        # Killed after it had published, a run leaves an unfinished index whose rows are not those of the finished one.
+        self._continues = finished is not None and self._manifest.shards[: len(finished.shards)] == finished.shards
         tables = [store.read_rows(folder, [name]) for name in self._manifest.shards]
         self._rows_in = [len(table) for table in tables]  # of each shard
         rows = pa.concat_tables([store.read_rows(folder, []), *tables])
@@ -173,6 +177,10 @@ class IndexBuilder:
         """The indexed paths that lie outside the images' folder."""
         return [path for path in self._rows_of if os.path.isabs(path)]
 
+    def leave_out(self, path: str) -> None:
+        """Have the next `run` remove an image of the index."""
+        self._settle(path, live=False)
+
     def run(self, images: Lister, *, remove_missing: bool, progress: bool) -> BuildReport:
         """Embed new images, saving regularly, and publish the result.
 
@@ -194,7 +202,7 @@ class IndexBuilder:
                 self._save()
         report.engines, report.engine = self.embedder.engines, self.embedder.remark
         self._settle_missing(remove_missing)
-        self._publish()
+        self._publish(progress)
         skipped = json.dumps(report.skipped, indent=1)
         self._outputs.write(store.SKIPPED, lambda path: path.write_text(skipped, encoding="utf-8"))
         report.seconds = time.monotonic() - started
@@ -343,8 +351,8 @@ class IndexBuilder:
         for path in self._rows_of:
             self._settle(path, live=not remove and path not in self._reread)
 
-    def _publish(self) -> None:
-        """Drop dead rows, write the FAISS file, and make the result the index that is searched."""
+    def _publish(self, progress: bool) -> None:
+        """Drop dead rows, write the FAISS file and the lists, and make the result the index that is searched."""
         if self._published and self._live.all():
             self._enter_metadata(self._published.shards)
             names = ("images", "images_from_index", "model", "metadata")
@@ -352,7 +360,11 @@ class IndexBuilder:
             if self._manifest.metadata:
                 own = self._manifest.metadata
                 places["checksums"] = self._published.checksums | {own: self._manifest.checksums[own]}
-            if (moved := replace(self._published, **places)) != self._published:
+            moved = replace(self._published, **places)
+            if self._lacks_lists(moved):
+                moved.checksums = dict(moved.checksums)
+                self._enter_lists(moved, progress)
+            if moved != self._published:
                 store.add_checksums(self._folder, moved)
                 if moved.faiss not in moved.checksums:  # of format 1
                     moved.checksums[moved.faiss] = sha256_of(self._folder / moved.faiss)
@@ -369,21 +381,37 @@ class IndexBuilder:
                 "changed"
             )
         self._enter_metadata(shards)
-        faiss = faiss_module()
-        vectors = faiss.IndexFlatIP(self._manifest.model["dimension"])
-        for shard in shards:
-            vectors.add(store.read_embeddings(self._folder, shard))
-        name = f"vectors-{next_name(self._folder)}.faiss"
-        file = self._outputs.write(name, lambda path: faiss.write_index(vectors, str(path)))
-
         manifest = self._manifest
-        manifest.shards, manifest.faiss, manifest.count = shards, name, vectors.ntotal
-        manifest.updated, manifest.versions = _now(), _versions()
+        manifest.shards = shards
+        store.write_vectors(self._outputs, manifest)
+        self._enter_lists(manifest, progress)
+        manifest.updated, manifest.versions = now(), versions()
         store.add_checksums(self._folder, manifest)
-        manifest.checksums[name] = sha256_of(file)
         store.write_manifest(self._outputs, store.FINISHED, manifest)
         self._outputs.remove(store.UNFINISHED)
         remove_unnamed(self._outputs, store.named(manifest))
+
+    def _lacks_lists(self, manifest: Manifest) -> bool:
+        """Whether a published index needs lists and has none, or damaged ones."""
+        try:
+            return is_large(manifest.count) and store.read_lists(self._folder, manifest) is None
+        except StmineError:
+            return True
+
+    def _enter_lists(self, manifest: Manifest, progress: bool) -> None:
+        """Write the lists of approximate search, from those of the published index where it has them."""
+        if not is_large(manifest.count):
+            store.write_lists(self._outputs, manifest, None)
+            return
+        vectors, lists, earlier = store.open_vectors(self._folder, manifest), None, self._finished
+        if earlier is not None and self._continues:
+            with suppress(StmineError):  # damaged ones are made again
+                lists = store.read_lists(self._folder, earlier)
+        if lists is None or lists.is_outgrown(manifest.count):
+            lists = ApproximateLists.of(vectors, progress=progress)
+        else:
+            lists = lists.kept(self._live[: len(lists)]).extended(vectors, progress=progress)
+        store.write_lists(self._outputs, manifest, lists)
 
     def _enter_metadata(self, shards: list[str]) -> None:
         """Write the metadata of the images of these shards from the user's table."""
@@ -427,38 +455,26 @@ class IndexBuilder:
         return store.read_embeddings(self._folder, self._manifest.shards[shard], slice(first, first + 1))[0]
 
 
-def _engines_of(earlier: Manifest | None) -> list[str]:
+def engines_of(earlier: Manifest | None) -> list[str]:
     """The engines that embedded an index: PyTorch, if an earlier version did."""
     if earlier is None or not earlier.shards:
         return []
     return list(earlier.engines) or [TORCH]
 
 
-def faiss_module() -> Any:
-    """
-    Raises:
-        StmineError: FAISS is not installed.
-    """
-    try:
-        import faiss
-    except ImportError:
-        raise StmineError("searching needs FAISS: pip install 'stmine-hf[search]'") from None
-    return faiss
-
-
-def _now() -> str:
+def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     packages = ("stmine-hf", "torch", "transformers", "pillow", "faiss-cpu")
-    versions = {"python": platform.python_version()}
+    found = {"python": platform.python_version()}
     for package in packages:
         try:
-            versions[package] = importlib.metadata.version(package)
+            found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:  # faiss has other package names, too
-            versions[package] = "unknown"
-    return versions
+            found[package] = "unknown"
+    return found
 
 
 def _peak_memory_mb() -> float | None:

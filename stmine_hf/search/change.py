@@ -8,8 +8,8 @@ import numpy as np
 
 from ..errors import StmineError
 from .boxes import boxes_of
-from .build import faiss_module
 from .hits import Hit
+from .vectors import faiss_module
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -230,20 +230,20 @@ class Embedder:
             StmineError: this is not the model whose `identity` is `expected`.
         """
         if not images and self._tower is not None:
-            if _difference(expected, self._tower.identity) is None:
+            if difference(expected, self._tower.identity) is None:
                 return
             logger.debug("%s: the text tower in the cache is not of its model; PyTorch embeds", index)
             self.__dict__["_found_tower"] = None
-        difference = _difference(expected, self.identity)
-        if difference is None:
+        differs = difference(expected, self.identity)
+        if differs is None:
             return
         raise StmineError(
             f"{index} was made with another model ({_name(expected['source'])}) than {_name(self.source)}: "
-            f"{difference}. Pass the model it was made with, or index the images into a new folder"
+            f"{differs}. Pass the model it was made with, or index the images into a new folder"
         )
 
 
-def _difference(expected: dict[str, Any], found: dict[str, Any]) -> str | None:
+def difference(expected: dict[str, Any], found: dict[str, Any]) -> str | None:
     """How the identities of two models differ; None if they do not."""
     if expected["weights"] != found["weights"]:
         return "it has other weights"

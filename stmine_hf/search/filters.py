@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,16 +11,34 @@ from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..errors import StmineError
 from ..images import parse_time
 from .boxes import boxes_of, distances_km, touches
 from .hits import points_of
 
-_COMPARISONS = {
-    "<=": operator.le, ">=": operator.ge, "!=": operator.ne, "<": operator.lt, ">": operator.gt, "=": operator.eq,
+_COMPARISONS = {  # of numbers, and of texts
+    "<=": (np.less_equal, pc.less_equal), ">=": (np.greater_equal, pc.greater_equal), "<": (np.less, pc.less),
+    ">": (np.greater, pc.greater), "=": (np.equal, pc.equal), "!=": (np.not_equal, pc.not_equal),
 }  # fmt: skip
 _CONDITION = re.compile(r"\s*(.+?)\s*(<=|>=|!=|<|>|=)\s*(.*?)\s*")
+
+
+class Cells:
+    """A column of texts, prepared for comparisons: of the distinct texts only.
+
+    Args:
+        texts: (N,) None or null where a cell is empty.
+    """
+
+    def __init__(self, texts: Sequence[str | None] | pa.ChunkedArray):
+        array = texts if isinstance(texts, pa.ChunkedArray) else pa.chunked_array([pa.array(texts, pa.string())])
+        encoded = array.combine_chunks().dictionary_encode()
+        self.distinct = encoded.dictionary
+        self.places = encoded.indices.fill_null(len(self.distinct)).to_numpy(zero_copy_only=False)  # N of them
+        found = (_number(text) for text in self.distinct.to_pylist())
+        self.numbers = np.array([np.nan if number is None else number for number in found])  # of the distinct texts
 
 
 @dataclass(frozen=True)
@@ -43,19 +60,14 @@ class Condition:
             raise StmineError(f"where: expected COLUMN=VALUE (or <, <=, >, >=, !=), found {text!r}.")
         return cls(*found.groups())
 
-    def mask(self, values: Sequence[str | None]) -> np.ndarray:
+    def mask(self, cells: Cells | Sequence[str | None]) -> np.ndarray:
         """(N,) which cells meet it; an empty cell meets none."""
-        compare, wanted = _COMPARISONS[self.sign], _number(self.value)
-
-        def meets(cell: str | None) -> bool:
-            if cell is None:
-                return False
-            number = _number(cell)
-            if wanted is not None and number is not None:
-                return compare(number, wanted)
-            return compare(cell, self.value)
-
-        return np.fromiter(map(meets, values), bool, len(values))
+        cells = cells if isinstance(cells, Cells) else Cells(cells)
+        of_numbers, of_texts = _COMPARISONS[self.sign]
+        meets = of_texts(cells.distinct, self.value).to_numpy(zero_copy_only=False).astype(bool)
+        if (wanted := _number(self.value)) is not None:
+            meets = np.where(np.isnan(cells.numbers), meets, of_numbers(cells.numbers, wanted))
+        return np.append(meets, False)[cells.places]
 
 
 @dataclass(frozen=True)
@@ -146,16 +158,28 @@ class PlacesAndTimes:
     Args:
         place: lists of longitudes and latitudes, of a point or of four corners.
         time: in UTC.
-        columns: texts by name.
+        columns: by name.
     """
 
-    def __init__(self, place: pa.ChunkedArray, time: pa.ChunkedArray, columns: Mapping[str, Sequence[str | None]]):
+    def __init__(self, place: pa.ChunkedArray, time: pa.ChunkedArray, columns: Mapping[str, Cells]):
         self.place, self.time, self.columns = place, time, columns
 
     @cached_property
     def boxes(self) -> np.ndarray:
         """(N, 4) the box of each row, see `boxes_of`; NaN where no place is known."""
-        return boxes_of([points_of(numbers) for numbers in self.place.to_pylist()])
+        boxes = np.full((len(self.place), 4), np.nan)
+        lengths = pc.fill_null(pc.list_value_length(self.place), 0).to_numpy()
+        known = np.flatnonzero(lengths)
+        if len(known):
+            numbers = pc.list_flatten(self.place).to_numpy()
+            starts = np.cumsum([0, *lengths[known][:-1]]) // 2
+            west, south = (np.minimum.reduceat(numbers[axis::2], starts) for axis in (0, 1))
+            east, north = (np.maximum.reduceat(numbers[axis::2], starts) for axis in (0, 1))
+            boxes[known] = np.stack([west, south, east, north], axis=1)
+        # Around the antimeridian and the poles there is more to it.
+        wide = np.flatnonzero(boxes[:, 2] - boxes[:, 0] >= 180)
+        boxes[wide] = boxes_of([points_of(self.place[row].as_py()) for row in wide.tolist()])
+        return boxes
 
     @cached_property
     def moments(self) -> np.ndarray:

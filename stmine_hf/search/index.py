@@ -37,15 +37,18 @@ from ..inference.scope import Warned
 from ..outputs import Outputs
 from . import store
 from .answer import COLUMNS, SearchAnswer
-from .build import BuildReport, IndexBuilder, faiss_module
+from .approximate import is_large
+from .build import BuildReport, IndexBuilder
 from .embedder import Embedder
-from .filters import PlacesAndTimes, Where
+from .filters import Cells, PlacesAndTimes, Where
 from .hits import Hit, points_of
+from .merge import merge_indexes
 from .metadata import Metadata
 from .named_images import is_image
 from .places import place_in
 from .store import Manifest
 from .tiles import Tiles
+from .vectors import nearest
 
 if TYPE_CHECKING:
     import torch
@@ -258,6 +261,62 @@ class ImageIndex:
         self._read()
         return self.report
 
+    def remove(self, images: str | Path | Iterable[str | Path], *, progress: bool = True) -> BuildReport:
+        """Remove an image, or several, from the index; the files stay.
+
+        A later `build` adds them again if they are still in the images' folder.
+
+        Args:
+            images: paths, also relative to the images' folder; the files need not exist.
+
+        Raises:
+            StmineError: one of them is not in the index, or all are; another run is writing the index, or its model
+                is not the one it was made with.
+        """
+        given = [images] if isinstance(images, (str, Path)) else list(images)
+        known = set(self._rows.column("path").to_pylist())
+        paths = {self._known_path(image, known) for image in given}
+        if paths == known:
+            raise StmineError(f"expected to leave an image in {self._folder}: to remove all, delete the folder")
+        with Outputs(self._folder) as outputs:
+            builder = IndexBuilder(outputs, self._images, self._embedder, batch_size=1)
+            for path in paths:
+                builder.leave_out(path)
+            self.report = builder.run(lambda on_skip: iter(()), remove_missing=False, progress=progress)
+        self._read()
+        return self.report
+
+    @classmethod
+    def merge(
+        cls,
+        indexes: Sequence[str | Path],
+        out: str | Path,
+        *,
+        model: str | Path | tuple[DualEncoder, DualProcessor] | None = None,
+        device: str | torch.device | None = None,
+        progress: bool = True,
+    ) -> ImageIndex:
+        """Create the index `out` of the images of several indexes, such as those of several machines.
+
+        No image is read or embedded, and the indexes stay as they are. An image that several have is taken from the
+        first that has it. The images' folder is that of the first index; a later `build` from it keeps images outside
+        of it as long as they exist.
+
+        Args:
+            indexes: folders of finished indexes, at least two.
+            out: folder of the new index; created if missing.
+            model: where the indexes' model is now, if it has been moved; or a loaded `(model, processor)`.
+
+        Raises:
+            StmineError: one of them is no finished index or is damaged; they were made with different models, tiles
+                or ways to read pixels; or there is an index in `out` already.
+        """
+        folder = Path(os.path.abspath(out))
+        if folder.is_dir() and any(folder.iterdir()) and not _is_index(folder):
+            raise StmineError(f"{folder} is neither empty nor an index: choose another folder for the index")
+        merge_indexes([Path(os.path.abspath(index)) for index in indexes], folder, progress=progress)
+        return cls.open(folder, model=model, device=device)
+
     def _row_path(self, path: str) -> str:
         inside = path.startswith(f"{self._images}{os.sep}")
         return Path(os.path.relpath(path, self._images)).as_posix() if inside else path
@@ -270,8 +329,12 @@ class ImageIndex:
         paths: bool = True,
         where: Where | None = None,
         merge: bool = True,
+        exact: bool = False,
     ) -> list[Hit]:
         """The k most similar images (all, if there are fewer), best first; equal scores by path.
+
+        Among more than 50,000 images that may be an answer, a few of the best can be missed: lists of similar images
+        choose those that are compared. The scores are exact in any case.
 
         Args:
             query: a sentence in any language that the model reads (sentences that are too long are cut), an image, or
@@ -279,15 +342,18 @@ class ImageIndex:
             paths: False treats every string as a sentence, so that third-party input cannot reach files here.
             where: consider only images that meet it; see [`Where`].
             merge: of tiles of an image that overlap, only the best is an answer.
+            exact: compare every image, of any number.
 
         Raises:
             StmineError: an empty query, an image that cannot be read, or k < 1; at the first query, the wrong model;
                 a filter by something that the index does not have.
         """
         _require_count(k)
-        return self._best(self._vector_of(query, paths), k, where, merge)
+        return self._best(self._vector_of(query, paths), k, where, merge, exact)
 
-    def search(self, queries: Any, k: int = 10, *, paths: bool = True, where: Where | None = None) -> Any:
+    def search(
+        self, queries: Any, k: int = 10, *, paths: bool = True, where: Where | None = None, exact: bool = False
+    ) -> Any:
         """The k most similar images of a query, or of each of several, with warnings about them.
 
         Args:
@@ -296,6 +362,7 @@ class ImageIndex:
             k: as of `query`.
             paths: as of `query`.
             where: as of `query`.
+            exact: as of `query`.
 
         Returns:
             A [`SearchAnswer`]; of several queries a list of them in their order, with `to_pandas`. A query that is
@@ -307,13 +374,13 @@ class ImageIndex:
         """
         _require_count(k)
         if isinstance(queries, (str, Path, Image.Image)):
-            (answer,) = self._answers([queries], k, paths, where)
+            (answer,) = self._answers([queries], k, paths, where, exact)
             if answer.error is not None:
                 raise BadItemError(answer.error)
             return answer
         if not isinstance(queries, Iterable):
             raise StmineError(f"expected a sentence, an image or a list of them, found {type(queries).__name__}")
-        return Answers(self._answers(list(queries), k, paths, where), COLUMNS)
+        return Answers(self._answers(list(queries), k, paths, where, exact), COLUMNS)
 
     def prepare(self, content: bytes) -> torch.Tensor:
         """An encoded image as `embed` takes it (3, H, W), read as `query` reads its file.
@@ -338,7 +405,9 @@ class ImageIndex:
             rows |= zip(places[False], self._embedder.features(images), strict=True)
         return np.stack([rows[place] for place in range(len(queries))])
 
-    def answer(self, query: str, read: str | None, vector: np.ndarray, k: int, where: Where | None) -> SearchAnswer:
+    def answer(
+        self, query: str, read: str | None, vector: np.ndarray, k: int, where: Where | None, exact: bool = False
+    ) -> SearchAnswer:
         """The answer to a query whose embedding is there.
 
         Args:
@@ -347,8 +416,9 @@ class ImageIndex:
             vector: (D,), of `embed`.
             k: as of `query`.
             where: as of `query`.
+            exact: as of `query`.
         """
-        hits = self._best(vector[None], k, where)
+        hits = self._best(vector[None], k, where, exact=exact)
         warned = None if read is None else self._check_fit(vector[None], hits)
         other = read if read is not None and read != query else None
         return SearchAnswer(query, tuple(hits), other, warned.message if warned else None, pixels=self.pixels)
@@ -360,7 +430,9 @@ class ImageIndex:
         """
         self._facts.mask(where)
 
-    def _answers(self, queries: list[Any], k: int, paths: bool, where: Where | None) -> list[SearchAnswer]:
+    def _answers(
+        self, queries: list[Any], k: int, paths: bool, where: Where | None, exact: bool
+    ) -> list[SearchAnswer]:
         images = any(_names_image(query, paths) for query in queries)
         self._embedder.require(self._manifest.model, self._folder, images=images)
         sentences: dict[int, str] = {}  # place -> what is searched for
@@ -386,16 +458,18 @@ class ImageIndex:
             if place in failed:
                 answers.append(SearchAnswer(name, error=failed[place]))
                 continue
-            answers.append(self.answer(name, sentences.get(place), vectors[place][0], k, where))
+            answers.append(self.answer(name, sentences.get(place), vectors[place][0], k, where, exact))
         return answers
 
-    def _best(self, vector: np.ndarray, k: int, where: Where | None, merge: bool = True) -> list[Hit]:
+    def _best(
+        self, vector: np.ndarray, k: int, where: Where | None, merge: bool = True, exact: bool = False
+    ) -> list[Hit]:
         """The hits of a query whose embedding (1, D) is there."""
         allowed = None if where is None else np.flatnonzero(self._facts.mask(where))
         count = len(self) if allowed is None else len(allowed)
         candidates = 2 * k + 8  # with room for ties and for tiles that overlap
         while count:
-            scores, rows = self._nearest(vector, min(candidates, count), allowed)
+            scores, rows = self._nearest(vector, min(candidates, count), allowed, exact)
             # Ties with the last one may stretch further, and which of them FAISS returns depends on the file's order.
             complete = len(scores) == count
             kept = scores if complete else scores[scores > scores[-1]]
@@ -405,12 +479,15 @@ class ImageIndex:
             candidates *= 2
         return []
 
-    def _nearest(self, vector: np.ndarray, k: int, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    def _nearest(
+        self, vector: np.ndarray, k: int, allowed: np.ndarray | None, exact: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
         """(k,) scores, falling, and rows."""
-        faiss = faiss_module()
-        only = None if allowed is None else faiss.SearchParameters(sel=faiss.IDSelectorBatch(allowed))
-        scores, rows = self._vectors.search(vector, k, params=only)
-        return scores[0], rows[0]
+        among = allowed
+        if self._lists is not None and not exact and (allowed is None or is_large(len(allowed))):
+            chosen = self._lists.search(vector, k, allowed)
+            among = allowed if chosen is None or len(chosen) < k else chosen
+        return nearest(self._vectors, vector, k, among)
 
     def _hits(self, scores: np.ndarray, rows: np.ndarray, k: int, merge: bool) -> list[Hit]:
         """The best k of some rows, of overlapping tiles the best one each."""
@@ -437,14 +514,11 @@ class ImageIndex:
     @cached_property
     def _facts(self) -> PlacesAndTimes:
         metadata = store.read_metadata(self._folder, self._manifest)
-        names = [] if metadata is None else [n for n in metadata.column_names if n not in ("path", "place", "time")]
-        columns: dict[str, list[str | None]] = {name: [None] * len(self) for name in names}
+        columns: dict[str, Cells] = {}
         if metadata is not None:
-            row_of = {path: row for row, path in enumerate(metadata.column("path").to_pylist())}
-            known = [row_of.get(path) for path in self._rows.column("path").to_pylist()]
-            for name in names:
-                cells = metadata.column(name).to_pylist()
-                columns[name] = [None if row is None else cells[row] for row in known]
+            known = pc.index_in(self._rows.column("path"), value_set=metadata.column("path"))
+            names = [name for name in metadata.column_names if name not in ("path", "place", "time")]
+            columns = {name: Cells(metadata.column(name).take(known)) for name in names}
         return PlacesAndTimes(self._rows.column("place"), self._rows.column("time"), columns)
 
     def tiles_of(self, image: str | Path) -> TilesOf:
@@ -457,21 +531,25 @@ class ImageIndex:
             StmineError: it is not in the index, or several have the name.
         """
         paths = self._rows.column("path")
-        given = str(image)
-        known = set(paths.unique().to_pylist())
-        candidates = [given, self._row_path(os.path.abspath(given))]
-        found = next((path for path in candidates if path in known), None)
-        if found is None:
-            named = [path for path in known if os.path.basename(path) == given]
-            if len(named) != 1:
-                several = f"{len(named)} images of that name are" if named else "it is not"
-                raise StmineError(f"{given}: expected an image of the index, but {several} in it")
-            found = named[0]
+        found = self._known_path(image, set(paths.unique().to_pylist()))
         rows = np.flatnonzero(np.asarray(pc.equal(paths, found)))
         taken = self._rows.take(pa.array(rows)).to_pylist()
         places = [points_of(row["place"]) for row in taken]
         windows = [None if row["window"] is None else Window(*row["window"]) for row in taken]
         return TilesOf(self._images / found, rows, windows, places, taken[0]["time"])
+
+    def _known_path(self, image: str | Path, known: set[str]) -> str:
+        """The path of a row for an image in the words of `tiles_of`."""
+        given = str(image)
+        candidates = [given, self._row_path(os.path.abspath(given))]
+        found = next((path for path in candidates if path in known), None)
+        if found is not None:
+            return found
+        named = [path for path in known if os.path.basename(path) == given]
+        if len(named) != 1:
+            several = f"{len(named)} images of that name are" if named else "it is not"
+            raise StmineError(f"{given}: expected an image of the index, but {several} in it")
+        return named[0]
 
     def scores(self, query: str | Path | Image.Image, rows: np.ndarray) -> np.ndarray:
         """(N,) cosine similarities of a query and N rows of the index, see `tiles_of`."""
@@ -577,18 +655,19 @@ class ImageIndex:
         return self._embedder.text(self.reads(query)) if isinstance(query, str) else self._embedder.image(query)
 
     def _read(self) -> None:
-        faiss = faiss_module()
         for _ in range(3):  # a run that is just finishing may remove a file, but not three times in a row
             manifest = store.read_manifest(self._folder / store.FINISHED)
             if manifest is None:
                 raise StmineError(_no_index(self._folder))
             try:
-                if self._verify or (self._verify is None and store.size(self._folder, manifest) < store.VERIFIED):
+                verified = self._verify
+                if verified is None:
+                    verified = store.size(self._folder, manifest) < store.VERIFIED
+                if verified:
                     store.verify(self._folder, manifest)
                 rows = store.read_rows(self._folder, manifest.shards, manifest.checksums)
-                # Read, not mapped into memory: FAISS 1.15 crashes on mapping a file that was cut short.
-                store.require_flat(self._folder, manifest)
-                self._vectors = faiss.read_index(str(self._folder / Path(manifest.faiss).name))
+                self._vectors = store.open_vectors(self._folder, manifest)
+                self._lists = store.read_lists(self._folder, manifest, verified=verified)
                 break
             except (FileNotFoundError, RuntimeError) as error:  # FAISS raises the second
                 problem: Exception = error
@@ -597,22 +676,21 @@ class ImageIndex:
         if not self._vectors.ntotal == len(rows) == manifest.count:
             found = f"{self._vectors.ntotal} vectors and {len(rows)} paths, not {manifest.count}"
             raise store.damaged(self._folder, found)
-        self._manifest, self._rows = manifest, _with_metadata(rows, store.read_metadata(self._folder, manifest))
+        rows = _with_metadata(rows, store.read_metadata(self._folder, manifest))
+        # Of one piece: rows are taken from the thousand pieces of as many shards a hundred times as slowly.
+        self._manifest, self._rows = manifest, rows.combine_chunks()
         self.__dict__.pop("_facts", None)
-        self._images = Path(self._moved_to or _images_folder(manifest, self._folder))
+        self._images = Path(self._moved_to or store.images_folder(manifest, self._folder))
 
 
 def _with_metadata(rows: pa.Table, metadata: pa.Table | None) -> pa.Table:
     """The rows with the places and times of the user's table where it has them: it takes precedence over the files."""
     if metadata is None:
         return rows
-    row_of = {path: row for row, path in enumerate(metadata.column("path").to_pylist())}
-    known = pa.array([row_of.get(path) for path in rows.column("path").to_pylist()], pa.int64())
+    known = pc.index_in(rows.column("path"), value_set=metadata.column("path"))
     for name in ("place", "time"):
-        own = metadata.column(name).take(known)
-        theirs = rows.column(name)
-        merged = [a if b is None else b for a, b in zip(theirs.to_pylist(), own.to_pylist(), strict=True)]
-        rows = rows.set_column(rows.column_names.index(name), name, pa.array(merged, theirs.type))
+        merged = pc.coalesce(metadata.column(name).take(known), rows.column(name))
+        rows = rows.set_column(rows.column_names.index(name), name, merged)
     return rows
 
 
@@ -631,14 +709,8 @@ def _require_words(query: str) -> None:
         raise StmineError(f"nothing to search for in {query[:40]!r}: write at least one word, or name an image")
 
 
-def _images_folder(manifest: Manifest, folder: Path) -> Path:
-    """The folder of the images; if it no longer exists, its place if it was moved together with the index."""
-    absolute, beside = Path(manifest.images), Path(os.path.normpath(folder / manifest.images_from_index))
-    return beside if beside.is_dir() and not absolute.is_dir() else absolute
-
-
 def _require_same_images(manifest: Manifest, folder: Path, root: Path) -> None:
-    known = _images_folder(manifest, folder)
+    known = store.images_folder(manifest, folder)
     if known.is_dir() and not known.samefile(root):
         raise StmineError(
             f"{folder} indexes {known}, which still exists: choose another --out for {root} (updating this index "

@@ -8,6 +8,7 @@
                                   tiles
       metadata-000000.parquet     path, place, time and columns of a user's table of the images, if there is one
       vectors-000000.faiss        IndexFlatIP over all shards in their order
+      lists-000000.safetensors    of a large index: what approximate search needs, made from the vectors
       skipped.json                [path, reason] of the images the last run skipped
       .lock                       held by the run that writes
       .stmine-outputs.jsonl       the files that were written here; no others are ever replaced or removed
@@ -19,7 +20,7 @@ and a kill costs at most the images since the last shard.
 
 from __future__ import annotations
 
-import struct
+import os
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
@@ -35,12 +36,13 @@ from ..images import ImageFile
 from ..inference import shards as shard_files
 from ..inference.shards import ShardFolder, shard_file
 from ..outputs import Outputs, sha256_of
+from .approximate import ApproximateLists, is_large
+from .vectors import open_flat, write_flat
 
 if TYPE_CHECKING:
     from ..images import Window
 
 FINISHED, UNFINISHED, SKIPPED = "index.json", "unfinished.json", "skipped.json"
-_HEADER = 45  # bytes of a file of faiss.IndexFlatIP before its numbers
 VERIFIED = 2**30  # bytes: indexes up to this size are verified whole whenever they are opened
 
 PLACE, TIME = pa.list_(pa.float64()), pa.timestamp("ms", tz="UTC")
@@ -56,6 +58,7 @@ _ROWS = pa.schema(
         ("time", TIME),
     ]
 )
+_REMEDY_OF_LISTS = "run `stmine index` with the same folders again, which makes them again without embedding an image"
 _LATER = ("ctime_ns", "window", "place", "time")  # not in the shards of earlier versions
 
 
@@ -108,6 +111,7 @@ class Manifest:
     tiles: dict[str, Any] | None = None  # see tiles.Tiles; None: whole images
     engines: list[str] = field(default_factory=list)  # that embedded the images; of earlier versions none is stored
     metadata: str = ""  # the file with a user's table of the images; "": none
+    lists: str = ""  # the file with the lists of approximate search; "": none
     format_version: int = shard_files.FORMAT_VERSION
 
 
@@ -226,31 +230,70 @@ def read_embeddings(folder: Path, name: str, rows: slice = slice(None)) -> np.nd
 
 
 def verify(folder: Path, manifest: Manifest) -> None:
-    """Check every file of an index against its checksum.
+    """Check every file of an index against its checksum, but for the lists, which are made from the others.
 
     Raises:
         StmineError: the content of one has changed.
     """
     for file in manifest.checksums:
-        _folder(folder).verify(file, manifest.checksums)
+        if file != manifest.lists:
+            _folder(folder).verify(file, manifest.checksums)
 
 
-def require_flat(folder: Path, manifest: Manifest) -> None:
-    """Check that the FAISS file is as this package writes it, by its header and its size.
+def write_vectors(outputs: Outputs, manifest: Manifest) -> None:
+    """Write the FAISS file of the shards of a manifest, and enter it there with the number of rows."""
+    folder = outputs.folder
+    counts = [len(_folder(folder).read_table(name, {})) for name in manifest.shards]
+    dimension = int(manifest.model["dimension"])
+    embeddings = (read_embeddings(folder, name) for name in manifest.shards)
+    manifest.count = sum(counts)
+    manifest.faiss = f"vectors-{shard_files.next_name(folder)}.faiss"
+    file = outputs.write(manifest.faiss, lambda path: write_flat(path, embeddings, manifest.count, dimension))
+    manifest.checksums[manifest.faiss] = sha256_of(file)
 
-    FAISS has many other kinds of indexes, and reads what their files state without limits.
+
+def open_vectors(folder: Path, manifest: Manifest) -> Any:
+    """The FAISS index of all vectors; those of a large index stay in their file.
 
     Raises:
-        StmineError: it is something else.
+        StmineError: the file is damaged, or something else.
     """
-    columns = int(manifest.model["dimension"])
     with _folder(folder).reading(manifest.faiss):
-        path = folder / Path(manifest.faiss).name
-        with open(path, "rb") as file:
-            header = file.read(_HEADER)
-        expected = b"IxFI" + struct.pack("<iq", columns, manifest.count)
-        if not header.startswith(expected) or path.stat().st_size != _HEADER + 4 * columns * manifest.count:
-            raise ValueError(f"expected {manifest.count:,} vectors of {columns} numbers, found something else")
+        path, dimension = folder / Path(manifest.faiss).name, int(manifest.model["dimension"])
+        return open_flat(path, manifest.count, dimension, mapped=is_large(manifest.count))
+
+
+def write_lists(outputs: Outputs, manifest: Manifest, lists: ApproximateLists | None) -> None:
+    """Write the lists of approximate search; None: there are none. They count once the manifest is written."""
+    manifest.lists = ""
+    if lists is not None:
+        manifest.lists = f"lists-{shard_files.next_name(outputs.folder)}.safetensors"
+        manifest.checksums[manifest.lists] = sha256_of(outputs.write(manifest.lists, lists.write))
+
+
+def read_lists(folder: Path, manifest: Manifest, *, verified: bool = True) -> ApproximateLists | None:
+    """The lists that `write_lists` wrote.
+
+    Args:
+        verified: check the file against its checksum. What is in it is checked in any case.
+
+    Raises:
+        StmineError: they are damaged, or of another version.
+    """
+    if not manifest.lists:
+        return None
+    files = ShardFolder(folder, "lists of approximate search", _REMEDY_OF_LISTS)
+    if verified:
+        files.verify(manifest.lists, manifest.checksums)
+    with files.reading(manifest.lists):
+        path = folder / Path(manifest.lists).name
+        return ApproximateLists.read(path, manifest.count, int(manifest.model["dimension"]))
+
+
+def images_folder(manifest: Manifest, folder: Path) -> Path:
+    """The folder of the images; if it no longer exists, its place if it was moved together with the index."""
+    absolute, beside = Path(manifest.images), Path(os.path.normpath(folder / manifest.images_from_index))
+    return beside if beside.is_dir() and not absolute.is_dir() else absolute
 
 
 def size(folder: Path, manifest: Manifest) -> int:
@@ -271,9 +314,9 @@ def add_checksums(folder: Path, manifest: Manifest) -> None:
 
 
 def named(manifest: Manifest) -> set[str]:
-    """The shards' files, the FAISS file and the table of metadata of an index."""
+    """The shards' files, the FAISS file, the lists and the table of metadata of an index."""
     files = {shard_file(name, suffix) for name in manifest.shards for suffix in shard_files.SUFFIXES}
-    return files | {manifest.faiss} | ({manifest.metadata} if manifest.metadata else set())
+    return files | {manifest.faiss, *filter(None, (manifest.lists, manifest.metadata))}
 
 
 def damaged(folder: Path, found: object) -> StmineError:
