@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..data import one_of
+from ..errors import StmineError
 from ..inference.engines import require_engine
 from ..methods import MTTV
 from ..outputs import require_own_place
@@ -96,7 +97,7 @@ def features_mttv(
     columns = column_mapping(column)
     options = {**builder_options(option), "column_mapping": columns, **reading}
     if dtype not in DTYPES:
-        raise typer.BadParameter(f"--dtype: expected {' or '.join(DTYPES)}, found {dtype!r}")
+        raise StmineError(f"--dtype: expected {' or '.join(DTYPES)}, found {dtype!r}.")
     from ..data.paths import require_dataset
     from ..images import PixelOptions
     from ..loading import load_mttv, require_model
