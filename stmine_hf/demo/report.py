@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 TOP = 3  # images for a sentence
 TILE, SLICE = 256, 320  # pixels: parts of a scene for the search, and for the detector
+TILES, SURE = 2, 0.5  # hits shown of the scene, and the score of objects that are counted
 _SIDE = 480  # pixels of the longer side of an image on the page, at most
 _SCENE_SIDE = 900  # of a scene
 
@@ -104,7 +105,7 @@ def write_report(tour: Tour, out: str | Path, *, progress: bool = True) -> Path:
         parts.append(_event_part(EventDemo(search, checker, everyday), posts[1], tour))
         bar.advance(worked=0, doing="Counting in a scene")
         aircraft = published("sat-aircraft")
-        counter = Detector(aircraft, slice=SLICE, overlap=0.3, threshold=THRESHOLD, device=tour.device)
+        counter = Detector(aircraft, slice=SLICE, overlap=0.3, threshold=SURE, device=tour.device)
         parts.append(_scene_part(search, counter, language))
         bar.advance(worked=0, doing="Writing the page")
         names = ", ".join(
@@ -214,7 +215,7 @@ def _scene_part(search: ImageSearch, detector: Detector, language: str) -> str:
     folder, sentence = samples.mosaic(), samples.SENTENCES["en"][0]
     place = index_folder(folder, search.loaded)
     index = ImageIndex.build(folder, place, model=search.loaded, tile=TILE, progress=False)
-    counted = count_in_scene(index, detector, sentence, TOP)
+    counted = count_in_scene(index, detector, sentence, TILES)
     page, heading = escape(counted.map_page()), samples.SENTENCES[language][0]
     inside = sum(count for _, count in counted.windows)
     name = say.class_name(next(iter(detector.names.values())), language)

@@ -65,7 +65,7 @@ def test_the_tour_by_the_command_line(models, images, tmp_path, capsys):
     for one in found:
         ring = np.array(one["geometry"]["coordinates"][0])
         assert (np.abs(ring - (2.76, 41.19)).max(axis=0) < 0.02).all(), "where the drawn scene says that it is"
-    assert unescape(text).count('"corners"') == 3, "three hits on the map"
+    assert unescape(text).count('"corners"') == 2, "two hits on the map"
     assert "<i>planes" not in text and "&lt;i&gt;planes" in text
     for post in samples.posts():
         assert escape(post.meaning) in text
