@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from ..data.cells import whole_text
 from ..errors import StmineError
-from ..images import ImageError, decode_image, find_images, image_errors, image_pixels, open_image
+from ..images import ImageError, PixelOptions, decode_image, find_images, image_errors, image_pixels, open_image
+from ..search.present import image_of
+
+if TYPE_CHECKING:
+    from ..search import Hit
 
 MAX_FILE_BYTES = 20 * 2**20  # of an image
 MAX_PIXELS = 40_000_000  # of an image
@@ -59,6 +64,23 @@ def checked_image(image: ImageInput) -> Image.Image:
         upright = upright.copy()
         upright.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     return upright
+
+
+def checked_hit(hit: Hit, pixels: PixelOptions) -> Image.Image:
+    """The image of a hit, or the tile of it, as `checked_image` gives it.
+
+    Args:
+        pixels: how its index reads images.
+
+    Raises:
+        StmineError: the file is too large, has too many pixels, or cannot be read.
+    """
+    try:
+        if hit.window is None:
+            _require_small(hit.path)
+        return checked_image(image_of(hit, SIDE // 3, pixels))
+    except ImageError as error:
+        raise StmineError(f"The image cannot be used: {error}.") from None
 
 
 def require_pixels(pixels: int) -> None:
@@ -127,9 +149,13 @@ def require_folder_size(folder: Path) -> None:
         )
 
 
-def _opened(path: Path) -> Image.Image:
+def _require_small(path: Path) -> None:
     require_file_size(path, MAX_FILE_BYTES)
     require_pixels(image_pixels(path))
+
+
+def _opened(path: Path) -> Image.Image:
+    _require_small(path)
     return open_image(path, SIDE // 3)  # which keeps three times as many pixels a side
 
 

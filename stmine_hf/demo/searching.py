@@ -15,6 +15,7 @@ from ..errors import StmineError
 from ..images import Skip
 from ..inference.scope import Warned
 from ..loading import load_fisvl
+from ..search.present import name_of
 from ..search.store import FINISHED
 from . import limits, temporary
 from .samples import cache
@@ -31,8 +32,9 @@ class Match(NamedTuple):
         rank: counts from 1.
         score: cosine similarity in [-1, 1].
         path: of its file.
-        image: RGB.
+        image: RGB; of an index of tiles the tile.
         warned: why all matches of the sentence mean little; None if there is no such reason.
+        name: of the file, and where in it a tile lies.
     """
 
     rank: int
@@ -40,10 +42,7 @@ class Match(NamedTuple):
     path: Path
     image: Image.Image
     warned: Warned | None = None
-
-    @property
-    def name(self) -> str:
-        return self.path.name
+    name: str = ""
 
 
 class ImageSearch:
@@ -124,7 +123,8 @@ class ImageSearch:
         for hit in hits:
             try:
                 path = hit.path if self._within is None else limits.inside(self._within, hit.path)
-                matches.append(Match(hit.rank, hit.score, path, limits.checked_image(path), warned))
+                image = limits.checked_hit(hit._replace(path=path), self._index.pixels)
+                matches.append(Match(hit.rank, hit.score, path, image, warned, name_of(hit)))
             except StmineError:
                 continue
         return matches

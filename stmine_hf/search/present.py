@@ -121,7 +121,7 @@ def _card(hit: Hit, thumbnail: Image.Image | str, folder: str) -> str:
     path = os.path.abspath(hit.path)
     below = path.startswith(folder + os.sep)
     link = quote(Path(os.path.relpath(path, folder)).as_posix()) if below else Path(path).as_uri()
-    name = escape(_name(hit))
+    name = escape(name_of(hit))
     if isinstance(thumbnail, str):
         image = f"<span>{escape(thumbnail)}</span>"
     else:
@@ -149,7 +149,7 @@ def _draw_card(
         sheet.paste(thumbnail, (left + (_THUMB - thumbnail.width) // 2, upper + (_THUMB - thumbnail.height) // 2))
     draw.text((left + 6, lower + 6), str(hit.rank), fill=_ACCENT, font=font_for(17))
     draw.text((right - 6, lower + 6), f"{hit.score:.3f}", fill=_INK, font=font_for(17), anchor="ra")
-    name = _plain(_name(hit))
+    name = _plain(name_of(hit))
     font = font_for(14, name)
     draw.text((left + 6, lower + 28), shortened(name, font, _THUMB - 12), fill=_FAINT, font=font)
 
@@ -161,7 +161,7 @@ def thumbnails(
 
     def load(hit: Hit) -> tuple[Hit, Image.Image | str]:
         try:
-            image = _image_of(hit, side, pixels)
+            image = image_of(hit, side, pixels)
         except ImageError as error:
             return hit, str(error)
         return hit, ImageOps.contain(image, (side, side), Image.Resampling.LANCZOS)
@@ -169,14 +169,23 @@ def thumbnails(
     return read_ahead(load, hits, workers=4, ahead=16)
 
 
-def _image_of(hit: Hit, side: int, pixels: PixelOptions) -> Image.Image:
+def image_of(hit: Hit, side: int, pixels: PixelOptions = _DEFAULT) -> Image.Image:
+    """The image of a hit, or the tile of it.
+
+    Args:
+        side: pixels that are needed along the longer side of an image; see `open_image`.
+        pixels: how to read images of more than 8 bits or more than three bands: `ImageIndex.pixels`.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
     if hit.window is None:
         return open_image(hit.path, side, pixels)
     with open_scene(hit.path, pixels) as scene:
         return scene.window(hit.window)
 
 
-def _name(hit: Hit) -> str:
+def name_of(hit: Hit) -> str:
     """The file's name, and where in it a tile lies."""
     return hit.path.name if hit.window is None else f"{hit.path.name} at {hit.window.left},{hit.window.top}"
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import tiny_fisvl
 from PIL import Image
 
 from stmine_hf.demo import ImageSearch, limits, searching
 from stmine_hf.errors import StmineError
+from stmine_hf.images import PixelOptions, open_image
 from stmine_hf.search import ImageIndex
 
 
@@ -56,6 +58,22 @@ def test_an_index_opens_as_it_is(loaded, images, tmp_path):
     ImageIndex.build(images, tmp_path / "my.index", model=loaded, progress=False)
     search = ImageSearch(loaded, tmp_path / "my.index")
     assert len(search) == 3 and search.skipped == [] and len(search.search("planes", top=9)) == 3
+
+
+def test_of_an_index_of_tiles_the_tiles_are_shown_as_it_reads_them(loaded, tmp_path):
+    (tmp_path / "deep").mkdir()
+    values = np.linspace(0, 4000, 64 * 96).astype(np.uint16).reshape(64, 96)
+    Image.fromarray(values).save(tmp_path / "deep" / "x.png")
+    options = PixelOptions(stretch="0,8000")
+    ImageIndex.build(
+        tmp_path / "deep", tmp_path / "t.index", model=loaded, tile=32, overlap=0, pixels=options, progress=False
+    )
+    found = ImageSearch(loaded, tmp_path / "t.index").search("planes", top=6)
+    whole = open_image(tmp_path / "deep" / "x.png", options=options)
+    assert len(found) == 6 and len({match.name for match in found}) == 6
+    for match in found:
+        left, top = map(int, match.name.removeprefix("x.png at ").split(","))
+        assert match.image.tobytes() == whole.crop((left, top, left + 32, top + 32)).tobytes()
 
 
 def test_uploads_are_searched_and_forgotten(loaded, images):
