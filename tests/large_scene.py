@@ -82,7 +82,7 @@ def measure(folder: Path, side: int, places: int) -> dict[str, float]:
     scene = folder / "scenes" / "large.tif"
     known = write_scene(scene, side, places)
     command = [sys.executable, "-c", BUILD, folder / "scenes", folder / "scenes.index", str(TILE), str(OVERLAP)]
-    built = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    built = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
     with_data = {
         window
         for window in tile_windows(side, side, TILE, OVERLAP)

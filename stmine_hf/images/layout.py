@@ -37,6 +37,7 @@ class Layout(NamedTuple):
     nodata: float | None = None
     names_colours: bool = False  # states which band is red
     georeferenced: bool = False  # may state where on Earth it is
+    sparse: bool = False  # blocks without data are left out, which GDAL alone reads
 
     def __str__(self) -> str:
         kind = "" if self.kind == "unsigned" else f" ({self.kind})"
@@ -123,6 +124,7 @@ def _tiff(file: BinaryIO) -> Layout:
         nodata=_number(tags.get(42113)),
         names_colours='role="colorinterp"' in str(tags.get(42112, "")),
         georeferenced=34735 in tags,
+        sparse=0 in _numbers(tags.get(325, tags.get(279)), 1),
     )
 
 

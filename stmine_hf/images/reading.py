@@ -136,7 +136,7 @@ def _needs_more_than_pillow(layout: Layout, options: PixelOptions) -> bool:
     by_band = layout.format in ("TIFF", "JPEG2000") and (
         options.bands is not None or (layout.names_colours and layout.bands > 3)
     )
-    return layout.deep or by_band
+    return layout.deep or by_band or layout.sparse
 
 
 def _read_deep(

@@ -47,6 +47,13 @@ def write(path, pixels, driver="GTiff", **options):
     return path
 
 
+def write_sparse(path, pixels):
+    """70 x 50 px, of which only these have been written; the other blocks are not in the file."""
+    profile = {"driver": "GTiff", "width": 70, "height": 50, "count": 3, "dtype": "uint8", "sparse_ok": True}
+    with rasterio.open(path, "w", **profile, tiled=True, blockxsize=16, blockysize=16) as dataset:
+        dataset.write(pixels, window=rasterio.windows.Window(16, 16, 32, 32))
+
+
 def read(path, side=16, options=None, **reading):
     """Windows by their place."""
     with open_scene(path, options or PixelOptions()) as scene:
@@ -83,6 +90,7 @@ KINDS = {
     "nodata.tif": lambda path: write(path, values(70, 50, 3, np.uint16, 3000) * (np.arange(70) > 20), nodata=0),
     "alpha.tif": lambda path: Image.fromarray(values(70, 50, 4).transpose(1, 2, 0)).save(path),
     "13bands.tif": lambda path: write(path, values(70, 50, 13, np.uint16, 3000)),
+    "sparse.tif": lambda path: write_sparse(path, values(32, 32)),
     "palette.png": lambda path: Image.fromarray(values(70, 50).transpose(1, 2, 0)).quantize(30).save(path),
     "8bit.png": lambda path: Image.fromarray(values(70, 50).transpose(1, 2, 0)).save(path),
     "16bit.png": lambda path: write(path, values(70, 50, 3, np.uint16, 3000), "PNG"),
