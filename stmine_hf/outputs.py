@@ -292,7 +292,7 @@ class Outputs:
                 self._compact()
 
     def _compact(self) -> None:
-        """Write the list anew with one line for each file and content."""
+        """Rewrite the list with one line for each file and content."""
         lines = [_line(name, digest) for name, digests in sorted(self._hashes.items()) for digest in digests]
         text = "".join(json.dumps(line) + "\n" for line in lines)
         write_atomically(self.folder / MARKER, lambda path: path.write_text(text, encoding="utf-8"))

@@ -5,6 +5,14 @@ from __future__ import annotations
 import zlib
 from pathlib import Path
 
+# For programs: their peak memory in MB. `ru_maxrss` would begin with that of the process that starts them.
+PEAK = """
+import re
+
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) // 1024
+"""
+
 
 def png(path: Path, width: int, height: int, bits: int, colors: int) -> Path:
     """A black PNG, written without ever holding it."""

@@ -14,7 +14,7 @@ A second is one of the clock, and beside it one of the processor, which a busy m
 epoch is extrapolated from these few steps to the real set's number of samples: no such epoch was run.
 
 Figures go to examples/results/training_cost.json, where those of other configs stay as they are, and the table of all
-into examples/RECIPES.md. `--configs` alone measures nothing and writes the table anew. `--savings` runs each config
+into examples/RECIPES.md. `--configs` alone measures nothing and only rewrites the table. `--savings` runs each config
 with one option that saves memory or time after the other.
 """
 

@@ -454,7 +454,7 @@ class SatForObjectDetection(SatPreTrainedModel):
         if len(found) and not 0 <= found.min() <= found.max() < self.config.num_labels:
             raise ValueError(
                 f"SAT: expected class_labels from 0 to {self.config.num_labels - 1}, found {int(found.min())} to "
-                f"{int(found.max())}; the category ids of COCO files have to be numbered anew."
+                f"{int(found.max())}; category ids of a COCO file have to be mapped to 0..N-1 first."
             )
 
     def _loss(self, logits, distance_logits, points, strides, boxes, classes) -> tuple[Tensor, dict[str, Tensor]]:

@@ -155,6 +155,8 @@ class BoxedImages(FolderBuilder):
             raise DataFolderError(f"{self.TITLE}: no folder {folder}. Expected: {self.LAYOUT}")
         image_folder(self.TITLE, settings.image_dir)
         records = self._read(folder, settings)
+        if len(set(self._names)) < len(self._names):
+            raise DataFolderError(f"{self.TITLE}: two classes in {folder} have one name: {', '.join(self._names)}")
         if not records:
             why = f"it {self._findings}" if self._findings else "the annotations name no image"
             raise DataFolderError(

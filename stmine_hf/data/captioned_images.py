@@ -48,7 +48,7 @@ def caption_weights(
     What is known: the files are called `..._train_length_avg_0_7_low_0_95.json`, the number multiplies its caption's
     logit, and the paper wants captions too short to say much to count less. Hence: a caption of at least `average`
     times the mean length of the train split counts fully, and no weight is below `low`. Between the two lies less than
-    one word for the sets at hand, so a step instead of this ramp gives nearly the same weights.
+    one word for these sets, so a step instead of this ramp gives nearly the same weights.
 
     Args:
         captions: the captions; words are what white space separates and holds a letter or a digit.

@@ -102,7 +102,7 @@ def hold_out(clusters: Sequence[int], labels: Sequence[Hashable], share: float =
 
 
 def split_by_event(posts: Sequence[Any], validation: str, share: float, seed: int) -> list[Any]:
-    """Posts of train and val grouped by event and, on demand, split anew by it. Posts of test stay as they are.
+    """Posts of train and val grouped by event and, on request, split again by it. Posts of test stay as they are.
 
     Args:
         posts: dataclasses with `text`, `label`, `split` and `group`. Groups that are given (not -1) stay.

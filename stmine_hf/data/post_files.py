@@ -107,7 +107,7 @@ class PostFilesConfig(FolderConfig):
 
 @dataclass
 class EventSplitConfig(PostFilesConfig):
-    """Options of the sets whose validation split can be drawn anew.
+    """Options of the sets whose validation split can be drawn again.
 
     Args:
         validation: "released" splits as the files say. "events" pools train and val and holds out whole groups

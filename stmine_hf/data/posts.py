@@ -37,7 +37,9 @@ class PostsConfig(EventSplitConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         labels = self.labels
-        if labels is not None and (isinstance(labels, str) or not labels or len(set(labels)) < len(labels)):
+        if labels is not None and (
+            isinstance(labels, str) or not labels or len(set(map(name_of, labels))) < len(labels)
+        ):
             raise DataFolderError(f'posts: labels has to be a list such as ["fake", "real"], got {labels!r}')
 
 

@@ -53,8 +53,6 @@ class YoloTxt(BoxedImages):
         about = self._read_yaml(folder, settings.encoding) or self._read_darknet(folder, settings.encoding)
         names = self._read_names(folder, settings, about)
         self._names = [names[number] for number in sorted(names)]
-        if len(set(self._names)) < len(self._names):
-            raise DataFolderError(f"{self.TITLE}: two classes in {folder} have one name: {', '.join(self._names)}")
         labels = {number: label for label, number in enumerate(sorted(names))}
         stated = whole_of(about.get("nc"))
         if stated is not None and stated != len(names):

@@ -114,15 +114,14 @@ def launch(
     except OSError as error:
         raise StmineError(f"The page cannot be served at {host}, port {port or '7860 to 7959'}: {error}.") from error
     end_stalled(app.server)
-    print(f"Open {address} in a browser. Ctrl-C ends the demo.", flush=True)
     opening = tools.open_in_background()  # not before: the page is to be there first
     atexit.register(opening.stop)
     if wait:
-        _wait(app, opening)
+        _wait(app, opening, address)
     return app, address
 
 
-def _wait(app: gr.Blocks, opening: Background) -> None:
+def _wait(app: gr.Blocks, opening: Background, address: str) -> None:
     """Serve until Ctrl-C or SIGTERM, then close the page and remove uploads."""
 
     def end(*_: object) -> None:
@@ -131,6 +130,7 @@ def _wait(app: gr.Blocks, opening: Background) -> None:
     main = threading.current_thread() is threading.main_thread()  # others may not set handlers
     before = signal.signal(signal.SIGTERM, end) if main else None
     try:
+        print(f"Open {address} in a browser. Ctrl-C ends the demo.", flush=True)
         threading.Event().wait()
     except KeyboardInterrupt:
         print("The demo ends.", flush=True)

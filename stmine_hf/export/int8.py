@@ -81,7 +81,7 @@ def write_int8(model: SatForObjectDetection, path: Path, inputs: list[Tensor]) -
                 # of an unsigned and a signed byte in 16 bits: 2 x 255 x 64 fits.
                 weight_type=QuantType.QInt8,
                 reduce_range=True,
-                # Not Concat: channels that pass a block would be rounded anew by each, classes and distances together.
+                # Not Concat: channels that pass a block would be rounded by each, classes and distances together.
                 op_types_to_quantize=["Conv"],
                 nodes_to_exclude=[node.name for node in convolutions if node.input[1].startswith(_EARLY)],
             )

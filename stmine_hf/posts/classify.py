@@ -286,7 +286,9 @@ def _require_prediction(row: Mapping[str, Any], offset: int = 0) -> None:
     Raises:
         KeyError, TypeError: the row is something else.
     """
-    row["id"], row["label"], row["scores"], row["model"]
+    row["id"], row["model"]
+    if not isinstance(row["label"], str) or not isinstance(row["scores"], Mapping):
+        raise TypeError(f"expected a label and scores by label, found {row['label']!r} and {row['scores']!r}")
 
 
 class _Files:

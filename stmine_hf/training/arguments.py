@@ -117,7 +117,10 @@ class ZooTrainingArguments(TrainingArguments):
             self.bf16: bool = False
         if not torch.accelerator.is_available():
             os.environ["ACCELERATE_USE_CPU"] = "true"  # otherwise several processes would not form a group
-        super().__post_init__()
+        try:
+            super().__post_init__()
+        except ValueError as error:  # how transformers refuses a setting
+            raise StmineError(f"A setting of the run cannot be used: {error}") from error
         if self.fp16 and self.device.type == "cpu":
             raise StmineError("fp16 needs a GPU, this run is on the CPU: use bf16, or neither.")
         if (self.push_to_hub or self.push_dry_run) and not (self.hub_model_id and "/" in self.hub_model_id):

@@ -127,7 +127,7 @@ def start_run(
     """
     model, data, args = parse_arguments(dataclasses, argv)
     logging.basicConfig(level=logging.INFO if args.process_index == 0 else logging.ERROR, format="%(message)s")
-    # Whether to resume or overwrite is not a setting of the run: whoever reads config.yaml next decides it anew.
+    # Whether to resume or overwrite is not a setting of the run: whoever reads config.yaml next decides it again.
     resume, args.resume_from_checkpoint = args.resume_from_checkpoint, None
     overwrite, args.overwrite_output_dir = args.overwrite_output_dir, False
     shared: list[Any] = [None]

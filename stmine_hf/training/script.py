@@ -8,6 +8,7 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,9 +27,9 @@ from .interruption import Interrupted
 _NOT_PERMITTED = (errno.EACCES, errno.EPERM)
 _LAUNCHER_SECONDS = 60.0  # time for a launcher to end the other processes
 
-# Run by a process of its own: wait for the launcher to end, then print. Arguments: pid, seconds, text.
+# Run by a process of its own: wait for the launcher to end, then print. Arguments: pid, seconds, text, claim.
 _PRINT_AFTER = """
-import sys, time, psutil
+import os, sys, time, psutil
 end = time.monotonic() + float(sys.argv[2])
 try:
     launcher = psutil.Process(int(sys.argv[1]))
@@ -38,6 +39,8 @@ try:
         time.sleep(0.02)
 except psutil.NoSuchProcess:
     pass
+finally:
+    os.unlink(sys.argv[4])
 print(sys.argv[3], file=sys.stderr, flush=True)
 """
 
@@ -92,14 +95,15 @@ def resume_command(output_dir: Path) -> str:
 
 
 def end_with(message: str, code: int = 1) -> NoReturn:
-    """Print one line of the first process, once more after a launcher's own, and end this process.
+    """Print one line, once more after a launcher's own, and end this process.
+
+    Of several processes, whichever comes first has its line repeated: a launcher ends the others, rank 0 among them.
 
     Raises:
         SystemExit: with the code.
     """
     _write_error_file(message)
-    if _is_first_process():
-        _repeat_after_launcher(message)
+    _repeat_after_launcher(message)
     if code == 1:
         raise SystemExit(message) from None
     if _is_first_process():
@@ -133,10 +137,14 @@ def _repeat_after_launcher(text: str, before: str = "") -> None:
     try:
         launcher = psutil.Process(os.getppid())
         words = launcher.cmdline()
-        if not any("accelerate" in word for word in words) or {"--quiet", "-q"} & set(words[: _script_at(words)]):
+        several = "TORCHELASTIC_RUN_ID" in os.environ  # whose summary --quiet does not silence
+        quiet = not several and {"--quiet", "-q"} & set(words[: _script_at(words)])
+        if quiet or not any("accelerate" in word for word in words):
             return
+        claim = Path(tempfile.gettempdir()) / f"stmine-{launcher.pid}-{launcher.create_time():.2f}"
+        os.close(os.open(claim, os.O_CREAT | os.O_EXCL))  # one line for all processes
         subprocess.Popen(  # noqa: S603  this interpreter, no external input
-            [sys.executable, "-c", _PRINT_AFTER, str(launcher.pid), str(_LAUNCHER_SECONDS), before + text],
+            [sys.executable, "-c", _PRINT_AFTER, str(launcher.pid), str(_LAUNCHER_SECONDS), before + text, str(claim)],
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # the launcher ends its own group
         )

@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints import opening
+from ..checkpoints import checkpoint_file, opening
 from ..errors import StmineError
 from ..loading import published
 
@@ -62,6 +62,8 @@ def starting_from(source: str | None, shipped: str, *, checkpoint: str | None = 
         StmineError: inside the block nothing was found, or settings contradict each other.
     """
     try:
+        if checkpoint and not Path(checkpoint).exists() and checkpoint_file(checkpoint, "config.json") is None:
+            raise FileNotFoundError(checkpoint)  # not on the Hub either
         with opening(checkpoint) if checkpoint else nullcontext():
             yield
     except StmineError as error:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 import torch
 import torchvision
@@ -20,6 +21,8 @@ from stmine_hf.modeling.mttv.processing_mttv import MttvImageProcessor, MttvProc
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "mttv"
 VISUAL = json.loads((FIXTURES / "visual.json").read_text())
+# The numbers come from Pillow 13; earlier ones round a quarter of image a to the next of 256 levels.
+TOLERANCE = 1e-5 if int(PIL.__version__.split(".")[0]) >= 13 else 2e-3
 
 
 def named_like(module: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -69,7 +72,7 @@ def test_features_parity(parity, expected, model, name):
         pairs["pooled visual map"] = (global_features.mean(dim=(1, 2)), expected[f"{name}/pooled"])
     for quantity, (ours, theirs) in pairs.items():
         assert ours.shape == theirs.shape
-        parity(f"{quantity}, of its maximum", (ours - theirs).abs().max() / theirs.abs().max(), 1e-5)
+        parity(f"{quantity}, of its maximum", (ours - theirs).abs().max() / theirs.abs().max(), TOLERANCE)
 
 
 @pytest.mark.slow

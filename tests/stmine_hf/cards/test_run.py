@@ -150,7 +150,11 @@ def test_a_script_pushes_its_best_weights_whole(tmp_path, hub):
     done = launch()
     assert done.returncode == 0, done.stderr[-3000:]
     best = tmp_path / "run" / "best"
-    files = {file.name: file.read_bytes() for file in best.iterdir() if file.name != "worst_misses.png"}
+    files = {
+        file.name: file.read_bytes()
+        for file in best.iterdir()
+        if file.name[0] != "." and file.name != "worst_misses.png"
+    }
     assert f"Pushed {len(files)} files: {hub.url}/stmine-hf/pushed" in done.stdout
     pushed = hub.files("stmine-hf/pushed")
     assert pushed == files

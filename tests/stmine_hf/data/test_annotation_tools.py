@@ -170,6 +170,8 @@ def test_splits_classes_and_sizes_of_labelme(tmp_path, load):
     assert rows.features["objects"]["category"].feature.names == ["cat", "dog"]
     rows, found = load("labelme_json", classes=["cat"])
     assert found["dropped", "of an unknown category"] == 1
+    with pytest.raises(DataError, match=r"two classes in .* have one name: cat, cat"):
+        load("labelme_json", classes=["cat", "cat"])
 
 
 # ---- CVAT ----

@@ -149,7 +149,7 @@ def test_labels_follow_names_not_rows(tmp_path, load):
     with pytest.raises(DataError, match="no row has a label in the column 'label'"):
         load(data_dir=write(tmp_path, rows[3:5]))
     assert load(data_dir=tmp_path, split="train", labels=["true", "false"])["label"][:] == [-1, -1]
-    for labels in ("fake", [], ["a", "a"]):
+    for labels in ("fake", [], ["a", "a"], ["1", 1]):
         with pytest.raises(DataError, match="labels has to be a list"):
             load(data_dir=tmp_path, labels=labels)
 

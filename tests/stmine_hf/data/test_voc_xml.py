@@ -118,6 +118,9 @@ def test_given_classes(tmp_path, load, by):
         rows = load(folder, split="train", **({"classes": ["person", "dog"]} if by == "option" else {}))
     assert category_label(rows.features).names == ["person", "dog"]
     assert rows[0]["objects"]["category"] == [0, 1]
+    (folder / "classes.txt").write_text("person\ndog\nperson\n")
+    with pytest.raises(DataError, match=r"two classes in .*set have one name: person, dog, person"):
+        load(folder, **({"classes": ["person", "dog", "person"]} if by == "option" else {}))
 
 
 def test_bad_entries_are_counted(tmp_path, load):

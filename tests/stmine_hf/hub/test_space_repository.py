@@ -32,7 +32,7 @@ from stmine_hf.demo.tools import HIDDEN, Tools
 
 assert stmine_hf.__path__[0].startswith(sys.argv[1]), stmine_hf.__path__
 tools = Tools()
-print(tools.found_first()[0].name, tools.checked(0).label, len(tools.spotted(0, 0.4).boxes))
+print(tools.found_first()[0].name, tools.checked(0).attribution.label, len(tools.spotted(0, 0.4).boxes))
 assert tools.objects(HIDDEN)
 """
 

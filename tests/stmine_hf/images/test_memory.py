@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from large_images import png
+from large_images import PEAK, png
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory as Linux counts it")
 MB = 2**20
-READ = """
-import resource, sys
+READ = f"""{PEAK}
+import sys
 import numpy, PIL.Image
 from stmine_hf.images import ImageError, PixelOptions, open_image
 try:
@@ -20,12 +20,12 @@ except ImportError:
     pass
 PIL.Image.new("I;16", (9, 9)).save(sys.argv[1] + ".small.png")
 open_image(sys.argv[1] + ".small.png", 9)  # imports what reading needs
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 try:
     print(open_image(sys.argv[1], int(sys.argv[2])).size)
 except ImageError as error:
     print(error)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+print(peak() - before)
 """
 
 

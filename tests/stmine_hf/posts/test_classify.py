@@ -180,7 +180,20 @@ def test_predictions_of_another_model_are_not_mixed_in(parts, folder, tmp_path):
     assert len(read(out)) == 1
 
 
-@pytest.mark.parametrize("content", ['{"id": 1, "text": "mine"}', '{"id": 1, "text": "mine"}\n', "a letter", "[]\n"])
+PREDICTED = {"id": 1, "label": "fake", "scores": {"fake": 0.6, "real": 0.4}, "model": "m"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"id": 1, "text": "mine"}',
+        '{"id": 1, "text": "mine"}\n',
+        "a letter",
+        "[]\n",
+        json.dumps(PREDICTED | {"label": ["fake"]}) + "\n",
+        json.dumps(PREDICTED | {"scores": 0.6}) + "\n",
+    ],
+)
 def test_files_of_the_user_are_not_overwritten(parts, tmp_path, content):
     file, out = posts_file(tmp_path, {"id": 1, "text": "a"}), tmp_path / "letter.jsonl"
     out.write_text(content)
