@@ -49,6 +49,8 @@ _EXTRA = {"onnx": "export", "openvino": "openvino"}
 _MEASURED = 0.5  # seconds that PyTorch needs for the rows on which engines are compared, at most
 _OPENING = 10.0  # seconds to open and compare engines, before it is known
 _RATIO = 2.0  # how many times as fast as PyTorch the fastest one is, before it is known
+_SHORT = 1.0  # seconds in PyTorch that are never worth another engine
+_MARGIN = 1.5  # how many times the seconds to open an engine it has to save
 _LEAST_GAIN = 0.9  # of PyTorch's time, that an engine has to stay below
 _MOST_CHOICES = 64  # kept in the cache; those made last
 _FORMAT = 1
@@ -330,23 +332,26 @@ class Runner:
             return found
         # Of a job of unknown length as much is expected to come as has been.
         left = self._rows if self._expected is None else self._expected - self._rows
-        worth = left * self._seconds
-        key, known = None, None
-        if worth * (1 - 1 / 8) > 1:  # hardly any engine is more than eight times as fast
-            key = self._key(inputs)
-            known = _Choice.read(key)
+        remaining = left * self._seconds
+        if remaining < _SHORT:
+            return found
+        key = self._key(inputs)
+        known = _Choice.read(key)
+        ratio, opening = (known.ratio, known.seconds) if known else (_RATIO, _OPENING)
         if known is not None and known.engine == TORCH:
             self._decided = True
-        elif worth * (1 - 1 / (known.ratio if known else _RATIO)) > 1.5 * (known.seconds if known else _OPENING):
-            self._choose(inputs, found, key or self._key(inputs), known)
+        elif remaining * (1 - 1 / ratio) > _MARGIN * opening:
+            self._choose(inputs, found, key, known)
         return found
 
     def _choose(self, inputs: tuple[Tensor, ...], found: Sequence[Tensor], key: str, known: _Choice | None) -> None:
         """Open the engine that is known to be the fastest, or find it."""
         rows = _few(inputs, 1 / max(self._seconds, 1e-9))
         base = _seconds(_in_torch(self.network.module), rows)
-        trials = [trial for trial in self._trials(inputs, rows, found, known) if trial.seconds < _LEAST_GAIN * base]
-        best = min(trials, key=lambda trial: trial.seconds, default=None)
+        best: _Trial | None = None
+        for trial in self._trials(inputs, rows, found, known):  # one by one: a slower one leaves the memory at once
+            if trial.seconds < (_LEAST_GAIN * base if best is None else best.seconds):
+                best = trial
         self._decided = True
         if best is not None:
             self._run, self.label = best.run, _label(best.engine)
