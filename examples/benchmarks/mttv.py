@@ -92,7 +92,7 @@ def raw_posts(options: Options, folder: Path) -> Comparison:
         target=3,
         difference=lambda one, other: float((one - other).abs().max()),
         measured="probability",
-        allowed=0.01,
+        allowed=0.02,
         parts={
             "decode": lambda: [Image.open(file).convert("RGB") for file in files],
             "crop, resize, tokens": lambda: processor(text=texts, images=images, boxes=boxes),
@@ -163,7 +163,7 @@ def classify_file(options: Options, folder: Path) -> Comparison:
         target=3 if options.before else None,
         difference=lambda one, other: max(abs(one[name] - other[name]) for name in one),
         measured="probability",
-        allowed=0.01,
+        allowed=0.02,
         conditions=f"{'posts of Weibo' if options.data else 'drawn posts'}, an image with every tenth; the whole "
         "command with its start",
         rounds=2 if options.quick else 1,

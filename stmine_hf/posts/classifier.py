@@ -48,7 +48,7 @@ class PostClassifier:
         without_bad_images: classify a post by its text where its image cannot be read, and report it as `problem`.
         pixels: how to read images of more than 8 bits or more than three bands.
         engine: what runs the model: "torch", "torch-bf16", "torch-compile", "onnx" or "openvino"; "auto" finds the
-            fastest by a short measurement, for many posts. Probabilities differ from PyTorch's by less than 0.01.
+            fastest by a short measurement, for many posts. Probabilities differ from PyTorch's by less than 0.02.
 
     Raises:
         StmineError: no such model or detector, or one that does not fit; the engine is not installed or cannot run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,8 +20,8 @@ from ..modeling.mttv.modeling_mttv import MttvForSequenceClassification
 if TYPE_CHECKING:
     from ..modeling.mttv.configuration_mttv import MttvConfig
 
-LIMIT = 0.01  # largest difference of a label's probability to PyTorch in 32-bit floats
-PART_LIMIT = 1e-3  # of 1 - cosine of a part's output
+LIMIT = 0.02  # largest difference of a label's probability to PyTorch in 32-bit floats
+MAPS_LIMIT = 1e-3  # of 1 - cosine of the visual encoder's maps
 _TEXT = ("inputs_embeds", "attention_mask", "position_ids", "token_type_ids")
 
 logger = logging.getLogger(__name__)
@@ -57,14 +58,21 @@ class EngineClassifier:
         mttv.forward = type(inner).forward.__get__(mttv)
         if inner.vision_encoder is not None:
             encoder = Network(
-                "images", inner.vision_encoder, ("pixel_values",), ("maps",), identity, cosine_distance, PART_LIMIT
+                "images", inner.vision_encoder, ("pixel_values",), ("maps",), identity, cosine_distance, MAPS_LIMIT
             )
             self.images = vision = Runner(encoder, engine)
             mttv.vision_encoder = standing_in(inner.vision_encoder, lambda pixel_values: vision(pixel_values)[0])
+
         transformer = Network(
-            "posts", _Transformer(inner.encoder), _TEXT, ("states", "pooled"), identity, cosine_distance, PART_LIMIT,
+            "posts",
+            _Transformer(inner.encoder),
+            _TEXT,
+            ("states", "pooled"),
+            identity,
+            partial(_probabilities_apart, model),
+            LIMIT,
             axes={name: {1: "length"} for name in (*_TEXT, "states")},
-        )  # fmt: skip
+        )
         self.texts = text = Runner(transformer, engine)
 
         def encode(
@@ -149,6 +157,17 @@ class EngineClassifier:
 def probability_difference(expected: Tensor, found: Tensor) -> float:
     """The greatest difference of a label's probability; logits (B, labels)."""
     return float((expected.float().softmax(dim=-1) - found.float().softmax(dim=-1)).abs().max())
+
+
+@torch.inference_mode()
+def _probabilities_apart(
+    model: MttvForSequenceClassification, expected: Sequence[Tensor], found: Sequence[Tensor]
+) -> float:
+    """The difference of the probabilities that two outputs of the transformer give."""
+    first = model.config.sequence_pooling == "first"
+    pooler = model.mttv.encoder.pooler  # of the mean, as of posts without padding
+    pooled = (one[1] if first else pooler(one[0].mean(dim=1, keepdim=True)) for one in (expected, found))
+    return probability_difference(*(model._scale(model.classifier(one)) for one in pooled))
 
 
 def cosine_distance(expected: Sequence[Tensor], found: Sequence[Tensor]) -> float:

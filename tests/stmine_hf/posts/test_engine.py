@@ -82,10 +82,10 @@ def test_a_file_says_which_engine_predicted_and_features_are_the_same(tmp_path):
 def test_answers_beyond_the_tolerance_are_pytorchs(monkeypatch):
     model, processor = tiny_mttv()
     expected = probabilities(model, processor)
+    asked, in_engine = EngineClassifier(model, "onnx"), EngineClassifier(model)
     monkeypatch.setattr("stmine_hf.posts.engine.LIMIT", -1.0)
     with pytest.raises(StmineError, match="With the engine onnx a probability differs"):
-        probabilities(EngineClassifier(model, "onnx").model, processor)
-    in_engine = EngineClassifier(model)
+        probabilities(asked.model, processor)
     for runner in in_engine._runners:  # as if it had been chosen
         other = Runner(runner.network, "onnx")
         runner._run, runner.label, runner._decided = other, "onnx", True
