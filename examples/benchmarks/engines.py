@@ -1,7 +1,7 @@
 """Engines: the networks of the shipped models, and of FISVL in the released size, in every engine that is installed.
 
 python examples/benchmarks/engines.py --quick
-python examples/benchmarks/engines.py --only "official size"
+python examples/benchmarks/engines.py --data data
 
 All are compared with PyTorch in 32-bit floats. An engine whose outputs are too far from PyTorch's is not used by any
 job for that network: a line says so, and it is left out.
@@ -10,10 +10,13 @@ job for that network: a line says so, and it is left out.
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
-from harness import Comparison, Options, drawn_image, run_group
+from harness import Comparison, Options, run_group
+from PIL import Image
 from torch import Tensor
 
 from stmine_hf import FisvlConfig, FisvlModel
@@ -29,9 +32,16 @@ SENTENCE = "many planes are parked next to a long building in an airport"
 
 
 def comparisons(options: Options) -> Iterator[Comparison]:
-    count = 4 if options.quick else 8
+    with tempfile.TemporaryDirectory() as scratch:
+        yield from networks(options, Path(scratch), 4 if options.quick else 8)
+
+
+def networks(options: Options, folder: Path, count: int) -> Iterator[Comparison]:
+    def images(name: str, size: tuple[int, int]) -> list[Image.Image]:
+        return [Image.open(file).convert("RGB") for file in options.images(folder / name, name, count, size)]
+
     model, processor = load_fisvl(None, "cpu")
-    seen = processor(images=[drawn_image(number, (224, 224)) for number in range(count)], return_tensors="pt")
+    seen = processor(images=images("rsicd", (224, 224)), return_tensors="pt")
     read = processor(text=[f"{SENTENCE} {number}" for number in range(8 * count)], return_tensors="pt")
     words = read["input_ids"], read["attention_mask"]
     yield network("FISVL lite, images", lambda name: EngineEncoder(model, name).image, seen["pixel_values"])
@@ -41,12 +51,12 @@ def comparisons(options: Options) -> Iterator[Comparison]:
     yield network("FISVL official size, images", lambda name: EngineEncoder(large, name).image, pixels)
     yield network("FISVL official size, sentences", lambda name: EngineEncoder(large, name).text, *words)
     posts, reader = load_mttv(None, "cpu")
-    pictures = [drawn_image(number, (320, 240)) for number in range(count)]
-    shown = reader(text=["转发"] * count, images=pictures)["pixel_values"]
+    shown = reader(text=["转发"] * count, images=images("weibo", (320, 240)))["pixel_values"]
     yield network("MTTV lite, images", lambda name: EngineClassifier(posts, name).images, shown)
+    objects = images("coco_small", (640, 480))
     for checkpoint in ("sat-indiscernible", "sat-coco-small"):
         detector, preparer = load_sat(checkpoint, "cpu")
-        inputs = preparer(images=[drawn_image(number, (320, 320)) for number in range(count)], return_tensors="pt")
+        inputs = preparer(images=objects, return_tensors="pt")
         fused = detector.fuse()
         yield network(checkpoint, lambda name, fused=fused: EngineDetector(fused, name).runner, inputs["pixel_values"])
 

@@ -53,6 +53,7 @@ _SHORT = 1.0  # seconds in PyTorch that are never worth another engine
 _MARGIN = 1.5  # how many times the seconds to open an engine it has to save
 _LEAST_GAIN = 0.9  # of PyTorch's time, that an engine has to stay below
 _SHARE = 0.5  # of the difference that is allowed, in the batch that is compared: others may be further away
+_RARER = 10  # the 10th, 100th, 1000th batch of an engine and so on are compared, too
 _MOST_CHOICES = 64  # kept in the cache; those made last
 _FORMAT = 1
 
@@ -276,6 +277,8 @@ class Runner:
         self._decided = engine == TORCH or (engine == AUTO and not network.is_plain)
         self._rows, self._batches = 0, 0  # in PyTorch, before the choice
         self._seconds = math.inf  # of a row, in the fastest batch
+        self._ran, self._comparing = 0, _RARER  # batches in another engine; the next one that is compared
+        self._left: set[str] = set()  # engines that were too far from PyTorch
         self._lock = threading.Lock()
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -312,7 +315,26 @@ class Runner:
             self.back_to_torch()
             found = self._run(*inputs)
         self._note(self.label)
+        self._ran += self.label != TORCH
+        if self._ran == self._comparing:
+            self._comparing *= _RARER
+            return self._compared(inputs, found)
         return found
+
+    def _compared(self, inputs: tuple[Tensor, ...], found: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """A batch of an engine, or PyTorch's where it is too far away: the next best engine does the rest then."""
+        expected = _in_torch(self.network.module)(*inputs)
+        difference = self.network.difference(expected, found)
+        if difference <= self.network.limit:
+            return found
+        logger.warning(
+            "%s differs from PyTorch by %.2g where %g is allowed: it is not used further",
+            self.label, difference, self.network.limit,
+        )  # fmt: skip
+        self._left.add(self.label)
+        self.back_to_torch()
+        self._choose(inputs, expected, self._key(inputs), None)
+        return expected
 
     def _note(self, label: str) -> None:
         if label not in self.used:
@@ -348,6 +370,7 @@ class Runner:
     def _choose(self, inputs: tuple[Tensor, ...], found: Sequence[Tensor], key: str, known: _Choice | None) -> None:
         """Open the engine that is known to be the fastest, or find it."""
         rows = _few(inputs, 1 / max(self._seconds, 1e-9))
+        ratio = 1.0
         base = _seconds(_in_torch(self.network.module), rows)
         best: _Trial | None = None
         for trial in self._trials(inputs, rows, found, known):  # one by one: a slower one leaves the memory at once
@@ -358,10 +381,9 @@ class Runner:
             self._run, self.label = best.run, _label(best.engine)
             ratio = base / best.seconds
             self.remark = f"{self.label}, {ratio:.1f} times as fast as PyTorch here ({self.network.name})"
-        if known is None and best is not None:
-            _Choice(best.engine.name, best.engine.precision, ratio, best.opening).write(key)
-        elif known is None:
-            _Choice(TORCH, "float32", 1.0, 0.0).write(key)
+        if known is None and self._asked == AUTO:
+            name, precision = (TORCH, "float32") if best is None else (best.engine.name, best.engine.precision)
+            _Choice(name, precision, ratio, 0.0 if best is None else best.opening).write(key)
 
     def _trials(
         self, inputs: tuple[Tensor, ...], rows: tuple[Tensor, ...], found: Sequence[Tensor], known: _Choice | None
@@ -369,7 +391,9 @@ class Runner:
         """The engines that agree with PyTorch, opened and measured; only the known one, if it is."""
         done: set[str] = set()
         with _as_onnx(self.network, inputs) as graph:
-            for engine in _engines(AUTO):
+            for engine in _engines(self._asked, self.network.device.type):
+                if _label(engine) in self._left or engine.name == TORCH:
+                    continue
                 if known is not None and (engine.name, engine.precision) != (known.engine, known.precision):
                     continue
                 if engine.name in done:  # a higher precision is tried only where the lower one does not agree
@@ -542,7 +566,7 @@ def _in_bfloat16(module: nn.Module, parts: Sequence[str]) -> nn.Module:
     heads = {part.partition(".")[0] for part in parts}
     for head in heads:
         inner = [part.partition(".")[2] for part in parts if part.partition(".")[0] == head]
-        own = other._modules[head]
+        own = other._modules.get(head)
         if own is not None:
             other._modules[head] = _in_bfloat16(own, inner)
     return other

@@ -175,6 +175,27 @@ def test_an_engine_that_fails_later_is_left_for_pytorch(worth_it):
     assert runner.label == "torch" and not runner.remark
 
 
+@pytest.mark.parametrize("asked", ["auto", "openvino"])
+def test_an_engine_that_turns_out_too_far_away_is_left_for_the_next_best(worth_it, caplog, asked):
+    runner = Runner(small_network(), asked)
+    runner.expect(10_000)
+    ran(runner)
+    first, run = runner.label, runner._run
+    runner._run = lambda *inputs: tuple(one + 1 for one in run(*inputs))
+    runner._comparing = runner._ran + 2
+    runner(images())
+    with torch.inference_mode():
+        expected = runner.network.module(images())[0]
+    for _ in range(2):
+        found = runner(images())[0]
+        torch.testing.assert_close(found, expected, atol=0.05, rtol=0)
+    assert runner.label not in (first, "torch" if asked == "auto" else "onnx") and first in caplog.text
+
+
+def test_a_network_without_a_part_that_is_named_runs_the_others_in_16_bits():
+    ran(Runner(small_network(low=("inner", "missing")), "torch-bf16"), 1)
+
+
 @pytest.mark.parametrize(("name", "package", "extra"), [("onnx", "onnxruntime", "export"), ("openvino",) * 3])
 def test_a_missing_package_is_named_and_skipped(worth_it, monkeypatch, name, package, extra):
     find = importlib.util.find_spec
