@@ -1,4 +1,4 @@
-"""Models for other runtimes: ONNX, ncnn and 8-bit integers, each checked against PyTorch."""
+"""Models for other runtimes: ONNX in three precisions, OpenVINO and ncnn, each checked against PyTorch."""
 
-MANIFEST = "export.json"  # format, settings, and the SHA-256 of each file that is needed; version 0.1 wrote none
-FORMAT_NAMES = ("onnx", "ncnn", "int8", "openvino")
+FORMAT_NAMES = ("onnx", "ncnn", "int8", "openvino", "fp16")  # of SAT
+PART_FORMAT_NAMES = ("onnx", "fp16", "int8", "openvino")  # of FISVL and MTTV

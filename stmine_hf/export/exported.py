@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -11,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import StmineError
-from ..inference.onnx_graph import import_onnxruntime
+from ..inference.exported import require
 from ..modeling.sat.configuration_sat import SatConfig
 
 if TYPE_CHECKING:
     from ..modeling.sat.modeling_sat import SatForObjectDetection, SatObjectDetectionOutput
+
+__all__ = ["CONFIDENT", "LIMIT", "Differences", "ExportFormat", "Exported", "ExportedSat", "require"]
 
 CONFIDENT = 0.3  # class probabilities above it are displayed
 LIMIT = 1e-4  # largest difference of a class probability to PyTorch of a format that keeps floats
@@ -37,7 +40,43 @@ class Differences(NamedTuple):
     boxes: float
 
 
-class ExportedSat(nn.Module):
+class Exported(nn.Module):
+    """A model in another runtime, on the CPU.
+
+    Args:
+        folder: of the export.
+        config: of the model.
+        weights: the files with the weights.
+        threads: of the runtime.
+    """
+
+    device = torch.device("cpu")
+    dtype = torch.float32
+
+    def __init__(self, folder: str | Path, config: Any, weights: Sequence[str], threads: int | None = None):
+        super().__init__()
+        self.name_or_path = str(folder)
+        self.config = config
+        self.threads = threads or torch.get_num_threads()
+        # The files themselves stand for the weights wherever models are distinguished by their tensors.
+        for number, file in enumerate(weights):
+            content = torch.from_numpy(np.fromfile(Path(folder) / file, dtype=np.uint8))
+            self.register_buffer(f"file{number or ''}", content)
+        self.eval()
+
+    def __deepcopy__(self, memo: dict) -> Exported:
+        return self  # it holds a session and nothing that changes
+
+    def to(self, *args: Any, **kwargs: Any) -> Any:
+        """The model itself: its runtime stays on the CPU."""
+        return self
+
+    def can_generate(self) -> bool:
+        """Asked by the pipelines of transformers."""
+        return False
+
+
+class ExportedSat(Exported):
     """A detector in another runtime, on the CPU.
 
     Args:
@@ -46,24 +85,13 @@ class ExportedSat(nn.Module):
     """
 
     weights_file: ClassVar[str]
-    device = torch.device("cpu")
-    dtype = torch.float32
 
     def __init__(self, folder: str | Path, threads: int | None = None):
-        super().__init__()
-        self.name_or_path = str(folder)
-        self.config = SatConfig.from_pretrained(folder)
-        self.threads = threads or torch.get_num_threads()
-        # The file itself stands for the weights wherever models are distinguished by their tensors.
-        self.register_buffer("file", torch.from_numpy(np.fromfile(Path(folder) / self.weights_file, dtype=np.uint8)))
-        self.eval()
+        super().__init__(folder, SatConfig.from_pretrained(folder), [self.weights_file], threads)
 
     def fuse(self) -> ExportedSat:
         """The model itself: its norms were fused before the export."""
         return self
-
-    def __deepcopy__(self, memo: dict) -> ExportedSat:
-        return self  # it holds a session and nothing that changes
 
     def forward(self, pixel_values: Tensor, **kwargs: Any) -> SatObjectDetectionOutput:
         """Run the model as `SatForObjectDetection.forward` does, without labels."""
@@ -78,7 +106,14 @@ class ExportFormat(ABC):
     runtime: ClassVar[type[ExportedSat]]
 
     @abstractmethod
-    def write(self, model: SatForObjectDetection, folder: Path, inputs: list[Tensor], size: tuple[int, int]) -> None:
+    def write(
+        self,
+        model: SatForObjectDetection,
+        folder: Path,
+        inputs: list[Tensor],
+        size: tuple[int, int],
+        most: int | None = None,
+    ) -> None:
         """Write `files`.
 
         Args:
@@ -86,9 +121,13 @@ class ExportFormat(ABC):
             folder: an existing folder.
             inputs: prepared images, (1, 3, H, W) each; may be empty unless `needs_images`.
             size: height and width, for a format that has one.
+            most: boxes of one class and image that the suppression in the network gives, at most; None: the network
+                has none.
         """
 
     needs_images: ClassVar[bool] = False
+    takes_nms: ClassVar[bool] = True  # whether the suppression can be in the network
+    any_size: ClassVar[bool] = True
     packages: ClassVar[tuple[str, ...]]  # needed to run it, the runtime first; its README needs these and NumPy
 
     def describe(self, folder: Path, settings: dict[str, Any]) -> None:  # noqa: B027  most formats have no place
@@ -108,17 +147,3 @@ class ExportFormat(ABC):
                 f"the {self.name} model differs from PyTorch by {differences.scores:.2g} in a class probability, "
                 f"where at most {LIMIT:g} is allowed; it was not written. Try another version of the runtime."
             )
-
-
-def require(package: str, extra: str = "export") -> Any:
-    """Import an optional package.
-
-    Raises:
-        StmineError: it is not installed.
-    """
-    from importlib import import_module
-
-    try:
-        return import_onnxruntime() if package == "onnxruntime" else import_module(package)
-    except ImportError:
-        raise StmineError(f"This needs the package {package}: pip install 'stmine-hf[{extra}]'") from None

@@ -14,6 +14,7 @@ from ..inference.onnx_graph import quiet
 from .equalize import equalize
 from .exported import CONFIDENT, Differences, ExportFormat, require
 from .onnx import FILE, OnnxSat, add_metadata, write_onnx
+from .suppression import add_suppression
 
 if TYPE_CHECKING:
     from ..modeling.sat.modeling_sat import SatForObjectDetection
@@ -36,8 +37,17 @@ class Int8Format(ExportFormat):
     def describe(self, folder: Path, settings: dict[str, Any]) -> None:
         add_metadata(folder / FILE, settings)
 
-    def write(self, model: SatForObjectDetection, folder: Path, inputs: list[Tensor], size: tuple[int, int]) -> None:
+    def write(
+        self,
+        model: SatForObjectDetection,
+        folder: Path,
+        inputs: list[Tensor],
+        size: tuple[int, int],
+        most: int | None = None,
+    ) -> None:
         write_int8(model, folder / FILE, inputs)
+        if most is not None:
+            add_suppression(folder / FILE, most)
 
     def require_near(self, differences: Differences) -> None:
         if not differences.confident <= LIMIT:  # NaN is too far

@@ -1,26 +1,46 @@
-"""MTTV as ONNX: posts of text, image and regions in, class logits out."""
+"""MTTV in other runtimes: posts of text, image and regions in, class logits out."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from transformers.modeling_outputs import SequenceClassifierOutput
 
+from ..checkpoints import read_settings
 from ..errors import StmineError
+from ..inference import exported
+from ..inference.exported import Export, Network
 from ..inference.fixed_pool import FixedPool
+from ..loading import load_processor
+from ..methods import MTTV
 from ..modeling.mttv.modeling_mttv import MttvModel
 from . import readme
-from .parts import CHECKED, Part, PartsReport, export_parts, in_batches
+from .exported import Exported
+from .parts import (
+    CHECKED,
+    Part,
+    PartsReport,
+    export_parts,
+    find_format,
+    in_batches,
+    probability_apart,
+    require_images,
+    ten_of,
+)
 
 if TYPE_CHECKING:
     from ..modeling.mttv.modeling_mttv import MttvForSequenceClassification
     from ..modeling.mttv.processing_mttv import MttvProcessor
 
-FILE = "model.onnx"
+PART = "model"
+_RANGES = 4  # posts of a batch that sets ranges
 _TEXTS = (
     "紧急通知，请大家马上转发！", "今日天气晴", "专家说今晚会有大事发生，千万别出门，请扩散给所有亲人和朋友", "a",
     "记者从市交通局获悉，机场附近的公交线路今日上午恢复运营", "", "地震", "road opens again today", "好" * 60, "转发",
@@ -128,33 +148,162 @@ class _FixedMaxPool(nn.Module):
         return torch.stack([torch.stack(row, dim=2) for row in cells], dim=2)
 
 
-def export_mttv(model: MttvForSequenceClassification, processor: MttvProcessor, folder: str | Path) -> PartsReport:
-    """Write a classifier of posts as ONNX, any number of posts and any length of texts, and compare it with PyTorch.
+class ExportedMttv(Exported):
+    """A classifier of posts in another runtime: called as `MttvForSequenceClassification` is.
+
+    Args:
+        export: of the network.
+        threads: of the runtime.
+    """
+
+    def __init__(self, export: Export, threads: int | None = None):
+        files = [path.name for path in sorted(export.folder.iterdir()) if path.suffix in (".onnx", ".bin")]
+        super().__init__(export.folder, MTTV.config_class.from_pretrained(export.folder), files, threads)
+        self.export = export
+
+    @cached_property
+    def _network(self) -> Network:
+        return self.export.network(PART, self.threads)
+
+    @property
+    def mttv(self) -> NoReturn:
+        """
+        Raises:
+            StmineError: always: the parts of the model cannot be run alone.
+        """
+        raise StmineError(self._cannot("compute visual features or explain a prediction"))
+
+    def attribute(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """
+        Raises:
+            StmineError: always: an export has no gradients.
+        """
+        raise StmineError(self._cannot("explain a prediction"))
+
+    def _cannot(self, what: str) -> str:
+        return f"{self.name_or_path}: an exported model cannot {what}: use the model that it was made from."
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        region_pixel_values: Tensor | None = None,
+        image_mask: Tensor | None = None,
+        region_mask: Tensor | None = None,
+        **others: Any,
+    ) -> SequenceClassifierOutput:
+        """Classify posts, as `MttvForSequenceClassification.forward` does without labels.
+
+        Raises:
+            StmineError: precomputed features.
+        """
+        if given := [name for name, value in others.items() if value is not None and name != "token_type_ids"]:
+            raise StmineError(self._cannot(f"read {given[0]}"))
+        settings, rows = self.export.settings, len(input_ids)
+        if pixel_values is None:
+            pixel_values, image_mask = torch.zeros(rows, 3, *settings["size"]), torch.zeros(rows, dtype=torch.int64)
+        inputs = {
+            "input_ids": input_ids,
+            "attention_mask": torch.ones_like(input_ids) if attention_mask is None else attention_mask,
+            "pixel_values": pixel_values,
+            "image_mask": torch.ones(rows) if image_mask is None else image_mask,
+        }
+        if regions := settings["num_regions"]:
+            crops = torch.zeros(rows, regions, 3, *settings["size"])
+            shown = torch.zeros(rows, regions, dtype=torch.int64)
+            if region_pixel_values is not None:
+                count = min(regions, region_pixel_values.shape[1])
+                crops[:, :count] = region_pixel_values[:, :count]
+                shown[:, :count] = 1 if region_mask is None else region_mask[:, :count]
+            inputs |= {"region_pixel_values": crops, "region_mask": shown}
+        floats = ("pixel_values", "region_pixel_values")
+        arrays = {name: (one if name in floats else one.long()).numpy() for name, one in inputs.items()}
+        return SequenceClassifierOutput(logits=torch.from_numpy(self._network(arrays)[0]))
+
+
+def export_mttv(
+    model: MttvForSequenceClassification,
+    processor: MttvProcessor,
+    folder: str | Path,
+    *,
+    format: str = "onnx",
+    images: Iterable[Image.Image] = (),
+) -> PartsReport:
+    """Write a classifier for another runtime, any number of posts and any length of texts, and compare with PyTorch.
 
     Args:
         model: in evaluation mode, with a visual encoder; it is not changed.
-        processor: of the model; its tokenizer is saved in the same folder.
+        processor: of the model, saved in the same folder.
         folder: created if missing. An earlier export in it is replaced.
+        format: "onnx", "fp16" (ONNX with 16-bit floats), "int8" (ONNX with 8-bit integers) or "openvino".
+        images: to compare on; for "int8" needed, to measure the ranges of the visual encoder's activations.
 
     Returns:
         [`PartsReport`]
 
     Raises:
-        StmineError: a model that reads only precomputed features; also see `export_parts`.
+        StmineError: an unknown format, no images for int8, a model that reads only precomputed features; also see
+            `export_parts`.
     """
     if model.config.vision_config is None:
         raise StmineError("This model has no visual encoder: expected one that reads images. It cannot be exported.")
+    given = list(images)
+    require_images(find_format(format), given)
     side = dict(processor.image_processor.size)
     size = side["height"], side["width"]
-    inputs = _posts(processor, size, model.config.num_region_tokens)
+    pixels = torch.cat([processor(text=[""], images=[image])["pixel_values"] for image in given]) if given else None
+    inputs = _posts(processor, size, model.config.num_region_tokens, None if pixels is None else ten_of(pixels))
     checks = [{name: value[rows] for name, value in inputs.items()} for rows in in_batches(CHECKED)]
     for batch in checks:  # as long as its longest text
         length = max(1, int(batch["attention_mask"].sum(dim=1).max()))
         batch |= {name: batch[name][:, :length] for name in ("input_ids", "attention_mask")}
-    example = {name: value[:2] for name, value in inputs.items()}
-    part = Part(FILE, PostGraph(model, size), example, "logits", ("input_ids", "attention_mask"), checks)  # type: ignore[arg-type]
-    settings = settings_of(model, processor)
-    return export_parts(folder, [part], processor, settings, "mttv.md", readme.title(model, "MTTV"))
+    part = Part(
+        PART,
+        PostGraph(model, size),
+        {name: value[:2] for name, value in inputs.items()},
+        "logits",
+        ("input_ids", "attention_mask"),
+        checks,
+        probability_apart,
+        [] if pixels is None else [_shown(inputs, batch) for batch in pixels.split(_RANGES)],
+    )
+    return export_parts(
+        folder, [part], model, processor, settings_of(model, processor), format=format, template="mttv.md",
+        title=readme.title(model, "MTTV"),
+    )  # fmt: skip
+
+
+def _shown(inputs: dict[str, Tensor], pixels: Tensor) -> dict[str, Tensor]:
+    """The first posts with these images, and with the same images as regions."""
+    own = {name: value[: len(pixels)] for name, value in inputs.items()}
+    own |= {"pixel_values": pixels, "image_mask": torch.ones(len(pixels), dtype=torch.int64)}
+    if "region_pixel_values" in own:
+        own["region_pixel_values"] = pixels[:, None].expand_as(own["region_pixel_values"]).contiguous()
+        own["region_mask"] = torch.ones_like(own["region_mask"])
+    return own
+
+
+def open_mttv(folder: str | Path) -> tuple[ExportedMttv, MttvProcessor]:
+    """Open a folder that `export_mttv` wrote.
+
+    Raises:
+        StmineError: it is damaged, or its runtime is not installed.
+    """
+    export = Export.open(folder, MTTV.name)
+    try:
+        read_settings(export.folder / "config.json")
+        return ExportedMttv(export), load_processor(MTTV, str(folder))
+    except StmineError:
+        raise
+    except Exception as error:  # of transformers, which has types of its own
+        reason = " ".join(str(error).split())[:300]
+        raise StmineError(f"{folder}: the exported model cannot be opened ({reason}). Export it again.") from error
+
+
+def is_exported(folder: str | Path) -> bool:
+    """Whether `open_mttv` opens this folder."""
+    return exported.is_export(folder, MTTV.name)
 
 
 def settings_of(model: MttvForSequenceClassification, processor: MttvProcessor) -> dict[str, Any]:
@@ -172,16 +321,19 @@ def settings_of(model: MttvForSequenceClassification, processor: MttvProcessor) 
     }
 
 
-def _posts(processor: MttvProcessor, size: tuple[int, int], regions: int) -> dict[str, Tensor]:
-    """Ten posts: some without text, some without image."""
+def _posts(
+    processor: MttvProcessor, size: tuple[int, int], regions: int, pixels: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Ten posts: some without text, some without image. `pixels` (10, 3, H, W) of images; None: noise."""
     encoded = processor(
         text=list(_TEXTS), images=[None if number % 3 == 2 else Image.new("RGB", (8, 8)) for number in range(CHECKED)]
     )
     chance = torch.Generator().manual_seed(0)
-    pixels = torch.randn(CHECKED, 3, *size, generator=chance) * encoded["image_mask"][:, None, None, None]
+    shown = torch.randn(CHECKED, 3, *size, generator=chance) if pixels is None else pixels
     inputs = {name: encoded[name] for name in ("input_ids", "attention_mask")}
-    inputs |= {"pixel_values": pixels, "image_mask": encoded["image_mask"]}
+    inputs |= {"pixel_values": shown * encoded["image_mask"][:, None, None, None], "image_mask": encoded["image_mask"]}
     if regions:
-        inputs["region_pixel_values"] = torch.randn(CHECKED, regions, 3, *size, generator=chance)
+        noise = torch.randn(CHECKED, regions, 3, *size, generator=chance)
+        inputs["region_pixel_values"] = noise if pixels is None else pixels[:, None].expand_as(noise).contiguous()
         inputs["region_mask"] = (torch.arange(regions) < torch.arange(CHECKED)[:, None] % (regions + 1)).long()
     return inputs

@@ -76,8 +76,17 @@ class NcnnFormat(ExportFormat):
     files = FILES
     runtime = NcnnSat
     packages = ("ncnn",)
+    takes_nms = False
+    any_size = False
 
-    def write(self, model: SatForObjectDetection, folder: Path, inputs: list[Tensor], size: tuple[int, int]) -> None:
+    def write(
+        self,
+        model: SatForObjectDetection,
+        folder: Path,
+        inputs: list[Tensor],
+        size: tuple[int, int],
+        most: int | None = None,
+    ) -> None:
         require("ncnn")
         pnnx = require("pnnx")
         graph = MapsGraph(model).eval()

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from ..detect.graphs import AXES, OUTPUTS, BoxesGraph
 from ..inference.onnx_graph import write_graph
 from ..modeling.sat.modeling_sat import SatObjectDetectionOutput
 from .exported import ExportedSat, ExportFormat, require
+from .suppression import IOU, LEAST, add_suppression
 
 if TYPE_CHECKING:
     from ..modeling.sat.modeling_sat import SatForObjectDetection
@@ -34,8 +36,19 @@ class OnnxSat(ExportedSat):
             str(Path(folder) / FILE), options, providers=["CPUExecutionProvider"]
         )
 
+    def arrays(self, pixel_values: Tensor, least: float = 0.99, iou: float = 0.5) -> dict[str, Any]:
+        """All outputs by name. The numbers are those of the suppression, if it is in the network."""
+        values = {"pixel_values": pixel_values.numpy()}
+        for name, value in ((LEAST, least), (IOU, iou)):
+            if any(one.name == name for one in self.session.get_inputs()):
+                values[name] = np.array([value], np.float32)
+        names = [one.name for one in self.session.get_outputs()]
+        return dict(zip(names, self.session.run(names, values), strict=True))
+
     def forward(self, pixel_values: Tensor, **kwargs: Any) -> SatObjectDetectionOutput:
-        logits, pred_boxes = self.session.run(None, {"pixel_values": pixel_values.numpy()})
+        # All boxes, also where the network suppresses some: the caller's thresholds hold.
+        found = self.arrays(pixel_values)
+        logits, pred_boxes = found["logits"], found["pred_boxes"]
         size = torch.tensor(pixel_values.shape[-2:]).expand(len(pixel_values), 2)
         return SatObjectDetectionOutput(
             logits=torch.from_numpy(logits), pred_boxes=torch.from_numpy(pred_boxes), input_sizes=size
@@ -53,8 +66,17 @@ class OnnxFormat(ExportFormat):
     def describe(self, folder: Path, settings: dict[str, Any]) -> None:
         add_metadata(folder / FILE, settings)
 
-    def write(self, model: SatForObjectDetection, folder: Path, inputs: list[Tensor], size: tuple[int, int]) -> None:
+    def write(
+        self,
+        model: SatForObjectDetection,
+        folder: Path,
+        inputs: list[Tensor],
+        size: tuple[int, int],
+        most: int | None = None,
+    ) -> None:
         write_onnx(model, folder / FILE)
+        if most is not None:
+            add_suppression(folder / FILE, most)
 
 
 def add_metadata(path: Path, settings: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from ..inference.onnx_graph import quiet
 from ..modeling.sat.modeling_sat import SatObjectDetectionOutput
 from .exported import ExportedSat, ExportFormat, require
 from .onnx import write_onnx
+from .suppression import IOU, LEAST, add_suppression
 
 if TYPE_CHECKING:
     from ..modeling.sat.modeling_sat import SatForObjectDetection
@@ -32,10 +34,18 @@ class OpenvinoSat(ExportedSat):
         options = {"INFERENCE_NUM_THREADS": self.threads, "INFERENCE_PRECISION_HINT": "f32"}
         self.network = openvino.compile_model(str(Path(folder) / FILES[0]), "CPU", options)
 
+    def arrays(self, pixel_values: Tensor, least: float = 0.99, iou: float = 0.5) -> dict[str, Any]:
+        """All outputs by name. The numbers are those of the suppression, if it is in the network."""
+        values = {"pixel_values": pixel_values.numpy()}
+        for name, value in ((LEAST, least), (IOU, iou)):
+            if any(name in one.names for one in self.network.inputs):
+                values[name] = np.array([value], np.float32)
+        return {output.any_name: array.copy() for output, array in self.network(values).items()}
+
     def forward(self, pixel_values: Tensor, **kwargs: Any) -> SatObjectDetectionOutput:
-        logits, pred_boxes = (
-            torch.from_numpy(values.copy()) for values in self.network(pixel_values.numpy()).values()
-        )
+        # All boxes, also where the network suppresses some: the caller's thresholds hold.
+        found = self.arrays(pixel_values)
+        logits, pred_boxes = (torch.from_numpy(found[name]) for name in ("logits", "pred_boxes"))
         size = torch.tensor(pixel_values.shape[-2:]).expand(len(pixel_values), 2)
         return SatObjectDetectionOutput(logits=logits, pred_boxes=pred_boxes, input_sizes=size)
 
@@ -48,10 +58,19 @@ class OpenvinoFormat(ExportFormat):
     runtime = OpenvinoSat
     packages = ("openvino",)
 
-    def write(self, model: SatForObjectDetection, folder: Path, inputs: list[Tensor], size: tuple[int, int]) -> None:
+    def write(
+        self,
+        model: SatForObjectDetection,
+        folder: Path,
+        inputs: list[Tensor],
+        size: tuple[int, int],
+        most: int | None = None,
+    ) -> None:
         openvino = require("openvino", "openvino")
         with tempfile.TemporaryDirectory() as scratch:
-            write_onnx(model, Path(scratch) / "model.onnx")
+            plain = Path(scratch) / "model.onnx"
+            write_onnx(model, plain)
+            if most is not None:
+                add_suppression(plain, most)
             with quiet():
-                network = openvino.convert_model(str(Path(scratch) / "model.onnx"))
-                openvino.save_model(network, str(folder / FILES[0]), compress_to_fp16=False)
+                openvino.save_model(openvino.convert_model(str(plain)), str(folder / FILES[0]), compress_to_fp16=False)

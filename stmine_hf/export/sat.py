@@ -18,16 +18,19 @@ from torch import Tensor
 
 from ..checkpoints import read_settings, require_processor_bounds
 from ..detect.classes import THRESHOLD
-from ..documents import read_json
 from ..errors import StmineError
+from ..inference.exported import MANIFEST, read_manifest, require_undamaged
+from ..methods import SAT
 from ..modeling.sat.image_processing_sat import SatImageProcessor
 from ..outputs import Outputs, sha256_of
-from . import MANIFEST, readme
+from . import readme
 from .exported import CONFIDENT, Differences, ExportedSat, ExportFormat
+from .half import HalfFormat
 from .int8 import Int8Format
 from .ncnn import NcnnFormat
 from .onnx import OnnxFormat
 from .openvino import OpenvinoFormat
+from .suppression import require_suppressed
 
 if TYPE_CHECKING:
     from ..modeling.sat.modeling_sat import SatForObjectDetection
@@ -35,8 +38,9 @@ if TYPE_CHECKING:
 __all__ = ["FORMATS", "ExportReport", "export_sat", "open_exported"]
 
 FORMATS: dict[str, ExportFormat] = {
-    format.name: format for format in (OnnxFormat(), NcnnFormat(), Int8Format(), OpenvinoFormat())
+    format.name: format for format in (OnnxFormat(), NcnnFormat(), Int8Format(), OpenvinoFormat(), HalfFormat())
 }
+CHECKED = 10  # inputs of the comparison with PyTorch, at least
 _WEIGHTS = {file for format in FORMATS.values() for file in format.files}
 
 
@@ -69,6 +73,7 @@ def export_sat(
     format: str = "onnx",
     size: int | tuple[int, int] = 320,
     images: Iterable[Image.Image] = (),
+    nms: bool = False,
 ) -> ExportReport:
     """Write a model for another runtime and compare the two.
 
@@ -77,9 +82,12 @@ def export_sat(
         processor: its image processor, saved in the same folder.
         folder: created if missing. An earlier export in it is replaced once the new one is there and compared.
         format: "onnx" (any batch, height and width), "ncnn" (one image at one size), "int8" (ONNX with 8-bit
-            convolutions) or "openvino" (any batch, height and width).
+            convolutions), "openvino" (any batch, height and width) or "fp16" (ONNX with 16-bit floats).
         size: height and width, multiples of 32, of the ncnn model and of the compared inputs.
-        images: to compare on; for "int8" needed, to measure the ranges of the activations.
+        images: to compare on; for "int8" needed, to measure the ranges of the activations. Without ten of them noise
+            is compared, too, in batches of other numbers of rows and of other sizes where the format takes them.
+        nms: put the non-maximum suppression into the network, whose thresholds become inputs of it; not for "ncnn".
+            `stmine detect` goes on suppressing by itself, with the thresholds it is given.
 
     Returns:
         [`ExportReport`]
@@ -95,6 +103,8 @@ def export_sat(
     if height < 32 or width < 32 or height % 32 or width % 32:
         raise StmineError(f"size: expected multiples of 32 pixels, found {height} x {width}.")
     chosen = FORMATS[format]
+    if nms and not chosen.takes_nms:
+        raise StmineError(f"{format} has no suppression of its own: omit --nms; the README has code for it.")
     inputs = [processor(images=image, return_tensors="pt")["pixel_values"] for image in images]
     if chosen.needs_images and not inputs:
         raise StmineError(
@@ -104,21 +114,25 @@ def export_sat(
         outputs.require_free(*chosen.files, MANIFEST, readme.FILE, "config.json", "preprocessor_config.json")
         outputs.require_own_folder(MANIFEST)
         made = Path(scratch)
-        chosen.write(model, made, inputs, (height, width))
-        settings = settings_of(model, processor, (height, width))
+        settings = settings_of(model, processor, (height, width), nms)
+        chosen.write(model, made, inputs, (height, width), settings["max_detections"] if nms else None)
         chosen.describe(made, settings)
         config = model.config.__class__.from_dict({**model.config.to_dict(), "export_size": [height, width]})
         config.save_pretrained(made)
         processor.save_pretrained(made)
         inputs = chosen.comparable(inputs, (height, width))
-        inputs = inputs or [torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(0))]
-        differences = compare(model, chosen.runtime(made), inputs)
+        inputs += _noise(CHECKED - len(inputs), (height, width), any_size=chosen.any_size)
+        exported = chosen.runtime(made)
+        differences = compare(model, exported, inputs)
         chosen.require_near(differences)
+        if nms:
+            _require_suppressed(exported, inputs, format)
         files = sorted(path.name for path in made.iterdir())
         for name in sorted(_WEIGHTS - {*files}):  # of an earlier export in another format
             if name in outputs.written():
                 outputs.remove(name)
         manifest = {
+            "method": SAT.name,
             "format": format,
             "settings": settings,
             "files": {name: sha256_of(made / name) for name in files},
@@ -128,11 +142,11 @@ def export_sat(
             outputs.write(name, partial(shutil.copyfile, made / name))
         outputs.write(MANIFEST, lambda path: path.write_text(json.dumps(manifest, indent=1) + "\n"))
         size_of_files = sum((made / name).stat().st_size for name in chosen.files)
-    return ExportReport(Path(folder), format, size_of_files, *differences, len(inputs))
+    return ExportReport(Path(folder), format, size_of_files, *differences, sum(map(len, inputs)))
 
 
 def settings_of(
-    model: SatForObjectDetection, processor: SatImageProcessor, input_size: tuple[int, int]
+    model: SatForObjectDetection, processor: SatImageProcessor, input_size: tuple[int, int], nms: bool = False
 ) -> dict[str, Any]:
     """The settings of images and boxes that an exported network needs; the defaults of `stmine detect`."""
     defaults = signature(processor.post_process_object_detection).parameters
@@ -149,7 +163,32 @@ def settings_of(
         "threshold": THRESHOLD,
         "nms_iou": defaults["nms_threshold"].default,
         "max_detections": defaults["max_detections"].default,
+        **({"nms": True} if nms else {}),
     }
+
+
+def _noise(rows: int, size: tuple[int, int], *, any_size: bool) -> list[Tensor]:
+    """Inputs of noise in batches of one to four rows; of other sizes, too, if any can be compared."""
+    chance = torch.Generator().manual_seed(0)
+    batches: list[Tensor] = []
+    while rows > 0:
+        count = min(rows, 1 + len(batches) % 4)
+        height, width = (side + 32 * (len(batches) % 3) * any_size for side in size)
+        batches.append(torch.randn(count, 3, height, width, generator=chance))
+        rows -= count
+    return batches
+
+
+def _require_suppressed(exported: Any, inputs: Iterable[Tensor], format: str) -> None:
+    """
+    Raises:
+        StmineError: the suppression in the network differs from torchvision's for an input.
+    """
+    for pixel_values in inputs:
+        scores = exported(pixel_values).logits.sigmoid().flatten()
+        least = float(scores.topk(min(50, len(scores))).values[-1])  # some boxes whatever the model has learned
+        for iou in (0.6, 0.3):
+            require_suppressed(exported.arrays(pixel_values, least, iou), least, iou, format)
 
 
 def _write_readme(folder: Path, format: ExportFormat, title: str, settings: dict[str, Any]) -> None:
@@ -173,7 +212,8 @@ def open_exported(folder: str | Path, threads: int | None = None) -> tuple[Expor
     folder = Path(folder)
     for format in FORMATS.values():
         if all((folder / name).is_file() for name in format.files):
-            _require_undamaged(folder)
+            if (folder / MANIFEST).is_file():  # version 0.1 wrote none
+                require_undamaged(folder, read_manifest(folder))
             try:
                 read_settings(folder / "config.json")
                 require_processor_bounds(
@@ -195,18 +235,10 @@ def open_exported(folder: str | Path, threads: int | None = None) -> tuple[Expor
 
 def is_exported(folder: str | Path) -> bool:
     """Whether `open_exported` opens this folder."""
-    return any((Path(folder) / name).is_file() for name in _WEIGHTS)
-
-
-def _require_undamaged(folder: Path) -> None:
-    if not (folder / MANIFEST).is_file():
-        return
-    files = read_json(folder / MANIFEST).get("files")
-    if not isinstance(files, dict) or not all(name == Path(name).name for name in files):
-        raise StmineError(f"{folder / MANIFEST}: expected the names of files with their checksums: export again.")
-    for name, digest in files.items():
-        if not (folder / name).is_file() or sha256_of(folder / name) != digest:
-            raise StmineError(f"{folder / name} is damaged or was changed: export the model again.")
+    folder = Path(folder)
+    if (folder / MANIFEST).is_file() and read_manifest(folder).get("method", SAT.name) != SAT.name:
+        return False
+    return any((folder / name).is_file() for name in _WEIGHTS)
 
 
 @torch.inference_mode()

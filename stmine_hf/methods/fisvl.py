@@ -53,4 +53,6 @@ print(model(**inputs).logits_per_image.softmax(dim=-1))""",
     card="cards.fisvl:FisvlCard",
     trainer="training.fisvl.build:TRAINING",
     repository="hub.fisvl_repository:FisvlRepository",
+    exported="export.fisvl:is_exported",
+    export_opener="export.fisvl:open_fisvl",
 )

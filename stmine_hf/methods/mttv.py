@@ -42,4 +42,6 @@ print(classifier({{"text": "what the post says", "image": "image.jpg"}}))  # eit
     card="cards.mttv:MttvCard",
     trainer="training.mttv.build:TRAINING",
     repository="hub.mttv_repository:MttvRepository",
+    exported="export.mttv:is_exported",
+    export_opener="export.mttv:open_mttv",
 )

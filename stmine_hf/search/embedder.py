@@ -20,6 +20,7 @@ from .text_tower import PROBE_SENTENCE, TextTower, find_tower, model_folder
 if TYPE_CHECKING:
     import torch
 
+    from ..inference.exported import Export
     from ..modeling.fisvl.modeling_fisvl import FisvlModel
     from ..modeling.fisvl.processing_fisvl import FisvlProcessor
     from .embedding import DualEncoder, DualProcessor
@@ -35,7 +36,8 @@ logger = logging.getLogger(__name__)
 class Embedder:
     """A model with its processor: loaded at first use, and only once.
 
-    Sentences are embedded in ONNX Runtime, without loading the model, if the user's cache has its text tower.
+    Sentences are embedded without loading the model in PyTorch, if it is an export with a text tower, or the user's
+    cache has its text tower.
 
     Args:
         model: a folder, a Hub id, None for the default FISVL, or a loaded `(model, processor)`.
@@ -70,8 +72,20 @@ class Embedder:
             model, processor = load_fisvl(self._given, device=self._device)
         from ..loading import place
 
+        if self._engine != AUTO and hasattr(model, "export"):
+            raise StmineError("The model was exported for another runtime, which runs it: omit the engine.")
         place(model, self._device)
         return model, processor
+
+    @property
+    def _export(self) -> Export | None:
+        """The loaded model as an export for another runtime, which may have one tower alone; None: it is not one."""
+        return getattr(self._loaded[0], "export", None)
+
+    @property
+    def _runs(self) -> DualEncoder:
+        """What embeds: the loaded model in an engine, or an export as it is."""
+        return self._encoder if self._export is None else self._loaded[0]
 
     @cached_property
     def _encoder(self) -> EngineEncoder:
@@ -89,11 +103,14 @@ class Embedder:
 
     def expect(self, images: int) -> None:
         """Tell how many images are to be embedded: on it depends whether another engine than PyTorch is looked for."""
-        self._encoder.image.expect(images)
+        if self._export is None:
+            self._encoder.image.expect(images)
 
     @property
     def engines(self) -> list[str]:
         """The engines that have embedded images so far."""
+        if "_loaded" in self.__dict__ and self._export is not None:
+            return [self._export.format]
         return list(self._encoder.image.used) if "_encoder" in self.__dict__ else []
 
     @property
@@ -162,7 +179,7 @@ class Embedder:
 
         from .embedding import image_features
 
-        return image_features(self._encoder, torch.stack(pixel_values)).numpy()
+        return image_features(self._runs, torch.stack(pixel_values)).numpy()
 
     def image(self, image: Image.Image) -> np.ndarray:
         """(1, D)."""
@@ -180,8 +197,9 @@ class Embedder:
             return self._tower.texts(texts)
         from .embedding import embed_texts
 
-        self._encoder.text.expect(len(texts))
-        return embed_texts(self._encoder, self._loaded[1], texts).numpy()
+        if self._export is None:
+            self._encoder.text.expect(len(texts))
+        return embed_texts(self._runs, self._loaded[1], texts).numpy()
 
     @cached_property
     def scope(self) -> Scope | None:
@@ -203,20 +221,22 @@ class Embedder:
         """
         from .embedding import embed_texts
 
-        model = self._loaded[0]
-        # In PyTorch, whatever engine runs the others.
-        probe = {
-            "image": self.image(_probe_image()),
-            "text": embed_texts(*self._loaded, [PROBE_SENTENCE]).numpy(),
+        model, export = self._loaded[0], self._export
+        embeds = {  # in PyTorch, whatever engine runs the others; or in the runtime of an export
+            "image": lambda: self.image(_probe_image()),
+            "text": lambda: embed_texts(*self._loaded, [PROBE_SENTENCE]).numpy(),
         }
+        probe = {part: embed() for part, embed in embeds.items() if export is None or part in export.parts}
         if not all(np.isfinite(vector).all() for vector in probe.values()):
             raise StmineError("the model gives NaN or infinity for a plain image or sentence: its weights are broken")
         return {
             "source": self.source,
             "class": type(model).__name__,
-            "weights": self._weights,
-            "dimension": probe["image"].shape[1],
+            # An export whose embeddings may be mixed with those of its model has the model's weights.
+            "weights": self._weights if export is None else export.facts["weights"],
+            "dimension": next(iter(probe.values())).shape[1],
             "probe": {key: vector[0].astype("<f2").tobytes().hex() for key, vector in probe.items()},
+            **({} if export is None else {"export": export.format}),
         }
 
     def require(self, expected: dict[str, Any], index: Path, *, images: bool = True) -> None:
@@ -244,13 +264,19 @@ class Embedder:
 
 
 def difference(expected: dict[str, Any], found: dict[str, Any]) -> str | None:
-    """How the identities of two models differ; None if they do not."""
+    """How the identities of two models differ; None if they do not.
+
+    Of an export with one tower there is one probe, and of two exports with different towers none that both have: that
+    both are of the same weights, and were compared with them when they were made, is enough then.
+    """
     if expected["weights"] != found["weights"]:
+        if expected.get("export") != found.get("export"):
+            made, given = (one.get("export") or "the model itself" for one in (expected, found))
+            return f"it has other weights, or is exported too coarsely to be mixed (index: {made}, now: {given})"
         return "it has other weights"
-    if all(
-        len(then) == len(now) and np.dot(_unpacked(then), _unpacked(now)) > _SAME_PROBE
-        for then, now in zip(expected["probe"].values(), found["probe"].values(), strict=True)
-    ):
+    both = expected["probe"].keys() & found["probe"].keys()
+    probes = [(expected["probe"][key], found["probe"][key]) for key in both]
+    if all(len(then) == len(now) and np.dot(_unpacked(then), _unpacked(now)) > _SAME_PROBE for then, now in probes):
         return None
     return "it embeds a test image and sentence differently (processor, config or library version)"
 

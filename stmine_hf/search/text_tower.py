@@ -1,4 +1,4 @@
-"""The text tower of a model in ONNX Runtime, from the user's cache: a sentence is embedded without PyTorch.
+"""The text tower of a model in another runtime, from an export or the user's cache: no sentence needs PyTorch.
 
 A tower is kept in a folder of the cache that is named after the content of the model's files, so a changed model has
 another one. `tower.json`, which is written last, holds the checksums of the others and the model's identity. Whatever
@@ -23,7 +23,7 @@ import numpy as np
 from ..checkpoints import TOKENIZER_FILES
 from ..errors import StmineError
 from ..inference.batching import in_batches_by_length
-from ..inference.onnx_graph import import_onnxruntime
+from ..inference.exported import Export, Network, is_export, open_network
 from ..inference.scope import FILE as SCOPE
 from ..inference.scope import Scope
 from ..loading import published, resolve
@@ -45,24 +45,18 @@ class TextTower:
     """A text tower with its tokenizer.
 
     Args:
-        folder: has `text.onnx` and `tokenizer.json`.
+        folder: has `tokenizer.json` and, without `network`, `text.onnx`.
         settings: `identity` and `meaningless` (as hexadecimal float32) of the model's `Embedder`; `clean_captions` and
             `max_words` of its processor.
         model: folder of the model.
+        network: `input_ids` and `attention_mask` -> (B, D).
     """
 
-    def __init__(self, folder: Path, settings: dict[str, Any], model: Path):
+    def __init__(self, folder: Path, settings: dict[str, Any], model: Path, network: Network | None = None):
         from tokenizers import Tokenizer
 
-        onnxruntime = import_onnxruntime()
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # One sentence costs less than the search for a faster graph.
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        if threads := os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]:
-            options.intra_op_num_threads = int(threads)
-        self._session = onnxruntime.InferenceSession(str(folder / GRAPH), options, providers=["CPUExecutionProvider"])
+        self._network = network or open_network(folder / GRAPH, quick=True)
         self._tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
         self._clean, self._max_words = bool(settings["clean_captions"]), int(settings["max_words"])
         self._model = model
@@ -81,7 +75,7 @@ class TextTower:
         return in_batches_by_length(self._embed, sentences)
 
     def _embed(self, sentences: list[str]) -> np.ndarray:
-        (rows,) = self._session.run([OUTPUT], dict(zip(INPUTS, self.ids(sentences), strict=True)))
+        (rows,) = self._network(dict(zip(INPUTS, self.ids(sentences), strict=True)))
         return rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12)
 
     @cached_property
@@ -97,12 +91,14 @@ class TextTower:
 
 
 def find_tower(source: str | Path | None) -> TextTower | None:
-    """The text tower of a model, if the cache has one that fits its files; None if not.
+    """The text tower of an export, or of a model if the cache has one that fits its files; None if not.
 
     Args:
         source: folder, Hub id or short name of the model; None: the default one.
     """
     try:
+        if source is not None and is_export(source, FISVL.name):
+            return _require_same(_of_export(Path(os.path.abspath(source))))
         model = model_folder(source)
         if model is None or not (folder := tower_folder(model)).is_dir():
             return None
@@ -110,16 +106,31 @@ def find_tower(source: str | Path | None) -> TextTower | None:
         settings, files = manifest["settings"], {name: sha256_of(folder / name) for name in (GRAPH, TOKENIZER)}
         if manifest != sealed(settings, files):
             raise ValueError("a checksum differs")
-        tower = TextTower(folder, settings, model)
-        known = np.frombuffer(bytes.fromhex(tower.identity["probe"]["text"]), "<f2").astype(np.float32)
-        if not np.abs(known - tower.probe).max() < _ROUNDING:
-            raise ValueError("it embeds a test sentence differently")
+        tower = _require_same(TextTower(folder, settings, model))
         with suppress(OSError):
             os.utime(folder)
         return tower
     except Exception as error:  # ONNX Runtime and tokenizers raise errors of their own, and PyTorch can do it all
-        logger.debug("the text tower in the cache is not used, PyTorch embeds: %s", error)
+        logger.debug("the text tower is not used, PyTorch embeds: %s", error)
         return None
+
+
+def _of_export(folder: Path) -> TextTower:
+    export = Export.open(folder, FISVL.name)
+    identity = {**export.facts["identity"], "source": str(folder)}
+    settings = {**export.settings, "identity": identity, "meaningless": export.facts["meaningless"]}
+    return TextTower(folder, settings, folder, export.network("text", quick=True))
+
+
+def _require_same(tower: TextTower) -> TextTower:
+    """
+    Raises:
+        ValueError: the tower embeds the sentence of its identity differently.
+    """
+    known = np.frombuffer(bytes.fromhex(tower.identity["probe"]["text"]), "<f2").astype(np.float32)
+    if not np.abs(known - tower.probe).max() < _ROUNDING:
+        raise ValueError("it embeds a test sentence differently")
+    return tower
 
 
 def sealed(settings: dict[str, Any], files: dict[str, str]) -> dict[str, Any]:

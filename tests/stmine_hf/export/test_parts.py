@@ -1,4 +1,4 @@
-"""FISVL and MTTV as ONNX: PyTorch's answers for any number of rows, and READMEs whose code works alone."""
+"""FISVL and MTTV in other runtimes: PyTorch's answers for any number of rows, READMEs whose code works alone."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from helpers import save_tiny_fisvl, tiny_fisvl
 from helpers_mttv import save_tiny_mttv, tiny_mttv
 from PIL import Image
 
-import stmine_hf.export.parts as module
 from stmine_hf.cli import main
 from stmine_hf.errors import StmineError
 from stmine_hf.export.fisvl import export_fisvl
+from stmine_hf.export.formats import OnnxPart
 from stmine_hf.export.mttv import export_mttv
 from stmine_hf.export.parts import in_batches
 from stmine_hf.inference.fixed_pool import FixedPool
@@ -60,12 +60,16 @@ def image(tmp_path) -> Path:
     return tmp_path / "image.png"
 
 
-@pytest.mark.parametrize("overrides", [{}, {"attend_padding": True}])
-def test_both_towers_answer_as_pytorch(overrides, image, tmp_path):
+@pytest.mark.parametrize(
+    ("overrides", "format"),
+    [({}, "onnx"), ({"attend_padding": True}, "onnx"), ({}, "openvino"), ({}, "fp16")],
+)
+def test_both_towers_answer_as_pytorch(overrides, format, image, tmp_path):
     model, processor = tiny_fisvl(**overrides)
-    report = export_fisvl(model, processor, tmp_path / "out")
-    assert set(report.differences) == {"image.onnx", "text.onnx"} and report.inputs == 10
-    assert max(report.differences.values()) < 1e-5
+    report = export_fisvl(model, processor, tmp_path / "out", format=format)
+    assert {Path(name).stem for name in report.differences} == {"image", "text"} and report.inputs == 10
+    near = 1e-2 if format == "fp16" else 1e-5
+    assert max(report.differences.values()) < near
     sentence = "Two planes - near a harbour."
     found = run_readme(tmp_path / "out", sentence, image)
     with torch.no_grad():
@@ -74,17 +78,38 @@ def test_both_towers_answer_as_pytorch(overrides, image, tmp_path):
             model.get_image_features(inputs.pixel_values).pooler_output[0]
             @ (model.get_text_features(inputs.input_ids, inputs.attention_mask).pooler_output[0])
         )
-    assert found == {str(image): pytest.approx(float(expected), abs=1e-4)}
+    assert found == {str(image): pytest.approx(float(expected), abs=max(near, 1e-4))}
+
+
+@pytest.mark.parametrize("tower", ["image", "text"])
+def test_the_readme_of_a_tower_alone_prints_embeddings(tower, image, tmp_path):
+    model, processor = tiny_fisvl()
+    export_fisvl(model, processor, tmp_path / "out", tower=tower)
+    given = {"image": str(image), "text": "Two planes - near a harbour."}[tower]
+    with torch.no_grad():
+        if tower == "image":
+            inputs = processor(images=[Image.open(image)], return_tensors="pt")
+            expected = model.get_image_features(inputs.pixel_values).pooler_output[0]
+        else:
+            inputs = processor(text=[given], return_tensors="pt")
+            expected = model.get_text_features(inputs.input_ids, inputs.attention_mask).pooler_output[0]
+    assert run_readme(tmp_path / "out", given) == {given: pytest.approx(expected.tolist(), abs=1e-4)}
 
 
 @pytest.mark.parametrize(
-    "overrides",
-    [{}, {"num_region_tokens": 0}, {"global_pooling": "max", "attend_missing": False}, {"sequence_pooling": "mean"}],
+    ("overrides", "format"),
+    [
+        ({}, "onnx"),
+        ({}, "openvino"),
+        ({"num_region_tokens": 0}, "onnx"),
+        ({"global_pooling": "max", "attend_missing": False}, "onnx"),
+        ({"sequence_pooling": "mean"}, "onnx"),
+    ],
 )
-def test_posts_are_classified_as_by_pytorch(overrides, image, tmp_path):
+def test_posts_are_classified_as_by_pytorch(overrides, format, image, tmp_path):
     model, processor = tiny_mttv(**overrides)
-    report = export_mttv(model, processor, tmp_path / "out")
-    assert report.differences["model.onnx"] < 1e-4 and report.inputs == 10
+    report = export_mttv(model, processor, tmp_path / "out", format=format)
+    assert max(report.differences.values()) < 1e-4 and report.inputs == 10
     for text, images in (("这是一条假新闻", [image]), ("news [SEP]x", []), ("", [image])):
         found = run_readme(tmp_path / "out", text, *images)
         opened = Image.open(image) if images else None
@@ -108,8 +133,8 @@ def test_settings_are_in_the_files_themselves(tmp_path):
 
 
 def test_a_model_that_differs_is_refused_and_not_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "LIMIT", -1.0)
-    with pytest.raises(StmineError, match=r"image\.onnx: the ONNX model differs from PyTorch by"):
+    monkeypatch.setattr(OnnxPart, "limit", -1.0)
+    with pytest.raises(StmineError, match=r"image\.onnx: the onnx model differs from PyTorch by"):
         export_fisvl(*tiny_fisvl(), tmp_path)
     assert not list(tmp_path.glob("*.onnx"))
 
@@ -134,7 +159,8 @@ def test_the_commands(method, save, tmp_path, capsys):
     document = json.loads(capsys.readouterr().out)
     assert document["inputs"] == 10 and all(value < 1e-4 for value in document["differences"].values())
     assert run(f"export {method} --model {model} --out {tmp_path}/out --format ncnn") == 2
-    assert "expected onnx, found 'ncnn'" in capsys.readouterr().err
+    printed = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert "expected one of onnx, fp16, int8, openvino, found 'ncnn'" in printed
 
 
 @pytest.mark.parametrize(("size", "grid"), [((12, 12), (16, 16)), ((7, 7), (5, 1)), ((9, 4), (3, 4))])

@@ -66,7 +66,7 @@ def test_decoding_raw_maps_is_the_end_of_forward(detector):
 def test_onnx_answers_as_pytorch_for_any_batch_and_size(detector, tmp_path):
     model, processor = detector
     report = export_sat(model, processor, tmp_path, format="onnx", size=SIZE, images=images())
-    assert (report.format, report.inputs) == ("onnx", 6)
+    assert (report.format, report.inputs) == ("onnx", 10)
     assert report.score_difference < 1e-5 and report.box_difference < 1e-2
     assert report.file_bytes == (tmp_path / "model.onnx").stat().st_size
     exported, saved_processor = open_exported(tmp_path)
@@ -83,7 +83,7 @@ def test_onnx_answers_as_pytorch_for_any_batch_and_size(detector, tmp_path):
 def test_ncnn_answers_as_pytorch_on_the_padded_input(detector, tmp_path):
     model, processor = detector
     report = export_sat(model, processor, tmp_path, format="ncnn", size=SIZE)
-    assert report.score_difference < 1e-5 and report.inputs == 1
+    assert report.score_difference < 1e-5 and report.inputs == 10
     exported, _ = open_exported(tmp_path)
     assert isinstance(exported, NcnnSat)
     small = torch.randn(2, 3, 32, 64)
@@ -243,7 +243,7 @@ def test_the_model_given_stays_as_it_was(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"format": "coreml"}, "expected one of onnx, ncnn, int8, openvino, found 'coreml'"),
+        ({"format": "coreml"}, "expected one of onnx, ncnn, int8, openvino, fp16, found 'coreml'"),
         ({"size": 100}, "expected multiples of 32 pixels, found 100 x 100"),
         ({"size": 0}, "expected multiples of 32 pixels"),
         ({"format": "int8"}, "int8 needs images"),
@@ -287,7 +287,7 @@ def test_the_command_writes_a_model_that_loads_as_any_detector(tmp_path, capsys)
     capsys.readouterr()
     assert run(f"export sat --model {model} --out {out} --images {shots} --size 64 --json") == 0
     document = json.loads(capsys.readouterr().out)
-    assert document["inputs"] == 3 and document["score_difference"] < 1e-5 and document["folder"] == str(out)
+    assert document["inputs"] == 10 and document["score_difference"] < 1e-5 and document["folder"] == str(out)
     assert isinstance(load_sat(out)[0], OnnxSat)
 
 
@@ -324,7 +324,8 @@ def test_the_command_scores_int8_and_sets_its_ranges_on_train_images(tmp_path, c
     capsys.readouterr()
     assert run(f"{words} --out {tmp_path}/int8 --json") == 0
     document = json.loads(capsys.readouterr().out)
-    assert set(document["ap"]) == {"pytorch", "int8"} and document["inputs"] == 2
+    assert set(document["ap"]) == {"pytorch", "int8"} and document["inputs"] == 10
+    assert document["loss"] == document["ap"]["pytorch"] - document["ap"]["int8"]
     assert len(seen) == 2 and max(float(x.max()) for x in seen) <= 0, "dark ones, padded with 0: those to train"
     assert run(f"{words} --out {tmp_path}/again --split train") == 0
     printed = capsys.readouterr().out
