@@ -25,10 +25,12 @@ from .terminal import (
     EngineOption,
     FindingsOption,
     JsonOption,
+    RayOption,
     ServerOption,
     StretchOption,
     StrictOption,
     column_mapping,
+    device_of,
     from_here,
     print_json,
     prints_only_json,
@@ -119,6 +121,7 @@ def classify(
     bands: BandsOption = None,
     device: DeviceOption = None,
     engine: EngineOption = "auto",
+    ray: RayOption = None,
     server: ServerOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -127,6 +130,8 @@ def classify(
     It is an estimate from the posts seen in training, not proof, and no person should be judged by it.
     """
     _check_usage(text, image, file, out, explain)
+    if ray is not None and file is None:
+        raise typer.BadParameter("--ray is for many posts: expected --file")
     mapping = column_mapping(column)
     page = None if explain is None else Path(explain) if file is None else _page_of(explain, out)
     if page is not None:
@@ -144,8 +149,9 @@ def classify(
             "bands",
             "device",
             "engine",
+            "ray",
         )
-        require_default(context, *names, "engine", why="the service classifies one post, with the model that it has")
+        require_default(context, *names, why="the service classifies one post, with the model that it has")
         for path in image or []:
             require_file(path, "an image")
         answer = _classify_by_server(server, text or "", image or [], explain)
@@ -183,7 +189,7 @@ def classify(
             post = find_post(file, explain, encoding, mapping, pixels)
         from ..posts.detectors import load_detector
 
-        network, processor = load_mttv(model, device=device)
+        network, processor = load_mttv(model, device=device_of(context, device, ray))
         regions = None if detector is None else load_detector(detector, network.device, model=network)
         report = None
         if file is not None and predictions is not None:
@@ -192,7 +198,7 @@ def classify(
             report = classify_file(
                 network, processor, file, predictions, batch_size=batch_size, detector=regions,
                 without_bad_images=without_bad_images, encoding=encoding, columns=mapping, pixels=pixels,
-                progress=not as_json, engine=engine,
+                progress=not as_json, engine=engine, ray=ray,
             )  # fmt: skip
         found = None
         if post is not None and page is not None:

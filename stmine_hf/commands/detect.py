@@ -19,10 +19,12 @@ from .terminal import (
     DeviceOption,
     EngineOption,
     JsonOption,
+    RayOption,
     ServerOption,
     SliceOption,
     SliceOverlapOption,
     StretchOption,
+    device_of,
     from_here,
     print_json,
     prints_only_json,
@@ -112,6 +114,7 @@ def detect(
     bands: BandsOption = None,
     device: DeviceOption = None,
     engine: EngineOption = "auto",
+    ray: RayOption = None,
     server: ServerOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -138,8 +141,13 @@ def detect(
             require_images(job.source, out, whole=side is None)
     if side is not None and any(job.kind != "images" for job in jobs):
         raise typer.BadParameter("--slice is for images: found a video or a camera among the sources")
+    if ray is not None:
+        require_default(context, "show", why="images are drawn by the workers", option="--ray")
+        if any(job.kind != "images" for job in jobs):
+            raise typer.BadParameter("--ray is for images: found a video or a camera among the sources")
     if server is not None:
-        require_default(context, "model", "iou", "max_boxes", "track", "audio", "side", "overlap", "device", "engine")
+        taken = ("model", "iou", "max_boxes", "track", "audio", "side", "overlap", "device", "engine", "ray")
+        require_default(context, *taken)
         if any(job.kind != "images" for job in jobs):
             raise typer.BadParameter("--server finds objects in images; videos and cameras need the model here")
         if list(thresholds) != ["*"]:
@@ -160,7 +168,7 @@ def detect(
         else:
             detector = Detector(
                 model,
-                device=device,
+                device=device_of(context, device, ray),
                 threshold=thresholds,
                 classes=classes,
                 iou=iou,
@@ -182,7 +190,7 @@ def detect(
         for job in jobs:
             report: ImageReport | VideoReport
             run: Any = detect_images
-            more = {"save_crops": save_crops}
+            more = {"save_crops": save_crops, "ray": ray}
             if job.kind != "images":
                 run, more = detect_video, {"audio": audio and job.kind == "video", "track": track}
             folder, report = _into_a_folder(

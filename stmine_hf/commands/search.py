@@ -24,9 +24,11 @@ from .terminal import (
     EncodingOption,
     EngineOption,
     JsonOption,
+    RayOption,
     ServerOption,
     StretchOption,
     column_mapping,
+    device_of,
     from_here,
     hush_libraries,
     print_json,
@@ -58,13 +60,23 @@ app = typer.Typer()
 
   stmine index scenes --out scenes.index --metadata scenes.csv --column image=scene --column time=acquired_on
 
+  stmine index archive --out lancedb://s3://bucket/archive --ray auto   # on a cluster, into object storage
+
 Run it again after adding images or after an interruption: only images that are new are embedded."""
 )
 def index(
+    context: typer.Context,
     images: Annotated[
         Path, typer.Argument(metavar="IMAGES", help="Folder of images; its subfolders are searched too.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the index; created, or updated.")],
+    out: Annotated[
+        str,
+        typer.Option(
+            "--out",
+            help="Folder for the index; created, or updated. Or lancedb:// with a folder or an address of object "
+            "storage, such as s3://BUCKET/KEY: a search then loads none of it.",
+        ),
+    ],
     model: ModelOption = None,
     batch_size: Annotated[
         int,
@@ -105,6 +117,7 @@ def index(
     bands: BandsOption = None,
     device: DeviceOption = None,
     engine: EngineOption = "auto",
+    ray: RayOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Embed a folder of images once, to search it from then on.
@@ -128,13 +141,14 @@ def index(
             out,
             model=model,
             batch_size=batch_size,
-            device=device,
+            device=device_of(context, device, ray),
             progress=not as_json,
             pixels=pixels,
             tile=tile,
             overlap=overlap,
             metadata=facts,
             engine=engine,
+            ray=ray,
         )
         built.start_faster()
     if as_json:
@@ -191,7 +205,8 @@ def search(
     place: Annotated[
         str,
         typer.Argument(
-            metavar="INDEX", help="Index folder made by `stmine index`; with --server none, the QUERY comes first."
+            metavar="INDEX",
+            help="Index made by `stmine index`: its folder, or lancedb://... With --server: the QUERY alone.",
         ),
     ],
     query: Annotated[
@@ -283,12 +298,13 @@ def search(
         filters = {"bbox": bbox, "near": near, "start": start, "end": end, "where": where}
         _search_server(server, place, k, filters, as_json)
         return
-    index = Path(place)
     from ..loading import require_model
     from ..search import ImageIndex
     from ..search.change import changes
+    from ..search.databases import folder_or_uri
     from ..search.filters import Where
 
+    index = folder_or_uri(place)
     if (before is None) != (after is None):
         raise typer.BadParameter("--before and --after: expected both images, found one")
     wanted = Where.parse(bbox=bbox, near=near, start=start, end=end, where=where or [])
@@ -362,7 +378,7 @@ def _show_remarks(said: dict[str, str]) -> None:
 
 
 def _search_all(
-    index: Path,
+    index: Path | str,
     queries: str,
     column: list[str] | None,
     encoding: str | None,
@@ -484,14 +500,14 @@ def _show_files(written: dict[str, str]) -> None:
     say("Results: " + "   ".join(written.values()))
 
 
-def _index_summary(built: ImageIndex, out: Path) -> dict[str, Any]:
+def _index_summary(built: ImageIndex, out: str) -> dict[str, Any]:
     report = _report(built)
     skipped = [skip._asdict() for skip in report.skipped]
-    document = {"index": str(out), "images": len(built), **asdict(report), "skipped": skipped}
+    document = {"index": out, "images": len(built), **asdict(report), "skipped": skipped}
     return {**document, "findings": report.findings.listed()}
 
 
-def _show_report(built: ImageIndex, out: Path, *, most_skipped: int = 10) -> None:
+def _show_report(built: ImageIndex, out: str, *, most_skipped: int = 10) -> None:
     report = _report(built)
     things = "tiles" if built.tiles else "images"
     empty = f", {report.empty} without data" if report.empty else ""

@@ -32,7 +32,7 @@ Addresses: POST /embed /search /classify /detect, GET /health /ready /models /me
 )
 def serve(
     index: Annotated[
-        Path | None, typer.Option(help="Index to search, made by `stmine index`; its model also embeds.")
+        str | None, typer.Option(help="Index to search, made by `stmine index`; its model also embeds.")
     ] = None,
     classify_model: Annotated[
         str | None, typer.Option(help="Model that classifies posts: folder, Hub id, or shipped checkpoint.")
@@ -76,7 +76,9 @@ def serve(
 
     require_model(*filter(None, [classify_model]), method=MTTV)
     require_model(*filter(None, [detect_model]), method=SAT)
-    if index is not None and not index.is_dir():
+    from ..search.databases import is_uri
+
+    if index is not None and not is_uri(index) and not Path(index).is_dir():
         raise StmineError(f"{index}: expected an index made by `stmine index`, found no folder.")
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise StmineError(f'serving needs {", ".join(missing)}: pip install "stmine-hf[serve]"')

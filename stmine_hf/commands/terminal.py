@@ -111,6 +111,15 @@ ServerOption = Annotated[
         "loaded here. Its key comes from the environment variable STMINE_API_KEY.",
     ),
 ]
+RayOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Run on the workers of a Ray cluster, one for each GPU or CPU: `local` starts one on this machine, else "
+        "`auto` or HOST:PORT of one that runs. All its machines need the files under the same paths.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
 
@@ -128,13 +137,16 @@ def prints_only_json(as_json: bool) -> Iterator[None]:
         yield
 
 
-def require_default(context: typer.Context, *names: str, why: str = "the service decides it") -> None:
-    """Check that options which --server leaves no room for are not given.
+def require_default(
+    context: typer.Context, *names: str, why: str = "the service decides it", option: str = "--server"
+) -> None:
+    """Check that options which another one leaves no room for are not given.
 
     Args:
         context: of the command.
         names: of its parameters.
         why: they cannot be.
+        option: the other one.
 
     Raises:
         typer.BadParameter: one is given.
@@ -142,7 +154,19 @@ def require_default(context: typer.Context, *names: str, why: str = "the service
     for parameter in context.command.params:
         source = context.get_parameter_source(parameter.name or "")
         if parameter.name in names and source is not None and source.name == "COMMANDLINE":
-            raise typer.BadParameter(f"{parameter.opts[0]} does not go with --server: {why}")
+            raise typer.BadParameter(f"{parameter.opts[0]} does not go with {option}: {why}")
+
+
+def device_of(context: typer.Context, device: str | None, ray: str | None) -> str | None:
+    """Where the model of a command runs: with --ray on the workers, and here it is loaded into the main memory.
+
+    Raises:
+        typer.BadParameter: --device is given, too.
+    """
+    if ray is None:
+        return device
+    require_default(context, "device", why="the workers use GPUs if the cluster has any", option="--ray")
+    return "cpu"
 
 
 def require_folder(out: Path | None) -> None:

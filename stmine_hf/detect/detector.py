@@ -19,8 +19,8 @@ from ..images import ImageError, PixelOptions, Scene, Skip, Window, WindowError,
 from ..images.items import ImageItem, is_one, items_of, name_of_item, open_item
 from ..inference.answers import Answers, BadItemError
 from ..inference.batching import batched, read_ahead
-from ..inference.engines import AUTO, Runner, require_engine
-from ..loading import load_sat
+from ..inference.engines import AUTO, Runner, on_workers, require_engine
+from ..loading import load_sat, on_cpu
 from ..model_identity import weights_digest
 from ..modeling.sat.modeling_sat import SatForObjectDetection
 from .answer import COLUMNS, ImageAnswer
@@ -112,15 +112,42 @@ class Detector:
         self.pixels = pixels or PixelOptions()
         self.name = _name(network)
         self.identity = _identity(network, processor)
-        fused = copy.deepcopy(network).fuse()
-        self._model: DetectionModel = fused
+        self._network = copy.deepcopy(network).fuse()
+        self._engine = engine
+        self._open(engine)
+
+    def _open(self, engine: str) -> None:
+        """Run the network in an engine."""
+        self._model: DetectionModel = self._network
         self._runner: Runner | None = None  # of a model that PyTorch runs; exported ones have an engine of their own
-        if isinstance(fused, SatForObjectDetection):
-            self._model = EngineDetector(fused, engine, identity=self.identity)
+        if isinstance(self._network, SatForObjectDetection):
+            self._model = EngineDetector(self._network, engine, identity=self.identity)
             self._runner = self._model.runner
             self._runner.expect(0)
         elif engine != AUTO:
             raise StmineError(f"{self.name} was exported for another runtime, which runs it: omit the engine.")
+
+    @property
+    def engine_of_workers(self) -> str:
+        """The engine of what `portable` returns."""
+        return on_workers(self._engine)
+
+    def portable(self) -> Detector:
+        """The same on the CPU, for another process, where `start` comes before everything else.
+
+        Raises:
+            StmineError: an exported model, which cannot be sent.
+        """
+        other = copy.copy(self)
+        other._network = on_cpu(self._network)
+        other._model, other._runner = other._network, None
+        return other
+
+    def start(self, device: str | torch.device | None) -> None:
+        """Open the engine of what `portable` returned, on a device."""
+        if device is not None:
+            self._network.to(device)
+        self._open(self.engine_of_workers)
 
     def expect(self, images: int | None) -> None:
         """Tell how many images are to come: on it depends whether another engine than PyTorch is looked for.

@@ -16,6 +16,7 @@ that already exist stay in pictures/.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import time
@@ -48,6 +49,7 @@ from ..images import (
     open_scene,
 )
 from ..inference.batching import batched, read_ahead
+from ..inference.cluster import map_blocks
 from ..inference.engines import TORCH
 from ..inference.journal import Journal
 from ..inference.progress import ProgressBar
@@ -67,6 +69,7 @@ JOURNAL = "journal.jsonl"
 CROPS = "crops"
 _NO_NAME = re.compile(r"[^\w.-]+")  # characters that are replaced in the name of a folder
 _MOST_JPEG = 65_500  # pixels of a side; larger ones are saved as PNG
+_BLOCK = 32  # images that a worker of a cluster gets at a time, or the next number that makes whole batches
 _MOST_SHOWN = 4096  # pixels of the longer side of the annotated copy of an image in slices
 
 Show = Callable[[Image.Image], bool]  # False: stop
@@ -119,6 +122,7 @@ def detect_images(
     save_crops: bool = False,
     show: Show | None = None,
     progress: bool = True,
+    ray: str | None = None,
 ) -> ImageReport:
     """Find objects in an image, or in all those of a folder and its subfolders, or of several of either.
 
@@ -137,6 +141,8 @@ def detect_images(
         save_crops: cut each object out of its image, into a folder for its class.
         show: called with each annotated image; the run ends when it returns False.
         progress: show a bar on stderr.
+        ray: detect on the workers of a Ray cluster: "local", or the address of one that runs; see
+            `stmine_hf.inference.cluster`. They read the images under the same paths; `show` is not called.
 
     Raises:
         OtherResultsError: the results in `out` were made with other settings.
@@ -180,23 +186,26 @@ def detect_images(
                         yield file
 
             names = AnnotatedNames(root, journal.annotated)
-            for done in _detected(
-                detector, root, outputs, new(), batch_size, names, keep=show is not None, save_crops=save_crops
+            detect = DetectBlock(detector, root, batch_size, save_crops=save_crops, keep=show is not None)
+            for done in _written(
+                outputs, detect.batches(new()) if ray is None else _on_cluster(ray, detect, new()), names
             ):
                 bar.advance(worked=not isinstance(done, Skip))
                 if isinstance(done, Skip):
                     report.skipped.append(done)
                     continue
-                file, row, drawn = done
-                journal.add(file, row)
-                present.append(file.path)
+                one, row = done
+                journal.add(one.file, row)
+                present.append(one.file.path)
                 report.detected += 1
-                if show is not None and drawn is not None and not show(drawn):
+                if show is not None and one.drawn is not None and not show(one.drawn):
                     break
             if not present:
                 shown = ", ".join(map(str, sources[:3]))
                 raise StmineError(f"not one image of {shown} could be read ({first_reasons(report.skipped)}).")
             report.engines, report.engine = detector.engines, detector.remark
+            if ray is not None and report.detected:
+                report.engines = [detector.engine_of_workers]
             listed = _write_results(outputs, journal, present, report, others)
         report.seconds = time.monotonic() - started
         summary = {
@@ -259,82 +268,162 @@ def _named_below(source: Path, below: str, out: Path, on_skip: Callable[[Skip], 
         yield file._replace(path=f"{below}/{file.path}")
 
 
-def _detected(
-    detector: Detector,
-    root: Path,
-    outputs: Outputs,
-    files: Iterable[ImageFile],
-    batch_size: int,
-    names: AnnotatedNames,
-    *,
-    keep: bool,
-    save_crops: bool = False,
-) -> Iterator[Skip | tuple[ImageFile, dict[str, Any], Image.Image | None]]:
-    """Each file with its line for the journal, once its annotated copy is written; the copy itself if to be kept."""
-    if detector.slices is not None:
-        yield from _detected_in_slices(detector, root, outputs, files, names, keep=keep, save_crops=save_crops)
-        return
+class Found(NamedTuple):
+    """What was found in an image, with the files that show it.
 
-    def load(file: ImageFile) -> _Loaded | Skip:
+    Attributes:
+        file: the image.
+        size: its width and height.
+        detections: the objects.
+        suffix: of the annotated copy.
+        copy: the annotated copy, encoded.
+        crops: of each object the folder, the suffix and the content of its crop, if crops were asked for.
+        drawn: the annotated copy as an image, if it is to be shown.
+    """
+
+    file: ImageFile
+    size: tuple[int, int]
+    detections: list[Detection]
+    suffix: str
+    copy: bytes
+    crops: list[tuple[str, str, bytes]] | None
+    drawn: Image.Image | None
+
+
+class DetectBlock:
+    """Finds objects in image files and draws them; what a worker of a cluster does with a block of them.
+
+    Args:
+        detector: the detector.
+        root: the folder that the files are named below.
+        batch_size: images per batch.
+        save_crops: cut each object out of its image.
+        keep: return the annotated copies as images, too.
+    """
+
+    def __init__(self, detector: Detector, root: Path, batch_size: int, *, save_crops: bool, keep: bool = False):
+        self._detector, self._root, self._batch_size = detector, root, batch_size
+        self._save_crops, self._keep = save_crops, keep
+
+    def start(self, device: str | None) -> None:
+        self._detector.start(device)
+        warnings.filterwarnings("ignore", module="PIL")
+
+    def __call__(self, block: list[ImageFile]) -> list[Found | Skip]:
+        return [one for batch in self.batches(block) for one in batch]
+
+    def portable(self) -> DetectBlock:
+        """The same for another process."""
+        return DetectBlock(
+            self._detector.portable(), self._root, self._batch_size, save_crops=self._save_crops
+        )  # fmt: skip
+
+    @property
+    def block_size(self) -> int:
+        """Files that a worker gets at a time: whole batches, or a scene, which can be of any size."""
+        return 1 if self._detector.slices is not None else -(-_BLOCK // self._batch_size) * self._batch_size
+
+    def batches(self, files: Iterable[ImageFile]) -> Iterator[list[Found | Skip]]:
+        """The results of each batch of files."""
+        return self._whole(files) if self._detector.slices is None else self._in_slices(files)
+
+    def _whole(self, files: Iterable[ImageFile]) -> Iterator[list[Found | Skip]]:
+        workers = min(4, max(2, os.cpu_count() or 1))
+        # Enough ahead that a whole batch gets ready while the model works on the one before it.
+        reading = read_ahead(self._load, files, workers=workers, ahead=self._batch_size + workers)
+        with closing(reading), ThreadPoolExecutor(workers, thread_name_prefix="annotate") as pool:
+            for batch in batched(reading, self._batch_size):
+                skipped = [one for one in batch if isinstance(one, Skip)]
+                loaded = [one for one in batch if isinstance(one, _Loaded)]
+                found = self._detector.detect([one.prepared for one in loaded])
+                yield [*skipped, *pool.map(self._annotated, loaded, found)]
+
+    def _load(self, file: ImageFile) -> _Loaded | Skip:
+        path = self._root / file.path
         try:
-            with one_large_image(image_pixels(root / file.path)) as large, image_errors():
-                image = open_image(root / file.path, options=detector.pixels)
-                return _Loaded(file, None if large else image, detector.prepare(image))
+            with one_large_image(image_pixels(path)) as large, image_errors():
+                image = open_image(path, options=self._detector.pixels)
+                return _Loaded(file, None if large else image, self._detector.prepare(image))
         except ImageError as error:
             return Skip(file.path, str(error))
 
-    def annotate(one: tuple[_Loaded, list[Detection], str]) -> Skip | tuple[ImageFile, dict[str, Any], Any]:
-        (file, image, prepared), found, name = one
+    def _annotated(self, one: _Loaded, found: list[Detection]) -> Found | Skip:
+        file, image, prepared = one
         try:
             with one_large_image(0 if image else prepared.size[0] * prepared.size[1]):
-                drawn = image or open_image(root / file.path, options=detector.pixels)
-                crops = _write_crops(outputs, drawn, found, name) if save_crops else []
-                draw_onto(drawn, found)
-                outputs.write(name, partial(_save_annotated, drawn))
-        except (ImageError, OutputError) as error:  # changed or removed since; a user's file has the copy's name
+                drawn = image or open_image(self._root / file.path, options=self._detector.pixels)
+                return self._found(file, prepared.size[::-1], found, drawn, drawn, found)
+        except ImageError as error:  # changed or removed since
             return Skip(file.path, str(error))
-        row = {"annotated": name, "width": prepared.size[1], "height": prepared.size[0], "detections": found}
-        row |= {"crops": crops} if save_crops else {}
-        return file, row, drawn if keep else None
 
-    workers = min(4, max(2, os.cpu_count() or 1))
-    # Enough ahead that a whole batch gets ready while the model works on the one before it.
-    reading = read_ahead(load, files, workers=workers, ahead=batch_size + workers)
-    with closing(reading), ThreadPoolExecutor(workers, thread_name_prefix="annotate") as pool:
-        for batch in batched(reading, batch_size):
-            yield from (one for one in batch if isinstance(one, Skip))
-            loaded = [one for one in batch if isinstance(one, _Loaded)]
-            found = detector.detect([one.prepared for one in loaded])
-            copies = [names.choose(one.file.path, _suffix(one.prepared.size)) for one in loaded]
-            yield from list(pool.map(annotate, zip(loaded, found, copies, strict=True)))
+    def _in_slices(self, files: Iterable[ImageFile]) -> Iterator[list[Found | Skip]]:
+        """The same for images of any size; annotated copies of large ones are reduced."""
+        for file in files:
+            try:
+                with open_scene(self._root / file.path, self._detector.pixels) as scene:
+                    found = self._detector.detect_scene(scene)
+                    drawn = scene.reduced(_MOST_SHOWN)
+                    factor = drawn.width / scene.width
+                    shown = [_scaled(one, factor) for one in found]
+                    done: Found | Skip = self._found(
+                        file, (scene.width, scene.height), found, _Cuts(scene), drawn, shown
+                    )
+            except ImageError as error:
+                done = Skip(file.path, str(error))
+            yield [done]
+
+    def _found(
+        self,
+        file: ImageFile,
+        size: tuple[int, int],
+        found: list[Detection],
+        image: _Cuttable,
+        drawn: Image.Image,
+        shown: list[Detection],
+    ) -> Found:
+        """The result of an image, after `shown` is drawn onto `drawn`."""
+        crops = _crops(image, found) if self._save_crops else None
+        draw_onto(drawn, shown)
+        return Found(
+            file, size, found, _suffix(drawn.size), _encoded(drawn), crops, drawn if self._keep else None
+        )  # fmt: skip
 
 
-def _detected_in_slices(
-    detector: Detector,
-    root: Path,
-    outputs: Outputs,
-    files: Iterable[ImageFile],
-    names: AnnotatedNames,
-    *,
-    keep: bool,
-    save_crops: bool,
-) -> Iterator[Skip | tuple[ImageFile, dict[str, Any], Image.Image | None]]:
-    """The same for images of any size; annotated copies of large ones are reduced."""
-    for file in files:
+def _on_cluster(ray: str, detect: DetectBlock, files: Iterable[ImageFile]) -> Iterator[list[Found | Skip]]:
+    with closing(map_blocks(ray, detect.portable(), batched(files, detect.block_size))) as done:
+        yield from done
+
+
+def _written(
+    outputs: Outputs, batches: Iterable[list[Found | Skip]], names: AnnotatedNames
+) -> Iterator[Skip | tuple[Found, dict[str, Any]]]:
+    """Each image with its row for the journal, once the annotated copies and crops of its batch are written."""
+
+    def write(found: Found | Skip, name: str) -> Skip | tuple[Found, dict[str, Any]]:
+        if isinstance(found, Skip):
+            return found
+        stem = name.partition("/")[2].rpartition(".")[0]
+        contents = {
+            f"{CROPS}/{folder}/{stem}-{number}{suffix}": content
+            for number, (folder, suffix, content) in enumerate(found.crops or [], start=1)
+        }
         try:
-            with open_scene(root / file.path, detector.pixels) as scene:
-                found = detector.detect_scene(scene)
-                drawn = scene.reduced(_MOST_SHOWN)
-                name = names.choose(file.path, _suffix((drawn.height, drawn.width)))
-                crops = _write_crops(outputs, _Cuts(scene), found, name) if save_crops else []
-                factor = drawn.width / scene.width
-                draw_onto(drawn, [_scaled(one, factor) for one in found])
-                outputs.write(name, partial(_save_annotated, drawn))
-                row = {"annotated": name, "width": scene.width, "height": scene.height, "detections": found}
-        except (ImageError, OutputError) as error:
-            yield Skip(file.path, str(error))
-            continue
-        yield file, row | ({"crops": crops} if save_crops else {}), drawn if keep else None
+            for path, content in [*contents.items(), (name, found.copy)]:
+                outputs.write(path, partial(_write_bytes, content))
+        except OutputError as error:  # a user's file has that name
+            return Skip(found.file.path, str(error))
+        width, height = found.size
+        row = {"annotated": name, "width": width, "height": height, "detections": found.detections}
+        return found, row | ({} if found.crops is None else {"crops": list(contents)})
+
+    with ThreadPoolExecutor(min(4, max(2, os.cpu_count() or 1)), thread_name_prefix="write") as pool:
+        for batch in batches:
+            named = [("" if isinstance(one, Skip) else names.choose(one.file.path, one.suffix)) for one in batch]
+            yield from list(pool.map(write, batch, named))
+
+
+def _write_bytes(content: bytes, target: Path) -> None:
+    target.write_bytes(content)
 
 
 def _scaled(one: Detection, factor: float) -> Detection:
@@ -367,23 +456,16 @@ class _Cuts:
         return self._scene.window(Window(left, top, right - left, bottom - top))
 
 
-def _write_crops(outputs: Outputs, image: _Cuttable, found: Sequence[Detection], annotated: str) -> list[str]:
-    """Write each object of an image to a file.
-
-    Returns:
-        The names of the files, derived from that of the annotated copy.
-    """
-    stem = annotated.partition("/")[2].rpartition(".")[0]
-    names = []
-    for number, one in enumerate(found, start=1):
+def _crops(image: _Cuttable, found: Sequence[Detection]) -> list[tuple[str, str, bytes]]:
+    """The folder, the suffix and the content of the crop of each object."""
+    crops = []
+    for one in found:
         left, top, right, bottom = (round(side) for side in one.box)
         left, top = min(left, image.width - 1), min(top, image.height - 1)
         crop = image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
         folder = _NO_NAME.sub("_", one.name).strip(".") or str(one.label)
-        name = f"{CROPS}/{folder}/{stem}-{number}{_suffix(crop.size)}"
-        outputs.write(name, partial(_save_annotated, crop))
-        names.append(name)
-    return names
+        crops.append((folder, _suffix(crop.size), _encoded(crop)))
+    return crops
 
 
 def _suffix(size: tuple[int, int]) -> str:
@@ -391,11 +473,13 @@ def _suffix(size: tuple[int, int]) -> str:
     return ".png" if max(size) > _MOST_JPEG else ".jpg"
 
 
-def _save_annotated(image: Image.Image, target: Path) -> None:
+def _encoded(image: Image.Image) -> bytes:
+    content = io.BytesIO()
     if _suffix(image.size) == ".png":
-        image.save(target, "PNG")
+        image.save(content, "PNG")
     else:
-        image.save(target, "JPEG", quality=92)
+        image.save(content, "JPEG", quality=92)
+    return content.getvalue()
 
 
 def _write_results(

@@ -195,6 +195,11 @@ class _Openvino:
         return run
 
 
+def on_workers(engine: str) -> str:
+    """The engine on the workers of a cluster: PyTorch for "auto", as each of them has a part of the job alone."""
+    return TORCH if engine == AUTO else engine
+
+
 def require_engine(name: str) -> None:
     """Check the name of an engine, and that its packages are installed.
 

@@ -29,7 +29,7 @@ import torch
 from ..data.columns import Column
 from ..errors import StmineError
 from ..images import PixelOptions
-from ..inference.engines import AUTO, TORCH
+from ..inference.engines import AUTO, TORCH, on_workers
 from ..inference.journal import Journal, json_line, json_rows
 from ..inference.progress import ProgressBar
 from ..inference.scope import Scope
@@ -123,6 +123,7 @@ def classify_file(
     pixels: PixelOptions = _DEFAULT,
     progress: bool = True,
     engine: str = AUTO,
+    ray: str | None = None,
 ) -> ClassifyReport:
     """Classify the posts of a file. Run it again to resume after an interruption, or after changing rows.
 
@@ -142,6 +143,8 @@ def classify_file(
             made again.
         progress: show a bar on stderr.
         engine: see [`PostClassifier`].
+        ray: classify on the workers of a Ray cluster: "local", or the address of one that runs; see
+            `stmine_hf.inference.cluster`. They read the images under the same paths.
 
     Raises:
         StmineError: no such file; `out` is something else, or of another model, or another run is writing it; not one
@@ -187,13 +190,15 @@ def classify_file(
                     yield row.post._replace(id=place)
 
             batches = predict(
-                in_engine.model, processor, posts(), batch_size=batch_size, detector=detector,
-                without_bad_images=without_bad_images, is_wanted=lambda post: post.id.offset is None,
+                model if ray is not None else in_engine.model, processor, posts(), batch_size=batch_size,
+                detector=detector, without_bad_images=without_bad_images,
+                is_wanted=lambda post: post.id.offset is None, ray=ray, engine=engine,
             )  # fmt: skip
 
             def of_engine() -> dict[str, str]:
                 """What a row says of the engines, unless PyTorch runs the model alone."""
-                return {} if in_engine.current == TORCH else {"engine": in_engine.current}
+                current = in_engine.current if ray is None else on_workers(engine)
+                return {} if current == TORCH else {"engine": current}
 
             for batch in batches:
                 done = []
@@ -223,6 +228,8 @@ def classify_file(
         report.removed = files.write_removed(places)
         report.labels = files.write(places, labels)
     report.engines, report.engine = in_engine.engines, in_engine.remark
+    if ray is not None and report.predicted:
+        report.engines = [on_workers(engine)]
     report.seconds = time.perf_counter() - start
     return report
 

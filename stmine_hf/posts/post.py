@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -28,6 +29,7 @@ class PostImage:
         file: its file, or what finds it, if there is one.
         content: its encoded bytes, if they are in memory.
         pixels: how `open` reads it; a part of what it is recognized by.
+        open_file: opens it by its name, file and pixels, where `file` finds that; raises ImageError.
     """
 
     open: Callable[[], Image.Image]
@@ -35,6 +37,7 @@ class PostImage:
     file: Path | Callable[[], Path] | None = None
     content: bytes | None = None
     pixels: PixelOptions = _DEFAULT
+    open_file: Callable[[str, Path, PixelOptions], Image.Image] | None = None
 
     def __call__(self) -> Image.Image:
         return self.open()
@@ -43,6 +46,16 @@ class PostImage:
     def path(self) -> Path | None:
         """Its file; None if there is none."""
         return self.file() if callable(self.file) else self.file
+
+    def portable(self) -> PostImage:
+        """The same for another process, where it is found under its present path."""
+        if not callable(self.file) or self.open_file is None:
+            return self
+        try:
+            file = Path(os.path.abspath(self.file()))
+        except ValueError:  # a NUL in the path
+            return self
+        return replace(self, open=partial(self.open_file, self.name, file, self.pixels), file=None)
 
     def digest(self) -> str | None:
         """Hexadecimal digest of the encoded bytes, and of `pixels` if not the default; None if it cannot be read."""

@@ -5,7 +5,9 @@ A bad post affects no other one, and no score depends on which posts share a bat
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -18,8 +20,11 @@ from transformers import BatchFeature
 from ..errors import StmineError
 from ..images import ImageError, decode_image, image_errors
 from ..inference.batching import batched, read_ahead
-from ..loading import place
-from .post import Post
+from ..inference.cluster import map_blocks
+from ..inference.engines import AUTO, TORCH, on_workers
+from ..loading import on_cpu, place
+from .engine import EngineClassifier
+from .post import Post, PostImage
 
 if TYPE_CHECKING:
     from ..modeling.mttv.modeling_mttv import MttvForSequenceClassification
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
 
 # Posts are sorted by length among so many: padding then costs little, and few posts wait in memory.
 WINDOW = 512
+_BLOCK = 64  # posts that a worker of a cluster gets at a time, or the next number that makes whole batches
 
 TEXT_ONLY = "the model has no visual encoder, it classifies text alone"
 
@@ -71,6 +77,8 @@ def predict(
     detector: RegionDetector | None = None,
     without_bad_images: bool = False,
     is_wanted: Callable[[Post], bool] = lambda post: True,
+    ray: str | None = None,
+    engine: str = AUTO,
 ) -> Iterator[list[Prediction]]:
     """Classify posts. At most a few hundred of them are in memory at a time, and the images of two batches.
 
@@ -84,6 +92,8 @@ def predict(
         without_bad_images: classify a post by the rest if an image of it cannot be read. Else the post fails.
         is_wanted: False for posts that an earlier run has classified. The others then share a batch with the same
             posts as in a run that was never stopped, so that the last bits of their scores are the same.
+        ray: classify on the workers of a Ray cluster, in the same batches; see `stmine_hf.inference.cluster`.
+        engine: of the workers.
 
     Yields:
         The predictions of one batch. Batches are out of order; `number` is the position of a post.
@@ -91,19 +101,88 @@ def predict(
     Raises:
         StmineError: the model gives NaN.
     """
-    place(model, device)
-    encode = Encoder(model, processor, detector=detector, without_bad_images=without_bad_images)
-    batches = ([one for one in batch if is_wanted(one[1])] for batch in by_length(posts, batch_size))
-    for batch in read_ahead(encode, filter(None, batches), workers=1, ahead=2):
-        done = list(batch.failed)
-        if batch.inputs is not None:
-            with torch.inference_mode():
-                logits = model(**batch.inputs.to(model.device)).logits.float().cpu().numpy()
-            if not np.isfinite(logits).all():
-                raise StmineError("The model gives NaN or infinity for a post: its weights are broken.")
-            for (number, post, problem), own in zip(batch.posts, logits, strict=True):
-                done.append(Prediction(number, post, own, problem))
-        yield done
+    batches: Iterable[Batch] = (
+        [one for one in batch if is_wanted(one[1])] for batch in by_length(posts, batch_size)
+    )  # fmt: skip
+    classify = ClassifyBlock(model, processor, detector=detector, without_bad_images=without_bad_images)
+    if ray is None:
+        place(model, device)
+        yield from classify.predictions(filter(None, batches))
+        return
+    sent: dict[int, Post] = {}  # to the workers, by their numbers
+    blocks = _sent(batched(filter(None, batches), -(-_BLOCK // batch_size)), sent)
+    with closing(map_blocks(ray, classify.portable(on_workers(engine)), blocks)) as done:
+        for block in done:
+            yield [one._replace(post=sent.pop(one.number)) for one in block]
+
+
+Batch = list[tuple[int, "Post"]]
+
+
+class ClassifyBlock:
+    """Classifies batches; what a worker of a cluster does with a block of them. Arguments as of `predict`."""
+
+    def __init__(
+        self,
+        model: MttvForSequenceClassification,
+        processor: MttvProcessor,
+        *,
+        detector: RegionDetector | None = None,
+        without_bad_images: bool = False,
+        engine: str = TORCH,
+    ):
+        self._model, self._processor, self._engine = model, processor, engine
+        self._detector, self._without_bad_images = detector, without_bad_images
+
+    def portable(self, engine: str) -> ClassifyBlock:
+        """The same with the models on the CPU, for another process, which opens the engine."""
+        detector = self._detector
+        if detector is not None and hasattr(detector, "model"):
+            detector = copy.copy(detector)
+            detector.model = on_cpu(detector.model)
+        return ClassifyBlock(
+            on_cpu(self._model), self._processor, detector=detector, without_bad_images=self._without_bad_images,
+            engine=engine,
+        )  # fmt: skip
+
+    def start(self, device: str | None) -> None:
+        place(self._model, device)
+        if device is not None and self._detector is not None and hasattr(self._detector, "model"):
+            self._detector.model.to(device)
+        self._model = EngineClassifier(self._model, self._engine).model
+
+    def __call__(self, block: list[Batch]) -> list[Prediction]:
+        nothing = Post(None, "")  # the posts are known where the block comes from
+        return [one._replace(post=nothing) for batch in self.predictions(block) for one in batch]
+
+    def predictions(self, batches: Iterable[Batch]) -> Iterator[list[Prediction]]:
+        """The predictions of each batch, which is encoded while the model is at work on the one before it."""
+        self._model.eval()
+        encode = Encoder(
+            self._model, self._processor, detector=self._detector, without_bad_images=self._without_bad_images
+        )
+        for batch in read_ahead(encode, batches, workers=1, ahead=2):
+            done = list(batch.failed)
+            if batch.inputs is not None:
+                with torch.inference_mode():
+                    logits = self._model(**batch.inputs.to(self._model.device)).logits.float().cpu().numpy()
+                if not np.isfinite(logits).all():
+                    raise StmineError("The model gives NaN or infinity for a post: its weights are broken.")
+                for (number, post, problem), own in zip(batch.posts, logits, strict=True):
+                    done.append(Prediction(number, post, own, problem))
+            yield done
+
+
+def _sent(blocks: Iterable[list[Batch]], sent: dict[int, Post]) -> Iterator[list[Batch]]:
+    """Blocks for workers: without ids, and with images that open by their path or content."""
+    for block in blocks:
+        sent.update(one for batch in block for one in batch)
+        yield [[(number, _portable(post)) for number, post in batch] for batch in block]
+
+
+def _portable(post: Post) -> Post:
+    images = [image.portable() if isinstance(image, PostImage) else image for image in post.images]
+    return post._replace(id=None, images=images)
 
 
 def by_length(posts: Iterable[Post], batch_size: int) -> Iterator[list[tuple[int, Post]]]:

@@ -286,7 +286,8 @@ def _post_image(images: ImageFiles, image: str | bytes | Mapping[str, Any], pixe
         image = image.get("bytes") or str(image.get("path") or "")
     if isinstance(image, bytes):
         return PostImage(partial(_open, images, image, pixels), "", content=image, pixels=pixels)
-    return PostImage(partial(_open, images, image, pixels), image, partial(_file_of, images, image), pixels=pixels)
+    opens, found = partial(_open, images, image, pixels), partial(_file_of, images, image)
+    return PostImage(opens, image, found, pixels=pixels, open_file=_open_file)
 
 
 def _file_of(images: ImageFiles, image: str) -> Path:
@@ -306,13 +307,23 @@ def _open(images: ImageFiles, image: str | bytes, pixels: PixelOptions) -> Any:
         with image_errors():
             return decode_image({"bytes": image, "path": None}, pixels)
     try:
-        if image.startswith(("http://", "https://")):
-            raise ImageError("an address, not a file: download the image and give its path")
-        return post_image(_file_of(images, image), pixels)
-    except ImageError as error:
-        raise ImageError(f"{image}: {error}") from None
+        return _open_file(image, _file_of(images, image), pixels)
     except ValueError as error:  # a NUL in the path
         raise ImageError(f"{image!r}: {error}") from None
+
+
+def _open_file(name: str, file: Path, pixels: PixelOptions) -> Any:
+    """The image of a file, as a post names it.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    try:
+        if name.startswith(("http://", "https://")):
+            raise ImageError("an address, not a file: download the image and give its path")
+        return post_image(file, pixels)
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from None
 
 
 def _require_file(file: str | Path) -> Path:

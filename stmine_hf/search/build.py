@@ -9,31 +9,21 @@ import platform
 import sys
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from ..data.findings import Findings
 from ..errors import StmineError
-from ..images import (
-    ImageError,
-    ImageFile,
-    PixelOptions,
-    Skip,
-    Window,
-    content_digest,
-    image_errors,
-    open_image,
-    place_and_time,
-    scene_size,
-)
-from ..inference.batching import batched, generated_ahead, read_ahead
+from ..images import ImageFile, PixelOptions, Skip, Window
+from ..inference.batching import batched
+from ..inference.cluster import map_blocks
 from ..inference.engines import TORCH
 from ..inference.progress import ProgressBar
 from ..inference.shards import remove_unnamed
@@ -43,16 +33,14 @@ from . import store
 from .approximate import ApproximateLists, is_large
 from .embedder import Embedder
 from .metadata import Metadata
+from .reading import EmbedBlock, Embedded, Reader, Wanted
 from .store import IndexedImage, Manifest
-from .tiles import EmptyTile, Tile, Tiles, tiles_of
+from .tiles import Tiles
 
-if TYPE_CHECKING:
-    import torch
-
+T = TypeVar("T")
 # Yields the images, the same each time, and calls its argument for each one that it skips.
 Lister = Callable[[Callable[[Skip], None]], Iterator[ImageFile]]
-# One image as it comes from the reading threads: its pixel values, or None if they are not needed or not available.
-Loaded = tuple[IndexedImage | Skip, "torch.Tensor | None"]
+_BLOCK = 64  # images that a worker of a cluster gets at a time, or the next number that makes whole batches
 
 
 @dataclass
@@ -88,6 +76,7 @@ class IndexBuilder:
         pixels: see `ImageIndex.build`.
         tiles: see `ImageIndex.build`.
         metadata: of the images; None: what the index has of them already.
+        ray: see `ImageIndex.build`.
 
     Raises:
         StmineError: the index belongs to another model, other images or an unknown format version, or is damaged.
@@ -104,34 +93,32 @@ class IndexBuilder:
         pixels: PixelOptions | None = None,
         tiles: Tiles | None = None,
         metadata: Metadata | None = None,
+        ray: str | None = None,
     ):
         folder = outputs.folder
         self._outputs, self._folder, self._root, self.embedder = outputs, folder, root, embedder
-        self._batch_size, self._save_every = batch_size, save_every
-        finished = store.read_manifest(folder / store.FINISHED)
-        unfinished = store.read_manifest(folder / store.UNFINISHED)
+        self._batch_size, self._save_every, self._ray = batch_size, save_every, ray
+        self._shown = 0, 0  # images done and embedded, as far as the progress bar knows
+        finished, unfinished = self._read_manifests()
         self._finished = finished
         self._published = finished if unfinished is None else None  # what is on disk, if that is all there is
         earlier = unfinished or finished
         identity = embedder.identity
-        for manifest in filter(None, (finished, unfinished)):
-            store.verify(folder, manifest)
-            store.adopt(outputs, manifest)
         self._pixels = pixels or PixelOptions()
         self._tiles, self._metadata = tiles, metadata
         if earlier:
-            embedder.require(earlier.model, folder)
+            embedder.require(earlier.model, self.name)
             self._pixels = PixelOptions.from_document(earlier.pixel_options)
             if pixels not in (None, self._pixels):
                 raise StmineError(
-                    f"{folder} was made with {self._pixels}, and now {pixels} is requested: omit stretch and bands, "
-                    "or make another index"
+                    f"{self.name} was made with {self._pixels}, and now {pixels} is requested: omit stretch and "
+                    "bands, or make another index"
                 )
             self._tiles = Tiles.from_document(earlier.tiles)
             if tiles not in (None, self._tiles):
                 made = "whole images" if self._tiles is None else str(self._tiles)
                 raise StmineError(
-                    f"{folder} was made of {made}, and now {tiles} are requested: omit the tiles, or make "
+                    f"{self.name} was made of {made}, and now {tiles} are requested: omit the tiles, or make "
                     "another index"
                 )
             identity = earlier.model | {"source": embedder.source or earlier.model["source"]}
@@ -150,9 +137,7 @@ class IndexBuilder:
 
         # Killed after it had published, a run leaves an unfinished index whose rows are not those of the finished one.
         self._continues = finished is not None and self._manifest.shards[: len(finished.shards)] == finished.shards
-        tables = [store.read_rows(folder, [name]) for name in self._manifest.shards]
-        self._rows_in = [len(table) for table in tables]  # of each shard
-        rows = pa.concat_tables([store.read_rows(folder, []), *tables])
+        rows, self._published_rows = self._read_rows()
         # A window can have two rows, if a run embedded the changed image again and was killed: the later one counts.
         self._rows_of: dict[str, dict[Window | None, int]] = {}
         windows = map(_window, rows.column("window").to_pylist())
@@ -163,15 +148,34 @@ class IndexBuilder:
         self._digests = rows.column("digest")
         # Copies and renamed images need no model. They are sought among published rows only: a resumed run must not
         # find more of them than one that was never stopped, or its batches, hence the last bits, would differ.
-        published = self._digests[: finished.count if finished else 0]
+        published = self._digests[: self._published_rows]
         self._row_with = {digest: row for row, digest in enumerate(published.to_pylist())}
 
-        self._published_rows = len(published)
         self._live = np.zeros(len(rows), dtype=bool)  # rows that stay in the index
         self._settled = np.zeros(len(rows), dtype=bool)  # rows that this run has already decided on
         self._reread: set[str] = set()  # scenes whose tiles are looked for again: those not found are removed
         self._buffer: list[tuple[IndexedImage, np.ndarray]] = []
         self._report = BuildReport()
+
+    @property
+    def name(self) -> object:
+        """The index, for messages."""
+        return self._folder
+
+    def _read_manifests(self) -> tuple[Manifest | None, Manifest | None]:
+        """Those of the finished and of the unfinished index, whose files are whole."""
+        found = [store.read_manifest(self._folder / name) for name in (store.FINISHED, store.UNFINISHED)]
+        for manifest in filter(None, found):
+            store.verify(self._folder, manifest)
+            store.adopt(self._outputs, manifest)
+        return found[0], found[1]
+
+    def _read_rows(self) -> tuple[pa.Table, int]:
+        """All rows, and how many of them, the first ones, are those of the finished index."""
+        tables = [store.read_rows(self._folder, [name]) for name in self._manifest.shards]
+        self._rows_in = [len(table) for table in tables]  # of each shard
+        finished = store.read_manifest(self._folder / store.FINISHED)
+        return pa.concat_tables([store.no_rows(), *tables]), finished.count if finished else 0
 
     def known_outside(self) -> list[str]:
         """The indexed paths that lie outside the images' folder."""
@@ -200,34 +204,62 @@ class IndexBuilder:
                 self._embed(images, bar)
             finally:  # also when stopped by Ctrl-C
                 self._save()
-        report.engines, report.engine = self.embedder.engines, self.embedder.remark
+        report.engines, report.engine = self._engines, self.embedder.remark
         self._settle_missing(remove_missing)
         self._publish(progress)
-        skipped = json.dumps(report.skipped, indent=1)
-        self._outputs.write(store.SKIPPED, lambda path: path.write_text(skipped, encoding="utf-8"))
+        self._write_skipped()
         report.seconds = time.monotonic() - started
         report.peak_memory_mb = _peak_memory_mb()
         return report
 
+    def _write_skipped(self) -> None:
+        skipped = json.dumps(self._report.skipped, indent=1)
+        self._outputs.write(store.SKIPPED, lambda path: path.write_text(skipped, encoding="utf-8"))
+
     def _embed(self, images: Lister, bar: ProgressBar) -> None:
-        report, shown, embedded = self._report, 0, 0
-        loaded: Generator[Loaded | None, None, None]
-        workers = min(8, max(2, os.cpu_count() or 1))
-        # Enough ahead that a whole batch gets ready while the model is at work on the one before it.
-        ahead = self._batch_size + workers
+        reader = Reader(self._root, self.embedder, self._pixels, self._tiles, self._row_with.keys())
+        if self._ray is None:
+            with closing(reader.read(self._wanted(images), self._batch_size)) as loaded:
+                for batch in batched(self._to_embed(loaded), self._batch_size):
+                    vectors = self.embedder.features([pixels for _, pixels in batch])
+                    self._report.embedded += len(batch)
+                    self._keep([(row, vector) for (row, _), vector in zip(batch, vectors, strict=True)])
+                    self._advance(bar)
+            return
+        reader.embedder, reader.digests = self.embedder.portable(), frozenset(self._row_with)
+        work = EmbedBlock(reader, self._batch_size)
+        # Whole batches, so that they are those of one process; of scenes, which can be of any size, one.
+        size = 1 if self._tiles is not None else -(-_BLOCK // self._batch_size) * self._batch_size
+        with closing(map_blocks(self._ray, work, batched(self._wanted(images), size))) as done:
+            for block in done:
+                self._take(block)
+                self._advance(bar)
+
+    @property
+    def _engines(self) -> list[str]:
+        """The engines that have embedded images in this run."""
+        if self._ray is None:
+            return self.embedder.engines
+        return [self.embedder.engine_of_workers] if self._report.embedded else []
+
+    def _take(self, block: list[Embedded]) -> None:
+        """Keep what a worker has made of a block."""
+        kept = list(self._to_embed(block))
+        self._report.embedded += len(kept)
+        self._keep(kept)
+
+    def _advance(self, bar: ProgressBar) -> None:
+        report, (shown, embedded) = self._report, self._shown
+        done = report.added + report.changed + report.unchanged + report.empty + len(report.skipped)
+        bar.advance(done - shown, worked=report.embedded - embedded)
+        self._shown = done, report.embedded
+
+    def _wanted(self, images: Lister) -> Iterator[Wanted]:
+        """The images that the index lacks, or has not as they are now."""
         if self._tiles is None:
-            loaded = read_ahead(self._load, self._new(images), workers=workers, ahead=ahead)
+            yield from map(Wanted, self._new(images))
         else:
-            tiles = generated_ahead(self._new_tiles(images, self._tiles), ahead=ahead)
-            loaded = read_ahead(self._load_tile, tiles, workers=workers, ahead=ahead)
-        with closing(loaded):
-            for batch in batched(self._to_embed(loaded), self._batch_size):
-                vectors = self.embedder.features([pixels for _, pixels in batch])
-                self._report.embedded += len(batch)
-                self._keep([(row, vector) for (row, _), vector in zip(batch, vectors, strict=True)])
-                done = report.added + report.changed + report.unchanged + report.empty + len(report.skipped)
-                bar.advance(done - shown, worked=report.embedded - embedded)
-                shown, embedded = done, report.embedded
+            yield from self._new_scenes(images)
 
     def _new(self, images: Lister) -> Iterator[ImageFile]:
         """The images without a row of this size and these times in the index."""
@@ -239,8 +271,8 @@ class IndexBuilder:
             else:
                 yield file
 
-    def _new_tiles(self, images: Lister, tiles: Tiles) -> Iterator[Tile | EmptyTile | Skip]:
-        """The tiles that the index lacks, scene by scene."""
+    def _new_scenes(self, images: Lister) -> Iterator[Wanted]:
+        """The scenes of which the index lacks tiles."""
         for file in images(self._on_skip):
             rows = self._rows_of.get(file.path, {})
             of_file = {window: row for window, row in rows.items() if self._is_of(file, row)}
@@ -249,7 +281,7 @@ class IndexBuilder:
             # An unfinished index may lack some tiles of a scene.
             if not of_file or len(of_file) < len(rows) or max(of_file.values()) >= self._published_rows:
                 self._reread.add(file.path)
-                yield from tiles_of(file, self._root, tiles, self._pixels, set(of_file), self._row_with.keys())
+                yield Wanted(file, frozenset(of_file))
 
     def _count(self, file: ImageFile) -> int:
         return 1 if self._tiles is None else self._tiles.count(self._root / file.path)
@@ -266,33 +298,10 @@ class IndexBuilder:
                 if path.startswith(skip.path):
                     self._settle(path, live=True)
 
-    def _load(self, file: ImageFile) -> Loaded:
-        """Read one image (in a thread): pixel values, or None where the index has the same content already."""
-        path = self._root / file.path
-        try:
-            seen = place_and_time(path)
-            points = [] if seen.point is None else [seen.point]
-            if seen.georeference is not None:
-                points = seen.georeference.corners(0, 0, *scene_size(path)) or []
-            place = [number for point in points for number in point] or None
-            row = store.indexed(file, content_digest(path), None, place, seen.time)
-            if row.digest in self._row_with:
-                return row, None
-            image = open_image(path, self.embedder.side, self._pixels)
-            with image_errors():
-                return row, self.embedder.pixels(image)
-        except ImageError as error:
-            return Skip(file.path, str(error)), None
-
-    def _load_tile(self, tile: Tile | EmptyTile | Skip) -> Loaded | None:
-        """Preprocess one tile (in a thread)."""
-        if isinstance(tile, Skip):
-            return tile, None
-        if isinstance(tile, EmptyTile):
-            return None
-        return tile.row, None if tile.image is None else self.embedder.pixels(tile.image)
-
-    def _to_embed(self, loaded: Iterable[Loaded | None]) -> Iterator[tuple[IndexedImage, torch.Tensor]]:
+    def _to_embed(
+        self, loaded: Iterable[tuple[IndexedImage | Skip, T | None] | None]
+    ) -> Iterator[tuple[IndexedImage, T]]:
+        """The images with pixels, or from a worker with their embeddings; the others are entered as what they are."""
         for found in loaded:
             if found is None:
                 self._report.empty += 1
@@ -329,7 +338,7 @@ class IndexBuilder:
         rows, vectors = zip(*self._buffer, strict=True)
         self._manifest.shards.append(store.write_shard(self._outputs, self._manifest, list(rows), np.stack(vectors)))
         self._rows_in.append(len(rows))
-        self._manifest.engines = list(dict.fromkeys([*self._manifest.engines, *self.embedder.engines]))
+        self._manifest.engines = list(dict.fromkeys([*self._manifest.engines, *self._engines]))
         store.write_manifest(self._outputs, store.UNFINISHED, self._manifest)
         self._published = None
         self._buffer = []
@@ -385,7 +394,7 @@ class IndexBuilder:
         manifest.shards = shards
         store.write_vectors(self._outputs, manifest)
         self._enter_lists(manifest, progress)
-        manifest.updated, manifest.versions = now(), versions()
+        manifest.updated, manifest.versions = now(), versions("faiss-cpu")
         store.add_checksums(self._folder, manifest)
         store.write_manifest(self._outputs, store.FINISHED, manifest)
         self._outputs.remove(store.UNFINISHED)
@@ -463,11 +472,13 @@ def engines_of(earlier: Manifest | None) -> list[str]:
 
 
 def now() -> str:
+    """The time in UTC."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def versions() -> dict[str, str]:
-    packages = ("stmine-hf", "torch", "transformers", "pillow", "faiss-cpu")
+def versions(engine: str) -> dict[str, str]:
+    """The versions of Python and of the packages that an index depends on."""
+    packages = ("stmine-hf", "torch", "transformers", "pillow", engine)
     found = {"python": platform.python_version()}
     for package in packages:
         try:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import StmineError
-from ..inference.engines import AUTO, require_engine
+from ..inference.engines import AUTO, on_workers, require_engine
 from ..inference.scope import Scope, nonsense
 from ..model_identity import weights_digest
 from .text_tower import PROBE_SENTENCE, TextTower, find_tower, model_folder
@@ -117,6 +117,24 @@ class Embedder:
     def remark(self) -> str:
         """The engine that was chosen for images, and why; "" for PyTorch by default."""
         return self._encoder.image.remark if "_encoder" in self.__dict__ else ""
+
+    def place(self, device: str | torch.device | None) -> None:
+        """Move the model; None: leave it where it is."""
+        from ..loading import place
+
+        place(self._loaded[0], device)
+
+    @property
+    def engine_of_workers(self) -> str:
+        """The engine of what `portable` returns."""
+        return on_workers(self._engine)
+
+    def portable(self) -> Embedder:
+        """The same with the model in it, on the CPU, for another process."""
+        from ..loading import on_cpu
+
+        model, processor = self._loaded
+        return Embedder((on_cpu(model), processor), engine=self.engine_of_workers)
 
     @property
     def _tower(self) -> TextTower | None:
@@ -239,11 +257,11 @@ class Embedder:
             **({} if export is None else {"export": export.format}),
         }
 
-    def require(self, expected: dict[str, Any], index: Path, *, images: bool = True) -> None:
+    def require(self, expected: dict[str, Any], index: object, *, images: bool = True) -> None:
         """
         Args:
             expected: the `identity` in the index.
-            index: its folder, for the message.
+            index: its place, for the message.
             images: images are to be embedded, not sentences alone.
 
         Raises:

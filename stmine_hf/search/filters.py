@@ -37,7 +37,7 @@ class Cells:
         encoded = array.combine_chunks().dictionary_encode()
         self.distinct = encoded.dictionary
         self.places = encoded.indices.fill_null(len(self.distinct)).to_numpy(zero_copy_only=False)  # N of them
-        found = (_number(text) for text in self.distinct.to_pylist())
+        found = (number_of_cell(text) for text in self.distinct.to_pylist())
         self.numbers = np.array([np.nan if number is None else number for number in found])  # of the distinct texts
 
 
@@ -65,7 +65,7 @@ class Condition:
         cells = cells if isinstance(cells, Cells) else Cells(cells)
         of_numbers, of_texts = _COMPARISONS[self.sign]
         meets = of_texts(cells.distinct, self.value).to_numpy(zero_copy_only=False).astype(bool)
-        if (wanted := _number(self.value)) is not None:
+        if (wanted := number_of_cell(self.value)) is not None:
             meets = np.where(np.isnan(cells.numbers), meets, of_numbers(cells.numbers, wanted))
         return np.append(meets, False)[cells.places]
 
@@ -193,33 +193,50 @@ class PlacesAndTimes:
             StmineError: no such column, or a filter by place or time where no image has one.
         """
         mask = np.ones(len(self.place), dtype=bool)
-        if where.about_place:
-            self._require(not np.isnan(self.boxes).all(), "place", "GeoTIFF files, GPS positions in EXIF")
-        if where.about_time:
-            self._require(not np.isnat(self.moments).all(), "time", "times in EXIF or TIFF tags")
+        places = not (where.about_place and np.isnan(self.boxes).all())
+        times = not (where.about_time and np.isnat(self.moments).all())
+        require_answerable(where, places=places, times=times, columns=list(self.columns))
         with np.errstate(invalid="ignore"):
             if where.bbox is not None:
                 mask &= touches(self.boxes, where.bbox)
             if where.near is not None:
                 mask &= distances_km(self.boxes, where.near[0], where.near[1]) <= where.near[2]
         if where.start is not None:
-            mask &= self.moments >= _moment(where.start)
+            mask &= self.moments >= moment_of(where.start)
         if where.end is not None:
-            mask &= self.moments <= _moment(where.end)
+            mask &= self.moments <= moment_of(where.end)
         for condition in where.conditions:
-            if condition.column not in self.columns:
-                known = ", ".join(self.columns) or "none: build the index with --metadata TABLE"
-                raise StmineError(f"where: no column {condition.column!r} in the index; there are {known}.")
             mask &= condition.mask(self.columns[condition.column])
         return mask
 
-    def _require(self, known: bool, what: str, from_where: str) -> None:
-        if not known:
-            raise StmineError(
-                f"the index has no {what} of any image, so a search cannot be limited by it: it comes from "
-                f"{from_where} or a table given to `stmine index --metadata`; an index of an earlier version has to "
-                "be made again."
-            )
+
+def require_answerable(where: Where, *, places: bool, times: bool, columns: Sequence[str]) -> None:
+    """Check that an index knows what a filter asks for.
+
+    Args:
+        where: the filter.
+        places: the place of some image is known.
+        times: the time of some image is known.
+        columns: that the index has.
+
+    Raises:
+        StmineError: no such column, or a filter by place or time where no image has one.
+    """
+    if where.about_place and not places:
+        raise StmineError(_not_known("place", "GeoTIFF files, GPS positions in EXIF"))
+    if where.about_time and not times:
+        raise StmineError(_not_known("time", "times in EXIF or TIFF tags"))
+    for condition in where.conditions:
+        if condition.column not in columns:
+            known = ", ".join(columns) or "none: build the index with --metadata TABLE"
+            raise StmineError(f"where: no column {condition.column!r} in the index; there are {known}.")
+
+
+def _not_known(what: str, from_where: str) -> str:
+    return (
+        f"the index has no {what} of any image, so a search cannot be limited by it: it comes from {from_where} or a "
+        "table given to `stmine index --metadata`; an index of an earlier version has to be made again."
+    )
 
 
 def _numbers(text: str | None, count: int, name: str) -> list[float] | None:
@@ -246,11 +263,13 @@ def _time(text: str | None, name: str, *, last: bool = False) -> datetime | None
     return time + timedelta(days=1, milliseconds=-1) if whole_day else time
 
 
-def _moment(time: datetime) -> np.datetime64:
+def moment_of(time: datetime) -> np.datetime64:
+    """A time as `PlacesAndTimes.moments` has it."""
     return np.datetime64(round(time.timestamp() * 1000), "ms")
 
 
-def _number(text: str) -> float | None:
+def number_of_cell(text: str) -> float | None:
+    """The number that a cell holds; None: it is compared as text."""
     try:
         number = float(text)
     except ValueError:

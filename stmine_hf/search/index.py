@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
@@ -39,9 +39,11 @@ from . import store
 from .answer import COLUMNS, SearchAnswer
 from .approximate import is_large
 from .build import BuildReport, IndexBuilder
+from .databases import is_uri
 from .embedder import Embedder
-from .filters import Cells, PlacesAndTimes, Where
+from .filters import PlacesAndTimes, Where
 from .hits import Hit, points_of
+from .lance import LanceBuilder, LanceRows, LanceStore
 from .merge import merge_indexes
 from .metadata import Metadata
 from .named_images import is_image
@@ -85,8 +87,16 @@ class ImageIndex:
     report: BuildReport | None = None
     """Report of the last `build` or `add` of this object."""
 
-    def __init__(self, folder: Path, embedder: Embedder, images: str | Path | None = None, verify: bool | None = None):
-        self._folder = folder
+    def __init__(
+        self,
+        folder: Path | LanceStore,
+        embedder: Embedder,
+        images: str | Path | None = None,
+        verify: bool | None = None,
+    ):
+        self._lance = folder if isinstance(folder, LanceStore) else None
+        self._folder = folder.folder if isinstance(folder, LanceStore) else folder
+        self._place: object = folder  # for messages
         self._embedder = embedder
         self._moved_to, self._verify = images, verify
         self._read()
@@ -108,6 +118,7 @@ class ImageIndex:
         metadata: str | Path | Metadata | None = None,
         time_pattern: str | None = None,
         engine: str = AUTO,
+        ray: str | None = None,
     ) -> ImageIndex:
         """Create the index `out` of a folder of images, or update it.
 
@@ -123,7 +134,8 @@ class ImageIndex:
 
         Args:
             images: the folder; subfolders are searched too. It may have been moved since the last build.
-            out: folder of the index; created if missing.
+            out: folder of the index; created if missing. Or a database: "lancedb://" with a folder, or with an address
+                of object storage such as "s3://BUCKET/KEY"; see `stmine_hf.search.lance`.
             model: folder, Hub id, or a loaded `(model, processor)`; by default that of the index, or FISVL lite.
             batch_size: images per batch. Eight are a third faster than 32 on a CPU (less memory to touch); use 64 or
                 more on a GPU.
@@ -140,6 +152,9 @@ class ImageIndex:
             engine: what runs the model: "torch", "torch-bf16", "torch-compile", "onnx" or "openvino"; "auto" finds the
                 fastest by a short measurement, if there are enough images. Embeddings of two engines have a cosine
                 of 0.999 at least; the index stores which ones embedded it.
+            ray: embed on the workers of a Ray cluster: "local", or the address of one that runs; see
+                `stmine_hf.inference.cluster`. They read the images under the same paths. Embeddings are those of one
+                process to the last bits, which depend on the images that share a batch.
 
         Raises:
             StmineError: no such folder, no images in it, another run is writing the index, or the index belongs to
@@ -147,15 +162,16 @@ class ImageIndex:
                 or differs from PyTorch by more than that.
         """
         require_engine(engine)
-        root, folder = Path(os.path.abspath(images)), Path(os.path.abspath(out))
+        place = LanceStore(str(out)) if is_uri(out) else Path(os.path.abspath(out))
+        root, folder = Path(os.path.abspath(images)), place.folder if isinstance(place, LanceStore) else place
         if not root.is_dir():
             found = "a file" if root.exists() else "nothing"
             raise StmineError(f"expected a folder of images at {root}, found {found}")
-        if folder.is_dir() and any(folder.iterdir()) and not _is_index(folder):
+        if isinstance(place, Path) and folder.is_dir() and any(folder.iterdir()) and not _is_index(folder):
             raise StmineError(f"{folder} is neither empty nor an index: choose another folder for the index")
         if next(find_images(root, exclude=folder), None) is None:
             raise StmineError(f"found no images in {root} (looked for {' '.join(sorted(SUFFIXES))} and by content)")
-        if folder.exists() and not folder.is_dir():
+        if isinstance(place, Path) and folder.exists() and not folder.is_dir():
             raise StmineError(f"{folder} is a file: choose another place for the index")
         tiles = None if tile is None else Tiles.parse(tile, overlap)
         facts: Metadata | None = None
@@ -166,13 +182,12 @@ class ImageIndex:
         if facts is not None:
             facts.require_readable()
 
-        indexed = any((folder / name).is_file() for name in (store.FINISHED, store.UNFINISHED))
-        with Outputs(folder, inputs=[root], inside=indexed) as outputs:
-            earlier = store.read_manifest(folder / store.UNFINISHED) or store.read_manifest(folder / store.FINISHED)
+        with _writing(place, root) as outputs:
+            earlier = _earlier(place)
             if earlier:
-                _require_same_images(earlier, folder, root)
+                _require_same_images(earlier, place, root)
             embedder = Embedder(model or (earlier.model["source"] if earlier else None), device, engine)
-            builder = IndexBuilder(
+            builder = (LanceBuilder if isinstance(outputs, LanceStore) else IndexBuilder)(
                 outputs,
                 root,
                 embedder,
@@ -181,6 +196,7 @@ class ImageIndex:
                 pixels=pixels,
                 tiles=tiles,
                 metadata=facts,
+                ray=ray,
             )
 
             def list_images(on_skip: Callable[[Skip], None]) -> Iterator[ImageFile]:
@@ -190,7 +206,7 @@ class ImageIndex:
                         yield file
 
             report = builder.run(list_images, remove_missing=True, progress=progress)
-        index = cls(folder, embedder)
+        index = cls(place, embedder)
         index.report = report
         return index
 
@@ -208,6 +224,7 @@ class ImageIndex:
         """Open a finished index. The model is loaded (and checked to be the right one) by the first query.
 
         Args:
+            path: the folder, or "lancedb://" with a folder or an address.
             model: where the index's model is now, if it has been moved; or a loaded `(model, processor)`.
             images: where the images are now, if they have been moved without the index.
             verify: check every file against its checksum (a second for each gigabyte or so). Default: if the index is
@@ -218,10 +235,10 @@ class ImageIndex:
         Raises:
             StmineError: no index there, one that was never finished, a damaged one or one of another format version.
         """
-        folder = Path(os.path.abspath(path))
-        manifest = store.read_manifest(folder / store.FINISHED)
+        place = LanceStore(str(path)) if is_uri(path) else Path(os.path.abspath(path))
+        manifest = _earlier(place, unfinished=False)
         embedder = Embedder(model or (manifest.model["source"] if manifest else None), device, engine)
-        return cls(folder, embedder, images, verify)
+        return cls(place, embedder, images, verify)
 
     def reopened(self) -> ImageIndex:
         """The index as it is on disk now, with the same loaded model.
@@ -229,8 +246,8 @@ class ImageIndex:
         Raises:
             StmineError: as of `open`; or it was made again with another model.
         """
-        index = type(self)(self._folder, self._embedder, self._moved_to, self._verify)
-        self._embedder.require(index._manifest.model, self._folder)
+        index = type(self)(self._lance or self._folder, self._embedder, self._moved_to, self._verify)
+        self._embedder.require(index._manifest.model, self._place)
         return index
 
     def add(
@@ -255,8 +272,9 @@ class ImageIndex:
                         seen.add(file.path)
                         yield file
 
-        with Outputs(self._folder) as outputs:
-            builder = IndexBuilder(outputs, self._images, self._embedder, batch_size=batch_size)
+        with _writing(self._lance or self._folder, None) as outputs:
+            kind = LanceBuilder if isinstance(outputs, LanceStore) else IndexBuilder
+            builder = kind(outputs, self._images, self._embedder, batch_size=batch_size)
             self.report = builder.run(list_images, remove_missing=False, progress=progress)
         self._read()
         return self.report
@@ -274,12 +292,13 @@ class ImageIndex:
                 is not the one it was made with.
         """
         given = [images] if isinstance(images, (str, Path)) else list(images)
-        known = set(self._rows.column("path").to_pylist())
+        known = set(self._rows.column("path").to_pylist()) if self._lance is None else self._stored.paths()
         paths = {self._known_path(image, known) for image in given}
         if paths == known:
             raise StmineError(f"expected to leave an image in {self._folder}: to remove all, delete the folder")
-        with Outputs(self._folder) as outputs:
-            builder = IndexBuilder(outputs, self._images, self._embedder, batch_size=1)
+        with _writing(self._lance or self._folder, None) as outputs:
+            kind = LanceBuilder if isinstance(outputs, LanceStore) else IndexBuilder
+            builder = kind(outputs, self._images, self._embedder, batch_size=1)
             for path in paths:
                 builder.leave_out(path)
             self.report = builder.run(lambda on_skip: iter(()), remove_missing=False, progress=progress)
@@ -311,6 +330,8 @@ class ImageIndex:
             StmineError: one of them is no finished index or is damaged; they were made with different models, tiles
                 or ways to read pixels; or there is an index in `out` already.
         """
+        if bases := [place for place in (*indexes, out) if is_uri(place)]:
+            raise StmineError(f"merging is for folders, found {bases[0]}: index all images into one database")
         folder = Path(os.path.abspath(out))
         if folder.is_dir() and any(folder.iterdir()) and not _is_index(folder):
             raise StmineError(f"{folder} is neither empty nor an index: choose another folder for the index")
@@ -396,7 +417,7 @@ class ImageIndex:
         Raises:
             StmineError: the wrong model.
         """
-        self._embedder.require(self._manifest.model, self._folder)
+        self._embedder.require(self._manifest.model, self._place)
         places = {kind: [n for n, one in enumerate(queries) if isinstance(one, str) == kind] for kind in (True, False)}
         rows: dict[int, np.ndarray] = {}
         if sentences := [one for one in queries if isinstance(one, str)]:
@@ -428,13 +449,16 @@ class ImageIndex:
         Raises:
             StmineError: a filter by something that the index does not have.
         """
-        self._facts.mask(where)
+        if self._lance is not None:
+            self._stored.require_known(where)
+        else:
+            self._facts.mask(where)
 
     def _answers(
         self, queries: list[Any], k: int, paths: bool, where: Where | None, exact: bool
     ) -> list[SearchAnswer]:
         images = any(_names_image(query, paths) for query in queries)
-        self._embedder.require(self._manifest.model, self._folder, images=images)
+        self._embedder.require(self._manifest.model, self._place, images=images)
         sentences: dict[int, str] = {}  # place -> what is searched for
         vectors: dict[int, np.ndarray] = {}
         failed: dict[int, str] = {}
@@ -465,19 +489,38 @@ class ImageIndex:
         self, vector: np.ndarray, k: int, where: Where | None, merge: bool = True, exact: bool = False
     ) -> list[Hit]:
         """The hits of a query whose embedding (1, D) is there."""
-        allowed = None if where is None else np.flatnonzero(self._facts.mask(where))
-        count = len(self) if allowed is None else len(allowed)
+        search = self._search_of(vector, where, exact)
         candidates = 2 * k + 8  # with room for ties and for tiles that overlap
-        while count:
-            scores, rows = self._nearest(vector, min(candidates, count), allowed, exact)
+        while True:
+            scores, rows, complete = search(candidates)
             # Ties with the last one may stretch further, and which of them FAISS returns depends on the file's order.
-            complete = len(scores) == count
             kept = scores if complete else scores[scores > scores[-1]]
             hits = self._hits(kept, rows[: len(kept)], k, merge)
             if complete or len(hits) == k:
                 return hits
             candidates *= 2
-        return []
+
+    def _search_of(
+        self, vector: np.ndarray, where: Where | None, exact: bool
+    ) -> Callable[[int], tuple[np.ndarray, list[dict[str, Any]], bool]]:
+        """What finds the n best rows that meet a filter: their scores, the rows, and whether there are no others."""
+        if self._lance is not None:
+
+            def stored(n: int) -> tuple[np.ndarray, list[dict[str, Any]], bool]:
+                scores, rows = self._stored.nearest(vector, n, where, exact)
+                return scores, rows, len(rows) < n
+
+            return stored
+        allowed = None if where is None else np.flatnonzero(self._facts.mask(where))
+        count = len(self) if allowed is None else len(allowed)
+
+        def loaded(n: int) -> tuple[np.ndarray, list[dict[str, Any]], bool]:
+            if not count:
+                return np.zeros(0), [], True
+            scores, rows = self._nearest(vector, min(n, count), allowed, exact)
+            return scores, self._rows.take(pa.array(rows)).to_pylist(), len(scores) == count
+
+        return loaded
 
     def _nearest(
         self, vector: np.ndarray, k: int, allowed: np.ndarray | None, exact: bool
@@ -489,11 +532,10 @@ class ImageIndex:
             among = allowed if chosen is None or len(chosen) < k else chosen
         return nearest(self._vectors, vector, k, among)
 
-    def _hits(self, scores: np.ndarray, rows: np.ndarray, k: int, merge: bool) -> list[Hit]:
+    def _hits(self, scores: np.ndarray, rows: list[dict[str, Any]], k: int, merge: bool) -> list[Hit]:
         """The best k of some rows, of overlapping tiles the best one each."""
-        taken = self._rows.take(pa.array(rows)).to_pylist()
         found = sorted(
-            zip(scores.tolist(), taken, strict=True),
+            zip(scores.tolist(), rows, strict=True),
             key=lambda one: (-one[0], one[1]["path"], one[1]["window"] or []),
         )
         hits: list[Hit] = []
@@ -513,13 +555,7 @@ class ImageIndex:
 
     @cached_property
     def _facts(self) -> PlacesAndTimes:
-        metadata = store.read_metadata(self._folder, self._manifest)
-        columns: dict[str, Cells] = {}
-        if metadata is not None:
-            known = pc.index_in(self._rows.column("path"), value_set=metadata.column("path"))
-            names = [name for name in metadata.column_names if name not in ("path", "place", "time")]
-            columns = {name: Cells(metadata.column(name).take(known)) for name in names}
-        return PlacesAndTimes(self._rows.column("place"), self._rows.column("time"), columns)
+        return store.facts_of(self._rows, store.read_metadata(self._folder, self._manifest))
 
     def tiles_of(self, image: str | Path) -> TilesOf:
         """What the index has of one image.
@@ -530,10 +566,14 @@ class ImageIndex:
         Raises:
             StmineError: it is not in the index, or several have the name.
         """
-        paths = self._rows.column("path")
-        found = self._known_path(image, set(paths.unique().to_pylist()))
-        rows = np.flatnonzero(np.asarray(pc.equal(paths, found)))
-        taken = self._rows.take(pa.array(rows)).to_pylist()
+        if self._lance is not None:
+            rows, taken = self._stored.of_path(self._known_path(image, self._stored.paths()))
+            found = taken[0]["path"]
+        else:
+            paths = self._rows.column("path")
+            found = self._known_path(image, set(paths.unique().to_pylist()))
+            rows = np.flatnonzero(np.asarray(pc.equal(paths, found)))
+            taken = self._rows.take(pa.array(rows)).to_pylist()
         places = [points_of(row["place"]) for row in taken]
         windows = [None if row["window"] is None else Window(*row["window"]) for row in taken]
         return TilesOf(self._images / found, rows, windows, places, taken[0]["time"])
@@ -553,7 +593,8 @@ class ImageIndex:
 
     def scores(self, query: str | Path | Image.Image, rows: np.ndarray) -> np.ndarray:
         """(N,) cosine similarities of a query and N rows of the index, see `tiles_of`."""
-        return self._vectors.reconstruct_batch(rows) @ self._vector_of(query, paths=True)[0]
+        stored = self._vectors.reconstruct_batch if self._lance is None else self._stored.vectors
+        return stored(rows) @ self._vector_of(query, paths=True)[0]
 
     @property
     def tiles(self) -> Tiles | None:
@@ -573,7 +614,7 @@ class ImageIndex:
     @property
     def columns(self) -> list[str]:
         """Names of the columns that `where` may compare."""
-        return list(self._facts.columns)
+        return list(self._facts.columns if self._lance is None else self._stored.columns)
 
     @staticmethod
     def is_image(query: str) -> bool:
@@ -636,7 +677,7 @@ class ImageIndex:
         return self._manifest.count
 
     def __repr__(self) -> str:
-        return f"ImageIndex({str(self._folder)!r}, {len(self)} images of {str(self._images)!r})"
+        return f"ImageIndex({str(self._place)!r}, {len(self)} images of {str(self._images)!r})"
 
     def _vector_of(self, query: str | Path | Image.Image, paths: bool) -> np.ndarray:
         """(1, D)."""
@@ -649,12 +690,17 @@ class ImageIndex:
                 query = open_image(query, self._embedder.side, self.pixels)
             except ImageError as error:
                 raise StmineError(f"cannot search by {query}: {error}") from None
-        self._embedder.require(self._manifest.model, self._folder, images=isinstance(query, Image.Image))
+        self._embedder.require(self._manifest.model, self._place, images=isinstance(query, Image.Image))
         if isinstance(query, Image.Image):
             query = decode_image(query, self.pixels)
         return self._embedder.text(self.reads(query)) if isinstance(query, str) else self._embedder.image(query)
 
     def _read(self) -> None:
+        if self._lance is not None:
+            self._stored = LanceRows(self._lance)
+            self._manifest = self._stored.state.manifest
+            self._images = Path(self._moved_to or store.images_folder(self._manifest, self._folder))
+            return
         for _ in range(3):  # a run that is just finishing may remove a file, but not three times in a row
             manifest = store.read_manifest(self._folder / store.FINISHED)
             if manifest is None:
@@ -676,22 +722,11 @@ class ImageIndex:
         if not self._vectors.ntotal == len(rows) == manifest.count:
             found = f"{self._vectors.ntotal} vectors and {len(rows)} paths, not {manifest.count}"
             raise store.damaged(self._folder, found)
-        rows = _with_metadata(rows, store.read_metadata(self._folder, manifest))
+        rows = store.with_metadata(rows, store.read_metadata(self._folder, manifest))
         # Of one piece: rows are taken from the thousand pieces of as many shards a hundred times as slowly.
         self._manifest, self._rows = manifest, rows.combine_chunks()
         self.__dict__.pop("_facts", None)
         self._images = Path(self._moved_to or store.images_folder(manifest, self._folder))
-
-
-def _with_metadata(rows: pa.Table, metadata: pa.Table | None) -> pa.Table:
-    """The rows with the places and times of the user's table where it has them: it takes precedence over the files."""
-    if metadata is None:
-        return rows
-    known = pc.index_in(rows.column("path"), value_set=metadata.column("path"))
-    for name in ("place", "time"):
-        merged = pc.coalesce(metadata.column(name).take(known), rows.column(name))
-        rows = rows.set_column(rows.column_names.index(name), name, merged)
-    return rows
 
 
 def _overlap(one: Window, other: Window) -> bool:
@@ -709,18 +744,44 @@ def _require_words(query: str) -> None:
         raise StmineError(f"nothing to search for in {query[:40]!r}: write at least one word, or name an image")
 
 
-def _require_same_images(manifest: Manifest, folder: Path, root: Path) -> None:
+@contextmanager
+def _writing(place: Path | LanceStore, root: Path | None) -> Iterator[Any]:
+    """Keep other runs out of an index: the folder as `Outputs`, or the database."""
+    if isinstance(place, LanceStore):
+        with place.writing(root):
+            yield place
+        return
+    inputs = [] if root is None else [root]
+    indexed = any((place / name).is_file() for name in (store.FINISHED, store.UNFINISHED))
+    with Outputs(place, inputs=inputs, inside=indexed) as outputs:
+        yield outputs
+
+
+def _earlier(place: Path | LanceStore, *, unfinished: bool = True) -> Manifest | None:
+    """The manifest of the index that is there, that of an unfinished one first."""
+    if isinstance(place, LanceStore):
+        finished, under_way = place.manifests()
+        return (under_way if unfinished else None) or finished
+    names = [store.UNFINISHED] * unfinished + [store.FINISHED]
+    return next(filter(None, (store.read_manifest(place / name) for name in names)), None)
+
+
+def _require_same_images(manifest: Manifest, place: Path | LanceStore, root: Path) -> None:
+    folder = place.folder if isinstance(place, LanceStore) else place
     known = store.images_folder(manifest, folder)
     if known.is_dir() and not known.samefile(root):
         raise StmineError(
-            f"{folder} indexes {known}, which still exists: choose another --out for {root} (updating this index "
+            f"{place} indexes {known}, which still exists: choose another --out for {root} (updating this index "
             "from it would remove all its images)"
         )
     if not known.is_dir():  # moved, or not available at the moment
-        paths = store.read_rows(folder, manifest.shards).column("path").to_pylist()
+        if isinstance(place, LanceStore):
+            paths = place.paths()
+        else:
+            paths = store.read_rows(folder, manifest.shards).column("path").to_pylist()
         if paths and not any((root / path).exists() for path in paths):
             raise StmineError(
-                f"{folder} indexes {known}, which no longer exists, and none of its {len(paths)} images is in {root}: "
+                f"{place} indexes {known}, which no longer exists, and none of its {len(paths)} images is in {root}: "
                 "choose another --out (updating this index from it would remove all its images)"
             )
 

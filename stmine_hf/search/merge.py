@@ -62,7 +62,7 @@ def merge_indexes(sources: Sequence[Path], out: Path, *, progress: bool = True) 
         if is_large(merged.count):
             lists = ApproximateLists.of(store.open_vectors(out, merged), progress=progress)
             store.write_lists(outputs, merged, lists)
-        merged.updated, merged.versions = now(), versions()
+        merged.updated, merged.versions = now(), versions("faiss-cpu")
         store.write_manifest(outputs, store.FINISHED, merged)
         remove_unnamed(outputs, store.named(merged))  # a killed run may have left some
 

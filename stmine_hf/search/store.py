@@ -21,6 +21,7 @@ and a kill costs at most the images since the last shard.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from safetensors import safe_open
 
@@ -37,6 +39,7 @@ from ..inference import shards as shard_files
 from ..inference.shards import ShardFolder, shard_file
 from ..outputs import Outputs, sha256_of
 from .approximate import ApproximateLists, is_large
+from .filters import Cells, PlacesAndTimes
 from .vectors import open_flat, write_flat
 
 if TYPE_CHECKING:
@@ -128,11 +131,25 @@ def read_manifest(path: Path) -> Manifest | None:
     content = _folder(path.parent).read_manifest(path.name)
     if content is None:
         return None
-    names = {_ON_DISK.get(field.name, field.name): field.name for field in fields(Manifest)}
     with _folder(path.parent).reading(path.name):
-        manifest = Manifest(**{names[key]: value for key, value in content.items() if key in names})
-        _require_types(manifest)
+        return manifest_of(content)
+
+
+def manifest_of(content: dict[str, Any]) -> Manifest:
+    """The manifest that `content_of` gave.
+
+    Raises:
+        KeyError, TypeError, ValueError: it gave something else.
+    """
+    names = {_ON_DISK.get(field.name, field.name): field.name for field in fields(Manifest)}
+    manifest = Manifest(**{names[key]: value for key, value in content.items() if key in names})
+    _require_types(manifest)
     return manifest
+
+
+def content_of(manifest: Manifest) -> dict[str, Any]:
+    """A manifest as JSON has it."""
+    return {_ON_DISK.get(key, key): value for key, value in asdict(manifest).items()}
 
 
 def _require_types(manifest: Manifest) -> None:
@@ -165,9 +182,17 @@ def state(folder: Path) -> tuple[int, int, int] | None:
 
 def write_manifest(outputs: Outputs, name: str, manifest: Manifest) -> None:
     """Write index.json or unfinished.json."""
-    shard_files.write_manifest(
-        outputs, name, {_ON_DISK.get(key, key): value for key, value in asdict(manifest).items()}
-    )
+    shard_files.write_manifest(outputs, name, content_of(manifest))
+
+
+def no_rows() -> pa.Table:
+    """A table of no images."""
+    return _ROWS.empty_table()
+
+
+def rows_table(rows: Sequence[IndexedImage]) -> pa.Table:
+    """The rows of images, at least one, as the files have them."""
+    return pa.table(list(zip(*rows, strict=True)), schema=_ROWS)
 
 
 def write_shard(
@@ -179,7 +204,7 @@ def write_shard(
         Its name; its checksums are entered into `manifest`.
     """
     name = shard_files.next_name(outputs.folder)
-    table = rows if isinstance(rows, pa.Table) else pa.table(list(zip(*rows, strict=True)), schema=_ROWS)
+    table = rows if isinstance(rows, pa.Table) else rows_table(rows)
     tensors = {"embeddings": np.ascontiguousarray(embeddings, dtype=np.float32)}
     manifest.checksums |= shard_files.write_shard(outputs, name, table, tensors)
     return name
@@ -220,6 +245,32 @@ def read_metadata(folder: Path, manifest: Manifest) -> pa.Table | None:
     _folder(folder).verify(manifest.metadata, manifest.checksums)
     with _folder(folder).reading(manifest.metadata):
         return pq.ParquetFile(folder / manifest.metadata).read()
+
+
+def with_metadata(rows: pa.Table, metadata: pa.Table | None) -> pa.Table:
+    """The rows with the places and times of the user's table where it has them: it takes precedence over the files."""
+    if metadata is None:
+        return rows
+    known = pc.index_in(rows.column("path"), value_set=metadata.column("path"))
+    for name in ("place", "time"):
+        merged = pc.coalesce(metadata.column(name).take(known), rows.column(name))
+        rows = rows.set_column(rows.column_names.index(name), name, merged)
+    return rows
+
+
+def facts_of(rows: pa.Table, metadata: pa.Table | None) -> PlacesAndTimes:
+    """What rows can be filtered by.
+
+    Args:
+        rows: of `with_metadata`.
+        metadata: the user's table.
+    """
+    columns: dict[str, Cells] = {}
+    if metadata is not None:
+        known = pc.index_in(rows.column("path"), value_set=metadata.column("path"))
+        names = [name for name in metadata.column_names if name not in ("path", "place", "time")]
+        columns = {name: Cells(metadata.column(name).take(known)) for name in names}
+    return PlacesAndTimes(rows.column("place"), rows.column("time"), columns)
 
 
 def read_embeddings(folder: Path, name: str, rows: slice = slice(None)) -> np.ndarray:

@@ -27,12 +27,12 @@ class Models:
     """What to serve; what is None is not served.
 
     Attributes:
-        index: folder of an index, whose model also embeds.
+        index: an index, whose model also embeds.
         classify: folder, Hub id or short name of a model that classifies posts.
         detect: folder, Hub id or short name of a detector.
     """
 
-    index: Path | None = None
+    index: Path | str | None = None
     classify: str | None = None
     detect: str | None = None
 

@@ -91,12 +91,15 @@ class Task(Protocol):
 class SearchTask:
     """Searches an index, and embeds with its model."""
 
-    def __init__(self, index: Path, limits: Limits, device: str | None = None):
+    def __init__(self, index: Path | str, limits: Limits, device: str | None = None):
         from ..search import ImageIndex
+        from ..search.databases import is_uri
         from ..search.store import state
 
-        self._folder, self._state_of = index, state
-        self._state = state(index)
+        # An index in a database is the one of the start: each look at its state costs a request there.
+        self._folder = None if is_uri(index) else Path(index)
+        self._state_of = state
+        self._state = None if self._folder is None else state(self._folder)
         self._index, self._limits = ImageIndex.open(index, device=device), limits
         self._dimension = self._index.embed(["an airport with many planes"]).shape[1]
 
@@ -123,8 +126,7 @@ class SearchTask:
         }
 
     def _reopen_if_updated(self) -> None:
-        state = self._state_of(self._folder)
-        if state == self._state:
+        if self._folder is None or (state := self._state_of(self._folder)) == self._state:
             return
         self._state = state
         try:
