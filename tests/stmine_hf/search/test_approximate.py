@@ -161,7 +161,7 @@ def test_a_filter_may_leave_only_rows_that_are_nowhere_near_the_query(vectors, m
         assert set(proposed) <= set(allowed) and len(proposed) == 60
         found = nearest(flat, query[None], 10, proposed)[1]
         shares.append(len(set(found) & set(expected)) / 10)
-    assert np.mean(shares) > 0.5  # a fifth of the rows is looked at
+    assert np.mean(shares) > 0.35  # a fifth of the rows is looked at
 
 
 # --- the lists -------------------------------------------------------------------------------------------------------
