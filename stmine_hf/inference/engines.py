@@ -97,11 +97,11 @@ class Network:
 
     @property
     def is_plain(self) -> bool:
-        """Whether its weights are 32-bit floats on the CPU."""
+        """Whether its weights are 32-bit floats on the CPU; an exported model has none, and an engine of its own."""
         import torch
 
         parameters = [one for one in self.module.parameters() if one.is_floating_point()]
-        return all(one.device.type == "cpu" and one.dtype == torch.float32 for one in parameters)
+        return bool(parameters) and all(one.device.type == "cpu" and one.dtype == torch.float32 for one in parameters)
 
 
 class Engine(Protocol):
@@ -272,8 +272,8 @@ class Runner:
         self.network, self._asked = network, engine
         if engine != AUTO and not engine.startswith(TORCH) and not network.is_plain:
             raise StmineError(
-                f"The engine {engine} runs 32-bit floats on the CPU, and the model is on {network.device}: "
-                "use device cpu, or the engine torch."
+                f"The engine {engine} runs 32-bit floats on the CPU, and the model has none there (another device or "
+                "precision, or it was exported for another runtime): use device cpu, or omit the engine."
             )
         self._expected: int | None = None
         self.used: list[str] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -216,3 +217,7 @@ def test_unknown_engines_and_those_that_do_not_fit_are_refused():
     with pytest.raises(StmineError, match="runs 32-bit floats on the CPU"):
         Runner(network, "onnx")
     assert Runner(network)(images().bfloat16())[0].dtype == torch.bfloat16
+    exported = Runner(replace(network, module=nn.ReLU()))
+    exported.expect(10**6)
+    exported(images())
+    assert exported.used == ["torch"] and exported._decided
