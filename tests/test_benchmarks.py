@@ -106,6 +106,14 @@ def test_metrics_equal_the_released_loops():
         assert all(made.difference(first, other) <= made.allowed for other in others), made.work
 
 
+def test_the_guide_has_the_table_of_what_was_measured(harness):
+    """As `--page` fills it: nothing in it is written by hand."""
+    found = json.loads((ROOT / "examples" / "results" / "benchmarks.json").read_text())
+    page = (ROOT / "examples" / "guides" / "evaluate.md").read_text()
+    shown = page.split("<!-- benchmarks -->\n")[1].split("\n<!-- end of benchmarks -->")[0]
+    assert shown == harness.render(found)
+
+
 @pytest.mark.slow
 def test_the_quick_suite_runs_from_end_to_end(tmp_path):
     command = [sys.executable, str(FOLDER / "harness.py"), "--quick", "--rounds", "1", "--out", str(tmp_path)]

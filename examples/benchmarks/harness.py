@@ -28,6 +28,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -48,6 +49,7 @@ GROUPS = ("metrics", "fisvl", "mttv", "sat", "engines", "training", "startup")
 HERE = Path(__file__).resolve().parent
 RESULTS = "benchmarks.json"
 OURS = "ours"
+AWAY = tempfile.gettempdir()  # where commands run: `python -m` prefers what lies in the current folder
 LEAST_SECONDS = 0.05  # of a measurement: what takes less is called several times
 
 Way = Callable[[], Any]
@@ -63,6 +65,7 @@ class Comparison:
         unit: of the items, such as "images".
         ways: name -> one call. The first is what all are compared with; "ours" is what the target is for.
         target: the ratio that "ours" is to reach.
+        most_seconds: that "ours" may take, on a machine with nothing else to do.
         difference: of the outputs of two ways (the first, another), and what it measures.
         measured: the name of the difference.
         allowed: the largest difference for which outputs count as equal.
@@ -71,6 +74,7 @@ class Comparison:
         flops: of the matrices of one call.
         conditions: sizes and settings.
         rounds: None for as many as asked for.
+        warm: let all ways work once before they are timed. Processes start cold.
     """
 
     work: str
@@ -86,6 +90,8 @@ class Comparison:
     flops: float = 0.0
     conditions: str = ""
     rounds: int | None = None
+    warm: bool = True
+    most_seconds: float | None = None
 
 
 @dataclass
@@ -118,7 +124,7 @@ class Options:
             StmineError: it failed; the message has its last lines.
         """
         line = [python or sys.executable, "-m", "stmine_hf.cli", *map(str, words)]
-        done = subprocess.run(line, capture_output=True, text=True, env=self.environment())
+        done = subprocess.run(line, capture_output=True, text=True, env=self.environment(), cwd=AWAY)
         if done.returncode:
             last = " / ".join((done.stderr or done.stdout).strip().splitlines()[-3:])
             raise StmineError(f"stmine {' '.join(map(str, words[:3]))} ended with {done.returncode}: {last}")
@@ -194,11 +200,12 @@ def measure(comparison: Comparison, options: Options, limits: Mapping[str, float
     names = list(calls)
     repeats = dict.fromkeys(names, 1)
     doing = f"{comparison.work[:50]}: taking turns"
-    # The first round only warms up; work that takes long enough to be warm within a call does without.
-    for number in track(range(rounds + 1), doing, console=Console(stderr=True), transient=True):
-        if number == 1 and sum(seconds for (seconds,) in wall.values()) > 60:
+    # Round 0 only warms up; work that takes long enough to be warm within a call does without.
+    first_round = 0 if comparison.warm else 1
+    for number in track(range(first_round, rounds + 1), doing, console=Console(stderr=True), transient=True):
+        if number == 1 and comparison.warm and sum(seconds for (seconds,) in cpu.values()) > 60:
             break
-        if number == 1:
+        if number == 1 and comparison.warm:
             repeats = {name: max(1, round(LEAST_SECONDS / seconds)) for name, (seconds,) in wall.items()}
             wall, cpu = ({name: [] for name in calls} for _ in range(2))
         shift = number % len(names)
@@ -223,6 +230,7 @@ def measure(comparison: Comparison, options: Options, limits: Mapping[str, float
         "rounds": len(wall[first]),
         "baseline": first,
         "target": comparison.target,
+        "most_seconds": comparison.most_seconds,
         "ways": {},
     }
     for name in calls:
@@ -322,7 +330,9 @@ def render(document: Mapping[str, Any]) -> str:
     """The results as Markdown: the rows with a target, alternatives, where the time goes, the machine."""
     rows = [row for _, row in sorted(document["rows"].items(), key=lambda item: order_of(item[1]))]
     lines = [
-        "| work | compared with | its time | ours | ratio (spread) | processor time | target | difference |",
+        "Times are medians, of the wall and in brackets of the processor.",
+        "",
+        "| work | compared with | its time | ours | ratio (spread) | of processor time | target | difference |",
         "|---|---|---:|---:|---|---:|---:|---|",
     ]
     for row in rows:
@@ -330,7 +340,7 @@ def render(document: Mapping[str, Any]) -> str:
         if OURS not in row["ways"] or name == OURS:
             continue
         ours = row["ways"][OURS]
-        target = "" if row["target"] is None else f"{row['target']:g} x"
+        target = target_of(row)
         lines.append(
             f"| {row['work']} | {name} | {per_call(base)} | {per_call(ours)} | {times(ours['ratio'])} "
             f"| {ours['cpu_ratio']['median']:.2f} x | {target} | {difference_of(row, ours)} |"
@@ -340,10 +350,13 @@ def render(document: Mapping[str, Any]) -> str:
     ]
     alone = [(row, name, row["ways"][name]) for row in rows for name in [row["baseline"]] if name == OURS]
     if more or alone:
-        lines += ["", "| work | way | its time | ratio to the first | difference |", "|---|---|---:|---|---|"]
+        lines += ["", "| work | way | its time | ratio to the first | target | difference |"]
+        lines += ["|---|---|---:|---|---:|---|"]
         for row, name, way in [*alone, *more]:
             ratio = "" if name == row["baseline"] else times(way["ratio"])
-            lines.append(f"| {row['work']} | {name} | {per_call(way)} | {ratio} | {difference_of(row, way)} |")
+            target = target_of(row) if name == OURS else ""
+            cells = (row["work"], name, per_call(way), ratio, target, difference_of(row, way))
+            lines.append(f"| {' | '.join(cells)} |")
     shares = [(row, name, way) for row in rows for name, way in row["ways"].items() if "share_of_limit" in way]
     if shares:
         kinds = list(shares[0][2]["share_of_limit"])
@@ -378,8 +391,17 @@ def order_of(row: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def per_call(way: Mapping[str, Any]) -> str:
-    seconds = way["seconds"]["median"]
-    return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
+    wall, processor = (
+        f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
+        for seconds in (way["seconds"]["median"], way["cpu_seconds"]["median"])
+    )
+    return f"{wall} ({processor})"
+
+
+def target_of(row: Mapping[str, Any]) -> str:
+    if row.get("most_seconds") is not None:
+        return f"at most {row['most_seconds']:g} s"
+    return "" if row["target"] is None else f"{row['target']:g} x"
 
 
 def times(ratio: Mapping[str, float]) -> str:

@@ -137,7 +137,7 @@ def drawn_texts(count: int) -> list[str]:
 
 def classify_file(options: Options, folder: Path) -> Comparison:
     """`stmine classify --file` as a process."""
-    count = 200 if options.quick else 10_000
+    count = 100 if options.quick else 10_000
     with_image = count // 10
     files = options.images(folder / "images", "weibo", min(with_image, 300), SIZE)
     rows: list[dict[str, Any]] = [
@@ -166,7 +166,8 @@ def classify_file(options: Options, folder: Path) -> Comparison:
         allowed=0.02,
         conditions=f"{'posts of Weibo' if options.data else 'drawn posts'}, an image with every tenth; the whole "
         "command with its start",
-        rounds=2 if options.quick else 1,
+        rounds=1,
+        warm=False,
     )
 
 

@@ -16,7 +16,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness import Comparison, Options, Timed, run_group
+from harness import AWAY, Comparison, Options, Timed, run_group
 
 from stmine_hf.errors import StmineError
 
@@ -39,9 +39,10 @@ def search(options: Options, folder: Path) -> Comparison:
         count=1,
         unit="search",
         ways=options.commands(lambda python: options.command(*words, python=python)),
-        target=2.5 if options.before else None,
+        most_seconds=2.5,
         conditions="a new process; index of 24 images, fisvl-lite-rsicd",
-        rounds=3,
+        rounds=2 if options.quick else 5,
+        warm=False,
     )
 
 
@@ -51,7 +52,7 @@ def demo(options: Options) -> Comparison:
     def run(python: str) -> Timed:
         line = [python, "-m", "stmine_hf.cli", "demo"]
         started = time.perf_counter()
-        with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env=options.environment()) as process:
+        with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env=options.environment(), cwd=AWAY) as process:
             try:
                 assert process.stdout is not None
                 told = process.stdout.readline()
@@ -69,9 +70,10 @@ def demo(options: Options) -> Comparison:
         count=1,
         unit="page",
         ways=options.commands(run),
-        target=2 if options.before else None,
+        most_seconds=5,
         conditions="a new process; the models are opened afterwards, in the background",
-        rounds=2 if options.quick else 3,
+        rounds=2 if options.quick else 5,
+        warm=False,
     )
 
 
@@ -89,7 +91,7 @@ def imports(options: Options) -> Comparison:
 
     def run(python: str) -> None:
         code = "import torch, transformers"
-        subprocess.run([python, "-c", code], check=True, env=options.environment())
+        subprocess.run([python, "-c", code], check=True, env=options.environment(), cwd=AWAY)
 
     return Comparison(
         work="import torch, transformers, for comparison",
@@ -97,7 +99,8 @@ def imports(options: Options) -> Comparison:
         unit="import",
         ways={"ours": lambda: run(sys.executable)},
         conditions="a new process",
-        rounds=3,
+        rounds=2 if options.quick else 5,
+        warm=False,
     )
 
 

@@ -31,7 +31,7 @@ def comparisons(options: Options) -> Iterator[Comparison]:
 
 
 def step(options: Options, scratch: Path, method: str, config: str, batch: int) -> Comparison:
-    steps = 4 if options.quick else 8
+    steps = 3 if options.quick else 8
     command = prepared(config, scratch, batch=batch, samples=4 * batch, steps=steps)
     made = iter(range(10_000))
 
@@ -53,7 +53,8 @@ def step(options: Options, scratch: Path, method: str, config: str, batch: int) 
         measured="relative difference of the losses",
         allowed=0.1,
         conditions=f"{config}, batches of {batch}, drawn data; ours: {' '.join(FAST)}",
-        rounds=2,
+        rounds=1 if options.quick else 2,
+        warm=False,
     )
 
 
