@@ -111,7 +111,7 @@ class Findings:
                 fate, reason = _FORMER_FATES.get(one["fate"], one["fate"]), str(one["reason"])
                 findings.counts[fate][reason] = int(one["count"])
                 findings.places[fate, reason] = [str(place) for place in one["places"]]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        except (OSError, ValueError, OverflowError, KeyError, TypeError, RecursionError):
             return None
         return findings
 

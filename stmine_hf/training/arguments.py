@@ -119,7 +119,7 @@ class ZooTrainingArguments(TrainingArguments):
             os.environ["ACCELERATE_USE_CPU"] = "true"  # otherwise several processes would not form a group
         try:
             super().__post_init__()
-        except ValueError as error:  # how transformers refuses a setting
+        except (ValueError, OverflowError, OSError) as error:  # how transformers refuses a setting
             raise StmineError(f"A setting of the run cannot be used: {error}") from error
         if self.fp16 and self.device.type == "cpu":
             raise StmineError("fp16 needs a GPU, this run is on the CPU: use bf16, or neither.")

@@ -106,7 +106,7 @@ def last_checkpoint(output_dir: str | Path) -> str | None:
 
 def is_checkpoint(folder: str | Path) -> bool:
     """Whether this folder is a complete checkpoint."""
-    return (Path(folder) / _STATE).is_file()
+    return os.path.isfile(Path(folder) / _STATE)  # False for names that no file can have
 
 
 def remove_oldest(output_dir: str | Path, keep: int | None) -> None:

@@ -17,6 +17,7 @@ from stmine_hf.training.arguments import save_arguments
 from stmine_hf.training.batch_rows import report_batch
 from stmine_hf.training.checkpoints import (
     UNFINISHED,
+    is_checkpoint,
     last_checkpoint,
     put_in_place,
     recover_interrupted_save,
@@ -226,3 +227,7 @@ def test_a_write_to_a_full_disk_is_one_line():
         match=r"error: cannot write a file: No space left on device. Free some space, and run the command again.$",
     ):
         run_script(lambda: Path("/dev/full").write_text("x" * 100_000) and None)
+
+
+def test_a_name_that_no_file_can_have_is_no_checkpoint(tmp_path):
+    assert not is_checkpoint(tmp_path / ("x" * 300)) and not is_checkpoint("a\0b")

@@ -129,9 +129,13 @@ def test_float16_needs_a_gpu(tmp_path):
         SatTrainingArguments(output_dir=str(tmp_path), use_cpu=True, fp16=True)
 
 
-def test_a_setting_that_transformers_refuses_is_an_error_of_one_line(tmp_path):
-    with pytest.raises(StmineError, match="setting of the run cannot be used: 96 is not a valid SaveStrategy"):
-        SatTrainingArguments(output_dir=str(tmp_path), use_cpu=True, save_strategy="96")
+@pytest.mark.parametrize(
+    ("setting", "problem"),
+    [({"save_strategy": "96"}, "96 is not a valid SaveStrategy"), ({"logging_steps": float("inf")}, "infinity")],
+)
+def test_a_setting_that_transformers_refuses_is_an_error_of_one_line(tmp_path, setting, problem):
+    with pytest.raises(StmineError, match=f"setting of the run cannot be used: .*{problem}"):
+        SatTrainingArguments(output_dir=str(tmp_path), use_cpu=True, **setting)
 
 
 # ---- loggers ----
