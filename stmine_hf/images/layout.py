@@ -5,8 +5,9 @@ Pillow's mode does not show it: an RGB file of 16 bits opens as "RGB", like one 
 
 from __future__ import annotations
 
+import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
@@ -14,6 +15,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from .finding import ImageError
 
 _PNG, _JP2, _CODESTREAM = b"\x89PNG\r\n\x1a\n", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"
+_BOXES_OF_BOXES, _DEEPEST_BOX = (b"jp2h", b"res ", b"asoc", b"uinf"), 8
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _KINDS = {1: "unsigned", 2: "signed", 3: "float", 4: "unsigned", 5: "complex", 6: "complex"}  # TIFF's SampleFormat
 _GREY_INVERTED, _GREY, _RGB, _PALETTE, _CMYK = 0, 1, 2, 3, 5  # TIFF's PhotometricInterpretation
@@ -128,23 +130,41 @@ def _tiff(file: BinaryIO) -> Layout:
     )
 
 
-def _jpeg_2000(file: BinaryIO) -> Layout:
-    """From the SIZ marker, at the start of the codestream."""
-    head = file.read(4)
-    start = 0
-    while head != _CODESTREAM:  # boxes: length, kind, content
+def _boxes(file: BinaryIO, start: int, end: int, depth: int = 0) -> Iterator[tuple[bytes, int]]:
+    """Kind, and place of the content, of each JPEG 2000 box between two places of a file.
+
+    Raises:
+        ImageError: a box that ends behind what it lies in, or lies too deep. GDAL reads such files without end.
+    """
+    while start < end:
         file.seek(start)
         length, kind = struct.unpack(">I4s", file.read(8))
         content = start + 8
         if length == 1:
             (length,) = struct.unpack(">Q", file.read(8))
             content += 8
-        if kind == b"jp2c":
-            start = content
-            break
-        if length < 8:
-            raise ImageError("corrupt: there is no image in this JPEG 2000 file")
-        start += length
+        stop = end if length == 0 and depth == 0 else start + length  # 0: all the rest of the file
+        if not content <= stop <= end and kind != b"jp2c":  # what is missing of an image, its decoder tells
+            raise ImageError(
+                f"corrupt: a box of this JPEG 2000 file states {length} bytes, which do not fit into the file"
+            )
+        if kind in _BOXES_OF_BOXES:
+            if depth == _DEEPEST_BOX:
+                raise ImageError(f"corrupt: boxes of this JPEG 2000 file are more than {_DEEPEST_BOX} deep")
+            for _ in _boxes(file, content, stop, depth + 1):
+                pass
+        yield kind, content
+        start = stop
+
+
+def _jpeg_2000(file: BinaryIO) -> Layout:
+    """From the SIZ marker, at the start of the codestream."""
+    start = 0
+    if file.read(4) != _CODESTREAM:
+        end = file.seek(0, os.SEEK_END)
+        start = next((content for kind, content in list(_boxes(file, 0, end)) if kind == b"jp2c"), -1)
+    if start < 0:
+        raise ImageError("corrupt: there is no image in this JPEG 2000 file")
     file.seek(start)
     if file.read(4) != _CODESTREAM:
         raise ImageError("corrupt: there is no image in this JPEG 2000 file")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from stmine_hf.errors import StmineError
-from stmine_hf.images import ImageError, PixelOptions, decode_image, image_pixels, open_image
+from stmine_hf.images import ImageError, PixelOptions, decode_image, image_pixels, open_image, open_scene
 
 rasterio = pytest.importorskip("rasterio")
 tifffile = pytest.importorskip("tifffile")
@@ -372,3 +372,25 @@ def test_options_survive_their_document():
     for options in (PixelOptions(), PixelOptions.parse(" 0, 3000", "3,2,1"), PixelOptions("1%,99%", (4,))):
         assert PixelOptions.from_document(options.document()) == options
     assert PixelOptions.from_document(None) == PixelOptions() == PixelOptions.parse()
+
+
+@pytest.mark.parametrize("place", ["header", "description"])
+@pytest.mark.parametrize("stated", [0, 7, 100_000, 2**32 - 1])
+def test_jpeg_2000_boxes_that_do_not_fit_are_refused(tmp_path, place, stated):
+    """GDAL reads a file with such a box without end."""
+    content = io.BytesIO()
+    Image.fromarray(scene(bands=3).astype(np.uint8)).save(content, "JPEG2000")
+    data = content.getvalue()
+    at = data.index(b"ihdr") - 4
+    assert data[at : at + 4] == bytes([0, 0, 0, 22])
+    if place == "description":
+        at = len(data) + 8
+        data += bytes([0, 0, 0, 17]) + b"asoc" + bytes([0, 0, 0, 9]) + b"lbl x"
+    path = tmp_path / "x.jp2"
+    path.write_bytes(data)
+    assert open_image(path).size
+    path.write_bytes(data[:at] + stated.to_bytes(4, "big") + data[at + 4 :])
+    with pytest.raises(ImageError, match=rf"corrupt: a box .* states {stated} bytes"):
+        open_image(path)
+    with pytest.raises(ImageError, match=rf"states {stated} bytes"), open_scene(path):
+        pass
