@@ -81,6 +81,6 @@ TRAINING = Training(
         },
         whole={"learning_rate": 2e-3, "recalibrate_batchnorm": 32},
         adapter={"learning_rate": 5e-3},
-        adapter_up_to=200,
+        adapter_up_to=500,
     ),
 )
