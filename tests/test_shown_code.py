@@ -40,6 +40,7 @@ UNTRIED = {
     r"^stmine detect camera": "needs a camera",
     r"^stmine serve": "serves until it is stopped; tests of the service start one",
     r" --server ": "needs a running service; tests of the client have one",
+    r"examples/compare_databases\.py": "measures for minutes, and needs two databases",
     r" --ray 10\.0\.0\.1": "needs a cluster; tests of it start one on this machine",
     r" --ray local": "starts a cluster; tests of it do so",
     r"lancedb://s3://": "needs object storage",
