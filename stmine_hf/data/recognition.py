@@ -22,7 +22,7 @@ from .folder_builder import visible
 from .layouts import layout_of
 from .paths import require_data
 from .post_files import find_tables
-from .tables import TABLES, read_json, table_rows
+from .tables import TABLES, read_json, same_column, table_rows
 
 _ROWS_READ = 50  # of a table, to know its columns
 # Corner columns of tables with one box a row, with the format they are in.
@@ -162,7 +162,7 @@ def _mapping(found: Sequence[str], kind: str, given: Mapping[str, Column]) -> tu
     """Part -> column, of the parts whose column has a name that says so; and the format of boxes in corner columns."""
     mapping: dict[str, Column] = dict(given)
     free = [name for name in found if name not in str(list(mapping.values()))]
-    lower = {name.lower(): name for name in reversed(free)}
+    lower = {same_column(name): name for name in reversed(free)}
     box_format = None
     if kind == "boxes" and "bbox" not in mapping:
         for names, form in _CORNERS:
@@ -179,7 +179,7 @@ def _mapping(found: Sequence[str], kind: str, given: Mapping[str, Column]) -> tu
         known = (*OTHER_NAMES.get(part, ()), *MORE_NAMES.get(part, ()))
         wanted = {usual.lower(), part, *known}
         taken = {one for column in mapping.values() for one in ([column] if isinstance(column, str) else column)}
-        ends = {name: name.lower().rpartition(".")[2] for name in free if name not in taken}
+        ends = {name: same_column(name).rpartition(".")[2] for name in free if name not in taken}
         column = next(
             (name for one in (usual.lower(), part, *known) for name, end in ends.items() if end == one), None
         )

@@ -101,7 +101,7 @@ class TextFile:
     """
 
     def __init__(self, file: Path, encoding: str | None = None) -> None:
-        self.file, self.lines = file, 0
+        self.file, self.lines, self._given = file, 0, encoding
         self.foreign: list[int] = []
         with file.open("rb") as opened:
             self.head = opened.read(SAMPLE)
@@ -135,6 +135,8 @@ class TextFile:
 
     def problem(self) -> str:
         """What is wrong with a line of another encoding."""
+        if self._given:
+            return f"not {self.name}, the encoding that was given: try another, such as {self._likely}"
         return f"not {self.name}: say the encoding with --encoding (option encoding), such as {self._likely}"
 
     def require_known(self) -> None:
@@ -644,7 +646,7 @@ def _renamed(columns: tuple[str, ...], names: frozenset[str]) -> dict[str, str]:
 
 def same_column(name: Any) -> str:
     """One spelling for all that a column's name is written in."""
-    return unicodedata.normalize("NFKC", str(name)).strip("\ufeff \t\xa0").casefold()
+    return re.sub(r"[\s-]+", "_", unicodedata.normalize("NFKC", str(name)).strip("\ufeff \t\xa0").casefold())
 
 
 def pick(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:

@@ -141,7 +141,8 @@ class ModelRepository(ABC):
         """Write a measurement of the packed weights with what it takes to repeat it."""
         file.parent.mkdir(parents=True, exist_ok=True)
         when = {"command": command, "date": date.today().isoformat(), "hardware": hardware(device)}
-        write_entries(file, when | report | {"model": self.name})
+        held_out = {"split": "val", "held_out": True} if self.writer.settings.get("hold_out") is not None else {}
+        write_entries(file, when | report | {"model": self.name} | held_out)
 
     def write_round(
         self,

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from ..data.cells import is_missing, whole_text
+from ..data.columns import TAKEN
 from ..errors import StmineError
 from ..images import ImageError, PixelOptions, looks_like_image
 from ..images.items import items_of, name_of_item, open_item
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from ..modeling.mttv.modeling_mttv import MttvForSequenceClassification
     from ..modeling.mttv.processing_mttv import MttvProcessor
 
+_OF_A_ROW = ("label", *TAKEN["posts"])  # what rows of data sets have beside the text
 _ONE = (str, bytes, bytearray, Mapping, Image.Image, np.ndarray)
 
 
@@ -90,14 +92,18 @@ class PostClassifier:
         self._scope = Scope.of(self.model)
         self._in_engine = EngineClassifier(self.model, engine)
 
-    def __call__(self, posts: Any) -> Any:
+    def __call__(
+        self, posts: Any, *, encoding: str | None = None, columns: Mapping[str, str | list[str]] | None = None
+    ) -> Any:
         """Classify a post, or each of several.
 
         Args:
             posts: a post: a string (its text), a mapping of `text`, `image` (one or several) and `id`, or an image
                 alone (bytes, a PIL image, a NumPy array, or its `Path`). Or several: an iterable of posts, the `Path`
                 of a file of posts (see `read_posts`), or the `Path` of a folder, each image of which is a post.
-                An image in a mapping may be a string: its path.
+                An image in a mapping may be a string: its path. A row of `stmine_hf.load_dataset` is a post, too.
+            encoding: of a file of posts that is not UTF-8, such as "gb18030".
+            columns: of a file of posts, which hold `text`, `image` and `id`: `{"text": "content"}`.
 
         Returns:
             A [`PostAnswer`]; of several, a list of them in their order, with `to_pandas`. A post that cannot be
@@ -109,9 +115,11 @@ class PostClassifier:
         """
         if isinstance(posts, Path) and not os.path.isdir(posts) and looks_like_image(posts):
             posts = {"image": posts}
+        if (encoding or columns) and (not isinstance(posts, Path) or os.path.isdir(posts)):
+            raise StmineError("encoding and columns are of a file of posts: give its Path.")
         if not isinstance(posts, _ONE):
             self._in_engine.expect(None)
-            return Answers(self._answers(self._all(posts)), COLUMNS)
+            return Answers(self._answers(self._all(posts, encoding, columns)), COLUMNS)
         (answer,) = self._answers([posts])
         if answer.error is not None:
             raise BadItemError(f"{_beginning(answer)}: {answer.error}")
@@ -134,10 +142,10 @@ class PostClassifier:
             method=method or DEFAULT_METHOD, files=files,
         )  # fmt: skip
 
-    def _all(self, posts: Any) -> Iterator[Any]:
+    def _all(self, posts: Any, encoding: str | None, columns: Mapping[str, str | list[str]] | None) -> Iterator[Any]:
         """The posts of a file, a folder or an iterable; those of a file as `Post`, or as (id, problem)."""
         if isinstance(posts, Path) and not os.path.isdir(posts):
-            for row in read_posts(posts, pixels=self.pixels):
+            for row in read_posts(posts, encoding, columns, self.pixels):
                 yield (row.id, row.problem or "") if row.post is None else row.post
         elif isinstance(posts, Path):
             skipped: list[Any] = []
@@ -194,9 +202,9 @@ def _post(given: Any, number: int, pixels: PixelOptions) -> Post | PostAnswer:
         given = {"text": given}
     elif not isinstance(given, Mapping):
         given = {"image": given}
-    name, text, image = given.get("id"), given.get("text"), given.get("image")
+    name, text, image = given.get("id", given.get("post_id")), given.get("text"), given.get("image")
     name = number if name is None else name
-    if unknown := [key for key in given if key not in ("id", "text", "image")]:
+    if unknown := [key for key in given if key not in ("id", "text", "image", *_OF_A_ROW)]:
         return PostAnswer(name, "", error=f"expected text, image and id, found {unknown[0]!r}")
     if not (text is None or isinstance(text, str)) and not (np.isscalar(text) and is_missing(text)):
         return PostAnswer(name, "", error=f"text: expected a string, found {type(text).__name__}")

@@ -31,6 +31,7 @@ def write_image(path: Path, colour: str = "red") -> Path:
     ("header", "kind", "mapping"),
     [
         (["file", "sentence"], "captions", {"image": "file", "captions": "sentence"}),
+        (["File Name", "caption"], "captions", {"image": "File Name", "captions": "caption"}),
         (["Image", "Caption_1", "Caption_2"], "captions", {"image": "Image", "captions": ["Caption_1", "Caption_2"]}),
         (["content", "photo", "verdict"], "posts", {"text": "content", "label": "verdict", "image": "photo"}),
         (["图片", "标题", "标签"], "posts", {"text": "标题", "label": "标签", "image": "图片"}),

@@ -68,6 +68,18 @@ def test_a_file_gives_what_the_command_writes(parts, classify, image, tmp_path):
     assert len(table) == 6 and table.error.notna().sum() == 2
 
 
+def test_a_file_of_another_encoding_and_rows_of_a_data_set(classify, tmp_path):
+    file = tmp_path / "posts.csv"
+    file.write_bytes("编号,内容,标签\n7,假的,fake\n8,图片,real\n".encode("gbk"))
+    answers = classify(file, encoding="gbk", columns={"text": "内容", "id": "编号"})
+    assert [(answer.id, answer.text, answer.error) for answer in answers] == [("7", "假的", None), ("8", "图片", None)]
+    columns = {"text": "内容", "label": "标签", "post_id": "编号"}
+    rows = stmine_hf.load_dataset(str(file), kind="posts", encoding="gbk", column_mapping=columns, split="train")
+    assert [(answer.id, answer.scores) for answer in classify(rows)] == [(one.id, one.scores) for one in answers]
+    with pytest.raises(StmineError, match="encoding and columns are of a file of posts"):
+        classify("假的", encoding="gbk")
+
+
 def test_a_bad_one_of_many_is_an_answer_and_a_single_one_an_error(classify, image, tmp_path):
     bad = [{"text": "a", "image": "nosuch.jpg"}, "", {"text": 7}, {"txt": "a"}, {"image": "https://a/b.jpg"}, 7]
     answers = classify(["fake", *bad, {"text": "real", "image": image}])
