@@ -72,6 +72,8 @@ def serve(
         raise typer.BadParameter("expected what to serve: --index, --classify-model, --detect-model or several")
     if api_key is not None and (not api_key.strip() or not api_key.isascii()):
         raise typer.BadParameter("--api-key: expected ASCII characters, found an empty or other key")
+    if api_key is None and not _is_loopback(host):
+        warn(f"everyone who reaches {host} can use this service: set STMINE_API_KEY to a key of your own.")
     from ..loading import require_model
 
     require_model(*filter(None, [classify_model]), method=MTTV)
@@ -82,8 +84,6 @@ def serve(
         raise StmineError(f"{index}: expected an index made by `stmine index`, found no folder.")
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise StmineError(f'serving needs {", ".join(missing)}: pip install "stmine-hf[serve]"')
-    if api_key is None and not _is_loopback(host):
-        warn(f"everyone who reaches {host} can use this service: set STMINE_API_KEY to a key of your own.")
     hush_libraries()
     from ..serve.limits import Limits
     from ..serve.server import serve as serve_until_stopped

@@ -21,7 +21,11 @@ def require_data(path: str) -> bool:
     if not place.exists():
         if path in BUILDERS or (re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", path) and not place.parent.is_dir()):
             return False
-        raise DataError(f"{path}: no such file or folder. Expected a table, a folder of images, or a Hub id")
+        expected = "a table, a folder of images, or a Hub id"
+        if re.fullmatch(r"[\w-]+", path):
+            sets = ", ".join(sorted(BUILDERS))
+            raise DataError(f"unknown data set {path!r}, and no such file or folder. Expected {sets}, {expected}")
+        raise DataError(f"{path}: no such file or folder. Expected {expected}")
     if place.is_dir() and not any(place.iterdir()):
         raise DataError(f"{path}: the folder is empty. Expected a table or annotations, and images")
     if place.is_file() and place.stat().st_size == 0:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+__all__ = ["AUTO", "ENGINES", "TORCH", "Network", "Runner", "has_bfloat16", "on_workers", "require_engine", "used_by"]
+
 AUTO, TORCH = "auto", "torch"
 _PACKAGES = {
     TORCH: (),

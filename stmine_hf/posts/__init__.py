@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .engine import EngineClassifier as EngineClassifier
     from .features import FeatureStore as FeatureStore
 
-__all__ = ["FeatureStore", "PostAnswer", "PostClassifier"]
+__all__ = ["EngineClassifier", "FeatureStore", "PostAnswer", "PostClassifier"]
 
 __getattr__ = lazy_names(
     __name__,

@@ -183,6 +183,8 @@ def test_convert_hands_over_what_it_was_given(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "stmine_hf.conversion.fisvl.convert_checkpoint", lambda *args, **options: given.update(options, args=args)
     )
+    for name in ("best.pth", "vocab.txt"):
+        (tmp_path / name).write_bytes(b"x")
     words = ["convert", "fisvl", tmp_path / "best.pth", tmp_path / "out", "--vocab", tmp_path / "vocab.txt", "--json"]
     assert run(*words) == 0
     assert given == {"args": (tmp_path / "best.pth", tmp_path / "out"), "vocab": tmp_path / "vocab.txt"}

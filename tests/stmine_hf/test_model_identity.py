@@ -44,7 +44,7 @@ def test_that_of_a_detector_stays_what_it_was(module):
 
 def test_that_of_an_index_stays_what_it_was(module, monkeypatch):
     monkeypatch.setattr(Embedder, "image", lambda self, image: np.ones((1, 2)))
-    monkeypatch.setattr(Embedder, "text", lambda self, text: np.ones((1, 2)))
+    monkeypatch.setattr("stmine_hf.search.embedding.embed_texts", lambda *_: torch.ones(1, 2))
     assert Embedder((module, None)).identity["weights"] == "55773b765064f61a183ec8cc32887f96"
 
 

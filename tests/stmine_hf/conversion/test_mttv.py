@@ -239,6 +239,9 @@ def test_command_hands_over_what_it_was_given(capsys, tmp_path, monkeypatch):
         return MttvForSequenceClassification(tiny_config())
 
     monkeypatch.setattr(conversion, "convert_checkpoint", convert)
+    monkeypatch.chdir(tmp_path)
+    for name in ("best.pt", "args.json", "vocab.txt", "resnet.pth"):
+        Path(name).write_bytes(b"x")
     words = [
         "convert",
         "mttv",

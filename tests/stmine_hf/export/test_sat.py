@@ -302,7 +302,7 @@ def test_the_command_refuses_a_folder_without_images(tmp_path, capsys):
     model = save_tiny_sat(tmp_path / "model")
     (tmp_path / "empty").mkdir()
     assert run(f"export sat --model {model} --out {tmp_path}/out --images {tmp_path}/empty") == 1
-    assert "expected images to check with" in capsys.readouterr().err
+    assert "expected a folder with images to check with" in capsys.readouterr().err
 
 
 def test_the_command_scores_int8_and_sets_its_ranges_on_train_images(tmp_path, capsys, monkeypatch):

@@ -232,7 +232,7 @@ def test_other_models_get_a_card_that_says_what_their_files_tell(run, data, tmp_
     (table,) = repository.from_run(tmp_path / "run", data_dir=data, license="mit", progress=False)
     assert table.row_count
     card = ModelCard.load(tmp_path / "mine" / "README.md")
-    assert card.data.license == "mit" and "Weights: mit" in card.text and card.data.base_model is None
+    assert card.data.license == "mit" and "Weights: mit" in card.text and card.data.base_model == "someone/base"
     assert "EfficientNet" not in card.text and "seed: 7" in card.text and "someone/base" in card.text
     figure = json.loads((tmp_path / "mine" / "results" / "rsicd_val.json").read_text())["metrics"]["r_mean"]
     assert f"| `r_mean` | {figure:.4f} |" in card.text
