@@ -98,6 +98,19 @@ class ExportedSat(Exported):
         raise NotImplementedError
 
 
+def require_confident(name: str, differences: Differences, limit: float, advice: str) -> None:
+    """Check a format that is a compromise by its mean difference of the probabilities above CONFIDENT.
+
+    Raises:
+        StmineError: it is too far from PyTorch.
+    """
+    if not differences.confident <= limit:  # NaN is too far
+        raise StmineError(
+            f"the {name} model's class probabilities above {CONFIDENT:g} differ from PyTorch's by "
+            f"{differences.confident:.2g} on average, where at most {limit:g} is allowed; it was not written. {advice}"
+        )
+
+
 class ExportFormat(ABC):
     """A format: how it is written, how it is opened, and how far from PyTorch it may be."""
 

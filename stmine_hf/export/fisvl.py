@@ -13,11 +13,9 @@ from PIL import Image
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from ..checkpoints import read_settings
 from ..errors import StmineError
 from ..inference import exported
 from ..inference.exported import ALIKE, Export, Network
-from ..loading import load_processor
 from ..methods import FISVL
 from ..model_identity import weights_digest
 from ..search.embedder import Embedder
@@ -33,6 +31,7 @@ from .parts import (
     export_parts,
     find_format,
     in_batches,
+    open_parts,
     require_images,
     ten_of,
 )
@@ -181,15 +180,7 @@ def open_fisvl(folder: str | Path) -> tuple[ExportedFisvl, FisvlProcessor]:
     Raises:
         StmineError: it is damaged, or its runtime is not installed.
     """
-    export = Export.open(folder, FISVL.name)
-    try:
-        read_settings(export.folder / "config.json")
-        return ExportedFisvl(export), load_processor(FISVL, str(folder))
-    except StmineError:
-        raise
-    except Exception as error:  # of transformers, which has types of its own
-        reason = " ".join(str(error).split())[:300]
-        raise StmineError(f"{folder}: the exported model cannot be opened ({reason}). Export it again.") from error
+    return open_parts(folder, FISVL, ExportedFisvl)
 
 
 def is_exported(folder: str | Path) -> bool:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ..errors import StmineError
-from .exported import CONFIDENT, Differences
+from .exported import Differences, require_confident
 from .formats import write_half
 from .onnx import FILE, OnnxFormat, write_onnx
 from .suppression import add_suppression
@@ -43,9 +42,5 @@ class HalfFormat(OnnxFormat):
             add_suppression(folder / FILE, most)
 
     def require_near(self, differences: Differences) -> None:
-        if not differences.confident <= LIMIT:  # NaN is too far
-            raise StmineError(
-                f"the fp16 model's class probabilities above {CONFIDENT:g} differ from PyTorch's by "
-                f"{differences.confident:.2g} on average, where at most {LIMIT:g} is allowed; it was not written. "
-                "Use --format onnx, which keeps 32-bit floats."
-            )
+        advice = "Use --format onnx, which keeps 32-bit floats."
+        require_confident(self.name, differences, LIMIT, advice)

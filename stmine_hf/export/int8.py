@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ..errors import StmineError
 from ..inference.onnx_graph import quiet
 from .equalize import equalize
-from .exported import CONFIDENT, Differences, ExportFormat, require
+from .exported import Differences, ExportFormat, require, require_confident
 from .onnx import FILE, OnnxSat, add_metadata, write_onnx
 from .suppression import add_suppression
 
@@ -50,12 +49,8 @@ class Int8Format(ExportFormat):
             add_suppression(folder / FILE, most)
 
     def require_near(self, differences: Differences) -> None:
-        if not differences.confident <= LIMIT:  # NaN is too far
-            raise StmineError(
-                f"the int8 model's class probabilities above {CONFIDENT:g} differ from PyTorch's by "
-                f"{differences.confident:.2g} on average, where at most {LIMIT:g} is allowed; it was not written. "
-                "Use more images, like those the model will see, or --format onnx, which keeps floats."
-            )
+        advice = "Use more images, like those the model will see, or --format onnx, which keeps floats."
+        require_confident(self.name, differences, LIMIT, advice)
 
 
 def write_int8(model: SatForObjectDetection, path: Path, inputs: list[Tensor]) -> None:

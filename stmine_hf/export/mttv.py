@@ -13,12 +13,10 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from ..checkpoints import read_settings
 from ..errors import StmineError
 from ..inference import exported
 from ..inference.exported import Export, Network
 from ..inference.fixed_pool import FixedPool
-from ..loading import load_processor
 from ..methods import MTTV
 from ..modeling.mttv.modeling_mttv import MttvModel
 from . import readme
@@ -30,6 +28,7 @@ from .parts import (
     export_parts,
     find_format,
     in_batches,
+    open_parts,
     probability_apart,
     require_images,
     ten_of,
@@ -290,15 +289,7 @@ def open_mttv(folder: str | Path) -> tuple[ExportedMttv, MttvProcessor]:
     Raises:
         StmineError: it is damaged, or its runtime is not installed.
     """
-    export = Export.open(folder, MTTV.name)
-    try:
-        read_settings(export.folder / "config.json")
-        return ExportedMttv(export), load_processor(MTTV, str(folder))
-    except StmineError:
-        raise
-    except Exception as error:  # of transformers, which has types of its own
-        reason = " ".join(str(error).split())[:300]
-        raise StmineError(f"{folder}: the exported model cannot be opened ({reason}). Export it again.") from error
+    return open_parts(folder, MTTV, ExportedMttv)
 
 
 def is_exported(folder: str | Path) -> bool:

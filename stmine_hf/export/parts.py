@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ..checkpoints import read_settings
 from ..errors import StmineError
 from ..inference.exported import MANIFEST, Export, Network, open_network
 from ..inference.onnx_graph import write_graph
 from ..inference.scope import Scope
+from ..loading import load_processor
 from ..outputs import Outputs, sha256_of
 from . import readme
 from .exported import require
@@ -27,6 +29,8 @@ from .onnx import add_metadata
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
+
+    from ..methods.record import Method
 
 CHECKED = 10  # inputs of the comparison with PyTorch
 _SUFFIXES = (".onnx", ".xml", ".bin")
@@ -256,3 +260,28 @@ def in_batches(rows: int) -> Iterator[slice]:
     while starts[-1] < rows:
         starts.append(min(rows, starts[-1] + len(starts)))
     return (slice(*ends) for ends in pairwise(starts))
+
+
+def open_parts(folder: str | Path, method: Method, model: Callable[[Export], Any]) -> tuple[Any, Any]:
+    """Open a folder that `export_parts` wrote.
+
+    Args:
+        folder: of the export.
+        method: that the export has to be of.
+        model: makes the exported model.
+
+    Returns:
+        The exported model and its processor.
+
+    Raises:
+        StmineError: it is damaged, or its runtime is not installed.
+    """
+    export = Export.open(folder, method.name)
+    try:
+        read_settings(export.folder / "config.json")
+        return model(export), load_processor(method, str(folder))
+    except StmineError:
+        raise
+    except Exception as error:  # of transformers, which has types of its own
+        reason = " ".join(str(error).split())[:300]
+        raise StmineError(f"{folder}: the exported model cannot be opened ({reason}). Export it again.") from error
