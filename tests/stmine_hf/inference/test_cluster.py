@@ -236,7 +236,6 @@ def test_without_ray_the_message_says_how_to_install_it(monkeypatch, tmp_path):
     assert store.read_manifest(tmp_path / "index" / store.FINISHED) is None
 
 
-@pytest.mark.slow  # Ray may end the process that asked some time later
 def test_where_no_cluster_listens_it_is_said_at_once():
     if importlib.util.find_spec("ray") is None:
         pytest.skip("needs Ray: pip install 'stmine-hf[ray]'")
