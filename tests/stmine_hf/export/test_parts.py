@@ -53,10 +53,6 @@ def run(line: str) -> int:
     return 0
 
 
-# Converting ended the process of the test, without a message, after some hundred other tests in it; alone it does not.
-OPENVINO = pytest.param({}, "openvino", marks=pytest.mark.slow)
-
-
 @pytest.fixture
 def image(tmp_path) -> Path:
     pixels = np.random.default_rng(0).integers(0, 256, size=(5, 7, 3), dtype=np.uint8)
@@ -66,7 +62,7 @@ def image(tmp_path) -> Path:
 
 @pytest.mark.parametrize(
     ("overrides", "format"),
-    [({}, "onnx"), ({"attend_padding": True}, "onnx"), OPENVINO, ({}, "fp16")],
+    [({}, "onnx"), ({"attend_padding": True}, "onnx"), ({}, "openvino"), ({}, "fp16")],
 )
 def test_both_towers_answer_as_pytorch(overrides, format, image, tmp_path):
     model, processor = tiny_fisvl(**overrides)
@@ -104,7 +100,7 @@ def test_the_readme_of_a_tower_alone_prints_embeddings(tower, image, tmp_path):
     ("overrides", "format"),
     [
         ({}, "onnx"),
-        OPENVINO,
+        ({}, "openvino"),
         ({"num_region_tokens": 0}, "onnx"),
         ({"global_pooling": "max", "attend_missing": False}, "onnx"),
         ({"sequence_pooling": "mean"}, "onnx"),
