@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..inference.onnx_graph import quiet
+from ..inference.onnx_graph import compile_openvino, quiet
 from ..modeling.sat.modeling_sat import SatObjectDetectionOutput
 from .exported import ExportedSat, ExportFormat, require
 from .onnx import write_onnx
@@ -29,10 +29,10 @@ class OpenvinoSat(ExportedSat):
 
     def __init__(self, folder: str | Path, threads: int | None = None):
         super().__init__(folder, threads)
-        openvino = require("openvino", "openvino")
+        require("openvino", "openvino")
         # By default OpenVINO uses 16-bit floats where the processor has them, which changes the scores.
         options = {"INFERENCE_NUM_THREADS": self.threads, "INFERENCE_PRECISION_HINT": "f32"}
-        self.network = openvino.compile_model(str(Path(folder) / FILES[0]), "CPU", options)
+        self.network = compile_openvino(Path(folder) / FILES[0], options)
 
     def arrays(self, pixel_values: Tensor, least: float = 0.99, iou: float = 0.5) -> dict[str, Any]:
         """All outputs by name. The numbers are those of the suppression, if it is in the network."""

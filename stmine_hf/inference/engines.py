@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..errors import StmineError
 from ..files import write_json
-from .onnx_graph import import_onnxruntime, quiet, write_graph
+from .onnx_graph import compile_openvino, import_onnxruntime, quiet, write_graph
 
 if TYPE_CHECKING:
     import torch
@@ -178,7 +178,6 @@ class _Openvino:
         self.precision = precision
 
     def open(self, network: Network, graph: Callable[[], Path]) -> Run:
-        import openvino
         import torch
 
         options = {
@@ -187,7 +186,7 @@ class _Openvino:
             "ENABLE_CPU_PINNING": False,  # other threads read and decode
         }
         with quiet():
-            compiled = openvino.compile_model(str(graph()), "CPU", options)
+            compiled = compile_openvino(graph(), options)
 
         def run(*inputs: Tensor) -> tuple[Tensor, ...]:
             given = {name: value.contiguous().numpy() for name, value in zip(network.inputs, inputs, strict=True)}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..documents import read_json
 from ..errors import StmineError
 from ..outputs import sha256_of
-from .onnx_graph import import_onnxruntime
+from .onnx_graph import compile_openvino, import_onnxruntime
 
 if TYPE_CHECKING:
     import numpy as np
@@ -124,15 +124,17 @@ def open_network(file: Path, threads: int | None = None, *, quick: bool = False)
     """
     if threads is None and (asked := os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]).isdigit():
         threads = int(asked)
-    runtime = require("onnxruntime") if file.suffix == ".onnx" else require("openvino", "openvino")
+    is_onnx = file.suffix == ".onnx"
+    require(*(("onnxruntime",) if is_onnx else ("openvino", "openvino")))
     try:
-        return (_onnx if file.suffix == ".onnx" else _openvino)(runtime, file, threads, quick)
+        return _onnx(file, threads, quick) if is_onnx else _openvino(file, threads)
     except Exception as error:  # of the runtimes, which have types of their own
         reason = " ".join(str(error).split())[:300]
         raise StmineError(f"{file}: the exported model cannot be opened ({reason}). Export it again.") from error
 
 
-def _onnx(onnxruntime: Any, file: Path, threads: int | None, quick: bool) -> Network:
+def _onnx(file: Path, threads: int | None, quick: bool) -> Network:
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other threads read and decode
@@ -144,12 +146,12 @@ def _onnx(onnxruntime: Any, file: Path, threads: int | None, quick: bool) -> Net
     return lambda inputs: session.run(None, dict(inputs))
 
 
-def _openvino(openvino: Any, file: Path, threads: int | None, quick: bool) -> Network:
+def _openvino(file: Path, threads: int | None) -> Network:
     # By default OpenVINO uses 16-bit floats where the processor has them, which changes the outputs.
     options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
     if threads is not None:
         options["INFERENCE_NUM_THREADS"] = threads
-    compiled = openvino.compile_model(str(file), "CPU", options)
+    compiled = compile_openvino(file, options)
     return lambda inputs: [values.copy() for values in compiled(dict(inputs)).values()]
 
 

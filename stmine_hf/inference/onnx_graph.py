@@ -1,4 +1,4 @@
-"""Write a network as an ONNX file, and import ONNX Runtime."""
+"""Write a network as an ONNX file, and open the runtimes that compute one: ONNX Runtime and OpenVINO."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,6 +65,30 @@ def import_onnxruntime() -> Any:
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     return import_module("onnxruntime")
+
+
+def compile_openvino(file: str | Path, options: Mapping[str, Any]) -> Any:
+    """Compile a network for the processor with OpenVINO.
+
+    Args:
+        file: of OpenVINO (.xml) or ONNX.
+        options: properties of OpenVINO's CPU device.
+
+    Returns:
+        OpenVINO's `CompiledModel`.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    return _openvino_core().compile_model(str(file), "CPU", dict(options))
+
+
+@cache
+def _openvino_core() -> Any:
+    # One for the whole life of the process. Each core sets the stack on which signals of its thread are handled,
+    # and puts the former one back when it goes: two that go in the order in which they came leave a stack that is
+    # no longer there, and the next Ctrl-C or child that ends kills the process.
+    return import_module("openvino").Core()
 
 
 @contextlib.contextmanager
