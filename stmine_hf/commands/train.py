@@ -127,13 +127,13 @@ def train(
                 plan, adapter=lora, changes={**changes, "seed": seed}, resume_command=again, say=_say
             )
         if trained is not None:
-            _print_next(method, trained)
+            _print_next(method, trained, str(data))
 
     hush_libraries()
     run_script(main)
 
 
-def _print_next(method: str, trained: Any) -> None:
+def _print_next(method: str, trained: Any, data: str) -> None:
     """What training added, and what to type next."""
     before, after, stmine = trained.score("start"), trained.score("best"), stmine_command()
     if before is not None and after is not None and after <= before:
@@ -149,14 +149,12 @@ def _print_next(method: str, trained: Any) -> None:
     if misses.is_file():
         say(f"Look at the worst misses: {misses}")
     say(f"Model, scores and curves are in {trained.model.parent}. Next:")
-    model = str(trained.model)
-    if trained.adapter:
-        merged = f"{trained.model.parent}-merged"
-        say(f"  {stmine} merge {shlex.quote(model)} --out {shlex.quote(merged)}  # merge the adapter into its base")
-    example = METHODS[method].command_example.removeprefix("stmine ").replace("ADAPTER", shlex.quote(model))
+    model, run = shlex.quote(str(trained.model)), shlex.quote(str(trained.model.parent))
+    example = METHODS[method].command_example.removeprefix("stmine ").replace("ADAPTER", model)
     say(f"  {stmine} {example}")
-    publish = shlex.quote(f"{trained.model.parent}-merged" if trained.adapter else str(trained.model.parent))
-    say(f"  {stmine} publish build {publish} --out my-model --repo NAME/MODEL")
+    say(f"  {stmine} export {method} --model {model} --out my-export")
+    there = f" --data-dir {shlex.quote(data)}" if Path(data).exists() else ""
+    say(f"  {stmine} publish build {run}{there} --out my-model --repo NAME/MODEL")
 
 
 def _refuse(message: str) -> NoReturn:

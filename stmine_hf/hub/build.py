@@ -12,6 +12,7 @@ from ..cards.files import MANIFEST, files_in
 from ..loading import resolve, shipped_names
 from ..methods import METHODS
 from .assembly import assembled
+from .merging import method_of_adapter
 from .model_files import method_of
 from .model_repository import ModelRepository
 from .repository import PublishError, read_manifest
@@ -19,6 +20,8 @@ from .space_repository import build_space, is_space
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+ADAPTER = "adapter_config.json"
 
 
 def build(
@@ -37,7 +40,7 @@ def build(
         source: one of
             * a folder built before, or the name of one that a checkout of this project carries: its weights and
               figures with the present code and card;
-            * a training run: its best model, measured if `data_dir` is given;
+            * a training run: its best model, an adapter merged into its base, measured if `data_dir` is given;
             * a folder that the Auto classes load, such as `stmine convert` writes;
             * the name of a method: its network as released, without the weights, which are their authors';
             * the folder of a Space, such as hub_cards/space: with this package beside its app;
@@ -68,7 +71,8 @@ def build(
         return []
     source = _find(source)
     run = _run_of(source)
-    _require_whole_model(run / "best" if run else source)
+    if run is None:
+        _require_whole_model(source)
     if run is None and (data_dir or compare):
         raise PublishError(f"{source}: only a training run is measured; its folder has best/ and config.yaml.")
     if is_space(source):
@@ -98,7 +102,9 @@ def repository_at(model: Path, folder: Path | None = None, repo: str | None = No
     Raises:
         PublishError: no model of this project's methods.
     """
-    return METHODS[method_of(model)].repository_class(folder or model, repo)
+    adapted = (model / ADAPTER).is_file()
+    method = method_of_adapter(str(model)) if adapted else METHODS[method_of(model)]
+    return method.repository_class(folder or model, repo)
 
 
 def _find(source: str | Path) -> Path:
@@ -115,7 +121,7 @@ def _run_of(source: Path) -> Path | None:
     """The training run that a folder is, or whose `best/` it is."""
     for run in (source, source.parent):
         best = run / "best"
-        whole = any((best / name).is_file() for name in ("config.json", "adapter_config.json"))
+        whole = any((best / name).is_file() for name in ("config.json", ADAPTER))
         if whole and (run / "config.yaml").is_file() and source in (run, best):
             return run
     return None
@@ -123,8 +129,9 @@ def _run_of(source: Path) -> Path | None:
 
 def _require_whole_model(model: Path) -> None:
     """Raises PublishError for an adapter, whose base is not in the folder."""
-    if (model / "adapter_config.json").is_file():
+    if (model / ADAPTER).is_file():
         raise PublishError(
             f"{model} is an adapter, not a whole model. Merge it into its base first: "
-            f"stmine merge {model} --out MERGED; then: stmine publish build MERGED --out REPOSITORY"
+            f"stmine merge {model} --out MERGED; then: stmine publish build MERGED --out REPOSITORY. Of a training "
+            "run give its folder, with best/ and config.yaml: its adapter is merged, and its card has the recipe."
         )

@@ -35,12 +35,8 @@ def merge_adapter(adapter: str, out: str | Path) -> dict[str, Any]:
             "leaves it in best/."
         )
     base, revision = found
-    model_type = model_type_of(base, revision, adapter_of=adapter)
-    if (method := METHODS.get(model_type)) is None:
-        raise StmineError(f"{adapter}: its base {base} is of type {model_type!r}; expected {', '.join(METHODS)}.")
-    model, processor = load_model(method, adapter, device="cpu")
-    if any(".base_layer." in name for name in model.state_dict()):
-        raise StmineError(f"{adapter}: PEFT cannot merge all of its layers; use the adapter as it is.")
+    method = method_of_adapter(adapter)
+    model, processor = load_merged(method, adapter)
     with assembled(Path(out).absolute(), [Path(adapter)] if Path(adapter).is_dir() else []) as folder:
         model.name_or_path = model.config.name_or_path = ""
         model.save_pretrained(folder)
@@ -48,6 +44,31 @@ def merge_adapter(adapter: str, out: str | Path) -> dict[str, Any]:
         _card(method, base, revision).write(folder)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return {"method": method.name, "base": base, "revision": revision, "parameters": parameters}
+
+
+def method_of_adapter(adapter: str) -> Method:
+    """The method of an adapter's base.
+
+    Raises:
+        StmineError: no base there, or a model of another library.
+    """
+    base, revision = adapter_base(adapter) or (adapter, None)
+    model_type = model_type_of(base, revision, adapter_of=adapter)
+    if model_type not in METHODS:
+        raise StmineError(f"{adapter}: its base {base} is of type {model_type!r}; expected {', '.join(METHODS)}.")
+    return METHODS[model_type]
+
+
+def load_merged(method: Method, adapter: str) -> tuple[Any, Any]:
+    """The whole model, and its processor, of an adapter and its base.
+
+    Raises:
+        StmineError: no base, or layers that cannot be merged.
+    """
+    model, processor = load_model(method, adapter, device="cpu")
+    if any(".base_layer." in name for name in model.state_dict()):
+        raise StmineError(f"{adapter}: PEFT cannot merge all of its layers; use the adapter as it is.")
+    return model, processor
 
 
 def _card(method: Method, base: str, revision: str | None) -> Card:

@@ -21,6 +21,7 @@ from ..documents import read_yaml
 from ..files import write_entries
 from ..loading import load_model
 from ..methods import METHODS
+from .merging import load_merged
 from .model_files import write_code, write_license, write_model, write_requirements
 from .repository import PublishError, write_manifest
 
@@ -75,8 +76,8 @@ class ModelRepository(ABC):
             The measured tables, to print.
 
         Raises:
-            StmineError: no run, a run of an adapter, a name not in `comparable`, weights that do not fit into float16,
-                no data.
+            StmineError: no run, an adapter that cannot be merged, a name not in `comparable`, weights that do not fit
+                into float16, no data.
         """
         run, beside = Path(run), {key: Path(value) for key, value in (compare or {}).items()}
         if unknown := sorted(beside.keys() - self.comparable.keys()):
@@ -87,7 +88,7 @@ class ModelRepository(ABC):
         if not (run / "best").is_dir() or not (run / "config.yaml").is_file():
             raise PublishError(f"{run}: expected a training run with best/ and config.yaml; give its output_dir.")
         settings = self._settings_of(run)
-        model, processor = load_model(METHODS[self.method], run / "best", device="cpu")
+        model, processor = load_merged(METHODS[self.method], str(run / "best"))
         write_model(self.folder, model, processor)
         self.record_training(run, settings, data_dir)
         if (run / "curves.png").is_file():

@@ -164,12 +164,16 @@ def test_data_of_another_method_name_the_command_that_trains_on_them(capsys, met
 
 def test_a_training_that_did_not_help_says_what_to_try(capsys):
     results = {"start": {"eval_r_mean": 30.5}, "best": {"eval_r_mean": 29.25}}
-    _print_next("fisvl", Trained(Path("out/best"), results, True, "r_mean"))
+    _print_next("fisvl", Trained(Path("out/best"), results, True, "r_mean"), ".")
     said = capsys.readouterr().out
     assert "did not help: Mean recall on the held-out rows was 30.5 before and 29.25 after" in said
     assert "--full" in said and "--learning-rate" in said and "r_mean" not in said
-    _print_next("fisvl", Trained(Path("out/best"), {**results, "best": {"eval_r_mean": 31.0}}, True, "r_mean"))
-    assert "did not help" not in capsys.readouterr().out
+    helped = Trained(Path("out/best"), {**results, "best": {"eval_r_mean": 31.0}}, True, "r_mean")
+    _print_next("fisvl", helped, ".")
+    said = capsys.readouterr().out
+    assert "did not help" not in said
+    assert "export fisvl --model out/best --out my-export" in said
+    assert "publish build out --data-dir . --out my-model --repo NAME/MODEL" in said
 
 
 def test_wrong_usage(capsys):

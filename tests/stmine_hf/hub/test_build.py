@@ -26,7 +26,7 @@ from stmine_hf.hub.build import build, repository_at
 from stmine_hf.hub.check import check
 from stmine_hf.hub.model_files import code_files
 from stmine_hf.hub.repository import PublishError, read_manifest, write_manifest
-from stmine_hf.loading import published
+from stmine_hf.loading import load_fisvl, published
 from stmine_hf.modeling.sat.configuration_sat import SatConfig
 from stmine_hf.outputs import Outputs
 
@@ -224,15 +224,33 @@ def test_the_base_of_a_card_is_the_shipped_model_or_one_of_the_hub(run_folder, c
         assert ModelCard.load(tmp_path / "again" / "README.md").data.base_model == "stmine-hf/sat-coco-small"
 
 
-def test_an_adapter_is_to_be_merged_first(tmp_path):
-    best = tmp_path / "run" / "best"
-    best.mkdir(parents=True)
-    (best / "adapter_config.json").write_text("{}")
-    (tmp_path / "run" / "config.yaml").write_text("peft: lora\n")
-    for source in (tmp_path / "run", best):
-        with pytest.raises(PublishError, match=r"is an adapter, not a whole model. Merge it .* stmine merge .*best"):
-            build(source, tmp_path / "out")
+def test_a_single_adapter_is_to_be_merged_first(tmp_path):
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    with pytest.raises(PublishError, match=r"is an adapter, not a whole model. Merge it .* stmine merge .*adapter"):
+        build(adapter, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("named", ["", "best"])
+def test_the_adapter_of_a_run_is_merged_measured_and_its_recipe_told(named, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(ROOT / "tests/fixtures/formats_0_1/checkpoints/fisvl_lora", run)
+    merged = load_fisvl(run / "best")[0]
+    out = tmp_path / "my-model"
+    build(run / named, out, repo="me/my-model", progress=False)
+    packed = load_file(out / "model.safetensors")
+    assert not any("lora" in name or "base_layer" in name for name in packed)
+    weights = merged.state_dict()
+    for name, tensor in packed.items():
+        torch.testing.assert_close(tensor.float(), weights[name].float(), atol=1e-3, rtol=1e-3)
+    assert not (out / "adapter_config.json").exists()
+    settings = yaml.safe_load((out / "training" / "config.yaml").read_text())
+    assert (settings["peft"], settings["dataset"]) == ("lora", "toy_scenes")
+    assert [file.name for file in (out / "results").glob("*.json")] != []  # measured: the set is drawn
+    loaded = load_fisvl(out)[0]
+    assert loaded.num_parameters() == merged.num_parameters()
 
 
 def test_a_build_that_fails_leaves_what_was_there(repository, tmp_path, monkeypatch):
