@@ -391,7 +391,8 @@ def _show_report(report: ClassifyReport, out: Path) -> None:
     if report.images_left_out:
         say(f"{report.images_left_out} of them without an image that cannot be read: see the `problem` column")
     for line, name, reason in report.first_skipped:
-        say(f"  skipped line {line} ({printable(name)}): {reason}")
+        named = "" if name == f"line {line}" else f" ({printable(name)})"
+        say(f"  skipped line {line}{named}: {reason}")
     if report.skipped > len(report.first_skipped):
         say(f"  ... and {report.skipped - len(report.first_skipped)} more")
     if report.skipped_file is not None:

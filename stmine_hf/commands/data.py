@@ -36,7 +36,10 @@ DatasetArgument = Annotated[
     typer.Argument(metavar="DATASET", help="A name of `stmine data list`, a CSV or JSONL file, a folder or a Hub id."),
 ]
 DirOption = Annotated[Path | None, typer.Option("--data-dir", help="Folder with the files of a named data set.")]
-KindOption = Annotated[str | None, typer.Option("--kind", help="For your own data: captions, posts or boxes.")]
+KindOption = Annotated[
+    str | None,
+    typer.Option("--kind", help="For your own data: captions, posts or boxes. Default: as its columns or files say."),
+]
 
 
 @app.command(
@@ -205,8 +208,19 @@ def push_dataset(
 def _load(
     dataset: str, data_dir: Path | None, kind: str | None, options: dict[str, Any], mapping: dict[str, Any]
 ) -> tuple[Any, str, Any]:
+    from ..data import BUILDERS
     from ..data.description import load_all
+    from ..data.recognition import kinds_of, recognize
 
+    encoding = options.get("encoding")
+    if kind is None and dataset not in BUILDERS and Path(dataset).expanduser().exists():
+        plain = kinds_of(dataset, encoding)
+        if len(plain) == 1:
+            (kind,) = plain
+            known = recognize(dataset, kind, mapping, encoding)
+            say(f"Read as {kind}: {'; '.join(known.taken)}. Otherwise say --kind and --column.")
+            dataset, mapping, options = known.dataset, known.column_mapping, options | known.options
+            data_dir = None if known.data_dir is None else Path(known.data_dir)
     return load_all(dataset, kind, data_dir=data_dir, column_mapping=mapping, **options)
 
 

@@ -218,3 +218,21 @@ def test_rows_are_shown_short():
     assert _short({"bbox": [[1.23456789012345, 2.0, 3.5, 4.0]] * 5, "area": [0.1] * 2}) == (
         "{bbox: [[1.23457, 2, 3.5, 4], [1.23457, 2, 3.5, 4], [1.23457, 2, 3.5, 4], 2 more], area: [0.1, 0.1]}"
     )
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "kind"), [("text,label", "hello,fake", "posts"), ("image,caption", "a.png,a river", "captions")]
+)
+def test_the_kind_of_rows_follows_from_the_columns(header, row, kind, tmp_path, capsys):
+    (tmp_path / "mine.csv").write_text(f"{header}\n{row}\n")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    assert run("describe", tmp_path / "mine.csv", "--json") == 0
+    assert document(capsys)["kind"] == kind
+    assert run("describe", tmp_path / "mine.csv") == 0
+    assert f"Read as {kind}" in capsys.readouterr().out
+
+
+def test_columns_that_say_nothing_need_a_kind(tmp_path, capsys):
+    (tmp_path / "mine.csv").write_text("a,b\n1,2\n")
+    assert run("describe", tmp_path / "mine.csv") == 1
+    assert "--kind captions, posts or boxes" in " ".join(capsys.readouterr().err.split())
