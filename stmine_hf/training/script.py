@@ -143,11 +143,16 @@ def _repeat_after_launcher(text: str, before: str = "") -> None:
             return
         claim = Path(tempfile.gettempdir()) / f"stmine-{launcher.pid}-{launcher.create_time():.2f}"
         os.close(os.open(claim, os.O_CREAT | os.O_EXCL))  # one line for all processes
-        subprocess.Popen(  # noqa: S603  this interpreter, no external input
-            [sys.executable, "-c", _PRINT_AFTER, str(launcher.pid), str(_LAUNCHER_SECONDS), before + text, str(claim)],
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,  # the launcher ends its own group
-        )
+        words = [str(launcher.pid), str(_LAUNCHER_SECONDS), before + text, str(claim)]
+        try:
+            subprocess.Popen(  # noqa: S603  this interpreter, no external input
+                [sys.executable, "-c", _PRINT_AFTER, *words],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # the launcher ends its own group
+            )
+        except OSError:
+            claim.unlink(missing_ok=True)  # which the process would have removed
+            raise
     except (OSError, psutil.Error):
         return  # the line was already printed once
 

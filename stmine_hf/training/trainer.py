@@ -10,9 +10,10 @@ import shutil
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import Field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from accelerate.data_loader import prepare_data_loader
@@ -55,7 +56,9 @@ BEST_FOLDER = "best"
 
 
 class Report(Protocol):
-    """The result of an evaluation, such as that of `evaluate_retrieval`."""
+    """The result of an evaluation, as of `evaluate_retrieval`: a dataclass with a field `model`, a name."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     @property
     def seconds(self) -> float: ...
@@ -353,8 +356,8 @@ class ZooTrainer(CheckpointTrainer):
             else:
                 for part in (self.network, self.processor):
                     part.save_pretrained(new)
-            if report is not None:
-                report.save(new)
+            if report is not None:  # of the new model, no longer of the one it started from
+                replace(report, model=output_dir.absolute().name).save(new)
             if self.card is not None:
                 metrics = None if report is None else report.metrics
                 self.card.write(new, self.network, metrics, self.state.global_step, self.state.max_steps)

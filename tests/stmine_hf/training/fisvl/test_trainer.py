@@ -73,6 +73,9 @@ def test_best_holds_the_mean_weights_of_the_best_evaluation(tmp_path):
     evaluated = [entry["eval_r_mean"] for entry in run.state.log_history if "eval_r_mean" in entry]
     assert len(evaluated) == 3 and kept[-1][0] == max(evaluated) == run.state.best_metric
     assert json.loads((tmp_path / "best" / "results.json").read_text())["metrics"]["r_mean"] == max(evaluated)
+    assert (
+        json.loads((tmp_path / "best" / "results.json").read_text())["model"] == tmp_path.name
+    )  # not that of the start
     # While it was kept, the model held the mean and the mean's place the live weights.
     best = load_file(tmp_path / "best" / "model.safetensors")
     assert not torch.equal(best["temperature"], kept[-1][1]["temperature"])

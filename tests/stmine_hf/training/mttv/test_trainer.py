@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -146,16 +147,17 @@ def test_a_plateau_lowers_the_rate_and_then_stops_the_run(tmp_path, caplog, monk
     )  # fmt: skip
     scores = iter([0.5, 0.6, 0.6, 0.6, 0.5, 0.5, 0.5])
 
+    @dataclass
     class Scored:
-        seconds = 0.0
+        metrics: dict[str, float]
+        model: str = ""
+        seconds: float = 0.0
 
         def save(self, folder):
             pass
 
     def measure(rows):
-        scored = Scored()
-        scored.metrics = {"macro_f1": next(scores)}
-        return scored
+        return Scored({"macro_f1": next(scores)})
 
     monkeypatch.setattr(run, "measure", measure)
     with caplog.at_level(logging.INFO):
