@@ -7,11 +7,13 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from documents import ROOT
 from helpers import tiny_fisvl
 from helpers_mttv import tiny_mttv
 from helpers_sat import tiny_sat
@@ -25,6 +27,19 @@ from stmine_hf.inference.cluster import WorkerLostError, map_blocks
 from stmine_hf.posts import prediction
 from stmine_hf.posts.classify import classify_file
 from stmine_hf.search import ImageIndex, build, store
+
+STRANGERS = """
+import os, subprocess, sys
+from stmine_hf.inference.cluster import LOCAL, _connected
+
+work = "import sys, ray; ray.init(sys.argv[1], log_to_driver=False); print(ray.get(ray.remote(lambda: 7).remote()))"
+with _connected(LOCAL) as ray:
+    address = ray.get_runtime_context().gcs_address
+    for words, left_out in (("without", "RAY_AUTH_"), ("with", "-")):
+        own = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
+        told = subprocess.run([sys.executable, "-c", work, address], env=own, capture_output=True, text=True)
+        print(f"{words} the token:", told.stdout.strip() if told.returncode == 0 else "refused", flush=True)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +241,16 @@ def test_objects_found_by_workers_of_which_one_is_killed(two_workers, tmp_path, 
 
 
 # --- without
+
+
+@pytest.mark.slow
+def test_a_cluster_started_here_takes_no_work_of_strangers():
+    """In a process of its own: this one has a cluster with a known token."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    asked = subprocess.run(
+        [sys.executable, "-c", STRANGERS], env=clean, cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert asked.stdout.splitlines() == ["without the token: refused", "with the token: 7"], asked.stderr[-2000:]
 
 
 def test_without_ray_the_message_says_how_to_install_it(monkeypatch, tmp_path):
