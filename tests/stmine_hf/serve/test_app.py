@@ -334,6 +334,8 @@ def test_bad_values_are_named(client, path, body, item, message):
         (b"x", "multipart/form-data; boundary=b", 400),
         (b'--b\r\nContent-Disposition: form-data; name="query"\r\n\r\n', "multipart/form-data; boundary=b", 422),
         (b"--b\r\nnonsense\r\n\r\n", "multipart/form-data; boundary=b", 400),
+        (b"--b\r\n" + b"X: y\r\n" * 100_000 + b"\r\n", "multipart/form-data; boundary=b", 400),
+        (b"--b\r\nX: " + b"y" * 1_000_000 + b"\r\n\r\n", "multipart/form-data; boundary=b", 400),
         (b'--b\r\nContent-Disposition: form-data; name="query"; filename="a"\r\n\r\nx\r\n--b--\r\n',
          "multipart/form-data; boundary=b", 422),
     ],
