@@ -126,6 +126,8 @@ def require_processor_bounds(settings: dict[str, Any], where: str) -> None:
                     raise CheckpointError(f"{shown} is {str(value)[:40]}; expected 1 to {LARGEST_INPUT:,} pixels")
         for field, least in (("image_std", _LEAST_SCALE), ("image_mean", -_LARGEST_SCALE), ("rescale_factor", 1e-9)):
             values = part.get(field)
+            if isinstance(values, list) and len(values) not in (1, 3):
+                raise CheckpointError(f"{name}.{field} has {len(values)} values; expected 3, one for each color")
             for value in values if isinstance(values, list) else [values]:
                 if value is None and not isinstance(values, list):
                     continue

@@ -262,9 +262,37 @@ def _load(method: Method, name: str, device: Any) -> tuple[Any, Any]:
     if adapter is not None:
         loaded = _with_adapter(loaded, name)
         loaded.name_or_path = loaded.config.name_or_path = name
+    _require_usable(method, loaded, processor, name)
     # Convolutions on a CPU are two to three times as fast on channels-last weights; results agree to rounding.
     loaded = loaded.to(device, memory_format=torch.channels_last)
     return loaded.eval(), processor
+
+
+def _require_usable(method: Method, model: Any, processor: Any, name: str) -> None:
+    """Refuse what loads without an error and could only give nonsense.
+
+    Raises:
+        StmineError: weights that are not finite, a tokenizer of another vocabulary, two labels of one name.
+    """
+    import torch
+
+    if broken := [key for key, tensor in model.named_parameters() if not torch.isfinite(tensor.detach().sum())]:
+        raise StmineError(
+            f"{name}: {len(broken)} of its tensors hold values that are not finite ({', '.join(broken[:3])}). "
+            "Download or train it again."
+        )
+    tokenizer = getattr(processor, "tokenizer", None)
+    size = getattr(getattr(model.config, "text_config", None), "vocab_size", None)
+    if tokenizer is not None and size is not None:
+        largest = max(tokenizer.get_vocab().values(), default=0)
+        if largest >= size:
+            raise StmineError(
+                f"{name}: its tokenizer has ids up to {largest:,}, but the model has {size:,} word pieces: it is the "
+                "tokenizer of another model."
+            )
+    labels = list(model.config.id2label.values())
+    if method.rows == "posts" and len(set(labels)) < len(labels):
+        raise StmineError(f"{name}: config.json names two labels alike ({', '.join(map(str, labels[:10]))}).")
 
 
 def model_type_of(name: str, revision: str | None = None, *, adapter_of: str | None = None) -> str:

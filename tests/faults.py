@@ -55,6 +55,7 @@ from stmine_hf.training.checkpoints import last_checkpoint
 
 FAULTS = ("kill", "terminate", "interrupt", "disk", "inputs", "rights", "writers")
 _USER = "of the user.txt"
+_said_before: dict[int, int] = {}  # of each child, bytes in its log when it began
 _IN_A_ROW = 4  # signals to one output, each at a random moment, before the run that is compared
 _VOLATILE = re.compile(rb'"(seconds|created|updated|[a-z_]*per_second|images_from_index|versions|exported)": [^,\n}]*')
 
@@ -158,6 +159,7 @@ def write_inputs(folder: Path) -> None:
 
 def start(command: Command, inputs: Path, out: Path, log: Path, limit: Callable[[], object] = lambda: None) -> int:
     """The id of a child that runs a command."""
+    before = log.stat().st_size if log.exists() else 0
     if (child := os.fork()) == 0:
         code = 1
         try:
@@ -178,6 +180,7 @@ def start(command: Command, inputs: Path, out: Path, log: Path, limit: Callable[
             traceback.print_exc()
         finally:
             os._exit(code)
+    _said_before[child] = before
     return child
 
 
@@ -205,9 +208,8 @@ def ended(child: int) -> int:
 
 def ended_well_said(child: int, log: Path) -> int:
     """Likewise; a command that ends with an error has said so in one line, and shown no traceback."""
-    before = log.stat().st_size if log.exists() else 0
     code = ended(child)
-    said = log.read_bytes()[before:].decode(errors="replace") if log.exists() else ""
+    said = log.read_bytes()[_said_before[child] :].decode(errors="replace") if log.exists() else ""
     if code not in (0, None) and not log.stem.startswith("train-"):
         last = (said.strip().splitlines() or [""])[-1]
         assert "Traceback" not in said and last.startswith("error: "), f"ends with {code}: {said[-1500:]}"

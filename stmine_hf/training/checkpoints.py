@@ -21,6 +21,7 @@ _UNFINISHED_NAME = rf"({_OLD})?(best|checkpoint-\d+)"
 # What models, processors, reports and the Trainer write; a file of another name in such a folder is the user's.
 _WRITTEN = re.compile(
     r"README\.md|\.lock|\.stmine-.*|\.eval_results|latest|zero_to_fp32\.py|(global_step|pytorch_model_fsdp|optimizer|distcp).*"
+    r"|(configuration|modeling|processing|image_processing|losses|inputs|pipeline)_\w+\.py"
     r"|.*\.(safetensors|bin|pt|pth|png|jsonl?|model|jinja|distcp)|(vocab|merges)\.txt"
 )
 

@@ -138,6 +138,7 @@ def test_a_processor_that_makes_huge_images_is_refused(tmp_path):
         {"image_std": ["1", 1, 1]},
         {"image_mean": [1e300, 0, 0]},
         {"image_mean": [None, 0, 0]},
+        {"image_mean": [0, 0]},
         {"rescale_factor": 0},
         {"rescale_factor": 1e300},
     ],
@@ -399,6 +400,33 @@ def test_steps_of_a_tokenizer_are_bounded(steps, message, tmp_path):
     folder = save_tiny_mttv(tmp_path)
     change(folder, steps, "tokenizer.json")
     with pytest.raises(StmineError, match=message):
+        load_mttv(folder)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(value, tmp_path):
+    folder = save_tiny_mttv(tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name, tensor in weights.items() if tensor.is_floating_point() and tensor.ndim)
+    weights[name].view(-1)[0] = value
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(StmineError, match="not finite"):
+        load_mttv(folder)
+
+
+def test_a_tokenizer_of_another_model_is_refused(tmp_path):
+    folder = save_tiny_mttv(tmp_path)
+    vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+    change(folder, {"model.vocab": {word: row + 10**6 for word, row in vocabulary.items()}}, "tokenizer.json")
+    with pytest.raises(StmineError, match=r"tokenizer has ids up to 1,000,"):
+        load_mttv(folder)
+
+
+def test_labels_of_one_name_are_refused(tmp_path):
+    """Of the two only one would be in the scores."""
+    folder = save_tiny_mttv(tmp_path)
+    change(folder, {"id2label": {"0": "a", "1": "a"}})
+    with pytest.raises(StmineError, match="two labels alike"):
         load_mttv(folder)
 
 

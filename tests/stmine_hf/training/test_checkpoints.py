@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from trainers import ROOT, weights
 from trainers import fisvl_trainer as trainer
-from trainers import weights
 
 from stmine_hf.errors import StmineError
 from stmine_hf.training.arguments import save_arguments
@@ -96,6 +96,9 @@ def test_files_of_the_user_beside_the_best_model_stay(tmp_path, cut):
 def test_what_the_user_added_to_an_old_checkpoint_stays(tmp_path, caplog):
     for step in (1, 2):
         write(tmp_path / f"checkpoint-{step}", "{}")
+    for method in ("fisvl", "mttv", "sat"):  # the code of a model is saved with it
+        for code in (ROOT / "modeling" / method).glob("[a-z]*.py"):
+            (tmp_path / "checkpoint-1" / code.name).write_text("")
     for name in ("model.safetensors", "optimizer.pt", "rng_state.pth", "config.json", "my notes.txt"):
         (tmp_path / "checkpoint-1" / name).write_text("")
     remove_oldest(tmp_path, 1)
