@@ -36,10 +36,12 @@ def run_script(line: str) -> None:
     words = shlex.split(line)
     place = next(number for number, word in enumerate(words) if word.endswith(".py"))
     before, sys.argv = sys.argv, words[place:]
+    sys.path.insert(0, str(Path(words[place]).parent.absolute()))  # as Python does for a script
     try:
         runpy.run_path(words[place], run_name="__main__")
     finally:
         sys.argv = before
+        sys.path.pop(0)
 
 
 def read_options(line: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
 import shlex
@@ -85,6 +86,9 @@ def run_script(main: Callable[[], None]) -> None:
         end_with(f"error: {problem}")
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
+        # What still refers to the group, such as the wrapped model, goes with its threads. One that has a tensor of
+        # Python to free when the interpreter ends would abort the process, after all work is done.
+        gc.collect()
 
 
 def resume_command(output_dir: Path) -> str:

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,7 @@ class Square:
             die(self.once)
         if 13 in block:
             raise StmineError("thirteen is refused")
+        time.sleep(0.2)  # else one worker may do all before the other has started
         return [number * number for number in block], os.getpid()
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -101,3 +102,28 @@ def test_a_data_set_of_ones_own_starts_from_the_shipped_model(tmp_path, monkeypa
     (tmp_path / "outputs" / f"{method}-lite-start").mkdir(parents=True)
     model = parse_arguments(kinds, ["--config", file, "--dataset", "mine.csv"])[0]
     assert model.model_name_or_path == f"outputs/{method}-lite-start"
+
+
+LEFT_THREADS = """
+import pathlib, sys, torch
+import torch.distributed as dist
+from stmine_hf.training.script import run_script
+
+def main():
+    dist.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=0, world_size=1)
+    model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(2, 2))
+    model.itself = [model]  # as a trainer and its model refer to each other
+    model(torch.ones(1, 2)).sum().backward()
+
+run_script(main)
+print([file.read_text().strip() for file in pathlib.Path("/proc/self/task").glob("*/comm")])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc, where threads have names")
+def test_no_thread_of_the_process_group_is_left_when_the_interpreter_ends(tmp_path):
+    """One that frees a tensor then aborts the process, and the launcher calls a training that is done failed."""
+    command = [sys.executable, "-c", LEFT_THREADS, str(tmp_path / "meeting")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "python" in done.stdout and "gloo" not in done.stdout
