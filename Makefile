@@ -40,7 +40,7 @@ test-all: $(READY)  ## run every test, the slow ones too
 test-matrix: $(READY)  ## run the tests with the lowest and the newest versions of what the package needs
 	@$(RUN) tests.matrix $(CELLS)
 
-bench: $(READY)  ## compare with the released pipelines and usual alternatives (QUICK=1: two minutes; THREADS, DATA, GROUPS)
+bench: $(READY)  ## compare with the released pipelines and usual alternatives (QUICK=1: five minutes; THREADS, DATA, GROUPS)
 	@$(VENV)/bin/python examples/benchmarks/harness.py $(if $(QUICK),--quick) --threads $(or $(THREADS),1) \
 		$(if $(DATA),--data "$(DATA)") $(if $(BEFORE),--before "$(BEFORE)") $(if $(GROUPS),--groups $(GROUPS))
 
@@ -62,7 +62,7 @@ quality: $(READY)  ## check style and types: ruff and mypy
 	@$(RUN) ruff format --check .
 	@$(RUN) mypy stmine_hf modeling
 
-style: $(READY)  ## mend what ruff can mend
+style: $(READY)  ## format, and fix what ruff can fix
 	@$(RUN) ruff check --fix .
 	@$(RUN) ruff format .
 

@@ -71,11 +71,13 @@ def stmine(
 ) -> None:
     """Three methods: find satellite images, classify posts, detect hard-to-see objects.
 
-    [bold]FISVL[/bold] finds satellite images by a sentence, or by another image: index, search.
+    [bold]FISVL[/bold] finds satellite images by a sentence, or by another image: index, search, merge-indexes.
 
     [bold]MTTV[/bold] classifies a post of text and image as real or fake: classify, features.
 
-    [bold]SAT[/bold] detects hard-to-see objects in images, video and camera: detect, export.
+    [bold]SAT[/bold] detects hard-to-see objects in images, video and camera: detect.
+
+    For all three: train, evaluate, export, convert, merge, publish, serve, demo.
     """  # `main` reads --debug; here it is declared for the help
 
 

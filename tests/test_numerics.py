@@ -40,7 +40,7 @@ CHANGES = {
     "order": "the batch the other way round",
     "threads": "two threads, not one",
     "padding": "texts padded to the greatest length; images to the whole canvas",
-    "ONNX": "ONNX Runtime, not PyTorch",
+    "ONNX": "SAT exported to ONNX, in ONNX Runtime",
     "float16": "weights and inputs in float16",
     "bfloat16": "weights and inputs in bfloat16",
 }

@@ -70,7 +70,7 @@ class ExplainMethod(str, Enum):
 
   stmine classify --file posts.csv --column text=content --out predictions.csv --explain 17
 
-A file has one post per line, {"id": ..., "text": ..., "image": ...}, or is a CSV file with these columns.
+A file has one post per line, {"id": ..., "text": ..., "image": ...}, or is a table with these columns.
 
 The shipped model knows Chinese posts only. Paths of images are relative to the file.
 
@@ -82,7 +82,9 @@ def classify(
     image: Annotated[
         list[Path] | None, typer.Option(help="Image of the post; may be given several times, the main one first.")
     ] = None,
-    file: Annotated[Path | None, typer.Option(help="Many posts: JSON lines, CSV or TSV.")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="Many posts: JSON lines, JSON, CSV, TSV, Excel or Parquet.")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="With --file: file for the predictions: .jsonl, .json, .csv, .tsv or .parquet."),

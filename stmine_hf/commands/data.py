@@ -33,7 +33,10 @@ app = typer.Typer(no_args_is_help=True, help="List, describe, export and upload 
 
 DatasetArgument = Annotated[
     str,
-    typer.Argument(metavar="DATASET", help="A name of `stmine data list`, a CSV or JSONL file, a folder or a Hub id."),
+    typer.Argument(
+        metavar="DATASET",
+        help="A name of `stmine data list`, a table (CSV, JSONL, Excel, Parquet), a folder or a Hub id.",
+    ),
 ]
 DirOption = Annotated[Path | None, typer.Option("--data-dir", help="Folder with the files of a named data set.")]
 KindOption = Annotated[

@@ -20,7 +20,9 @@ SplitOption = Annotated[str, typer.Option(help="train, val or test.")]
 
 def dataset_option(method: Method) -> Any:
     """`--dataset` of a method: the sets with rows that it is evaluated on."""
-    return typer.Option(help=f"{one_of(method.rows)}. Or your own: a CSV or JSONL file, a folder, a Hub id.")
+    return typer.Option(
+        help=f"{one_of(method.rows)}. Or your own: a table (CSV, JSONL, Excel, Parquet), a folder, a Hub id."
+    )
 
 
 class RowsToEvaluate:

@@ -19,7 +19,6 @@ from ..printing import printable, say
 from .methods.fisvl import ModelOption
 from .terminal import (
     BandsOption,
-    ColumnOption,
     DeviceOption,
     EncodingOption,
     EngineOption,
@@ -166,9 +165,12 @@ def index(
 )
 def merge_indexes(
     indexes: Annotated[
-        list[Path], typer.Argument(metavar="INDEX...", help="Two or more index folders made by `stmine index`.")
+        list[str], typer.Argument(metavar="INDEX...", help="Two or more index folders made by `stmine index`.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the merged index; created.")],
+    out: Annotated[
+        str,
+        typer.Option("--out", help="Folder for the merged index; created. Indexes in LanceDB cannot be merged."),
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """Merge indexes that were made apart, such as by several machines, into a new one.
@@ -180,7 +182,7 @@ def merge_indexes(
     with prints_only_json(as_json):
         merged = ImageIndex.merge(indexes, out, progress=not as_json)
     if as_json:
-        print_json({"index": str(out), "images": len(merged), "merged": [str(index) for index in indexes]})
+        print_json({"index": out, "images": len(merged), "merged": indexes})
         return
     say(f"Index {out}: {len(merged)} {'tiles' if merged.tiles else 'images'} of {len(indexes)} indexes")
 
@@ -220,7 +222,10 @@ def search(
             "input. Prints JSON lines, one a hit.",
         ),
     ] = None,
-    column: ColumnOption = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="query=COLUMN", help="With --queries: the column of the table that holds the queries."),
+    ] = None,
     encoding: EncodingOption = None,
     k: Annotated[int, typer.Option("--k", min=1, help="How many hits.")] = 10,
     out: Annotated[
@@ -231,7 +236,10 @@ def search(
         ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", help="Path of the index's model, if it has been moved.")
+        str | None,
+        typer.Option(
+            "--model", help="The index's model if it has been moved, or an export of it, such as a text tower."
+        ),
     ] = None,
     bbox: Annotated[
         str | None,

@@ -35,7 +35,7 @@ def train(
     method: Annotated[str, typer.Argument(metavar="METHOD", help="fisvl (captions), mttv (posts) or sat (boxes).")],
     data: Annotated[
         str | None,
-        typer.Option(help="A table (CSV, JSONL, Parquet ...), a folder in a known layout, or a Hub id."),
+        typer.Option(help="A table (CSV, JSONL, Excel, Parquet), a folder in a known layout, or a Hub id."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder of the run. Default: outputs/NAME-METHOD, by the name of the data.")

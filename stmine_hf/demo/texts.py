@@ -126,7 +126,7 @@ EVENT_INTRO = Text(
     "一条帖子，三个问题：像谣言吗？配图里有什么？这样的地方从空中看是什么样？",
 )
 EVENT_PLACE = Text(
-    "The place, in English (if empty: the place words of the post)", "地点（英文；不填则取帖子中的地名词）"
+    "The place, in English (if empty: the place words of the post)", "地点（英文；不填则取帖子中表示场所的词）"
 )
 EVENT_GO = Text("Start", "开始")
 EVENT_FIRST = Text("1 · Does it read like a rumour?", "1 · 像谣言吗？")

@@ -27,8 +27,8 @@ classifier = pipeline("fake-news-detection", model="{repo}", trust_remote_code=T
 print(classifier({{"text": "what the post says", "image": "image.jpg"}}))  # either may be missing""",
     metrics={"accuracy": "Accuracy", "macro_f1": "Macro F1"},
     score_meaning=(
-        "Macro F1 is the mean of the F1 scores of the labels, from 0 to 1: a rare label counts as much as a "
-        "frequent one."
+        "Accuracy is the share of posts whose label is predicted correctly, from 0 to 1. Macro F1 is the mean of the "
+        "F1 scores of the labels: a rare label counts as much as a frequent one."
     ),
     default_checkpoint="mttv-lite-weibo",
     learning_only=("train_vision",),

@@ -13,6 +13,7 @@ import pytest
 from helpers import tiny_fisvl
 from PIL import Image
 
+from stmine_hf.cli import main
 from stmine_hf.errors import StmineError
 from stmine_hf.search import Condition, ImageIndex, Where, lance
 from stmine_hf.search.filters import Cells, PlacesAndTimes
@@ -235,7 +236,7 @@ def test_bad_places(folder, tmp_path, model, monkeypatch):
         ImageIndex.build(folder, f"lancedb://{tmp_path / 'base'}", **options(model))
 
 
-def test_tiles_and_another_model(folder, tmp_path, model):
+def test_tiles_and_another_model(folder, tmp_path, model, capsys):
     place = f"lancedb://{tmp_path / 'base'}"
     base = ImageIndex.build(folder, place, **options(model, tile=16, overlap=0.5))
     files = ImageIndex.build(folder, tmp_path / "files", **options(model, tile=16, overlap=0.5))
@@ -246,6 +247,9 @@ def test_tiles_and_another_model(folder, tmp_path, model):
     assert len(base) == 23 * 9 and base.report.removed == 9
     with pytest.raises(StmineError, match="merging is for folders"):
         ImageIndex.merge([tmp_path / "files", place], tmp_path / "all")
+    with pytest.raises(SystemExit):
+        main(["merge-indexes", str(tmp_path / "files"), str(tmp_path / "files"), "--out", "lancedb://all"])
+    assert "merging is for folders" in " ".join(capsys.readouterr().err.split())
     with pytest.raises(StmineError, match=r"lancedb://.* was made with another model"):
         ImageIndex.build(folder, place, **options(tiny_fisvl(seed=1)))
 
