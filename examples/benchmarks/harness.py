@@ -313,9 +313,14 @@ def flops_of(call: Way) -> float:
     return float(counter.get_total_flops())
 
 
-def engine() -> str:
-    """The engine for rows of a long job: the one that jobs find on most machines, without their measurement."""
-    return next((name for name in ("openvino", "onnx") if find_spec(name)), "torch")
+def engine(*names: str) -> str:
+    """The engine for rows of a long job: the one that jobs find on most machines, without their measurement.
+
+    Args:
+        names: by preference; the first that is installed.
+    """
+    packages = {"openvino": "openvino", "onnx": "onnxruntime"}
+    return next((name for name in names or ("openvino", "onnx") if find_spec(packages[name])), "torch")
 
 
 def without(package: str, need: str) -> None:

@@ -27,6 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -332,11 +333,19 @@ class DetectBlock:
         # Enough ahead that a whole batch gets ready while the model works on the one before it.
         reading = read_ahead(self._load, files, workers=workers, ahead=self._batch_size + workers)
         with closing(reading), ThreadPoolExecutor(workers, thread_name_prefix="annotate") as pool:
+            before: Iterable[Found | Skip] = ()
             for batch in batched(reading, self._batch_size):
                 skipped = [one for one in batch if isinstance(one, Skip)]
                 loaded = [one for one in batch if isinstance(one, _Loaded)]
-                found = self._detector.detect([one.prepared for one in loaded])
-                yield [*skipped, *pool.map(self._annotated, loaded, found)]
+                try:
+                    found = self._detector.detect([one.prepared for one in loaded])
+                except BaseException:  # after Ctrl-C, too, what is done is kept
+                    yield [*before]
+                    raise
+                drawn = pool.map(self._annotated, loaded, found)  # while the model works on the next batch
+                yield [*before]
+                before = chain(skipped, drawn)
+            yield [*before]
 
     def _load(self, file: ImageFile) -> _Loaded | Skip:
         path = self._root / file.path
