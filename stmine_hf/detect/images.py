@@ -10,7 +10,7 @@
       journal.jsonl      of a folder: its settings, then a line for each image done
 
 An image's line is written once its annotated copy is there, batch by batch. So a killed run loses at most its
-current batch, and the next run resumes from there. Folders that version 0.1 wrote are resumed, too; the copies
+current two batches, and the next run resumes from there. Folders that version 0.1 wrote are resumed, too; the copies
 that already exist stay in pictures/.
 """
 
