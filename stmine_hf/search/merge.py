@@ -32,7 +32,7 @@ def merge_indexes(sources: Sequence[Path], out: Path, *, progress: bool = True) 
 
     Raises:
         StmineError: one of them is no finished index or is damaged; they were made with different models, tiles or
-            ways to read pixels; or there is something in `out` already.
+            ways to read pixels; or there is something in `out` already, also an unfinished index.
     """
     manifests = [_manifest_of(source) for source in sources]
     if len(manifests) < 2:
@@ -41,6 +41,11 @@ def merge_indexes(sources: Sequence[Path], out: Path, *, progress: bool = True) 
         _require_alike(manifests[0], manifest, source, sources[0])
     if (out / store.FINISHED).exists():
         raise StmineError(f"{out} is a finished index: choose a new folder for the merged one")
+    if (out / store.UNFINISHED).exists():
+        raise StmineError(
+            f"{out} is an index that was never finished: finish it with `stmine index IMAGES --out {out}`, or choose "
+            "another --out for the merged one"
+        )
 
     roots = [store.images_folder(manifest, source) for source, manifest in zip(sources, manifests, strict=True)]
     first = manifests[0]

@@ -484,6 +484,9 @@ def test_a_merged_index_is_kept_up_as_any_other(images, tmp_path, model):
 def test_indexes_that_cannot_be_merged(tmp_path, vectors):
     write_index(tmp_path / "a", vectors[:50])
     write_index(tmp_path / "b", vectors[:50], weights="other")
+    write_index(tmp_path / "half", vectors[50:80])
+    (tmp_path / "half" / "index.json").rename(tmp_path / "half" / "unfinished.json")
+    before = sorted((tmp_path / "half").rglob("*"))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.doc").write_text("x")
     for sources, out, message in [
@@ -492,11 +495,13 @@ def test_indexes_that_cannot_be_merged(tmp_path, vectors):
         (["a", "nowhere"], "out", "no finished index in .*nowhere"),
         (["a", "a"], "a", "is a finished index: choose a new folder|is the input itself"),
         (["a", "a"], "mine", "neither empty nor an index"),
+        (["a", "a"], "half", "half is an index that was never finished: finish it with `stmine index"),
     ]:
         with pytest.raises(StmineError, match=message):
             ImageIndex.merge([tmp_path / name for name in sources], tmp_path / out, progress=False)
     manifest = json.loads((tmp_path / "a" / "index.json").read_text())
     assert manifest["count"] == 50
+    assert sorted((tmp_path / "half").rglob("*")) == before
 
 
 def test_a_merge_that_was_stopped_is_done_again(tmp_path, vectors, monkeypatch):
