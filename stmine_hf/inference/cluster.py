@@ -12,17 +12,20 @@ import os
 import re
 import secrets
 import socket
-import sys
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from importlib import import_module
 from importlib.metadata import version
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ..errors import StmineError
 
+logger = logging.getLogger(__name__)
+
 LOCAL = "local"
 _PER_WORKER = 4  # blocks of each worker that may be under way or wait for their turn
 _MOST_LOST = 3  # workers that one block may cost
+_PATIENCE = 60.0  # seconds without a worker, after which it is said what is waited for
 
 B = TypeVar("B", contravariant=True)
 R = TypeVar("R", covariant=True)
@@ -65,8 +68,8 @@ def map_blocks(address: str, work: Work[B, R], blocks: Iterable[B]) -> Generator
         blocks: picklable.
 
     Raises:
-        StmineError: Ray is not installed, there is no cluster at the address, or three workers in a row were lost with
-            one block; and what `work` raises.
+        StmineError: Ray is not installed, there is no cluster at the address, or it has no GPU and no CPU, or
+            three workers in a row were lost with one block; and what `work` raises.
     """
     with _connected(address) as ray:
         yield from _Workers(ray, ray.put(work)).map(blocks)
@@ -75,10 +78,6 @@ def map_blocks(address: str, work: Work[B, R], blocks: Iterable[B]) -> Generator
 @contextmanager
 def _connected(address: str) -> Iterator[Any]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it reports to its makers otherwise
-    # Ray listens on all interfaces, and runs the code of whoever may speak to it. It reads this when it is imported.
-    if address == LOCAL and "ray" not in sys.modules:
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     try:
         import ray
     except ImportError:
@@ -86,20 +85,56 @@ def _connected(address: str) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
+    with _own_token() if address == LOCAL else nullcontext():
+        try:
+            _require_open(address)
+            more: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **more)
+        except Exception as error:  # Ray raises plain ones, too
+            reason = " ".join(str(error).split())[:200]
+            raise StmineError(
+                f"found no Ray cluster at {address!r} ({reason}): start one with `ray start --head`, give its address "
+                f"as HOST:PORT, or give {LOCAL!r}"
+            ) from None
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _own_token() -> Iterator[None]:
+    """Have a cluster that starts meanwhile ask for a token that no other process knows, unless the user decides.
+
+    Ray listens on all interfaces, and runs the code of whoever may speak to it.
+    """
+    if "RAY_AUTH_MODE" in os.environ:
+        yield
+        return
+    before = os.environ.get("RAY_AUTH_TOKEN")
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": before or secrets.token_hex(32)}
     try:
-        _require_open(address)
-        more: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **more)
-    except Exception as error:  # Ray raises plain ones, too
-        reason = " ".join(str(error).split())[:200]
+        _reread_settings()
+        yield
+    finally:  # another cluster would refuse it
+        del os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"]
+        if before is not None:
+            os.environ["RAY_AUTH_TOKEN"] = before
+        _reread_settings()
+
+
+def _reread_settings() -> None:
+    """Have Ray read its environment again. By itself it does so once, when it is imported, and keeps a token."""
+    try:
+        inner: Any = import_module("ray._raylet")
+        config, tokens = inner.Config, inner.AuthenticationTokenLoader
+    except (ImportError, AttributeError):
         raise StmineError(
-            f"found no Ray cluster at {address!r} ({reason}): start one with `ray start --head`, give its address as "
-            f"HOST:PORT, or give {LOCAL!r}"
+            "cannot have this version of Ray ask for a token: set RAY_AUTH_MODE=token yourself, or give the address "
+            "of a cluster that runs"
         ) from None
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
+    config.initialize("")  # first: Ray ends the process if it looks for a token in vain
+    tokens.instance().reset_cache()
 
 
 def _require_open(address: str) -> None:
@@ -140,10 +175,15 @@ class _Workers:
     def __init__(self, ray: Any, work: Any):
         self._ray, self._work = ray, work
         resources = ray.cluster_resources()
-        kind = "GPU" if resources.get("GPU", 0) >= 1 else "CPU"
-        needs = {"num_gpus": 1} if kind == "GPU" else {"num_cpus": 1}
-        self._actor = ray.remote(**needs)(_Worker)
-        self.count = max(1, int(resources.get(kind, 1)))
+        self._kind = "GPU" if resources.get("GPU", 0) >= 1 else "CPU"
+        self.count = int(resources.get(self._kind, 0))
+        if self.count < 1:
+            raise StmineError(
+                "the Ray cluster has neither a GPU nor a CPU for workers: add a machine to it, or start it with "
+                "--num-cpus of at least 1"
+            )
+        self._actor = ray.remote(**{f"num_{self._kind.lower()}s": 1})(_Worker)
+        self._told = False
         self._alive: list[Any] = []
         self._starting: dict[Any, Any] = {}  # what `start` will return -> worker
         self._running: dict[Any, tuple[_Task, Any]] = {}  # what `run` will return -> block, worker
@@ -188,7 +228,12 @@ class _Workers:
     def _wait(self, again: list[_Task], done: dict[int, Any]) -> None:
         """Wait for a worker to be ready or done."""
         exceptions = self._ray.exceptions
-        ready, _ = self._ray.wait([*self._running, *self._starting], num_returns=1)
+        ready, _ = self._ray.wait([*self._running, *self._starting], num_returns=1, timeout=_PATIENCE)
+        if not ready and not self._running and not self._told:
+            self._told = True
+            logger.warning(
+                "waiting for a free %s of the Ray cluster's %d: no worker has started", self._kind, self.count
+            )
         for reference in ready:
             task, actor = self._running.pop(reference, (None, None))
             actor = actor or self._starting.pop(reference)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,15 +32,26 @@ from stmine_hf.search import ImageIndex, build, store
 
 STRANGERS = """
 import os, subprocess, sys
-from stmine_hf.inference.cluster import LOCAL, _connected
+import ray  # as a program may have done that uses it for other work
+from stmine_hf.errors import StmineError
+from stmine_hf.inference.cluster import LOCAL, _connected, map_blocks
 
 work = "import sys, ray; ray.init(sys.argv[1], log_to_driver=False); print(ray.get(ray.remote(lambda: 7).remote()))"
-with _connected(LOCAL) as ray:
+with _connected(LOCAL):
     address = ray.get_runtime_context().gcs_address
     for words, left_out in (("without", "RAY_AUTH_"), ("with", "-")):
         own = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
         told = subprocess.run([sys.executable, "-c", work, address], env=own, capture_output=True, text=True)
         print(f"{words} the token:", told.stdout.strip() if told.returncode == 0 else "refused", flush=True)
+print("afterwards:", [name for name in os.environ if name.startswith("RAY_AUTH_")])
+with _connected(LOCAL):
+    print("a second one:", ray.get(ray.remote(lambda: 8).remote()))
+os.environ["RAY_AUTH_MODE"] = "disabled"
+ray.init(address="local", num_cpus=0, include_dashboard=False, log_to_driver=False)
+try:
+    list(map_blocks("auto", len, [[1]]))
+except StmineError as error:
+    print(error)
 """
 
 
@@ -252,7 +264,10 @@ def test_a_cluster_started_here_takes_no_work_of_strangers():
     asked = subprocess.run(
         [sys.executable, "-c", STRANGERS], env=clean, cwd=ROOT, capture_output=True, text=True, timeout=300
     )
-    assert asked.stdout.splitlines() == ["without the token: refused", "with the token: 7"], asked.stderr[-2000:]
+    assert asked.stdout.splitlines()[:-1] == [
+        "without the token: refused", "with the token: 7", "afterwards: []", "a second one: 8"
+    ], asked.stderr[-2000:]  # fmt: skip
+    assert asked.stdout.splitlines()[-1].startswith("the Ray cluster has neither a GPU nor a CPU for workers")
 
 
 def test_without_ray_the_message_says_how_to_install_it(monkeypatch, tmp_path):
@@ -261,6 +276,50 @@ def test_without_ray_the_message_says_how_to_install_it(monkeypatch, tmp_path):
     with pytest.raises(StmineError, match=r"pip install 'stmine-hf\[ray\]'"):
         ImageIndex.build(folder, tmp_path / "index", model=tiny_fisvl(), ray="local", progress=False)
     assert store.read_manifest(tmp_path / "index" / store.FINISHED) is None
+
+
+class FullCluster:
+    """A Ray whose one processor is taken by others until the third time it is waited for."""
+
+    exceptions = SimpleNamespace(RayTaskError=KeyError, RayError=LookupError)
+
+    def __init__(self, **resources):
+        self.resources, self.waited = resources, []
+
+    def cluster_resources(self):
+        return self.resources
+
+    def remote(self, **needs):
+        def call(result):
+            return SimpleNamespace(remote=lambda *arguments: result(*arguments))
+
+        worker = SimpleNamespace(start=call(lambda version: "started"), run=call(lambda block: ("ran", block)))
+        return lambda kind: call(lambda work: worker)
+
+    def wait(self, references, num_returns, timeout):
+        self.waited.append(timeout)
+        return (references[:1], references[1:]) if len(self.waited) > 2 else ([], references)
+
+    def get(self, reference):
+        return reference
+
+    def kill(self, actor):
+        pass
+
+
+def test_what_a_full_cluster_is_waited_for_is_said_once(caplog):
+    full = FullCluster(CPU=1.0)
+    assert list(cluster._Workers(full, None).map([1, 2])) == [("ran", 1), ("ran", 2)]
+    assert [record.message for record in caplog.records] == [
+        "waiting for a free CPU of the Ray cluster's 1: no worker has started"
+    ]
+    assert set(full.waited) == {60.0}
+
+
+@pytest.mark.parametrize("resources", [{}, {"GPU": 0.5, "CPU": 0.5}])
+def test_a_cluster_without_processors_is_refused(resources):
+    with pytest.raises(StmineError, match="neither a GPU nor a CPU for workers: add a machine"):
+        cluster._Workers(FullCluster(**resources), None)
 
 
 def test_where_no_cluster_listens_it_is_said_at_once():
