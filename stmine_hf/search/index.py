@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -98,7 +98,7 @@ class ImageIndex:
         self._folder = folder.folder if isinstance(folder, LanceStore) else folder
         self._place: object = folder  # for messages
         self._embedder = embedder
-        self._moved_to, self._verify = images, verify
+        self._moved_to, self._verify = images and os.path.abspath(images), verify
         self._read()
 
     @classmethod
@@ -182,13 +182,12 @@ class ImageIndex:
         if facts is not None:
             facts.require_readable()
 
-        with _writing(place, root) as outputs:
+        with _writing(place, root) as start:
             earlier = _earlier(place)
             if earlier:
                 _require_same_images(earlier, place, root)
             embedder = Embedder(model or (earlier.model["source"] if earlier else None), device, engine)
-            builder = (LanceBuilder if isinstance(outputs, LanceStore) else IndexBuilder)(
-                outputs,
+            builder = start(
                 root,
                 embedder,
                 batch_size=batch_size,
@@ -272,9 +271,8 @@ class ImageIndex:
                         seen.add(file.path)
                         yield file
 
-        with _writing(self._lance or self._folder, None) as outputs:
-            kind = LanceBuilder if isinstance(outputs, LanceStore) else IndexBuilder
-            builder = kind(outputs, self._images, self._embedder, batch_size=batch_size)
+        with _writing(self._lance or self._folder, None) as start:
+            builder = start(self._images, self._embedder, batch_size=batch_size)
             self.report = builder.run(list_images, remove_missing=False, progress=progress)
         self._read()
         return self.report
@@ -296,9 +294,8 @@ class ImageIndex:
         paths = {self._known_path(image, known) for image in given}
         if paths == known:
             raise StmineError(f"expected to leave an image in {self._folder}: to remove all, delete the folder")
-        with _writing(self._lance or self._folder, None) as outputs:
-            kind = LanceBuilder if isinstance(outputs, LanceStore) else IndexBuilder
-            builder = kind(outputs, self._images, self._embedder, batch_size=1)
+        with _writing(self._lance or self._folder, None) as start:
+            builder = start(self._images, self._embedder, batch_size=1)
             for path in paths:
                 builder.leave_out(path)
             self.report = builder.run(lambda on_skip: iter(()), remove_missing=False, progress=progress)
@@ -555,7 +552,7 @@ class ImageIndex:
 
     @cached_property
     def _facts(self) -> PlacesAndTimes:
-        return store.facts_of(self._rows, store.read_metadata(self._folder, self._manifest))
+        return store.facts_of(self._rows, self._metadata)
 
     def tiles_of(self, image: str | Path) -> TilesOf:
         """What the index has of one image.
@@ -712,6 +709,7 @@ class ImageIndex:
                 if verified:
                     store.verify(self._folder, manifest)
                 rows = store.read_rows(self._folder, manifest.shards, manifest.checksums)
+                self._metadata = store.read_metadata(self._folder, manifest)
                 self._vectors = store.open_vectors(self._folder, manifest)
                 self._lists = store.read_lists(self._folder, manifest, verified=verified)
                 break
@@ -722,7 +720,7 @@ class ImageIndex:
         if not self._vectors.ntotal == len(rows) == manifest.count:
             found = f"{self._vectors.ntotal} vectors and {len(rows)} paths, not {manifest.count}"
             raise store.damaged(self._folder, found)
-        rows = store.with_metadata(rows, store.read_metadata(self._folder, manifest))
+        rows = store.with_metadata(rows, self._metadata)
         # Of one piece: rows are taken from the thousand pieces of as many shards a hundred times as slowly.
         self._manifest, self._rows = manifest, rows.combine_chunks()
         self.__dict__.pop("_facts", None)
@@ -745,16 +743,16 @@ def _require_words(query: str) -> None:
 
 
 @contextmanager
-def _writing(place: Path | LanceStore, root: Path | None) -> Iterator[Any]:
-    """Keep other runs out of an index: the folder as `Outputs`, or the database."""
+def _writing(place: Path | LanceStore, root: Path | None) -> Iterator[Callable[..., IndexBuilder]]:
+    """Keep other runs out of an index: what makes a builder of it."""
     if isinstance(place, LanceStore):
         with place.writing(root):
-            yield place
+            yield partial(LanceBuilder, place)
         return
     inputs = [] if root is None else [root]
     indexed = any((place / name).is_file() for name in (store.FINISHED, store.UNFINISHED))
     with Outputs(place, inputs=inputs, inside=indexed) as outputs:
-        yield outputs
+        yield partial(IndexBuilder, outputs)
 
 
 def _earlier(place: Path | LanceStore, *, unfinished: bool = True) -> Manifest | None:

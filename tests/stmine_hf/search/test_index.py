@@ -18,7 +18,7 @@ from stmine_hf.errors import StmineError
 from stmine_hf.files import only_writer
 from stmine_hf.images import PixelOptions, open_image
 from stmine_hf.outputs import Outputs, sha256_of
-from stmine_hf.search import ImageIndex, store
+from stmine_hf.search import ImageIndex, Where, store
 from stmine_hf.search.embedding import embed_images, embed_texts
 
 SENTENCES = [
@@ -241,6 +241,28 @@ def test_images_may_move_alone_or_with_their_index(images, tmp_path, model):
         (tmp_path / name).rename(tmp_path / "other disk" / name)
     index = ImageIndex.open(tmp_path / "other disk" / "index", model=model)
     assert all(path.is_file() for path in paths(index))
+
+
+def test_images_that_are_given_from_the_working_folder_are_the_same_images(images, tmp_path, model, monkeypatch):
+    build(images, tmp_path / "index", model)
+    monkeypatch.chdir(tmp_path)
+    index = ImageIndex.open("index", model=model, images="images")
+    index.add("images", progress=False)
+    assert counts(index) == {"unchanged": 12} and len(index) == 12
+    monkeypatch.chdir("/")
+    assert all(path.is_absolute() and path.exists() for path in paths(index))
+
+
+def test_an_update_by_another_process_takes_nothing_from_an_open_index(images, tmp_path, model):
+    table = tmp_path / "table.csv"
+    for cell in ("first", "second"):
+        table.write_text(f"image,cell\n04.png,{cell}")
+        build(images, tmp_path / "index", model, metadata=table)
+        if cell == "first":
+            reader = ImageIndex.open(tmp_path / "index", model=model)
+    where = Where.parse(where=["cell=first"])
+    assert [hit.path.name for hit in reader.query("planes", where=where)] == ["04.png"]
+    assert reader.columns == ["cell"] and not reader.reopened().query("planes", where=where)
 
 
 def test_an_index_among_its_images_leaves_its_own_files_alone(images, model):
