@@ -174,8 +174,7 @@ class IndexBuilder:
         """All rows, and how many of them, the first ones, are those of the finished index."""
         tables = [store.read_rows(self._folder, [name]) for name in self._manifest.shards]
         self._rows_in = [len(table) for table in tables]  # of each shard
-        finished = store.read_manifest(self._folder / store.FINISHED)
-        return pa.concat_tables([store.no_rows(), *tables]), finished.count if finished else 0
+        return pa.concat_tables([store.no_rows(), *tables]), self._finished.count if self._finished else 0
 
     def known_outside(self) -> list[str]:
         """The indexed paths that lie outside the images' folder."""
@@ -328,6 +327,7 @@ class IndexBuilder:
             if known is not None:
                 self._settled[known] = True
         self._buffer += embedded
+        self._manifest.engines = list(dict.fromkeys([*self._manifest.engines, *self._engines]))
         if len(self._buffer) >= self._save_every:
             self._save()
 
@@ -338,7 +338,6 @@ class IndexBuilder:
         rows, vectors = zip(*self._buffer, strict=True)
         self._manifest.shards.append(store.write_shard(self._outputs, self._manifest, list(rows), np.stack(vectors)))
         self._rows_in.append(len(rows))
-        self._manifest.engines = list(dict.fromkeys([*self._manifest.engines, *self._engines]))
         store.write_manifest(self._outputs, store.UNFINISHED, self._manifest)
         self._published = None
         self._buffer = []
@@ -466,9 +465,9 @@ class IndexBuilder:
 
 def engines_of(earlier: Manifest | None) -> list[str]:
     """The engines that embedded an index: PyTorch, if an earlier version did."""
-    if earlier is None or not earlier.shards:
+    if earlier is None:
         return []
-    return list(earlier.engines) or [TORCH]
+    return list(earlier.engines) or [TORCH] * bool(earlier.shards)
 
 
 def now() -> str:

@@ -8,7 +8,7 @@
 
 Every step adds a version to a table whole or not at all. Readers read the version that the finished manifest names, so
 that they find a whole index while a build adds rows, and after one was killed; the next one resumes from the rows that
-are there. Versions that no reader can need any longer are removed after a week.
+are there. A build removes versions of over a week, but none since the finished one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -43,8 +43,10 @@ _PROBES, _REFINE = 20, 4  # lists that are searched at least, and candidates for
 _FEW = 20_000  # rows that meet a filter: all of them are compared, as candidates of an approximate index miss some
 _AT_A_TIME = 5_000  # ids in a condition
 _KEPT = timedelta(days=7)  # versions that a reader may have open
+_MARGIN = timedelta(days=1)  # for clocks that are put back, and for what is done before versions are removed
 _IMAGES, _METADATA, _STATES = "stmine_images", "stmine_metadata", "stmine_states"
-_FINISHED, _UNFINISHED, _VERSION = "finished", "unfinished", "stmine_finished"
+_FINISHED, _UNFINISHED = "finished", "unfinished"
+_TAG = "stmine_finished"  # of the finished version in tables of before
 _SHOWN = ("path", "window", "seen_place", "moment")  # columns that a hit is made of
 
 
@@ -183,6 +185,12 @@ class LanceStore:
         documents = {name: json.dumps(_document(state)) for name, state in states.items() if state is not None}
         self.replace(_STATES, pa.table({"name": list(documents), "document": list(documents.values())}))
 
+    def remove_old(self, *names: str) -> None:
+        """Remove the old versions of tables of which only the newest is read."""
+        for table in filter(None, map(self.open, names)):
+            with self.using():
+                table.optimize(cleanup_older_than=_KEPT)
+
 
 class LanceRows:
     """The rows of a finished index, which stay in the database.
@@ -283,6 +291,7 @@ class LanceBuilder(IndexBuilder):
     def __init__(self, lance: LanceStore, *arguments: Any, **options: Any):
         self._lance = lance
         self._states = lance.states()
+        self._resumed = _UNFINISHED in self._states  # a killed run, which may have been entering the user's table
         self._table = lance.open(_IMAGES)
         super().__init__(cast("Any", lance), *arguments, **options)
 
@@ -377,18 +386,16 @@ class LanceBuilder(IndexBuilder):
             )
         with self._lance.using():
             self._require_alone()
-            resumed = _UNFINISHED in self._states  # also a run that was killed while it entered the user's table
             self._lance.write_states({_FINISHED: finished, _UNFINISHED: self._state()})
             self._delete(self._ids[~live])
             self._ids = self._ids[live]
-            state = self._enter_facts(None if resumed else finished)
+            state = self._enter_facts(None if self._resumed else finished)
             self._index(state)
             state.version, state.next_id = self._table.version, self._next_id
-            tags = self._table.tags
-            (tags.update if _VERSION in tags.list() else tags.create)(_VERSION, state.version)
         manifest = self._manifest
         manifest.count, manifest.updated, manifest.versions = len(self._ids), now(), versions("lancedb")
         self._lance.write_states({_FINISHED: state})
+        self._lance.remove_old(_STATES, _METADATA)
 
     def _delete(self, ids: np.ndarray) -> None:
         for some in batched(ids.tolist(), _AT_A_TIME):
@@ -442,7 +449,9 @@ class LanceBuilder(IndexBuilder):
         """Join small files, and make or extend what searches and filters look up."""
         from lancedb.index import BTree, HnswSq
 
-        self._table.optimize(cleanup_older_than=_KEPT)  # but for versions with a tag
+        if _TAG in self._table.tags.list():  # it would make the removal of its version an error
+            self._table.tags.delete(_TAG)
+        self._table.optimize(cleanup_older_than=self._kept())
         indexed = {column for index in self._table.list_indices() for column in index.columns}
         if len(self._ids) < INDEXED_FROM:
             return
@@ -453,6 +462,14 @@ class LanceBuilder(IndexBuilder):
                 self._table.create_index(name, config=BTree())
         if "vector" not in indexed:
             self._table.create_index("vector", config=HnswSq(distance_type="dot"))
+
+    def _kept(self) -> timedelta:
+        """The age from which on versions are removed: that of the finished one is below, for its readers."""
+        finished = self._states.get(_FINISHED)
+        made = [
+            one["timestamp"] for one in self._table.list_versions() if finished and one["version"] == finished.version
+        ]
+        return max([_KEPT, *(datetime.now() - moment + _MARGIN for moment in made)])
 
     def _vector(self, row: int) -> np.ndarray:
         return vectors_of(self._lance, self._table, self._ids[row : row + 1])[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from datetime import datetime, timedelta, timezone
@@ -189,6 +190,60 @@ def test_readers_see_the_finished_index_while_one_is_built_and_a_lost_connection
     index = ImageIndex.build(images, place, **options(model, save_every=4))
     assert (index.report.embedded, index.report.unchanged, len(index)) == (4, 12, 16)
     assert len(index.query("a plane", 100)) == 16
+
+
+@pytest.mark.parametrize("tagged", [False, True])
+def test_an_index_of_more_than_a_week_is_updated_and_keeps_its_readers(tmp_path, model, monkeypatch, tagged):
+    place, images, optimize, kept = tmp_path / "base", tmp_path / "images", lancedb.table.LanceTable.optimize, []
+
+    def noted(self, **options):
+        kept.append((self.name, options["cleanup_older_than"]))
+        optimize(self, **options)
+
+    monkeypatch.setattr(lance, "_KEPT", timedelta(milliseconds=1))
+    monkeypatch.setattr(lancedb.table.LanceTable, "optimize", noted)
+    images.mkdir()
+    table = tmp_path / "table.csv"
+    table.write_text("image,cell\n0.png,5")
+    for number in range(3):
+        image(images / f"{number}.png", number)
+        ImageIndex.build(images, f"lancedb://{place}", **options(model, metadata=table))
+        if number == 0:
+            reader = ImageIndex.open(f"lancedb://{place}", model=model)
+            if tagged:  # as earlier versions did
+                base = lancedb.connect(str(place)).open_table("stmine_images")
+                base.tags.create("stmine_finished", reader._stored.state.version)
+        if number == 1:
+            assert len(hits(reader)) == 1, "the version that was the finished one is still there"
+    assert len(hits(ImageIndex.open(f"lancedb://{place}", model=model))) == 3
+    ages = [age for name, age in kept if name == "stmine_images"]
+    assert ages[0] == timedelta(milliseconds=1)
+    assert all(timedelta(days=1) < age < timedelta(days=1, hours=1) for age in ages[1:]) and len(ages) == 3
+    for name in ("stmine_states", "stmine_metadata"):
+        assert len(lancedb.connect(str(place)).open_table(name).list_versions()) <= 2, name
+
+
+def test_an_update_writes_the_columns_of_new_rows_alone_and_notes_the_engines(folder, tmp_path, model, monkeypatch):
+    place, images, table = f"lancedb://{tmp_path / 'base'}", tmp_path / "images", folder.parent / "table.csv"
+    shutil.copytree(folder, images)
+    ImageIndex.build(images, place, **options(model, metadata=table))
+    write, known = LanceBuilder._write_facts, []
+
+    def noted(self, rows, facts, known_to):
+        known.append(known_to)
+        write(self, rows, facts, known_to)
+
+    monkeypatch.setattr(LanceBuilder, "_write_facts", noted)
+    image(images / "new.png", 400)
+    index = ImageIndex.build(images, place, **options(model))
+    assert known == [24] and len(index) == 25
+    assert [name for name, *_ in hits(index, Where.parse(where=["cell=中文"]))] == ["08.png"]
+    finished, _ = LanceStore(place).manifests()
+    assert finished is not None and finished.engines == ["torch"] == index.report.engines
+    (images / "new.png").unlink()  # a run that embeds nothing
+    ImageIndex.build(images, place, **options(model))
+    finished, _ = LanceStore(place).manifests()
+    assert finished is not None and finished.engines == ["torch"] and finished.count == 24
 
 
 def test_two_runs_do_not_write_at_once(folder, tmp_path, model, monkeypatch):
