@@ -106,13 +106,9 @@ def create_app(
             raise too_large(
                 f"{item}: expected at most {limits.inputs}, found {len(queries)}. Send several requests.", item
             )
-        facts = served.task.facts()
         found = await served.answer(queries)
-        return {
-            "model": facts["model"],
-            "dimension": facts["dimension"],
-            "embeddings": [one["embedding"] for one in found],
-        }
+        embeddings = [one["embedding"] for one in found]
+        return {"model": found[0]["model"], "dimension": len(embeddings[0]), "embeddings": embeddings}
 
     @endpoint(
         "/search",

@@ -114,8 +114,13 @@ class SearchTask:
 
     def run(self, asked: list[Query]) -> list[dict[str, Any]]:
         self._reopen_if_updated()
-        vectors = self._index.embed([one.ready for one in asked])
-        return [self._answer(one, vector) for one, vector in zip(asked, vectors, strict=True)]
+        try:
+            return self._answers(asked)
+        except StmineError:
+            if self._folder is not None:
+                raise
+            self._index = self._index.reopened()  # a build may have removed the version of the database that was open
+            return self._answers(asked)
 
     def facts(self) -> dict[str, Any]:
         return {
@@ -136,9 +141,13 @@ class SearchTask:
         else:
             logger.info("the index has been updated: %d images", len(self._index))
 
+    def _answers(self, asked: list[Query]) -> list[dict[str, Any]]:
+        vectors = self._index.embed([one.ready for one in asked])
+        return [self._answer(one, vector) for one, vector in zip(asked, vectors, strict=True)]
+
     def _answer(self, asked: Query, vector: np.ndarray) -> dict[str, Any]:
         if asked.k is None:
-            return {"embedding": [round(value, 7) for value in vector.tolist()]}
+            return {"model": self._index.model_name, "embedding": [round(value, 7) for value in vector.tolist()]}
         read = asked.ready if asked.sentence is not None else None
         found = self._index.answer(asked.sentence or "", read, vector, asked.k, asked.where)
         said = {"query": asked.sentence} if asked.sentence is not None else {}

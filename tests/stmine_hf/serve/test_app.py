@@ -5,6 +5,7 @@ import threading
 import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -51,6 +52,15 @@ def test_embeddings_are_those_of_the_index(client, models):
     assert np.abs(np.array(answer["embeddings"]) - expected).max() < CLOSE
     image = client.post("/embed", json={"images": [text_of(png(drawing(3)))]}).json()["embeddings"]
     assert np.abs(np.array(image) - index.embed([index.prepare(png(drawing(3)))])).max() < CLOSE
+
+
+def test_embeddings_need_no_table_of_the_images(client, monkeypatch):
+    def gone(index):
+        raise StmineError("the table cannot be read")
+
+    monkeypatch.setattr(ImageIndex, "columns", property(gone))
+    answer = client.post("/embed", json={"texts": SENTENCES}).json()
+    assert (answer["model"], len(answer["embeddings"])) == ("fisvl", len(SENTENCES))
 
 
 @pytest.mark.parametrize("by", ["sentence", "image"])
@@ -132,6 +142,28 @@ def test_an_index_that_is_updated_is_searched_as_it_is_now(models, tmp_path, cap
         drawing(8).save(images / "8.png")
         ImageIndex.build(images, folder, **build)
         assert found() == ["1.png", "2.png", "7.png", "8.png"]
+
+
+def test_a_database_whose_open_version_is_removed_is_opened_again(models, tmp_path):
+    lancedb = pytest.importorskip("lancedb", reason="needs LanceDB: pip install 'stmine-hf[lance]'")
+    place, images = tmp_path / "base", tmp_path / "images"
+    images.mkdir()
+    drawing(0).save(images / "0.png")
+    build = {"model": models.index.parent / "fisvl", "progress": False}
+    ImageIndex.build(images, f"lancedb://{place}", **build)
+    with TestClient(create_app(opened(Models(f"lancedb://{place}")))) as client:
+
+        def found():
+            hits = client.post("/search", json={"query": "planes"}).json()["hits"]
+            return sorted(hit["path"] for hit in hits)
+
+        assert found() == ["0.png"]
+        (images / "0.png").unlink()
+        drawing(1).save(images / "1.png")
+        ImageIndex.build(images, f"lancedb://{place}", **build)
+        table = lancedb.connect(str(place)).open_table("stmine_images")
+        table.optimize(cleanup_older_than=timedelta(milliseconds=1), delete_unverified=True)
+        assert found() == ["1.png"] == found()
 
 
 def test_posts_are_classified_as_by_the_command(client, models):
