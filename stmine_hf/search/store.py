@@ -294,10 +294,11 @@ def verify(folder: Path, manifest: Manifest) -> None:
 def write_vectors(outputs: Outputs, manifest: Manifest) -> None:
     """Write the FAISS file of the shards of a manifest, and enter it there with the number of rows."""
     folder = outputs.folder
-    counts = [len(_folder(folder).read_table(name, {})) for name in manifest.shards]
+    with _folder(folder).reading("shards"):
+        files = [folder / shard_file(name, "parquet") for name in manifest.shards]
+        manifest.count = sum(pq.ParquetFile(file).metadata.num_rows for file in files)
     dimension = int(manifest.model["dimension"])
     embeddings = (read_embeddings(folder, name) for name in manifest.shards)
-    manifest.count = sum(counts)
     manifest.faiss = f"vectors-{shard_files.next_name(folder)}.faiss"
     file = outputs.write(manifest.faiss, lambda path: write_flat(path, embeddings, manifest.count, dimension))
     manifest.checksums[manifest.faiss] = sha256_of(file)
