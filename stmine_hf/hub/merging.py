@@ -25,8 +25,8 @@ def merge_adapter(adapter: str, out: str | Path) -> dict[str, Any]:
         `method`, `base`, `revision` (None if unknown) and `parameters`.
 
     Raises:
-        StmineError: no adapter, no base, layers that cannot be merged, or a file in the way that was not written by
-            a merge.
+        StmineError: no adapter, no base, layers that cannot be merged, `out` is the adapter or its base, or a file in
+            the way that was not written by a merge.
     """
     found = adapter_base(adapter)
     if found is None:
@@ -37,7 +37,7 @@ def merge_adapter(adapter: str, out: str | Path) -> dict[str, Any]:
     base, revision = found
     method = method_of_adapter(adapter)
     model, processor = load_merged(method, adapter)
-    with assembled(Path(out).absolute(), [Path(adapter)] if Path(adapter).is_dir() else []) as folder:
+    with assembled(Path(out).absolute(), [Path(one) for one in (adapter, base) if Path(one).is_dir()]) as folder:
         model.name_or_path = model.config.name_or_path = ""
         model.save_pretrained(folder)
         processor.save_pretrained(folder)

@@ -26,6 +26,7 @@ from stmine_hf.cli import main
 from stmine_hf.errors import StmineError
 from stmine_hf.hub.merging import merge_adapter
 from stmine_hf.methods import SAT
+from stmine_hf.outputs import OutputError
 from stmine_hf.training.adapters import adapter_weights, add_adapter, build_config
 
 ROOT = Path(__file__).parents[3]
@@ -251,6 +252,20 @@ def test_a_run_that_was_moved_with_its_base_opens(tmp_path):
         LOADERS["sat"](moved / "best")
     with pytest.raises(StmineError, match="no adapter found"):
         merge_adapter(str(moved / "gone"), tmp_path / "merged")
+
+
+def test_an_adapter_is_not_merged_into_its_base(tmp_path):
+    train("sat", tmp_path)
+    best, merged = tmp_path / "run" / "best", tmp_path / "merged"
+    merge_adapter(str(best), merged)
+    file = best / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": str(merged)}))
+    before = {path.name: path.read_bytes() for path in merged.iterdir() if path.is_file()}
+    for out in (merged, merged / "again"):
+        with pytest.raises(OutputError, match=r"is the input itself|lies in the input"):
+            merge_adapter(str(best), out)
+    assert {path.name: path.read_bytes() for path in merged.iterdir() if path.is_file()} == before
+    merge_adapter(str(best), tmp_path / "again")
 
 
 def test_a_damaged_adapter_is_refused(tmp_path):
