@@ -13,7 +13,7 @@ from ..evaluation.retrieval import evaluate_retrieval
 from ..loading import load_fisvl
 from ..methods import FISVL
 from .model_repository import ModelRepository
-from .run_rows import run_rows
+from .run_rows import RunRows, run_rows
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -51,7 +51,7 @@ class FisvlRepository(ModelRepository):
         paths |= {"output_dir": f"outputs/{self.name}"}
         outcome = outcome_of(run)
         if data_dir is not None:
-            rows = _rows(settings, data_dir, settings.get("train_split", "train"))
+            rows = _rows(settings, data_dir, settings.get("train_split", "train")).rows
             outcome["train_images"] = min(len(rows), int(settings.get("max_train_images") or len(rows)))
         self.write_round(portable_settings(settings, paths), outcome)
 
@@ -59,12 +59,13 @@ class FisvlRepository(ModelRepository):
         settings, file = self.writer.settings, self.writer.results_file()
         split = settings.get("eval_split", SPLIT)
         model, processor = load_fisvl(self.folder)
-        report = evaluate_retrieval(model, processor, _rows(settings, data_dir, split), progress=progress)
+        rows, held_out, _ = _rows(settings, data_dir, split)
+        report = evaluate_retrieval(model, processor, rows, progress=progress)
         command = self.writer.evaluation(split, **settings.get("dataset_options") or {})
-        self.write_measured(file, report.to_dict(), command, model.device)
+        self.write_measured(file, report.to_dict(), command, model.device, held_out=held_out)
         report.draw().savefig(file.with_suffix(".png"), dpi=110)
         return [report.table()]
 
 
-def _rows(settings: dict[str, Any], data_dir: str | Path | None, split: str) -> Any:
+def _rows(settings: dict[str, Any], data_dir: str | Path | None, split: str) -> RunRows:
     return run_rows(settings, FISVL.rows, data_dir, split)

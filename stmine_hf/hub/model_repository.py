@@ -138,12 +138,18 @@ class ModelRepository(ABC):
     def measure(self, data_dir: str | Path | None, compare: dict[str, Path], progress: bool) -> list[Table]:
         """Write `results/`: the scores of the packed weights, with command, date and device, and comparisons."""
 
-    def write_measured(self, file: Path, report: dict[str, Any], command: str, device: torch.device) -> None:
-        """Write a measurement of the packed weights with what it takes to repeat it."""
+    def write_measured(
+        self, file: Path, report: dict[str, Any], command: str, device: torch.device, *, held_out: bool = False
+    ) -> None:
+        """Write a measurement of the packed weights with what it takes to repeat it.
+
+        Args:
+            held_out: see `RunRows`.
+        """
         file.parent.mkdir(parents=True, exist_ok=True)
         when = {"command": command, "date": date.today().isoformat(), "hardware": hardware(device)}
-        held_out = {"split": "val", "held_out": True} if self.writer.settings.get("hold_out") is not None else {}
-        write_entries(file, when | report | {"model": self.name} | held_out)
+        split = {"split": "val", "held_out": True} if held_out else {}
+        write_entries(file, when | report | {"model": self.name} | split)
 
     def write_round(
         self,

@@ -16,7 +16,7 @@ from ..files import write_entries
 from ..loading import load_mttv
 from ..methods import MTTV
 from .model_repository import ModelRepository
-from .run_rows import run_rows
+from .run_rows import RunRows, run_rows
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -34,23 +34,31 @@ class MttvRepository(ModelRepository):
         paths |= {"output_dir": f"outputs/{self.name}"}
         outcome = outcome_of(run)
         if data_dir is not None:
-            rows = _load(settings, data_dir, settings.get("train_split", "train"))
+            rows = _load(settings, data_dir, settings.get("train_split", "train")).rows
             outcome["train_posts"] = len(rows)
             outcome["train_images"] = len(rows) - rows.with_format("arrow")["image"].null_count
         self.write_round(portable_settings(settings, paths), outcome)
 
     def measure(self, data_dir: str | Path | None, compare: dict[str, Path], progress: bool) -> list[Table]:
-        """Both splits, `results/<split>/` each. Test is measured here alone: build when all choices are final."""
+        """Both splits, `results/<split>/` each. Test is measured here alone: build when all choices are final.
+
+        The user's own data need not have a split test, or labels in it.
+        """
         tables = []
         model, processor = load_mttv(self.folder)
-        own = self.writer.settings.get("hold_out") is not None
-        for split in SPLITS[:1] if own else SPLITS:  # of the user's own data, what the run held out
-            rows = _load(self.writer.settings, data_dir, split)
+        present: tuple[str, ...] = SPLITS
+        for split in SPLITS:
+            if split not in present:
+                continue
+            rows, held_out, splits = _load(self.writer.settings, data_dir, split)
+            present = splits or present
+            if splits and all(label < 0 for label in rows["label"]):
+                continue
             report = evaluate_posts(model, processor, rows, progress=progress)
             folder = self.folder / "results" / split
             replace(report, worst=[]).save(folder)  # the sheet of misses would show other people's posts
             command = self.writer.evaluation(split, **_options(self.writer.settings, split))
-            self.write_measured(folder / "results.json", report.to_dict(), command, model.device)
+            self.write_measured(folder / "results.json", report.to_dict(), command, model.device, held_out=held_out)
             tables.append(report.table())
         if "baselines" in compare:
             shutil.copyfile(compare["baselines"], self.folder / "results" / "baselines.json")
@@ -61,7 +69,8 @@ class MttvRepository(ModelRepository):
     def _measure_released(self, run: Path, data_dir: str | Path | None, progress: bool) -> None:
         """Write `results/released.json`: the released recipe from the same start, on the test split."""
         model, processor = load_mttv(run / "best")
-        report = evaluate_posts(model, processor, _load(self.writer.settings, data_dir, "test"), progress=progress)
+        rows = _load(self.writer.settings, data_dir, "test").rows
+        report = evaluate_posts(model, processor, rows, progress=progress)
         recipe = read_yaml(run / "config.yaml")
         epochs = {"epochs": recipe["num_train_epochs"], "date": date.today().isoformat()}
         document = epochs | report.to_dict() | {"model": "released recipe"}
@@ -73,5 +82,5 @@ def _options(settings: dict[str, Any], split: str) -> dict[str, Any]:
     return {} if (settings["dataset"], split) == (DATASET, "test") else settings.get("dataset_options") or {}
 
 
-def _load(settings: dict[str, Any], data_dir: str | Path | None, split: str) -> Any:
+def _load(settings: dict[str, Any], data_dir: str | Path | None, split: str) -> RunRows:
     return run_rows(settings, MTTV.rows, data_dir, split, _options(settings, split))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..data import BUILDERS, load_dataset
 from ..data.columns import parse_mapping
@@ -11,9 +11,23 @@ from ..data.held_out import with_validation
 from .repository import PublishError
 
 
+class RunRows(NamedTuple):
+    """Rows of a split.
+
+    Attributes:
+        rows: as `load_dataset` gives them.
+        held_out: the run held them out of the rows to train on, as the data set has no such split.
+        splits: names of all splits, where it is the user's own data set; of others they are known.
+    """
+
+    rows: Any
+    held_out: bool = False
+    splits: tuple[str, ...] = ()
+
+
 def run_rows(
     settings: dict[str, Any], kind: str, data_dir: str | Path | None, split: str, options: dict[str, Any] | None = None
-) -> Any:
+) -> RunRows:
     """The rows of a split; of a run that held out rows, the same ones again.
 
     Args:
@@ -34,14 +48,18 @@ def run_rows(
             raise PublishError(f"{place}: expected the data that the run was trained on, {file}, or its folder.")
         name, place = str(found[0]), None
     options = dict(settings.get("dataset_options") or {} if options is None else options)
-    if data_dir is not None and (images := options.get("image_dir")) and not Path(images).is_dir():
-        options["image_dir"] = str(Path(data_dir) / Path(images).name)
+    if data_dir is not None and (images := options.get("image_dir")):
+        # With the data, as the settings of a published run have its name alone: a folder of that name may be here.
+        given = Path(data_dir)
+        beside = (given if given.is_dir() else given.parent) / Path(images).name
+        if beside.is_dir() or not Path(images).is_dir():
+            options["image_dir"] = str(beside)
     if mapping := parse_mapping(settings.get("column_mapping") or []):
         options["column_mapping"] = mapping
     share = settings.get("hold_out")
     if share is None:
-        return load_dataset(name, data_dir=place, split=split, kind=kind, **options)
-    splits, _ = with_validation(load_dataset(name, data_dir=place, kind=kind, **options), kind, share)
+        return RunRows(load_dataset(name, data_dir=place, split=split, kind=kind, **options))
+    splits, held = with_validation(load_dataset(name, data_dir=place, kind=kind, **options), kind, share)
     if split not in splits:
         raise PublishError(f"{name}: no split {split}; the run had {', '.join(splits)}.")
-    return splits[split]
+    return RunRows(splits[split], held is not None and split == "val", tuple(splits))

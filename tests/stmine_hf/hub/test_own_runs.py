@@ -17,6 +17,7 @@ from PIL import Image
 
 from stmine_hf.hub.build import build
 from stmine_hf.hub.repository import PublishError
+from stmine_hf.hub.run_rows import run_rows
 from stmine_hf.methods import METHODS
 from stmine_hf.training.own_set import plan_training
 
@@ -78,3 +79,46 @@ def test_a_run_of_ones_own_table_is_measured_on_the_rows_that_it_held_out(method
     assert not (out / ".eval_results").exists()  # these are for data sets of the Hub
     with pytest.raises(PublishError, match=r"expected the data that the run was trained on, mine\.csv"):
         build(run, tmp_path / "other", data_dir=tmp_path, progress=False)
+
+
+def own_splits(folder: Path, splits: dict[str, range], labelled: bool = True) -> Path:
+    folder.mkdir()
+    for split, numbers in splits.items():
+        with (folder / f"{split}.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["text", "label"])
+            for n in numbers:
+                label = ("fake", "real")[n % 2] if labelled or split != "test" else ""
+                writer.writerow([f"{WORDS[n]} {chr(97 + n) * 9} {77 * n}", label])
+    return folder
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("others", [["val"], ["val", "test"], ["test"]])
+def test_a_run_of_a_set_with_splits_is_measured_on_these(others, labelled, tmp_path):
+    parts = {"val": range(8, 12), "test": range(12, 16)}
+    own = own_splits(tmp_path / "mine", {"train": range(8), **{name: parts[name] for name in others}}, labelled)
+    plan = plan_training("mttv", str(own), output=tmp_path / "run")
+    run, out = run_of("mttv", plan.settings, tmp_path / "run"), tmp_path / "my-model"
+    build(run, out, data_dir=own, progress=False)
+    found = {path.parent.name: json.loads(path.read_text()) for path in (out / "results").rglob("results.json")}
+    assert set(found) == {"val", *(others if labelled else [])} - set([] if labelled else ["test"])
+    assert found["val"].get("held_out", False) is ("val" not in others) and "held_out" not in found.get("test", {})
+    assert ("held out of the training data" in (out / "README.md").read_text()) is ("val" not in others)
+
+
+@pytest.mark.parametrize("given", ["data", "data/mine.csv"])
+def test_images_are_those_beside_the_data(given, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder, shade in ((Path("images"), 0), (Path("data/images"), 255)):  # the first is of something else
+        folder.mkdir(parents=True)
+        for n in range(16):
+            Image.new("RGB", (16, 16), (shade,) * 3).save(folder / f"{n}.png")
+    with Path("data/mine.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["file", "caption"], *([f"{n}.png", f"a {WORDS[n]}"] for n in range(16))])
+    columns = ["image=file", "captions=caption"]
+    settings = {"dataset": "data/mine.csv", "dataset_options": {"image_dir": "images"}, "column_mapping": columns}
+    rows = run_rows(settings, "captions", given, "train").rows
+    assert len(rows) == 16 and np.asarray(rows[0]["image"]).min() == 255
+    Path("data/images").rename("gone")
+    assert np.asarray(run_rows(settings, "captions", given, "train").rows[0]["image"]).max() == 0
