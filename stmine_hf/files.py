@@ -22,6 +22,18 @@ _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _held: set[IO[str]] = set()  # the locks of this process
 
 
+def cache_folder(name: str) -> Path:
+    """A folder in the user's cache, which may not exist yet.
+
+    Raises:
+        OSError: the user has no home.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stmine-hf" / name
+    except RuntimeError as error:
+        raise OSError(f"there is no folder for a cache ({error})") from error
+
+
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Let `write` write the file under another name, flush it to the disk, then move it into place in one step.
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..inference.onnx_graph import compile_openvino, quiet
+from ..inference.onnx_graph import OpenvinoNetwork, quiet
 from ..modeling.sat.modeling_sat import SatObjectDetectionOutput
 from .exported import ExportedSat, ExportFormat, require
 from .onnx import write_onnx
@@ -30,17 +30,15 @@ class OpenvinoSat(ExportedSat):
     def __init__(self, folder: str | Path, threads: int | None = None):
         super().__init__(folder, threads)
         require("openvino", "openvino")
-        # By default OpenVINO uses 16-bit floats where the processor has them, which changes the scores.
-        options = {"INFERENCE_NUM_THREADS": self.threads, "INFERENCE_PRECISION_HINT": "f32"}
-        self.network = compile_openvino(Path(folder) / FILES[0], options)
+        self.network = OpenvinoNetwork(Path(folder) / FILES[0], self.threads)
 
     def arrays(self, pixel_values: Tensor, least: float = 0.99, iou: float = 0.5) -> dict[str, Any]:
         """All outputs by name. The numbers are those of the suppression, if it is in the network."""
         values = {"pixel_values": pixel_values.numpy()}
         for name, value in ((LEAST, least), (IOU, iou)):
-            if any(name in one.names for one in self.network.inputs):
+            if name in self.network.inputs:
                 values[name] = np.array([value], np.float32)
-        return {output.any_name: array.copy() for output, array in self.network(values).items()}
+        return dict(zip(self.network.outputs, self.network(values), strict=True))
 
     def forward(self, pixel_values: Tensor, **kwargs: Any) -> SatObjectDetectionOutput:
         # All boxes, also where the network suppresses some: the caller's thresholds hold.

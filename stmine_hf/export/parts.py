@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from ..checkpoints import read_settings
 from ..errors import StmineError
-from ..inference.exported import MANIFEST, Export, Network, open_network
-from ..inference.onnx_graph import write_graph
+from ..inference.exported import MANIFEST, Export, open_network
+from ..inference.onnx_graph import Network, write_graph
 from ..inference.scope import Scope
 from ..loading import load_processor
 from ..outputs import Outputs, sha256_of
@@ -137,7 +137,8 @@ def export_parts(
         floats: list[str] = []
         for part in parts:
             file = made / f"{part.name}{chosen.suffixes[0]}"
-            write_graph(part.graph, part.inputs, part.output, float_graph, long=part.long)
+            axes = {name: {1: "length"} for name in part.long}
+            write_graph(part.graph, part.inputs, part.output, float_graph, axes=axes)
             ranges = [_arrays(batch) for batch in part.ranges]
             for given in (ranges, []) if ranges and chosen.needs_images else (ranges,):
                 chosen.write(float_graph, file, given)

@@ -14,7 +14,6 @@ import importlib.util
 import json
 import logging
 import math
-import os
 import platform
 import tempfile
 import threading
@@ -28,8 +27,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..errors import StmineError
-from ..files import write_json
-from .onnx_graph import compile_openvino, import_onnxruntime, quiet, write_graph
+from ..files import cache_folder, write_json
+from .onnx_graph import Network as RuntimeNetwork
+from .onnx_graph import OpenvinoNetwork, open_onnx, quiet, write_graph
 
 if TYPE_CHECKING:
     import torch
@@ -67,6 +67,7 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Network:
     """A network of a model: what engines need to build it, and how far their outputs may be from PyTorch's.
+_CACHE = "engines"  # folder of the choices
 
     Attributes:
         name: such as "image".
@@ -157,18 +158,7 @@ class _Onnx:
     def open(self, network: Network, graph: Callable[[], Path]) -> Run:
         import torch
 
-        onnxruntime = import_onnxruntime()
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other threads read and decode
-        session = onnxruntime.InferenceSession(str(graph()), options, providers=["CPUExecutionProvider"])
-
-        def run(*inputs: Tensor) -> tuple[Tensor, ...]:
-            given = {name: value.contiguous().numpy() for name, value in zip(network.inputs, inputs, strict=True)}
-            return tuple(torch.from_numpy(one) for one in session.run(list(network.outputs), given))
-
-        return run
+        return _in_runtime(network, open_onnx(graph(), torch.get_num_threads()))
 
 
 class _Openvino:
@@ -180,20 +170,14 @@ class _Openvino:
     def open(self, network: Network, graph: Callable[[], Path]) -> Run:
         import torch
 
-        options = {
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            "INFERENCE_PRECISION_HINT": {"bfloat16": "bf16"}.get(self.precision, "f32"),
-            "ENABLE_CPU_PINNING": False,  # other threads read and decode
-        }
+        precision = {"bfloat16": "bf16"}.get(self.precision, "f32")
+        file = graph()
         with quiet():
-            compiled = compile_openvino(graph(), options)
-
-        def run(*inputs: Tensor) -> tuple[Tensor, ...]:
-            given = {name: value.contiguous().numpy() for name, value in zip(network.inputs, inputs, strict=True)}
-            found = compiled(given)
-            return tuple(torch.from_numpy(found[name].copy()) for name in network.outputs)
-
-        return run
+            opened = OpenvinoNetwork(
+                file, torch.get_num_threads(), precision=precision,
+                ENABLE_CPU_PINNING=False,  # other threads read and decode
+            )  # fmt: skip
+        return _in_runtime(network, opened)
 
 
 def on_workers(engine: str) -> str:
@@ -497,7 +481,7 @@ class _Choice:
     def read(cls, key: str) -> _Choice | None:
         """None if the cache has none that can be used."""
         try:
-            content = json.loads((cache_folder() / f"{key}.json").read_text(encoding="utf-8"))
+            content = json.loads((cache_folder(_CACHE) / f"{key}.json").read_text(encoding="utf-8"))
             choice = cls(content["engine"], content["precision"], float(content["ratio"]), float(content["seconds"]))
             if not (0 <= choice.seconds < math.inf and 1 <= choice.ratio < math.inf):
                 raise ValueError("numbers out of range")
@@ -513,7 +497,7 @@ class _Choice:
     def write(self, key: str) -> None:
         """Keep it, if the cache can be written."""
         try:
-            folder = cache_folder()
+            folder = cache_folder(_CACHE)
             folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / f"{key}.json", vars(self))
             old = sorted(folder.glob("*.json"), key=lambda file: file.stat().st_mtime)[:-_MOST_CHOICES]
@@ -521,11 +505,6 @@ class _Choice:
                 file.unlink(missing_ok=True)
         except OSError as error:
             logger.debug("the choice of an engine is not kept: %s", error)
-
-
-def cache_folder() -> Path:
-    """Where choices are kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stmine-hf" / "engines"
 
 
 @contextmanager
@@ -600,6 +579,16 @@ def _as_float32(found: Any) -> Any:
             found[name] = _as_float32(value)
         return found
     return type(found)(map(_as_float32, found)) if isinstance(found, (tuple, list)) else found
+
+def _in_runtime(network: Network, opened: RuntimeNetwork) -> Run:
+    import torch
+
+    def run(*inputs: Tensor) -> tuple[Tensor, ...]:
+        given = {name: value.contiguous().numpy() for name, value in zip(network.inputs, inputs, strict=True)}
+        return tuple(map(torch.from_numpy, opened(given)))
+
+    return run
+
 
 
 def _few(inputs: tuple[Tensor, ...], rows_per_second: float) -> tuple[Tensor, ...]:

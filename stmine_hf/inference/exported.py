@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..documents import read_json
 from ..errors import StmineError
 from ..outputs import sha256_of
-from .onnx_graph import compile_openvino, import_onnxruntime
-
-if TYPE_CHECKING:
-    import numpy as np
+from .onnx_graph import Network, OpenvinoNetwork, import_onnxruntime, open_onnx
 
 MANIFEST = "export.json"
 ALIKE = ("onnx", "openvino", "fp16")  # formats whose embeddings may be mixed with those of the model
 _NETWORKS = (".onnx", ".xml")  # suffixes of files that `open_network` opens
-
-Network = Callable[[Mapping[str, "np.ndarray"]], "list[np.ndarray]"]
-"""The inputs by name -> the outputs in their order."""
 
 
 @dataclass(frozen=True)
@@ -127,32 +121,10 @@ def open_network(file: Path, threads: int | None = None, *, quick: bool = False)
     is_onnx = file.suffix == ".onnx"
     require(*(("onnxruntime",) if is_onnx else ("openvino", "openvino")))
     try:
-        return _onnx(file, threads, quick) if is_onnx else _openvino(file, threads)
+        return open_onnx(file, threads, quick=quick) if is_onnx else OpenvinoNetwork(file, threads)
     except Exception as error:  # of the runtimes, which have types of their own
         reason = " ".join(str(error).split())[:300]
         raise StmineError(f"{file}: the exported model cannot be opened ({reason}). Export it again.") from error
-
-
-def _onnx(file: Path, threads: int | None, quick: bool) -> Network:
-    onnxruntime = import_onnxruntime()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other threads read and decode
-    if quick:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    return lambda inputs: session.run(None, dict(inputs))
-
-
-def _openvino(file: Path, threads: int | None) -> Network:
-    # By default OpenVINO uses 16-bit floats where the processor has them, which changes the outputs.
-    options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
-    if threads is not None:
-        options["INFERENCE_NUM_THREADS"] = threads
-    compiled = compile_openvino(file, options)
-    return lambda inputs: [values.copy() for values in compiled(dict(inputs)).values()]
 
 
 def require(package: str, extra: str = "export") -> Any:

@@ -68,13 +68,14 @@ def keep_tower(
     """
     if not all(importlib.util.find_spec(package) for package in ("onnx", "onnxruntime")):
         return False
-    place = text_tower.tower_folder(folder)
+    place: Path | None = None
     try:
+        place = text_tower.tower_folder(folder)
         place.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as scratch, only_writer(place):
             made = Path(scratch)
             inputs = {name: processor(text=list(_SENTENCES[:2]), return_tensors="pt")[name] for name in INPUTS}
-            write_graph(TextGraph(model), inputs, OUTPUT, made / GRAPH, long=INPUTS)
+            write_graph(TextGraph(model), inputs, OUTPUT, made / GRAPH, axes={name: {1: "length"} for name in INPUTS})
             # As the processor has just set it: with its truncation and padding.
             processor.tokenizer.backend_tokenizer.save(str(made / TOKENIZER))
             settings = {
@@ -90,7 +91,7 @@ def keep_tower(
             write_json(place / MANIFEST, sealed(settings, files))
         _remove_old(place)
     except Exception as error:  # exporters raise errors of many types, and nothing depends on the cache
-        logger.debug("the text tower is not kept in %s: %s", place, error)
+        logger.debug("the text tower is not kept in %s: %s", place or "a cache", error)
         return False
     return True
 

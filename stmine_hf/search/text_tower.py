@@ -22,8 +22,10 @@ import numpy as np
 
 from ..checkpoints import TOKENIZER_FILES
 from ..errors import StmineError
+from ..files import cache_folder
 from ..inference.batching import in_batches_by_length
-from ..inference.exported import Export, Network, is_export, open_network
+from ..inference.exported import Export, is_export, open_network
+from ..inference.onnx_graph import Network
 from ..inference.scope import FILE as SCOPE
 from ..inference.scope import Scope
 from ..loading import published, resolve
@@ -162,20 +164,18 @@ def model_folder(source: str | Path | None) -> Path | None:
     return folder if complete and any(folder.glob("*.safetensors")) else None
 
 
-def cache_folder() -> Path:
-    """Where text towers are kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stmine-hf" / "text-towers"
-
-
 def tower_folder(model: Path) -> Path:
     """Where the text tower of a model is kept: its name is derived from the content of the model's files.
 
     Args:
         model: its folder.
+
+    Raises:
+        OSError: one cannot be read, or the user has no home.
     """
     digest = sha256(f"{_FORMAT} {importlib.metadata.version('stmine-hf')}".encode())
     names = ["config.json", "processor_config.json", "preprocessor_config.json", *TOKENIZER_FILES]
     for file in sorted({*(model / name for name in names), *model.glob("*.safetensors*")}):
         if file.is_file():
             digest.update(f"{file.name} {sha256_of(file)}\n".encode())
-    return cache_folder() / digest.hexdigest()[:32]
+    return cache_folder("text-towers") / digest.hexdigest()[:32]

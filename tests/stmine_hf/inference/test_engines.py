@@ -15,6 +15,7 @@ from stmine_hf.errors import StmineError
 from stmine_hf.inference import engines
 from stmine_hf.inference.engines import ENGINES, Network, Runner, cache_folder, has_bfloat16
 
+from stmine_hf.files import cache_folder
 
 class Small(nn.Module):
     """A network that is slow in PyTorch, so that whatever else runs it is faster."""
@@ -111,7 +112,7 @@ def test_the_fastest_engine_is_found_once_and_remembered(worth_it, monkeypatch):
     ran(first)
     assert first.used[0] == "torch" and first.used[1].startswith(("onnx", "openvino")), first.used
     assert first.used[1] in first.remark
-    (kept,) = cache_folder().iterdir()
+    (kept,) = cache_folder("engines").iterdir()
     assert first.used[1].startswith(json.loads(kept.read_text())["engine"])
 
     opened = []
@@ -131,7 +132,7 @@ def test_the_fastest_engine_is_found_once_and_remembered(worth_it, monkeypatch):
 def test_a_damaged_choice_is_measured_again(worth_it, content):
     runner = Runner(small_network())
     runner.expect(10_000)
-    file = cache_folder() / f"{runner._key((images(1, 17),))}.json"
+    file = cache_folder("engines") / f"{runner._key((images(1, 17),))}.json"
     file.parent.mkdir(parents=True)
     file.write_bytes(content)
     ran(runner)
@@ -151,7 +152,7 @@ def test_an_engine_that_differs_too_much_is_never_chosen(worth_it):
     runner.expect(10_000)
     ran(runner)
     assert runner.used == ["torch"]
-    (kept,) = cache_folder().iterdir()
+    (kept,) = cache_folder("engines").iterdir()
     assert json.loads(kept.read_text())["engine"] == "torch"
     calls = (again := Runner(small_network(limit=-1.0))).network.module.calls
     again.expect(10_000)

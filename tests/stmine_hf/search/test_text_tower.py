@@ -231,6 +231,15 @@ def test_models_in_memory_adapters_and_other_devices_have_no_tower(index, model)
     assert Embedder(model)._tower is None
 
 
+def test_without_a_home_there_is_no_tower(model, monkeypatch):
+    def nowhere():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr("pathlib.Path.home", nowhere)
+    assert kept(model) is None
+
+
 def test_the_towers_used_last_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr("stmine_hf.search.text_tower.MOST_TOWERS", 2)
     models = [save_tiny_fisvl(tmp_path / str(seed), seed=seed) for seed in range(3)]
