@@ -35,7 +35,18 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-__all__ = ["AUTO", "ENGINES", "TORCH", "Network", "Runner", "has_bfloat16", "on_workers", "require_engine", "used_by"]
+__all__ = [
+    "AUTO",
+    "ENGINES",
+    "TORCH",
+    "Network",
+    "Runner",
+    "cosine_distance",
+    "has_bfloat16",
+    "on_workers",
+    "require_engine",
+    "used_by",
+]
 
 AUTO, TORCH = "auto", "torch"
 _PACKAGES = {
@@ -56,6 +67,7 @@ _MARGIN = 1.5  # how many times the seconds to open an engine it has to save
 _LEAST_GAIN = 0.9  # of PyTorch's time, that an engine has to stay below
 _SHARE = 0.5  # of the difference that is allowed, in the batch that is compared: others may be further away
 _RARER = 10  # the 10th, 100th, 1000th batch of an engine and so on are compared, too
+_CACHE = "engines"  # folder of the choices
 _MOST_CHOICES = 64  # kept in the cache; those made last
 _FORMAT = 1
 
@@ -67,7 +79,6 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Network:
     """A network of a model: what engines need to build it, and how far their outputs may be from PyTorch's.
-_CACHE = "engines"  # folder of the choices
 
     Attributes:
         name: such as "image".
@@ -105,6 +116,18 @@ _CACHE = "engines"  # folder of the choices
 
         parameters = [one for one in self.module.parameters() if one.is_floating_point()]
         return bool(parameters) and all(one.device.type == "cpu" and one.dtype == torch.float32 for one in parameters)
+
+
+def cosine_distance(expected: Sequence[Tensor], found: Sequence[Tensor]) -> float:
+    """The greatest 1 - cosine of the outputs of one row of an engine and PyTorch's; a `Network.difference`."""
+    import torch
+    from torch.nn.functional import cosine_similarity
+
+    apart = [
+        1 - cosine_similarity(ours.double().flatten(1), theirs.double().flatten(1)).min()
+        for ours, theirs in zip(expected, found, strict=True)
+    ]
+    return float(torch.stack(apart).max())  # NaN, if there is one
 
 
 class Engine(Protocol):
@@ -193,9 +216,13 @@ def require_engine(name: str) -> None:
     """
     if name not in ENGINES:
         raise StmineError(f"engine: expected one of {', '.join(ENGINES)}, found {name!r}.")
-    missing = [package for package in _PACKAGES.get(name, ()) if importlib.util.find_spec(package) is None]
-    if missing:
+    if missing := _missing(name):
         raise StmineError(f"The engine {name} needs the package {missing[0]}: pip install 'stmine-hf[{_EXTRA[name]}]'")
+
+
+def _missing(name: str) -> list[str]:
+    """The packages of an engine that are not installed."""
+    return [package for package in _PACKAGES.get(name, ()) if importlib.util.find_spec(package) is None]
 
 
 def _engines(name: str, device: str = "cpu") -> list[Engine]:
@@ -211,8 +238,7 @@ def _engines(name: str, device: str = "cpu") -> list[Engine]:
     if name != AUTO:
         return found[name]
     del found[TORCH], found["torch-compile"]  # which compiles for a minute
-    installed = [one for one, needed in _PACKAGES.items() if all(map(importlib.util.find_spec, needed))]
-    return [engine for one, engines in found.items() if one in installed for engine in engines if engine.name == one]
+    return [engine for one, engines in found.items() if not _missing(one) for engine in engines if engine.name == one]
 
 
 @lru_cache
@@ -269,7 +295,7 @@ class Runner:
         self._seconds = math.inf  # of a row, in the fastest batch
         self._ran, self._comparing = 0, _RARER  # batches in another engine; the next one that is compared
         self._left: set[str] = set()  # engines that were too far from PyTorch
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # of all that changes
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Run a batch. Axis 0 of all inputs counts rows.
@@ -289,30 +315,41 @@ class Runner:
         Args:
             rows: None: unknown, as it is before this is called. As many are expected then as have come.
         """
-        self._expected = None if rows is None else self._rows + rows
+        with self._lock:
+            self._expected = None if rows is None else self._rows + rows
 
     def back_to_torch(self) -> None:
         """Run what is to come in PyTorch."""
-        self._run, self.label, self._decided, self.remark = _in_torch(self.network.module), TORCH, True, ""
+        with self._lock:
+            self._run, self.label, self._decided, self.remark = _in_torch(self.network.module), TORCH, True, ""
 
     def _with(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        with self._lock:
+            run, label = self._run, self.label
         try:
-            found = self._run(*inputs)
+            found = run(*inputs)
         except Exception as error:  # of runtimes, which have types of their own
-            if self._asked != AUTO or self.label == TORCH:
+            if self._asked != AUTO or label == TORCH:
                 raise
-            logger.warning("%s stopped (%s); PyTorch continues", self.label, _first_line(error))
-            self.back_to_torch()
-            found = self._run(*inputs)
-        self._note(self.label)
-        self._ran += self.label != TORCH
-        if self._ran == self._comparing:
-            self._comparing *= _RARER
-            return self._compared(inputs, found)
+            logger.warning("%s stopped (%s); PyTorch continues", label, _first_line(error))
+            with self._lock:
+                if self._run is run:  # and no other thread has changed it since
+                    self.back_to_torch()
+            label = TORCH
+            found = _in_torch(self.network.module)(*inputs)
+        with self._lock:
+            self._note(label)
+            self._ran += label != TORCH
+            if self._ran >= self._comparing and self._run is run and label != TORCH:
+                self._comparing *= _RARER
+                return self._compared(inputs, found)
         return found
 
     def _compared(self, inputs: tuple[Tensor, ...], found: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """A batch of an engine, or PyTorch's where it is too far away: the next best engine does the rest then."""
+        """A batch of an engine, or PyTorch's where it is too far away: the next best engine does the rest then.
+
+        The lock is held: the other threads wait.
+        """
         expected = _in_torch(self.network.module)(*inputs)
         difference = self.network.difference(expected, found)
         if difference <= self.network.limit:
@@ -361,9 +398,11 @@ class Runner:
         """Open the engine that is known to be the fastest, or find it."""
         rows = _few(inputs, 1 / max(self._seconds, 1e-9))
         ratio = 1.0
+        failures: list[Exception] = []
         base = _seconds(_in_torch(self.network.module), rows)
         best: _Trial | None = None
-        for trial in self._trials(inputs, rows, found, known):  # one by one: a slower one leaves the memory at once
+        # One by one: a slower one leaves the memory at once.
+        for trial in self._trials(inputs, rows, found, known, failures):
             if trial.seconds < (_LEAST_GAIN * base if best is None else best.seconds):
                 best = trial
         self._decided = True
@@ -371,14 +410,24 @@ class Runner:
             self._run, self.label = best.run, _label(best.engine)
             ratio = base / best.seconds
             self.remark = f"{self.label}, {ratio:.1f} times as fast as PyTorch here ({self.network.name})"
-        if known is None and self._asked == AUTO:
+        # Without one because of a failure, which can pass: a full disk, too little memory.
+        if known is None and self._asked == AUTO and (best is not None or not failures):
             name, precision = (TORCH, "float32") if best is None else (best.engine.name, best.engine.precision)
             _Choice(name, precision, ratio, 0.0 if best is None else best.opening).write(key)
 
     def _trials(
-        self, inputs: tuple[Tensor, ...], rows: tuple[Tensor, ...], found: Sequence[Tensor], known: _Choice | None
+        self,
+        inputs: tuple[Tensor, ...],
+        rows: tuple[Tensor, ...],
+        found: Sequence[Tensor],
+        known: _Choice | None,
+        failures: list[Exception],
     ) -> Iterator[_Trial]:
-        """The engines that agree with PyTorch, opened and measured; only the known one, if it is."""
+        """The engines that agree with PyTorch, opened and measured; only the known one, if it is.
+
+        Args:
+            failures: gets what kept others from being measured.
+        """
         done: set[str] = set()
         with _as_onnx(self.network, inputs) as graph:
             for engine in _engines(self._asked, self.network.device.type):
@@ -396,6 +445,8 @@ class Runner:
                     seconds = _seconds(run, rows)
                 except Exception as error:  # of exporters and runtimes
                     logger.debug("%s is not used: %s", _label(engine), _first_line(error))
+                    if not isinstance(error, _DisagreementError):
+                        failures.append(error)
                     continue
                 done.add(engine.name)
                 logger.debug("%s: %.3f s, opened in %.1f s", _label(engine), seconds, opening)
@@ -426,7 +477,9 @@ class Runner:
     def _require_agreement(self, engine: Engine, expected: Sequence[Tensor], found: Sequence[Tensor]) -> None:
         difference, allowed = self.network.difference(expected, found), _SHARE * self.network.limit
         if not difference <= allowed:  # NaN is too far
-            raise ValueError(f"{_label(engine)} differs from PyTorch by {difference:.2g} where {allowed:g} is allowed")
+            raise _DisagreementError(
+                f"{_label(engine)} differs from PyTorch by {difference:.2g} where {allowed:g} is allowed"
+            )
 
     def _key(self, inputs: tuple[Tensor, ...]) -> str:
         """Name of the choice: what it depends on."""
@@ -438,7 +491,7 @@ class Runner:
             for one, any_length in zip(inputs, long, strict=True)
         ]
         facts = [_FORMAT, self.network.name, self.network.identity, shapes, _processor(), torch.get_num_threads()]
-        packages = ("stmine-hf", "torch", "transformers", "onnxruntime", "openvino")
+        packages = ("stmine-hf", "torch", "transformers", "onnx", "onnxruntime", "openvino")
         return sha256(json.dumps([*facts, *map(_version, packages)]).encode()).hexdigest()[:32]
 
 
@@ -450,6 +503,10 @@ def _label(engine: Engine) -> str:
 def used_by(runners: Sequence[Runner]) -> list[str]:
     """The engines that have run rows; each once."""
     return list(dict.fromkeys(one for runner in runners for one in runner.used))
+
+
+class _DisagreementError(ValueError):
+    """The outputs of an engine are too far from PyTorch's."""
 
 
 class _Trial(NamedTuple):
@@ -523,6 +580,16 @@ def _as_onnx(network: Network, inputs: tuple[Tensor, ...]) -> Iterator[Callable[
         yield file
 
 
+def _in_runtime(network: Network, opened: RuntimeNetwork) -> Run:
+    import torch
+
+    def run(*inputs: Tensor) -> tuple[Tensor, ...]:
+        given = {name: value.contiguous().numpy() for name, value in zip(network.inputs, inputs, strict=True)}
+        return tuple(map(torch.from_numpy, opened(given)))
+
+    return run
+
+
 def _in_torch(module: Any) -> Run:
     import torch
 
@@ -579,16 +646,6 @@ def _as_float32(found: Any) -> Any:
             found[name] = _as_float32(value)
         return found
     return type(found)(map(_as_float32, found)) if isinstance(found, (tuple, list)) else found
-
-def _in_runtime(network: Network, opened: RuntimeNetwork) -> Run:
-    import torch
-
-    def run(*inputs: Tensor) -> tuple[Tensor, ...]:
-        given = {name: value.contiguous().numpy() for name, value in zip(network.inputs, inputs, strict=True)}
-        return tuple(map(torch.from_numpy, opened(given)))
-
-    return run
-
 
 
 def _few(inputs: tuple[Tensor, ...], rows_per_second: float) -> tuple[Tensor, ...]:

@@ -9,11 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cosine_similarity
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ..errors import StmineError
-from ..inference.engines import AUTO, TORCH, Network, Runner, require_engine, standing_in, used_by
+from ..inference.engines import (
+    AUTO,
+    TORCH,
+    Network,
+    Runner,
+    cosine_distance,
+    require_engine,
+    standing_in,
+    used_by,
+)
 from ..model_identity import weights_digest
 from ..modeling.mttv.modeling_mttv import MttvForSequenceClassification
 
@@ -48,7 +56,7 @@ class EngineClassifier:
         self.model, self._plain, self._asked = model, model, engine
         self.images: Runner | None = None
         self.texts: Runner | None = None
-        self._checked: list[str] = []
+        self._checked: list[tuple[str, ...]] = []  # the engines of each part
         if not isinstance(model, MttvForSequenceClassification):
             if engine != AUTO:
                 raise StmineError("The model was exported for another runtime, which runs it: omit the engine.")
@@ -130,13 +138,13 @@ class EngineClassifier:
         return "; ".join(filter(None, (runner.remark for runner in self._runners)))
 
     def _verified(self, outputs: Any, inputs: dict[str, Any]) -> Any:
-        """The outputs, compared with PyTorch's for the first batch of each engine.
+        """The outputs, compared with PyTorch's for the first batch of each engine of a part.
 
         Raises:
             StmineError: the engine that was asked for differs too much.
         """
-        now = self.engines
-        if now == self._checked or now == [TORCH]:
+        now = [tuple(runner.used) for runner in self._runners]
+        if now == self._checked or self.engines == [TORCH]:
             return outputs
         self._checked = now
         expected = self._plain(**inputs)
@@ -168,14 +176,6 @@ def _probabilities_apart(
     pooler = model.mttv.encoder.pooler  # of the mean, as of posts without padding
     pooled = (one[1] if first else pooler(one[0].mean(dim=1, keepdim=True)) for one in (expected, found))
     return probability_difference(*(model._scale(model.classifier(one)) for one in pooled))
-
-
-def cosine_distance(expected: Sequence[Tensor], found: Sequence[Tensor]) -> float:
-    """The greatest 1 - cosine of the outputs of one row of an engine and PyTorch's."""
-    return max(
-        float(1 - cosine_similarity(ours.double().flatten(1), theirs.double().flatten(1)).min())
-        for ours, theirs in zip(expected, found, strict=True)
-    )
 
 
 class _Transformer(nn.Module):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cosine_similarity
 
-from ..inference.engines import AUTO, Network, Runner
+from ..inference.engines import AUTO, Network, Runner, cosine_distance
 from ..model_identity import weights_digest
 from ..modeling.fisvl.modeling_fisvl import FisvlModel
 from .image_graph import ImageTower
@@ -88,11 +86,6 @@ class EngineEncoder:
         if others:  # token types and such, which the engines' network does not read
             return self.model.get_text_features(input_ids=input_ids, attention_mask=attention_mask, **others)
         return self.text(input_ids, attention_mask)[0]
-
-
-def cosine_distance(expected: Sequence[Tensor], found: Sequence[Tensor]) -> float:
-    """The greatest 1 - cosine of a row of an engine and PyTorch's."""
-    return float(1 - cosine_similarity(expected[0].double(), found[0].double()).min())
 
 
 class _Images(nn.Module):

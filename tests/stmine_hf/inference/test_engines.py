@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from stmine_hf.errors import StmineError
-from stmine_hf.inference import engines
-from stmine_hf.inference.engines import ENGINES, Network, Runner, cache_folder, has_bfloat16
-
 from stmine_hf.files import cache_folder
+from stmine_hf.inference import engines
+from stmine_hf.inference.engines import ENGINES, Network, Runner, cosine_distance, has_bfloat16
+
 
 class Small(nn.Module):
     """A network that is slow in PyTorch, so that whatever else runs it is faster."""
@@ -175,6 +178,93 @@ def test_an_engine_that_fails_later_is_left_for_pytorch(worth_it):
     runner._run = fail
     ran(runner)
     assert runner.label == "torch" and not runner.remark
+
+
+def test_an_engine_that_fails_in_several_threads_is_left_for_pytorch_in_all_of_them(worth_it):
+    runner = Runner(small_network())
+    runner.expect(10_000)
+    ran(runner, 2)
+
+    def fail(*inputs):
+        runner.back_to_torch()  # as another thread does whose batch has failed just before
+        raise RuntimeError("out of something")
+
+    runner._run = fail
+    ran(runner, 1)
+    assert runner.label == "torch"
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_threads_get_their_own_outputs(name):
+    runner = Runner(small_network(graph=lambda inputs: Graph()), name)
+
+    def work(number: int) -> None:
+        for count in range(1, 9):
+            inputs = images(count, 16 + number)
+            with torch.inference_mode():
+                expected = runner.network.module._compute(inputs)
+            for ours, theirs in zip(expected, runner(inputs), strict=True):
+                torch.testing.assert_close(theirs, ours, atol=0.05, rtol=0)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    assert len(runner.used) == 1 and runner._ran == 32
+
+
+def test_a_comparison_is_not_missed_when_threads_count_at_once(worth_it, caplog):
+    runner = Runner(small_network())
+    runner.expect(10_000)
+    ran(runner)
+    first, run = runner.label, runner._run
+    runner._run = lambda *inputs: tuple(one + 1 for one in run(*inputs))
+    runner._ran = runner._comparing  # as two threads leave it, neither of which compared
+    ran(runner, 1)
+    assert runner.label != first and f"{first} differs from PyTorch" in caplog.text
+
+
+def test_a_distance_that_is_not_a_number_is_no_agreement():
+    rows = torch.ones(2, 3)
+    assert cosine_distance((rows, rows), (rows, rows)) < 1e-9
+    assert not cosine_distance((rows, rows), (rows, rows * torch.nan)) <= 1
+
+
+def test_a_failure_that_can_pass_is_not_remembered(worth_it, monkeypatch):
+    def full(*given, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engines, "write_graph", full)
+        patched.setattr(engines, "has_bfloat16", lambda *device: False)
+        runner = Runner(small_network())
+        runner.expect(10_000)
+        ran(runner)
+        assert runner.used == ["torch"] and runner._decided and not cache_folder("engines").exists()
+    again = Runner(small_network())
+    again.expect(10_000)
+    ran(again)
+    assert len(again.used) == 2
+
+
+@pytest.mark.parametrize("package", ["torch", "onnx", "onnxruntime", "openvino"])
+def test_another_version_of_a_package_is_another_choice(monkeypatch, package):
+    runner, version = Runner(small_network()), engines._version
+    before = runner._key((images(),))
+    monkeypatch.setattr(engines, "_version", lambda name: "0.0.1" if name == package else version(name))
+    assert runner._key((images(),)) != before
+
+
+def test_a_user_without_a_home_has_no_cache(worth_it, monkeypatch):
+    def nowhere():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", nowhere)
+    runner = Runner(small_network())
+    runner.expect(10_000)
+    ran(runner)
+    assert len(runner.used) == 2
+    with pytest.raises(OSError, match="no folder for a cache"):
+        cache_folder("engines")
 
 
 @pytest.mark.parametrize("asked", ["auto", "openvino"])
