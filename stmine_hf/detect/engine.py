@@ -63,18 +63,21 @@ def difference(expected: Sequence[Tensor], found: Sequence[Tensor]) -> float:
     Args:
         expected: `logits` (B, N, classes) and `pred_boxes` (B, N, 4) of PyTorch.
         found: of the engine.
+
+    Returns:
+        Up to 1: near enough. NaN where a score or a box that is shown is NaN.
     """
     scores, others = (one[0].float().sigmoid() for one in (expected, found))
-    apart = float((scores - others).abs().max()) / SCORE_LIMIT
+    apart = (scores - others).abs().max() / SCORE_LIMIT
     shown = scores.amax(dim=-1) > SHOWN  # (B, N)
     if not bool(shown.any()):
-        return apart
+        return float(apart)
     boxes, other_boxes = (box_convert(one[1][shown].float(), "cxcywh", "xyxy") for one in (expected, found))
     corner = torch.maximum(boxes[:, :2], other_boxes[:, :2])
     common = (torch.minimum(boxes[:, 2:], other_boxes[:, 2:]) - corner).clamp(min=0).prod(dim=1)
     both = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1) + (other_boxes[:, 2:] - other_boxes[:, :2]).prod(dim=1) - common
     overlap = common / both.clamp(min=1e-12)
-    return max(apart, float((1 - overlap).max()) / (1 - OVERLAP_LIMIT))
+    return float(torch.maximum(apart, (1 - overlap).max() / (1 - OVERLAP_LIMIT)))  # NaN, if one of them is
 
 
 class _Boxes(nn.Module):

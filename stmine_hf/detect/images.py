@@ -167,7 +167,6 @@ def detect_images(
     if out.exists() and not out.is_dir():
         raise StmineError(f"{out}: expected a folder to write to, found a file.")
     others = chosen_formats(formats, root, detector.names)
-    detector.expect(total if detector.slices is None else None)
     settings = {**detector.settings, **({"crops": True} if save_crops else {})}
     resumed = (out / JOURNAL).is_file()
     with Outputs(out, inputs=sources, inside=resumed) as outputs, warnings.catch_warnings():
@@ -175,6 +174,7 @@ def detect_images(
         journal = _ImageJournal(outputs, None if single else settings)
         outputs.require_free(RESULTS, SUMMARY, *(one.file for one in others))
         present: list[str] = []
+        detector.expect(max(0, total - journal.done) if detector.slices is None else None)
         with journal, ProgressBar("Detecting", total, shown=progress) as bar:
 
             def new() -> Iterator[ImageFile]:
@@ -566,6 +566,11 @@ class _ImageJournal:
 
     def __exit__(self, *exception: object) -> None:
         self._journal.__exit__(*exception)
+
+    @property
+    def done(self) -> int:
+        """How many images it has, with those that have changed or are gone since."""
+        return len(self._known)
 
     def has(self, file: ImageFile) -> bool:
         """Whether this file is done, unchanged, and its annotated copy still there."""

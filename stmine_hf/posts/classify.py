@@ -159,7 +159,6 @@ def classify_file(
     report = ClassifyReport(model=tag)
     place(model, device)
     in_engine = EngineClassifier(model, engine)
-    in_engine.expect(total)
     with Outputs(out.parent, inputs=[file], file=out.name) as outputs:
         files = _Files(outputs, file, out)
         known = _Known(out, tag, without_bad_images)
@@ -170,6 +169,7 @@ def classify_file(
             ProgressBar("Classifying posts", total, shown=progress) as bar,
         ):
             unused = {key: deque(offsets) for key, offsets in known.offsets.items()}
+            in_engine.expect(max(0, total - sum(map(len, unused.values()))))
 
             def posts() -> Iterator[Post]:
                 for row in read_posts(file, encoding, columns, pixels):

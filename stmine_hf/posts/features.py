@@ -218,13 +218,13 @@ def precompute_features(
     place(model, device)
     report = FeaturesReport()
     in_engine = EngineClassifier(model, engine)
-    in_engine.expect(total)
     encode = Encoder(model, processor, detector=detector)
     with (
         Outputs(folder, inputs=inputs, inside=(folder / _MANIFEST).is_file()) as outputs,
         ProgressBar("Computing features", total, shown=progress) as bar,
     ):
         shards = _Shards(outputs, _identity(model, processor, detector, dtype), save_every)
+        in_engine.expect(None if total is None else max(0, total - len(shards.rows)))
         images_of: dict[str, str | None] = {}  # of the posts on their way through the model
 
         def with_images() -> Iterator[tuple[int, Post, bool]]:

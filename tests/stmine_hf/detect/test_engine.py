@@ -67,6 +67,19 @@ def test_what_counts_as_too_far():
     assert difference((logits, boxes), (logits, moved)) == 0
     moved[0, 0, 0] += 0.003
     assert difference((logits, boxes), (logits, moved)) > 1
+    for given in ((logits, boxes * torch.nan), (logits * torch.nan, boxes)):
+        assert not difference((logits, boxes), given) <= 1
+
+
+def test_an_engine_is_worth_while_for_what_is_left_of_a_folder_alone(tmp_path, monkeypatch):
+    (tmp_path / "images").mkdir()
+    expected: list[int | None] = []
+    for number, image in enumerate(drawings(3)):
+        image.save(tmp_path / f"images/{number}.png")
+        detector = Detector(*tiny_sat())
+        monkeypatch.setattr(detector, "expect", expected.append)
+        detect_images(detector, tmp_path / "images", tmp_path / "found", progress=False)
+    assert expected == [1, 1, 1]
 
 
 @pytest.mark.skipif(not has_bfloat16(), reason="needs a processor that multiplies 16-bit floats")

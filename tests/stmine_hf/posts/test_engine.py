@@ -93,6 +93,36 @@ def test_answers_beyond_the_tolerance_are_pytorchs(monkeypatch):
     assert in_engine.current == "torch"
 
 
+def test_an_engine_of_a_further_part_is_compared_too():
+    model, processor = tiny_mttv()
+    expected, in_engine = probabilities(model, processor), EngineClassifier(model)
+    for runner in in_engine._runners:
+        runner._decided = True
+    in_engine.images._run, in_engine.images.label = Runner(in_engine.images.network, "onnx"), "onnx"
+    probabilities(in_engine.model, processor)
+    assert in_engine.engines == ["onnx", "torch"]
+    plain = in_engine.texts._run
+    # As if it had been chosen in a further job, and is too far away.
+    in_engine.texts._run = lambda *inputs: tuple(one + 9 * torch.randn_like(one) for one in plain(*inputs))
+    in_engine.texts.label = "onnx"
+    assert np.abs(probabilities(in_engine.model, processor) - expected).max() < 1e-6
+    assert in_engine.current == "torch"
+
+
+def test_an_engine_is_worth_while_for_what_is_left_alone(tmp_path, monkeypatch):
+    (model, processor), expected = tiny_mttv(), []
+    monkeypatch.setattr(EngineClassifier, "expect", lambda self, count: expected.append(count))
+    with_images = [post for post in posts() if post.images]
+    for count in (1, 2):
+        lines = [json.dumps({"id": n, "text": "a road " * n}) + "\n" for n in range(1, count + 1)]
+        (tmp_path / "posts.jsonl").write_text("".join(lines))
+        classify_file(model, processor, tmp_path / "posts.jsonl", tmp_path / "o.jsonl", progress=False)
+        precompute_features(
+            model, processor, with_images[:count], tmp_path / "features", detector=regions, total=count, progress=False
+        )
+    assert expected == [0, 1] * 4  # first none, when a classifier is made
+
+
 def test_a_classifier_of_posts_takes_an_engine():
     model, processor = tiny_mttv()
     answers = PostClassifier((model, processor), engine="onnx")(["a road", "bridge"])
