@@ -20,8 +20,7 @@ from harness import OURS, Comparison, Options, drawn_image, engine, flops_of, ru
 from PIL import Image
 
 from stmine_hf import Detector
-from stmine_hf.detect import Detection, detect_images, detect_video, draw_detections
-from stmine_hf.detect.engine import EngineDetector
+from stmine_hf.detect import Detection, EngineDetector, detect_images, detect_video, draw_detections
 from stmine_hf.loading import load_sat
 
 SIZE = (640, 480)

@@ -206,7 +206,7 @@ def test_a_file_of_posts(capsys, tmp_path, model, detector):
     assert run(*words) == 0
     printed = capsys.readouterr().out
     assert (
-        "8 posts classified (0 already done, 2 skipped)" in printed and "skipped line 3 (line 3): not JSON" in printed
+        "8 posts classified (0 already done, 2 skipped)" in printed and "skipped line 3: not JSON" in printed
     )
     assert "skipped line 5 (p4): 4.png: not an image" in printed and "Written:" in printed
     rows = [json.loads(line) for line in out.read_text().splitlines()]
