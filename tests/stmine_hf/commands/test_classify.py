@@ -205,9 +205,7 @@ def test_a_file_of_posts(capsys, tmp_path, model, detector):
     words = ["--file", file, "--out", out, "--model", model, "--batch-size", 3]
     assert run(*words) == 0
     printed = capsys.readouterr().out
-    assert (
-        "8 posts classified (0 already done, 2 skipped)" in printed and "skipped line 3: not JSON" in printed
-    )
+    assert "8 posts classified (0 already done, 2 skipped)" in printed and "skipped line 3: not JSON" in printed
     assert "skipped line 5 (p4): 4.png: not an image" in printed and "Written:" in printed
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row["id"] for row in rows] == ["p0", "p1", "p3", "p5", "p6", "p7", "p8", "p9"]
