@@ -123,7 +123,7 @@ def export_sat(
         f"box sides differ by at most {report.box_difference:.2g} pixels"
     )
     data.show(document)
-    say(f"Next: {stmine_command()} detect IMAGES --model {out} --out found")
+    say(f"Next: {stmine_command()} detect IMAGES --model {out} --out found_exported")
 
 
 @app.command(

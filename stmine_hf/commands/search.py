@@ -345,7 +345,7 @@ def search(
         if out:
             require_apart(out, [opened.images_folder, *([query] if opened.is_image(query) else [])])
         said = _remarks(opened, query, hits)
-        written = _write_hits(hits, out, "hits", title=query, pixels=opened.pixels) if out else {}
+        written = _write_hits(hits, out, query, said.get("warning"), pixels=opened.pixels) if out else {}
         if heatmap and hits:
             written |= _write_heat(opened, query, hits[0], out or Path("outputs/search"))
     _show_remarks(said)
@@ -450,22 +450,24 @@ def _remarks(index: ImageIndex, query: str, hits: list[Hit]) -> dict[str, str]:
     return {**said, "warning": warned.message} if warned else said
 
 
-def _write_hits(hits: list[Hit], folder: Path, stem: str, *, title: str, pixels: PixelOptions) -> dict[str, str]:
-    from ..search.present import contact_sheet, html_page
+def _write_hits(
+    hits: list[Hit], folder: Path, query: str, warning: str | None, *, pixels: PixelOptions
+) -> dict[str, str]:
+    from ..search.present import contact_sheet, html_page, title_of
 
-    sheet, page = folder / f"{stem}.png", folder / f"{stem}.html"
+    sheet, page, title = folder / "hits.png", folder / "hits.html", title_of(query, warning)
     contact_sheet(hits, sheet, title=title, pixels=pixels)
     html_page(hits, page, title=title, pixels=pixels)
     written = {"contact_sheet": str(sheet), "html_page": str(page)}
     if any(hit.place for hit in hits):
         from ..search.maps import map_page, write_geojson
 
-        places, map_html = folder / f"{stem}.geojson", folder / "map.html"
+        places, map_html = folder / "hits.geojson", folder / "map.html"
         write_geojson(hits, places)
         map_page(hits, map_html, title=title, pixels=pixels)
         return written | {"geojson": str(places), "map": str(map_html)}
     with Outputs(folder) as outputs:  # those of an earlier search would be taken for this one's
-        for name in (f"{stem}.geojson", "map.html"):
+        for name in ("hits.geojson", "map.html"):
             if outputs.wrote(name):
                 outputs.remove(name)
     return written

@@ -145,6 +145,8 @@ def _print_next(method: str, trained: Any, data: str) -> None:
         say("  more rows, and rows more like those you will use the model on")
         say("  fewer or more passes (--epochs), a lower or higher rate (--learning-rate), or " + other)
         say("  a look at the worst misses: wrong labels, captions or boxes among the rows teach the wrong thing")
+    if before == 0 and METHODS[method].rows == "boxes":
+        say("0 before training is what classes give that the start does not know.")
     misses = trained.model / "worst_misses.png"
     if misses.is_file():
         say(f"Look at the worst misses: {misses}")

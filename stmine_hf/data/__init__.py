@@ -211,7 +211,7 @@ def _load_by_name(
         splits = builder.info.splits
         if split is None or set(re.findall(r"(?:^|\+)(\w+)", split)) <= set(splits):
             return builder.as_dataset(split=split), findings_of(builder)
-    raise DataError(f"{name} has no split {split!r} here: there are {', '.join(splits)}")
+    raise DataError(f"{name} has no split {split!r} here, only {', '.join(splits)}")
 
 
 def findings_of(builder: datasets.GeneratorBasedBuilder) -> Findings:

@@ -59,10 +59,10 @@ class FisvlRepository(ModelRepository):
         settings, file = self.writer.settings, self.writer.results_file()
         split = settings.get("eval_split", SPLIT)
         model, processor = load_fisvl(self.folder)
-        rows, held_out, _ = _rows(settings, data_dir, split)
-        report = evaluate_retrieval(model, processor, rows, progress=progress)
+        found = _rows(settings, data_dir, split)
+        report = found.named(evaluate_retrieval(model, processor, found.rows, progress=progress))
         command = self.writer.evaluation(split, **settings.get("dataset_options") or {})
-        self.write_measured(file, report.to_dict(), command, model.device, held_out=held_out)
+        self.write_measured(file, report.to_dict(), command, model.device, held_out=found.held_out)
         report.draw().savefig(file.with_suffix(".png"), dpi=110)
         return [report.table()]
 

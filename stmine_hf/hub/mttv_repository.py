@@ -50,15 +50,17 @@ class MttvRepository(ModelRepository):
         for split in SPLITS:
             if split not in present:
                 continue
-            rows, held_out, splits = _load(self.writer.settings, data_dir, split)
-            present = splits or present
-            if splits and all(label < 0 for label in rows["label"]):
+            found = _load(self.writer.settings, data_dir, split)
+            present = found.splits or present
+            if found.splits and all(label < 0 for label in found.rows["label"]):
                 continue
-            report = evaluate_posts(model, processor, rows, progress=progress)
+            report = found.named(evaluate_posts(model, processor, found.rows, progress=progress))
             folder = self.folder / "results" / split
             replace(report, worst=[]).save(folder)  # the sheet of misses would show other people's posts
             command = self.writer.evaluation(split, **_options(self.writer.settings, split))
-            self.write_measured(folder / "results.json", report.to_dict(), command, model.device, held_out=held_out)
+            self.write_measured(
+                folder / "results.json", report.to_dict(), command, model.device, held_out=found.held_out
+            )
             tables.append(report.table())
         if "baselines" in compare:
             shutil.copyfile(compare["baselines"], self.folder / "results" / "baselines.json")

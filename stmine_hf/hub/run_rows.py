@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ..data import BUILDERS, load_dataset
 from ..data.columns import parse_mapping
 from ..data.held_out import with_validation
 from .repository import PublishError
+
+R = TypeVar("R", bound=Any)
 
 
 class RunRows(NamedTuple):
@@ -23,6 +26,10 @@ class RunRows(NamedTuple):
     rows: Any
     held_out: bool = False
     splits: tuple[str, ...] = ()
+
+    def named(self, report: R) -> R:
+        """A report on these rows with the name of their split: rows that were held out come from another one."""
+        return replace(report, split="val") if self.held_out else report
 
 
 def run_rows(

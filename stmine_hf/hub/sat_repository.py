@@ -55,9 +55,10 @@ class SatRepository(ModelRepository):
     def measure(self, data_dir: str | Path | None, compare: dict[str, Path], progress: bool) -> list[Table]:
         settings, file = self.writer.settings, self.writer.results_file()
         options = settings.get("dataset_options") or {}
-        rows, held_out, _ = run_rows(settings, SAT.rows, data_dir, self.writer.split)
+        found = run_rows(settings, SAT.rows, data_dir, self.writer.split)
+        rows, held_out = found.rows, found.held_out
         model, processor = load_sat(self.folder)
-        report = evaluate_detection(model, processor, rows, progress=progress)
+        report = found.named(evaluate_detection(model, processor, rows, progress=progress))
         command = self.writer.evaluation(self.writer.split, **options)
         self.write_measured(file, report.to_dict(), command, model.device, held_out=held_out)
         # The curve alone: the sheet of misses would show other people's photographs.

@@ -15,7 +15,7 @@ from ..inference.answers import BadItemError, data_frame
 from ..outputs import write_output
 from ..printing import shown_path
 from .hits import Hit
-from .present import contact_sheet, html_page, sheet_image
+from .present import contact_sheet, html_page, sheet_image, title_of
 
 if TYPE_CHECKING:
     import pandas
@@ -100,7 +100,7 @@ class SearchAnswer(Sequence[Hit]):
 
     def plot(self) -> Image.Image:
         """The hits as a contact sheet."""
-        return sheet_image(self.hits, title=self.query, pixels=self.pixels)
+        return sheet_image(self.hits, title=title_of(self.query, self.warning), pixels=self.pixels)
 
     def show(self) -> None:
         """Open the contact sheet in the viewer of this system."""
@@ -122,5 +122,6 @@ class SearchAnswer(Sequence[Hit]):
             return write_output(path, lambda file: file.write_bytes(document_bytes(self.to_dict())))
         if suffix not in (".png", ".html"):
             raise BadItemError(f"{path}: expected a name that ends with .png, .html or .json")
-        (contact_sheet if suffix == ".png" else html_page)(self.hits, path, title=self.query, pixels=self.pixels)
+        write, title = contact_sheet if suffix == ".png" else html_page, title_of(self.query, self.warning)
+        write(self.hits, path, title=title, pixels=self.pixels)
         return path

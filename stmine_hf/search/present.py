@@ -30,6 +30,11 @@ _PLACEHOLDER = (226, 229, 234)
 _DEFAULT = PixelOptions()
 
 
+def title_of(query: str, warning: str | None) -> str:
+    """The title of hits: the query, and why they may mean little."""
+    return query if warning is None else f"{query}. {warning}"
+
+
 def contact_sheet(hits: Sequence[Hit], out_png: str | Path, *, title: str, pixels: PixelOptions = _DEFAULT) -> None:
     """Write what `sheet_image` draws, as PNG."""
     sheet = sheet_image(hits, title=title, pixels=pixels)

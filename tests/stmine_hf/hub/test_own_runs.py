@@ -68,7 +68,8 @@ def test_a_run_of_ones_own_table_is_measured_on_the_rows_that_it_held_out(method
     file = own_table(method, tmp_path / "mine")
     plan = plan_training(method, str(file), output=tmp_path / "run")
     run, out = run_of(method, plan.settings, tmp_path / "run"), tmp_path / "my-model"
-    build(run, out, data_dir=file.parent, repo="me/my-model", progress=False)
+    tables = build(run, out, data_dir=file.parent, repo="me/my-model", progress=False)
+    assert "train" not in str(tables[0].title).split(" on ")[-1].split()  # the rows that were held out are val
     card = ModelCard.load(out / "README.md")
     assert card.data.base_model == f"stmine-hf/{METHODS[method].default_checkpoint}"
     assert "me/my-model" in card.text and "stmine-hf/my-model" not in card.text

@@ -52,6 +52,8 @@ def test_command_says_what_was_searched_for_and_that_nothing_fits(index, tmp_pat
     found = json.loads(out)
     assert found["read_as"] == "a port with ships" and found["warning"].startswith("No good match")
     assert "a port with ships" in err and "Warning: No good match" in err
+    run("search", tmp_path / "my.index", "港口", "--out", tmp_path / "found", capsys=capsys)
+    assert "No good match" in (tmp_path / "found" / "hits.html").read_text()  # not on the screen alone
     out, err = run("search", tmp_path / "my.index", tmp_path / "images" / "1.png", "--json", capsys=capsys)
     assert "warning" not in json.loads(out) and "Warning" not in err
 
