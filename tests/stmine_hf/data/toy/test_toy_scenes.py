@@ -72,7 +72,7 @@ def test_builder_refusals(tmp_path):
         load_dataset("toy_scenes", data_dir=tmp_path, cache_dir=tmp_path)
     with pytest.raises(DataError, match="count >= 1"):
         load_dataset("toy_scenes", count=0, cache_dir=tmp_path)
-    with pytest.raises(DataError, match="no split 'val' here: there are train"):
+    with pytest.raises(DataError, match="no split 'val' here, only train"):
         load_dataset("toy_scenes", count=1, size=32, split="val", cache_dir=tmp_path)
     with pytest.raises(DataError, match="no option place; its options are: count, seed, size"):
         load_dataset("toy_scenes", place="pond", cache_dir=tmp_path)
