@@ -254,7 +254,7 @@ def test_a_run_is_scored_before_and_after_and_shows_what_is_next(method, capsys)
         "before training",
         "a LoRA adapter, 4 steps",
         "Scores on validation",
-        "merge out/best",
+        f"export {method} --model out/best",
         "publish build",
     ):
         assert words in said, said
