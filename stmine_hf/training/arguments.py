@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 # Settings that had another name in config.yaml files and command lines of version 0.1.
 FORMER_NAMES = {"picture_augmentation": "image_augmentation", "picture_dropping": "image_dropping"}
+# Settings that later versions of transformers write under another name beside the present one.
+LATER_NAMES = {"activation_checkpointing": "gradient_checkpointing"}
 
 
 @dataclass
@@ -344,6 +346,10 @@ def _for_data_set(name: str | None, content: dict[str, Any]) -> dict[str, Any]:
 def _yaml_to_argv(content: dict[str, Any], valid: set[str], path: Path | None) -> list[str]:
     argv: list[str] = []
     for key, value in content.items():
+        if key not in valid and LATER_NAMES.get(key) in valid:
+            if not value:
+                continue
+            key = LATER_NAMES[key]
         if key not in valid:
             raise StmineError(f"{path}: unknown key {key!r}.{_did_you_mean(str(key), valid)}")
         if value is None or value == []:
