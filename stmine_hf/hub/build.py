@@ -73,8 +73,8 @@ def build(
     run = _run_of(source)
     if run is None:
         _require_whole_model(source)
-    if run is None and (data_dir or compare):
-        raise PublishError(f"{source}: only a training run is measured; its folder has best/ and config.yaml.")
+        if data_dir or compare:
+            raise PublishError(f"{source}: only a training run is measured; its folder has best/ and config.yaml.")
     if is_space(source):
         if out == source:
             raise PublishError(f"{source}: a Space is built into another folder: name one with --out.")

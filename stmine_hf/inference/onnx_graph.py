@@ -24,6 +24,7 @@ Network = Callable[[Mapping[str, "np.ndarray"]], "list[np.ndarray]"]
 """The inputs by name -> the outputs in their order. Threads may call it at the same time."""
 
 _quieting = threading.RLock()  # what `quiet` changes is of the whole process
+_starting = threading.Lock()  # two threads that find nothing cached would make a core each
 
 
 def write_graph(
@@ -114,7 +115,9 @@ class OpenvinoNetwork:
         options["INFERENCE_PRECISION_HINT"] = precision
         if threads is not None:
             options["INFERENCE_NUM_THREADS"] = threads
-        self._compiled = _openvino_core().compile_model(str(file), "CPU", options)
+        with _starting:
+            core = _openvino_core()
+        self._compiled = core.compile_model(str(file), "CPU", options)
         self.inputs = [one.any_name for one in self._compiled.inputs]
         self.outputs = [one.any_name for one in self._compiled.outputs]
         self._lock = threading.Lock()
