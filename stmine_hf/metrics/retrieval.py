@@ -10,7 +10,7 @@ every machine. Without ties the two agree exactly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -25,7 +25,7 @@ __all__ = [
 
 KS = (1, 5, 10)
 CACHED = 1 << 18  # scores compared at once: they and the results of comparing them fit a core's cache
-_MOST_ROWS = 255  # of them: what an 8-bit sum holds
+_MOST_ROWS = 255  # of them, and lanes added at once: what an 8-bit sum holds
 
 
 class RetrievalRanks(NamedTuple):
@@ -98,13 +98,9 @@ def retrieval_ranks(
     matrix = _as_matrix(scores)
     n_images, n_texts = matrix.shape
     by_image, by_text = _right_pairs(n_images, n_texts, image_to_texts, text_to_image, texts_per_image)
-    text_score, text_place = _best_right(matrix[by_image], by_image, n_images, "image")
-    image_score, image_place = _best_right(matrix[by_text[::-1]], by_text, n_texts, "text")
-    by_row, by_column = _count_ahead(matrix, text_score, image_score)
-    return RetrievalRanks(
-        image_to_text=by_row.ranks(text_score, text_place, lambda image: matrix[image]),
-        text_to_image=by_column.ranks(image_score, image_place, lambda text: matrix[:, text]),
-    )
+    texts = _best_right(matrix[by_image], by_image, n_images, "image")
+    images = _best_right(matrix[by_text[::-1]], by_text, n_texts, "text")
+    return RetrievalRanks(*_count_ahead(matrix, texts, images))
 
 
 def same_text_answers(captions: Sequence[Sequence[str]]) -> tuple[list[list[int]], list[list[int]]]:
@@ -188,56 +184,88 @@ def _turn(pairs: Pairs | None) -> Pairs:
     return answers[order], queries[order]
 
 
-def _best_right(scores: np.ndarray, pairs: Pairs, n_queries: int, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """(n_queries,) score and index of each query's best-placed right answer.
+class _Best(NamedTuple):
+    """Each query's best-placed right answer: of the highest score, and among equals of the greatest index."""
 
-    Of a query's right answers that is the one with the highest score, and among equals the greatest index.
+    score: np.ndarray  # (n_queries,)
+    place: np.ndarray  # (n_queries,) int64 index of the answer
+
+
+def _best_right(scores: np.ndarray, pairs: Pairs, n_queries: int, kind: str) -> _Best:
+    """The best right answer to every query.
 
     Args:
         scores: of each pair.
         kind: of the queries, for the message.
     """
     queries, answers = pairs
-    without = np.flatnonzero(np.bincount(queries, minlength=n_queries) == 0)
-    if len(without):
+    counts = np.bincount(queries, minlength=n_queries)
+    if not counts.all():
+        without = np.flatnonzero(counts == 0)
         raise ValueError(f"{len(without)} queries have no right answer, the first is {kind} {without[0]}")
-    order = np.lexsort((answers, scores, queries))  # by query, then score, then index
-    last = order[np.append(np.diff(queries[order]) > 0, True)]  # each query's last = its best-placed right answer
-    return scores[last], answers[last]
+    starts = np.cumsum(counts) - counts
+    best = np.maximum.reduceat(scores, starts)
+    if len(unknown := np.flatnonzero(best != best)):
+        raise ValueError(f"scores hold NaN (of a right answer to {kind} {unknown[0]})")
+    places = np.where(scores == np.repeat(best, counts), answers, -1)
+    return _Best(best, np.maximum.reduceat(places, starts))
 
 
-class _Ahead:
-    """How many answers score above, and at least as high as, the best right answer of each query."""
+def _count_ahead(matrix: np.ndarray, of_row: _Best, of_column: _Best) -> tuple[np.ndarray, np.ndarray]:
+    """(n_rows,), (n_columns,) int64 answers ahead of the best right one, of rows and of columns as queries.
 
-    def __init__(self, queries: int):
-        self.above, self.level = np.zeros(queries, np.int64), np.zeros(queries, np.int64)
+    Ahead are greater scores, and equal scores of a greater index than that of the right answer. So scores before it
+    are compared by `>`, and scores after it by `>=`. Each block of rows is read from memory once and compared once in
+    each direction, but for the columns in which right answers of the block lie: equal scores there are looked for.
+    """
+    n_rows, n_columns = matrix.shape
+    step = max(1, min(_MOST_ROWS, CACHED // n_columns))
+    starts = np.arange(0, n_rows, step)
+    ends = np.append(starts[1:], n_rows)
+    # Of each block: the columns in which places of its rows lie; those that have places in the block, and how many do.
+    row_first, row_last = np.minimum.reduceat(of_row.place, starts), np.maximum.reduceat(of_row.place, starts) + 1
+    first = np.searchsorted(np.maximum.accumulate(of_column.place), starts)
+    last = np.searchsorted(np.minimum.accumulate(of_column.place[::-1])[::-1], ends)
+    own = np.add.reduceat(np.bincount(of_column.place, minlength=n_rows), starts)
+    bands = zip(starts.tolist(), ends.tolist(), row_first.tolist(), row_last.tolist(), first, last, own, strict=True)
 
-    def ranks(self, best: np.ndarray, place: np.ndarray, scores_of: Callable[[int], np.ndarray]) -> np.ndarray:
-        """The ranks; `scores_of(query)` gives the scores of a query, which has other answers of the same score."""
-        ranks = self.above.copy()
-        for query in np.flatnonzero(self.level - self.above > 1).tolist():
-            ranks[query] += np.count_nonzero(scores_of(query)[place[query] + 1 :] == best[query])
-        return ranks
-
-
-def _count_ahead(matrix: np.ndarray, best_of_row: np.ndarray, best_of_column: np.ndarray) -> tuple[_Ahead, _Ahead]:
-    """Of rows and of columns as queries. Each block of the matrix is read once, and stays in the processor's cache."""
-    by_row, by_column = _Ahead(len(matrix)), _Ahead(matrix.shape[1])
-    step = max(1, min(_MOST_ROWS, CACHED // matrix.shape[1]))
-    found = np.empty((step, matrix.shape[1]), dtype=bool)
-    for start in range(0, len(matrix), step):
-        block = np.ascontiguousarray(matrix[start : start + step])
+    by_row, by_column = np.empty(n_rows, np.int64), np.zeros(n_columns, np.int64)
+    waiting, rows_waiting = np.zeros(n_columns, np.uint8), 0  # of `by_column`: 8-bit sums take a fraction of the time
+    lanes = np.zeros((step, -(-n_columns // 8)), np.uint64)  # eight results of comparing in each
+    found = lanes.view(bool)[:, :n_columns]
+    splits = np.arange(0, lanes.shape[1], _MOST_ROWS)
+    for start, end, row_first, row_last, first, last, own in bands:
+        block, ahead = np.ascontiguousarray(matrix[start:end]), found[: end - start]
         if block.dtype == np.float16:  # exact, and many times as fast
             block = block.astype(np.float32)
-        if np.isnan(block.max()):
-            raise ValueError(f"scores hold NaN (the scores of images {start} to {start + len(block) - 1})")
-        own, where = best_of_row[start : start + step, None], found[: len(block)]
-        for compare, rows, columns in (
-            (np.greater, by_row.above, by_column.above),
-            (np.greater_equal, by_row.level, by_column.level),
-        ):
-            compare(block, own, out=where)
-            rows[start : start + step] = [np.count_nonzero(row) for row in where]
-            compare(block, best_of_column, out=where)
-            columns += np.add.reduce(where.view(np.uint8), axis=0, dtype=np.uint8)
-    return by_row, by_column
+        if _has_nan(block):
+            raise ValueError(f"scores hold NaN (the scores of images {start} to {end - 1})")
+
+        best = of_row.score[start:end, None]
+        np.greater(block[:, :row_last], best, out=ahead[:, :row_last])
+        np.greater_equal(block[:, row_last:], best, out=ahead[:, row_last:])
+        equal = block[:, row_first:row_last] == best
+        if np.count_nonzero(equal) > end - start:  # others than the right answers themselves
+            ahead[:, row_first:row_last] |= equal & (np.arange(row_first, row_last) > of_row.place[start:end, None])
+        by_row[start:end] = np.add.reduceat(lanes[: end - start], splits, axis=1).view(np.uint8).sum(axis=1)
+
+        np.greater_equal(block[:, :first], of_column.score[:first], out=ahead[:, :first])
+        np.greater(block[:, first:], of_column.score[first:], out=ahead[:, first:])
+        equal = block[:, first:last] == of_column.score[first:last]
+        if np.count_nonzero(equal) > own:
+            ahead[:, first:last] |= equal & (np.arange(start, end)[:, None] > of_column.place[first:last])
+        if rows_waiting + end - start > _MOST_ROWS:
+            by_column += waiting
+            waiting[:], rows_waiting = 0, 0
+        waiting += np.add.reduce(ahead.view(np.uint8), axis=0, dtype=np.uint8)
+        rows_waiting += end - start
+    return by_row, by_column + waiting
+
+
+def _has_nan(block: np.ndarray) -> bool:
+    """By the sum of the squares, in which no infinities of two signs meet."""
+    if block.dtype.kind != "f":
+        return False
+    values = block.reshape(-1)
+    with np.errstate(over="ignore"):
+        return bool(np.isnan(np.dot(values, values)))

@@ -73,6 +73,35 @@ def test_equals_double_loops_with_ties_and_ragged_answers(levels, chunk, monkeyp
             assert recall[f"txt_r{k}"] == pytest.approx(100 * sum(found) / 7)
 
 
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64", "int16"])
+@pytest.mark.parametrize("columns", [1, 9, 600])
+def test_blocks_of_many_rows_equal_double_loops(columns, kind):
+    """More rows than an 8-bit sum holds, more columns than two of its lanes, ties in each block and across blocks."""
+    random = np.random.default_rng(columns)
+    scores = random.integers(-3, 3, size=(600, columns)).astype(kind)
+    grouped = np.sort(random.integers(0, 600, size=columns))
+    right = random.integers(0, columns, size=600)
+    for owner in (grouped, random.permutation(grouped)):
+        ranks = retrieval_ranks(scores, right[:, None].tolist(), owner)
+        for found, of, places in ((ranks[0], scores, right), (ranks[1], scores.T, owner)):
+            for query in range(0, len(of), 7):
+                row, place = of[query], int(places[query])
+                assert found[query] == (row > row[place]).sum() + (row[place + 1 :] == row[place]).sum()
+    transposed = retrieval_ranks(scores.T, owner[:, None].tolist(), right)
+    assert transposed.image_to_text.tolist() == ranks.text_to_image.tolist()
+    assert transposed.text_to_image.tolist() == ranks.image_to_text.tolist()
+
+
+@pytest.mark.filterwarnings("error")
+def test_infinite_and_huge_scores_are_scores():
+    scores = np.array([[np.inf, -np.inf, 3e38, -3e38], [-np.inf, np.inf, -np.inf, -np.inf]], np.float32)
+    ranks = retrieval_ranks(scores, [[2], [0]], [0, 1, 1, 1])
+    assert ranks.image_to_text.tolist() == [1, 3] and ranks.text_to_image.tolist() == [0, 0, 1, 1]
+    scores[1, 3] = np.nan
+    with pytest.raises(ValueError, match="scores hold NaN"):
+        retrieval_ranks(scores, [[2], [0]], [0, 1, 1, 1])
+
+
 def test_the_variant_of_same_texts_equals_double_loops():
     random = np.random.default_rng(0)
     for _ in range(10):
