@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,12 @@ import PIL
 import pytest
 import torch
 from deterministic import named_image
-from helpers_mttv import tiny_mttv_processor
+from helpers_mttv import tiny_mttv, tiny_mttv_processor
 from PIL import Image
 from safetensors.torch import load_file
 from transformers import BatchFeature, BertTokenizer
 
+from stmine_hf.modeling.mttv.pipeline_mttv import word_spans
 from stmine_hf.modeling.mttv.processing_mttv import (
     MttvImageProcessor,
     MttvProcessor,
@@ -277,3 +280,29 @@ def test_a_damaged_image_is_told(tmp_path):
     file.write_bytes(file.read_bytes()[:900])
     with pytest.raises(ValueError, match=r"cut\.jpg cannot be read"):
         tiny_mttv_processor()(text="a", images=Image.open(file))
+
+
+def test_threads_share_a_processor():
+    """A tokenizer keeps how it pads: one thread must not change it under the hands of another."""
+    processor, texts = tiny_mttv()[1], ["fake news about water " * count for count in (1, 2, 5, 9)]
+    rows, spans = processor(text=texts)["input_ids"].tolist(), word_spans(processor, texts[2])
+    wrong, before = [], sys.getswitchinterval()
+
+    def work() -> None:
+        for _ in range(100):
+            try:
+                if processor(text=texts)["input_ids"].tolist() != rows or word_spans(processor, texts[2]) != spans:
+                    wrong.append("other pieces")
+            except Exception as error:
+                wrong.append(repr(error))
+
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert not wrong
