@@ -45,7 +45,7 @@ def test_spaces_of_this_checkout_are_fit_as_they_are_and_laid_out(space, tmp_pat
     report = check(out)
     assert report.passed, report.findings
     lines = (out / "requirements.txt").read_text().split()
-    assert {"torch>=2.6", "safetensors>=0.5"} <= {*lines} and not [line for line in lines if "stmine" in line]
+    assert {"torch>=2.6", "safetensors>=0.8"} <= {*lines} and not [line for line in lines if "stmine" in line]
     assert {"app.py", "LICENSE", "stmine_hf/cli.py", "stmine_hf/modeling/sat/modeling_sat.py"} <= {*files_in(out)}
 
 
