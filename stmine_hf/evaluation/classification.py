@@ -115,6 +115,16 @@ class ClassificationReport:
         return confusion_matrix(self.truth, self.predicted, len(self.labels))
 
     @property
+    def by_class(self) -> list[dict[str, Any]]:
+        """For each label `name`, `posts`, `precision`, `recall` and `f1`."""
+        scores = class_scores(self.confusion)
+        columns = (scores.support, scores.precision, scores.recall, scores.f1)
+        return [
+            dict(zip(("name", "posts", "precision", "recall", "f1"), row, strict=True))
+            for row in zip(self.labels, *(column.tolist() for column in columns), strict=True)
+        ]
+
+    @property
     def recalls(self) -> list[float]:
         """Recall of each label in the model's order, for `fit_scaling_factors`."""
         return class_scores(self.confusion).recall.tolist()
@@ -154,6 +164,7 @@ class ClassificationReport:
             "skipped": [skip._asdict() for skip in self.skipped],
             "metrics": self.metrics,
             "support": dict(zip(self.labels, scores.support.tolist(), strict=True)),
+            "by_class": self.by_class,
             "confusion_matrix": self.confusion.tolist(),
             "reliability": {
                 name: [None if np.isnan(value) else value for value in values.tolist()]

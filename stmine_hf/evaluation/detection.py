@@ -98,6 +98,22 @@ class DetectionReport:
         return self.scores.metrics
 
     @cached_property
+    def by_class(self) -> list[dict[str, Any]]:
+        """The scores of each class, and the `highest_score` of its detections (None without any).
+
+        See `DetectionScores.per_class`.
+        """
+        highest: dict[int, float] = {}
+        for found in self.detections:
+            number = found["category_id"]
+            highest[number] = max(found["score"], highest.get(number, 0.0))
+        numbers = sorted(category["id"] for category in self.truth["categories"])
+        return [
+            {**scores, "highest_score": highest.get(number)}
+            for number, scores in zip(numbers, self.scores.per_class(), strict=True)
+        ]
+
+    @cached_property
     def by_source(self) -> dict[str, DetectionScores]:
         """The scores on the images of each source, where the data name more than one."""
         images: dict[str, list[Any]] = {}
@@ -133,7 +149,7 @@ class DetectionReport:
 
     def class_table(self) -> Table:
         """AP of each class; the best and the worst ones if there are many."""
-        rows = sorted(self.scores.per_class(), key=lambda row: -1 if row["ap"] is None else row["ap"], reverse=True)
+        rows = sorted(self.by_class, key=lambda row: -1 if row["ap"] is None else row["ap"], reverse=True)
         measured = [row for row in rows if row["boxes"]]
         caption = f"classes without boxes: {len(rows) - len(measured)}" if len(measured) < len(rows) else None
         table = Table(title="by class", caption=caption)
@@ -162,7 +178,7 @@ class DetectionReport:
             "score_threshold": self.score_threshold,
             "metrics": self.metrics,
             "by_source": {source: scores.metrics for source, scores in self.by_source.items()},
-            "by_class": self.scores.per_class(),
+            "by_class": self.by_class,
             "unknown_classes": self.unknown_classes,
             "skipped": [skip._asdict() for skip in self.skipped],
             **({"pixels": self.pixels} if self.pixels else {}),

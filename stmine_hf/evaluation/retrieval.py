@@ -94,6 +94,11 @@ class RetrievalReport:
         same_text = recall_of_ranks(self.same_text_ranks)
         return recall_of_ranks(self.ranks) | {SAME_TEXT + key: value for key, value in same_text.items()}
 
+    @property
+    def by_class(self) -> list[dict[str, Any]]:
+        """Empty: sentences have no classes."""
+        return []
+
     def table(self) -> Table:
         """The paper's row of numbers and, below it, the row that counts captions of the same text."""
         title = f"{self.model} on {self.dataset or 'the data'} {self.split or ''}".rstrip() + ", recall in %"

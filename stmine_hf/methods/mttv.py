@@ -26,6 +26,7 @@ MTTV = Method(
 classifier = pipeline("fake-news-detection", model="{repo}", trust_remote_code=True)
 print(classifier({{"text": "what the post says", "image": "image.jpg"}}))  # either may be missing""",
     metrics={"accuracy": "Accuracy", "macro_f1": "Macro F1"},
+    class_metrics={"f1": "F1", "precision": "precision", "recall": "recall"},
     score_meaning=(
         "Accuracy is the share of posts whose label is predicted correctly, from 0 to 1. Macro F1 is the mean of the "
         "F1 scores of the labels: a rare label counts as much as a frequent one."

@@ -87,6 +87,8 @@ class Method:
         command_example: one of them, with a model called `ADAPTER`.
         usage: a few lines of Python that load and use a model; `{repo}` stands for its id.
         metrics: names of its measurements that the Hub lists -> their titles there.
+        class_metrics: measurements of single classes, the one that sums up a class first -> their titles; empty for
+            rows without classes.
         score_meaning: one sentence on the measurement that chooses the best model of a training.
         default_checkpoint: the repository that is used where no model is given.
         more_checkpoints: the other repositories of models that ship with the project.
@@ -128,6 +130,7 @@ class Method:
     card: str
     trainer: str
     repository: str
+    class_metrics: Mapping[str, str] = field(default_factory=dict)
     pipelines: Mapping[str, str] = field(default_factory=dict)
     more_checkpoints: tuple[str, ...] = ()
     exported: str | None = None

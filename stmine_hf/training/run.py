@@ -13,17 +13,28 @@ from accelerate.utils import broadcast_object_list
 from transformers import set_seed
 
 from ..cards.run import RunCard
-from ..cards.settings import resolved_arguments
+from ..cards.settings import outcome_of, resolved_arguments
 from ..errors import StmineError
 from ..files import only_writer
-from ..printing import print_table
+from ..methods import get
+from ..printing import print_table, say
 from .arguments import ZooDataArguments, ZooTrainingArguments, parse_arguments, save_arguments
 from .checkpoints import recover_interrupted_save
 from .identity import RESULTS, RUN_FILE, RunIdentity, Start, choose_start, data_fingerprint
 from .rows import Rows, load_rows
 from .script import RunFinished, resume_command
 from .trainer import BEST_FOLDER, ZooTrainer
-from .write_up import best_evaluation, plot_curves, scores_table, start_evaluation, write_results
+from .write_up import (
+    BY_CLASS,
+    best_evaluation,
+    class_hints,
+    class_rows,
+    class_table,
+    plot_curves,
+    scores_table,
+    start_evaluation,
+    write_results,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -159,11 +170,24 @@ def finish_run(run: Run, trainer: ZooTrainer) -> dict[str, Any]:
     metric = str(run.args.metric_for_best_model)
     start, best = start_evaluation(history, metric), best_evaluation(history, metric, bool(run.args.greater_is_better))
     more = {"start": start, "parameters": parameters, "unreadable": trainer.samples.unreadable}
+    method = get(trainer.network.config.model_type)
+    classes = class_rows(
+        (start or {}).get(BY_CLASS, []),
+        outcome_of(run.best).get(BY_CLASS, []) if best else [],
+        trainer.class_counts(),
+        method.rows,
+        method.class_metrics,
+    )
+    more |= {BY_CLASS: classes} if classes else {}
     results = write_results(run.output_dir / RESULTS, history, best, **more, seed=run.args.seed, **facts)
     plot_curves(run.output_dir / "curves.png", history, list(trainer.scores), trainer.scores_label, best)
     if best is not None:
         rows = {"before training": start, f"best: step {best['step']}, epoch {best['epoch']:.3g}": best}
         print_table(scores_table({**rows, **{name: row for name, row in facts.items() if row}}, trainer.scores))
+    if classes:
+        print_table(class_table(classes, method.rows, method.class_metrics))
+        for line in class_hints(classes, method.rows):
+            say(line)
     return results
 
 

@@ -45,7 +45,7 @@ from .loss_terms import LossTerms, describe_broken_loss, term_values
 from .parameters import freeze_batchnorm, freeze_by_name, parameter_groups, train_only
 from .script import resume_command
 from .streamed import Streamed
-from .write_up import evaluations
+from .write_up import BY_CLASS, evaluations
 
 if TYPE_CHECKING:
     from .rows import Rows
@@ -65,6 +65,9 @@ class Report(Protocol):
 
     @property
     def metrics(self) -> dict[str, float]: ...
+
+    @property
+    def by_class(self) -> list[dict[str, Any]]: ...
 
     def save(self, folder: str | Path) -> None: ...
 
@@ -142,6 +145,10 @@ class ZooTrainer(CheckpointTrainer):
 
     def last_results(self) -> dict[str, Any]:
         """Further results, computed after the last step."""
+        return {}
+
+    def class_counts(self) -> dict[str, int]:
+        """How often the training samples have each class; empty where this is unknown, or rows have no classes."""
         return {}
 
     def model_inputs(self) -> dict[str, Any]:
@@ -302,7 +309,10 @@ class ZooTrainer(CheckpointTrainer):
         metrics = broadcast_object_list(shared)[0]
         if isinstance(metrics, StmineError):
             raise metrics
+        classes = metrics.pop(BY_CLASS, None)
         self.log(metrics)
+        if classes is not None:  # after `log`, whose trackers take numbers only
+            self.state.log_history[-1][BY_CLASS] = classes
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         if self.is_in_train and self.patience_is_over():
             logger.info(
@@ -327,10 +337,12 @@ class ZooTrainer(CheckpointTrainer):
             return False
         return len(scores) - 1 - scores.index(max(scores)) >= patience
 
-    def _measure_and_keep(self, rows: Rows | None, prefix: str) -> dict[str, float]:
+    def _measure_and_keep(self, rows: Rows | None, prefix: str) -> dict[str, Any]:
         report = self.measure(rows)
-        metrics = {f"{prefix}_{name}": value for name, value in report.metrics.items()}
+        metrics: dict[str, Any] = {f"{prefix}_{name}": value for name, value in report.metrics.items()}
         metrics[f"{prefix}_runtime"] = round(report.seconds, 2)
+        if self.is_in_train and not self.state.global_step:  # of the best model, they are beside its weights
+            metrics[BY_CLASS] = report.by_class
         if self.is_in_train and self.state.global_step and self._is_best(metrics):
             self._keep_best(report)
         return metrics

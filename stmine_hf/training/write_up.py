@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
+from ..detect.classes import THRESHOLD
 from ..files import write_atomically
+
+BY_CLASS = "by_class"  # scores of single classes, in an evaluation of the log history and in results
+_MOST_CLASSES = 20  # rows of the table of classes
+_MOST_HINTS = 5
 
 
 def evaluations(history: list[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
@@ -46,6 +53,9 @@ def write_results(
     """Write the best evaluation, the last training summary and further facts as JSON; returns the document."""
     summary: dict[str, Any] = next((entry for entry in reversed(history) if "train_runtime" in entry), {})
     results = {"best": best, "training": summary, **facts}
+    for name in ("start", "best"):  # their scores of single classes are put together in the facts
+        if results.get(name):
+            results[name] = {key: value for key, value in results[name].items() if key != BY_CLASS}
     text = json.dumps(results, indent=2) + "\n"
     write_atomically(Path(path), lambda file: file.write_text(text, encoding="utf-8"))
     return results
@@ -67,6 +77,110 @@ def scores_table(rows: Mapping[str, Mapping[str, Any] | None], titles: Mapping[s
             values = [row.get(f"eval_{score}", row.get(score)) for score in titles]
             table.add_row(name, *("-" if value is None else f"{value:.{2 if value > 1 else 4}f}" for value in values))
     return table
+
+
+def class_rows(
+    start: Sequence[Mapping[str, Any]],
+    best: Sequence[Mapping[str, Any]],
+    counts: Mapping[str, int],
+    unit: str,
+    metrics: Iterable[str],
+) -> list[dict[str, Any]]:
+    """The scores of each class before and after the training.
+
+    Args:
+        start, best: `by_class` of the reports; `start` may be empty.
+        counts: how often the training samples have each class; may be empty.
+        unit: what is counted, a key of the reports' rows: boxes or posts.
+        metrics: keys of the reports' rows.
+
+    Returns:
+        Rows with `name`, `train` (None: unknown), `held_out`, `before` (None: not measured) and `after`; where the
+            reports have it, `highest_score`, too. Classes that neither rows to train on nor held-out ones have are
+            left out.
+    """
+    metrics, before = list(metrics), {row["name"]: row for row in start}
+    rows = []
+    for row in best:
+        name, train = row["name"], counts.get(row["name"], 0) if counts else None
+        if not (train or row[unit]):
+            continue
+        first = before.get(name)
+        rows.append(
+            {
+                "name": name,
+                "train": train,
+                "held_out": row[unit],
+                "before": None if first is None else {metric: first[metric] for metric in metrics},
+                "after": {metric: row[metric] for metric in metrics},
+                **({"highest_score": row["highest_score"]} if "highest_score" in row else {}),
+            }
+        )
+    return rows
+
+
+def class_table(rows: Sequence[Mapping[str, Any]], unit: str, titles: Mapping[str, str]) -> Table:
+    """A table of `class_rows`: the first score before and after, the others after; if many, the best and the worst.
+
+    Args:
+        rows: of `class_rows`.
+        unit: what is counted: boxes or posts.
+        titles: name of a score -> title of its column.
+    """
+    first, *others = titles
+    half, many = _MOST_CLASSES // 2, len(rows) > _MOST_CLASSES
+    if many:
+        rows = sorted(rows, key=lambda row: -1 if row["after"][first] is None else row["after"][first], reverse=True)
+    table = Table(title="By class, on validation")
+    table.add_column("class", overflow="fold")
+    for title in (f"{unit}: train", "held out", f"{titles[first]}: before", "after"):
+        table.add_column(title, justify="right")
+    for other in others:
+        table.add_column(titles[other], justify="right")
+    for number, row in enumerate(rows):
+        if many and number == half:
+            table.add_row(f"... {len(rows) - 2 * half} more", *[""] * (4 + len(others)))
+        if many and half <= number < len(rows) - half:
+            continue
+        train = "-" if row["train"] is None else str(row["train"])
+        scores = [None if row["before"] is None else row["before"][first], *row["after"].values()]
+        shown = ["-" if score is None or not row["held_out"] else f"{score:.3f}" for score in scores]
+        table.add_row(row["name"], train, str(row["held_out"]), *shown)
+    return table
+
+
+def class_hints(rows: Sequence[Mapping[str, Any]], unit: str, threshold: float = THRESHOLD) -> list[str]:
+    """Lines on the classes that were not measured, and on those that no detection above a threshold has.
+
+    Args:
+        rows: of `class_rows`.
+        unit: what is counted: boxes or posts.
+        threshold: that `stmine detect` and `Detector` use.
+    """
+    hints = []
+    for row in rows:
+        score = row.get("highest_score")
+        if "highest_score" not in row or not row["held_out"] or (score or 0) > threshold:
+            continue
+        hint = f"No {row['name']!r} is found at the threshold {threshold:g}: "
+        if score is None:
+            hint += (
+                "nothing on the held-out images has a noteworthy score as it. Train on more images of it, or longer."
+            )
+        else:
+            lower = 0.05 * (math.ceil(score / 0.05) - 1)
+            own = f"{threshold:g},{row['name']}={lower:g}"
+            fits = not {*",="} & {*row["name"]} and lower > 0
+            hint += f"its highest score on the held-out images is {score:.2f}. Detect with "
+            hint += f"--threshold {shlex.quote(own)}" if fits else "a lower --threshold"
+            hint += ", or train on more images of it."
+        hints.append(hint)
+    if len(hints) > _MOST_HINTS:
+        hints[_MOST_HINTS:] = [f"The same holds for {len(hints) - _MOST_HINTS} more classes."]
+    if unmeasured := [str(row["name"]) for row in rows if not row["held_out"]]:
+        names = ", ".join(unmeasured[:_MOST_HINTS]) + (", ..." if len(unmeasured) > _MOST_HINTS else "")
+        hints.append(f"Not measured, as the held-out rows have no {unit} of it: {names}.")
+    return hints
 
 
 def plot_curves(

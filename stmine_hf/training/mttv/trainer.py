@@ -72,6 +72,12 @@ class MttvTrainer(ZooTrainer):
             progress=not self.args.disable_tqdm,
         )
 
+    def class_counts(self) -> dict[str, int]:
+        if not isinstance(self.samples, Posts):
+            return {}
+        labels, names = self.samples.labels, self.network.config.id2label
+        return {names[label]: int((labels == label).sum()) for label in sorted(names)}
+
     def lr_multipliers(self) -> dict[str, float]:
         args, network = self.args, self.network
         return {

@@ -16,6 +16,7 @@ from ...modeling.sat.modeling_sat import SatHeadLevel, SatShuffleBlock
 from ..parameters import freeze_by_name, layer_multipliers
 from ..trainer import ZooTrainer
 from .arguments import SatTrainingArguments
+from .samples import BoxedImages
 
 if TYPE_CHECKING:
     from ...modeling.sat.modeling_sat import SatForObjectDetection
@@ -44,6 +45,12 @@ class SatTrainer(ZooTrainer):
             pixels=self.samples.pixels,
             progress=not self.args.disable_tqdm,
         )
+
+    def class_counts(self) -> dict[str, int]:
+        if not isinstance(self.samples, BoxedImages):
+            return {}
+        labels, names = torch.cat(self.samples.class_labels), self.network.config.id2label
+        return {names[label]: int((labels == label).sum()) for label in sorted(names)}
 
     def lr_multipliers(self) -> dict[str, float]:
         args = self.args

@@ -250,6 +250,11 @@ def test_a_run_is_scored_before_and_after_and_shows_what_is_next(method, capsys)
     said = capsys.readouterr().out
     results = json.loads(Path("out/results.json").read_text())
     assert results["start"]["step"] == 0 and results["best"]["step"] > 0
+    classes = {"fisvl": [], "mttv": ["fake", "real"], "sat": ["cat", "dog"]}[method]
+    assert sorted(row["name"] for row in results.get("by_class", [])) == classes
+    assert all(row["train"] + row["held_out"] == 10 and row["before"].keys() for row in results.get("by_class", []))
+    assert ("By class, on validation" in said) == bool(classes)
+    assert "by_class" not in results["start"] and "by_class" not in results["best"]
     for words in (
         "before training",
         "a LoRA adapter, 4 steps",

@@ -87,6 +87,10 @@ def test_figures_equal_those_of_single_posts(parts, rows, report):
     assert report.metrics["precision_real"] == pytest.approx(right[said == 1].mean())
     assert report.recalls == [report.metrics["recall_fake"], report.metrics["recall_real"]]
     assert {"macro_f1", "f1_fake", "f1_real", "ece", "brier", "loss"} <= report.metrics.keys()
+    assert report.by_class == report.to_dict()["by_class"]
+    for row, posts in zip(report.by_class, ((~right).sum(), right.sum()), strict=True):
+        scores = {name: report.metrics[f"{name}_{row['name']}"] for name in ("precision", "recall", "f1")}
+        assert row == {"name": row["name"], "posts": posts, **scores}
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 21, 1000])

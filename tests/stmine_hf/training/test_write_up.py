@@ -7,7 +7,38 @@ import io
 import pytest
 from rich.console import Console
 
-from stmine_hf.training.write_up import best_evaluation, scores_table, start_evaluation
+from stmine_hf.training.write_up import (
+    best_evaluation,
+    class_hints,
+    class_rows,
+    class_table,
+    scores_table,
+    start_evaluation,
+)
+
+
+def lines_of(table) -> list[list[str]]:
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(table)
+    return [line.replace("│", " ").split() for line in console.export_text().splitlines()]
+
+
+def scored(name: str, boxes: int, ap: float | None, highest: float | None) -> dict:
+    return {"name": name, "boxes": boxes, "ap": ap, "ap50": ap, "ar100": ap, "highest_score": highest}
+
+
+START = [scored("crane", 3, 0.0, None), scored("ship", 4, 0.1, 0.3), scored("oar", 0, None, 0.2)]
+BEST = [
+    scored("crane", 3, 0.2, 0.12),
+    scored("ship", 4, 0.5, 0.9),
+    scored("oar", 0, None, 0.9),
+    scored("gull, white", 2, 0.1, 0.39),
+    scored("swan", 1, 0.0, None),
+    scored("duck", 0, None, None),
+]
+COUNTS = {"crane": 5, "ship": 40, "oar": 1, "gull, white": 6, "swan": 2, "duck": 0}
+TITLES = {"ap": "AP", "ap50": "AP50"}
+
 
 HISTORY = [
     {"step": 0, "eval_loss": 0.1, "eval_accuracy": 0.9},
@@ -37,8 +68,44 @@ def test_there_is_no_best_evaluation_without_the_metric():
 
 def test_scores_before_and_after_stand_below_each_other():
     rows = {"before training": {"eval_ap": 0.0}, "best": {"eval_ap": 0.25, "eval_recall": 41.0}, "scaled": None}
-    console = Console(width=80, record=True, file=io.StringIO())
-    console.print(scores_table(rows, {"ap": "AP", "recall": "recall"}))
-    lines = [line.replace("│", " ").split() for line in console.export_text().splitlines()]
+    lines = lines_of(scores_table(rows, {"ap": "AP", "recall": "recall"}))
     assert ["before", "training", "0.0000", "-"] in lines and ["best", "0.2500", "41.00"] in lines
     assert not any("scaled" in line for line in lines)
+
+
+def test_classes_stand_with_their_rows_and_their_scores_before_and_after():
+    rows = class_rows(START, BEST, COUNTS, "boxes", TITLES)
+    assert [row["name"] for row in rows] == ["crane", "ship", "oar", "gull, white", "swan"]  # no duck is anywhere
+    crane = {"name": "crane", "train": 5, "held_out": 3, "before": {"ap": 0.0, "ap50": 0.0}}
+    assert rows[0] == {**crane, "after": {"ap": 0.2, "ap50": 0.2}, "highest_score": 0.12}
+    lines = lines_of(class_table(rows, "boxes", TITLES))
+    assert ["class", "boxes:", "train", "held", "out", "AP:", "before", "after", "AP50"] in [
+        line for line in ([word for word in line if word != "┃"] for line in lines)
+    ]
+    assert ["crane", "5", "3", "0.000", "0.200", "0.200"] in lines
+    assert ["oar", "1", "0", "-", "-", "-"] in lines  # nothing to measure
+    assert ["gull,", "white", "6", "2", "-", "0.100", "0.100"] in lines  # not measured before
+    unknown = class_rows([], BEST[:2], {}, "boxes", TITLES)
+    assert [row["train"] for row in unknown] == [None, None] and unknown[0]["before"] is None
+    assert ["ship", "-", "4", "-", "0.500", "0.500"] in lines_of(class_table(unknown, "boxes", TITLES))
+
+
+def test_of_many_classes_the_best_and_the_worst_stand_there():
+    rows = class_rows([], [scored(f"c{n}", 1, n / 100, 0.9) for n in range(50)], {}, "boxes", TITLES)
+    names = [line[0] for line in lines_of(class_table(rows, "boxes", TITLES)) if line and line[0][0] in "c."]
+    assert names == [*(f"c{n}" for n in range(49, 39, -1)), "...", *(f"c{n}" for n in range(9, -1, -1))]
+
+
+def test_classes_that_the_threshold_hides_get_a_line():
+    hints = class_hints(class_rows(START, BEST, COUNTS, "boxes", TITLES), "boxes", 0.4)
+    crane, gull, swan, oar = hints  # a ship is found
+    assert "No 'crane' is found at the threshold 0.4: its highest score on the held-out images is 0.12" in crane
+    assert "--threshold 0.4,crane=0.1," in crane and "more images of it" in crane
+    assert "0.39" in gull and "a lower --threshold" in gull and "white=" not in gull  # a comma would split it
+    assert "No 'swan' is found" in swan and "--threshold" not in swan
+    assert oar == "Not measured, as the held-out rows have no boxes of it: oar."
+    assert not class_hints([row for row in class_rows(START, BEST, COUNTS, "boxes", TITLES)[1:2]], "boxes")
+    many = class_rows([], [scored(f"c{n}", 1, 0.0, 0.2) for n in range(9)], {}, "boxes", TITLES)
+    assert len(class_hints(many, "boxes")) == 6 and "4 more classes" in class_hints(many, "boxes")[-1]
+    posts = [{"name": "fake", "posts": 3, "precision": 0.0, "recall": 0.0, "f1": 0.0}]
+    assert class_hints(class_rows([], posts, {"fake": 4}, "posts", {"f1": "F1"}), "posts") == []

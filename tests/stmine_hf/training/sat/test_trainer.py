@@ -129,6 +129,23 @@ def test_best_holds_the_mean_weights_of_the_best_evaluation(tmp_path):
     assert (tmp_path / "best" / "modeling_sat.py").is_file()
 
 
+def test_scores_of_classes_before_the_training_outlast_an_interruption(tmp_path):
+    fields = {"save_strategy": "steps", "save_steps": 2, "eval_strategy": "steps", "eval_steps": 2, "max_steps": 4}
+    run = trainer(tmp_path, eval_on_start=True, **fields)
+    run.train()
+    with_classes = [entry for entry in run.state.log_history if "by_class" in entry]
+    assert [entry["step"] for entry in with_classes] == [0]
+    assert [row["name"] for row in with_classes[0]["by_class"]] == list(NAMES)
+    objects = [row["objects"] for row in boxed_rows(16)]
+    labels = [
+        label for one in objects for label, crowd in zip(one["category"], one["iscrowd"], strict=True) if not crowd
+    ]
+    assert run.class_counts() == {name: labels.count(label) for label, name in enumerate(NAMES)}
+    resumed = trainer(tmp_path, eval_on_start=True, **fields)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert resumed.state.log_history[0]["by_class"] == with_classes[0]["by_class"]
+
+
 def test_a_class_without_a_box_in_validation_is_left_out_of_the_mean(tmp_path):
     rows = boxed_rows(8).filter(lambda row: 1 not in row["objects"]["category"])
     run = trainer(tmp_path, eval_rows=rows, num_train_epochs=1)
