@@ -45,7 +45,7 @@ def font_for(size: int, text: str = "") -> Font:
     Letters that no font here has come out as boxes; the first text that this happens to is logged with the remedy.
     """
     file = font_file(text)
-    return ImageFont.load_default(size) if file is None else _opened(file, size)
+    return _own(size) if file is None else _opened(file, size)
 
 
 def font_file(text: str) -> str | None:
@@ -150,6 +150,9 @@ def _path(name: str) -> str | None:
         return str(ImageFont.truetype(name, 16).path)
     except OSError:
         return None
+
+
+_own = lru_cache(ImageFont.load_default)  # which decodes the font at each call, and a new font knows no letters yet
 
 
 @lru_cache

@@ -7,7 +7,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.ops import batched_nms, box_convert
-from torchvision.transforms.v2 import functional as tvF
 from transformers import BatchFeature
 from transformers.image_processing_backends import TorchvisionBackend
 from transformers.image_transforms import group_images_by_shape, reorder_images
@@ -77,16 +76,21 @@ def warp(images: Tensor, place: Placement) -> Tensor:
         (-1, place.width, place.scale_x, place.offset_x),
     ):
         length = images.shape[dim]
-        positions = (torch.arange(size, dtype=torch.float64, device=images.device) - offset) / scale
-        low = positions.floor()
+        positions = (np.arange(size) - offset) / scale
+        low = np.floor(positions)
         share = positions - low
         mixed = []
         for index, weight in ((low, 1 - share), (low + 1, share)):
-            weight = torch.where((index >= 0) & (index < length), weight, 0.0).float()
-            taken = images.index_select(dim, index.long().clamp(0, length - 1)).float()
-            mixed.append(taken * (weight[:, None] if dim == -2 else weight))
-        images = mixed[0] + mixed[1]
-    return images.round() if whole else images
+            weight = np.where((index >= 0) & (index < length), weight, 0.0).astype(np.float32)
+            weights = torch.from_numpy(weight).to(images.device)
+            places = torch.from_numpy(index.clip(0, length - 1).astype(np.int64)).to(images.device)
+            if dim == -2:
+                taken, weights = images.index_select(dim, places).float(), weights[:, None]
+            else:  # several times as fast as `index_select` is along the last axis
+                taken = images.gather(dim, places.expand(*images.shape[:-1], size))
+            mixed.append(taken.mul_(weights))
+        images = mixed[0].add_(mixed[1])
+    return images.round_() if whole else images
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -245,8 +249,10 @@ class SatImageProcessor(TorchvisionBackend):
         mask = torch.zeros(len(ready), height, width, dtype=torch.int64, device=ready[0].device)
         for row, (own_height, own_width) in zip(mask, needed, strict=True):
             row[:own_height, :own_width] = 1
-        padded = [tvF.pad(x, [0, 0, width - x.shape[-1], height - x.shape[-2]]) for x in ready]
-        return BatchFeature({"pixel_values": torch.stack(padded), "pixel_mask": mask}, tensor_type=return_tensors)
+        padded = ready[0].new_zeros(len(ready), ready[0].shape[0], height, width)
+        for canvas, x in zip(padded, ready, strict=True):
+            canvas[:, : x.shape[-2], : x.shape[-1]] = x
+        return BatchFeature({"pixel_values": padded, "pixel_mask": mask}, tensor_type=return_tensors)
 
     def post_process_object_detection(
         self,

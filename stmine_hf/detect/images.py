@@ -332,19 +332,18 @@ class DetectBlock:
         workers = min(4, max(2, os.cpu_count() or 1))
         # Enough ahead that a whole batch gets ready while the model works on the one before it.
         reading = read_ahead(self._load, files, workers=workers, ahead=self._batch_size + workers)
-        with closing(reading), ThreadPoolExecutor(workers, thread_name_prefix="annotate") as pool:
+        with (
+            closing(reading),
+            ThreadPoolExecutor(1, thread_name_prefix="detect") as model,
+            ThreadPoolExecutor(workers, thread_name_prefix="annotate") as pool,
+        ):
             before: Iterable[Found | Skip] = ()
             for batch in batched(reading, self._batch_size):
                 skipped = [one for one in batch if isinstance(one, Skip)]
                 loaded = [one for one in batch if isinstance(one, _Loaded)]
-                try:
-                    found = self._detector.detect([one.prepared for one in loaded])
-                except BaseException:  # after Ctrl-C, too, what is done is kept
-                    yield [*before]
-                    raise
-                drawn = pool.map(self._annotated, loaded, found)  # while the model works on the next batch
-                yield [*before]
-                before = chain(skipped, drawn)
+                found = model.submit(self._detector.detect, [one.prepared for one in loaded])
+                yield [*before]  # drawn and written while the model works; after Ctrl-C, too, what is done is kept
+                before = chain(skipped, pool.map(self._annotated, loaded, found.result()))
             yield [*before]
 
     def _load(self, file: ImageFile) -> _Loaded | Skip:

@@ -43,7 +43,9 @@ def test_warp_is_that_of_loops(height, width, fit):
     image = named_image(height, width, 1)[..., 0]
     place = place_image(height, width, 24, 24, fit)
     expected = loop_warp(image, place)
-    exact = warp(torch.from_numpy(image).float(), place)
+    given = torch.from_numpy(image).float()
+    exact = warp(given, place)
+    assert torch.equal(given, torch.from_numpy(image).float())  # as it was
     torch.testing.assert_close(exact, torch.from_numpy(expected).float(), atol=1e-3, rtol=0)
     whole = warp(torch.from_numpy(image), place)
     assert torch.equal(whole, exact.round())

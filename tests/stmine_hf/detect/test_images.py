@@ -200,8 +200,8 @@ def test_a_killed_run_loses_at_most_its_last_two_batches(detector, folder, tmp_p
     done = subprocess.run([sys.executable, "-c", code], timeout=300)
     assert done.returncode == -signal.SIGKILL
     report = run(detector, folder, out, batch_size=2)
-    # The copies of the batch before were being drawn.
-    assert (report.unchanged, report.detected, report.images) == (2, 5, 7)
+    # The copies of the batch before were being drawn and written.
+    assert report.unchanged in (2, 4) and (report.unchanged + report.detected, report.images) == (7, 7)
 
 
 def test_two_runs_at_once_are_refused(detector, folder, tmp_path):
