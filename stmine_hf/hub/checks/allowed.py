@@ -184,7 +184,18 @@ REFUSED = {
     "typed_storage", "untyped_storage", "mro", "from_pretrained", "push_to_hub", "save_pretrained", "load_adapter",
     "run", "system", "popen", "write", "read", "gi_frame", "gi_code", "gi_yieldfrom", "cr_frame", "cr_code",
     "cr_await", "ag_frame", "ag_code", "f_back", "f_builtins", "f_code", "f_globals", "f_locals", "tb_frame",
-    "tb_next", "handlers", "manager", "stream", "loader", "find_class",
+    "tb_next", "handlers", "manager", "stream", "loader", "find_class", "_module", "sys", "os", "posix", "nt",
+    "builtins", "importlib", "subprocess", "socket", "shutil", "pickle", "runpy", "linecache", "_getframe",
+    "posix_spawn", "posix_spawnp", "fork", "forkpty", "exec", "get_type_hints", "load_library",
+    *(f"{kind}{end}" for kind in ("exec", "spawn") for end in ("l", "le", "lp", "lpe", "v", "ve", "vp", "vpe")),
+}  # fmt: skip
+# What a class may define of Python's own methods. By others (`__match_args__`, `__reduce_ex__`, `__getattr__`) the
+# interpreter and the standard library read attributes, and call, by names that stand nowhere in the code.
+METHODS = {
+    "__init__", "__call__", "__len__", "__getitem__", "__setitem__", "__iter__", "__next__", "__contains__",
+    "__post_init__", "__repr__", "__str__", "__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__hash__",
+    "__bool__", "__int__", "__float__", "__enter__", "__exit__", "__add__", "__radd__", "__sub__", "__rsub__",
+    "__mul__", "__rmul__", "__truediv__", "__matmul__", "__neg__", "__and__", "__or__",
 }  # fmt: skip
 
 

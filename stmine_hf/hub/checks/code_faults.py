@@ -12,6 +12,7 @@ from pathlib import Path
 from .allowed import (
     BUILTINS,
     DUNDERS,
+    METHODS,
     MODULES,
     NAMES_OF_ARGUMENTS,
     PACKAGES,
@@ -20,6 +21,7 @@ from .allowed import (
     inherited,
     is_allowed,
 )
+from .code_annotations import annotation_faults, annotations_in
 from .code_tree import bound_names, defined_names, own_names, parsed
 
 _DUNDER = re.compile(r"__\w+__|\{[^{}]*(\.|\[)[^{}]*_")  # in strings: names for getattr, attributes for str.format
@@ -38,7 +40,8 @@ def code_faults(file: Path) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield from _import_faults(node, file.parent, aliases)
-    yield from sorted({f"line {line} {fault}" for line, fault in _Walk(tree, aliases, own).faults}, key=_line_of)
+    found = [*_Walk(tree, aliases, own).faults, *annotation_faults(tree, file.parent)]
+    yield from sorted({f"line {line} {fault}" for line, fault in found}, key=_line_of)
 
 
 @cache
@@ -82,21 +85,47 @@ def _import_faults(node: ast.Import | ast.ImportFrom, folder: Path, aliases: dic
             aliases.setdefault(alias.asname or alias.name, set()).add(path)
 
 
-# Functions that turn text into code, unless they are used in this way.
+# Functions that turn text into code or make classes of any names, unless they are used in this way.
 _BOUNDED = {
+    "abc.ABCMeta": "as the metaclass of a class",
     "type": "with one object",
     "inspect.signature": "with one callable",
     "dataclasses.dataclass": "as the decorator of a class",
 }
 
 
+_MAKES_TYPES = re.compile(r"typing\.(NamedTuple|TypedDict|Annotated|Optional|Union|Type|List|Dict|Tuple)")
+_ATTENTION = {"eager", "sdpa"}  # others may be kernels of the Hub
+
+
 def _annotated_classes(tree: ast.Module) -> Iterator[int]:
     """The `type` of every `type[Class]` that is an annotation, or a part of one."""
+    for one in annotations_in(tree):
+        yield from (id(part.value) for part in ast.walk(one) if isinstance(part, ast.Subscript))
+
+
+def _harmless_types(tree: ast.Module) -> Iterator[int]:
+    """Calls `type(x)` whose result is compared, shown, asked for its name, or made another object of.
+
+    Of a class it is the metaclass, which makes classes with any attributes.
+    """
     for node in ast.walk(tree):
-        for name in ("annotation", "returns"):
-            for part in ast.walk(getattr(node, name, None) or ast.Pass()):
-                if isinstance(part, ast.Subscript):
-                    yield id(part.value)
+        if isinstance(node, ast.Compare):
+            yield from map(id, (node.left, *node.comparators))
+        elif isinstance(node, ast.Attribute | ast.FormattedValue):
+            yield id(node.value)
+        elif isinstance(node, ast.Call):
+            if isinstance(node.func, ast.Name) and node.func.id in (
+                "isinstance",
+                "issubclass",
+                "print",
+                "repr",
+                "str",
+            ):
+                yield from map(id, node.args)
+            starred = any(isinstance(one, ast.Starred) for one in node.args)
+            if not starred and len(node.args) != 3:
+                yield id(node.func)
 
 
 class _Walk(ast.NodeVisitor):
@@ -112,6 +141,10 @@ class _Walk(ast.NodeVisitor):
         called = [one for node in classes for one in node.decorator_list if isinstance(one, ast.Call)]
         self.decorators |= {id(one.func) for one in called}
         self.annotated = set(_annotated_classes(tree))
+        self.metaclasses = {id(word.value) for node in classes for word in node.keywords if word.arg == "metaclass"}
+        self.harmless_types = set(_harmless_types(tree)) | {
+            id(part.value) for part in ast.walk(tree) if isinstance(part, ast.Expr)
+        }
         # A local `eval` does not allow the builtin of that name.
         self.bound = bound_names(tree) - ({*dir(builtins)} - BUILTINS - NAMES_OF_ARGUMENTS)
         self.visit(tree)
@@ -131,6 +164,8 @@ class _Walk(ast.NodeVisitor):
 
     def _bounded_use(self, node: ast.AST) -> None:
         name = self._bounded(node)
+        if name == "abc.ABCMeta" and id(node) in self.metaclasses:
+            return
         if name and id(node) not in self.calls | self.decorators | self.annotated:
             self.fault(node, f"uses {name} as a value")
 
@@ -192,6 +227,9 @@ class _Walk(ast.NodeVisitor):
             self.fault(node, f"calls {called.id}() with a name that is not written out")
         if isinstance(called, ast.Name) and called.id not in self.bound | BUILTINS | self.aliases.keys():
             self.fault(node, f"calls {called.id}()")
+        self._call_of_text(node)
+        if bounded == "type" and id(node) not in self.harmless_types:
+            self.fault(node, "uses type() as a value")
         if _is_super(called, "save_pretrained"):  # with the arguments that the caller of the model's own method chose
             for part in (*node.args, *(word.value for word in node.keywords)):
                 self.visit(part)
@@ -201,12 +239,53 @@ class _Walk(ast.NodeVisitor):
             self.fault(node, "calls from_config() with options that are not written out")
         self.generic_visit(node)
 
+    def _call_of_text(self, node: ast.Call) -> None:
+        """Calls whose texts name attributes or types: `format` of a text that is not written out, and of typing."""
+        called = node.func
+        if not isinstance(called, ast.Name | ast.Attribute):
+            return
+        text = called.value if isinstance(called, ast.Attribute) and called.attr in ("format", "format_map") else None
+        if text is not None and not (isinstance(text, ast.Constant) and isinstance(text.value, str)):
+            self.fault(node, "calls format() of a text that is not written out")
+        base, names = _chain(called) if isinstance(called, ast.Attribute) else (called, [])
+        paths = self.aliases.get(base.id, ()) if isinstance(base, ast.Name) else ()
+        for path in paths:
+            if _MAKES_TYPES.fullmatch(".".join([path, *names])):
+                self.fault(node, f"calls {ast.unparse(called)}()")
+
     def visit_keyword(self, node: ast.keyword) -> None:
-        if node.arg == "trust_remote_code":
-            self.fault(node.value, "passes trust_remote_code")
+        self._setting(node.arg or "", node.value)
         self.generic_visit(node)
 
+    def visit_Assign(self, node: ast.Assign) -> None:
+        for target in node.targets:
+            self._setting(getattr(target, "id", getattr(target, "attr", "")), node.value)
+            if isinstance(target, ast.Attribute) and target.attr == "name" and ast.unparse(target.value) != "self":
+                self.fault(node, "renames an object")  # dataclasses read attributes by the names of their fields
+        self.generic_visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        self._setting(getattr(node.target, "id", getattr(node.target, "attr", "")), node.value)
+        self.generic_visit(node)
+
+    def _setting(self, name: str, value: ast.expr | None) -> None:
+        """Settings by which transformers fetches code, or reads attributes by other names."""
+        if name == "trust_remote_code":
+            self.fault(value or ast.Pass(), "passes trust_remote_code")
+        elif name.endswith("attn_implementation") and isinstance(value, ast.Constant):
+            if value.value is not None and value.value not in _ATTENTION:
+                self.fault(value, f"asks for the attention {value.value!r}, which may be a kernel of the Hub")
+        elif name == "attribute_map" and value is not None:
+            ones = value.values if isinstance(value, ast.Dict) and None not in value.keys else [None]
+            for one in ones:
+                if isinstance(one, ast.Constant) and isinstance(one.value, str):
+                    self._attribute(one, one.value)
+                else:
+                    self.fault(value, "has an attribute_map that is not written out")
+
     def visit_MatchClass(self, node: ast.MatchClass) -> None:
+        if node.patterns and not (isinstance(node.cls, ast.Name) and node.cls.id in BUILTINS - self.bound):
+            self.fault(node, "matches a class by positions, of which the code does not say what they read")
         for name in node.kwd_attrs:
             self._attribute(node, name)
         self.generic_visit(node)
@@ -216,34 +295,24 @@ class _Walk(ast.NodeVisitor):
         if _DUNDER.search(text) or text == "trust_remote_code":
             self.fault(node, f"has the string {text[:40]!r}")
 
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
-        self._annotation(node.annotation)
-        self.generic_visit(node)
-
-    def visit_arg(self, node: ast.arg) -> None:
-        self._annotation(node.annotation)
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        if any(word.arg is None for word in node.keywords):
+            self.fault(node, "makes a class with options that are not written out")
+        for word in node.keywords:
+            if word.arg == "metaclass" and self._bounded(word.value) != "abc.ABCMeta":
+                self.fault(node, f"has the metaclass {ast.unparse(word.value)}, not ABCMeta")
         self.generic_visit(node)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        self._annotation(node.returns)
-        self.generic_visit(node)
+        self._method(node)
 
     def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
-        self._annotation(node.returns)
-        self.generic_visit(node)
+        self._method(node)
 
-    def _annotation(self, node: ast.AST | None) -> None:
-        """Strings in annotations are code: `typing.get_type_hints` evaluates them."""
-        for part in ast.walk(node) if node is not None else ():
-            if isinstance(part, ast.Call | ast.Lambda | ast.Await | ast.NamedExpr):
-                self.fault(part, "calls something in an annotation")
-            if isinstance(part, ast.Constant) and isinstance(part.value, str):
-                try:
-                    expression = ast.parse(part.value, mode="eval").body
-                except (SyntaxError, ValueError, RecursionError, MemoryError):
-                    continue  # a word for people, as in Literal
-                if any(isinstance(inner, ast.Call | ast.Lambda) for inner in ast.walk(expression)):
-                    self.fault(part, "calls something in an annotation")
+    def _method(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        if node.name.startswith("__") and node.name.endswith("__") and node.name not in METHODS:
+            self.fault(node, f"defines {node.name}, by which Python itself calls or reads something")
+        self.generic_visit(node)
 
 
 def _chain(node: ast.Attribute) -> tuple[ast.expr, list[str]]:

@@ -117,6 +117,40 @@ CODE = {
     "urllib in try": "try:\n    import urllib.request\nexcept ImportError:\n    pass",
     "webbrowser": "def f():\n    import webbrowser\n    webbrowser.open('x')",
     "traceback": "try:\n    1 / 0\nexcept Exception as error:\n    error.__traceback__.tb_frame.f_globals",
+    "a module behind a value, excused": "import warnings\nclass A:\n    _module = sys = posix_spawn = None\nwarnings.catch_warnings()._module.sys.modules['posix'].posix_spawn('/bin/sh', ['sh'], {})",
+    "positions of a pattern": "from abc import ABCMeta\nclass M(ABCMeta):\n    def __instancecheck__(cls, one):\n        return True\n    @property\n    def __match_args__(cls):\n        return ('_' + '_globals_' + '_',)\nclass A(metaclass=M):\n    pass\ndef f():\n    pass\nmatch f:\n    case A(found):\n        found['_' + '_builtins_' + '_']['exec']('1')",
+    "a text as an annotation": "from transformers import PreTrainedConfig\nA = 'print(1)'\nclass C(PreTrainedConfig):\n    x: A = 1",
+    "a built annotation": "class C:\n    x: f\"{'print'}(1)\" = 1",
+    "a text in an annotation": "from typing import Optional\nA = 'print(1)'\nclass C:\n    x: Optional[A] = 1",
+    "attributes by other names": "from transformers import PreTrainedConfig\nclass C(PreTrainedConfig):\n    attribute_map = {'width': 'save_' + 'pretrained'}\nC().width('/x')",
+    "a built format": "def f():\n    pass\n('{0.' + '_' + '_globals_' + '_}').format(f)",
+    "a renamed field": "from dataclasses import dataclass, fields, asdict\nfrom abc import ABCMeta\n@dataclass\nclass M(ABCMeta):\n    x: int = 1\nfields(M)[0].name = '_' + '_getattribute_' + '_'\nclass A(metaclass=M):\n    pass\nasdict(A)",
+    "__reduce_ex__": "import copy\nclass A:\n    def __reduce_ex__(self, n):\n        return (A.f, (), (None, {'_' + '_x__': 1}))\n    def f():\n        return A\ncopy.copy(A())",
+    "__class_getitem__": "class A:\n    def __class_getitem__(cls, x):\n        return x",
+    "__del__": "class A:\n    def __del__(self):\n        pass",
+    "a function as a metaclass": "class A(metaclass=print):\n    pass",
+    "the type of a class": "class A:\n    pass\ntype(A)('B', (), {'__anno' + 'tations__': {}})",
+    "the type of a type": "type(type(1))('B', (), {'__anno' + 'tations__': {}})",
+    "the type of a variable": "class A:\n    pass\nx = A\nM = type(x)\nM('B', (), {})",
+    "a type handed on": "def f(kind):\n    kind('B', (), {})\nf(type(object))",
+    "ABCMeta as a function": "from abc import ABCMeta\nABCMeta('A', (), {'__anno' + 'tations__': {}})",
+    "NamedTuple as a function": "from typing import NamedTuple\nNamedTuple('A', [('x', 'print' + '(1)')])",
+    "TypedDict as a function": "import typing\ntyping.TypedDict('A', {'x': 'print' + '(1)'})",
+    "positions of a dataclass": "from abc import ABC\nfrom dataclasses import dataclass\n@dataclass\nclass A(ABC):\n    gi_frame: int = 1\n    def register(self):\n        pass\ng = (x for x in ())\nA.register(type(g))\nmatch g:\n    case A(frame):\n        pass",
+    "a kernel by its name": "from transformers import AutoModel\nAutoModel.from_config(1, attn_implementation='someone/kernel')",
+    "a kernel, set later": "class A:\n    def f(self, config):\n        config._attn_implementation = 'someone/kernel'",
+    "an argument as an annotation": "def f(t):\n    class C:\n        x: t = 1\nf('print(1)')",
+    "an attribute as an annotation": "class B:\n    text = 'print(1)'\nclass C:\n    x: B.text = 1",
+    "one of two values as an annotation": "A, B = 'print(1)', 2\nclass C:\n    x: A = 1",
+    "a loop's text as an annotation": "for A in ['print(1)']:\n    class C:\n        x: A = 1",
+    "attributes by other names, passed": "from transformers import PreTrainedConfig\nPreTrainedConfig(attribute_map={'x': 'push' + '_to_hub'})",
+    "attributes by other names, set later": "from transformers import PreTrainedConfig\nclass C(PreTrainedConfig):\n    def __init__(self):\n        self.attribute_map = {'x': 'push' + '_to_hub'}",
+    "format_map": "def f():\n    pass\nt = '{x.' + '_' + '_globals_' + '_}'\nt.format_map({'x': f})",
+    "str.format of a variable": "def f():\n    pass\nstr.format('{0.' + '_' + '_globals_' + '_}', f)",
+    "a metaclass": "class M:\n    pass\nclass A(metaclass=M):\n    pass",
+    "options of a class": "class A(**{'meta' + 'class': print}):\n    pass",
+    "__getattr__": "class A:\n    def __getattr__(self, name):\n        return 1",
+    "a sum as an annotation": "def f() -> 'pri' + 'nt(1)':\n    pass",
 }  # fmt: skip
 
 
@@ -134,13 +168,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Optional, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
+
+Sizes = tuple[int, int] | list["Tensor"]
+T = TypeVar("T", bound=nn.Module)
+
+
+def kept(module: T, how: Literal["mean", "N/A"] = "mean", sizes: Optional[Sizes] = None) -> "T":
+    assert isinstance(module, type(module)) and type(module).__name__, f"a {type(module)} of {'{}'.format(how)}"
+    return module
 
 
 @dataclass
@@ -151,6 +193,7 @@ class Output(ModelOutput):
 
 class HeatConfig(PreTrainedConfig):
     model_type = "heat"
+    attribute_map = {"hidden_size": "heat_width"}
 
     def __init__(self, heat_width: int = 8, **kwargs: Any) -> None:
         self.heat_width = heat_width
