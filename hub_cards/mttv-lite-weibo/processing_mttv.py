@@ -233,9 +233,12 @@ class MttvProcessor(ProcessorMixin):
             add_special_tokens=False,
             truncation=True,
             max_length=self.max_tokens,
-            padding=padding,
             return_token_type_ids=False,
         )
+        # Padded apart: a tokenizer keeps how it pads, so that calls with and without it would disturb each other
+        # where threads share one.
+        width = self.max_tokens if padding == "max_length" else None
+        encoded = self.tokenizer.pad(encoded, padding=padding, max_length=width, verbose=False)
         if not any(len(row) for row in encoded["input_ids"]):  # tensors of no width break exporters and collators
             blank = np.zeros((len(texts), 1), dtype=np.int64)
             return {"input_ids": blank + (self.tokenizer.pad_token_id or 0), "attention_mask": blank}
