@@ -95,6 +95,22 @@ def fill_reader_folder(folder: Path) -> None:
             category["name"] = name
         file.write_text(json.dumps(content), encoding="utf-8")
     (folder / "boxes.csv").write_text("file,xmin,ymin,xmax,ymax,name\npictures/street.jpg,9,9,90,90,person\n")
+    images = sorted(file.name for file in (folder / "my_images").glob("*.jpg"))
+    captions = [f"my_images/{name},a {name.partition('_')[0]} beside a road\n" for name in images]
+    (folder / "captions.csv").write_text("image,sentence\n" + "".join(captions), encoding="utf-8")
+    for name, header, labels in (
+        ("posts.csv", "text,label", ("fake", "real")), ("weibo.csv", "正文,标签", ("谣言", "真实"))
+    ):  # fmt: skip
+        texts = [f"{'鲨桥洪市漠星琴壶冰隧雪月'[n] * 9}请转发给所有家人,{labels[n % 2]}\n" for n in range(12)]
+        (folder / name).write_text(f"{header}\n{''.join(texts)}", encoding="utf-8")
+    shutil.copytree(folder / "data" / "coco", folder / "my_boxes")
+    for run, data, model in (
+        ("my_boxes-sat", "my_boxes", "sat-coco-small"),
+        ("posts-mttv", "posts.csv", "mttv-lite-weibo"),
+    ):
+        shutil.copytree(ROOT / "hub_cards" / model, folder / "outputs" / run / "best")
+        settings = f"dataset: {folder.resolve() / data}\n"
+        (folder / "outputs" / run / "config.yaml").write_text(settings, encoding="utf-8")
     for name in ("fisvl-lite-rsicd", "mttv-lite-weibo", "sat-coco-small"):  # as `hf download` leaves them
         (folder / name).symlink_to(ROOT / "hub_cards" / name)
     (folder / "my_model").symlink_to(ROOT / "hub_cards" / "mttv-lite-weibo")

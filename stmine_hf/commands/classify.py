@@ -164,7 +164,7 @@ def classify(
         return
     from ..images import PixelOptions
     from ..loading import load_mttv, require_model
-    from ..posts.reading import check_posts, find_post, require_post
+    from ..posts.reading import check_posts, find_post, post_columns, require_post
     from ..posts.results import written_files
 
     pixels = PixelOptions.parse(stretch, bands)
@@ -189,6 +189,8 @@ def classify(
         post = None
         if file is not None and explain is not None:
             post = find_post(file, explain, encoding, mapping, pixels)
+        if file is not None:
+            say(f"Columns: {post_columns(file, encoding, mapping).line}")
         from ..posts.detectors import load_detector
 
         network, processor = load_mttv(model, device=device_of(context, device, ray))

@@ -213,18 +213,16 @@ def _load(
 ) -> tuple[Any, str, Any]:
     from ..data import BUILDERS
     from ..data.description import load_all
-    from ..data.recognition import kinds_of, recognize
+    from ..data.recognition import likely_kind, read_recognized
 
-    encoding = options.get("encoding")
-    if kind is None and dataset not in BUILDERS and Path(dataset).expanduser().exists():
-        plain = kinds_of(dataset, encoding)
-        if len(plain) == 1:
-            (kind,) = plain
-            known = recognize(dataset, kind, mapping, encoding)
-            say(f"Read as {kind}: {'; '.join(known.taken)}. Otherwise say --kind and --column.")
-            dataset, mapping, options = known.dataset, known.column_mapping, options | known.options
-            data_dir = None if known.data_dir is None else Path(known.data_dir)
-    return load_all(dataset, kind, data_dir=data_dir, column_mapping=mapping, **options)
+    if dataset in BUILDERS or data_dir is not None or not Path(dataset).expanduser().exists():
+        return load_all(dataset, kind, data_dir=data_dir, column_mapping=mapping, **options)
+    found = kind or likely_kind(dataset, options.get("encoding"))
+    if found is None:
+        return load_all(dataset, kind, column_mapping=mapping, **options)
+    splits, findings, taken = read_recognized(dataset, found, column_mapping=mapping, **options)
+    say(f"Read as {found}: {'; '.join(taken.taken)}. If that is wrong, say --kind and --column.")
+    return splits, found, findings
 
 
 def _folders(dataset: str, data_dir: Path | None, options: dict[str, Any]) -> list[Path]:

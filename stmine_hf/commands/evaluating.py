@@ -15,13 +15,21 @@ from ..printing import print_table, say
 from .terminal import builder_options, column_mapping, print_json, prints_only_json, require_folder
 
 DataDirOption = Annotated[Path | None, typer.Option(help="Folder with the data set's files; a toy set needs none.")]
-SplitOption = Annotated[str, typer.Option(help="train, val or test.")]
+SplitOption = Annotated[
+    str | None,
+    typer.Option(
+        help="train, val or test; of your own data also all. Default: val. Of your own data without a split val: "
+        "test, or all rows; for a model trained on them the held-out ones, which `--split val` takes for every model."
+    ),
+]
 
 
 def dataset_option(method: Method) -> Any:
     """`--dataset` of a method: the sets with rows that it is evaluated on."""
     return typer.Option(
-        help=f"{one_of(method.rows)}. Or your own: a table (CSV, JSONL, Excel, Parquet), a folder, a Hub id."
+        "--dataset",
+        "--data",
+        help=f"{one_of(method.rows)}. Or your own: a table (CSV, JSONL, Excel, Parquet), a folder, a Hub id.",
     )
 
 
@@ -32,17 +40,16 @@ class RowsToEvaluate:
         self,
         dataset: str,
         data_dir: Path | None,
-        split: str,
+        split: str | None,
         option: list[str] | None,
         column: list[str] | None,
         reading: dict[str, Any],
         limit: int | None,
     ) -> None:
-        self._dataset, self._limit = dataset, limit
+        self._dataset, self._split, self._limit = dataset, split, limit
         self.findings: Path | None = reading.get("findings")
         self._options = {
             "data_dir": data_dir,
-            "split": split,
             "column_mapping": column_mapping(column),
             **builder_options(option),
             **reading,
@@ -57,10 +64,25 @@ class RowsToEvaluate:
 
         require_dataset(self._dataset, self._options["data_dir"])
 
-    def load(self, kind: str) -> Any:
-        from .. import load_dataset
+    def load(self, kind: str, model: str | None) -> Any:
+        """The rows; of the user's own data with a line on what was taken for what.
 
-        rows = load_dataset(self._dataset, kind=kind, **self._options)
+        Args:
+            kind: of the rows.
+            model: that is scored on them.
+        """
+        from ..data import BUILDERS, load_dataset
+        from ..data.held_out import rows_to_score
+        from ..data.recognition import read_recognized
+        from ..training.own_set import was_trained_on
+
+        if self._dataset in BUILDERS or self._options["data_dir"] is not None:
+            rows = load_dataset(self._dataset, kind=kind, split=self._split or "val", **self._options)
+        else:
+            splits, _, taken = read_recognized(self._dataset, kind, **self._options)
+            say(f"Read as {kind}: {'; '.join(taken.taken)}. If that is wrong, say --column.")
+            rows, which = rows_to_score(splits, kind, self._split, trained_on=was_trained_on(model, taken))
+            say(f"Rows: {which}.")
         return rows if self._limit is None else rows.select(range(min(self._limit, len(rows))))
 
 
@@ -101,7 +123,7 @@ def evaluate_and_print(
     if out and rows.findings:
         require_own_place("--findings", rows.findings, [out / name for name in files])
     with prints_only_json(as_json):
-        loaded = rows.load(method.rows)
+        loaded = rows.load(method.rows, model)
         network, processor = load_model(method, model, device=device)
         report = method.evaluate(network, processor, loaded, pixels=reading, progress=not as_json, **options(network))
         if out:

@@ -56,6 +56,14 @@ ColumnOption = Annotated[
         help="For your own data: the column that holds a part, such as image=img; repeat it for several.",
     ),
 ]
+LabelOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label",
+        metavar="WORD=LABEL",
+        help="For your own posts: what a word of the label column means, such as 谣言=fake; repeat it for several.",
+    ),
+]
 StretchOption = Annotated[
     str | None,
     typer.Option(
@@ -226,6 +234,21 @@ def column_mapping(given: list[str] | None) -> dict[str, Any]:
         return parse_mapping(given or [])
     except DataFolderError as error:
         raise typer.BadParameter(f"--column: {error}") from None
+
+
+def label_names(given: list[str] | None) -> dict[str, str]:
+    """What words mean, given as `--label word=label`.
+
+    Raises:
+        typer.BadParameter: no "=" in it.
+    """
+    names: dict[str, str] = {}
+    for one in given or []:
+        word, sign, label = one.partition("=")
+        if not (word.strip() and sign and label.strip()):
+            raise typer.BadParameter(f"--label: expected WORD=LABEL, found {one!r}")
+        names[word.strip()] = label.strip()
+    return names
 
 
 def hush_libraries() -> None:

@@ -13,7 +13,16 @@ import typer
 from ..errors import StmineError
 from ..methods import METHODS
 from ..printing import printable, say
-from .terminal import BuilderOption, ColumnOption, EncodingOption, builder_options, column_mapping, stmine_command
+from .terminal import (
+    BuilderOption,
+    ColumnOption,
+    EncodingOption,
+    LabelOption,
+    builder_options,
+    column_mapping,
+    label_names,
+    stmine_command,
+)
 
 app = typer.Typer()
 
@@ -44,6 +53,7 @@ def train(
         str | None, typer.Option(help="Model to start from. Default: the one that ships with this release.")
     ] = None,
     column: ColumnOption = None,
+    label: LabelOption = None,
     encoding: EncodingOption = None,
     option: BuilderOption = None,
     lora: Annotated[
@@ -76,7 +86,8 @@ def train(
     }
     if epochs is not None and max_steps is not None:
         raise typer.BadParameter("--epochs and --max-steps both say how long to train: give one of them")
-    if resume and any(value is not None for value in (model, column, encoding, option, lora, *changes.values())):
+    of_data = (column, label, encoding, option)
+    if resume and any(value is not None for value in (model, lora, *of_data, *changes.values())):
         raise typer.BadParameter("--resume continues a run with its own settings: give --output (or --data) alone")
     if data is None and not (resume and output):
         raise typer.BadParameter("expected a file, a folder or a Hub id, found none", param_hint="--data")
@@ -101,7 +112,7 @@ def train(
             _refuse(str(error))
     else:
         try:
-            mapping = column_mapping(column)
+            mapping, names = column_mapping(column), label_names(label)
             plan = plan_training(
                 method,
                 str(data),
@@ -109,7 +120,7 @@ def train(
                 model=model,
                 column_mapping=mapping,
                 encoding=encoding,
-                options=builder_options(option),
+                options=builder_options(option) | ({"label_names": names} if names else {}),
             )
         except StmineError as error:
             _refuse(str(error))

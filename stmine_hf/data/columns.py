@@ -7,16 +7,21 @@ the names that differ in the data set, each after ours:
     {"captions": ["caption_1", "caption_2"]}                 several columns, one value each
     {"bbox": "annotations.box", "category": "annotations.label"}   a field of a column that holds mappings
     {"bbox": ["xmin", "ymin", "xmax", "ymax"], "category": "name"}   a table with one box a row
+
+Parts that a mapping leaves out are recognized by the names of columns, in English and Chinese, and what these leave
+open by the first cells: see `assign_columns`. Commands, training and the Python interface find the same columns by it.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from .cells import opened
+from .cells import is_missing, opened
 from .errors import DataFolderError
 from .tables import same_column
 
@@ -42,36 +47,211 @@ TAKEN = {
         "source": "source",
     },
 }
-# Other names that data sets have for a part, to suggest a column.
-OTHER_NAMES = {
-    "image": ("img", "picture", "photo", "jpg", "png", "file_name", "image_path", "path"),
-    "captions": ("caption", "sentences", "sentence", "text", "texts", "raw", "description"),
-    "text": ("content", "title", "clean_title", "sentence", "tweet", "post", "statement"),
-    "label": ("labels", "class", "target", "category", "2_way_label"),
-    "bbox": ("bboxes", "box", "boxes"),
-    "category": ("categories", "category_id", "label", "labels", "class", "classes", "name"),
-}
-# Further names, by which tables are recognized; those in Chinese are common headers of such tables.
-MORE_NAMES = {
+# Names that columns have for a part, the plainest first: two of one group are equally likely, and one of a later group
+# counts only where there is none of an earlier one. Those in Chinese are common headers of such tables.
+NAMES: dict[str, tuple[tuple[str, ...], ...]] = {
     "image": (
-        "images",
-        "image_name",
-        "image_file",
-        "filename",
-        "file",
-        "filepath",
-        "图片",
-        "图像",
-        "图片路径",
-        "配图",
+        ("img", "images", "picture", "photo", "pic", "image_path", "image_name", "image_file", "image_filename",
+         "img_path", "img_name", "图片", "图像", "图片路径", "图片名", "图片名称", "图片文件", "图片文件名",
+         "图像路径", "配图", "圖片", "圖像", "照片"),
+        ("file_name", "filename", "filepath", "file_path", "path", "jpg", "png", "file", "文件名", "文件", "路径"),
     ),
-    "captions": ("captions", "caption_text", "描述", "句子"),
-    "text": ("body", "message", "内容", "正文", "文本", "标题"),
-    "label": ("verdict", "is_fake", "fake", "标签", "类别"),
-    "category": ("class_name", "label_name", "类别"),
-    "group": ("event", "event_id"),
-}
+    "captions": (
+        ("caption", "sentences", "sentence", "caption_text", "raw", "描述", "句子", "说明", "图片描述"),
+        ("text", "texts", "description", "文本"),
+    ),
+    "text": (
+        ("content", "contents", "body", "tweet", "tweet_text", "post", "post_text", "message", "statement", "sentence",
+         "full_text", "内容", "正文", "文本", "文字", "微博", "微博正文", "微博内容", "原文", "內容", "文本内容"),
+        ("title", "headline", "标题", "標題"),
+        ("clean_title",),
+    ),
+    "label": (
+        ("labels", "verdict", "is_fake", "fake", "2_way_label", "ground_truth", "标签", "标注", "真假", "是否谣言",
+         "標籤"),
+        ("class", "target", "category", "类别", "分类"),
+    ),
+    "post_id": (
+        ("编号", "post_number", "tweet_id", "weibo_id", "mid", "uuid", "帖子id", "微博id", "微博编号", "帖子编号",
+         "編號"),
+        ("序号", "no", "index", "key"),
+    ),
+    "bbox": (("bboxes", "box", "boxes"),),
+    "category": (
+        ("categories", "class", "classes", "label", "labels", "class_name", "label_name", "category_name", "类别",
+         "标签"),
+        ("category_id", "class_id", "name"),
+    ),
+    "group": (("event", "event_id", "事件"),),
+}  # fmt: skip
+# Corner columns of tables with one box a row, with the format they are in.
+CORNERS: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("xmin", "ymin", "xmax", "ymax"), "xyxy"),
+    (("x_min", "y_min", "x_max", "y_max"), "xyxy"),
+    (("x1", "y1", "x2", "y2"), "xyxy"),
+    (("left", "top", "right", "bottom"), "xyxy"),
+    (("x", "y", "width", "height"), "xywh"),
+    (("x", "y", "w", "h"), "xywh"),
+    (("bbox_x", "bbox_y", "bbox_width", "bbox_height"), "xywh"),
+)
+SAMPLED = 50  # rows whose cells are looked at
+_IS_IMAGE_NAME = re.compile(r"(?!https?://).{1,255}\.(?:jpe?g|png|webp|bmp|gif|tiff?)", re.I | re.S)
+_SHOWN = {"post_id": "id", "bbox": "box"}  # parts in words
 Column = str | list[str]
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """Which columns hold what.
+
+    Attributes:
+        of: part -> column, or columns.
+        bbox_format: of boxes in corner columns.
+        doubtful: part -> columns that are equally likely to hold it, none of which is taken.
+    """
+
+    of: dict[str, Column]
+    bbox_format: str | None = None
+    doubtful: dict[str, list[str]] = field(default_factory=dict)
+
+    def require_clear(self, title: str, parts: Iterable[str]) -> None:
+        """
+        Raises:
+            DataFolderError: several columns are equally likely to hold one of these parts.
+        """
+        for part in parts:
+            if names := self.doubtful.get(part):
+                *others, last = map(repr, names)
+                shown, option = _SHOWN.get(part, part), _shown_part(part)
+                raise DataFolderError(
+                    f"{title}: the {shown} may be in the column {', '.join(others)} or {last}. Say which it is: "
+                    f"--column {option}={names[0]} (column_mapping={json.dumps({part: names[0]}, ensure_ascii=False)})"
+                )
+
+    def line(self) -> str:
+        """In words, for the user: `text: 正文, image: 图片, label: 标签, id: 编号`."""
+        said = [
+            f"{_shown_part(part)}: {column if isinstance(column, str) else ' + '.join(column)}"
+            for part, column in self.of.items()
+        ]
+        said += [
+            f"{_shown_part(part)}: none ({' or '.join(names)}: say which by --column {_shown_part(part)}={names[0]})"
+            for part, names in self.doubtful.items()
+        ]
+        return ", ".join(said)
+
+
+def _shown_part(part: str) -> str:
+    return "id" if part == "post_id" else part
+
+
+def assign_columns(
+    kind: str, found: Sequence[str], given: Mapping[str, Any] | None = None, rows: Sequence[Mapping[str, Any]] = ()
+) -> Assigned:
+    """Which columns hold the parts of rows, by their names; what these leave open by their first cells.
+
+    Args:
+        kind: of the rows: captions, posts or boxes.
+        found: the columns that there are, fields of mappings as `objects.bbox`.
+        given: columns that are known; these win.
+        rows: some of the set, by which equally likely names are told apart, and an image column of any name.
+
+    Example:
+        >>> assign_columns("posts", ["编号", "正文", "标签"]).line()
+        'text: 正文, label: 标签, id: 编号'
+        >>> assign_columns("posts", ["content", "tweet"]).doubtful
+        {'text': ['content', 'tweet']}
+    """
+    mapping: dict[str, Column] = with_part_names(kind, given)
+    parts = {**NEEDED[kind], **TAKEN[kind]}
+    if kind == "posts":  # as a person reads them
+        parts = {part: parts[part] for part in ("text", "image", "label", "post_id", "group", "filename")}
+    used = {one for column in mapping.values() for one in ([column] if isinstance(column, str) else column)}
+    prefix = mapping.get("objects")
+    box_format, doubtful, order = None, {}, list(parts)
+    lower = {same_column(name): name for name in reversed(found) if name not in used}
+    if kind == "boxes" and "bbox" not in mapping and prefix is None:
+        for names, form in CORNERS:
+            if all(name in lower for name in names):
+                mapping["bbox"], box_format = [lower[name] for name in names], form
+                used |= set(mapping["bbox"])
+                break
+    for part, usual in parts.items():
+        if part in mapping or (prefix is not None and usual.startswith("objects.")):
+            continue
+        if usual in found and usual not in used:
+            mapping[part] = usual
+            used.add(usual)
+            continue
+        free = {name: same_column(name).rpartition(".")[2] for name in found if name not in used}
+        own = ("id",) if part == "post_id" else (usual.lower(), part)
+        for names in (own, *NAMES.get(part, ())):
+            alike = [name for name, end in free.items() if end in names]
+            alike = [name for name in alike if name.count(".") == min(one.count(".") for one in alike)]
+            alike = _likelier(part, alike, rows) if len(alike) > 1 else alike
+            if len(alike) == 1:
+                mapping[part] = alike[0]
+            elif alike:
+                doubtful[part] = alike
+            if alike:
+                break
+        else:
+            wanted = {usual.lower(), part, *(name for group in NAMES.get(part, ()) for name in group)}
+            if part == "captions" and (numbered := [name for name, end in free.items() if _stem(end) in wanted]):
+                mapping[part] = numbered if len(numbered) > 1 else numbered[0]
+            elif part == "image" and len(named := [name for name in free if _names_images(name, rows)]) == 1:
+                mapping[part] = named[0]
+        if part in mapping:
+            own_column = mapping[part]
+            used |= {own_column} if isinstance(own_column, str) else set(own_column)
+    ordered = {part: mapping[part] for part in (*order, *mapping) if part in mapping}
+    return Assigned(ordered, box_format, doubtful)
+
+
+def with_part_names(kind: str, mapping: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A mapping with the names that rows have for their parts: the `id` of a post is its `post_id`."""
+    return {("post_id" if kind == "posts" and part == "id" else part): one for part, one in (mapping or {}).items()}
+
+
+def _stem(name: str) -> str:
+    """`caption` of caption_3, caption3 and caption 3."""
+    return re.sub(r"[\s_-]*\d+$", "", name)
+
+
+def _cells(name: str, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """The cells of a column that hold something."""
+    return [cell for row in rows if not is_missing(cell := value_of(row, name))]
+
+
+def _names_images(name: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the cells of a column are names of image files."""
+    cells = _cells(name, rows)
+    named = sum(isinstance(cell, str) and _IS_IMAGE_NAME.fullmatch(cell.strip()) is not None for cell in cells)
+    return bool(cells) and named == len(cells)
+
+
+def _likelier(part: str, names: list[str], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Of columns whose names are equally likely to hold a part, those whose cells can be it; all if none can."""
+    if not rows:
+        return names
+    cells = {name: _cells(name, rows) for name in names}
+    able = [name for name in names if cells[name] and _can_be(part, name, cells[name], rows)]
+    return able or names
+
+
+def _can_be(part: str, name: str, cells: list[Any], rows: Sequence[Mapping[str, Any]]) -> bool:
+    if part == "text":
+        words = [cell for cell in cells if isinstance(cell, str) and any(letter.isalpha() for letter in cell)]
+        links = sum(cell.strip().startswith(("http://", "https://")) and " " not in cell.strip() for cell in words)
+        return 2 * (len(words) - links) > len(cells) and not _names_images(name, rows)
+    if part == "image":
+        return all(isinstance(cell, (bytes, Mapping, list)) for cell in cells) or _names_images(name, rows)
+    plain = [cell for cell in cells if isinstance(cell, (str, int, float))]
+    if part == "label":
+        return len(plain) == len(cells) and len({*map(str, plain)}) <= max(2, len(cells) // 2)
+    if part == "post_id":
+        return len(plain) == len(cells) == len({*map(str, plain)})
+    return True
 
 
 class Columns:
@@ -79,18 +259,31 @@ class Columns:
 
     Args:
         kind: of the rows to make.
-        mapping: of parts to columns; None where all have the names above.
+        mapping: of parts to columns; None where all have names that say so, see `assign_columns`.
         found: the columns that there are, fields of mappings as `objects.bbox`.
         title: of the data set, for messages.
+        rows: some of the set, where they are at hand.
+
+    Attributes:
+        of: part -> column, or columns.
+        bbox_format: of boxes in corner columns that were recognized; else None.
 
     Raises:
-        DataFolderError: a part that the kind does not have, or a column that is not there.
+        DataFolderError: a part that the kind does not have, or a column that is not there, or several that are
+            equally likely to hold a part.
     """
 
-    def __init__(self, kind: str, mapping: Mapping[str, Any] | None, found: Iterable[str], title: str) -> None:
+    def __init__(
+        self,
+        kind: str,
+        mapping: Mapping[str, Any] | None,
+        found: Iterable[str],
+        title: str,
+        rows: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
         self.kind, self.title, self.found = kind, title, list(found)
         parts = {**NEEDED[kind], **TAKEN[kind]}
-        mapping = dict(mapping or {})
+        mapping = with_part_names(kind, mapping)
         if kind == "boxes" and "objects" in mapping:  # short for all its fields
             prefix = mapping.pop("objects")
             parts = {part: str(column).replace("objects.", f"{prefix}.") for part, column in parts.items()}
@@ -103,12 +296,12 @@ class Columns:
             image = mapping.get("image")
             if isinstance(image, str) and image not in self.found and image.removesuffix(suffix) in self.found:
                 mapping["image"] = image.removesuffix(suffix)
+        assigned = assign_columns(kind, self.found, mapping, rows)
+        assigned.require_clear(title, ("label", "image", *NEEDED[kind]) if kind != "captions" else NEEDED[kind])
+        self.bbox_format = assigned.bbox_format
         self.of: dict[str, Column] = {}
         for part, usual in parts.items():
-            column = mapping.get(part, usual)
-            if part not in mapping and column not in self.found:
-                alike = [one for one in self.found if same_column(one) == same_column(column)]
-                column = alike[0] if len(alike) == 1 and alike[0] not in str(mapping) else column
+            column = assigned.of.get(part, usual)
             there = all(one in self.found for one in ([column] if isinstance(column, str) else column))
             if there:
                 self.of[part] = column
@@ -118,12 +311,11 @@ class Columns:
     def _missing(self, part: str, column: Column) -> str:
         lacking = [column] if isinstance(column, str) else [one for one in column if one not in self.found]
         free = [name for name in self.found if name not in str(list(self.of.values()))]
-        near = next((name for name in free if name.rpartition(".")[2].lower() in OTHER_NAMES.get(part, ())), None)
-        near = near or next(iter(difflib.get_close_matches(lacking[0], free, n=1)), None) or "THE_COLUMN"
+        near = next(iter(difflib.get_close_matches(lacking[0], free, n=1)), None) or "THE_COLUMN"
         return (
             f"{self.title} has no column {lacking[0]!r} ({part}), but {', '.join(self.found)}. Say which it is: "
-            f"column_mapping={json.dumps({part: near})} (in training --column_mapping {part}={near}, of commands "
-            f"--column {part}={near})"
+            f"column_mapping={json.dumps({part: near}, ensure_ascii=False)} (in training --column_mapping "
+            f"{part}={near}, of commands --column {part}={near})"
         )
 
     def cell(self, part: str, row: Mapping[str, Any]) -> Any:

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from ..images import ImageError, decode_image, image_errors
+from . import select_rows
 from .errors import DataError
 from .event_clusters import event_clusters, hold_out
 
@@ -73,6 +74,40 @@ def with_validation(splits: Any, kind: str, share: float = SHARE) -> tuple[Any, 
         f"no validation split: {_count(len(held), kind)} held out of {len(rows):,}, the same ones each time; rows of "
         f"one {together} stay together ({len(set(groups)):,} groups)"
     )
+
+
+def rows_to_score(splits: Any, kind: str, split: str | None = None, *, trained_on: bool = False) -> tuple[Any, str]:
+    """The rows of the user's own data that a model is scored on.
+
+    Args:
+        splits: of `load_dataset`.
+        kind: of the rows.
+        split: train, val, test, a slice of one, or "all". A split val that is not there is what `with_validation`
+            holds out, so that a score compares with those that training prints. None: val; else test, or the only
+            split that is not train; else all rows, but of data that the model was trained on those held out.
+        trained_on: the model was trained on these data.
+
+    Returns:
+        The rows, and which these are in words.
+
+    Raises:
+        DataError: there is no such split.
+    """
+    if split is None:
+        others = [name for name in ("val", "test") if name in splits] or [name for name in splits if name != "train"]
+        split = others[0] if others else "val" if trained_on else "all"
+        if split == "all":
+            rows, said = rows_to_score(splits, kind, split)
+            return rows, f"{said}. If the model was trained on them, score the held-out ones alone: --split val"
+    if split == "all" and split not in splits:
+        rows = datasets.concatenate_datasets(list(splits.values())) if len(splits) > 1 else next(iter(splits.values()))
+        return rows, f"all {len(rows):,}"
+    if split != "val" or "val" in splits or "train" not in splits:
+        rows = select_rows(splits, split)
+        return rows, f"the split {split}" + (f", {len(rows):,}" if hasattr(rows, "__len__") else "")
+    rows = with_validation(splits, kind)[0]["val"]
+    rows._split = datasets.NamedSplit("val")  # a subset of the train rows keeps their name
+    return rows, f"the {len(rows):,} of {len(splits['train']):,} that training holds out (there is no split val)"
 
 
 def groups_of(rows: Any, kind: str) -> list[int]:

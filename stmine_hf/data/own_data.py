@@ -27,8 +27,8 @@ import datasets
 from datasets.utils import tqdm
 
 from .arrow_tables import ARROW, ArrowTables, is_plain
-from .cells import shortened
-from .columns import Columns, names_of
+from .cells import name_of, shortened
+from .columns import SAMPLED, Columns, names_of
 from .errors import BadRow, DataError, DataFolderError
 from .findings import Findings, count
 from .folder_builder import SPLITS, Row, image_folder, split_named, split_of, visible
@@ -61,9 +61,10 @@ class OwnOptions:
         image_dir: of a table: the folder with the images, where they are not beside it.
         encoding: of a table that is neither UTF-8 nor says what it is.
         labels: names of the labels in their order; None takes those of the data set, sorted where it has no order.
+        label_names: what words for labels mean, where they are not the labels themselves: `{"谣言": "fake"}`.
         classes: names of the categories of boxes in their order; None likewise.
         bbox_format: corner and size (xywh), two corners (xyxy), or centre and size (cxcywh), in pixels; with an n
-            behind, in fractions of the image's sides.
+            behind, in fractions of the image's sides. None: as the names of corner columns say, else xywh.
     """
 
     name: str | None = None
@@ -71,16 +72,19 @@ class OwnOptions:
     image_dir: str | None = None
     encoding: str | None = None
     labels: Sequence[str] | None = None
+    label_names: Mapping[str, str] | None = None
     classes: Sequence[str] | None = None
-    bbox_format: str = "xywh"
+    bbox_format: str | None = None
 
     def __post_init__(self) -> None:
-        if self.bbox_format not in BOX_FORMATS:
+        if self.bbox_format not in (None, *BOX_FORMATS):
             raise DataFolderError(f"bbox_format has to be one of {', '.join(BOX_FORMATS)}; got {self.bbox_format!r}")
         for option in ("labels", "classes"):
             names = getattr(self, option)
             if names is not None and (isinstance(names, str) or not names or len(set(names)) < len(names)):
                 raise DataFolderError(f'{option} has to be a list of names such as ["fake", "real"], got {names!r}')
+        if self.label_names is not None and not isinstance(self.label_names, Mapping):
+            raise DataFolderError(f'label_names has to be a mapping such as {{"0": "fake"}}, got {self.label_names!r}')
         image_folder("own data", self.image_dir)
 
     def row_builder(
@@ -89,9 +93,16 @@ class OwnOptions:
         """What makes the rows of a source; see `make_names` for the arguments."""
         given = self.classes if columns.kind == "boxes" else self.labels
         names, by_place = make_names(columns, given, features, rows)
+        meant = {name_of(word): name_of(name) for word, name in (self.label_names or {}).items()}
+        if unknown := [word for word in meant if word not in names]:
+            raise DataFolderError(
+                f"{columns.title}: no row has the label {unknown[0]!r}, which is to mean {meant[unknown[0]]!r}; the "
+                f"labels are {', '.join(map(repr, names)) or 'none'}"
+            )
         if columns.kind == "boxes":
-            return BoxRowBuilder(names, by_place, findings, self.bbox_format)
-        return (PostRowBuilder if columns.kind == "posts" else CaptionRowBuilder)(names, by_place, findings)
+            return BoxRowBuilder(names, by_place, findings, self.bbox_format or columns.bbox_format or "xywh")
+        make = PostRowBuilder if columns.kind == "posts" else CaptionRowBuilder
+        return make(names, by_place, findings, meant)
 
 
 def load_own(
@@ -240,7 +251,7 @@ def _read_tables(
     found = dict.fromkeys(name for _, _, rows in read for _, row in rows for name in names_of(row))
     if not found:
         raise DataFolderError(f"{path}: no row in {', '.join(file.name for _, file in tables)} {findings}")
-    columns = Columns(kind, mapping, found, str(path))
+    columns = Columns(kind, mapping, found, str(path), [row for _, _, rows in read for _, row in rows[:SAMPLED]])
     folder = (path if path.is_dir() else path.parent).absolute()
     own_folder = image_folder(str(path), settings.image_dir)
     images = ImageFiles([own_folder], stands_for="images") if own_folder else ImageFiles([folder / "images", folder])

@@ -103,12 +103,18 @@ class RowBuilder:
         names: of the labels or categories, in their order.
         by_place: whether the source stores places among the names rather than names.
         findings: counts what is wrong.
+        meant: word of the source -> label that it means.
     """
 
     THING = "image"  # a row in messages
 
-    def __init__(self, names: Sequence[str], by_place: bool, findings: Findings) -> None:
-        self.names, self.by_place, self.findings = [name_of(name) for name in names], by_place, findings
+    def __init__(
+        self, names: Sequence[str], by_place: bool, findings: Findings, meant: Mapping[str, str] | None = None
+    ) -> None:
+        self.by_place, self.findings, self._words = by_place, findings, [name_of(name) for name in names]
+        self._meant = {word: (meant or {}).get(word, word) for word in self._words}
+        named = list(dict.fromkeys(self._meant.values()))
+        self.names = post_files.sorted_names(named) if meant else named
         for alike in alike_names(self.names):
             findings.note(ALIKE, alike)
 
@@ -144,11 +150,11 @@ class RowBuilder:
         name = name_of(value)
         if name in ("", "-1"):
             return -1
-        if not self.by_place and name in self.names:
-            return self.names.index(name)
-        if name.isdecimal() and len(name) < 10 and int(name) < len(self.names):
-            return int(name)
-        raise BadRow(f"unknown {what} {shortened(name)}, expected {' or '.join(self.names) or 'none'}")
+        if not self.by_place and name in self._meant:
+            return self.names.index(self._meant[name])
+        if name.isdecimal() and len(name) < 10 and int(name) < len(self._words):
+            return self.names.index(self._meant[self._words[int(name)]])
+        raise BadRow(f"unknown {what} {shortened(name)}, expected {' or '.join(self._words) or 'none'}")
 
 
 class CaptionRowBuilder(RowBuilder):

@@ -1,40 +1,30 @@
 """Recognition of data given only as a path: its layout, and the meaning of its columns.
 
-Layouts are known by the names of files, columns by their names. If these are inconclusive, nothing is guessed: the
-message of the loader says what is missing.
+Layouts are known by the names of files, columns by their names (`assign_columns`). If these are inconclusive, nothing
+is guessed: a message says what is missing, or between which columns to choose.
 """
 
 from __future__ import annotations
 
 import itertools
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import BUILDERS, KINDS, DataError
+from . import BUILDERS, KINDS, DataError, read_dataset
 from .arrow_tables import ARROW
 from .captioned_images import PUBLISHED
-from .columns import MORE_NAMES, NEEDED, OTHER_NAMES, TAKEN, Column, names_of
+from .columns import NAMES, NEEDED, SAMPLED, Column, assign_columns, names_of
 from .findings import Findings
 from .folder_builder import visible
 from .layouts import layout_of
 from .paths import require_data
 from .post_files import find_tables
-from .tables import TABLES, read_json, same_column, table_rows
+from .tables import TABLES, arrow_schema, read_json, same_column, table_rows
 
-_ROWS_READ = 50  # of a table, to know its columns
-# Corner columns of tables with one box a row, with the format they are in.
-_CORNERS: tuple[tuple[tuple[str, ...], str], ...] = (
-    (("xmin", "ymin", "xmax", "ymax"), "xyxy"),
-    (("x_min", "y_min", "x_max", "y_max"), "xyxy"),
-    (("x1", "y1", "x2", "y2"), "xyxy"),
-    (("left", "top", "right", "bottom"), "xyxy"),
-    (("x", "y", "width", "height"), "xywh"),
-    (("x", "y", "w", "h"), "xywh"),
-    (("bbox_x", "bbox_y", "bbox_width", "bbox_height"), "xywh"),
-)
+# Names by which a column plainly holds sentences about an image, rather than the text of a post.
+_CAPTIONS = frozenset(("captions", *NAMES["captions"][0]))
 
 
 @dataclass(frozen=True)
@@ -84,12 +74,47 @@ def recognize(
         folder = place if place.is_dir() else place.parent
         options |= {"files": files} if files else {}
         return Recognized(name, str(folder), options=options, taken=[f"{path}: the layout {name}"])
-    header = _columns(place, encoding)
-    mapping, box_format = _mapping(header, kind, given)
-    if box_format:
-        options["bbox_format"] = box_format
-    taken = [f"{part}: the column {_shown(column)}" for part, column in mapping.items()]
-    return Recognized(str(place), column_mapping=mapping, options=options, taken=taken)
+    header, rows = _columns(place, encoding)
+    assigned = assign_columns(kind, header, given, rows)
+    assigned.require_clear(path, ("label", "image", *NEEDED[kind]) if kind != "captions" else NEEDED[kind])
+    if assigned.bbox_format:
+        options["bbox_format"] = assigned.bbox_format
+    taken = [assigned.line()] if assigned.of else []
+    return Recognized(str(place), column_mapping=assigned.of, options=options, taken=taken)
+
+
+def read_recognized(
+    name: str,
+    kind: str,
+    *,
+    data_dir: str | Path | None = None,
+    column_mapping: Mapping[str, Column] | None = None,
+    **options: Any,
+) -> tuple[Any, Findings, Recognized]:
+    """All splits of a data set by name, or of what a path was recognized as, with its findings.
+
+    Args:
+        name: as of `load_dataset`.
+        kind: of the rows.
+        data_dir: of a set by name.
+        column_mapping: columns that are known; these win.
+        options: of the set; these win over recognized ones.
+
+    Raises:
+        DataError: with what was expected, what was found and what to do.
+    """
+    if name in BUILDERS or data_dir is not None:
+        taken = Recognized(name, None if data_dir is None else str(data_dir), dict(column_mapping or {}))
+    else:
+        taken = recognize(name, kind, column_mapping, options.get("encoding"))
+    splits, findings = read_dataset(
+        taken.dataset,
+        data_dir=taken.data_dir,
+        kind=kind,
+        column_mapping=taken.column_mapping or None,
+        **{**taken.options, **options},
+    )
+    return splits, findings, taken
 
 
 def kinds_of(path: str, encoding: str | None = None) -> dict[str, str]:
@@ -106,12 +131,31 @@ def kinds_of(path: str, encoding: str | None = None) -> dict[str, str]:
     found = {kind: f"the layout {layout[0]}" for kind in KINDS if (layout := _layout(place, kind))}
     if found:
         return found
-    header = _columns(place, encoding)
+    header, rows = _columns(place, encoding)
     for kind in KINDS:
-        mapping, _ = _mapping(header, kind, {})
-        if set(NEEDED[kind]) <= set(mapping):
-            found[kind] = "the columns " + ", ".join(_shown(mapping[part]) for part in NEEDED[kind])
+        assigned = assign_columns(kind, header, None, rows)
+        if set(NEEDED[kind]) <= {*assigned.of, *assigned.doubtful}:
+            columns = [assigned.of.get(part, assigned.doubtful.get(part, [])) for part in NEEDED[kind]]
+            found[kind] = "the columns " + ", ".join(map(_shown, columns))
     return found
+
+
+def likely_kind(path: str, encoding: str | None = None) -> str | None:
+    """The kind of rows that a file or folder has, where one is plain.
+
+    What has a text, a label and an image holds posts, unless the text's column is named as that of captions.
+
+    Args:
+        path: a table or a folder.
+        encoding: of a table that is neither UTF-8 nor says what it is.
+    """
+    found = kinds_of(path, encoding)
+    if set(found) == {"captions", "posts"}:
+        header, rows = _columns(Path(path).expanduser(), encoding)
+        column = assign_columns("captions", header, None, rows).of.get("captions")
+        named = [column] if isinstance(column, str) else column or []
+        return "captions" if all(same_column(one) in _CAPTIONS for one in named) else "posts"
+    return next(iter(found)) if len(found) == 1 else None
 
 
 def _layout(place: Path, kind: str) -> tuple[str, dict[str, str]] | None:
@@ -140,59 +184,43 @@ def _is_coco(file: Path) -> bool:
     return isinstance(content, Mapping) and {"images", "annotations"} <= set(content)
 
 
-def _columns(place: Path, encoding: str | None) -> list[str]:
-    """The columns of a table, or of the first table of a folder; [] where only `datasets` knows them."""
+def _columns(place: Path, encoding: str | None) -> tuple[list[str], list[dict[str, Any]]]:
+    """The columns of a table, or of the first table of a folder, and its first rows; nothing where only `datasets`
+    knows them. Of a Parquet file no rows are read, as they may hold images."""
     file = place
     if place.is_dir():
         metadata = visible([*place.rglob("metadata.csv"), *place.rglob("metadata.jsonl")])
         tables = metadata or list(find_tables(str(place), place).values())
         if not tables:
-            return []
+            return [], []
         file = tables[0]
-    if file.suffix.lower() in ARROW or f"*{file.suffix.lower()}" not in TABLES:
-        return []
-    rows = itertools.islice(table_rows(file, Findings("row"), encoding), _ROWS_READ)
-    found = dict.fromkeys(name for row in rows if row.cells for name in names_of(row.cells))
-    if file.stem == "metadata" and "file_name" in found and "image" not in found:  # ImageFolder's name for the image
-        return ["image", *(name for name in found if name != "file_name")]
-    return list(found)
+    if f"*{file.suffix.lower()}" not in TABLES:
+        return [], []
+    if file.suffix.lower() in ARROW:
+        return (names_of(_example(arrow_schema(file))), []) if place.is_file() else ([], [])
+    rows = [row.cells for row in itertools.islice(table_rows(file, Findings("row"), encoding), SAMPLED) if row.cells]
+    if file.stem == "metadata":  # ImageFolder's name for the image
+        rows = [
+            {("image" if name == "file_name" else name): cell for name, cell in row.items()}
+            if "file_name" in row and "image" not in row
+            else row
+            for row in rows
+        ]
+    return list(dict.fromkeys(name for row in rows for name in names_of(row))), rows
 
 
-def _mapping(found: Sequence[str], kind: str, given: Mapping[str, Column]) -> tuple[dict[str, Column], str | None]:
-    """Part -> column, of the parts whose column has a name that says so; and the format of boxes in corner columns."""
-    mapping: dict[str, Column] = dict(given)
-    free = [name for name in found if name not in str(list(mapping.values()))]
-    lower = {same_column(name): name for name in reversed(free)}
-    box_format = None
-    if kind == "boxes" and "bbox" not in mapping:
-        for names, form in _CORNERS:
-            if all(name in lower for name in names):
-                mapping["bbox"], box_format = [lower[name] for name in names], form
-                break
-    for part, usual in {**NEEDED[kind], **TAKEN[kind]}.items():
-        if part in mapping:
-            continue
-        if usual in found:
-            if part in NEEDED[kind] or part == "image":
-                mapping[part] = usual
-            continue
-        known = (*OTHER_NAMES.get(part, ()), *MORE_NAMES.get(part, ()))
-        wanted = {usual.lower(), part, *known}
-        taken = {one for column in mapping.values() for one in ([column] if isinstance(column, str) else column)}
-        ends = {name: same_column(name).rpartition(".")[2] for name in free if name not in taken}
-        column = next(
-            (name for one in (usual.lower(), part, *known) for name, end in ends.items() if end == one), None
-        )
-        if column is not None:
-            mapping[part] = column
-        elif part == "captions" and (numbered := [n for n, end in ends.items() if _stem(end) in wanted]):
-            mapping[part] = numbered if len(numbered) > 1 else numbered[0]
-    return mapping, box_format
+def _example(schema: Any) -> dict[str, Any]:
+    """A row of an Arrow schema without its values: mappings, lists of mappings, None for all else. An image, which is
+    a mapping of bytes and path, counts as one value."""
+    from pyarrow import types
 
+    def shown(kind: Any) -> Any:
+        if types.is_struct(kind):
+            inner = {kind.field(place).name: shown(kind.field(place).type) for place in range(kind.num_fields)}
+            return None if set(inner) == {"bytes", "path"} else inner
+        return [shown(kind.value_type)] if types.is_list(kind) or types.is_large_list(kind) else None
 
-def _stem(name: str) -> str:
-    """`caption` of caption_3, caption3 and caption 3."""
-    return re.sub(r"[\s_-]*\d+$", "", name)
+    return {name: shown(kind) for name, kind in zip(schema.names, schema.types, strict=True)}
 
 
 def _shown(column: Column) -> str:

@@ -408,6 +408,7 @@ def _label_names(rows: Iterable[Mapping[str, Any]], labels: Sequence[str]) -> li
         raise EvaluationError(
             f"The data set's labels are {', '.join(map(repr, names))}, the model's are "
             f"{', '.join(map(repr, labels))}. Choose a model trained on these labels, or the data set's option that "
-            "gives the model's."
+            f"gives the model's; of your own posts, say what each label means: --label {names[0]}=LABEL, and so on, "
+            f"with {' or '.join(labels)} for LABEL."
         )
     return names

@@ -1,15 +1,17 @@
 """Read files of posts, row by row, as in training: a bad row is reported with its line and affects no other.
 
-A row has `text`, `image` (a path, relative to the file or to `images/` beside it; also a list of paths) and `id`, each
-of which may be missing or empty, except that there must be a text or an image. `img` is another name of `image`, as in
-the authors' files. A row without `id` gets the id "line 7"; the second row of id 7 is 7#2, as in training, so that
-every row has a prediction and features are found under the id that training asks for.
+A row has `text`, `image` (a path, relative to the file or to `images/` beside it; also a list of paths), `id` and
+`label`, each of which may be missing or empty, except that there must be a text or an image. Their columns are
+recognized by their names, as in training: see `stmine_hf.data.columns`. A row without `id` gets the id "line 7"; the
+second row of id 7 is 7#2, as in training, so that every row has a prediction and features are found under the id that
+training asks for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import Any, NamedTuple
 
 from ..data.cells import is_missing, name_of, opened, plain, text_of, whole_of
 from ..data.cells import whole_text as whole_text
-from ..data.columns import MORE_NAMES, OTHER_NAMES, Column, names_of, value_of
+from ..data.columns import SAMPLED, Column, assign_columns, names_of, value_of
 from ..data.errors import BadRow
 from ..data.findings import Findings
 from ..data.names import ImageFiles
@@ -28,11 +30,10 @@ from ..images import ImageError, PixelOptions, decode_image, image_errors, open_
 from .post import Post, PostImage
 
 _DEFAULT = PixelOptions()
-_COLUMNS = {"text", "image", "img"}
-PARTS = ("text", "image", "id")
+PARTS = ("text", "image", "id", "label")
 NO_CONTENT = "neither text nor image"
 _LOOKED_AT = 1000  # rows, to learn which columns a file has
-_LOOKED_FOR = frozenset(_COLUMNS | {"id"})
+_LOOKED_FOR = frozenset({"text", "image", "img", "id", "label"})
 _TABLES = (".csv", ".tsv", ".xlsx", ".parquet", ".feather", ".arrow")
 # Images are decoded whole, so that predictions are the same as everywhere else: only a JPEG of more than three times
 # this many pixels a side may come out smaller (see `open_image`).
@@ -47,6 +48,47 @@ class PostRow(NamedTuple):
     post: Post | None
     problem: str | None = None
     given: str | int = ""  # the id as the file has it
+    cells: Mapping[str, Any] = {}  # as the file has them
+    label: str = ""  # as the file has it
+
+
+@dataclass(frozen=True)
+class PostColumns:
+    """What the columns of a file of posts hold.
+
+    Attributes:
+        of: part (text, image, id, label) -> column, of images also several.
+        found: names of all columns, of JSON lines those of the first 1,000 rows.
+        line: in words, for the user.
+    """
+
+    of: Mapping[str, Column]
+    found: list[str] = field(default_factory=list)
+    line: str = ""
+
+
+def post_columns(
+    file: str | Path, encoding: str | None = None, columns: Mapping[str, Column] | None = None
+) -> PostColumns:
+    """The columns of a file of posts, recognized as in training; arguments as of `read_posts`.
+
+    Raises:
+        StmineError: no such file, or one that cannot be read; a column that it does not have; no column that holds a
+            text or an image, or several that are equally likely to.
+    """
+    file = _require_file(file)
+    rows = [row.cells for row in islice(table_rows(file, encoding=encoding), _LOOKED_AT) if not row.problem]
+    found = list(dict.fromkeys(name for cells in rows for name in names_of(cells)))
+    given = _checked_columns(file, found, columns)
+    assigned = assign_columns("posts", found, given, rows[:SAMPLED])
+    assigned.require_clear(str(file), ("text", "image"))
+    # An image column of another name beside columns that are unclear is not enough: one of them may be the text.
+    known = {"text"} & set(assigned.of) or "image" in given or assigned.of.get("image") in ("image", "img")
+    known = known or ("image" in assigned.of and len(found) == 1)
+    if (found or file.suffix.lower() in _TABLES) and not known:
+        raise _no_content(file, found, rows[:SAMPLED])
+    of = {("id" if part == "post_id" else part): column for part, column in assigned.of.items()}
+    return PostColumns({part: of[part] for part in PARTS if part in of}, found, assigned.line())
 
 
 def read_posts(
@@ -60,30 +102,32 @@ def read_posts(
     Args:
         file: a table: CSV, TSV, JSON, Excel, Parquet, ..., or JSON lines under any other name.
         encoding: of a file that is not UTF-8 and does not state its encoding, such as "gb18030".
-        columns: which hold `text`, `image` and `id`, where they have other names: `{"text": "content"}`. Several for
-            `image`: `{"image": ["photo_1", "photo_2"]}`.
+        columns: which hold `text`, `image`, `id` and `label`, where their names do not say so: `{"text": "c2"}`.
+            Several for `image`: `{"image": ["photo_1", "photo_2"]}`.
         pixels: how to read images of more than 8 bits or more than three bands.
 
     Raises:
         StmineError: no such file, one that cannot be read, or a table without the columns.
     """
-    file = _require_file(file)
+    file = Path(file)
     ids = UniqueIds()
-    mapping = _checked_columns(file, encoding, columns)
+    of = post_columns(file, encoding, columns).of
+    own_image = "image" not in (columns or {}) and of.get("image", "image") == "image"
+    named = {column for column in of.values() if isinstance(column, str) and "." not in column}
+    looked_for = _LOOKED_FOR | named
     images = ImageFiles([file.parent, file.parent / "images"])
-    for number, row in enumerate(table_rows(file, encoding=encoding)):
-        if mapping and not row.problem:
-            row = row._replace(cells={**row.cells, **_mapped(row.cells, mapping)})
-        if (cells := recased(row.cells, _LOOKED_FOR)) is not row.cells:
-            row = row._replace(cells=cells)
-        if number == 0 and file.suffix.lower() in _TABLES and not row.problem and not mapping:
-            _require_columns(file, row.cells)
-        name = _id(row.cells.get("id"))
+    for row in table_rows(file, encoding=encoding):
+        cells = recased(row.cells, looked_for)
+        name = _id(value_of(cells, str(of.get("id", "id"))))
         line = row.number
         shown = f"line {line}" if name in (None, "") else name
-        new = PostRow(line, shown, None, f"{row.problem}{row.detail}" if row.problem else None, shown)
+        new = PostRow(line, shown, None, f"{row.problem}{row.detail}" if row.problem else None, shown, row.cells)
         if not row.problem:
-            new = _with_post(images, new, row.cells, pixels)
+            image = _image_cell(cells, of.get("image", "image"))
+            if own_image and is_missing(image):
+                image = cells.get("img")
+            text = value_of(cells, str(of.get("text", "text")))
+            new = _with_post(images, new, text, image, _label(value_of(cells, str(of.get("label", "label")))), pixels)
         if new.post is not None:
             given = name_of(new.id)
             if (own := ids.take(given)) != given:
@@ -206,37 +250,38 @@ def find_post(
     return found.post
 
 
-def _checked_columns(file: Path, encoding: str | None, columns: Mapping[str, Column] | None) -> Mapping[str, Column]:
+def _checked_columns(file: Path, found: list[str], columns: Mapping[str, Column] | None) -> dict[str, Column]:
     """
     Raises:
         StmineError: a part that posts do not have, or a column that the file does not have.
     """
-    if not columns:
-        return {}
-    mapping = {("id" if part == "post_id" else part): column for part, column in columns.items()}
+    mapping = {("id" if part == "post_id" else part): column for part, column in (columns or {}).items()}
     for part, column in mapping.items():
         if part not in PARTS:
             raise StmineError(f"{file}: a post is made of {', '.join(PARTS)}; found a column for {part!r}.")
         if part != "image" and not isinstance(column, str):
             raise StmineError(f"{file}: expected one column for {part}, found {', '.join(column)}.")
-    rows = islice((row.cells for row in table_rows(file, encoding=encoding) if not row.problem), _LOOKED_AT)
-    found = dict.fromkeys(name for cells in rows for name in names_of(cells))
     wanted = [one for column in mapping.values() for one in ([column] if isinstance(column, str) else column)]
     if missing := [name for name in wanted if name not in found]:
         raise StmineError(f"{file} has no column {missing[0]!r}, but {', '.join(list(found)[:12]) or 'no rows'}.")
     return mapping
 
 
-def _mapped(cells: Mapping[str, Any], mapping: Mapping[str, Column]) -> dict[str, Any]:
-    """What a post is made of, from columns of other names."""
-    parts: dict[str, Any] = {}
-    for part, column in mapping.items():
-        if isinstance(column, str):
-            parts[part] = value_of(cells, column)
-        else:
-            values = [opened(value_of(cells, one)) for one in column]
-            parts[part] = [value for value in values if not is_missing(value)]
-    return parts
+def _image_cell(cells: Mapping[str, Any], column: Column) -> Any:
+    """What a row names as its image, of several columns a list."""
+    if isinstance(column, str):
+        return value_of(cells, column)
+    values = [opened(value_of(cells, one)) for one in column]
+    return [value for value in values if not is_missing(value)]
+
+
+def _label(value: Any) -> str:
+    """A label as training has it; "" for none."""
+    try:
+        name = name_of(value)
+    except BadRow:
+        return ""
+    return "" if name == "-1" else name
 
 
 def post_image(path: str | Path, pixels: PixelOptions = _DEFAULT) -> Any:
@@ -258,16 +303,15 @@ def _id(value: Any) -> Any:
     return value
 
 
-def _with_post(images: ImageFiles, row: PostRow, cells: Mapping[str, Any], pixels: PixelOptions) -> PostRow:
+def _with_post(images: ImageFiles, row: PostRow, text: Any, image: Any, label: str, pixels: PixelOptions) -> PostRow:
     """`row` with its post, or with what is wrong with it."""
     if not isinstance(row.id, (str, int)) or isinstance(row.id, bool):
         return row._replace(
             id=f"line {row.line}", problem=f"id: expected a string or a whole number, found {_kind(row.id)}"
         )
-    image = cells.get("image")
-    image = opened(cells.get("img") if is_missing(image) else image)
+    image = opened(image)
     try:
-        text = text_of(cells.get("text"))
+        text = text_of(text)
     except BadRow as error:
         return row._replace(problem=f"text: {error}")
     named = image if isinstance(image, list) else [] if is_missing(image) else [image]
@@ -277,7 +321,7 @@ def _with_post(images: ImageFiles, row: PostRow, cells: Mapping[str, Any], pixel
     if not named and not text.strip():
         return row._replace(problem=NO_CONTENT)
     post = Post(row.id, text, [_post_image(images, one, pixels) for one in named])
-    return PostRow(row.line, row.id, post, row.problem, row.given)  # quicker than _replace
+    return PostRow(row.line, row.id, post, row.problem, row.given, row.cells, label)  # quicker than _replace
 
 
 def _post_image(images: ImageFiles, image: str | bytes | Mapping[str, Any], pixels: PixelOptions) -> PostImage:
@@ -337,28 +381,21 @@ def _require_file(file: str | Path) -> Path:
     if not file.exists():
         raise StmineError(f"{file}: no such file. Expected posts as JSON lines, CSV, TSV, Excel or Parquet.")
     if file.suffix.lower() in (".csv", ".tsv") and not file.stat().st_size:
-        _require_columns(file, {})
+        raise _no_content(file, [], [])
     return file
 
 
-def _require_columns(file: Path, cells: Mapping[str, Any]) -> None:
-    """
-    Raises:
-        StmineError: a table has no column that a post is made of.
-    """
-    if not _COLUMNS & set(cells):
-        shown = ", ".join(map(repr, list(cells)[:8])) or "an empty file"
-        near = [f"--column {part}={name}" for part in ("text", "image") if (name := _likely(part, cells))]
-        raise StmineError(
-            f"{file}: expected a first line that names the columns text, image and id, found {shown}. Of other names, "
-            f"say which it is: {' '.join(near) or '--column text=THE_COLUMN'}."
-        )
-
-
-def _likely(part: str, names: Iterable[str]) -> str | None:
-    """The column whose name says that it holds a part."""
-    known = (*OTHER_NAMES.get(part, ()), *MORE_NAMES.get(part, ()))
-    return next((name for name in names if str(name).strip().lower() in known), None)
+def _no_content(file: Path, found: list[str], rows: list[dict[str, Any]]) -> StmineError:
+    """The error for a table without a column that a post is made of."""
+    shown = ", ".join(map(repr, found[:8])) or "an empty file"
+    lengths = {name: sum(len(str(value_of(row, name) or "")) for row in rows) / len(rows) for name in found if rows}
+    longest = max(lengths, key=lambda name: lengths[name], default="THE_COLUMN")
+    why = f" (it has the longest texts, {lengths[longest]:.0f} characters)" if lengths.get(longest, 0) >= 8 else ""
+    return StmineError(
+        f"{file}: expected a first line that names the columns text, image and id, found {shown}, none of which is "
+        f"a usual name for a text. Say which it is: --column text={longest}{why}; or, of images alone, --column "
+        "image=THE_COLUMN."
+    )
 
 
 def _kind(value: Any) -> str:

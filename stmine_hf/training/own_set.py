@@ -15,12 +15,12 @@ from typing import Any
 
 import datasets
 
-from ..data import read_dataset
 from ..data.held_out import SHARE, with_validation
-from ..data.recognition import kinds_of, recognize
+from ..data.recognition import Recognized, kinds_of, read_recognized
+from ..documents import read_yaml
 from ..errors import StmineError
 from ..inference import scope
-from ..loading import model_type_of, published, resolve
+from ..loading import labels_of, model_type_of, published, resolve
 from ..methods import METHODS, Method, get
 from .identity import contents
 
@@ -119,22 +119,18 @@ def plan_training(
     start = published(method.default_checkpoint) if model is None else _start(model, method)
     if not column_mapping and not options and Path(data).expanduser().exists():
         _require_kind(method, data, encoding)
-    taken = recognize(data, method.rows, column_mapping, encoding)
-    options = {**taken.options, **(options or {})}
+    datasets.disable_progress_bars()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what they say is in the findings
+        given = {"encoding": encoding} if encoding else {}
+        splits, findings, taken = read_recognized(
+            data, method.rows, column_mapping=column_mapping, **{**given, **(options or {})}
+        )
+    options = {**taken.options, **given, **(options or {})}
     columns = [
         f"{part}={column if isinstance(column, str) else ','.join(column)}"
         for part, column in taken.column_mapping.items()
     ]
-    datasets.disable_progress_bars()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what they say is in the findings
-        splits, findings = read_dataset(
-            taken.dataset,
-            data_dir=taken.data_dir,
-            kind=method.rows,
-            column_mapping=taken.column_mapping or None,
-            **options,
-        )
     if "train" not in splits and len(splits) == 1:
         raise StmineError(f"{data} has only a split {next(iter(splits))}: expected rows to train on.")
     if "train" in splits:
@@ -148,6 +144,8 @@ def plan_training(
     rows = f"Rows: {len(train):,} to train on, {len(splits['val']):,} held out to measure on"
     lines.append(f"{rows} ({held})." if held else f"{rows} (the split val).")
     lines.append(f"Start: {start}.")
+    if method.rows == "posts" and (note := _other_labels(start, method, train.features["label"].names)):
+        lines.append(note)
     if note := _outside_scope(start, train, method.rows):
         lines.append(note)
     settings = {
@@ -303,6 +301,38 @@ def _outside_scope(start: str, rows: datasets.Dataset, kind: str) -> str | None:
     return (
         f"Note: {foreign:,} of {len(texts):,} texts are in another script than those that the start was trained on "
         f"({known.script}). It was not trained on their words, and a small data set is not enough to learn them."
+    )
+
+
+def was_trained_on(model: str | None, taken: Recognized) -> bool:
+    """Whether a model is that of a run on these data, by the settings in the run's folder.
+
+    Args:
+        model: its folder, such as RUN/best; a Hub id, a short name or None: unknown, and False.
+        taken: the data.
+    """
+    file = Path(model or "").parent / "config.yaml"
+    if model is None or not Path(model).is_dir() or not file.is_file():
+        return False
+    try:
+        settings = read_yaml(file)
+    except StmineError:
+        return False
+    if not isinstance(settings, dict):
+        return False
+    place = taken.data_dir or taken.dataset
+    return str(settings.get("data_dir") or settings.get("dataset")) == _absolute(place)
+
+
+def _other_labels(start: str, method: Method, labels: list[str]) -> str | None:
+    """A note for the user if the labels of the data are not those of the start."""
+    known = [*(labels_of(start, method) or {}).values()]
+    if not known or set(known) == set(labels):
+        return None
+    return (
+        f"Labels: {', '.join(labels)}. Those of the start are {', '.join(known)}: a new classifier with random "
+        "weights is trained, so that the score before training is that of chance. If they mean the same, say so: "
+        f"--label {labels[0]}=LABEL, and so on, with {' or '.join(known)} for LABEL."
     )
 
 

@@ -43,7 +43,7 @@ CONVERT_EXAMPLES = """  stmine convert fisvl checkpoint_best.pth fisvl-rsicd --v
 def evaluate(
     dataset: DatasetOption,
     data_dir: DataDirOption = None,
-    split: SplitOption = "val",
+    split: SplitOption = None,
     option: BuilderOption = None,
     column: ColumnOption = None,
     encoding: EncodingOption = None,

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from ...methods import MTTV
-from ..converting import label_names, report_conversion
+from ..converting import label_names as names_in
+from ..converting import report_conversion
 from ..evaluating import DataDirOption, RowsToEvaluate, SplitOption, dataset_option, evaluate_and_print
 from ..terminal import (
     BandsOption,
@@ -19,8 +20,10 @@ from ..terminal import (
     EncodingOption,
     FindingsOption,
     JsonOption,
+    LabelOption,
     StretchOption,
     StrictOption,
+    label_names,
     model_option,
     prints_only_json,
     reading_options,
@@ -32,6 +35,8 @@ ModelOption = Annotated[str | None, model_option(MTTV)]
 
 EVALUATE_EXAMPLES = """\
   stmine evaluate mttv --dataset weibo --data-dir data/weibo --split val --option validation=events
+
+  stmine evaluate mttv --data posts.csv --label 谣言=fake --label 真实=real
 
   stmine evaluate mttv --dataset fakeddit --data-dir data/fakeddit --split val --model my_model --out results
 
@@ -46,9 +51,10 @@ CONVERT_EXAMPLES = """  stmine convert mttv model_best.pt mttv-weibo --vocab ber
 def evaluate(
     dataset: DatasetOption,
     data_dir: DataDirOption = None,
-    split: SplitOption = "val",
+    split: SplitOption = None,
     option: BuilderOption = None,
     column: ColumnOption = None,
+    label: LabelOption = None,
     encoding: EncodingOption = None,
     findings: FindingsOption = None,
     strict: StrictOption = False,
@@ -89,6 +95,8 @@ def evaluate(
     if features is not None and (stretch or bands):
         raise typer.BadParameter("--features are of images as read by default: omit --stretch and --bands")
 
+    names = label_names(label)
+
     def options(network: Any) -> dict[str, Any]:
         from ...posts import FeatureStore
         from ...posts.detectors import load_detector
@@ -101,7 +109,15 @@ def evaluate(
 
     evaluate_and_print(
         MTTV,
-        RowsToEvaluate(dataset, data_dir, split, option, column, reading_options(encoding, findings, strict), limit),
+        RowsToEvaluate(
+            dataset,
+            data_dir,
+            split,
+            option,
+            column,
+            reading_options(encoding, findings, strict) | ({"label_names": names} if names else {}),
+            limit,
+        ),
         model,
         device,
         out,
@@ -148,7 +164,7 @@ def convert(
     require_file(arguments, "JSON with the authors' arguments")
     order = None
     if labels is not None:
-        order = [int(label) if label.isdigit() else label for label in label_names(labels)]
+        order = [int(label) if label.isdigit() else label for label in names_in(labels)]
     with prints_only_json(as_json):
         model = MTTV.convert(checkpoint, out, arguments or dataset, label_order=order, vocab=vocab, resnet=resnet)
     names = [model.config.id2label[row] for row in range(model.config.num_labels)]

@@ -42,7 +42,7 @@ CONVERT_EXAMPLES = """  stmine convert sat nanodet_m.ckpt nanodet-m-coco
 def evaluate(
     dataset: DatasetOption,
     data_dir: DataDirOption = None,
-    split: SplitOption = "val",
+    split: SplitOption = None,
     option: BuilderOption = None,
     column: ColumnOption = None,
     encoding: EncodingOption = None,

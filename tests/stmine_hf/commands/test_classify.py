@@ -36,7 +36,8 @@ def document(capsys):
 
 def error_line(capsys) -> str:
     printed = capsys.readouterr()
-    assert printed.out == "" and printed.err.startswith("error: ") and printed.err.count("\n") == 1, printed
+    assert printed.out == "" or (printed.out.startswith("Columns: ") and printed.out.count("\n") == 1)
+    assert printed.err.startswith("error: ") and printed.err.count("\n") == 1, printed
     return printed.err
 
 
@@ -318,16 +319,21 @@ def table_of_posts(folder: Path) -> Path:
 def test_columns_of_other_names(capsys, tmp_path, model):
     file, out = table_of_posts(tmp_path), tmp_path / "out.csv"
     words = ["--file", file, "--out", out, "--model", model]
-    assert run(*words) == 1
-    assert "say which it is: --column text=content" in error_line(capsys)
+    odd = tmp_path / "odd.csv"
+    odd.write_text("key,c2,photo\na1,fake news 假 and more,\n", encoding="utf-8")
+    assert run("--file", odd, *words[2:]) == 1
+    assert "Say which it is: --column text=c2 (it has the longest texts, 20 characters)" in error_line(capsys)
     assert run(*words, "--column", "text=content", "--column", "id=key", "--column", "image=photo", "--json") == 0
     assert document(capsys)["judged"] == 2
+    assert run(*words) == 0  # the same columns, by their names
+    printed = capsys.readouterr().out
+    assert "Columns: text: content, image: photo, id: key\n" in printed and "0 posts classified (2 already" in printed
     lines = out.read_text(encoding="utf-8").splitlines()
     assert lines[0].startswith("id,line,text,label,score") and lines[1].startswith("a1,2,fake news 假,")
     assert run(*words[:2], "--out", tmp_path / "other.csv", *words[4:], "--column", "text=contents") == 1
     assert "has no column 'contents', but key, content, photo" in error_line(capsys)
     assert run(*words, "--column", "caption=content") == 1
-    assert "made of text, image, id" in error_line(capsys)
+    assert "made of text, image, id, label" in error_line(capsys)
 
 
 def test_the_reasons_of_a_row_of_a_file(capsys, tmp_path, model, monkeypatch):

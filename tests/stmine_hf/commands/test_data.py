@@ -62,16 +62,16 @@ def test_every_builder_is_listed(capsys):
 
 
 def test_a_table_of_ones_own_is_described(capsys, tmp_path):
-    (tmp_path / "mine.csv").write_text("content,verdict\none,real\ntwo,fake\n")
-    words = ["describe", tmp_path / "mine.csv", "--kind", "posts", "--column", "text=content"]
-    assert run(*words, "--column", "label=verdict", "--json", "--samples", 1) == 0
+    (tmp_path / "mine.csv").write_text("words,says\none,real\ntwo,fake\n")
+    words = ["describe", tmp_path / "mine.csv", "--kind", "posts", "--column", "text=words"]
+    assert run(*words, "--column", "label=says", "--json", "--samples", 1) == 0
     found = document(capsys)
     assert found["splits"] == {"train": {"rows": 2, "image_bytes": 0}}
     assert found["columns"]["label"] == "class (2): fake, real" and found["columns"]["image"] == "image"
     (row,) = found["samples"]
     assert row["text"] == "one" and row["label"] == 1
     assert run(*words) == 1
-    assert "no column 'label' (label), but content, verdict" in " ".join(capsys.readouterr().err.split())
+    assert "no column 'label' (label), but words, says" in " ".join(capsys.readouterr().err.split())
 
 
 def test_sizes_are_those_of_the_files(capsys, tmp_path):

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from helpers_mttv import save_tiny_mttv
 from odd_posts import noise
 
+from stmine_hf import load_dataset
 from stmine_hf.cli import main
+from stmine_hf.data.held_out import with_validation
+from stmine_hf.evaluation.classification import evaluate_posts
+from stmine_hf.loading import load_mttv
 
 
 def run(*words) -> int:
@@ -108,3 +113,39 @@ def test_a_malformed_line_costs_only_itself(capsys, tmp_path, model, folder):
     with pytest.warns(UserWarning):
         assert run("--dataset", "weibo", "--data-dir", tmp_path, "--model", model, "--json") == 0
     assert document(capsys)["rows"] == 8
+
+
+def own_table(folder: Path, count: int = 20) -> Path:
+    """Posts of the user's own, with column names and labels in Chinese."""
+    words = [f"{'假新闻图片你好'[n % 7] * 9} {n} {'真假'[n % 2] * 5}" for n in range(count)]
+    lines = [f"a{n},{text},{('谣言', '真实')[n % 2]}" for n, text in enumerate(words)]
+    file = folder / "posts.csv"
+    file.write_text("编号,正文,标签\n" + "\n".join(lines) + "\n", encoding="gb18030")
+    return file
+
+
+def test_ones_own_rows(capsys, tmp_path, model):
+    """All of them; those that training holds out for a model that was trained on them, and by --split val."""
+    file = own_table(tmp_path)
+    words = ["--data", file, "--encoding", "gb18030", "--label", "谣言=fake", "--label", "真实=real"]
+    assert run(*words, "--model", model) == 0
+    printed = capsys.readouterr().out
+    assert "Read as posts: text: 正文, label: 标签, id: 编号." in printed and "Rows: all 20." in printed
+    assert run(*words, "--model", model, "--split", "val", "--json") == 0
+    held = document(capsys)
+    options = {"kind": "posts", "encoding": "gb18030", "label_names": {"谣言": "fake", "真实": "real"}}
+    rows, _ = with_validation(load_dataset(str(file), **options), "posts")
+    assert held["rows"] == len(rows["val"]) < 20 and held["split"] == "val"
+    expected = evaluate_posts(*load_mttv(model), rows["val"], progress=False)
+    assert held["metrics"] == pytest.approx(expected.metrics, abs=1e-6)
+    shutil.copytree(model, tmp_path / "run" / "best")
+    (tmp_path / "run" / "config.yaml").write_text(f"dataset: {file}\n")
+    assert run(*words, "--model", tmp_path / "run" / "best", "--json") == 0
+    assert document(capsys)["metrics"] == held["metrics"]
+    shutil.copy(file, tmp_path / "test.csv")
+    assert run("--data", tmp_path / "test.csv", *words[2:], "--model", model, "--json") == 0
+    found = document(capsys)
+    assert (found["rows"], found["split"]) == (20, "test")
+    assert run(*words[:4], "--model", model) == 1
+    assert "say what each label means: --label 真实=LABEL" in " ".join(capsys.readouterr().err.split())
+    assert run(*words[:4], "--label", "谣言", "--model", model) == 2

@@ -186,10 +186,20 @@ def test_wrong_usage(capsys):
 def test_a_plan_says_what_was_taken_for_what(method):
     plan = plan_training(method, str(MAKE[method](Path("d"))))
     text = " ".join(plan.lines)
-    assert "the column 'file" in text or "the column 'content'" in text
+    assert "image: file" in text or "text: content, label: verdict" in text
     assert f"{plan.rows} to train on, {16 - plan.rows} held out to measure on (no validation split" in text
     assert plan.output_dir == Path("outputs/mine-" + method) and plan.rows in (12, 13, 14)
     assert Path(plan.settings["model_name_or_path"]).name == METHODS[method].default_checkpoint
+
+
+def test_labels_that_the_start_does_not_have_are_said(tmp_path):
+    rows = [[f"words {n} " * n, ("谣言", "真实")[n % 2]] for n in range(1, 17)]
+    path = str(table(tmp_path / "mine.csv", ["text", "标签"], rows))
+    said = next(line for line in plan_training("mttv", path).lines if line.startswith("Labels: "))
+    assert "真实, 谣言. Those of the start are fake, real" in said and "--label 真实=LABEL" in said
+    meant = plan_training("mttv", path, options={"label_names": {"谣言": "fake", "真实": "real"}})
+    assert not any(line.startswith("Labels: ") for line in meant.lines)
+    assert meant.settings["dataset_options"] == {"label_names": {"谣言": "fake", "真实": "real"}}
 
 
 def test_texts_in_a_script_that_the_start_does_not_know_are_noted():

@@ -226,8 +226,11 @@ def test_boxes_of_a_hub_data_set(toys, tmp_path, streaming):
 
 def test_a_missing_column_is_named_beside_those_there(toys, tmp_path):
     write_csv(tmp_path / "mine.csv", [{"img": "a.png", "sentence": "a plane"}])
-    with pytest.raises(DataError, match=r"no column 'image' \(image\), but img, sentence.*\{\"image\": \"img\"\}"):
-        load_dataset(str(tmp_path / "mine.csv"), kind="captions")
+    write_csv(tmp_path / "odd.csv", [{"imagen": "a", "oracion": "a plane"}])
+    with pytest.raises(
+        DataError, match=r"no column 'image' \(image\), but imagen, oracion.*\{\"image\": \"imagen\"\}"
+    ):
+        load_dataset(str(tmp_path / "odd.csv"), kind="captions")
     with pytest.raises(DataError, match=r"no column 'words'.*img, sentence"):
         load_dataset(str(tmp_path / "mine.csv"), kind="captions", column_mapping={"image": "img", "captions": "words"})
     with pytest.raises(DataError, match="column_mapping names 'caption', but rows of the kind captions are made of"):

@@ -9,10 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from datasets import Dataset
+from datasets import Image as ImageFeature
 from PIL import Image
 
 from stmine_hf.data import DataError, load_dataset
-from stmine_hf.data.recognition import recognize
+from stmine_hf.data.columns import assign_columns
+from stmine_hf.data.recognition import likely_kind, read_recognized, recognize
+from stmine_hf.posts.reading import post_columns, read_posts
 
 
 def write_csv(path: Path, *rows: list) -> Path:
@@ -49,6 +53,106 @@ def test_columns_are_known_by_their_names(tmp_path, header, kind, mapping):
     assert {part: found.column_mapping[part] for part in mapping} == mapping
     assert found.options.get("bbox_format") == ("xyxy" if kind == "boxes" else None)
     assert all(any(str(part) in line for line in found.taken) for part in mapping)
+
+
+@pytest.mark.parametrize(
+    ("header", "line"),
+    [
+        ("编号,正文,图片,标签", "text: 正文, image: 图片, label: 标签, id: 编号"),
+        ("ID,Tweet,Verdict", "text: Tweet, label: Verdict, id: ID"),
+        ("id,title,content,label", "text: content, label: label, id: id"),
+        ("标题,内容,类别", "text: 内容, label: 类别"),
+        ("id,clean_title,2_way_label,3_way_label", "text: clean_title, label: 2_way_label, id: id"),
+        ("text,category,label", "text: text, label: label"),
+    ],
+)
+def test_every_door_finds_the_same_columns_of_posts(tmp_path, header, line):
+    path = write_csv(tmp_path / "mine.csv", header.split(","), ["1", *["a b", "c d"] * 2][: len(header.split(","))])
+    assert post_columns(path).line == line
+    assert recognize(str(path), "posts").taken == [line] and likely_kind(str(path)) == "posts"
+    (row,) = read_posts(path)
+    text = line.split(",")[0].removeprefix("text: ")
+    assert row.post.text == row.cells[text]
+    loaded = load_dataset(str(path), kind="posts")["train"]
+    assert loaded["text"][:] == [row.post.text]
+
+
+def test_equally_good_columns_are_refused_with_the_option_to_give(tmp_path):
+    path = write_csv(tmp_path / "mine.csv", ["tweet", "content", "label"], ["a b", "c d", "x"], ["e", "f", "y"])
+    message = r"the text may be in the column 'tweet' or 'content'. Say which it is: --column text=tweet"
+    for door in (
+        lambda: recognize(str(path), "posts"), lambda: post_columns(path), lambda: list(read_posts(path)),
+        lambda: load_dataset(str(path), kind="posts"),
+    ):  # fmt: skip
+        with pytest.raises(Exception, match=message):
+            door()
+    assert post_columns(path, columns={"text": "content"}).of == {"text": "content", "label": "label"}
+    assert recognize(str(path), "posts", {"text": "content"}).column_mapping["text"] == "content"
+
+
+def test_the_first_cells_tell_equally_good_names_apart():
+    rows = [
+        {"content": f"http://t.co/{n}", "tweet": f"some words {n}", "pic": f"{n}.jpg", "photo": n} for n in range(6)
+    ]
+    rows = [{**row, "fake": n % 2, "verdict": f"why {n}"} for n, row in enumerate(rows)]
+    found = assign_columns("posts", list(rows[0]), None, rows)
+    assert found.of == {"text": "tweet", "image": "pic", "label": "fake"} and not found.doubtful
+    assert set(assign_columns("posts", list(rows[0])).doubtful) == {"text", "image", "label"}
+    named = [{"正文": f"a{n}", "附件": f"图/{n}.JPG"} for n in range(3)]  # by its cells alone
+    assert assign_columns("posts", ["正文", "附件"], None, named).of == {"text": "正文", "image": "附件"}
+    assert assign_columns("posts", ["正文", "附件"]).of == {"text": "正文"}
+
+
+def test_an_id_that_is_doubtful_is_said_and_none_is_taken(tmp_path):
+    path = write_csv(tmp_path / "mine.csv", ["text", "编号", "mid"], ["a", "1", "x"], ["b", "2", "y"])
+    assert post_columns(path).line == "text: text, id: none (编号 or mid: say which by --column id=编号)"
+    assert [row.id for row in read_posts(path)] == ["line 2", "line 3"]
+    assert [row.id for row in read_posts(path, columns={"id": "mid"})] == ["x", "y"]
+
+
+@pytest.mark.parametrize(
+    ("header", "kind"),
+    [
+        ("text,label,image", "posts"),
+        ("sentence,label,image", "captions"),
+        ("image,caption_1,caption_2", "captions"),
+        ("image,class,x1,y1,x2,y2", "boxes"),
+        ("a,b", None),
+    ],
+)
+def test_the_kind_of_a_table(tmp_path, header, kind):
+    assert (
+        likely_kind(str(write_csv(tmp_path / "mine.csv", header.split(","), ["1"] * len(header.split(","))))) == kind
+    )
+
+
+def test_corner_columns_need_no_format(tmp_path):
+    write_image(tmp_path / "a.png")
+    path = write_csv(tmp_path / "b.csv", ["filename", "class", "x1", "y1", "x2", "y2"], ["a.png", "cat", 5, 5, 25, 20])
+    splits, _, taken = read_recognized(str(path), "boxes")
+    for rows in (splits["train"], load_dataset(str(path), kind="boxes", split="train")):
+        assert rows[0]["objects"]["bbox"] == [[5, 5, 20, 15]]
+    assert taken.taken == ["image: filename, bbox: x1 + y1 + x2 + y2, category: class"]
+
+
+def test_the_columns_of_a_parquet_file_are_known_without_reading_it(tmp_path):
+    posts = Dataset.from_list([{"正文": "a", "图片": None, "标签": "x"}, {"正文": "b", "图片": None, "标签": "y"}])
+    posts.cast_column("图片", ImageFeature()).to_parquet(tmp_path / "mine.parquet")
+    assert likely_kind(str(tmp_path / "mine.parquet")) == "posts"
+    assert recognize(str(tmp_path / "mine.parquet"), "posts").taken == ["text: 正文, image: 图片, label: 标签"]
+
+
+def test_words_of_labels_can_be_said_to_mean_the_models(tmp_path):
+    path = write_csv(tmp_path / "p.csv", ["text", "标签"], ["a", "谣言"], ["b", "真实"], ["c", "谣言"], ["d", ""])
+    meant = {"谣言": "fake", "真实": "real"}
+    rows = load_dataset(str(path), kind="posts", label_names=meant, split="train")
+    assert rows.features["label"].names == ["fake", "real"] and rows["label"][:] == [0, 1, 0, -1]
+    joined = load_dataset(str(path), kind="posts", label_names={"谣言": "x", "真实": "x"}, split="train")
+    assert joined.features["label"].names == ["x"]
+    with pytest.raises(
+        DataError, match="no row has the label '假', which is to mean 'fake'; the labels are '真实', '谣言'"
+    ):
+        load_dataset(str(path), kind="posts", label_names={"假": "fake"})
 
 
 def test_a_column_that_is_given_wins(tmp_path):
