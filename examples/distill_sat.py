@@ -186,8 +186,8 @@ def main() -> None:
     }
     write_entries(args.out / "results.json", results | budget(final.config)._asdict())
     Console().print(report.table())
-    print(f"Model and scores are in {args.out}. Look for objects in your own images with it:")
-    print(f"  stmine detect IMAGES --model {args.out / 'best'} --out detections")
+    print(f"Model and scores are in {args.out}. Find objects in your own images with it:")
+    print(f"stmine detect and an image or a folder of yours, with --model {args.out / 'best'}")
 
 
 def plain(value):

@@ -46,7 +46,7 @@ def main() -> None:
         return
     finish_run(run, trainer)
     print(f"Model, scores and curves are in {run.output_dir}. Search your own images with it:")
-    print(f"  stmine index IMAGES --model {run.best} --out my-index")
+    print(f"stmine index and a folder of yours, with --model {run.best} --out my-index; then:")
     print('  stmine search my-index "many planes near a terminal"')
     if args.push_to_hub or args.push_dry_run:
         publish_run(run.output_dir, args.hub_model_id, private=args.hub_private_repo, dry_run=args.push_dry_run)

@@ -46,7 +46,7 @@ def main() -> None:
         return
     finish_run(run, trainer)
     print(f"Model, scores and curves are in {run.output_dir}. Classify a post with it:")
-    print(f'  stmine classify --text "..." --image photo.jpg --model {run.best}')
+    print(f"stmine classify --text and what the post says, with --model {run.best}")
     if args.push_to_hub or args.push_dry_run:
         publish_run(run.output_dir, args.hub_model_id, private=args.hub_private_repo, dry_run=args.push_dry_run)
 

@@ -45,8 +45,8 @@ def main() -> None:
     if not trainer.is_world_process_zero():
         return
     finish_run(run, trainer)
-    print(f"Model, scores and curves are in {run.output_dir}. Look for objects in your own images with it:")
-    print(f"  stmine detect IMAGES --model {run.best} --out detections")
+    print(f"Model, scores and curves are in {run.output_dir}. Find objects in your own images with it:")
+    print(f"stmine detect and an image or a folder of yours, with --model {run.best}")
     if args.push_to_hub or args.push_dry_run:
         publish_run(run.output_dir, args.hub_model_id, private=args.hub_private_repo, dry_run=args.push_dry_run)
 

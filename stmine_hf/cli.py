@@ -30,7 +30,7 @@ from .commands import (
     version,
 )
 from .commands import search as images
-from .errors import StmineError
+from .errors import StmineError, placeholder_hint
 from .files import write_problem
 from .printing import printable, say
 
@@ -121,6 +121,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         message = printable(" ".join((problem or str(error)).split()))
         if problem is None and not isinstance(error, (StmineError, OSError)):
             message = f"{type(error).__name__}: {message} (--debug shows where)"
+        elif problem is None:
+            message += placeholder_hint(words)
         Console(stderr=True, soft_wrap=True).print(f"error: {message}", style="red", markup=False, highlight=False)
         raise SystemExit(1) from None
 

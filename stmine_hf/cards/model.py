@@ -39,7 +39,7 @@ class ModelCardWriter(ABC):
 
     def __init__(self, folder: Path, repo: str | None = None) -> None:
         self.folder = folder
-        self.repo = repo or _repo_of(folder) or folder.name
+        self.repo = repo or named_id(folder) or folder.name
         self.name = self.repo.rpartition("/")[2]
 
     def card(self, license: str | None = None, base: str | list[str] | None = None) -> Card:
@@ -188,10 +188,11 @@ def departures(
     ]
 
 
-def _repo_of(folder: Path) -> str | None:
-    """The id that the present card of a folder gives in its code."""
+def named_id(folder: Path) -> str | None:
+    """The id on the Hub that the present card of a folder gives in its code; None without one."""
     text = read_text(folder / CARD) if (folder / CARD).is_file() else ""
-    found = re.search(rf'"([\w][\w.-]*/{re.escape(folder.name)})"', text)
+    own = re.search(rf'"([\w][\w.-]*/{re.escape(folder.name)})"', text)
+    found = own or re.search(r'(?:model=|"pretrained_model_name_or_path": )"([\w][\w.-]*/[\w.-]+)"', text)
     return found[1] if found else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -179,7 +180,8 @@ def export_dataset(
         return
     rows = ", ".join(f"{count:,} {split}" for split, count in counts.items())
     say(f"Written: {from_here(out.absolute())} ({rows} rows; {sum(exported.files.values()):,} bytes of Parquet)")
-    say(f"Read its README.md. Next: {stmine_command()} data push {from_here(out.absolute())} --repo NAME/DATASET")
+    push = f"{stmine_command()} data push {shlex.quote(str(from_here(out.absolute())))}"
+    say(f"Read its README.md. Next, with your name on the Hub: {push} --repo jane-doe/{out.absolute().name} --dry-run")
 
 
 @app.command(

@@ -200,7 +200,7 @@ def detect(
             )
             documents.append(_document(report, folder))
             if not as_json:
-                _show_report(report, folder)
+                _show_report(report, folder, threshold)
             stopped = job.kind == "video" and isinstance(report, VideoReport) and report.stopped and not show
             if stopped:
                 break
@@ -255,8 +255,9 @@ def _document(report: ImageReport | VideoReport, out: Path) -> dict[str, Any]:
     return document
 
 
-def _show_report(report: ImageReport | VideoReport, out: Path, *, most: int = 10) -> None:
+def _show_report(report: ImageReport | VideoReport, out: Path, threshold: str, *, most: int = 10) -> None:
     from ..detect import ImageReport
+    from ..detect.classes import option_showing
 
     if isinstance(report, ImageReport):
         looked_at, what, speed = report.images, "images", report.images_per_second
@@ -270,6 +271,11 @@ def _show_report(report: ImageReport | VideoReport, out: Path, *, most: int = 10
     if len(report.classes) > most:
         say(f"         and {len(report.classes) - most} more")
     if isinstance(report, ImageReport):
+        if report.nearly:
+            near = dict(list(report.nearly.items())[:3])
+            names = " or ".join(f"{name} (highest score {score:.2f})" for name, score in near.items())
+            option = option_showing(near, threshold) or "a lower --threshold"
+            say(f"nothing passed the threshold as {names}; to see it: {option}")
         if report.unchanged:
             say(f"{report.unchanged} images were already done")
         for path, reason in report.skipped[:most]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -24,7 +25,7 @@ from .terminal import (
     print_json,
     prints_only_json,
     require_folder,
-    stmine_command,
+    say_next,
 )
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def export_sat(
         f"box sides differ by at most {report.box_difference:.2g} pixels"
     )
     data.show(document)
-    say(f"Next: {stmine_command()} detect IMAGES --model {out} --out found_exported")
+    _say_next("stmine detect and stmine evaluate sat take", out, images, ["detect"])
 
 
 @app.command(
@@ -167,7 +168,13 @@ def export_fisvl(
         return export_fisvl(network, processor, out, format=format, tower=tower, images=shown)
 
     data = _Data(FISVL, dataset, data_dir, split, builder_options(option), scored=tower == "both")
-    _export_parts(data, model, out, format, images, write, as_json, next_command="index IMAGES --out my.index")
+    users = {
+        "both": "stmine index and stmine evaluate fisvl take",
+        "image": "stmine index takes",
+        "text": "stmine search takes",
+    }
+    shown = None if tower == "text" else ["index", "--out", f"{out.absolute().name}.index"]
+    _export_parts(data, model, out, format, images, write, as_json, users[tower], shown)
 
 
 @app.command(
@@ -202,7 +209,8 @@ def export_mttv(
         return export_mttv(network, processor, out, format=format, images=shown)
 
     data = _Data(MTTV, dataset, data_dir, split, builder_options(option))
-    _export_parts(data, model, out, format, images, write, as_json, next_command="classify --text TEXT")
+    users = "stmine classify and stmine evaluate mttv take"
+    _export_parts(data, model, out, format, images, write, as_json, users, None)
 
 
 def _check(
@@ -262,8 +270,8 @@ def _export_parts(
     images: Path | None,
     write: Callable[[Any, Any, Sequence[Any]], PartsReport],
     as_json: bool,
-    *,
-    next_command: str,
+    users: str,
+    on_images: list[str] | None,
 ) -> None:
     with prints_only_json(as_json):
         network, processor = _loaded(data.method, model)
@@ -282,7 +290,21 @@ def _export_parts(
     for file in report.float_convolutions:
         say(f"{out / file}: its convolutions stay in 32-bit floats, since 8-bit integers would lose too much")
     data.show(document)
-    say(f"Next: {stmine_command()} {next_command} --model {out}")
+    _say_next(users, out, images, on_images)
+
+
+def _say_next(users: str, out: Path, images: Path | None, on_images: list[str] | None) -> None:
+    """What uses the export: a command for the folder of images that it was checked with, or else in words.
+
+    Args:
+        users: commands that take it as a model.
+        on_images: one of them without its images; None: none takes images alone.
+    """
+    if images is not None and on_images is not None:
+        say_next([on_images[0], str(images), *on_images[1:], "--model", str(out)])
+    else:
+        say(f"Next: {users} it as a model (--model {shlex.quote(str(out))}).")
+    say(f"{out / 'README.md'} has code that runs it without this package.")
 
 
 class _Data:

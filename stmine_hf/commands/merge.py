@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ..methods import METHODS
 from ..printing import say
-from .terminal import JsonOption, print_json, prints_only_json, require_folder
+from .terminal import JsonOption, print_json, prints_only_json, require_folder, say_next, used_by
 
 app = typer.Typer()
 
@@ -38,3 +40,7 @@ def merge(
         print_json({"adapter": adapter, "out": str(out), **merged})
     else:
         say(f"Written: {out} ({merged['method']}, {merged['parameters']:,} parameters, base {merged['base']})")
+        say(f"It is used by {used_by(METHODS[merged['method']])}, with --model {shlex.quote(str(out))}.")
+        say_next(
+            ["publish", "build", str(out), "--out", str(Path("hub") / out.absolute().name), "--license", "unknown"]
+        )

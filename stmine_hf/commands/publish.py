@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import StmineError
+from ..errors import StmineError, require_own_id
 from ..methods import METHODS
 from ..printing import print_table, say
-from .terminal import JsonOption, from_here, print_json, prints_only_json, stmine_command
+from .terminal import JsonOption, from_here, print_json, prints_only_json, say_next, stmine_command, warn
 
 if TYPE_CHECKING:
     from ..hub.check import CheckReport
@@ -66,12 +67,16 @@ def build_repository(
     ] = None,
     repo: Annotated[
         str | None,
-        typer.Option(help="Id on the Hub for the card: NAME/MODEL. Default: as before, else the folder's name."),
+        typer.Option(
+            help="Id on the Hub for the card: your name there and the model's, such as jane-doe/my-detector. "
+            "Default: as before, else the folder's name."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Assemble the folder of a Hub repository: weights, code, card, scores, license, list of files with hashes."""
     _require_source(source)
+    require_own_id(repo)
     from ..cards.files import files_in
     from ..hub.build import build
 
@@ -92,7 +97,7 @@ def build_repository(
     for table in tables:
         print_table(table)
     say(f"Written: {from_here(out.absolute())} ({len(files)} files, {sum(files.values()):,} bytes)")
-    say(f"Read its README.md. Next: {stmine_command()} publish check {from_here(out.absolute())}")
+    say_next(["publish", "check", str(from_here(out.absolute()))], after="Read its README.md. Next:")
 
 
 def _require_source(source: str) -> None:
@@ -145,6 +150,8 @@ def check_repository(
     _show(report, as_json)
     if not report.passed:
         raise typer.Exit(1)
+    if not as_json:
+        _say_how_to_push(folder, report.repo_type)
 
 
 @app.command(
@@ -207,6 +214,8 @@ def push_repository(
     """
     from dataclasses import asdict
 
+    require_own_id(repo)
+    from ..cards.model import named_id
     from ..hub.check import check
     from ..hub.push import plan, push
     from ..hub.repo_type import repo_type_of
@@ -218,6 +227,11 @@ def push_repository(
         if not report.passed:
             _show(report, as_json)
             raise StmineError(f"{folder}: not fit to be published. Correct what failed, or add --no-check.")
+    if repo_type == "model" and _loads(folder) and (named := named_id(folder)) != repo:
+        warn(
+            f"the code on the card loads {named or folder.absolute().name}, not {repo}. Build the folder again with "
+            f"--repo {repo} to have it name the repository."
+        )
     if dry_run:
         planned, document = plan(folder, repo, repo_type, revision=revision, offline=True), {}
     else:
@@ -247,6 +261,31 @@ def _show(report: CheckReport, as_json: bool) -> None:
     unread = any(finding.check == "own code" for finding in report.findings)
     fit = "Fit to be published once you have read its own code." if unread else "Fit to be published."
     say(f"Failed: {', '.join(failed)}." if failed else f"{fit} Checked in {report.seconds:.0f} s.")
+
+
+def _loads(folder: Path) -> bool:
+    """Whether a repository has weights, whose card has code that loads them."""
+    from ..cards.files import WEIGHTS
+
+    return (folder / WEIGHTS).is_file()
+
+
+def _say_how_to_push(folder: Path, repo_type: str) -> None:
+    from ..cards.model import named_id
+
+    if named := named_id(folder) if repo_type == "model" else None:
+        words = ["publish", "push", str(folder), "--repo", named, "--private", "--dry-run"]
+        say_next(words, after="Next, to see what would be sent (without --dry-run it is sent):")
+        return
+    example = f"jane-doe/{folder.absolute().name}"
+    if repo_type == "model" and _loads(folder):
+        say(
+            f"Next: build it again with --repo and its id on the Hub, your name and the model's, such as {example}, "
+            "since the code on its card names no id yet."
+        )
+        return
+    push = f"{stmine_command()} publish push {shlex.quote(str(folder))} --repo {example} --private --dry-run"
+    say(f"Next, with your name on the Hub: {push}")
 
 
 def _print_plan(planned: PushPlan) -> None:

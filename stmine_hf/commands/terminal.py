@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
@@ -272,6 +273,24 @@ def warn(text: str) -> None:
 
 def print_json(document: dict[str, Any]) -> None:
     print(printable_json(document))
+
+
+def say_next(*commands: Sequence[str], after: str = "Next:") -> None:
+    """Print commands to go on with, one a line, as they are typed in the current folder.
+
+    Args:
+        commands: words of each, without `stmine`.
+        after: the line above them.
+    """
+    say(after)
+    for words in commands:
+        say(f"  {shlex.quote(stmine_command())} {shlex.join(words)}")
+
+
+def used_by(method: Method) -> str:
+    """The commands that use a model of a method, in words."""
+    *first, last = (f"stmine {command}" for command in method.commands)
+    return f"{', '.join(first)} and {last}"
 
 
 def stmine_command() -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from ..errors import StmineError
+from ..errors import StmineError, placeholder_hint
 from ..methods import METHODS
 from ..printing import printable, say
 from .terminal import (
@@ -21,7 +21,9 @@ from .terminal import (
     builder_options,
     column_mapping,
     label_names,
+    say_next,
     stmine_command,
+    used_by,
 )
 
 app = typer.Typer()
@@ -97,7 +99,7 @@ def train(
         try:
             require_data(str(data))
         except StmineError as error:
-            _refuse(str(error))
+            _refuse(str(error), data)
     from ..training.own_set import default_output, plan_training, require_run, resume_training, train_planned
 
     def again(folder: Path) -> str:
@@ -123,7 +125,7 @@ def train(
                 options=builder_options(option) | ({"label_names": names} if names else {}),
             )
         except StmineError as error:
-            _refuse(str(error))
+            _refuse(str(error), data, model, *(column or []))
         for line in plan.lines:
             _say(line)
         _say(f"Score: {METHODS[method].score_meaning}")
@@ -138,15 +140,17 @@ def train(
                 plan, adapter=lora, changes={**changes, "seed": seed}, resume_command=again, say=_say
             )
         if trained is not None:
-            _print_next(method, trained, str(data))
+            _print_next(method, trained)
 
     hush_libraries()
     run_script(main)
 
 
-def _print_next(method: str, trained: Any, data: str) -> None:
+def _print_next(method: str, trained: Any) -> None:
     """What training added, and what to type next."""
-    before, after, stmine = trained.score("start"), trained.score("best"), stmine_command()
+    from ..training.parts import free_path
+
+    before, after = trained.score("start"), trained.score("best")
     if before is not None and after is not None and after <= before:
         other = "--full (the whole model)" if trained.adapter else "--lora (an adapter)"
         say(
@@ -161,17 +165,29 @@ def _print_next(method: str, trained: Any, data: str) -> None:
     misses = trained.model / "worst_misses.png"
     if misses.is_file():
         say(f"Look at the worst misses: {misses}")
-    say(f"Model, scores and curves are in {trained.model.parent}. Next:")
-    model, run = shlex.quote(str(trained.model)), shlex.quote(str(trained.model.parent))
-    example = METHODS[method].command_example.removeprefix("stmine ").replace("ADAPTER", model)
-    say(f"  {stmine} {example}")
-    say(f"  {stmine} export {method} --model {model} --out my-export")
-    there = f" --data-dir {shlex.quote(data)}" if Path(data).exists() else ""
-    say(f"  {stmine} publish build {run}{there} --out my-model --repo NAME/MODEL")
+    run = trained.model.parent
+    commands = [
+        *trained.examples,
+        ["export", method, "--model", str(trained.model), "--out", str(free_path(Path(f"{run.name}-onnx")))],
+        ["publish", "build", str(run), *(["--data-dir", str(trained.data)] if trained.data else [])],
+    ]
+    commands[-1] += ["--out", str(free_path(Path("hub") / run.name)), "--license", "unknown"]
+    say_next(*commands, after=f"Model, scores and curves are in {run}. Next:")
+    if not trained.examples:
+        say(f"The model is used by {used_by(METHODS[method])}, with --model {shlex.quote(str(trained.model))}.")
+    say(
+        "To publish it, put the license that the weights are to have in place of unknown, such as cc-by-4.0, and add "
+        f"--repo with your name on the Hub and the model's, such as jane-doe/{run.name}."
+    )
 
 
-def _refuse(message: str) -> NoReturn:
-    """One line on standard error, and the exit code of wrong usage."""
+def _refuse(message: str, *given: str | None) -> NoReturn:
+    """One line on standard error, and the exit code of wrong usage.
+
+    Args:
+        given: values of options, in which placeholders of documents are looked for.
+    """
+    message += placeholder_hint(given)
     if _launched():
         from ..training.script import end_with
 

@@ -48,6 +48,7 @@ def detect_batch(
     images: Sequence[Prepared],
     *,
     threshold: float,
+    highest: list[Tensor] | None = None,
     **options: Any,
 ) -> list[dict[str, Tensor]]:
     """`scores`, `labels` and `boxes` (xyxy, pixels of the image) of each image, on the CPU.
@@ -58,6 +59,7 @@ def detect_batch(
     Args:
         model: in evaluation mode.
         threshold: minimum score, exclusive.
+        highest: gets the highest score of each class (C,) in these images, also below the threshold.
         options: of the processor's `post_process_object_detection`.
     """
     groups: dict[torch.Size, list[int]] = {}
@@ -67,6 +69,8 @@ def detect_batch(
     for numbers in groups.values():
         batch = torch.stack([images[number].pixel_values for number in numbers])
         outputs = model(pixel_values=batch.to(model.device, model.dtype))
+        if highest is not None:
+            highest.append(outputs["logits"].float().amax((0, 1)).sigmoid().cpu())
         sizes = [images[number].size for number in numbers]
         found = processor.post_process_object_detection(outputs, threshold=threshold, target_sizes=sizes, **options)
         results |= zip(numbers, ({key: value.cpu() for key, value in one.items()} for one in found), strict=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
@@ -37,6 +39,26 @@ def parse_thresholds(given: float | Mapping[str, float], names: Mapping[int, str
         else:
             own[known_labels([name], names).pop()] = least
     return others, own
+
+
+def option_showing(scores: Mapping[str, float], given: str = f"{THRESHOLD:g}") -> str | None:
+    """`--threshold` of `stmine detect` with thresholds of these classes that their scores pass.
+
+    Args:
+        scores: of the classes.
+        given: the option as it is.
+
+    Returns:
+        None where a name or a score leaves no such option.
+
+    Example:
+        >>> option_showing({"crane": 0.12, "wild duck": 0.39})
+        "--threshold '0.4,crane=0.1,wild duck=0.35'"
+    """
+    lower = {name: 0.05 * (math.ceil(score / 0.05) - 1) for name, score in scores.items()}
+    if not all(least > 0 for least in lower.values()) or any({*",="} & {*name} for name in lower):
+        return None
+    return "--threshold " + shlex.quote(",".join([given, *(f"{name}={least:g}" for name, least in lower.items())]))
 
 
 def known_labels(wanted: Iterable[str], names: Mapping[int, str]) -> set[int]:

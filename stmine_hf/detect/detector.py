@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 IOU = 0.6  # of two boxes of one class, above which the one with the lower score is removed
 MAX_BOXES = 100  # of an image
+_NEAR = 0.5  # of a threshold: scores from there up to it are near
 _ALL = 2**31  # more boxes than any image has
 
 
@@ -297,19 +298,38 @@ class Detector:
         """Prepare an image; a thread can do this ahead."""
         return prepare(self.processor, decode_image(image, self.pixels))
 
-    def detect(self, images: Sequence[Prepared], *, share: float = 1.0) -> list[list[Detection]]:
+    def detect(
+        self, images: Sequence[Prepared], *, share: float = 1.0, highest: dict[str, float] | None = None
+    ) -> list[list[Detection]]:
         """What is in each prepared image, best first.
 
         Args:
             images: of `prepare`.
             share: of the thresholds; below 1 for a tracker, which also uses detections with lower scores.
+            highest: gets the highest score of each class in these images, also below the threshold.
         """
+        scores: list[Tensor] | None = None if highest is None else []
         results = detect_batch(
             self._model, self.processor, images,
-            threshold=share * min([self.threshold, *self._own_thresholds.values()]),
+            threshold=share * min([self.threshold, *self._own_thresholds.values()]), highest=scores,
             nms_threshold=self.iou, max_detections=_ALL,
         )  # fmt: skip
+        if highest is not None and scores:
+            best = torch.stack(scores).amax(0).tolist()
+            highest |= {name: best[label] for label, name in self.names.items() if self._wants(label)}
         return [self._named(result, share) for result in results]
+
+    def near_threshold(self, highest: Mapping[str, float]) -> dict[str, float]:
+        """Of the highest scores of classes those below the threshold, by half of it at most; the highest first."""
+        near = {
+            name: highest[name]
+            for label, name in self.names.items()
+            if name in highest and _NEAR * self.least(label) <= highest[name] <= self.least(label)
+        }
+        return dict(sorted(near.items(), key=lambda entry: -entry[1]))
+
+    def _wants(self, label: int) -> bool:
+        return self.labels is None or label in self.labels
 
     def least(self, label: int) -> float:
         """The threshold of a class."""
@@ -323,9 +343,7 @@ class Detector:
             labels, scores, boxes = labels[kept], scores[kept], boxes[kept]
         rows = zip(labels.tolist(), scores.tolist(), boxes.tolist(), strict=True)
         found = [
-            Detection(label, self.names[label], score, tuple(box))
-            for label, score, box in rows
-            if self.labels is None or label in self.labels
+            Detection(label, self.names[label], score, tuple(box)) for label, score, box in rows if self._wants(label)
         ]
         return found[: self.max_boxes]
 

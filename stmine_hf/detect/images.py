@@ -27,7 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -89,6 +89,7 @@ class ImageReport:
     seconds: float = 0.0
     engines: list[str] = field(default_factory=list)  # that ran the model; see `stmine_hf.inference.engines`
     engine: str = ""  # the one that was chosen, and how fast it is; "": PyTorch
+    nearly: dict[str, float] = field(default_factory=dict)  # classes without objects: scores near their thresholds
     remarks: list[str] = field(default_factory=list)  # on files of other formats
 
     @property
@@ -174,6 +175,7 @@ def detect_images(
         journal = _ImageJournal(outputs, None if single else settings)
         outputs.require_free(RESULTS, SUMMARY, *(one.file for one in others))
         present: list[str] = []
+        highest: dict[str, float] = {}
         detector.expect(max(0, total - journal.done) if detector.slices is None else None)
         with journal, ProgressBar("Detecting", total, shown=progress) as bar:
 
@@ -196,6 +198,7 @@ def detect_images(
                     report.skipped.append(done)
                     continue
                 one, row = done
+                highest |= {name: max(score, highest.get(name, 0.0)) for name, score in one.highest.items()}
                 journal.add(one.file, row)
                 present.append(one.file.path)
                 report.detected += 1
@@ -208,6 +211,9 @@ def detect_images(
             if ray is not None and report.detected:
                 report.engines = [detector.engine_of_workers]
             listed = _write_results(outputs, journal, present, report, others)
+            if isinstance(detector, Detector):
+                near = detector.near_threshold(highest)
+                report.nearly = {name: score for name, score in near.items() if name not in report.classes}
         report.seconds = time.monotonic() - started
         summary = {
             **detector.settings,
@@ -280,6 +286,7 @@ class Found(NamedTuple):
         copy: the annotated copy, encoded.
         crops: of each object the folder, the suffix and the content of its crop, if crops were asked for.
         drawn: the annotated copy as an image, if it is to be shown.
+        highest: of the first image of a batch: the highest score of each class in the batch, if known.
     """
 
     file: ImageFile
@@ -289,6 +296,7 @@ class Found(NamedTuple):
     copy: bytes
     crops: list[tuple[str, str, bytes]] | None
     drawn: Image.Image | None
+    highest: dict[str, float]
 
 
 class DetectBlock:
@@ -341,10 +349,16 @@ class DetectBlock:
             for batch in batched(reading, self._batch_size):
                 skipped = [one for one in batch if isinstance(one, Skip)]
                 loaded = [one for one in batch if isinstance(one, _Loaded)]
-                found = model.submit(self._detector.detect, [one.prepared for one in loaded])
+                highest: dict[str, float] = {}
+                found = model.submit(self._detect, [one.prepared for one in loaded], highest)
                 yield [*before]  # drawn and written while the model works; after Ctrl-C, too, what is done is kept
-                before = chain(skipped, pool.map(self._annotated, loaded, found.result()))
+                drawn = pool.map(self._annotated, loaded, found.result(), chain([highest], repeat({})))
+                before = chain(skipped, drawn)
             yield [*before]
+
+    def _detect(self, images: Sequence[Prepared], highest: dict[str, float]) -> list[list[Detection]]:
+        more: dict[str, Any] = {"highest": highest} if isinstance(self._detector, Detector) else {}
+        return self._detector.detect(images, **more)
 
     def _load(self, file: ImageFile) -> _Loaded | Skip:
         path = self._root / file.path
@@ -355,12 +369,12 @@ class DetectBlock:
         except ImageError as error:
             return Skip(file.path, str(error))
 
-    def _annotated(self, one: _Loaded, found: list[Detection]) -> Found | Skip:
+    def _annotated(self, one: _Loaded, found: list[Detection], highest: dict[str, float]) -> Found | Skip:
         file, image, prepared = one
         try:
             with one_large_image(0 if image else prepared.size[0] * prepared.size[1]):
                 drawn = image or open_image(self._root / file.path, options=self._detector.pixels)
-                return self._found(file, prepared.size[::-1], found, drawn, drawn, found)
+                return self._found(file, prepared.size[::-1], found, drawn, drawn, found, highest)
         except ImageError as error:  # changed or removed since
             return Skip(file.path, str(error))
 
@@ -388,13 +402,13 @@ class DetectBlock:
         image: _Cuttable,
         drawn: Image.Image,
         shown: list[Detection],
+        highest: dict[str, float] | None = None,
     ) -> Found:
         """The result of an image, after `shown` is drawn onto `drawn`."""
         crops = _crops(image, found) if self._save_crops else None
         draw_onto(drawn, shown)
-        return Found(
-            file, size, found, _suffix(drawn.size), _encoded(drawn), crops, drawn if self._keep else None
-        )  # fmt: skip
+        kept = drawn if self._keep else None
+        return Found(file, size, found, _suffix(drawn.size), _encoded(drawn), crops, kept, highest or {})
 
 
 def _on_cluster(ray: str, detect: DetectBlock, files: Iterable[ImageFile]) -> Iterator[list[Found | Skip]]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 import warnings
@@ -19,13 +20,16 @@ from ..data.held_out import SHARE, with_validation
 from ..data.recognition import Recognized, kinds_of, read_recognized
 from ..documents import read_yaml
 from ..errors import StmineError
+from ..evaluation.reports import undecoded
 from ..inference import scope
 from ..loading import labels_of, model_type_of, published, resolve
 from ..methods import METHODS, Method, get
+from ..printing import from_here
 from .identity import contents
 
 # Kinds of rows in words.
 _ROWS = {"captions": "images with captions", "posts": "posts with labels", "boxes": "images with boxes"}
+_ROWS_TRIED = 20  # held-out rows, for one that has a file
 # Options of the scripts in messages of a run, as the command has them.
 _OPTIONS = {
     "--resume_from_checkpoint auto": "--resume",
@@ -65,12 +69,16 @@ class Trained:
         results: content of `results.json`.
         adapter: the folder holds an adapter.
         metric: that chose the best model.
+        data: the file or folder that it was trained on; None for a data set by name or id.
+        examples: commands that use the model on a held-out row, as words without `stmine`.
     """
 
     model: Path
     results: dict[str, Any]
     adapter: bool
     metric: str
+    data: Path | None = None
+    examples: list[list[str]] = field(default_factory=list)
 
     def score(self, when: str) -> float | None:
         """The metric of `start` or `best`, None if there was no such evaluation."""
@@ -251,7 +259,11 @@ def _run(method: Method, argv: list[str], resume_command: Callable[[Path], str] 
     except StmineError as error:
         error.args = (in_words_of_command(str(error)),)
         raise
-    return Trained(run.best, results, run.args.peft is not None, str(run.args.metric_for_best_model))
+    found = (training.examples(row, run.best) for row in undecoded(trainer.eval_dataset or []))
+    examples: list[list[str]] = next(filter(None, itertools.islice(found, _ROWS_TRIED)), [])
+    metric, place = str(run.args.metric_for_best_model), Path(run.data.data_dir or run.data.dataset)
+    data = from_here(place) if place.exists() else None
+    return Trained(run.best, results, run.args.peft is not None, metric, data, examples)
 
 
 def _as_argv(settings: Mapping[str, Any], dataclasses: Any) -> list[str]:

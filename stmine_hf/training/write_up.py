@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from ..detect.classes import THRESHOLD
+from ..detect.classes import THRESHOLD, option_showing
 from ..files import write_atomically
 
 BY_CLASS = "by_class"  # scores of single classes, in an evaluation of the log history and in results
@@ -168,12 +166,9 @@ def class_hints(rows: Sequence[Mapping[str, Any]], unit: str, threshold: float =
                 "nothing on the held-out images has a noteworthy score as it. Train on more images of it, or longer."
             )
         else:
-            lower = 0.05 * (math.ceil(score / 0.05) - 1)
-            own = f"{threshold:g},{row['name']}={lower:g}"
-            fits = not {*",="} & {*row["name"]} and lower > 0
-            hint += f"its highest score on the held-out images is {score:.2f}. Detect with "
-            hint += f"--threshold {shlex.quote(own)}" if fits else "a lower --threshold"
-            hint += ", or train on more images of it."
+            lower = option_showing({row["name"]: score}, f"{threshold:g}") or "a lower --threshold"
+            hint += f"its highest score on the held-out images is {score:.2f}. Detect with {lower}, or train on more "
+            hint += "images of it."
         hints.append(hint)
     if len(hints) > _MOST_HINTS:
         hints[_MOST_HINTS:] = [f"The same holds for {len(hints) - _MOST_HINTS} more classes."]

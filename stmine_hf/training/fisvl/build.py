@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 import torch
 
 from ..adapters import add_adapter
 from ..fit import OwnSets
-from ..parts import Training
+from ..parts import Training, free_path, image_file
 from ..run import Run
 from .arguments import FisvlDataArguments, FisvlModelArguments, FisvlTrainingArguments
 from .collator import FisvlCollator
@@ -56,6 +60,17 @@ def build_fisvl_trainer(run: Run) -> FisvlTrainer:
     )
 
 
+def _examples(row: Mapping[str, Any], model: Path) -> list[list[str]]:
+    image = image_file(row)
+    if image is None:
+        return []
+    index = str(free_path(Path(f"{model.parent.name}.index")))
+    return [
+        ["index", str(image.parent), "--model", str(model), "--out", index],
+        ["search", index, " ".join(row["captions"][0].split())],
+    ]
+
+
 TRAINING = Training(
     arguments=(FisvlModelArguments, FisvlDataArguments, FisvlTrainingArguments),
     build=build_fisvl_trainer,
@@ -80,4 +95,5 @@ TRAINING = Training(
         adapter={"learning_rate": 3e-3},
         adapter_up_to=0,
     ),
+    examples=_examples,
 )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from ...posts.detectors import load_detector
 from ..adapters import add_adapter
 from ..fit import OwnSets
-from ..parts import Training
+from ..parts import Training, image_file
 from ..run import Run
 from .arguments import MttvDataArguments, MttvModelArguments, MttvTrainingArguments
 from .collator import MttvCollator
@@ -20,6 +23,8 @@ from .trainer import MttvTrainer
 from .transforms import build_mttv_transform
 
 logger = logging.getLogger(__name__)
+
+_SHOWN = 60  # characters of a post in an example
 
 
 def build_mttv_trainer(run: Run) -> MttvTrainer:
@@ -73,6 +78,13 @@ def build_mttv_trainer(run: Run) -> MttvTrainer:
     )
 
 
+def _examples(row: Mapping[str, Any], model: Path) -> list[list[str]]:
+    image, text = image_file(row), " ".join((row["text"] or "").split())
+    shown = ["--text", text[:_SHOWN]] if text else []
+    shown += [] if image is None else ["--image", str(image)]
+    return [["classify", *shown, "--model", str(model)]] if shown else []
+
+
 TRAINING = Training(
     arguments=(MttvModelArguments, MttvDataArguments, MttvTrainingArguments),
     build=build_mttv_trainer,
@@ -99,4 +111,5 @@ TRAINING = Training(
         adapter={"learning_rate": 3e-3},
         adapter_up_to=0,
     ),
+    examples=_examples,
 )

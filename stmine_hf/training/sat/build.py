@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from ...data.boxed_images import category_label
 from ..adapters import add_adapter
 from ..fit import OwnSets
-from ..parts import Training
+from ..parts import Training, image_file
 from ..run import Run
 from .arguments import SatDataArguments, SatModelArguments, SatTrainingArguments
 from .collator import SatCollator
@@ -66,6 +69,11 @@ def build_sat_trainer(run: Run) -> SatTrainer:
     )
 
 
+def _examples(row: Mapping[str, Any], model: Path) -> list[list[str]]:
+    image = image_file(row)
+    return [] if image is None else [["detect", str(image), "--model", str(model)]]
+
+
 TRAINING = Training(
     arguments=(SatModelArguments, SatDataArguments, SatTrainingArguments),
     build=build_sat_trainer,
@@ -83,4 +91,5 @@ TRAINING = Training(
         adapter={"learning_rate": 5e-3},
         adapter_up_to=500,
     ),
+    examples=_examples,
 )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from documents import check_command
 from helpers import save_tiny_fisvl
 from helpers_mttv import tiny_mttv
 from helpers_sat import save_tiny_sat
@@ -18,7 +21,7 @@ from trainers import TWO_PROCESSES, environment
 
 from stmine_hf.cli import main
 from stmine_hf.commands.train import _print_next
-from stmine_hf.errors import StmineError
+from stmine_hf.errors import StmineError, placeholder_hint
 from stmine_hf.methods import METHODS
 from stmine_hf.training.own_set import Trained, in_words_of_command, plan_training
 
@@ -32,6 +35,13 @@ def run(*words) -> int:
     except SystemExit as end:
         return int(end.code or 0) if not isinstance(end.code, str) else 1
     return 0
+
+
+def do(*words) -> None:
+    """Run `stmine WORDS`, which has to succeed."""
+    with pytest.raises(SystemExit) as end:
+        main(list(words))
+    assert end.value.code == 0, words
 
 
 def error_line(capsys) -> str:
@@ -164,16 +174,89 @@ def test_data_of_another_method_name_the_command_that_trains_on_them(capsys, met
 
 def test_a_training_that_did_not_help_says_what_to_try(capsys):
     results = {"start": {"eval_r_mean": 30.5}, "best": {"eval_r_mean": 29.25}}
-    _print_next("fisvl", Trained(Path("out/best"), results, True, "r_mean"), ".")
+    _print_next("fisvl", Trained(Path("out/best"), results, True, "r_mean"))
     said = capsys.readouterr().out
     assert "did not help: Mean recall on the held-out rows was 30.5 before and 29.25 after" in said
     assert "--full" in said and "--learning-rate" in said and "r_mean" not in said
     helped = Trained(Path("out/best"), {**results, "best": {"eval_r_mean": 31.0}}, True, "r_mean")
-    _print_next("fisvl", helped, ".")
+    _print_next("fisvl", helped)
+    assert "did not help" not in capsys.readouterr().out
+
+
+def next_commands(said: str) -> list[list[str]]:
+    """The commands that were printed to go on with, checked by the parser of the command line; without `stmine`."""
+    found = [shlex.split(line) for line in said.splitlines() if re.match(r"  \S*stmine ", line)]
+    for words in found:
+        check_command(shlex.join(["stmine", *words[1:]]))
+        assert placeholder_hint(words) == ""
+    return [words[1:] for words in found]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_next_is_a_command_that_runs_as_it_stands(method, capsys):
+    results = {"start": {"eval_x": 1.0}, "best": {"eval_x": 2.0}}
+    row = {"image": {"path": "my images/1.png", "bytes": None}, "text": "a  post\nof mine", "captions": ["a farm"]}
+    image(Path("my images/1.png"), 1)
+    examples = METHODS[method].training.examples(row, Path("outputs/my run/best"))
+    trained = Trained(Path("outputs/my run/best"), results, False, "x", Path("d/mine.csv"), examples)
+    _print_next(method, trained)
     said = capsys.readouterr().out
-    assert "did not help" not in said
-    assert "export fisvl --model out/best --out my-export" in said
-    assert "publish build out --data-dir . --out my-model --repo NAME/MODEL" in said
+    *used, export, build = next_commands(said)
+    assert used == examples
+    assert {
+        "fisvl": [
+            ["index", "my images", "--model", "outputs/my run/best", "--out", "my run.index"],
+            ["search", "my run.index", "a farm"],
+        ],
+        "mttv": [
+            ["classify", "--text", "a post of mine", "--image", "my images/1.png", "--model", "outputs/my run/best"]
+        ],
+        "sat": [["detect", "my images/1.png", "--model", "outputs/my run/best"]],
+    }[method] == used
+    assert export == ["export", method, "--model", "outputs/my run/best", "--out", "my run-onnx"]
+    assert build[:5] == ["publish", "build", "outputs/my run", "--data-dir", "d/mine.csv"]
+    assert build[5:] == ["--out", "hub/my run", "--license", "unknown"] and "jane-doe/my run" in said
+    Path("hub/my run").mkdir(parents=True)
+    without = {"image": None, "text": "", "captions": ["a farm"]}
+    assert METHODS[method].training.examples(without, Path("best")) == []
+    _print_next(method, Trained(Path("outputs/my run/best"), results, False, "x"))
+    said = capsys.readouterr().out
+    _, build = next_commands(said)
+    assert "--data-dir" not in build and "hub/my run-2" in build
+    assert f"The model is used by stmine {METHODS[method].commands[0]}" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["train", "sat", "--data", "DATA"], "DATA"),
+        (["train", "fisvl", "--data", "ORG/POSTS", "--model", "MODEL"], "ORG/POSTS and MODEL"),
+        (["detect", "IMAGES", "--model", "sat-coco-small"], "IMAGES"),
+        (["index", "IMAGES", "--out", "my.index"], "IMAGES"),
+        (["classify", "--text", "x", "--model", "ADAPTER"], "ADAPTER"),
+        (["merge", "ADAPTER", "--out", "merged"], "ADAPTER"),
+        (["publish", "build", "RUN", "--out", "hub"], "RUN"),
+    ],
+)
+def test_a_placeholder_of_the_documents_is_named(words, named, capsys):
+    with pytest.raises(SystemExit):
+        main(words)
+    assert re.search(
+        f" {named} (is a placeholder|are placeholders): put the names? of your own in", error_line(capsys)
+    )
+
+
+def test_an_id_of_the_documents_is_refused(capsys):
+    for words in (
+        ["publish", "build", "sat-coco-small", "--out", "hub/mine", "--repo", "NAME/MODEL"],
+        ["publish", "push", "hub/mine", "--repo", "OWNER/mine", "--dry-run"],
+    ):
+        with pytest.raises(SystemExit):
+            main(words)
+        assert "of yours. Expected your name on the Hub and the repository's, such as jane-doe/my-model" in error_line(
+            capsys
+        )
+    assert not Path("hub").exists()
 
 
 def test_wrong_usage(capsys):
@@ -269,13 +352,29 @@ def test_a_run_is_scored_before_and_after_and_shows_what_is_next(method, capsys)
         "before training",
         "a LoRA adapter, 4 steps",
         "Scores on validation",
-        f"export {method} --model out/best",
-        "publish build",
     ):
         assert words in said, said
     assert Path("out/curves.png").is_file() and Path("out/best/adapter_config.json").is_file()
     if method == "mttv" or "worst misses" in said:
         assert Path("out/best/worst_misses.png").is_file()
+    commands, done = next_commands(said), []
+    assert len(commands) == (4 if method == "fisvl" else 3)
+    while commands:
+        done.append(commands.pop(0))
+        do(*done[-1])
+        commands += next_commands(capsys.readouterr().out)
+    assert done[-1][:2] == ["publish", "check"] and Path("hub/out/README.md").is_file()
+    do("merge", "out/best", "--out", "merged")
+    (build,) = next_commands(capsys.readouterr().out)
+    do(*build, "--repo", "jane/merged")
+    (check,) = next_commands(capsys.readouterr().out)
+    do(*check)
+    (push,) = next_commands(capsys.readouterr().out)
+    assert push == ["publish", "push", "hub/merged", "--repo", "jane/merged", "--private", "--dry-run"]
+    do(*push, "--no-check")
+    assert "Warning" not in capsys.readouterr().err
+    do(*push[:4], "john/merged", "--dry-run", "--no-check")
+    assert "Warning: the code on the card loads jane/merged, not john/merged" in capsys.readouterr().err
     assert run(*start, "--output", "out") == 2
     capsys.readouterr()
     assert run(method, "--output", "out", "--resume") == 0

@@ -158,11 +158,11 @@ def test_stopped_in_the_middle_it_goes_on_with_the_batch_it_was_at(detector, fol
     out, batches = tmp_path / "out", []
     detect = detector.detect
 
-    def interrupted(images):
+    def interrupted(images, **options):
         batches.append(len(images))
         if len(batches) == 3:
             raise KeyboardInterrupt
-        return detect(images)
+        return detect(images, **options)
 
     monkeypatch.setattr(detector, "detect", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -182,7 +182,7 @@ from helpers_sat import tiny_sat
 from stmine_hf.detect import Detector, detect_images
 detector, seen = Detector(*tiny_sat(), threshold={threshold}), []
 detect = detector.detect
-def killed(images):
+def killed(images, **options):
     seen.append(len(images))
     if len(seen) == 3:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -365,7 +365,7 @@ def test_the_folder_is_not_held_in_memory(detector, folder, tmp_path, monkeypatc
     real, detect = module.open_image, detector.detect
     monkeypatch.setattr(module, "open_image", lambda path, **options: (read.append(path), real(path, **options))[1])
 
-    def slow(images):
+    def slow(images, **options):
         time.sleep(0.02)
         lead.append(len(read))
         return detect(images)
@@ -374,3 +374,25 @@ def test_the_folder_is_not_held_in_memory(detector, folder, tmp_path, monkeypatc
     run(detector, folder, tmp_path / "out", batch_size=4)
     workers = min(4, max(2, os.cpu_count() or 1))
     assert all(ahead <= 4 * (number + 1) + 4 + 2 * workers for number, ahead in enumerate(lead))
+
+
+def test_a_class_just_below_its_threshold_is_named(folder, tmp_path):
+    model, processor = tiny_sat()
+    names = sorted(model.config.id2label.values())
+    low = Detector(model, processor, threshold=0.0)
+    best = {
+        name: max(found.score for one in low([str(folder)]) for found in one if found.name == name) for name in names
+    }
+    first, *others = sorted(names, key=lambda name: -best[name])
+    limits = {"*": 0.99, first: best[first] / 2, others[0]: best[others[0]] * 1.5}
+    for batch_size in (1, 3):
+        report = run(
+            Detector(model, processor, threshold=limits), folder, tmp_path / f"out{batch_size}", batch_size=batch_size
+        )
+        assert report.nearly == {others[0]: pytest.approx(best[others[0]], abs=1e-6)}
+    again = run(Detector(model, processor, threshold=limits), folder, tmp_path / "out3")
+    assert again.unchanged == 7 and again.nearly == {}
+    narrow = Detector(model, processor, threshold=limits, classes=[first])
+    assert run(narrow, folder, tmp_path / "narrow").nearly == {}
+    sliced = Detector(model, processor, threshold=limits, slice=64)
+    assert run(sliced, folder, tmp_path / "sliced").nearly == {}

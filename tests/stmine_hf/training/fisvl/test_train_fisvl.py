@@ -31,7 +31,9 @@ def test_the_toy_run_learns_writes_up_and_goes_on(tmp_path):
     small += ["--per_device_train_batch_size", "16", "--logging_steps", "2"]
     done = launch(*small, "--num_train_epochs", "4")
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "mean recall" in done.stdout and f"stmine index IMAGES --model {out}/best" in done.stdout
+    assert (
+        "mean recall" in done.stdout and f"stmine index and a folder of yours, with --model {out}/best" in done.stdout
+    )
 
     results = json.loads((out / "results.json").read_text())
     assert results["best"]["eval_r_mean"] > 0 and results["unreadable"] == 0

@@ -36,7 +36,7 @@ def test_a_small_run_writes_up_and_goes_on(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     assert (
         "macro F1" in done.stdout
-        and f'stmine classify --text "..." --image photo.jpg --model {out}/best' in done.stdout
+        and f"stmine classify --text and what the post says, with --model {out}/best" in done.stdout
     )
 
     results = json.loads((out / "results.json").read_text())

@@ -32,7 +32,10 @@ def test_the_toy_run_learns_writes_up_and_goes_on(tmp_path):
     small += ["--disable_tqdm", "true", "--logging_steps", "1"]
     done = launch(*small, "--num_train_epochs", "5")
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "AP50" in done.stdout and f"stmine detect IMAGES --model {out}/best" in done.stdout
+    assert (
+        "AP50" in done.stdout
+        and f"stmine detect and an image or a folder of yours, with --model {out}/best" in done.stdout
+    )
 
     results = json.loads((out / "results.json").read_text())
     assert 0 <= results["best"]["eval_ap"] <= 1 and results["unreadable"] == 0 and results["parameters"] > 10_000
