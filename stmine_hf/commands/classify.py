@@ -25,6 +25,7 @@ from .terminal import (
     EngineOption,
     FindingsOption,
     JsonOption,
+    LabelOption,
     RayOption,
     ServerOption,
     StretchOption,
@@ -32,6 +33,7 @@ from .terminal import (
     column_mapping,
     device_of,
     from_here,
+    label_names,
     print_json,
     prints_only_json,
     reading_options,
@@ -42,7 +44,7 @@ from .terminal import (
 
 if TYPE_CHECKING:
     from ..images import PixelOptions
-    from ..posts.classify import ClassifyReport
+    from ..posts.classify import Agreement, ClassifyReport
 
 PAGES = (".html", ".png")
 MOST_WORDS = 10  # of an explanation, on the screen; the drawing has all
@@ -70,7 +72,9 @@ class ExplainMethod(str, Enum):
 
   stmine classify --file posts.csv --column text=content --out predictions.csv --explain 17
 
-A file has one post per line, {"id": ..., "text": ..., "image": ...}, or is a table with these columns.
+A file has one post per line, {"id": ..., "text": ..., "image": ...}, or is a table. Columns are found by their names.
+
+The output has your columns, and the predictions beside them. Where yours hold labels, their agreement is printed.
 
 The shipped model knows Chinese posts only. Paths of images are relative to the file.
 
@@ -99,6 +103,7 @@ def classify(
     findings: FindingsOption = None,
     strict: StrictOption = False,
     column: ColumnOption = None,
+    label: LabelOption = None,
     explain: Annotated[
         str | None,
         typer.Option(
@@ -134,7 +139,9 @@ def classify(
     _check_usage(text, image, file, out, explain)
     if ray is not None and file is None:
         raise typer.BadParameter("--ray is for many posts: expected --file")
-    mapping = column_mapping(column)
+    mapping, meant = column_mapping(column), label_names(label)
+    if meant and file is None:
+        raise typer.BadParameter("--label is for the labels of a file: expected --file")
     page = None if explain is None else Path(explain) if file is None else _page_of(explain, out)
     if page is not None:
         require_output(page, inputs=[file] if file else image or [])
@@ -201,8 +208,8 @@ def classify(
 
             report = classify_file(
                 network, processor, file, predictions, batch_size=batch_size, detector=regions,
-                without_bad_images=without_bad_images, encoding=encoding, columns=mapping, pixels=pixels,
-                progress=not as_json, engine=engine, ray=ray,
+                without_bad_images=without_bad_images, encoding=encoding, columns=mapping, label_names=meant,
+                pixels=pixels, progress=not as_json, engine=engine, ray=ray,
             )  # fmt: skip
         found = None
         if post is not None and page is not None:
@@ -371,6 +378,8 @@ def _facts(report: ClassifyReport, out: Path) -> dict[str, Any]:
         "skipped_file": report.skipped_file and str(report.skipped_file),
         "first_skipped": [row._asdict() for row in report.first_skipped],
         "verdicts": dict(report.labels),
+        "agreement": report.agreement and report.agreement.to_dict(),
+        "renamed_columns": report.renamed_columns,
         "engines": report.engines,
         "engine": report.engine,
         "seconds": round(report.seconds, 2),
@@ -391,7 +400,12 @@ def _show_report(report: ClassifyReport, out: Path) -> None:
     if report.removed:
         say(f"{report.removed} predictions are of posts that are no longer in the file: they are not in the results")
     if report.renamed:
-        say(f"{report.renamed} ids occur more than once: the second post of id 7 is 7#2 in the results")
+        say(f"{report.renamed} ids occur more than once: the column line tells their rows apart")
+    if report.renamed_columns:
+        taken = ", ".join(f"{ours} is {name}" for ours, name in report.renamed_columns.items())
+        say(f"Your columns stay as they are. Where yours has the name of one of ours, ours has another: {taken}")
+    if report.columns_left_out:
+        say(f"{report.columns_left_out} or more of your columns are left out: a table takes the first 1,000")
     if report.images_left_out:
         say(f"{report.images_left_out} of them without an image that cannot be read: see the `problem` column")
     for line, name, reason in report.first_skipped:
@@ -404,4 +418,29 @@ def _show_report(report: ClassifyReport, out: Path) -> None:
     if report.engine:
         say(f"Engine: {report.engine}")
     say("Predictions: " + ", ".join(f"{count} {label}" for label, count in report.labels.most_common()))
+    if report.agreement is not None:
+        _show_agreement(report.agreement)
     say(f"Written: {from_here(out)}")
+
+
+def _show_agreement(found: Agreement) -> None:
+    """How far predictions agree with the labels of the file, and which words are no labels of the model."""
+    if found.compared:
+        say(
+            f"Compared with the column {printable(found.column)} ({found.compared} posts): accuracy "
+            f"{found.accuracy:.4f}, macro F1 {found.macro_f1:.4f}"
+        )
+        for label, row in zip(found.labels, found.confusion.tolist(), strict=True):
+            said = ", ".join(f"{count} as {other}" for other, count in zip(found.labels, row, strict=True))
+            say(f"  {sum(row)} {label}: {said}")
+    if found.unknown:
+        words = ", ".join(f"{printable(word)} ({count} x)" for word, count in list(found.unknown.items())[:6])
+        more = f" and {len(found.unknown) - 6} more" if len(found.unknown) > 6 else ""
+        first = printable(next(iter(found.unknown)))
+        labels = " or ".join(found.labels)
+        say(
+            f"Not compared: in the column {printable(found.column)}, {words}{more} are not the model's labels, "
+            f"{labels}. If they mean these, say so: --label {first}=LABEL"
+        )
+    if found.without and (found.compared or found.unknown):
+        say(f"{found.without} posts have no label in the column {printable(found.column)}")

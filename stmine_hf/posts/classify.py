@@ -1,29 +1,38 @@
 """Classify a file of posts: in batches, resumed after an interruption, with bad rows listed separately.
 
-A prediction has `id`, `text`, `label`, `score` (probability of the label), `scores` (by label), `line` (in the file of
-posts), `model`, `key` (digest of the post's text and images), `problem` where an image was skipped,
-and `warning` where the post differs from those that the model was trained on. The
-output has one for each post of the file that can be classified, in their order. Its suffix gives the format.
+The output has a row for each post of the file that can be classified, in their order: the user's own columns as they
+are, and then `label`, `score` (probability of the label), `scores` (by label), `line` (in the file of posts), `model`,
+`key` (digest of the post's text and images), `problem` where an image was skipped, `warning` where the post differs
+from those that the model was trained on, and `id` where the file has none; see `results`. Its suffix gives the format.
+Where the file has labels, the report says how far predictions and labels agree.
 
 A prediction belongs to a text and images, not to an id or a line: it is reused where the key is the same, and a post
 whose content has changed is classified again. Predictions are on disk batch by batch, so a killed run loses one batch
-at most: in the output itself if that has JSON lines, else in `OUT.journal.jsonl`, which stays.
+at most.
 
+    OUT.journal.jsonl   all predictions, those of posts that are no longer in the file too; reused when they come back
     OUT.skipped.jsonl   rows that cannot be classified: `line`, `id` and `reason`; every run tries them again
-    OUT.removed.jsonl   predictions of posts that are no longer in the file; reused when they come back
+
+Version 0.2 wrote JSON lines without the user's columns into the output itself, and `OUT.removed.jsonl` beside it: the
+predictions in them are reused, and the files replaced.
 """
 
 from __future__ import annotations
 
 import json
+import sys
+import tempfile
 import time
+import unicodedata
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 
 from ..data.columns import Column
@@ -34,14 +43,15 @@ from ..inference.journal import Journal, json_line, json_rows
 from ..inference.progress import ProgressBar
 from ..inference.scope import Scope
 from ..loading import place
+from ..metrics.classification import accuracy, class_scores
 from ..model_identity import model_tag
-from ..outputs import Outputs, require_apart
+from ..outputs import OutputError, Outputs, require_apart
 from .answer import label_scores
 from .engine import EngineClassifier
 from .post import Post, content_key
 from .prediction import Prediction, RegionDetector, predict
-from .reading import count_posts, not_one_post, read_posts
-from .results import JSON_LINES, format_of, names_of_files, write_results
+from .reading import count_posts, not_one_post, post_columns, read_posts
+from .results import BEFORE, JSON_LINES, ResultColumns, UserColumns, format_of, names_of_files, storable, write_results
 
 if TYPE_CHECKING:
     from ..modeling.mttv.modeling_mttv import MttvForSequenceClassification
@@ -56,6 +66,53 @@ class SkippedRow(NamedTuple):
     line: int
     id: str | int
     reason: str
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far predictions agree with the labels that the file has.
+
+    Attributes:
+        column: with the labels.
+        labels: L labels of the model.
+        confusion: (L, L) posts; row: the label in the file, column: the prediction.
+        unknown: words that are none of the model's labels -> how many posts have them, the most frequent first.
+        without: posts without a label.
+    """
+
+    column: str
+    labels: Sequence[str]
+    confusion: np.ndarray
+    unknown: Mapping[str, int]
+    without: int
+
+    @property
+    def compared(self) -> int:
+        """Number of posts whose label is one of the model's."""
+        return int(self.confusion.sum())
+
+    @property
+    def accuracy(self) -> float:
+        """As of `stmine evaluate mttv`."""
+        return accuracy(self.confusion)
+
+    @property
+    def macro_f1(self) -> float:
+        """As of `stmine evaluate mttv`."""
+        return float(class_scores(self.confusion).f1.mean())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The agreement as JSON has it."""
+        scores = {"accuracy": self.accuracy, "macro_f1": self.macro_f1} if self.compared else {}
+        return {
+            "column": self.column,
+            "rows": self.compared,
+            "labels": list(self.labels),
+            **scores,
+            "confusion_matrix": self.confusion.tolist(),
+            "unknown_labels": dict(self.unknown),
+            "without_label": self.without,
+        }
 
 
 @dataclass
@@ -73,6 +130,9 @@ class ClassifyReport:
         skipped: how many rows have no prediction.
         first_skipped: ten of them; all are in the file `skipped_file`, None where there are none.
         labels: how often each label was predicted, over all posts of the file.
+        agreement: with the labels that the file has; None where it has no column for them.
+        renamed_columns: our columns whose names the file has -> what they are called in the output.
+        columns_left_out: how many of the user's columns a table has no room for.
         model: name and digest of the model.
         engines: that ran it; see `stmine_hf.inference.engines`.
         engine: those that were chosen, and how fast they are; "": PyTorch.
@@ -90,6 +150,9 @@ class ClassifyReport:
     first_skipped: list[SkippedRow] = field(default_factory=list)
     skipped_file: Path | None = None
     labels: Counter[str] = field(default_factory=Counter)
+    agreement: Agreement | None = None
+    renamed_columns: dict[str, str] = field(default_factory=dict)
+    columns_left_out: int = 0
     model: str = ""
     engines: list[str] = field(default_factory=list)
     engine: str = ""
@@ -103,8 +166,8 @@ class _Place:
     line: int
     id: str | int
     key: str
+    label: str = ""  # that the file has
     offset: int | None = None
-    text: str | None = None  # of a prediction that an earlier version wrote without it
     failure: str | None = None
 
 
@@ -120,6 +183,7 @@ def classify_file(
     without_bad_images: bool = False,
     encoding: str | None = None,
     columns: Mapping[str, Column] | None = None,
+    label_names: Mapping[str, str] | None = None,
     pixels: PixelOptions = _DEFAULT,
     progress: bool = True,
     engine: str = AUTO,
@@ -138,7 +202,8 @@ def classify_file(
         without_bad_images: if an image of a post with text cannot be read, classify the post by the rest, and name the
             image as `problem`. Else the post is skipped.
         encoding: of the posts; see `read_posts`.
-        columns: that hold text, image and id; see `read_posts`.
+        columns: that hold text, image, id and label; see `read_posts`.
+        label_names: which labels of the model the words in the column of labels mean: `{"谣言": "fake"}`.
         pixels: how to read images of more than 8 bits or more than three bands. Predictions made with others are
             made again.
         progress: show a bar on stderr.
@@ -155,11 +220,17 @@ def classify_file(
         f" with {model_tag(detector.model)}" if detector is not None and hasattr(detector, "model") else ""
     )
     labels = [model.config.id2label[index] for index in range(model.config.num_labels)]
+    truths = _Truths(labels, label_names)
     total, scope = count_posts(file, encoding), Scope.of(model)
+    of = post_columns(file, encoding, columns).of
     report = ClassifyReport(model=tag)
     place(model, device)
     in_engine = EngineClassifier(model, engine)
-    with Outputs(out.parent, inputs=[file], file=out.name) as outputs:
+    with (
+        Outputs(out.parent, inputs=[file], file=out.name) as outputs,
+        tempfile.TemporaryFile(dir=outputs.folder) as kept,  # the user's cells, as they were when they were classified
+    ):
+        user_columns = UserColumns()
         files = _Files(outputs, file, out)
         known = _Known(out, tag, without_bad_images)
         places: list[_Place] = []
@@ -177,14 +248,16 @@ def classify_file(
                         skipped.append(SkippedRow(row.line, row.id, row.problem or ""))
                         bar.advance(worked=0)
                         continue
-                    place = _Place(row.line, row.id, content_key(row.post))
+                    place = _Place(row.line, row.id, content_key(row.post), sys.intern(row.label))
                     places.append(place)
+                    cells = {str(name): storable(cell) for name, cell in row.cells.items()}
+                    user_columns.add(cells)
+                    kept.write(json.dumps(cells).encode() + b"\n")
                     report.renamed += row.given != row.id
                     report.warned += bool(scope and scope.check_text(row.post.text))
                     # Of posts of the same content the first is classified first, so that it is the first here as well.
                     if unused.get(place.key):
                         place.offset = unused[place.key].popleft()
-                        place.text = row.post.text if place.offset in known.without_text else None
                         report.done_before += 1
                         bar.advance(worked=0)
                     yield row.post._replace(id=place)
@@ -216,17 +289,21 @@ def classify_file(
                 bar.advance(len(batch))
 
         skipped += [SkippedRow(place.line, place.id, place.failure) for place in places if place.failure is not None]
-        places = [place for place in places if place.failure is None]
-        report.outdated = sum(place.id in known.outdated for place in places)
+        report.outdated = sum(place.id in known.outdated for place in places if place.failure is None)
         skipped.sort()
         report.skipped, report.first_skipped = len(skipped), skipped[:10]
         report.skipped_file = files.write_skipped(skipped)
-        if not places:
+        if all(place.failure is not None for place in places):
             files.discard_empty()
             first = f"line {skipped[0].line}: {skipped[0].reason}" if skipped else ""
             raise not_one_post(file, len(skipped), first)
-        report.removed = files.write_removed(places)
-        report.labels = files.write(places, labels)
+        report.removed = files.count_removed(places)
+        result_columns = ResultColumns(user_columns, labels, None if "id" not in of else str(of["id"]))
+        kept.seek(0)
+        report.labels, pairs = files.write(places, kept, result_columns)
+        report.renamed_columns, report.columns_left_out = result_columns.renamed, len(user_columns.left_out)
+        if "label" in of:
+            report.agreement = truths.agreement(str(of["label"]), pairs)
     report.engines, report.engine = in_engine.engines, in_engine.remark
     if ray is not None and report.predicted:
         report.engines = [on_workers(engine)]
@@ -240,7 +317,6 @@ def _row(one: Prediction, labels: list[str], tag: str, scope: Scope | None) -> d
     label, score, scores = label_scores(one.logits, labels)
     row: dict[str, Any] = {
         "id": one.post.id.id,
-        "text": one.post.text,
         "label": label,
         "score": score,
         "scores": scores,
@@ -263,7 +339,6 @@ class _Known:
     def __init__(self, out: Path, tag: str, without_bad_images: bool):
         self._out, self._tag, self._without_bad_images = out, tag, without_bad_images
         self.offsets: dict[str, list[int]] = {}
-        self.without_text: set[int] = set()
         self.outdated: set[str | int] = set()
 
     def accept(self, row: Mapping[str, Any], offset: int) -> None:
@@ -284,8 +359,6 @@ class _Known:
             self.outdated.add(row["id"])
         elif "problem" not in row or self._without_bad_images:
             self.offsets.setdefault(key, []).append(offset)
-            if "text" not in row:
-                self.without_text.add(offset)
 
 
 def _require_prediction(row: Mapping[str, Any], offset: int = 0) -> None:
@@ -307,25 +380,35 @@ class _Files:
 
     def __init__(self, outputs: Outputs, posts: Path, out: Path):
         self._outputs, self._out = outputs, out
-        self._is_journal = format_of(out) == JSON_LINES
+        self._is_lines = format_of(out) == JSON_LINES
         self._journal, self._skipped, self._removed = names_of_files(out)
         for name in (self._journal, self._skipped, self._removed):
             require_apart(outputs.folder / name, [posts])
 
     def open_journal(self, known: _Known) -> Journal:
         """Open the existing predictions to append to; `known` gets them all."""
-        path, outputs = self._outputs.folder / self._journal, self._outputs
-        if self._is_journal and path.exists() and path.name not in outputs.written():  # of version 0.1, or moved here
-            with Journal(path, ["id"], _require_prediction):
-                outputs.adopt([path.name])
-            outputs.adopt(name for name in [self._skipped] if _is_skip_list(outputs.folder / name))
-        outputs.require_free(self._out.name, self._skipped, self._removed)
+        outputs, name = self._outputs, self._out.name
+        former = self._is_lines and (outputs.folder / name).exists() and not (outputs.folder / self._journal).exists()
+        if former and name not in outputs.written():  # of version 0.1, or moved here
+            with Journal(outputs.folder / name, ["id"], _require_prediction):
+                outputs.adopt([name])
+            outputs.adopt(one for one in [self._skipped] if _is_skip_list(outputs.folder / one))
+        outputs.require_free(name, self._skipped, self._removed)
         outputs.open_growing(self._journal).close()
-        journal = Journal(path, ["id"], known.accept)
+        journal = Journal(outputs.folder / self._journal, ["id"], known.accept)
+        if former and not _has_user_columns(outputs.folder / name):
+            with Journal(outputs.folder / name, ["id"], _require_prediction):  # removes a line that was cut short
+                pass
+            self._take_over(name, journal, known)
         if outputs.wrote(self._removed):
-            for _, row in json_rows(outputs.folder / self._removed):
-                known.accept(row, *journal.append(row))
+            self._take_over(self._removed, journal, known)
         return journal
+
+    def _take_over(self, name: str, journal: Journal, known: _Known) -> None:
+        """Copy the predictions that version 0.2 or 0.1 wrote to a file into the journal."""
+        for _, row in json_rows(self._outputs.folder / name):
+            slim = {key: value for key, value in row.items() if key != "text"}
+            known.accept(row, *journal.append(slim))
 
     def write_skipped(self, skipped: list[SkippedRow]) -> Path | None:
         """Write the rows without prediction; None if there are none."""
@@ -343,42 +426,91 @@ class _Files:
         else:
             self._outputs.settle(self._journal)
 
-    def write_removed(self, places: list[_Place]) -> int:
-        """Write the predictions of posts that are no longer in the file to OUT.removed.jsonl; their number."""
+    def count_removed(self, places: list[_Place]) -> int:
+        """Number of predictions of posts that are no longer in the file; those of version 0.2 are in the journal."""
         used, ids = {place.offset for place in places}, {place.id for place in places}
-
-        def removed() -> Iterator[dict[str, Any]]:
-            seen: set[bytes] = set()  # a run killed between two writes leaves some in both files
-            for offset, row in json_rows(self._outputs.folder / self._journal):
-                digest = blake2b(json_line(row), digest_size=16).digest()
-                if offset not in used and digest not in seen and ("key" in row or row["id"] not in ids):
-                    seen.add(digest)
-                    yield row
-
-        count = sum(1 for _ in removed())
-        if self._is_journal and count:
-            self._outputs.write(self._removed, lambda path: path.write_bytes(b"".join(map(json_line, removed()))))
-        elif self._is_journal:
+        seen: set[bytes] = set()  # a run killed in between takes some over twice
+        for offset, row in json_rows(self._outputs.folder / self._journal):
+            if offset not in used and ("key" in row or row["id"] not in ids):
+                seen.add(blake2b(json_line(row), digest_size=16).digest())
+        with suppress(OutputError):  # one that was changed is no longer ours, and stays
             self._outputs.remove(self._removed)
-        return count
+        return len(seen)
 
-    def write(self, places: list[_Place], labels: list[str]) -> Counter[str]:
-        """Write the prediction of every post, in their order; how often each label was predicted."""
+    def write(
+        self, places: list[_Place], kept: IO[bytes], columns: ResultColumns
+    ) -> tuple[Counter[str], Counter[tuple[str, str]]]:
+        """Write the prediction of every post, in their order.
+
+        Args:
+            places: of all posts, also of those that cannot be classified.
+            kept: the user's cells of each, a line of JSON.
+            columns: of the output.
+
+        Returns:
+            How often each label was predicted, and how often for each label of the file.
+        """
         counts: Counter[str] = Counter()
+        pairs: Counter[tuple[str, str]] = Counter()
 
-        def rows() -> Iterator[dict[str, Any]]:
+        def rows() -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
             with open(self._outputs.folder / self._journal, "rb") as journal:
-                for place in places:
+                for place, cells in zip(places, kept, strict=True):
+                    if place.failure is not None:
+                        continue
                     assert place.offset is not None
                     journal.seek(place.offset)
                     row = json.loads(journal.readline())
                     counts[row["label"]] += 1
-                    text = {} if place.text is None else {"text": place.text}
-                    yield {"id": place.id, **text, **row} | {"id": place.id, "line": place.line}
+                    pairs[place.label, row["label"]] += 1
+                    yield json.loads(cells), row | {"id": place.id, "line": place.line}
 
-        self._outputs.write(self._out.name, lambda path: write_results(path, rows(), labels))
+        self._outputs.write(self._out.name, lambda path: write_results(path, rows(), columns))
         self._outputs.settle(self._journal)
-        return counts
+        return counts, pairs
+
+
+class _Truths:
+    """The labels of a file in terms of the model's.
+
+    Args:
+        labels: of the model.
+        names: what words mean, as the user says.
+
+    Raises:
+        StmineError: `names` has a label that the model does not have.
+    """
+
+    def __init__(self, labels: list[str], names: Mapping[str, str] | None) -> None:
+        if other := [label for label in (names or {}).values() if label not in labels]:
+            raise StmineError(f"label {other[0]!r}: the model's labels are {', '.join(labels)}.")
+        self._labels = labels
+        self._of = {_folded(label): label for label in labels} if len({*map(_folded, labels)}) == len(labels) else {}
+        self._of |= {label: label for label in labels} | dict(names or {})
+
+    def agreement(self, column: str, pairs: Mapping[tuple[str, str], int]) -> Agreement:
+        """The agreement, from how often each label of the model was predicted for each word of the column."""
+        confusion = np.zeros((len(self._labels), len(self._labels)), dtype=np.int64)
+        unknown: Counter[str] = Counter()
+        for (word, predicted), count in pairs.items():
+            label = self._of.get(word, self._of.get(_folded(word)))
+            if label is not None:
+                confusion[self._labels.index(label), self._labels.index(predicted)] += count
+            elif word:
+                unknown[word] += count
+        without = sum(count for (word, _), count in pairs.items() if not word)
+        return Agreement(column, self._labels, confusion, dict(unknown.most_common()), without)
+
+
+def _folded(word: str) -> str:
+    return unicodedata.normalize("NFKC", word).casefold().strip()
+
+
+def _has_user_columns(path: Path) -> bool:
+    """Whether an output has columns of the user's that took the names of ours, so that it does not say which is which;
+    its journal, which did, is gone."""
+    with open(path, "rb") as file:
+        return any(f'"{BEFORE}'.encode() in line for line in file)
 
 
 def _is_skip_list(path: Path) -> bool:

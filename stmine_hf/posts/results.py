@@ -1,12 +1,20 @@
-"""Write predictions in the format of the file's suffix: JSON lines, JSON, CSV, TSV or Parquet."""
+"""Write predictions beside the user's own columns, in the format of the file's suffix.
+
+A row has the columns of the user's file, in their order and as they are, and then those of the prediction (`COLUMNS`).
+The name of one of these that the file has already gets `predicted_` before it: beside the user's `label` the predicted
+one is `predicted_label`.
+"""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Sequence
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..data.cells import plain
 from ..errors import StmineError
 from ..files import write_rows
 from ..inference.batching import batched
@@ -14,6 +22,10 @@ from ..inference.journal import json_line
 
 JSON_LINES = ".jsonl"
 SUFFIXES = (JSON_LINES, ".json", ".csv", ".tsv", ".parquet")
+# Of a prediction. `id` is written where the file has no ids; `scores` in JSON alone, which tables have label by label.
+COLUMNS = ("id", "label", "score", "scores", "line", "model", "key", "problem", "warning", "engine")
+BEFORE = "predicted_"
+MOST_COLUMNS = 1000  # of the user's in a table; JSON lines may have any number of keys
 _ROW_GROUP = 4096
 
 
@@ -30,10 +42,9 @@ def format_of(out: Path) -> str:
 
 
 def names_of_files(out: Path) -> tuple[str, str, str]:
-    """Of the journal, the list of skipped rows and that of removed predictions."""
-    lines = format_of(out) == JSON_LINES
-    stem = out.stem if lines else out.name
-    return out.name if lines else f"{out.name}.journal.jsonl", f"{stem}.skipped.jsonl", f"{stem}.removed.jsonl"
+    """Of the journal, the list of skipped rows, and that of removed predictions as version 0.2 wrote it."""
+    stem = out.stem if format_of(out) == JSON_LINES else out.name
+    return f"{out.name}.journal.jsonl", f"{stem}.skipped.jsonl", f"{stem}.removed.jsonl"
 
 
 def written_files(out: Path) -> list[Path]:
@@ -41,59 +52,165 @@ def written_files(out: Path) -> list[Path]:
     return [out, *(out.with_name(name) for name in names_of_files(out))]
 
 
-def write_results(path: Path, rows: Iterable[dict[str, Any]], labels: Sequence[str]) -> None:
+def storable(value: Any) -> Any:
+    """A cell as JSON can hold it: dates as texts, of an image in the table its path, and nothing for other bytes."""
+    value = plain(value)
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, (bytes, bytearray)):
+        return None
+    if isinstance(value, Mapping):
+        if "bytes" in value and set(value) <= {"bytes", "path"}:
+            return storable(value.get("path"))
+        return {str(name): storable(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [storable(part) for part in value]
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+class UserColumns:
+    """The user's columns, in order, as rows are read."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, set[type]] = {}
+        self.left_out: set[str] = set()
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        for name, value in row.items():
+            kinds = self._kinds.get(name)
+            if kinds is None:
+                if len(self._kinds) >= MOST_COLUMNS:
+                    if len(self.left_out) < MOST_COLUMNS:
+                        self.left_out.add(name)
+                    continue
+                kinds = self._kinds[name] = set()
+            if value is not None and len(kinds) < 2:
+                kinds.add(type(value))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kinds)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._kinds or name in self.left_out
+
+    def type_of(self, name: str) -> type:
+        """The one type of a column's values; str where they have several, or lists and mappings."""
+        kinds = self._kinds[name]
+        return next(iter(kinds)) if len(kinds) == 1 and kinds <= {int, float, bool} else str
+
+
+class ResultColumns:
+    """The columns of an output.
+
+    Args:
+        user: those of the file of posts.
+        labels: of the model.
+        id_column: with the user's ids; None: `id` is ours. A row of JSON lines that lacks it gets the id in it.
+
+    Attributes:
+        renamed: our columns whose names the file has, and what they are called.
+    """
+
+    def __init__(self, user: UserColumns, labels: Sequence[str], id_column: str | None) -> None:
+        self.user, self.labels, self._id_column = user, labels, id_column
+        with_id = id_column is None
+        tables = [f"score_{label}" for label in labels]
+        self._name: dict[str, str] = {}
+        for ours in (*COLUMNS, *tables):
+            name = ours
+            while name in user or name in self._name.values():
+                name = f"{BEFORE}{name}"
+            self._name[ours] = name
+        written = [name for name in (*COLUMNS, *tables) if name not in ("id", "engine") or (name == "id" and with_id)]
+        self.renamed = {ours: self._name[ours] for ours in written if self._name[ours] != ours}
+
+    def merged(self, cells: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+        """A row of JSON: the user's cells, and the prediction."""
+        name = self._id_column
+        if name is not None and name not in cells and name in self.user:
+            cells = {name: found["id"], **cells}
+        ours = {ours: found[ours] for ours in COLUMNS if ours in found and (ours != "id" or name is None)}
+        return {**cells, **{self._name[ours]: value for ours, value in ours.items()}}
+
+    def of_table(self) -> list[str]:
+        """The names of a table's columns."""
+        shares = [f"score_{label}" for label in self.labels]
+        ours = ["id"] * (self._id_column is None) + [
+            "line",
+            "label",
+            "score",
+            *shares,
+            "model",
+            "key",
+            "problem",
+            "warning",
+        ]
+        return [*self.user, *(self._name[name] for name in ours)]
+
+    def flat(self, cells: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+        """A row of a table."""
+        shares = {self._name[f"score_{label}"]: found["scores"][label] for label in self.labels}
+        row = {**self.merged(cells, found), **shares}
+        return {name: row.get(name) for name in self.of_table()}
+
+
+Rows = Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]
+
+
+def write_results(path: Path, rows: Rows, columns: ResultColumns) -> None:
     """Write predictions; only a few are in memory at a time.
 
     Args:
         path: its suffix is the format. Tables have a column for the score of each label.
-        rows: as in the JSON lines; see `stmine_hf.posts.classify`.
-        labels: of the model.
+        rows: the user's cells and the prediction of each, as `stmine_hf.posts.classify` has it.
+        columns: of the output.
     """
     suffix = format_of(path)
     if suffix == JSON_LINES:
         with open(path, "wb") as lines:
-            lines.writelines(map(json_line, rows))
+            lines.writelines(json_line(columns.merged(*row)) for row in rows)
     elif suffix == ".json":
-        write_rows(path, rows)
+        write_rows(path, (columns.merged(*row) for row in rows))
     elif suffix == ".parquet":
-        _write_parquet(path, _flat(rows, labels), labels)
+        _write_parquet(path, rows, columns)
     else:
         with open(path, "w", encoding="utf-8", errors="replace", newline="") as file:
             dialect = csv.excel if suffix == ".csv" else csv.excel_tab
-            writer = csv.DictWriter(file, _columns(labels), dialect=dialect, lineterminator="\n")
+            writer = csv.DictWriter(file, columns.of_table(), dialect=dialect, lineterminator="\n")
             writer.writeheader()
-            writer.writerows(_flat(rows, labels))
+            writer.writerows(
+                {name: _text(cell) for name, cell in columns.flat(cells, found).items()} for cells, found in rows
+            )
 
 
-def _columns(labels: Sequence[str]) -> list[str]:
-    return [
-        "id",
-        "line",
-        "text",
-        "label",
-        "score",
-        *(f"score_{label}" for label in labels),
-        "model",
-        "key",
-        "problem",
-        "warning",
-    ]
+def _text(cell: Any) -> Any:
+    """A cell of a CSV file: lists, mappings and truth values as JSON has them."""
+    return json.dumps(cell, ensure_ascii=False) if isinstance(cell, (list, dict, bool)) else cell
 
 
-def _flat(rows: Iterable[dict[str, Any]], labels: Sequence[str]) -> Iterator[dict[str, Any]]:
-    for row in rows:
-        scores = {f"score_{label}": row["scores"][label] for label in labels}
-        yield {name: (row | scores).get(name) for name in _columns(labels)}
-
-
-def _write_parquet(path: Path, rows: Iterable[dict[str, Any]], labels: Sequence[str]) -> None:
+def _write_parquet(path: Path, rows: Rows, columns: ResultColumns) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    numbers = {"score", *(f"score_{label}" for label in labels)}
-    types = {name: pa.float64() if name in numbers else pa.string() for name in _columns(labels)}
-    schema = pa.schema(list({**types, "line": pa.int64()}.items()))
-    with pq.ParquetWriter(path, schema) as writer:
+    kinds = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.string()}
+    names, own = columns.of_table(), [*columns.user]
+    types = {name: kinds[columns.user.type_of(name)] for name in own}
+    for name in names[len(own) :]:
+        plain_name = name.removeprefix(BEFORE)
+        types[name] = pa.float64() if plain_name.startswith("score") else pa.string()
+    types[columns._name["line"]] = pa.int64()
+
+    def cell(name: str, value: Any) -> Any:
+        if value is None or types[name] != pa.string():
+            beyond = isinstance(value, int) and not -(2**63) <= value < 2**63
+            return None if beyond else value
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+    with pq.ParquetWriter(path, pa.schema(list(types.items()))) as writer:
         for batch in batched(rows, _ROW_GROUP):
+            flat = [columns.flat(*row) for row in batch]
             # Ids are strings or whole numbers, and a column has one type.
-            writer.write_table(pa.Table.from_pylist([{**row, "id": str(row["id"])} for row in batch], schema))
+            content = [{name: cell(name, value) for name, value in row.items()} for row in flat]
+            writer.write_table(pa.Table.from_pylist(content, pa.schema(list(types.items()))))

@@ -329,7 +329,7 @@ def test_columns_of_other_names(capsys, tmp_path, model):
     printed = capsys.readouterr().out
     assert "Columns: text: content, image: photo, id: key\n" in printed and "0 posts classified (2 already" in printed
     lines = out.read_text(encoding="utf-8").splitlines()
-    assert lines[0].startswith("id,line,text,label,score") and lines[1].startswith("a1,2,fake news 假,")
+    assert lines[0].startswith("key,content,photo,line,label,score") and lines[1].startswith("a1,fake news 假,,2,")
     assert run(*words[:2], "--out", tmp_path / "other.csv", *words[4:], "--column", "text=contents") == 1
     assert "has no column 'contents', but key, content, photo" in error_line(capsys)
     assert run(*words, "--column", "caption=content") == 1
@@ -359,16 +359,25 @@ def test_the_reasons_of_a_row_of_a_file(capsys, tmp_path, model, monkeypatch):
     assert run(*words, "--explain", "why.html") == 2
 
 
-def test_predictions_without_texts_get_them(capsys, tmp_path, model):
-    file, out = tmp_path / "posts.jsonl", tmp_path / "out.jsonl"
-    file.write_text('{"id": 1, "text": "fake news"}\n')
-    words = ["--file", file, "--out", out, "--model", model, "--json"]
+def test_the_agreement_with_labels_is_printed(capsys, tmp_path, model):
+    file, out = tmp_path / "posts.csv", tmp_path / "out.csv"
+    lines = [f"假新闻 {n},{('谣言', 'real', '不明', '')[n % 4]}" for n in range(8)]
+    file.write_text("正文,label\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    words = ["--file", file, "--out", out, "--model", model]
     assert run(*words) == 0
-    capsys.readouterr()
-    rows = [json.loads(line) for line in out.read_text().splitlines()]
-    former = tmp_path / "former"
-    former.mkdir()
-    (former / "out.jsonl").write_text(json.dumps({k: v for k, v in rows[0].items() if k != "text"}) + "\n")
-    assert run("--file", file, "--out", former / "out.jsonl", *words[4:]) == 0
-    assert document(capsys)["done_before"] == 1
-    assert [json.loads(line) for line in (former / "out.jsonl").read_text().splitlines()] == rows
+    printed = capsys.readouterr().out
+    assert "Columns: text: 正文, label: label\n" in printed
+    assert "ours has another: label is predicted_label\n" in printed
+    assert "Compared with the column label (2 posts): accuracy " in printed
+    assert (
+        "谣言 (2 x), 不明 (2 x) are not the model's labels, fake or real" in printed
+        and "2 posts have no label" in printed
+    )
+    assert run(*words, "--label", "谣言=fake", "--json") == 0
+    found = document(capsys)
+    assert found["agreement"]["rows"] == 4 and found["agreement"]["unknown_labels"] == {"不明": 2}
+    assert found["renamed_columns"] == {"label": "predicted_label"}
+    assert sum(map(sum, found["agreement"]["confusion_matrix"])) == 4
+    assert run(*words, "--label", "谣言=hoax") == 1
+    assert "the model's labels are fake, real" in error_line(capsys)
+    assert run("--text", "a", "--label", "谣言=fake", "--model", model) == 2

@@ -16,9 +16,11 @@ from odd_posts import ODD_TEXTS, bad_images, noise, odd_images
 from PIL import Image
 
 from stmine_hf.errors import StmineError
+from stmine_hf.evaluation.classification import evaluate_posts
 from stmine_hf.images import PixelOptions
 from stmine_hf.modeling.mttv.pipeline_mttv import MttvPipeline
 from stmine_hf.modeling.mttv.processing_mttv import Regions
+from stmine_hf.outputs import Outputs
 from stmine_hf.posts import classify as classify_module
 from stmine_hf.posts.classifier import PostClassifier
 from stmine_hf.posts.classify import classify_file
@@ -112,7 +114,8 @@ def test_a_second_run_classifies_only_what_is_new(parts, folder, tmp_path):
     lines = ['{"id": 1, "text": "fake"}', '{"text": "假"}', "no json", '{"id": "1", "image": "a.png"}']
     file.write_text("\n".join(lines), encoding="utf-8")
     first = classify(parts, file, out)
-    assert (first.predicted, first.skipped) == (2, 2) and [row["id"] for row in read(out)] == [1, "line 2"]
+    assert (first.predicted, first.skipped) == (2, 2)
+    assert [row["id"] for row in read(out)] == [1, "line 2"]
     assert [(row["line"], row["id"]) for row in read(tmp_path / "out.skipped.jsonl")] == [(3, "line 3"), (4, "1#2")]
     before = out.read_bytes()
     again = classify(parts, file, out)
@@ -122,18 +125,19 @@ def test_a_second_run_classifies_only_what_is_new(parts, folder, tmp_path):
     file.write_text("\n".join([lines[0], lines[1], '{"id": 3, "text": "new"}', lines[3]]), encoding="utf-8")
     mended = classify(parts, file, out)
     assert (mended.predicted, mended.done_before, mended.skipped, mended.skipped_file) == (2, 2, 0, None)
-    assert [row["id"] for row in read(out)] == [1, "line 2", 3, "1#2"]
-    assert sorted(path.name for path in tmp_path.glob("[!.]*")) == ["a.png", "out.jsonl", "posts.jsonl"]
+    assert [(row["id"], row["line"]) for row in read(out)] == [(1, 1), ("line 2", 2), (3, 3), ("1", 4)]
+    assert sorted(path.name for path in tmp_path.glob("[!.]*")) == [
+        "a.png", "out.jsonl", "out.jsonl.journal.jsonl", "posts.jsonl",
+    ]  # fmt: skip
 
     before = read(out)
-    file.write_text(lines[1], encoding="utf-8")  # predictions of posts that are gone are set aside, and come back
+    file.write_text(lines[1], encoding="utf-8")  # predictions of posts that are gone are kept, and come back
     only = classify(parts, file, out)
     assert (only.predicted, only.done_before, only.removed) == (0, 1, 3)
-    assert read(out) == [{**before[1], "id": "line 1", "line": 1}] and len(read(tmp_path / "out.removed.jsonl")) == 3
+    assert read(out) == [{**before[1], "id": "line 1", "line": 1}]
     file.write_text("\n".join([lines[0], lines[1], '{"id": 3, "text": "new"}', lines[3]]), encoding="utf-8")
     again = classify(parts, file, out)
     assert (again.predicted, again.done_before, again.removed) == (0, 4, 0) and read(out) == before
-    assert not (tmp_path / "out.removed.jsonl").exists()
 
 
 def test_a_killed_run_loses_one_batch_at_most(parts, folder, tmp_path, monkeypatch):
@@ -148,12 +152,14 @@ def test_a_killed_run_loses_one_batch_at_most(parts, folder, tmp_path, monkeypat
                     raise KeyboardInterrupt
                 yield batch
 
+        journal = tmp_path / "out.jsonl.journal.jsonl"
         out.unlink(missing_ok=True)
+        journal.unlink(missing_ok=True)
         monkeypatch.setattr(classify_module, "predict", dying)
         with pytest.raises(KeyboardInterrupt):
             classify(parts, folder / "posts.jsonl", out)
-        assert len(read(out)) == min(4 * batches, 30)
-        with open(out, "ab") as file:  # a line that was being written
+        assert len(read(journal)) == min(4 * batches, 30) and not out.exists()
+        with open(journal, "ab") as file:  # a line that was being written
             file.write(b'{"id": "p29", "label": "fa'[: 3 * batches])
         monkeypatch.setattr(classify_module, "predict", predict)
         report = classify(parts, folder / "posts.jsonl", out)
@@ -362,12 +368,14 @@ def test_predictions_of_version_0_1_are_made_again(parts, tmp_path):
         row["scores"] = {"fake": 0.0, "real": 1.0}
     gone = {**rows[0], "id": "gone"}
     (tmp_path / ".stmine-outputs.jsonl").unlink()
+    (tmp_path / "out.jsonl.journal.jsonl").unlink()
     out.write_text("".join(json.dumps(row) + "\n" for row in (*rows, gone)) + '{"id": "cut')
     (tmp_path / "out.skipped.jsonl").write_text('{"line": 9, "id": "line 9", "reason": "not JSON"}\n')
     report = classify(parts, file, out)
     assert (report.predicted, report.done_before, report.outdated, report.removed) == (2, 0, 2, 1)
-    assert out.read_bytes() == whole and read(tmp_path / "out.removed.jsonl") == [gone]
-    assert not (tmp_path / "out.skipped.jsonl").exists()
+    assert out.read_bytes() == whole and not (tmp_path / "out.skipped.jsonl").exists()
+    del gone["text"]
+    assert gone in read(tmp_path / "out.jsonl.journal.jsonl")
 
 
 @pytest.mark.parametrize("name", ["out.skipped.jsonl", "out.removed.jsonl", "out.jsonl"])
@@ -460,4 +468,127 @@ def test_an_unknown_format_is_refused(parts, folder, tmp_path, name):
 def test_ids_that_were_made_unique_are_counted(parts, tmp_path):
     posts = [{"id": 7, "text": "fake"}, {"id": "7", "text": "true"}, {"id": 8, "text": "fake"}]
     report = classify(parts, posts_file(tmp_path, *posts), tmp_path / "out.jsonl")
-    assert report.renamed == 1 and [row["id"] for row in read(tmp_path / "out.jsonl")] == [7, "7#2", 8]
+    assert report.renamed == 1 and [row["id"] for row in read(tmp_path / "out.jsonl")] == [7, "7", 8]
+    assert [row["line"] for row in read(tmp_path / "out.jsonl")] == [1, 2, 3]
+    assert [row["id"] for row in read(tmp_path / "out.jsonl.journal.jsonl")] == [7, "7#2", 8]
+
+
+def own_csv(folder: Path, name: str = "own.csv") -> Path:
+    """Twelve posts with the user's own columns, of which two have names of ours and one row cannot be classified."""
+    rows = [
+        [f"n{n}", f"fake news 假 {n}", n * 1.5, ("fake", "Real", "谣言", "")[n % 4], f"mine {n}"] for n in range(12)
+    ]
+    rows[5][1] = ""
+    file = folder / name
+    with open(file, "w", encoding="gb18030", newline="") as opened:
+        csv.writer(opened).writerows([["编号", "正文", "热度", "label", "score"], *rows])
+    return file
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "json", "parquet"])
+def test_predictions_keep_the_users_rows(parts, tmp_path, suffix):
+    file, out = own_csv(tmp_path), tmp_path / f"out.{suffix}"
+    report = classify(parts, file, out, encoding="gb18030")
+    assert report.renamed_columns == ({"label": "predicted_label", "score": "predicted_score"}) and (
+        report.predicted,
+        report.skipped,
+    ) == (11, 1)
+    with open(file, encoding="gb18030", newline="") as opened:
+        given = [row for row in csv.DictReader(opened) if row["正文"]]
+    if suffix == "csv":
+        with open(out, encoding="utf-8", newline="") as opened:
+            rows = list(csv.DictReader(opened))
+    elif suffix == "parquet":
+        rows = pq.read_table(out).to_pylist()
+    else:
+        rows = read(out) if suffix == "jsonl" else json.loads(out.read_text(encoding="utf-8"))
+    own = ["编号", "正文", "热度", "label", "score"]
+    assert [{name: row[name] for name in own} for row in rows] == given
+    ours = "predicted_label" if suffix in ("jsonl", "json") else "line"
+    assert [*rows[0]][:6] == [*own, ours]
+    assert [int(row["line"]) for row in rows] == [line for line in range(2, 14) if line != 7]
+    again = PostClassifier(parts)([row["正文"] for row in given])
+    assert [row["predicted_label"] for row in rows] == [answer.label for answer in again]
+    assert [float(row["predicted_score"]) for row in rows] == pytest.approx([a.score for a in again], abs=2e-6)
+    assert "id" not in rows[0] and "text" not in rows[0]
+    content = out.read_bytes()
+    assert classify(parts, file, out, encoding="gb18030").done_before == 11 and out.read_bytes() == content
+
+
+def test_cells_changed_later_are_those_of_the_output(parts, tmp_path):
+    """A prediction belongs to the content: a row whose other cells changed keeps it, and shows the new cells."""
+    file, out, fresh = tmp_path / "own.csv", tmp_path / "out.csv", tmp_path / "fresh.csv"
+    file.write_text("text,note\nfake news,old\nreal news,old\n")
+    classify(parts, file, out)
+    file.write_text("text,topic,note\nreal news,a,new\nfake news,b,new\n")
+    assert classify(parts, file, out).predicted == 0 and classify(parts, file, fresh).predicted == 2
+    assert out.read_bytes() == fresh.read_bytes() and "real news,a,new,line 2,2," in out.read_text()
+
+
+def test_cells_of_every_type_are_kept(parts, tmp_path):
+    posts = [
+        {"text": "fake", "n": 1, "x": 1.5, "ok": True, "tags": ["a", "b"], "more": {"k": None}, "mixed": 1},
+        {"text": "real", "n": None, "mixed": "one", "late": 2**70},
+    ]
+    file = posts_file(tmp_path, *posts)
+    classify(parts, file, tmp_path / "out.jsonl")
+    assert [
+        {name: row[name] for name in post} for row, post in zip(read(tmp_path / "out.jsonl"), posts, strict=True)
+    ] == posts
+    classify(parts, file, tmp_path / "out.parquet")
+    first, second = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert (first["n"], first["x"], first["ok"], first["tags"]) == (1, 1.5, True, '["a", "b"]')
+    assert (second["n"], first["mixed"], second["mixed"], second["late"]) == (None, "1", "one", None)
+    classify(parts, file, tmp_path / "out.csv")
+    with open(tmp_path / "out.csv", newline="") as opened:
+        assert next(csv.DictReader(opened))["tags"] == '["a", "b"]'
+
+
+def test_agreement_with_the_labels_of_the_file(parts, tmp_path):
+    """With the figures of `stmine evaluate`; words that are not the model's labels are counted, not guessed."""
+    file, out = own_csv(tmp_path), tmp_path / "out.csv"
+    found = classify(parts, file, out, encoding="gb18030").agreement
+    assert (found.column, found.compared, found.unknown, found.without) == ("label", 5, {"谣言": 3}, 3)
+    meant = classify(parts, file, out, encoding="gb18030", label_names={"谣言": "fake"}).agreement
+    assert (meant.compared, meant.unknown) == (8, {})
+    with open(file, encoding="gb18030", newline="") as opened:
+        given = [row for row in csv.DictReader(opened) if row["正文"] and row["label"]]
+    truth = {"Real": "real", "谣言": "fake", "fake": "fake"}
+    rows = [{"post_id": row["编号"], "text": row["正文"], "label": truth[row["label"]]} for row in given]
+    measured = evaluate_posts(*parts, rows, progress=False)
+    assert meant.accuracy == measured.metrics["accuracy"] and meant.macro_f1 == measured.metrics["macro_f1"]
+    assert meant.confusion.tolist() == measured.confusion.tolist()
+    with pytest.raises(StmineError, match="label 'hoax': the model's labels are fake, real"):
+        classify(parts, file, out, encoding="gb18030", label_names={"谣言": "hoax"})
+
+
+def test_an_output_of_version_0_2_is_resumed(parts, folder, tmp_path):
+    """Its JSON lines are the journal, without the user's columns; removed predictions are in a file of their own."""
+    new, out = tmp_path / "new.jsonl", tmp_path / "out.jsonl"
+    posts = [{"id": n, "text": f"fake news {n}", "note": "mine"} for n in range(6)]
+    file = posts_file(tmp_path, *posts)
+    classify(parts, file, new)
+    journal = read(tmp_path / "new.jsonl.journal.jsonl")
+    former = [{"id": row["id"], "text": posts[row["id"]]["text"], **row} for row in journal]
+    lines = [json.dumps(row) + "\n" for row in former]
+    with Outputs(tmp_path, file=out.name) as outputs:
+        with outputs.open_growing(out.name) as opened:
+            opened.write("".join(lines[:3]).encode() + b'{"id": 9, "te')  # killed while it wrote a line
+        outputs.write("out.removed.jsonl", lambda path: path.write_text(lines[4]))
+    report = classify(parts, file, out)
+    assert (report.done_before, report.predicted, report.removed) == (4, 2, 0)
+    assert read(out) == read(new) and not (tmp_path / "out.removed.jsonl").exists()
+    assert classify(parts, file, out).done_before == 6
+
+
+def test_an_output_whose_journal_is_gone_is_not_misread(parts, tmp_path):
+    """The user's `label` is not taken for a prediction."""
+    file, out = (
+        posts_file(tmp_path, {"text": "fake news", "label": "real"}, {"text": "假", "label": "fake"}),
+        tmp_path / "out.jsonl",
+    )
+    classify(parts, file, out)
+    whole = out.read_bytes()
+    (tmp_path / "out.jsonl.journal.jsonl").unlink()
+    report = classify(parts, file, out)
+    assert (report.predicted, report.done_before) == (2, 0) and out.read_bytes() == whole
