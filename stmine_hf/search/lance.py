@@ -354,7 +354,8 @@ class LanceBuilder(IndexBuilder):
                 for field_ in self._table.schema:
                     if field_.name not in added.column_names:  # of the user's table
                         added = added.append_column(field_.name, pa.nulls(len(added), field_.type))
-                self._table.add(added.select(self._table.schema.names))
+                # Cast: tables of earlier versions have windows as lists of a fixed size.
+                self._table.add(added.select(self._table.schema.names).cast(self._table.schema))
             self._known_version = self._table.version
         self._ids = np.concatenate([self._ids, ids])
         self._next_id += len(rows)

@@ -56,7 +56,7 @@ _ROWS = pa.schema(
         ("mtime_ns", pa.int64()),
         ("digest", pa.binary(16)),
         ("ctime_ns", pa.int64()),
-        ("window", pa.list_(pa.int32(), 4)),
+        ("window", pa.list_(pa.int32())),  # of four; pyarrow before 26 keeps no null in lists of a fixed size
         ("place", PLACE),
         ("time", TIME),
     ]
@@ -226,7 +226,10 @@ def _complete(table: pa.Table) -> pa.Table:
                 pa.array(np.zeros(len(table), dtype=np.int64)) if name == "ctime_ns" else pa.nulls(len(table), kind)
             )
             table = table.append_column(name, unknown)
-    return table.select(_ROWS.names).cast(_ROWS)
+    table = table.select(_ROWS.names).cast(_ROWS)
+    if pc.any(pc.not_equal(pc.list_value_length(table.column("window")), 4)).as_py():
+        raise ValueError("a window is not of four numbers")
+    return table
 
 
 def write_metadata(outputs: Outputs, manifest: Manifest, table: pa.Table | None) -> None:

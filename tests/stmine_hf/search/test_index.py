@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers import save_tiny_fisvl, tiny_fisvl
@@ -532,20 +533,59 @@ def test_an_image_replaced_by_one_of_the_same_size_and_time_is_noticed(images, t
     assert (again.changed, again.embedded, again.added) == (0, 0, 0)
 
 
-def test_an_index_of_a_version_that_did_not_note_ctimes_is_not_made_again(images, tmp_path, model):
-    index = build(images, tmp_path / "index", model)
-    manifest = store.read_manifest(tmp_path / "index" / store.FINISHED)
+def rewrite_rows(folder, change):
+    """Write the rows of every shard as `change` gives them, as an earlier version might have."""
+    manifest = store.read_manifest(folder / store.FINISHED)
     for name in manifest.shards:
-        file = tmp_path / "index" / "shards" / f"{name}.parquet"
-        pq.write_table(pq.read_table(file).drop_columns(["ctime_ns"]), file)
+        file = folder / "shards" / f"{name}.parquet"
+        pq.write_table(change(pq.read_table(file)), file)
     manifest.checksums = {}
-    with Outputs(tmp_path / "index") as outputs:
-        store.add_checksums(tmp_path / "index", manifest)
+    with Outputs(folder) as outputs:
+        store.add_checksums(folder, manifest)
         outputs._hashes.clear()
         outputs.adopt([store.FINISHED])
         store.write_manifest(outputs, store.FINISHED, manifest)
+
+
+def with_windows(table, windows, kind):
+    at = table.column_names.index("window")
+    return table.set_column(at, "window", pa.array(windows, type=kind))
+
+
+def test_an_index_of_a_version_that_did_not_note_ctimes_is_not_made_again(images, tmp_path, model):
+    index = build(images, tmp_path / "index", model)
+    rewrite_rows(tmp_path / "index", lambda table: table.drop_columns(["ctime_ns"]))
     report = build(images, tmp_path / "index", model).report
     assert (report.embedded, report.changed, report.unchanged) == (0, 0, len(index))
+
+
+def test_rows_are_of_types_that_every_pyarrow_writes_and_reads(images, tmp_path, model):
+    """Versions before 26 do not write nulls among lists of a fixed size, or do not read them again."""
+    build(images, tmp_path / "index", model)
+    for file in (tmp_path / "index" / "shards").glob("*.parquet"):
+        fixed = [one.name for one in pq.read_schema(file) if pa.types.is_fixed_size_list(one.type)]
+        assert not fixed
+
+
+def test_an_index_with_windows_of_a_fixed_size_is_continued(images, tmp_path, model):
+    """As they were written until 0.2."""
+    index = build(images, tmp_path / "index", model)
+    windows = [[0, 0, 4, 4]]  # a null needs pyarrow 26
+    fixed = pa.list_(pa.int32(), 4)
+    rewrite_rows(tmp_path / "index", lambda table: with_windows(table, windows * len(table), fixed))
+    assert {hit.window for hit in ImageIndex.open(tmp_path / "index", model=model).query("planes", k=3)} == {
+        (0, 0, 4, 4)
+    }
+    rewrite_rows(tmp_path / "index", lambda table: with_windows(table, [None] * len(table), pa.list_(pa.int32())))
+    assert len(ImageIndex.open(tmp_path / "index", model=model)) == len(index)
+
+
+def test_a_window_of_three_numbers_is_damage(images, tmp_path, model):
+    build(images, tmp_path / "index", model)
+    kind = pa.list_(pa.int32())
+    rewrite_rows(tmp_path / "index", lambda table: with_windows(table, [[0, 0, 4]] * len(table), kind))
+    with pytest.raises(StmineError, match="a window is not of four numbers"):
+        ImageIndex.open(tmp_path / "index", model=model)
 
 
 def test_a_copy_without_hidden_files_is_an_index(images, tmp_path, model):
