@@ -167,8 +167,13 @@ def prepared(name: str, scratch: Path, *, batch: int, samples: int, steps: int) 
     return [str(EXAMPLES / f"train_{setup.method}.py"), "--config", str(config)]
 
 
-def in_a_process(part: list[str], threads: int) -> dict[str, Any]:
+def in_a_process(part: list[str], threads: int, *, plain: bool = False) -> dict[str, Any]:
     """What one part of this file, run by itself, writes.
+
+    Args:
+        part: a training script and its settings.
+        threads: of the process.
+        plain: weights and images lie in memory as PyTorch makes them, not with their channels last.
 
     Raises:
         StmineError: it fails; the message has its last lines.
@@ -177,7 +182,7 @@ def in_a_process(part: list[str], threads: int) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "figures.json"
-        command = [sys.executable, __file__, "--part", str(out), *part]
+        command = [sys.executable, __file__, "--plain-part" if plain else "--part", str(out), *part]
         env = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_DATASETS_CACHE": str(Path(folder) / "cache")}
         done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=EXAMPLES.parent)
         if done.returncode or not out.is_file():
@@ -186,8 +191,8 @@ def in_a_process(part: list[str], threads: int) -> dict[str, Any]:
         return json.loads(out.read_text(encoding="utf-8"))
 
 
-def run_script(out: Path, command: list[str]) -> None:
-    """Run a training script here, with a clock among the Trainer's callbacks."""
+def run_script(out: Path, command: list[str], *, plain: bool) -> None:
+    """Run a training script here, with a clock among the Trainer's callbacks; see `in_a_process`."""
     import torch
     from transformers import TrainerCallback, trainer
 
@@ -197,6 +202,8 @@ def run_script(out: Path, command: list[str]) -> None:
         """Seconds from the end of one step to that of the next, its batch being made included."""
 
         def on_train_begin(self, args, state, control, model=None, **kwargs):
+            if plain:
+                model.to(memory_format=torch.contiguous_format)
             facts["parameters"] = sum(parameter.numel() for parameter in model.parameters())
             facts["trained"] = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
             self.last = time.perf_counter(), time.process_time()
@@ -380,9 +387,8 @@ def render(rows: dict[str, dict[str, Any]]) -> str:
 
 if __name__ == "__main__":
     try:
-        if sys.argv[1:2] == ["--part"]:
-            result, part = Path(sys.argv[2]), sys.argv[3:]
-            run_script(result, part)
+        if sys.argv[1:2] in (["--part"], ["--plain-part"]):
+            run_script(Path(sys.argv[2]), sys.argv[3:], plain=sys.argv[1] == "--plain-part")
         else:
             main()
     except StmineError as error:

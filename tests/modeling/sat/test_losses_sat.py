@@ -13,6 +13,7 @@ from deterministic import named_tensor, named_weights
 from helpers_sat import tiny_sat
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn import functional
 from torchvision.ops import box_convert, box_iou
 
 from stmine_hf import SatForObjectDetection
@@ -321,3 +322,18 @@ def test_model_loss_is_the_weighted_sum():
 def test_docstring_examples():
     results = doctest.testmod(losses_sat)
     assert results.attempted >= 5 and results.failed == 0
+
+
+def test_quality_focal_loss_is_finite_and_smooth_everywhere():
+    """Against torch's binary cross-entropy in double precision: far logits, and zero, where |x| has a corner."""
+    logits = torch.tensor([[0.0, -0.0], [200.0, -200.0], [17.0, -17.0], [1e-4, -88.0]], requires_grad=True)
+    labels, quality = torch.tensor([0, 1, BACKGROUND, 0]), torch.tensor([0.25, 0.5, 0.0, 1.0])
+    exact = logits.detach().double().requires_grad_()
+    targets = torch.zeros(4, 2, dtype=torch.float64)
+    targets[[0, 1, 3], [0, 1, 0]] = quality[[0, 1, 3]].double()
+    scale = (targets - exact.sigmoid()).abs().pow(2)
+    expected = (scale * functional.binary_cross_entropy_with_logits(exact, targets, reduction="none")).sum()
+    found = losses_sat.quality_focal_loss(logits, labels, quality)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=0)
+    found.backward(), expected.backward()
+    torch.testing.assert_close(logits.grad.double(), exact.grad, rtol=1e-5, atol=1e-6)

@@ -354,3 +354,18 @@ def test_fine_tuning_on_other_classes_keeps_the_rest(tmp_path):
     assert tuned.head[0].predictor.out_channels == 2 + 32 and tuned.config.id2label == names
     assert_equal_weights(tuned.sat, model.sat)
     assert torch.allclose(tuned.head[0].predictor.bias[:2].sigmoid(), torch.tensor(0.01))
+
+
+def test_training_with_channels_last_gives_the_same_loss_and_gradients():
+    batch, found = make_batch(), []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        torch.manual_seed(0)
+        model = open_gates(tiny(attention="none")).train().to(memory_format=layout)
+        shuffled = []
+        block = model.sat.backbone.stages[0][0]
+        block.register_forward_hook(lambda module, inputs, output, to=shuffled: to.append(output))
+        model(**batch).loss.backward()
+        assert shuffled[0].is_contiguous(memory_format=layout)
+        found.append({name: parameter.grad for name, parameter in model.named_parameters()})
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(found[1][name], gradient, rtol=1e-3, atol=1e-4 * float(gradient.abs().max()) + 1e-6)
