@@ -286,10 +286,10 @@ def classify_file(
                 ):
                     one.post.id.offset = offset
                 report.predicted += len(done)
+                report.outdated += sum(one.post.id.id in known.outdated for one in done)
                 bar.advance(len(batch))
 
         skipped += [SkippedRow(place.line, place.id, place.failure) for place in places if place.failure is not None]
-        report.outdated = sum(place.id in known.outdated for place in places if place.failure is None)
         skipped.sort()
         report.skipped, report.first_skipped = len(skipped), skipped[:10]
         report.skipped_file = files.write_skipped(skipped)
