@@ -171,7 +171,7 @@ def classify(
         return
     from ..images import PixelOptions
     from ..loading import load_mttv, require_model
-    from ..posts.reading import check_posts, find_post, post_columns, require_post
+    from ..posts.reading import check_posts, find_row, post_columns, require_post
     from ..posts.results import written_files
 
     pixels = PixelOptions.parse(stretch, bands)
@@ -195,7 +195,7 @@ def classify(
                 raise StmineError("Nothing to classify: the text is empty, and there is no image.")
         post = None
         if file is not None and explain is not None:
-            post = find_post(file, explain, encoding, mapping, pixels)
+            post = find_row(file, explain, encoding, mapping, pixels)
         if file is not None:
             say(f"Columns: {post_columns(file, encoding, mapping).line}")
         from ..posts.detectors import load_detector
@@ -213,7 +213,9 @@ def classify(
             )  # fmt: skip
         found = None
         if post is not None and page is not None:
-            found = _explain_row(network, processor, regions, post, page, explain_method.value)
+            named = "" if post.id == f"line {post.line}" else f"Row {post.id}, "
+            row = f"{named}{'line' if named else 'Line'} {post.line} of {file.name if file else ''}"
+            found = _explain_row(network, processor, regions, post.post, row, page, explain_method.value)
         elif file is None:
             found = _classify_one(
                 network, processor, regions, text or "", opened, image or [], explain, explain_method.value
@@ -277,7 +279,9 @@ def _page_of(row: str, out: Path | None) -> Path:
     return Path("outputs/classify", name) if out is None else out.with_name(f"{out.stem}.{name}")
 
 
-def _explain_row(network: Any, processor: Any, detector: Any, post: Any, page: Path, method: str) -> dict[str, Any]:
+def _explain_row(
+    network: Any, processor: Any, detector: Any, post: Any, row: str, page: Path, method: str
+) -> dict[str, Any]:
     """Classify the post of a row and write its reasons."""
     from ..images import ImageError
     from ..posts.reasons import classified
@@ -290,7 +294,7 @@ def _explain_row(network: Any, processor: Any, detector: Any, post: Any, page: P
             raise StmineError(f"row {post.id}: {error}") from None
     files = [image.path for image in post.images if image.path is not None]
     explained = classified(
-        network, processor, post.text, images, detector=detector, method=method, files=files
+        network, processor, post.text, images, detector=detector, method=method, files=files, row=row
     )  # fmt: skip
     return {"id": post.id, **explained.found, "explanation": str(explained.save(page))}
 
@@ -353,12 +357,14 @@ def _show_prediction(found: dict[str, Any]) -> None:
     shown = [word for word in found["words"] if word["word"].strip()]
     for word in sorted(shown, key=lambda word: -abs(word["weight"]))[:MOST_WORDS]:
         say(f"{word['weight']:>+8.3f}  {word['word']}")
-    parts = {
-        "all words": sum(word["weight"] for word in found["words"]),
-        "the image": sum(map(sum, found["cells"])),
-        f"{len(found['regions'])} regions": sum(region["weight"] for region in found["regions"]),
-    }
-    say("  in all: " + ", ".join(f"{name} {weight:+.3f}" for name, weight in parts.items()))
+    sums = {"words": sum(word["weight"] for word in found["words"])}
+    if found["cells"]:
+        sums["parts of the image"] = sum(map(sum, found["cells"]))
+    if found["regions"]:
+        sums["regions"] = sum(region["weight"] for region in found["regions"])
+    said = ", ".join(f"{name} {weight:+.3f}" for name, weight in sums.items())
+    say(f"Sums of these numbers over all words{' and parts of the image' if found['cells'] else ''}: {said}")
+    say("A model's estimate, not proof.")
     say(f"Results: {from_here(Path(found['explanation']))}")
 
 

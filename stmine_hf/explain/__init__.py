@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from .attribution import Attribution, Region, Word
-from .drawing import draw_cells, explanation_html, explanation_page, explanation_svg
+from .drawing import draw_captioned, draw_cells, explanation_html, explanation_page, explanation_svg
 
 __all__ = [
     "Attribution",
     "Region",
     "Word",
+    "draw_captioned",
     "draw_cells",
     "explanation_html",
     "explanation_page",

@@ -91,6 +91,16 @@ class Attribution:
         return max(map(abs, self.weights), default=0.0) or 1.0
 
     @property
+    def poles(self) -> tuple[str, str] | None:
+        """Of a model with two labels, the first and the second: what weights speak for. None for more labels."""
+        return tuple(self.scores) if len(self.scores) == 2 else None  # type: ignore[return-value]
+
+    @property
+    def sign(self) -> int:
+        """What makes weights positive towards the first of two labels, so that a label has one color everywhere."""
+        return -1 if self.poles is not None and self.label == self.poles[1] else 1
+
+    @property
     def read(self) -> str:
         """The part of the text that the model read."""
         return self.text[: self.words[-1].end if self.words else 0]

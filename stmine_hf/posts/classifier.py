@@ -139,7 +139,7 @@ class PostClassifier:
         files = [image.path for image in post.images if isinstance(image, PostImage) and image.path is not None]
         return classified(
             self.model, self.processor, post.text, images, detector=self.detector,
-            method=method or DEFAULT_METHOD, files=files,
+            method=method or DEFAULT_METHOD, files=files, row=f"Post {post.id}" if isinstance(post.id, str) else "",
         )  # fmt: skip
 
     def _all(self, posts: Any, encoding: str | None, columns: Mapping[str, str | list[str]] | None) -> Iterator[Any]:

@@ -211,14 +211,14 @@ def not_one_post(file: str | Path, skipped: int, first: str) -> StmineError:
     return StmineError(f"{file}: not one post can be classified ({found}).")
 
 
-def find_post(
+def find_row(
     file: str | Path,
     wanted: str,
     encoding: str | None = None,
     columns: Mapping[str, Column] | None = None,
     pixels: PixelOptions = _DEFAULT,
-) -> Post:
-    """The post of one row.
+) -> PostRow:
+    """One row, with its post.
 
     Args:
         file: posts; see `read_posts`.
@@ -247,7 +247,7 @@ def find_post(
         )
     if found.post is None:
         raise StmineError(f"{file}, line {found.line}: this row cannot be classified: {found.problem}.")
-    return found.post
+    return found
 
 
 def _checked_columns(file: Path, found: list[str], columns: Mapping[str, Column] | None) -> dict[str, Column]:

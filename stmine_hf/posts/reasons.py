@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from ..errors import StmineError
-from ..explain import Attribution, draw_cells, explanation_page
+from ..explain import Attribution, draw_captioned, explanation_page, texts
 from ..inference.scope import Scope
+from ..model_identity import model_tag
 from ..modeling.mttv.pipeline_mttv import MttvPipeline
 from ..modeling.mttv.processing_mttv import MttvProcessor, as_released
 from ..outputs import write_output
@@ -32,17 +33,29 @@ class ExplainedPost:
         images: of the post, upright and in RGB.
         found: the answer of the pipeline, with `characters`, `unread_characters`, `model` and `warning`.
         files: of the images, which a drawing must not replace.
+        row: which post it is: the id and line in a file; "" for one by itself.
     """
 
     text: str
     images: Sequence[Image.Image]
     found: dict[str, Any]
     files: Sequence[str | Path] = ()
+    row: str = ""
+    of_weibo: bool = False  # the labels are those of the Weibo set
+
+    @property
+    def about(self) -> list[str]:
+        """Which post and which model, a line each."""
+        model = self.found.get("model_tag") or Path(str(self.found.get("model", ""))).name
+        return [*([self.row] if self.row else []), *([texts.MODEL("en", model=model)] if model else [])]
 
     def page(self) -> str:
         """An HTML page that needs no other file."""
         warnings = [self.found["warning"]] if "warning" in self.found else []
-        return explanation_page(self._attribution(), self.images[0] if self.images else None, warnings=warnings)
+        return explanation_page(
+            self._attribution(), self.images[0] if self.images else None, warnings=warnings, about=self.about,
+            of_weibo=self.of_weibo,
+        )  # fmt: skip
 
     def save(self, path: str | Path) -> Path:
         """Write the page (.html), or the first image with its marks (.png).
@@ -56,7 +69,9 @@ class ExplainedPost:
         if path.suffix.lower() == ".png":
             if not self.images:
                 raise StmineError(f"{path}: the post has no image to draw on; name a file that ends with .html")
-            return write_output(path, draw_cells(self.images[0], self._attribution()).save, inputs=self.files)
+            return write_output(
+                path, draw_captioned(self.images[0], self._attribution(), self.about).save, inputs=self.files
+            )
         page = self.page()
         return write_output(path, lambda file: file.write_text(page, encoding="utf-8"), inputs=self.files)
 
@@ -73,6 +88,7 @@ def classified(
     detector: RegionDetector | None = None,
     method: str | None = None,
     files: Sequence[str | Path] = (),
+    row: str = "",
 ) -> ExplainedPost:
     """Classify one post.
 
@@ -84,6 +100,7 @@ def classified(
         detector: finds regions in the images; see `MttvProcessor`.
         method: of explaining, "occlusion" or "integrated_gradients"; None: no explanation.
         files: of the images.
+        row: see `ExplainedPost`.
 
     Raises:
         StmineError: neither text nor image, or an image for a model that has no visual encoder.
@@ -96,8 +113,9 @@ def classified(
         )
     pipeline = MttvPipeline(model=model, processor=processor, detector=detector, device=model.device)
     found = pipeline({"text": text, "image": list(images) or None}, explain=method or False)
-    found |= {**remarks(processor, Scope.of(model), text), "model": model.name_or_path}
-    return ExplainedPost(text, list(images), found, files)
+    scope = Scope.of(model)
+    found |= {**remarks(processor, scope, text), "model": model.name_or_path, "model_tag": model_tag(model)}
+    return ExplainedPost(text, list(images), found, files, row, scope is not None and "weibo" in scope.measured)
 
 
 def remarks(processor: MttvProcessor, scope: Scope | None, text: str) -> dict[str, Any]:

@@ -77,10 +77,10 @@ def test_one_post_with_its_reasons(capsys, tmp_path, model, image, detector, suf
     words = ["--text", "fake <news> 假", "--image", image, "--model", model, "--detector", detector, "--explain", out]
     assert run(*words) == 0
     printed = capsys.readouterr().out
-    assert "news" in printed and "the image" in printed and "Results:" in printed
+    assert "news" in printed and "parts of the image" in printed and "not proof" in printed and "Results:" in printed
     if suffix == "png":
         with Image.open(out) as drawn:
-            assert drawn.size == (80, 60)
+            assert drawn.width == 480 and drawn.height > 60  # the image, and a caption below it
     else:
         page = out.read_text(encoding="utf-8")
         assert "data:image/png" in page and "<news>" not in page and "假" in page
@@ -341,7 +341,9 @@ def test_the_reasons_of_a_row_of_a_file(capsys, tmp_path, model, monkeypatch):
     file = table_of_posts(tmp_path)
     words = ["--file", file, "--model", model, "--column", "text=content", "--column", "id=key"]
     assert run(*words, "--explain", "a1", "--out", tmp_path / "why.html") == 0
-    assert "fake" in capsys.readouterr().out and "news" in (tmp_path / "why.html").read_text(encoding="utf-8")
+    page = (tmp_path / "why.html").read_text(encoding="utf-8")
+    assert "fake" in capsys.readouterr().out and "news" in page
+    assert "Row a1, line 2 of posts.csv<br>Model: tiny@" in page and "not proof" in page
     assert not list(tmp_path.glob("[!.]*.jsonl"))
     assert run(*words, "--explain", "2", "--json") == 0  # line 2
     assert document(capsys)["id"] == "a1" and (tmp_path / "outputs/classify/explain-2.html").is_file()

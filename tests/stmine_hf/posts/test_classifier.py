@@ -129,7 +129,8 @@ def test_an_answer_as_dictionary_page_and_image(classify, image, tmp_path):
     page = answer.plot()
     assert "<html" in page and "data:image/png" in page and "<news>" not in page
     assert answer.save(tmp_path / "why.html").read_text(encoding="utf-8") == page
-    assert Image.open(answer.save(tmp_path / "why.png")).size == (80, 60)
+    drawn = Image.open(answer.save(tmp_path / "why.png"))
+    assert drawn.width == 480 and drawn.height > 60  # the image, and a caption below it
     assert json.loads(answer.save(tmp_path / "why.json").read_text()) == answer.to_dict()
     (tmp_path / "mine.html").write_text("mine")
     for taken in (tmp_path / "mine.html", image):
