@@ -124,6 +124,10 @@ def require_processor_bounds(settings: dict[str, Any], where: str) -> None:
                 if value is not None and not (type(value) is int and 1 <= value <= LARGEST_INPUT):
                     shown = f"{name}.{field}{side and f'.{side}'}"
                     raise CheckpointError(f"{shown} is {str(value)[:40]}; expected 1 to {LARGEST_INPUT:,} pixels")
+        divisor = part.get("size_divisor")
+        if divisor is not None and not (type(divisor) is int and 1 <= divisor <= LARGEST_INPUT):
+            found = str(divisor)[:40]
+            raise CheckpointError(f"{name}.size_divisor is {found}; expected 1 to {LARGEST_INPUT:,} pixels")
         for field, least in (("image_std", _LEAST_SCALE), ("image_mean", -_LARGEST_SCALE), ("rescale_factor", 1e-9)):
             values = part.get(field)
             if isinstance(values, list) and len(values) not in (1, 3):

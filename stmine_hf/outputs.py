@@ -275,6 +275,13 @@ class Outputs:
             lines = (self.folder / MARKER).read_bytes().split(b"\n")
         except FileNotFoundError:
             return
+        self._take(lines)
+        if not self._single:  # else what is half written may belong to a run that writes another file of the folder
+            self._remove_parts()
+            if len(lines) > 3 * len(self._hashes) + 64:
+                self._compact()
+
+    def _take(self, lines: Iterable[bytes]) -> None:
         for line in lines:
             try:
                 entry = json.loads(line)
@@ -286,10 +293,6 @@ class Outputs:
                     self._remember(str(entry["file"]), "" if entry.get("growing") else str(entry["sha256"]))
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 continue  # cut short by a kill, or damaged: a file without its line is not replaced, which is safe
-        if not self._single:  # else what is half written may belong to a run that writes another file of the folder
-            self._remove_parts()
-            if len(lines) > 3 * len(self._hashes) + 64:
-                self._compact()
 
     def _compact(self) -> None:
         """Rewrite the list with one line for each file and content."""
@@ -303,6 +306,16 @@ class Outputs:
             if re.fullmatch(_PART_NAME, PurePosixPath(part).name):
                 self._path(part).unlink(missing_ok=True)
         self._parts.clear()
+
+
+def listed(folder: Path) -> set[str]:
+    """The names of files that this package has written into a folder, as its list says; for what may be removed."""
+    outputs = Outputs(folder)
+    try:
+        outputs._take((folder / MARKER).read_bytes().split(b"\n"))
+    except FileNotFoundError:
+        return set()
+    return {*outputs._hashes}
 
 
 def write_output(path: str | Path, writer: Callable[[Path], Any], *, inputs: Iterable[str | Path] = ()) -> Path:

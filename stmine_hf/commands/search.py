@@ -450,11 +450,16 @@ def _remarks(index: ImageIndex, query: str, hits: list[Hit]) -> dict[str, str]:
     return {**said, "warning": warned.message} if warned else said
 
 
+_MAPS = ("hits.geojson", "map.html")
+
+
 def _write_hits(
     hits: list[Hit], folder: Path, query: str, warning: str | None, *, pixels: PixelOptions
 ) -> dict[str, str]:
     from ..search.present import contact_sheet, html_page, title_of
 
+    with Outputs(folder) as outputs:  # all of them before the first is written: they belong together
+        outputs.require_free("hits.png", "hits.html", *(_MAPS if any(hit.place for hit in hits) else ()))
     sheet, page, title = folder / "hits.png", folder / "hits.html", title_of(query, warning)
     contact_sheet(hits, sheet, title=title, pixels=pixels)
     html_page(hits, page, title=title, pixels=pixels)
@@ -467,7 +472,7 @@ def _write_hits(
         map_page(hits, map_html, title=title, pixels=pixels)
         return written | {"geojson": str(places), "map": str(map_html)}
     with Outputs(folder) as outputs:  # those of an earlier search would be taken for this one's
-        for name in ("hits.geojson", "map.html"):
+        for name in _MAPS:
             if outputs.wrote(name):
                 outputs.remove(name)
     return written

@@ -19,7 +19,7 @@ from PIL import Image
 
 from .finding import ImageError
 from .layout import Layout
-from .limits import require_bytes
+from .limits import bytes_of_rows, require_bytes
 from .options import PixelOptions
 
 _STRIP_BYTES = 2**24  # read at a time, where the file's blocks allow it
@@ -336,7 +336,8 @@ class _GdalSource:
         result = 8 * pixels // self._factor**2 + pixels * (self._alpha is not None)
         # A PNG that is interlaced is decoded whole, and so is a tile of JPEG 2000, in 32 bits and with a copy.
         whole = {"PNG": 1, "JPEG2000": 8 // max(1, layout.bits // 8)}.get(layout.format, 0) * layout.block_bytes
-        require_bytes(decoded + strip + result + whole, f"{self.width} x {self.height} px, {layout},")
+        rows = bytes_of_rows((self.width // self._factor, self.height // self._factor))
+        require_bytes(decoded + strip + result + whole + rows, f"{self.width} x {self.height} px, {layout},")
 
     def pieces(self) -> Iterator[Piece]:
         if self._kept is not None:

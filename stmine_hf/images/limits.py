@@ -57,6 +57,15 @@ def require_bytes(needed: int, what: str) -> None:
         )
 
 
+def bytes_of_rows(size: tuple[int, int]) -> int:
+    """What Pillow's images take beside their pixels: a pointer and a rounded length for each row of each copy.
+
+    An image one pixel wide has as many rows as pixels; turned, it has as many as columns. None for images of usual
+    shapes, where it is less than a byte a pixel.
+    """
+    return max(0, 32 * (size[0] + size[1]) - size[0] * size[1])
+
+
 def too_many_pixels(size: tuple[int, int] | None) -> str:
     found = f"{size[0]} x {size[1]} px is" if size else "its size is"
     return f"{found} over the limit of {MAX_PIXELS // 1_000_000} megapixels: cut it into tiles or shrink it"

@@ -127,8 +127,9 @@ def _read(file: BinaryIO, path: Path | None, side: int, options: PixelOptions) -
     with image:
         image.draft(None, (_REDUCING_GAP * side, _REDUCING_GAP * side))  # does nothing but to JPEGs
         limits.require_pixels(*image.size)
-        limits.require_bytes(_bytes_needed(image, layout, side), f"{image.width} x {image.height} px, {image.format},")
-        with limits.one_large_image(image.width * image.height):
+        needed = _bytes_needed(image, layout, side)
+        limits.require_bytes(needed, f"{image.width} x {image.height} px, {image.format},")
+        with limits.one_large_image(max(image.width * image.height, needed // 8)):
             return _chosen(_decode(image, side), options)
 
 
@@ -165,7 +166,7 @@ def _bytes_needed(image: Image.Image, layout: Layout | None, side: int) -> int:
         codec = 2 * len(image.getbands()) * full[0] * full[1]
     elif layout is not None and layout.format in ("TIFF", "JPEG2000"):
         codec = layout.block_bytes * (4 if layout.format == "JPEG2000" else 1)
-    return loaded + copies + codec
+    return loaded + copies + codec + limits.bytes_of_rows(image.size)
 
 
 def _factor(size: tuple[int, int], side: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -11,14 +12,19 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from ..errors import StmineError
+from ..files import write_json
+from ..outputs import listed
 
 logger = logging.getLogger(__name__)
 
 UNFINISHED = "unfinished"  # where checkpoints and the best model are written
 _OLD = "old-"
 _STATE = "trainer_state.json"  # the last file of a checkpoint to be written
+_OF_WRITERS = re.compile(r"\.lock|\.stmine-.*")
 _UNFINISHED_NAME = rf"({_OLD})?(best|checkpoint-\d+)"
-# What models, processors, reports and the Trainer write; a file of another name in such a folder is the user's.
+_LIST = ".stmine-saved.json"  # in a folder that was moved into place: the names that it had
+# What models, processors, reports and the Trainer write; in a folder without a list, as version 0.1 left it, a file of
+# another name is the user's.
 _WRITTEN = re.compile(
     r"README\.md|\.lock|\.stmine-.*|\.eval_results|latest|zero_to_fp32\.py|(global_step|pytorch_model_fsdp|optimizer|distcp).*"
     r"|(configuration|modeling|processing|image_processing|losses|inputs|pipeline)_\w+\.py"
@@ -34,6 +40,7 @@ def put_in_place(output_dir: str | Path, name: str) -> None:
     """
     place, unfinished = Path(output_dir) / name, Path(output_dir) / UNFINISHED
     old = unfinished / (_OLD + name)
+    write_json(unfinished / name / _LIST, sorted(path.name for path in (unfinished / name).iterdir()))
     shutil.rmtree(old, ignore_errors=True)
     if os.path.lexists(place):
         place.rename(old)
@@ -90,7 +97,13 @@ def _of_the_user(folder: Path) -> list[str]:
     """Names in a folder of a run that no run writes."""
     if folder.is_symlink() or not folder.is_dir():
         return []
-    return [path.name for path in folder.iterdir() if not _WRITTEN.fullmatch(path.name)]
+    names = [path.name for path in folder.iterdir()]
+    try:
+        saved = {*json.loads((folder / _LIST).read_text(encoding="utf-8"))}
+    except (OSError, ValueError, TypeError):
+        return [name for name in names if not _WRITTEN.fullmatch(name)]
+    saved |= {name.partition("/")[0] for name in listed(folder)}  # of commands that wrote there since
+    return [name for name in names if name not in saved and not _OF_WRITERS.fullmatch(name)]
 
 
 def checkpoints(output_dir: str | Path) -> list[Path]:

@@ -132,6 +132,8 @@ def test_a_processor_that_makes_huge_images_is_refused(tmp_path):
         {"size": {"height": -320, "width": 320}},
         {"size": {"height": "320", "width": 320}},
         {"size": {"shortest_edge": 1e6}},
+        {"size_divisor": 0},
+        {"size_divisor": -32},
         {"image_std": [0, 0, 0]},
         {"image_std": [1e-300, 1, 1]},
         {"image_std": [-1, 1, 1]},

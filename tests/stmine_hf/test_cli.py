@@ -137,7 +137,12 @@ def test_search_by_sentence_writes_sheet_and_page(capsys, tmp_path, index):
     printed = capsys.readouterr().out
     assert "many planes [near] a terminal" in printed and printed.count(".png") + printed.count(".jpg") >= 5
     assert (tmp_path / "hits" / "hits.png").read_bytes().startswith(b"\x89PNG")
-    assert "many planes [near] a terminal" in (tmp_path / "hits" / "hits.html").read_text(encoding="utf-8")
+    page = tmp_path / "hits" / "hits.html"
+    assert "many planes [near] a terminal" in page.read_text(encoding="utf-8")
+    page.write_text("edited")
+    before = (tmp_path / "hits" / "hits.png").read_bytes()
+    assert run("search", index, "a forest", "--k", 5, "--out", tmp_path / "hits") == 1
+    assert (tmp_path / "hits" / "hits.png").read_bytes() == before  # else two answers would lie side by side
 
 
 def test_search_says_that_images_are_gone(capsys, tmp_path, index, scenes):

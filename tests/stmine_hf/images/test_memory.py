@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,16 @@ def test_a_tiff_of_a_false_height(tmp_path):
             file.pages[0].tags["ImageLength"].overwrite(10_000_000)
         said, megabytes = cost(path, 224)
         assert "over the limit" in said and megabytes < 50
+
+
+def test_a_png_one_pixel_wide(tmp_path):
+    """Each row of an image takes a pointer and a rounded length: 31 bytes where the pixels alone take 5."""
+    small = png(tmp_path / "x.png", 1, 1, 8, 0).read_bytes()
+    for width, height in ((1, 170_000_000), (2, 60_000_000), (1, 10_000_000)):
+        header = b"IHDR" + width.to_bytes(4, "big") + height.to_bytes(4, "big") + small[24:29]
+        (tmp_path / "x.png").write_bytes(small[:12] + header + zlib.crc32(header).to_bytes(4, "big") + small[33:])
+        said, megabytes = cost(tmp_path / "x.png", 224)
+        assert ("over the limit" in said and megabytes < 50) if height > 10_000_000 else megabytes < 400
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from trainers import ROOT, weights
 from trainers import fisvl_trainer as trainer
 
 from stmine_hf.errors import StmineError
+from stmine_hf.outputs import Outputs
 from stmine_hf.training.arguments import save_arguments
 from stmine_hf.training.batch_rows import report_batch
 from stmine_hf.training.checkpoints import (
@@ -87,7 +88,8 @@ def test_files_of_the_user_beside_the_best_model_stay(tmp_path, cut):
         recover_interrupted_save(tmp_path)
     else:
         put_in_place(tmp_path, "best")
-    assert sorted(path.name for path in (tmp_path / "best").iterdir()) == ["figures", "model.safetensors", "notes.txt"]
+    found = sorted(path.name for path in (tmp_path / "best").iterdir() if not path.name.startswith("."))
+    assert found == ["figures", "model.safetensors", "notes.txt"]
     assert (tmp_path / "best" / "notes.txt" / "trainer_state.json").read_text() == "old"
     assert (tmp_path / "best" / "model.safetensors" / "trainer_state.json").read_text() == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
@@ -104,6 +106,28 @@ def test_what_the_user_added_to_an_old_checkpoint_stays(tmp_path, caplog):
     remove_oldest(tmp_path, 1)
     assert [path.name for path in (tmp_path / "checkpoint-1").iterdir()] == ["my notes.txt"]
     assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2") and "my notes.txt" in caplog.text
+
+
+def test_what_the_user_put_beside_a_model_stays_whatever_its_name(tmp_path):
+    """Names such as those that a run writes too; what other commands of this package have written there goes."""
+    for round_, content in enumerate(("first", "second")):
+        write(tmp_path / UNFINISHED / "best" / "model.safetensors", content)
+        put_in_place(tmp_path, "best")
+        if not round_:
+            for name in ("labels.json", "sheet.png", "rows.jsonl", "backup.pt"):
+                (tmp_path / "best" / name).write_text("mine")
+            with Outputs(tmp_path / "best") as outputs:
+                outputs.write("results.json", lambda path: path.write_text("of the first"))
+    found = sorted(path.name for path in (tmp_path / "best").iterdir() if not path.name.startswith("."))
+    assert found == ["backup.pt", "labels.json", "model.safetensors", "rows.jsonl", "sheet.png"]
+    assert (tmp_path / "best" / "model.safetensors" / "trainer_state.json").read_text() == "second"
+    for step in (1, 2):
+        write(tmp_path / UNFINISHED / f"checkpoint-{step}", "{}")
+        put_in_place(tmp_path, f"checkpoint-{step}")
+        (tmp_path / f"checkpoint-{step}" / "mine.json").write_text("mine")
+    remove_oldest(tmp_path, 1)
+    left = {path.name for path in (tmp_path / "checkpoint-1").iterdir() if not path.name.startswith(".")}
+    assert left == {"mine.json"}
 
 
 def test_a_linked_checkpoint_is_unlinked_and_nothing_behind_it_removed(tmp_path):
