@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,6 +29,7 @@ from .terminal import (
     stmine_command,
 )
 
+MOST_NAMES = 12  # labels or classes listed with their numbers
 PLACES = 50  # shown of each kind of findings; --findings lists more
 
 app = typer.Typer(no_args_is_help=True, help="List, describe, export and upload data sets.")
@@ -97,31 +99,44 @@ def describe_dataset(
     from ..data.paths import require_dataset
 
     require_dataset(dataset, data_dir)
-    from ..data.description import describe, finding_lines
+    from datasets import disable_progress_bars
+
+    from ..data.description import describe, finding_lines, plain_sample
 
     options = {**builder_options(option), **reading_options(encoding, findings, strict)}
     mapping = column_mapping(column)
-    with prints_only_json(as_json):
+    with prints_only_json(as_json), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what they say is among the findings below
+        disable_progress_bars()
         splits, rows_of, found = _load(dataset, data_dir, kind, options, mapping)
-        description = describe(dataset, splits, rows_of, samples=samples, findings=found)
+        description = describe(dataset, splits, rows_of, samples=samples, findings=found, inspect_rows=True)
     if as_json:
         print_json(asdict(description))
         return
     from rich.table import Table
 
-    table = Table("split", "rows", "bytes of images", title=f"{dataset}: {rows_of}")
+    sizes = ("smallest", "median", "largest")
+    table = Table("split", "rows", "images", "bytes of images", *sizes, title=f"{dataset}: {rows_of}")
     for split, numbers in description.splits.items():
-        table.add_row(split, f"{numbers['rows']:,}", f"{numbers['image_bytes']:,}")
+        counts = description.counts[split]
+        shown = [f"{width} x {height}" for width, height in counts.get("sizes", [])] or ["-"] * 3
+        table.add_row(split, f"{numbers['rows']:,}", f"{counts['images']:,}", f"{numbers['image_bytes']:,}", *shown)
     print_table(table)
+    for split, counts in description.counts.items():
+        say(f"{split}: {_counted(counts)}")
     columns = Table("column", "holds")
     for name, holds in description.columns.items():
         columns.add_row(name, holds)
     print_table(columns)
     for row in description.samples:
-        say("  " + "; ".join(f"{name}: {_short(value)}" for name, value in row.items()))
+        cells = plain_sample(row, description)
+        say("  " + "; ".join(f"{name}: {_short(value)}" for name, value in cells.items()))
     for line in finding_lines(description.findings, PLACES):
         say(line)
-    say(f"Terms: {description.terms}")
+    for warning in description.warnings:
+        say(f"Note: {warning}")
+    if not Path(dataset).expanduser().exists():
+        say(f"Terms: {description.terms}")
 
 
 @app.command(
@@ -225,6 +240,31 @@ def _load(
     splits, findings, taken = read_recognized(dataset, found, column_mapping=mapping, **options)
     say(f"Read as {found}: {'; '.join(taken.taken)}. If that is wrong, say --kind and --column.")
     return splits, found, findings
+
+
+def _counted(counts: dict[str, Any]) -> str:
+    """The numbers of a split in words: labels or classes, sentences, and what lacks one."""
+
+    def listed(of: dict[str, int]) -> str:
+        named = [f"{count:,} {name}" for name, count in of.items()]
+        return ", ".join(named[:MOST_NAMES]) + (f" and {len(named) - MOST_NAMES} more" if named[MOST_NAMES:] else "")
+
+    said = []
+    if counts.get("labels"):
+        said.append(listed(counts["labels"]))
+    if "sentences" in counts:
+        least, mean, most = counts["sentences_per_image"]
+        each = f"{most}" if least == most else f"{least} to {most}, {mean} in the mean"
+        said.append(f"{counts['sentences']:,} sentences ({each} an image)")
+    if "boxes" in counts:
+        said.append(f"{sum(counts['boxes'].values()):,} boxes: {listed(counts['boxes'])}")
+    lacks = {
+        "unlabelled": "without a label",
+        "without_text": "without a text",
+        "images_without_boxes": "images without a box",
+    }
+    said += [f"{counts[name]:,} {words}" for name, words in lacks.items() if counts.get(name)]
+    return "; ".join(said)
 
 
 def _folders(dataset: str, data_dir: Path | None, options: dict[str, Any]) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ from ..printing import print_table, say
 from .terminal import builder_options, column_mapping, print_json, prints_only_json, require_folder
 
 DataDirOption = Annotated[Path | None, typer.Option(help="Folder with the data set's files; a toy set needs none.")]
+PLACES = 3  # shown of each kind of findings
 SplitOption = Annotated[
     str | None,
     typer.Option(
@@ -72,6 +74,7 @@ class RowsToEvaluate:
             model: that is scored on them.
         """
         from ..data import BUILDERS, load_dataset
+        from ..data.description import finding_lines
         from ..data.held_out import rows_to_score
         from ..data.recognition import read_recognized
         from ..training.own_set import was_trained_on
@@ -79,7 +82,11 @@ class RowsToEvaluate:
         if self._dataset in BUILDERS or self._options["data_dir"] is not None:
             rows = load_dataset(self._dataset, kind=kind, split=self._split or "val", **self._options)
         else:
-            splits, _, taken = read_recognized(self._dataset, kind, **self._options)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what they say is among the findings
+                splits, findings, taken = read_recognized(self._dataset, kind, **self._options)
+            for line in finding_lines(findings.listed(), PLACES):
+                say(line)
             say(f"Read as {kind}: {'; '.join(taken.taken)}. If that is wrong, say --column.")
             rows, which = rows_to_score(splits, kind, self._split, trained_on=was_trained_on(model, taken))
             say(f"Rows: {which}.")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from . import BUILDERS, builder_class, builder_options, kind_of, read_dataset
 from .findings import Findings
+from .inspection import counts_of, encoded_images, stored_bytes, warnings_of
 
 if TYPE_CHECKING:
     import datasets
@@ -48,6 +48,8 @@ class Description:
         splits: name to `rows` and `image_bytes`, as stored.
         samples: first rows of the first split; of images their size.
         findings: what was skipped, changed or is suspicious: `fate`, `reason`, `count` and `places`.
+        counts: of each split, see `stmine_hf.data.inspection.counts_of`; empty unless asked for.
+        warnings: what will be a stumble, see `stmine_hf.data.inspection.warnings_of`.
     """
 
     name: str
@@ -57,6 +59,8 @@ class Description:
     splits: dict[str, dict[str, int]]
     samples: list[dict[str, Any]] = field(default_factory=list)
     findings: list[dict[str, Any]] = field(default_factory=list)
+    counts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
 
 def entries() -> list[Entry]:
@@ -90,7 +94,13 @@ def load_all(name: str, kind: str | None, **options: Any) -> tuple[datasets.Data
 
 
 def describe(
-    name: str, splits: datasets.DatasetDict, kind: str, *, samples: int = 3, findings: Findings | None = None
+    name: str,
+    splits: datasets.DatasetDict,
+    kind: str,
+    *,
+    samples: int = 3,
+    findings: Findings | None = None,
+    inspect_rows: bool = False,
 ) -> Description:
     """The description of a loaded data set.
 
@@ -100,8 +110,10 @@ def describe(
         kind: of them.
         samples: how many rows to show.
         findings: what was skipped, changed or is suspicious.
+        inspect_rows: count labels, boxes and sizes of images, and look for what will be a stumble.
     """
     first = next(iter(splits.values()))
+    counts = {split: counts_of(rows, kind) for split, rows in splits.items()} if inspect_rows else {}
     return Description(
         name=name,
         kind=kind,
@@ -113,6 +125,8 @@ def describe(
         },
         samples=[shown(row) for row in first.select(range(min(samples, len(first))))],
         findings=findings.listed() if findings is not None else [],
+        counts=counts,
+        warnings=warnings_of(splits, kind, counts) if counts else [],
     )
 
 
@@ -158,18 +172,16 @@ def type_of(feature: Any) -> str:
     return str(feature.dtype) if feature._type == "Value" else feature._type.lower()
 
 
-def encoded_images(rows: datasets.Dataset) -> Iterable[Mapping[str, Any]]:
-    """The images of the rows as they are stored, without missing ones."""
-    import datasets
-
-    if not isinstance(rows.features.get("image"), datasets.Image):
-        return []
-    images = rows.select_columns(["image"]).cast_column("image", datasets.Image(decode=False))
-    return (row["image"] for row in images if row["image"] is not None)
-
-
-def stored_bytes(image: Mapping[str, Any]) -> int:
-    return len(image["bytes"]) if image["bytes"] is not None else os.path.getsize(image["path"])
+def plain_sample(row: Mapping[str, Any], description: Description) -> dict[str, Any]:
+    """A row of `samples` as a person reads it: labels by name, without what it does not have and without weights."""
+    holds = description.columns.get("label", "").partition(": ")[2].split(", ")
+    found = {name: value for name, value in row.items() if name != "caption_weights" and value not in (None, "")}
+    for name in ("label", "group"):
+        if found.get(name) == -1:
+            del found[name]
+    if isinstance(found.get("label"), int) and found["label"] < len(holds) and "..." not in holds:
+        found["label"] = holds[found["label"]]
+    return found
 
 
 def shown(row: Mapping[str, Any]) -> dict[str, Any]:

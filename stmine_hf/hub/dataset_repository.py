@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..cards.dataset import export_card
 from ..cards.files import CARD
-from ..data.description import Description, describe, encoded_images
+from ..data.description import Description, describe
+from ..data.inspection import encoded_images
 from ..errors import StmineError
 from ..inference.progress import ProgressBar
 from .assembly import assembled

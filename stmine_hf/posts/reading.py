@@ -85,7 +85,7 @@ def post_columns(
     # An image column of another name beside columns that are unclear is not enough: one of them may be the text.
     known = {"text"} & set(assigned.of) or "image" in given or assigned.of.get("image") in ("image", "img")
     known = known or ("image" in assigned.of and len(found) == 1)
-    if (found or file.suffix.lower() in _TABLES) and not known:
+    if found and not known:
         raise _no_content(file, found, rows[:SAMPLED])
     of = {("id" if part == "post_id" else part): column for part, column in assigned.of.items()}
     return PostColumns({part: of[part] for part in PARTS if part in of}, found, assigned.line())

@@ -252,19 +252,19 @@ def test_files_that_are_none_are_told(capsys, tmp_path, model):
 def test_a_command_that_is_killed_is_gone_on_with(capsys, tmp_path, model):
     lines = [json.dumps({"id": number, "text": "fake news " * (number % 30)}) for number in range(1, 1500)]
     (tmp_path / "posts.jsonl").write_text("\n".join(lines))
-    out = tmp_path / "out.jsonl"
+    out, journal = tmp_path / "out.jsonl", tmp_path / "out.jsonl.journal.jsonl"
     words = ["--file", tmp_path / "posts.jsonl", "--out", out, "--model", model, "--batch-size", 2]
     command = [sys.executable, "-m", "stmine_hf.cli", "classify", *map(str, words)]
     for _ in range(2):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        before = out.stat().st_size if out.exists() else 0
+        before = journal.stat().st_size if journal.exists() else 0
         deadline = time.monotonic() + 600
-        while not (out.exists() and out.stat().st_size > before + 8_000) and time.monotonic() < deadline:
+        while not (journal.exists() and journal.stat().st_size > before + 8_000) and time.monotonic() < deadline:
             assert process.poll() is None, "it ended before it was killed"
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    done = out.read_bytes().count(b"\n")
+    done = journal.read_bytes().count(b"\n")
     assert 50 < done < 1450
     assert run(*words[:-2], "--json") == 0
     found = document(capsys)

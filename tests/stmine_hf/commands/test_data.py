@@ -236,3 +236,65 @@ def test_columns_that_say_nothing_need_a_kind(tmp_path, capsys):
     (tmp_path / "mine.csv").write_text("a,b\n1,2\n")
     assert run("describe", tmp_path / "mine.csv") == 1
     assert "--kind captions, posts or boxes" in " ".join(capsys.readouterr().err.split())
+
+
+def describe_json(capsys, *words) -> dict:
+    assert run("describe", *words, "--json") == 0
+    return document(capsys)
+
+
+def write_png(path, color: str, size: tuple[int, int] = (40, 30)) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, color).save(path)
+    return path.name
+
+
+def test_posts_are_counted_and_stumbles_are_said(capsys, tmp_path):
+    write_png(tmp_path / "images" / "a.png", "red", (40, 30))
+    write_png(tmp_path / "images" / "b.png", "red", (40, 30))  # the same bytes
+    write_png(tmp_path / "images" / "c.png", "blue", (100, 50))
+    lines = [
+        "编号,正文,图片,标签",
+        "1,有毒,a.png,谣言",
+        "2,有毒,b.png,真实",
+        "3,好,c.png,真实",
+        "4,无,c.png,",
+        "5,,c.png,真实",
+    ]
+    (tmp_path / "posts.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    found = describe_json(capsys, tmp_path / "posts.csv")
+    assert found["counts"]["train"] == {
+        "images": 5, "sizes": [[40, 30], [100, 50], [100, 50]], "labels": {"真实": 3, "谣言": 1}, "unlabelled": 1,
+        "without_text": 1,
+    }  # fmt: skip
+    assert found["warnings"][:3] == [
+        "Labels with fewer than 10 posts to learn from: 真实 (3), 谣言 (1).",
+        "Images that are copies of another one, byte by byte: 1 (train: b.png = train: a.png).",
+        "1 texts occur with different labels.",
+    ]
+    assert "has the labels fake, real, not 真实, 谣言" in found["warnings"][3]
+    assert run("describe", tmp_path / "posts.csv") == 0
+    said = capsys.readouterr().out
+    assert "text: 正文, image: 图片, label: 标签, id: 编号" in said and "Terms" not in said
+    assert "train: 3 真实, 1 谣言; 1 without a label; 1 without a text" in said
+    assert "label: -1" not in said and "label: 谣言" in said and "40 x 30" in said
+
+
+def test_captions_and_boxes_are_counted(capsys, tmp_path):
+    for name, color in (("a.png", "red"), ("b.png", "blue")):
+        write_png(tmp_path / name, color)
+    (tmp_path / "c.csv").write_text("file,caption\na.png,one\na.png,two\nb.png,three\n")
+    (tmp_path / "b.csv").write_text("file,class,x1,y1,x2,y2\na.png,deer,1,1,9,9\na.png,person,2,2,9,9\nb.png,,,,,\n")
+    counts = describe_json(capsys, tmp_path / "c.csv")["counts"]["train"]
+    assert (counts["sentences"], counts["sentences_per_image"]) == (3, [1, 1.5, 2]) and "labels" not in counts
+    assert run("describe", tmp_path / "c.csv") == 0
+    said = capsys.readouterr().out
+    assert "train: 3 sentences (1 to 2, 1.5 in the mean an image)" in said and "caption_weights:" not in said
+    found = describe_json(capsys, tmp_path / "b.csv")
+    assert found["counts"]["train"]["boxes"] == {"deer": 1, "person": 1}
+    assert found["counts"]["train"]["images_without_boxes"] == 1
+    assert found["warnings"] == ["Classes with fewer than 10 boxes to learn from: deer (1), person (1)."]
+    (tmp_path / "b.csv").write_text("file,class,x1,y1,x2,y2\n" + "a.png,stag,1,1,9,9\n" * 10)
+    assert describe_json(capsys, tmp_path / "b.csv")["warnings"] == [
+        "The shipped model (sat-coco-small) does not know stag: train it on them first."
+    ]

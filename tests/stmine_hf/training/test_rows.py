@@ -59,8 +59,10 @@ def test_what_a_run_cannot_use_is_told(table, tmp_path):
     data_args, args = parse(tmp_path, "--dataset", table, "--column_mapping", "text=content", "label=verdict")
     with pytest.raises(DataError, match=r"no split 'val'; it has train\. A part of it can be one: train\[:90%\]"):
         load_rows("posts", data_args, args, None, None)
-    data_args, args = parse(tmp_path, "--dataset", table)
-    with pytest.raises(DataError, match=r"no column 'text' \(text\), but content, verdict.*text=content"):
+    odd = tmp_path / "odd.csv"
+    odd.write_text("texto,says\na,fake\nb,real\n")
+    data_args, args = parse(tmp_path, "--dataset", odd)
+    with pytest.raises(DataError, match=r"no column 'text' \(text\), but texto, says.*text=texto"):
         load_rows("posts", data_args, args, None, None)
     data_args, args = parse(tmp_path, "--dataset", table, "--column_mapping", "text")
     with pytest.raises(DataError, match="expected PART=COLUMN"):
