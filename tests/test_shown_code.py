@@ -81,7 +81,6 @@ def fill_reader_folder(folder: Path) -> None:
     for name in ("image.jpg", "photo.jpg", "pictures/street.jpg", "more/street.jpg", "my_scenes/scene.jpg"):
         (folder / name).parent.mkdir(exist_ok=True)
         draw_street().save(folder / name)
-    shutil.copytree(ROOT / "hub_cards" / "sat-aircraft" / "training", folder / "training")  # a run's settings
     write_video(folder / "street.mp4", [draw_street().resize((320, 240))] * 3)
     write_posts(folder, count=4)
     for name in NAMES:
@@ -111,7 +110,7 @@ def fill_reader_folder(folder: Path) -> None:
         shutil.copytree(ROOT / "hub_cards" / model, folder / "outputs" / run / "best")
         settings = f"dataset: {folder.resolve() / data}\n"
         (folder / "outputs" / run / "config.yaml").write_text(settings, encoding="utf-8")
-    for name in ("fisvl-lite-rsicd", "mttv-lite-weibo", "sat-coco-small"):  # as `hf download` leaves them
+    for name in ("fisvl-lite-rsicd", "mttv-lite-weibo", "sat-coco-small", "sat-aircraft"):  # by `hf download`
         (folder / name).symlink_to(ROOT / "hub_cards" / name)
     (folder / "my_model").symlink_to(ROOT / "hub_cards" / "mttv-lite-weibo")
     for converted, stand_in in (

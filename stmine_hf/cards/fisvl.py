@@ -77,7 +77,7 @@ class FisvlCard(ModelCardWriter):
     def header(self) -> ModelCardData:
         own = self.is_own()
         return ModelCardData(
-            language=["en"],
+            language=None if self.own_run() else ["en"],
             license="apache-2.0",
             library_name="transformers",
             pipeline_tag="zero-shot-image-classification",
@@ -103,7 +103,7 @@ class FisvlCard(ModelCardWriter):
                     task_type="image-text-retrieval",
                     task_name="Image-text retrieval",
                     dataset_type="arampacha/rsicd" if results["dataset"] == "rsicd" else results["dataset"],
-                    dataset_name=results["dataset"].upper(),
+                    dataset_name=results["dataset"] if self.own_run() else results["dataset"].upper(),
                     dataset_split=results["split"],
                     metric_type="mean_recall" if side == "r" else f"recall_at_{measure.removeprefix('r')}",
                     metric_name=label + (", equal captions count" if key.startswith(SAME_TEXT) else ""),

@@ -16,6 +16,7 @@ from ..evaluation.reports import with_present_names
 from ..loading import hub_id, load_model
 from ..methods import METHODS
 from .files import CARD, WEIGHTS, described_files
+from .own_run import data_options, is_own_data, own_run
 from .rendering import Card
 from .settings import outcome_of
 
@@ -113,11 +114,19 @@ class ModelCardWriter(ABC):
             "recipe": read_text(training / "config.yaml").strip() if self.settings else "",
             "training": {"best": None, "training": None} | outcome_of(training),
             "own": self.measurements(),
+            "mine": self.own_run(),
             "needs": ("torch", "torchvision", "transformers", *self.packages()),
             "files": described_files(self.folder),
             "weights": (self.folder / WEIGHTS).stat().st_size,
             "halved": is_halved(self.folder),
         }
+
+    def own_run(self) -> dict[str, Any] | None:
+        """Facts of a training on the user's own data; None for other models. See `own_run`."""
+        if not is_own_data(self.settings):
+            return None
+        outcome = outcome_of(self.folder / "training")
+        return own_run(METHODS[self.method], self.settings, outcome, self.measurements())
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -146,9 +155,10 @@ class ModelCardWriter(ABC):
     def evaluation(self, split: str, **options: Any) -> str:
         """The command that measures on a split of the data that the model was trained on."""
         settings = self.settings
-        if settings.get("hold_out") is not None:  # rows that the run held out of the user's data
-            folder = settings.get("data_dir") or Path(settings["dataset"]).parent.as_posix()
-            return f"stmine publish build {settings['output_dir']} --data-dir {folder} --out {self.name}"
+        if is_own_data(settings):
+            trained_by = outcome_of(self.folder / "training").get("command")
+            data = data_options(settings, trained_by)
+            return f"stmine evaluate {self.method} --model {self.repo} {data} --split {split}"
         command = f"stmine evaluate {self.method} --model {self.repo} --dataset {settings['dataset']}"
         command += f" --data-dir {settings['data_dir']}" if "data_dir" in settings else ""
         return command + f" --split {split}" + "".join(f" --option {key}={value}" for key, value in options.items())

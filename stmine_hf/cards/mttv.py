@@ -22,6 +22,7 @@ SPLITS = ("val", "test")
 IMAGE = "images/explained.svg"
 # Made up for the image: it is not a real post and describes no real event.
 POST = "紧急通知！港口上空出现红色圆形，专家说今晚会掉下来，千万别出门，请大家马上转发！"
+POSTS = ["今天天气不错", "紧急通知,马上转发"]
 SCENE = Scene("red", "circle", 1)
 
 # Why a field of the config departs from the released model; the card lists every field that does.
@@ -77,7 +78,13 @@ class MttvCard(ModelCardWriter):
             pipeline_tag="text-classification",
             base_model=["intfloat/multilingual-e5-small"] if own else None,
             metrics=["accuracy", "f1"],
-            tags=["custom_code", "mttv", "fake-news-detection", "multimodal", *(["weibo"] if own else [])],
+            tags=[
+                "custom_code",
+                "mttv",
+                *([] if self.own_run() and not {"fake", "real"} <= {*self._labels()} else ["fake-news-detection"]),
+                "multimodal",
+                *(["weibo"] if own else []),
+            ],
             model_name=self.name,
             eval_results=self.scores() or None,
         )
@@ -108,7 +115,8 @@ class MttvCard(ModelCardWriter):
             "processor": processor,
             "side": processor.image_processor.size["height"] if processor.image_processor else None,
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
-            "post": POST,
+            "post": "what the post says" if self.own_run() else POST,
+            "posts": ["what a post says", "and another one"] if self.own_run() else POSTS,
         }
         if self.is_own():
             files = {name: self.folder / "results" / f"{name}.json" for name in ("baselines", "released")}
@@ -118,6 +126,9 @@ class MttvCard(ModelCardWriter):
                 "factors": model.scaling_factors.tolist(),
             }
         return facts
+
+    def _labels(self) -> list[str]:
+        return list(read_json(self.folder / "config.json").get("id2label", {}).values())
 
     def _results(self) -> dict[str, dict[str, Any]]:
         """The measurements by split."""

@@ -102,7 +102,7 @@ class SatCard(ModelCardWriter):
 
     def header(self) -> ModelCardData:
         return ModelCardData(
-            language=["en", "zh"] if self.is_own() else ["en"],
+            language=["en", "zh"] if self.is_own() else None if self.own_run() else ["en"],
             license="apache-2.0",
             library_name="transformers",
             pipeline_tag="object-detection",

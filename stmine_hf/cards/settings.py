@@ -23,6 +23,7 @@ _BOOKKEEPING = {
     "report_to",
     "resume_from_checkpoint",
 }
+_OFF_BY_DEFAULT = {"activation_checkpointing", "gradient_checkpointing"}  # None in transformers' default
 
 
 def resolved_arguments(*arguments: Any) -> dict[str, Any]:
@@ -45,6 +46,7 @@ def portable_settings(settings: dict[str, Any], paths: dict[str, Any]) -> dict[s
             part only.
     """
     kept = {key: value for key, value in settings.items() if key not in {*paths, *_BOOKKEEPING}}
+    kept = {key: value for key, value in kept.items() if value or key not in _OFF_BY_DEFAULT}
     return paths | _without_machine(kept)
 
 

@@ -227,17 +227,17 @@ def push_repository(
         if not report.passed:
             _show(report, as_json)
             raise StmineError(f"{folder}: not fit to be published. Correct what failed, or add --no-check.")
-    if repo_type == "model" and _loads(folder) and (named := named_id(folder)) != repo:
-        warn(
-            f"the code on the card loads {named or folder.absolute().name}, not {repo}. Build the folder again with "
-            f"--repo {repo} to have it name the repository."
-        )
     if dry_run:
         planned, document = plan(folder, repo, repo_type, revision=revision, offline=True), {}
     else:
         with prints_only_json(as_json):
             pushed = push(folder, repo, repo_type, private=private, revision=revision, tag=tag)
         planned, document = pushed.plan, {"commit": pushed.commit, "url": pushed.url, "tag": pushed.tag}
+    if repo_type == "model" and _loads(folder) and (named := named_id(folder)) != repo:
+        warn(
+            f"the code on the card loads {named or folder.absolute().name}, not {repo}. Build the folder again with "
+            f"--repo {repo} to have it name the repository."
+        )
     if as_json:
         print_json({**asdict(planned), **document})
         return

@@ -137,13 +137,52 @@ def train(
             trained = resume_training(method, output or default_output(str(data), method), resume_command=again)
         else:
             trained = train_planned(
-                plan, adapter=lora, changes={**changes, "seed": seed}, resume_command=again, say=_say
+                plan,
+                adapter=lora,
+                changes={**changes, "seed": seed},
+                resume_command=again,
+                command=_shared_command(
+                    method,
+                    {
+                        "--data": data,
+                        "--model": model,
+                        "--column": column,
+                        "--label": label,
+                        "--encoding": encoding,
+                        "--option": option,
+                        "--epochs": epochs,
+                        "--max-steps": max_steps,
+                        "--learning-rate": learning_rate,
+                        "--batch-size": batch_size,
+                        "--seed": seed or None,
+                    },
+                    lora,
+                ),
+                say=_say,
             )
         if trained is not None:
             _print_next(method, trained)
 
     hush_libraries()
     run_script(main)
+
+
+def _shared_command(method: str, options: dict[str, Any], lora: bool | None) -> str:
+    """The command for others: data, models and files without their places on this machine, no folder of the run."""
+    from ..loading import hub_id
+
+    def shared(option: str, value: Any) -> str:
+        if option == "--model":
+            return hub_id(value) or Path(value).name
+        key, sign, last = str(value).rpartition("=") if option == "--option" else ("", "", str(value))
+        return key + sign + (Path(last).absolute().name if Path(last).exists() else last)
+
+    words = ["stmine", "train", method]
+    for option, given in options.items():
+        for value in given if isinstance(given, list) else [] if given is None else [given]:
+            words += [option, shared(option, value) if isinstance(value, str) else f"{value:g}"]
+    words += [] if lora is None else ["--lora" if lora else "--full"]
+    return shlex.join(words)
 
 
 def _print_next(method: str, trained: Any) -> None:

@@ -1,4 +1,4 @@
-"""Sets in the layout of COCO: images and one JSON of boxes per split, read and written.
+"""Sets in the layout of COCO: images and one JSON of boxes per split.
 
 Files, the first kind that is there (or those that the option `files` names):
 

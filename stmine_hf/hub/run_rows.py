@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from ..cards.settings import data_word
 from ..data import BUILDERS, load_dataset
 from ..data.columns import parse_mapping
 from ..data.held_out import with_validation
@@ -21,14 +22,20 @@ class RunRows(NamedTuple):
         rows: as `load_dataset` gives them.
         held_out: the run held them out of the rows to train on, as the data set has no such split.
         splits: names of all splits, where it is the user's own data set; of others they are known.
+        name: of the user's own data set.
     """
 
     rows: Any
     held_out: bool = False
     splits: tuple[str, ...] = ()
+    name: str | None = None
 
     def named(self, report: R) -> R:
-        """A report on these rows with the name of their split: rows that were held out come from another one."""
+        """A report on these rows with the name of their split: rows that were held out come from another one.
+
+        The user's own data set goes by the name of its folder or table, not by that of its layout.
+        """
+        report = replace(report, dataset=self.name) if self.name else report
         return replace(report, split="val") if self.held_out else report
 
 
@@ -69,4 +76,4 @@ def run_rows(
     splits, held = with_validation(load_dataset(name, data_dir=place, kind=kind, **options), kind, share)
     if split not in splits:
         raise PublishError(f"{name}: no split {split}; the run had {', '.join(splits)}.")
-    return RunRows(splits[split], held is not None and split == "val", tuple(splits))
+    return RunRows(splits[split], held is not None and split == "val", tuple(splits), data_word(settings))

@@ -48,6 +48,7 @@ class RunIdentity:
         settings_digest: of all settings.
         data: number and digest of the training rows, None where unknown.
         resumed_from: checkpoint of another run that this one began from: its name in the output folder, or a path.
+        command: that started it, without the places of its data and its folder, if it was one of `stmine`.
     """
 
     id: str
@@ -58,6 +59,7 @@ class RunIdentity:
     data: dict[str, Any] | None = None
     resumed_from: str | None = None
     of: str = field(default="stmine-hf training run")
+    command: str | None = None
 
     @classmethod
     def new(cls, settings: Mapping[str, Any], all_settings: Mapping[str, Any], **more: Any) -> RunIdentity:
@@ -78,7 +80,8 @@ class RunIdentity:
         file = Path(folder) / RUN_FILE
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
-            identity = cls(**{item.name: content[item.name] for item in fields(cls)})
+            names = [item.name for item in fields(cls) if item.name in content or item.name != "command"]
+            identity = cls(**{name: content[name] for name in names})
             texts = [identity.id] if identity.resumed_from is None else [identity.id, identity.resumed_from]
             if not all(isinstance(text, str) for text in texts) or not isinstance(identity.settings, dict):
                 raise TypeError("id or resumed_from is not a string, or settings is not an object")

@@ -174,6 +174,7 @@ def train_planned(
     adapter: bool | None = None,
     changes: Mapping[str, Any] | None = None,
     resume_command: Callable[[Path], str] | None = None,
+    command: str | None = None,
     say: Callable[[str], None] = print,
 ) -> Trained | None:
     """Train as planned.
@@ -183,6 +184,7 @@ def train_planned(
         adapter: whether to train a LoRA adapter; None: depends on the number of rows.
         changes: settings in place of those for the size of the set; None as a value leaves one as it is.
         resume_command: gives the command that resumes the run in a folder.
+        command: that trains so, for the model's card.
         say: called with a description of the settings.
 
     Returns:
@@ -203,7 +205,7 @@ def train_planned(
         f"Settings for {plan.rows:,} rows: {what}, {length} in batches of "
         f"{settings['per_device_train_batch_size'] * processes}, learning rate {settings['learning_rate']:g}."
     )
-    return _run(plan.method, _as_argv(settings, training.arguments), resume_command)
+    return _run(plan.method, _as_argv(settings, training.arguments), resume_command, command)
 
 
 def resume_training(name: str, output: Path, *, resume_command: Callable[[Path], str] | None = None) -> Trained | None:
@@ -236,7 +238,9 @@ def in_words_of_command(message: str) -> str:
     return message
 
 
-def _run(method: Method, argv: list[str], resume_command: Callable[[Path], str] | None) -> Trained | None:
+def _run(
+    method: Method, argv: list[str], resume_command: Callable[[Path], str] | None, command: str | None = None
+) -> Trained | None:
     import logging
 
     import torch
@@ -247,7 +251,9 @@ def _run(method: Method, argv: list[str], resume_command: Callable[[Path], str] 
 
     training = method.training
     try:
-        run = start_run(*training.arguments, argv=argv, resume_command=resume_command or script.resume_command)
+        run = start_run(
+            *training.arguments, argv=argv, resume_command=resume_command or script.resume_command, command=command
+        )
         run.args.dataloader_pin_memory = torch.accelerator.is_available()
         logging.getLogger("stmine_hf.training.rows").setLevel(logging.WARNING)  # the plan has shown it already
         trainer = training.build(run)

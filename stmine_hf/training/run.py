@@ -23,6 +23,7 @@ from .checkpoints import recover_interrupted_save
 from .identity import RESULTS, RUN_FILE, RunIdentity, Start, choose_start, data_fingerprint
 from .rows import Rows, load_rows
 from .script import RunFinished, resume_command
+from .streamed import Streamed
 from .trainer import BEST_FOLDER, ZooTrainer
 from .write_up import (
     BY_CLASS,
@@ -122,6 +123,7 @@ def start_run(
     *dataclasses: Any,
     argv: Sequence[str] | None = None,
     resume_command: Callable[[Path], str] = resume_command,
+    command: str | None = None,
 ) -> Run:
     """Read the settings of a run from the command line, prepare its folder and set the random seeds.
 
@@ -131,6 +133,7 @@ def start_run(
         dataclasses: of the settings of model, data and training.
         argv: the command line without the program's name; by default that of this process.
         resume_command: gives the command that resumes the run in a folder.
+        command: that starts a new run, for its card.
 
     Raises:
         StmineError: settings that do not fit, a folder that holds another run or is being written by one, no such
@@ -144,7 +147,7 @@ def start_run(
     shared: list[Any] = [None]
     held = ExitStack()
     if args.should_save:
-        shared[0], held = _prepare_folder((model, data, args), resume, overwrite)
+        shared[0], held = _prepare_folder((model, data, args), resume, overwrite, command)
     start = broadcast_object_list(shared)[0]
     if isinstance(start, StmineError):
         raise start
@@ -179,6 +182,9 @@ def finish_run(run: Run, trainer: ZooTrainer) -> dict[str, Any]:
         method.class_metrics,
     )
     more |= {BY_CLASS: classes} if classes else {}
+    more |= {"command": run.identity.command} if run.identity.command else {}
+    if best is not None and not isinstance(trainer.samples, Streamed):
+        more["rows"] = {"train": len(trainer.samples.rows), "val": len(trainer.eval_dataset)}
     results = write_results(run.output_dir / RESULTS, history, best, **more, seed=run.args.seed, **facts)
     plot_curves(run.output_dir / "curves.png", history, list(trainer.scores), trainer.scores_label, best)
     if best is not None:
@@ -191,7 +197,9 @@ def finish_run(run: Run, trainer: ZooTrainer) -> dict[str, Any]:
     return results
 
 
-def _prepare_folder(run: tuple[Any, Any, ZooTrainingArguments], resume: str | None, overwrite: bool) -> _Prepared:
+def _prepare_folder(
+    run: tuple[Any, Any, ZooTrainingArguments], resume: str | None, overwrite: bool, command: str | None
+) -> _Prepared:
     """Lock the folder and decide how the run begins; an error is returned, for all processes to raise."""
     folder, held = Path(run[2].output_dir or "."), ExitStack()
     try:
@@ -200,6 +208,8 @@ def _prepare_folder(run: tuple[Any, Any, ZooTrainingArguments], resume: str | No
         recover_interrupted_save(folder)
         settings = {name: value for name, value in resolved_arguments(*run).items() if name != "output_dir"}
         start = choose_start(folder, resume, overwrite, _own_settings(*run), settings)
+        if command is not None:
+            start = replace(start, identity=replace(start.identity, command=command))
     except StmineError as error:
         return error, held
     start.identity.write(folder)

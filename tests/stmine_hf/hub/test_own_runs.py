@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from documents import check_command, commands
 from helpers import save_tiny_fisvl
 from helpers_mttv import tiny_mttv
 from helpers_sat import save_tiny_sat
 from huggingface_hub import ModelCard
 from PIL import Image
 
+from stmine_hf.cli import main
 from stmine_hf.hub.build import build
 from stmine_hf.hub.repository import PublishError
 from stmine_hf.hub.run_rows import run_rows
@@ -73,7 +76,9 @@ def test_a_run_of_ones_own_table_is_measured_on_the_rows_that_it_held_out(method
     card = ModelCard.load(out / "README.md")
     assert card.data.base_model == f"stmine-hf/{METHODS[method].default_checkpoint}"
     assert "me/my-model" in card.text and "stmine-hf/my-model" not in card.text
-    assert str(tmp_path) not in card.text and "stmine publish build outputs/" in card.text
+    assert (
+        str(tmp_path) not in card.text and f"stmine evaluate {method} --model me/my-model --data mine.csv" in card.text
+    )
     (results,) = (json.loads(path.read_text()) for path in (out / "results").rglob("*.json"))
     counts = {results[name] for name in ("rows", "images", "posts") if name in results}
     assert 16 - plan.rows in counts, results.keys()
@@ -123,3 +128,63 @@ def test_images_are_those_beside_the_data(given, tmp_path, monkeypatch):
     assert len(rows) == 16 and np.asarray(rows[0]["image"]).min() == 255
     Path("data/images").rename("gone")
     assert np.asarray(run_rows(settings, "captions", given, "train").rows[0]["image"]).max() == 0
+
+
+def outcome_of_training(method: str, by_class: list[dict]) -> dict:
+    """`results.json` as `stmine train` leaves it."""
+    before = dict.fromkeys((f"eval_{name}" for name in METHODS[method].metrics), 0.125)
+    best = {**before, "step": 3, "epoch": 1.0}
+    command = f"stmine train {method} --data mine.csv --full"
+    rows = {"rows": {"train": 13, "val": 3}, "by_class": by_class, "command": command}
+    return {"best": best, "training": None, "start": {**before, "step": 0}, **rows}
+
+
+@pytest.mark.parametrize("with_data", [True, False])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_card_of_ones_own_run_says_what_its_reader_can_repeat(method, with_data, tmp_path, monkeypatch, capsys):
+    file = own_table(method, tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    run = run_of(method, plan_training(method, str(file), output=Path("run")).settings, Path("run"))
+    names = {"fisvl": [], "mttv": ["fake", "real"], "sat": ["person", "car"]}[method]
+    scores = dict.fromkeys(METHODS[method].class_metrics, 0.25)
+    more = {"highest_score": 0.125} if method == "sat" else {}
+    rows = [
+        {"name": name, "train": 6, "held_out": 2, "before": scores, "after": scores, **more} for name in names
+    ]  # fmt: skip
+    (run / "results.json").write_text(json.dumps(outcome_of_training(method, rows)))
+    build(run, "jane-model", data_dir=file if with_data else None, repo="jane/jane-model", progress=False)
+    card = (Path("jane-model") / "README.md").read_text(encoding="utf-8")
+    start = f"`stmine-hf/{METHODS[method].default_checkpoint}`"
+    things = "posts" if method == "mttv" else "images"
+    assert f"Made from {start} on 13 {things} of `mine.csv`, with 3 more to measure on, by `stmine train" in card
+    assert "| before the training | 0.1250 |" in card and ("**this model**, as trained" in card) is not with_data
+    for name in names:
+        assert f"| {name} | 6 | 2 | 0.250 |" in card
+    assert ("No detection of `car` among these images has a score above 0.4" in card) is (method == "sat")
+    assert "the columns `" in card and "publish build" not in card and "data/mine" not in card.split("```yaml")[0]
+    for word in ("released", "never the network", "NanoDet counts", "examples/train_", "紧急通知"):
+        assert word not in card, word
+    lines = [line for line in commands(Path("jane-model/README.md").absolute()) if line.startswith("stmine ")]
+    for line in lines:
+        check_command(line)
+    (evaluate,) = (shlex.split(line)[1:] for line in lines if line.startswith("stmine evaluate"))
+    assert evaluate[-4:] == ["--data", "mine.csv", "--split", "val"] and "jane/jane-model" in evaluate
+    monkeypatch.chdir(file.parent)  # a reader's folder with data of that layout
+    here = [str(tmp_path / "jane-model") if word == "jane/jane-model" else word for word in evaluate]
+    with pytest.raises(SystemExit) as end:
+        main([*here, "--json"])
+    assert end.value.code == 0
+    if with_data:  # the rows are those that the training held out
+        (results,) = (json.loads(path.read_text()) for path in (tmp_path / "jane-model/results").rglob("*.json"))
+        assert results["dataset"] == "mine"
+        assert json.loads(capsys.readouterr().out)["metrics"] == pytest.approx(results["metrics"], abs=1e-6)
+
+
+def test_the_card_of_a_run_without_a_known_command_names_the_script(tmp_path):
+    file = own_table("sat", tmp_path / "mine")
+    run = run_of("sat", plan_training("sat", str(file), output=tmp_path / "run").settings, tmp_path / "run")
+    build(run, tmp_path / "my-model", data_dir=file, progress=False)
+    card = (tmp_path / "my-model" / "README.md").read_text(encoding="utf-8")
+    assert "accelerate launch examples/train_sat.py --config my-model/training/config.yaml" in card
+    assert "by `examples/train_sat.py`" in card
+    assert "--data mine.csv --column image=filename" in card  # what was found in the table is said
