@@ -246,12 +246,12 @@ def _counted(counts: dict[str, Any]) -> str:
     """The numbers of a split in words: labels or classes, sentences, and what lacks one."""
 
     def listed(of: dict[str, int]) -> str:
-        named = [f"{count:,} {name}" for name, count in of.items()]
+        named = [f"{name} ({count:,})" for name, count in of.items()]
         return ", ".join(named[:MOST_NAMES]) + (f" and {len(named) - MOST_NAMES} more" if named[MOST_NAMES:] else "")
 
     said = []
     if counts.get("labels"):
-        said.append(listed(counts["labels"]))
+        said.append(f"labels {listed(counts['labels'])}")
     if "sentences" in counts:
         least, mean, most = counts["sentences_per_image"]
         each = f"{most}" if least == most else f"{least} to {most}, {mean} in the mean"

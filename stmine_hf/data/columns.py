@@ -15,10 +15,13 @@ open by the first cells: see `assign_columns`. Commands, training and the Python
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from .cells import is_missing, opened
@@ -95,6 +98,7 @@ CORNERS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("bbox_x", "bbox_y", "bbox_width", "bbox_height"), "xywh"),
 )
 SAMPLED = 50  # rows whose cells are looked at
+_MOST_LISTED = 100_000  # files of a folder of images
 _IS_IMAGE_NAME = re.compile(r"(?!https?://).{1,255}\.(?:jpe?g|png|webp|bmp|gif|tiff?)", re.I | re.S)
 _SHOWN = {"post_id": "id", "bbox": "box"}  # parts in words
 Column = str | list[str]
@@ -179,11 +183,13 @@ def assign_columns(
     for part, usual in parts.items():
         if part in mapping or (prefix is not None and usual.startswith("objects.")):
             continue
-        if usual in found and usual not in used:
+        # Images may be called by the ids of their posts.
+        taken = used - {mapping.get("image")} if part == "post_id" and isinstance(mapping.get("image"), str) else used
+        if usual in found and usual not in taken:
             mapping[part] = usual
             used.add(usual)
             continue
-        free = {name: same_column(name).rpartition(".")[2] for name in found if name not in used}
+        free = {name: same_column(name).rpartition(".")[2] for name in found if name not in taken}
         own = ("id",) if part == "post_id" else (usual.lower(), part)
         for names in (own, *NAMES.get(part, ())):
             alike = [name for name, end in free.items() if end in names]
@@ -206,6 +212,29 @@ def assign_columns(
             used |= {own_column} if isinstance(own_column, str) else set(own_column)
     ordered = {part: mapping[part] for part in (*order, *mapping) if part in mapping}
     return Assigned(ordered, box_format, doubtful)
+
+
+def unused_images(folder: Path, assigned: Assigned, found: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    """What to say of posts whose table has no column for images, with a folder of them beside it; "" for nothing.
+
+    Args:
+        folder: of the table.
+        assigned: its columns.
+        found: all of them.
+        rows: some of the table: the cells of a column may be the names of the images without their suffix.
+    """
+    if {"image"} & {*assigned.of, *assigned.doubtful}:
+        return ""
+    try:
+        with os.scandir(folder / "images") as entries:
+            stems = {Path(entry.name).stem for entry in itertools.islice(entries, _MOST_LISTED)}
+    except OSError:
+        return ""
+    if not stems:
+        return ""
+    named = [name for name in found if (cells := _cells(name, rows)) and all(str(cell) in stems for cell in cells)]
+    option = f"--column image={named[0]}, whose cells are their names" if len(named) == 1 else "--column image=COLUMN"
+    return f"image: none, though there is a folder images (to use it, say {option})"
 
 
 def with_part_names(kind: str, mapping: Mapping[str, Any] | None) -> dict[str, Any]:

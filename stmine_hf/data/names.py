@@ -74,10 +74,12 @@ class ImageFiles:
         self._by_bare_name: dict[str, list[tuple[str, tuple[str, ...]]]] | None = None
 
     def find_one(self, name: str) -> str | None:
-        """The file of a name by itself: the exact one, or the only other writing of it in the same place."""
+        """The file of a name by itself: the exact one, or the only other writing of it in the same place; of a name
+        without a suffix, the only image that is called so."""
         one = Wanted(name)
         path, how = (found, "") if (found := self._exact(one)) else self._inexact(one, set())
-        return path if found or how == OTHER_WRITING else None
+        bare = os.path.splitext(tidy(name))[1].lower() not in _SUFFIX_SET
+        return path if found or how == OTHER_WRITING or (bare and not how) else None
 
     def find_near(self, wanted: Sequence[Wanted]) -> list[str | None]:
         """The same, but only where names point to, so that nothing is to be noted."""

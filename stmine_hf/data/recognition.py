@@ -15,7 +15,7 @@ from typing import Any
 from . import BUILDERS, KINDS, DataError, read_dataset
 from .arrow_tables import ARROW
 from .captioned_images import PUBLISHED
-from .columns import NAMES, NEEDED, SAMPLED, Column, assign_columns, names_of
+from .columns import NAMES, NEEDED, SAMPLED, Column, assign_columns, names_of, unused_images
 from .findings import Findings
 from .folder_builder import visible
 from .layouts import layout_of
@@ -80,6 +80,8 @@ def recognize(
     if assigned.bbox_format:
         options["bbox_format"] = assigned.bbox_format
     taken = [assigned.line()] if assigned.of else []
+    if kind == "posts" and (note := unused_images(place if place.is_dir() else place.parent, assigned, header, rows)):
+        taken.append(note)
     return Recognized(str(place), column_mapping=assigned.of, options=options, taken=taken)
 
 

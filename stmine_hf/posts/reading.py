@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from ..data.cells import is_missing, name_of, opened, plain, text_of, whole_of
 from ..data.cells import whole_text as whole_text
-from ..data.columns import SAMPLED, Column, assign_columns, names_of, value_of
+from ..data.columns import SAMPLED, Column, assign_columns, names_of, unused_images, value_of
 from ..data.errors import BadRow
 from ..data.findings import Findings
 from ..data.names import ImageFiles
@@ -88,7 +88,9 @@ def post_columns(
     if found and not known:
         raise _no_content(file, found, rows[:SAMPLED])
     of = {("id" if part == "post_id" else part): column for part, column in assigned.of.items()}
-    return PostColumns({part: of[part] for part in PARTS if part in of}, found, assigned.line())
+    note = unused_images(file.parent, assigned, found, rows[:SAMPLED])
+    line = assigned.line() + (f"; {note}" if note else "")
+    return PostColumns({part: of[part] for part in PARTS if part in of}, found, line)
 
 
 def read_posts(

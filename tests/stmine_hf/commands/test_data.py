@@ -276,7 +276,7 @@ def test_posts_are_counted_and_stumbles_are_said(capsys, tmp_path):
     assert run("describe", tmp_path / "posts.csv") == 0
     said = capsys.readouterr().out
     assert "text: 正文, image: 图片, label: 标签, id: 编号" in said and "Terms" not in said
-    assert "train: 3 真实, 1 谣言; 1 without a label; 1 without a text" in said
+    assert "train: labels 真实 (3), 谣言 (1); 1 without a label; 1 without a text" in said
     assert "label: -1" not in said and "label: 谣言" in said and "40 x 30" in said
 
 

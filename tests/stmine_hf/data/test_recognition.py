@@ -110,6 +110,21 @@ def test_an_id_that_is_doubtful_is_said_and_none_is_taken(tmp_path):
     assert [row.id for row in read_posts(path, columns={"id": "mid"})] == ["x", "y"]
 
 
+def test_images_that_no_column_names_are_said(tmp_path):
+    """As in Fakeddit, where images are called by the ids of their posts."""
+    path = write_csv(tmp_path / "p.tsv", ["id\ttitle\tlabel"], ["a1\tone\tx"], ["b2\ttwo\ty"])
+    for name in ("a1.jpg", "b2.PNG", "other.jpg"):
+        write_image(tmp_path / "images" / name)
+    note = (
+        "image: none, though there is a folder images (to use it, say --column image=id, whose cells are their names)"
+    )
+    assert post_columns(path).line.endswith(f"; {note}") and recognize(str(path), "posts").taken[1] == note
+    rows = list(read_posts(path, columns={"image": "id"}))
+    assert [(row.id, row.post.images[0].path.name) for row in rows] == [("a1", "a1.jpg"), ("b2", "b2.PNG")]
+    loaded = load_dataset(str(path), kind="posts", column_mapping={"image": "id"}, split="train")
+    assert loaded["post_id"][:] == ["a1", "b2"] and all(image is not None for image in loaded["image"])
+
+
 @pytest.mark.parametrize(
     ("header", "kind"),
     [
