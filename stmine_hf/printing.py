@@ -28,6 +28,16 @@ def printable(text: object) -> str:
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
+def counted(number: int, thing: str) -> str:
+    """A number of things.
+
+    Example:
+        >>> counted(1, "image"), counted(2000, "image")
+        ('1 image', '2,000 images')
+    """
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 def from_here(path: Path) -> Path:
     """The path relative to the current folder, if it lies in it."""
     here = Path.cwd()

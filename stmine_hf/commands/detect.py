@@ -12,7 +12,7 @@ import typer
 
 from ..inference.engines import require_engine
 from ..methods import SAT
-from ..printing import printable, say
+from ..printing import counted, printable, say
 from .methods.sat import ModelOption
 from .terminal import (
     BandsOption,
@@ -260,10 +260,11 @@ def _show_report(report: ImageReport | VideoReport, out: Path, threshold: str, *
     from ..detect.classes import option_showing
 
     if isinstance(report, ImageReport):
-        looked_at, what, speed = report.images, "images", report.images_per_second
+        looked_at, what, speed = report.images, "image", report.images_per_second
     else:
-        looked_at, what, speed = report.frames, "frames", report.frames_per_second
-    say(f"{report.objects} objects in {report.with_objects} of {looked_at} {what}, {speed:.1f} {what} a second")
+        looked_at, what, speed = report.frames, "frame", report.frames_per_second
+    objects = counted(report.objects, "object")
+    say(f"{objects} in {report.with_objects} of {counted(looked_at, what)}, {speed:.1f} {what}s a second")
     tracks = {} if isinstance(report, ImageReport) else report.tracks
     for name, count in list(report.classes.items())[:most]:
         followed = f" ({tracks.get(name, 0)} tracks)" if tracks else ""
@@ -277,7 +278,8 @@ def _show_report(report: ImageReport | VideoReport, out: Path, threshold: str, *
             option = option_showing(near, threshold) or "a lower --threshold"
             say(f"nothing passed the threshold as {names}; to see it: {option}")
         if report.unchanged:
-            say(f"{report.unchanged} images were already done")
+            were = "was" if report.unchanged == 1 else "were"
+            say(f"{counted(report.unchanged, 'image')} {were} already done")
         for path, reason in report.skipped[:most]:
             say(f"  skipped {printable(path)}: {reason}")
         if len(report.skipped) > most:

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from ..images import ImageError, decode_image, image_errors
+from ..printing import counted
 from . import select_rows
 from .errors import DataError
 from .event_clusters import event_clusters, hold_out
@@ -214,5 +215,4 @@ def _strata(rows: Any, kind: str) -> list[Hashable]:
 
 
 def _count(number: int, kind: str) -> str:
-    thing = "post" if kind == "posts" else "image"
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+    return counted(number, "post" if kind == "posts" else "image")

@@ -13,6 +13,7 @@ from ..detect.classes import THRESHOLD
 from ..detect.drawing import Corners, draw_box, draw_marks
 from ..fonts import font_for
 from ..metrics.detection import match_detections
+from ..printing import counted
 
 MOST = 12  # images on a sheet
 _THUMB, _GAP, _CAPTION, _HEADING = 300, 16, 22, 76  # pixels
@@ -119,12 +120,17 @@ def misses_sheet(misses: Sequence[Miss], *, title: str) -> Image.Image:
             corner = _GAP + column * (width + _GAP)
             sheet.paste(_marked(miss.image, miss.truth), (corner, top + _CAPTION))
             sheet.paste(_marked(miss.image, miss.found), (corner + miss.image.width + 4, top + _CAPTION))
-            missed, wrong = (sum(not mark.right for mark in marks) for marks in (miss.truth, miss.found))
-            name = Path(miss.filename).name[-36:]
-            text = f"{name}: {missed} of {len(miss.truth)} missed, {wrong} of {len(miss.found)} wrong"
+            text = f"{Path(miss.filename).name[-36:]}: {_summary(miss)}"
             draw.text((corner, top + 2), text, fill=_INK, font=font_for(14, text))
         top += height
     return sheet
+
+
+def _summary(miss: Miss) -> str:
+    missed, wrong = (sum(not mark.right for mark in marks) for marks in (miss.truth, miss.found))
+    objects = f"missed {missed} of {counted(len(miss.truth), 'object')}" if miss.truth else "no object"
+    found = f"{wrong} of {counted(len(miss.found), 'detection')} wrong" if miss.found else "no detection"
+    return f"{objects}, {found}"
 
 
 def _marked(image: Image.Image, marks: Sequence[Mark]) -> Image.Image:

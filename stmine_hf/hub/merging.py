@@ -35,7 +35,7 @@ def merge_adapter(adapter: str, out: str | Path) -> dict[str, Any]:
             "leaves it in best/."
         )
     base, revision = found
-    method = method_of_adapter(adapter)
+    method = _method_of_base(adapter, base, revision)
     model, processor = load_merged(method, adapter)
     with assembled(Path(out).absolute(), [Path(one) for one in (adapter, base) if Path(one).is_dir()]) as folder:
         model.name_or_path = model.config.name_or_path = ""
@@ -52,7 +52,10 @@ def method_of_adapter(adapter: str) -> Method:
     Raises:
         StmineError: no base there, or a model of another library.
     """
-    base, revision = adapter_base(adapter) or (adapter, None)
+    return _method_of_base(adapter, *(adapter_base(adapter) or (adapter, None)))
+
+
+def _method_of_base(adapter: str, base: str, revision: str | None) -> Method:
     model_type = model_type_of(base, revision, adapter_of=adapter)
     if model_type not in METHODS:
         raise StmineError(f"{adapter}: its base {base} is of type {model_type!r}; expected {', '.join(METHODS)}.")

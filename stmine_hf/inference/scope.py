@@ -20,6 +20,7 @@ from typing import Any
 
 from ..errors import StmineError
 from ..files import write_json
+from ..printing import counted
 
 FILE = "scope.json"
 _MOST_BYTES = 65_536
@@ -123,7 +124,8 @@ class Scope:
             message = f"{share:.0%} of the letters are {name}; the model was trained on {name} texts."
             return Warned(OTHER_SCRIPT, message, {"share": share, "script": name})
         if count < self.least_letters:
-            message = f"The text has {count} letters; nearly all training texts had {self.least_letters} or more."
+            few, least = counted(count, "letter"), self.least_letters
+            message = f"The text has only {few}; nearly all training texts had {least} or more."
             return Warned(TOO_SHORT, message, {"count": count, "least": self.least_letters})
         return None
 

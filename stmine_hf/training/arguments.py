@@ -345,11 +345,11 @@ def _for_data_set(name: str | None, content: dict[str, Any]) -> dict[str, Any]:
 
 def _yaml_to_argv(content: dict[str, Any], valid: set[str], path: Path | None) -> list[str]:
     argv: list[str] = []
+    content = dict(content)
+    for later, present in LATER_NAMES.items():
+        if later in content and later not in valid and present in valid:
+            content[present] = content.pop(later) or content.get(present)  # of both, either switches it on
     for key, value in content.items():
-        if key not in valid and LATER_NAMES.get(key) in valid:
-            if not value:
-                continue
-            key = LATER_NAMES[key]
         if key not in valid:
             raise StmineError(f"{path}: unknown key {key!r}.{_did_you_mean(str(key), valid)}")
         if value is None or value == []:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import StmineError
+from ..printing import counted
 
 if TYPE_CHECKING:
     from .arguments import ZooTrainingArguments
@@ -90,13 +91,13 @@ def fit_to_set(args: ZooTrainingArguments, count: int) -> None:
     _fit_batch(args, count)
     total = total_steps(args, count)
     if args.warmup_steps >= 1 and args.warmup_steps > total > 0:
-        _set(args, "warmup_steps", 0.1, f"the run has {total} steps")
+        _set(args, "warmup_steps", 0.1, f"the run has {counted(total, 'step')}")
     if args.logging_strategy == "steps" and args.logging_steps >= 1 and total < _FEWEST_LINES * args.logging_steps:
         fitting = max(1, total // (2 * _FEWEST_LINES))
         if fitting < args.logging_steps:
-            _set(args, "logging_steps", fitting, f"the run has {total} steps")
+            _set(args, "logging_steps", fitting, f"the run has {counted(total, 'step')}")
     if args.eval_strategy == "steps" and (args.eval_steps or 0) >= 1 and args.eval_steps > total > 0:
-        _set(args, "eval_steps", total, f"the run has {total} steps")
+        _set(args, "eval_steps", total, f"the run has {counted(total, 'step')}")
 
 
 def total_steps(args: ZooTrainingArguments, count: int) -> int:
@@ -114,13 +115,13 @@ def _fit_batch(args: ZooTrainingArguments, count: int) -> None:
         return
     if count < 2 * args.world_size:
         raise StmineError(
-            f"The training set has {count} samples; at least {2 * args.world_size} are needed, two on each process. "
-            "Add some, or set dataloader_drop_last: false."
+            f"The training set has {counted(count, 'sample')}; at least {2 * args.world_size} are needed, two on each "
+            "process. Add some, or set dataloader_drop_last: false."
         )
     fitting = max(2, count // (_FEWEST_STEPS * args.world_size))
     if args.gradient_accumulation_steps > 1:
-        _set(args, "gradient_accumulation_steps", 1, f"the training set has {count} samples")
-    _set(args, "per_device_train_batch_size", fitting, f"the training set has {count} samples")
+        _set(args, "gradient_accumulation_steps", 1, f"the training set has {counted(count, 'sample')}")
+    _set(args, "per_device_train_batch_size", fitting, f"the training set has {counted(count, 'sample')}")
 
 
 def _set(args: ZooTrainingArguments, name: str, value: float, because: str) -> None:

@@ -24,7 +24,7 @@ from ..evaluation.reports import undecoded
 from ..inference import scope
 from ..loading import labels_of, model_type_of, published, resolve
 from ..methods import METHODS, Method, get
-from ..printing import from_here
+from ..printing import counted, from_here
 from .identity import contents
 
 # Kinds of rows in words.
@@ -200,7 +200,7 @@ def train_planned(
         settings.pop("num_train_epochs", None)
     steps, epochs = settings.get("max_steps"), settings.get("num_train_epochs")
     what = "a LoRA adapter" if settings.get("peft") else "the whole model"
-    length = f"{steps} steps" if steps else f"{epochs:g} epochs"
+    length = counted(steps, "step") if steps else f"{epochs:g} epoch{'' if epochs == 1 else 's'}"
     say(
         f"Settings for {plan.rows:,} rows: {what}, {length} in batches of "
         f"{settings['per_device_train_batch_size'] * processes}, learning rate {settings['learning_rate']:g}."

@@ -43,7 +43,7 @@ class MatchingWeights:
         if self.parts:
             classes = next(iter(self.parts.values()))
             named = f" and for {', '.join(classes)}" if classes else ""
-            text += f"; {len(self.parts)} loaded in part (outputs for boxes{named})"
+            text += f", and {len(self.parts)} more in part (their outputs for boxes{named})"
         if self.new:
             text += f"; new: {_by_module(self.new)}"
         if self.unused:

@@ -23,7 +23,7 @@ from stmine_hf.data.coco_json import to_coco
 from stmine_hf.errors import StmineError
 from stmine_hf.evaluation import detection as evaluation_sat
 from stmine_hf.evaluation.detection import EvaluationError, evaluate_detection
-from stmine_hf.evaluation.worst_misses import MOST, Found, WorstMisses, misses_sheet
+from stmine_hf.evaluation.worst_misses import MOST, Found, Mark, WorstMisses, _summary, misses_sheet
 from stmine_hf.images import PixelOptions
 from stmine_hf.outputs import write_output
 
@@ -372,6 +372,13 @@ def test_the_worst_misses_come_first():
     (mark,) = misses[1].found
     assert (mark.text, mark.right) == ("ebike 0.60", False) and mark.box == pytest.approx((0, 0, 150, 150))
     assert misses_sheet(misses, title="worst").width > 600
+    for truth, found, said in (
+        ([False], [], "missed 1 of 1 object, no detection"),
+        ([True, False], [False], "missed 1 of 2 objects, 1 of 1 detection wrong"),
+        ([], [True, False], "no object, 1 of 2 detections wrong"),
+    ):
+        marks = [[Mark((0, 0, 1, 1), "", right) for right in rights] for rights in (truth, found)]
+        assert _summary(misses[0]._replace(truth=marks[0], found=marks[1])) == said
 
 
 def test_only_the_worst_are_kept():

@@ -133,3 +133,24 @@ def test_former_names_of_settings_are_read(tmp_path):
 def test_the_config_of_a_shipped_run_is_read():
     for config in (ROOT / "hub_cards").glob("mttv-*/training/config.yaml"):
         parse_arguments((MttvModelArguments, MttvDataArguments, MttvTrainingArguments), ["--config", str(config)])
+
+
+@pytest.mark.parametrize(
+    ("lines", "on"),
+    [
+        ("activation_checkpointing: true\ngradient_checkpointing: false\n", True),
+        ("gradient_checkpointing: false\nactivation_checkpointing: true\n", True),
+        ("activation_checkpointing: true\n", True),
+        ("activation_checkpointing: false\ngradient_checkpointing: true\n", True),
+        ("activation_checkpointing: false\ngradient_checkpointing: false\n", False),
+        ("activation_checkpointing: false\n", False),
+    ],
+)
+def test_a_setting_of_later_versions_is_kept_whatever_follows(lines, on):
+    """Versions that know both names write both."""
+    content = arguments.yaml.safe_load(lines)
+    argv = arguments._yaml_to_argv(content, {"gradient_checkpointing"}, Path("config.yaml"))
+    values = dict(zip(argv[::2], argv[1::2], strict=True))
+    assert (values.get("--gradient_checkpointing") == "True") is on
+    both = {"gradient_checkpointing", "activation_checkpointing"}
+    assert len(arguments._yaml_to_argv(content, both, None)) == 2 * len(content)  # each is known by its name

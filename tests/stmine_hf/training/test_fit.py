@@ -29,6 +29,12 @@ def test_a_large_batch_warm_up_and_intervals_fit_a_small_set(tmp_path, caplog):
     assert "eval_steps: 8 instead of 500, since the run has 8 steps." in lines and len(lines) == 5
 
 
+def test_one_step_is_no_plural(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        fit_to_set(arguments(tmp_path, max_steps=1, eval_strategy="steps", eval_steps=500), 54)
+    assert "eval_steps: 1 instead of 500, since the run has 1 step." in [one.getMessage() for one in caplog.records]
+
+
 def test_what_fits_stays(tmp_path, caplog):
     args = arguments(tmp_path, per_device_train_batch_size=8, num_train_epochs=20, warmup_steps=10, logging_steps=10)
     before = args.to_dict()
@@ -46,7 +52,7 @@ def test_a_set_smaller_than_a_batch_trains(tmp_path, method):
 
 
 def test_too_few_samples_are_an_error_that_says_how_many(tmp_path):
-    with pytest.raises(StmineError, match=r"has 1 samples; at least 2 are needed"):
+    with pytest.raises(StmineError, match=r"has 1 sample; at least 2 are needed"):
         fit_to_set(arguments(tmp_path, per_device_train_batch_size=4), 1)
 
 
