@@ -55,6 +55,7 @@ def comparison(harness, **changed):
         "target": 3,
         "others": {"a library": way("a library", 0.0)},
         "parts": {"reading": lambda: sum(range(1000))},
+        "former_parts": {"reading": lambda: sum(range(1000)), "sorting": lambda: sorted(range(1000))},
         "flops": 1e6,
         "conditions": "two numbers",
     }
@@ -79,7 +80,9 @@ def test_all_ways_take_turns_and_are_compared(harness, monkeypatch, tmp_path):
     assert document["rows"]["sums"]["ways"] == row["ways"] and document["machine"]["gflops"] == LIMITS
     page = (tmp_path / "benchmarks.md").read_text()
     assert "| sums | released |" in page and "| 3 x | sum 2.5e-01 |" in page and "| sums | a library |" in page
-    assert "reading 100 %" in page and "bfloat16 300" in page and "two numbers; 2 thread(s), 3 rounds" in page
+    steps = [line for line in page.splitlines() if line.startswith(("| sums | reading", "| sums | sorting"))]
+    assert [line.count(" ms (") for line in steps] == [2, 1] and "| sums | rest |" in page
+    assert "bfloat16 300" in page and "two numbers; 2 thread(s), 3 rounds" in page
     assert (tmp_path / "benchmarks.png").stat().st_size > 1000
 
 

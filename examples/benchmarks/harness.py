@@ -33,6 +33,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,6 +45,7 @@ from rich.progress import track
 from stmine_hf.errors import StmineError
 from stmine_hf.evaluation.reports import fill_page, versions
 from stmine_hf.files import write_entries
+from stmine_hf.inference.onnx_graph import OpenvinoNetwork, write_graph
 
 GROUPS = ("metrics", "fisvl", "mttv", "sat", "engines", "training", "startup")
 HERE = Path(__file__).resolve().parent
@@ -71,6 +73,7 @@ class Comparison:
         allowed: the largest difference for which outputs count as equal.
         others: usual alternatives, timed but not compared, for they give other outputs.
         parts: steps of "ours", each called alone: where its time goes.
+        former_parts: those of the first way.
         flops: of the matrices of one call.
         conditions: sizes and settings.
         rounds: None for as many as asked for.
@@ -87,6 +90,7 @@ class Comparison:
     allowed: float = 0.0
     others: Mapping[str, Way] = field(default_factory=dict)
     parts: Mapping[str, Way] = field(default_factory=dict)
+    former_parts: Mapping[str, Way] = field(default_factory=dict)
     flops: float = 0.0
     conditions: str = ""
     rounds: int | None = None
@@ -250,7 +254,7 @@ def measure(comparison: Comparison, options: Options, limits: Mapping[str, float
         row["ways"][name] = found
     if comparison.difference is not None:
         row |= {"measured": comparison.measured, "allowed": comparison.allowed}
-    row["parts"] = parts_of(comparison.parts)
+    row["parts"], row["former_parts"] = parts_of(comparison.parts), parts_of(comparison.former_parts)
     far = {name: way["difference"] for name, way in row["ways"].items() if "difference" in way}
     if broken := {name: value for name, value in far.items() if not value <= comparison.allowed}:
         raise StmineError(
@@ -279,19 +283,24 @@ def parts_of(parts: Mapping[str, Way], rounds: int = 3) -> dict[str, float]:
 
 
 def matrix_limits(side: int = 1536, seconds: float = 0.5) -> dict[str, float]:
-    """GFLOP in a second of the processor that products of large square matrices reach: float32, bfloat16, int8."""
+    """GFLOP in a second of the processor that products of large square matrices reach: float32, bfloat16, int8.
+
+    In PyTorch, or in OpenVINO where that is faster: PyTorch's products of 32-bit floats do not use all of some
+    processors.
+    """
     import torch
 
     made = torch.rand(side, side)
     half, small = made.bfloat16(), (made * 100).to(torch.int8)
-    products: dict[str, Way] = {
-        "float32": lambda: made @ made,
-        "bfloat16": lambda: half @ half,
-        "int8": lambda: torch._int_mm(small, small),
-    }
-    limits = {}
+    products: list[tuple[str, int, Way]] = [
+        ("float32", 1, lambda: made @ made),
+        ("bfloat16", 1, lambda: half @ half),
+        ("int8", 1, lambda: torch._int_mm(small, small)),
+        *openvino_products(made),
+    ]
+    limits: dict[str, float] = {}
     with torch.inference_mode():
-        for kind, multiply in products.items():
+        for kind, count, multiply in products:
             with suppress(RuntimeError, NotImplementedError):  # not on this machine
                 multiply()
                 best, ends = float("inf"), time.perf_counter() + seconds
@@ -300,8 +309,24 @@ def matrix_limits(side: int = 1536, seconds: float = 0.5) -> dict[str, float]:
                     for _ in range(2):
                         multiply()
                     best = min(best, (processor_seconds() - busy) / 2 or float("inf"))
-                limits[kind] = round(2 * side**3 / best / 1e9, 1)
+                limits[kind] = max(limits.get(kind, 0.0), round(2 * count * side**3 / best / 1e9, 1))
     return limits
+
+
+def openvino_products(given: Any, count: int = 8) -> Iterator[tuple[str, int, Way]]:
+    """The kind of numbers, how many products in a row, and what computes them; nothing without OpenVINO."""
+    import torch
+
+    if not (find_spec("openvino") and find_spec("onnx")):
+        return
+    side = len(given)
+    layers = torch.nn.Sequential(*(torch.nn.Linear(side, side, bias=False) for _ in range(count)))
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "products.onnx"
+        write_graph(layers, {"rows": given[:2]}, "products", file)
+        for kind, precision in (("float32", "f32"), ("bfloat16", "bf16")):
+            network = OpenvinoNetwork(file, torch.get_num_threads(), precision=precision)
+            yield kind, count, partial(network, {"rows": given.numpy()})
 
 
 def flops_of(call: Way) -> float:
@@ -370,12 +395,14 @@ def render(document: Mapping[str, Any]) -> str:
         for row, name, way in shares:
             cells = (f"{100 * way['share_of_limit'].get(kind, 0):.0f} %" for kind in kinds)
             lines.append(f"| {row['work']} | {name} | {' | '.join(cells)} |")
-    if parts := [row for row in rows if row["parts"]]:
-        lines += ["", "| where ours spends the processor's time | |", "|---|---|"]
-        for row in parts:
-            whole = sum(row["parts"].values()) or 1.0
-            shown = ", ".join(f"{name} {100 * value / whole:.0f} %" for name, value in row["parts"].items())
-            lines.append(f"| {row['work']} | {shown} |")
+    if with_parts := [row for row in rows if row["parts"]]:
+        lines += ["", "| where the processor's time goes | step | compared with | ours |", "|---|---|---:|---:|"]
+        for row in with_parts:
+            base, ours = (row["ways"][name]["cpu_seconds"]["median"] for name in (row["baseline"], OURS))
+            former, parts = with_rest(row.get("former_parts", {}), base), with_rest(row["parts"], ours)
+            for name in parts | former:
+                cells = (part_of(steps.get(name), whole, row) for steps, whole in ((former, base), (parts, ours)))
+                lines.append(f"| {row['work']} | {name} | {' | '.join(cells)} |")
     lines += ["", "Conditions: "]
     lines += [
         f"* {row['work']}: {row['conditions']}; {row['threads']} thread(s), {row['rounds']} rounds." for row in rows
@@ -389,6 +416,18 @@ def render(document: Mapping[str, Any]) -> str:
     ]
     lines += [f"{named}."]
     return "\n".join(lines)
+
+
+def with_rest(parts: Mapping[str, float], whole: float) -> dict[str, float]:
+    """Steps and what they leave of the whole: files, waiting, Python between them."""
+    return {**parts, "rest": max(0.0, whole - sum(parts.values()))} if parts else {}
+
+
+def part_of(seconds: float | None, whole: float, row: Mapping[str, Any]) -> str:
+    """Of one item, with the share of the whole."""
+    if seconds is None:
+        return ""
+    return f"{1000 * seconds / row['count']:.3g} ms ({100 * seconds / whole:.0f} %)"
 
 
 def order_of(row: Mapping[str, Any]) -> tuple[int, int]:

@@ -22,6 +22,7 @@ from transformers import BertTokenizer, ResNetConfig
 
 from stmine_hf import MttvConfig, MttvForSequenceClassification, MttvProcessor, PostClassifier
 from stmine_hf.modeling.mttv.processing_mttv import MttvImageProcessor, Regions, crop_region
+from stmine_hf.posts import EngineClassifier
 
 CHARACTERS = "转发此微博请大家注意今天上午在市中心发生的事情记者从交通局获悉"
 REGIONS = 5
@@ -79,10 +80,31 @@ def raw_posts(options: Options, folder: Path) -> Comparison:
     prepared = processor(text=texts, images=images, boxes=boxes)
     with torch.no_grad():
         flops = flops_of(lambda: network(**prepared))
+    in_engine = EngineClassifier(network, engine())
 
     @torch.inference_mode()
     def model_alone() -> None:
-        network(**prepared)
+        in_engine.model(**prepared)
+
+    model_alone()  # opens the engine
+
+    def prepared_as_released() -> list[list[Tensor]]:
+        processor(text=texts)
+        return [
+            [pixels(image), *(pixels(crop_region(image, box)) for box in own)]
+            for image, own in zip(images, boxes, strict=True)
+        ]
+
+    one_by_one = prepared_as_released()
+
+    @torch.no_grad()
+    def model_as_released() -> None:
+        maps = [eager.mttv.get_visual_features(image)[0] for image, *_ in one_by_one]
+        regions = [
+            torch.cat([eager.mttv.get_visual_features(crop)[0].mean(dim=(2, 3)) for crop in crops])
+            for _, *crops in one_by_one
+        ]
+        eager(**processor(text=texts), global_features=torch.cat(maps), region_features=torch.stack(regions))
 
     return Comparison(
         work="MTTV official size: posts with an image and 5 regions",
@@ -97,6 +119,11 @@ def raw_posts(options: Options, folder: Path) -> Comparison:
             "decode": lambda: [Image.open(file).convert("RGB") for file in files],
             "crop, resize, tokens": lambda: processor(text=texts, images=images, boxes=boxes),
             "model": model_alone,
+        },
+        former_parts={
+            "decode": lambda: [Image.open(file).convert("RGB") for file in files],
+            "crop, resize, tokens": prepared_as_released,
+            "model": model_as_released,
         },
         flops=flops,
         conditions=f"{count} posts of 115 characters with a JPEG image; ResNet-152, six layers of BERT-base, random "

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from harness import OURS, Comparison, Options, drawn_image, engine, flops_of, run_group, without
+from harness import OURS, Comparison, Options, Way, drawn_image, engine, flops_of, run_group, without
 from PIL import Image
 
 from stmine_hf import Detector
@@ -96,7 +96,8 @@ def images_of_a_folder(folder: Path, files: list[Path], network: Any, processor:
 
     images = [Image.open(file).convert("RGB") for file in files]
     prepared = [processor(images=image, return_tensors="pt")["pixel_values"] for image in images]
-    outputs = [network(pixel_values=pixels) for pixels in prepared]
+    with torch.no_grad():
+        outputs = [network(pixel_values=pixels) for pixels in prepared]
     in_engine = EngineDetector(network.fuse(), ENGINE)
 
     @torch.inference_mode()
@@ -104,9 +105,28 @@ def images_of_a_folder(folder: Path, files: list[Path], network: Any, processor:
         for pixels in prepared:
             in_engine(pixel_values=pixels)
 
+    network_alone()  # opens the engine
+
+    @torch.no_grad()
+    def network_as_released() -> None:
+        for pixels in prepared:
+            network(pixel_values=pixels)
+
     def suppression() -> None:
         for one in outputs:
             processor.post_process_object_detection(one, threshold=THRESHOLD, target_sizes=[(SIZE[1], SIZE[0])])
+
+    found = [[*answer] for answer in detector(images)]
+
+    def copies() -> None:
+        for image, boxes in zip(images, found, strict=True):
+            draw_detections(image, boxes).save(folder / "copy.jpg", quality=92)
+
+    shared: dict[str, Way] = {
+        "decode": lambda: [Image.open(file).convert("RGB") for file in files],
+        "resize and normalize": lambda: [processor(images=image, return_tensors="pt") for image in images],
+    }
+    rest: dict[str, Way] = {"suppression": suppression, "draw and encode copies": copies}
 
     with torch.no_grad():
         flops = sum(flops_of(lambda pixels=pixels: network(pixel_values=pixels)) for pixels in prepared)
@@ -119,13 +139,8 @@ def images_of_a_folder(folder: Path, files: list[Path], network: Any, processor:
         difference=difference,
         measured="score",
         allowed=1e-3,
-        parts={
-            "decode": lambda: [Image.open(file).convert("RGB") for file in files],
-            "resize and normalize": lambda: [processor(images=image, return_tensors="pt") for image in images],
-            "network": network_alone,
-            "suppression": suppression,
-            "copies": lambda: [image.save(folder / "copy.jpg", quality=92) for image in images],
-        },
+        parts={**shared, "network": network_alone, **rest},
+        former_parts={**shared, "network": network_as_released, **rest},
         flops=flops,
         conditions=f"{len(files)} JPEG files, sat-coco-small, threshold {THRESHOLD}, annotated copies written; "
         f"ours in the engine {ENGINE}",

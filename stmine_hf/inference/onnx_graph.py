@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
+__all__ = ["OPSET", "OpenvinoNetwork", "import_onnxruntime", "open_onnx", "quiet", "write_graph"]
+
 OPSET = 17
 
 Network = Callable[[Mapping[str, "np.ndarray"]], "list[np.ndarray]"]
