@@ -28,6 +28,8 @@ PROCESSORS = {
 
 def test_one_function_in_three_files():
     """Each folder stands alone on the Hub, so each has a copy."""
+    checks = {inspect.getsource(inspect.getmodule(type(one)).check_colors) for one in PROCESSORS.values()}
+    assert len(checks) == 1
     assert inspect.getsource(fisvl_to_rgb) == inspect.getsource(mttv_to_rgb) == inspect.getsource(sat_to_rgb)
 
 
@@ -52,3 +54,32 @@ def test_boxes_count_in_the_pixels_that_an_image_has(method, tmp_path):
     np.testing.assert_array_equal(stored, processor(np.asarray(image), return_tensors="np")["pixel_values"])
     upright = processor(ImageOps.exif_transpose(image), return_tensors="np")["pixel_values"]
     assert np.abs(stored - upright).max() > 0.1
+
+
+COLORS = np.arange(20 * 30 * 3, dtype=np.uint8).reshape(20, 30, 3)
+NO_COLORS = {
+    "no pixels": (COLORS[:0], "with pixels"),
+    "no width": (COLORS[:, :0], "with pixels"),
+    "PIL without height": (Image.new("RGB", (7, 0)), "with pixels"),
+    "NaN": (np.full((20, 30, 3), np.nan, np.float32), "finite"),
+    "one infinity": (np.where(COLORS == 9, np.inf, COLORS), "finite"),
+    "0 to 1": (COLORS / 255, "fractions up to 1: multiply"),
+    "0 to 1 in half precision": ((COLORS / 255).astype(np.float16), "fractions up to 1: multiply"),
+    "-1 to 1": (COLORS / 127.5 - 1, "fractions up to 1"),
+    "16 bits": (COLORS.astype(np.int32) * 257, "found values from 0 to 65535"),
+    "below zero": (COLORS.astype(np.int16) - 500, "found values from -500"),
+}
+
+
+@pytest.mark.parametrize("method", PROCESSORS)
+@pytest.mark.parametrize("name", NO_COLORS)
+def test_what_would_silently_be_another_image_is_refused(method, name):
+    image, message = NO_COLORS[name]
+    with pytest.raises(ValueError, match=message):
+        PROCESSORS[method]([COLORS, image] if name != "PIL without height" else image, return_tensors="np")
+
+
+@pytest.mark.parametrize("method", PROCESSORS)
+def test_fractions_are_taken_where_nothing_is_to_be_divided(method):
+    found = PROCESSORS[method](COLORS / 255, do_rescale=False, return_tensors="np")["pixel_values"]
+    assert np.abs(found - PROCESSORS[method](COLORS, return_tensors="np")["pixel_values"]).max() < 0.03
