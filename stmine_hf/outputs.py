@@ -345,6 +345,20 @@ def require_output(path: str | Path, *, inputs: Iterable[str | Path] = ()) -> No
         outputs.require_free(path.name)
 
 
+def require_readable_name(path: str | Path) -> None:
+    """Check, before the work for it is done, that libraries that take paths as text can write and read an output.
+
+    Raises:
+        OutputError: the path has bytes that are no UTF-8.
+    """
+    try:
+        os.path.abspath(path).encode()
+    except UnicodeEncodeError:
+        raise OutputError(
+            f"{path}: its name is not valid UTF-8, so it could not be read again: choose another"
+        ) from None
+
+
 def require_own_place(what: str, path: str | Path, others: Iterable[str | Path]) -> None:
     """Check that an output is none of the other outputs of the same run, nor lies in one: it would be replaced.
 

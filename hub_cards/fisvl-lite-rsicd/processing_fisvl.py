@@ -9,6 +9,29 @@ from transformers.image_utils import PILImageResampling
 from .inputs_fisvl import clean_caption, clean_sentence, to_rgb
 
 
+def check_colors(image, do_rescale: bool) -> None:
+    """Refuses an image that would silently be black, white or nothing: an array or tensor as a processor has it.
+
+    Raises:
+        ValueError: no pixels, NaN or infinity; or, if values are still to be divided by 255, fractions up to 1 or
+            values far from 0 to 255.
+    """
+    if 0 in image.shape:
+        raise ValueError(f"expected an image with pixels, found one of the shape {tuple(image.shape)}.")
+    if str(image.dtype).endswith("uint8"):
+        return
+    low, high = float(image.min()), float(image.max())
+    if not -np.inf < low <= high < np.inf:
+        raise ValueError("expected an image of finite values, found NaN or infinity in it.")
+    if do_rescale and low >= -1 and high <= 1 and "float" in str(image.dtype) and bool((image % 1 != 0).any()):
+        raise ValueError(
+            f"expected colors from 0 to 255, found fractions up to {high:g}: multiply them by 255, or give "
+            "do_rescale=False."
+        )
+    if do_rescale and (low < -255 or high > 510):
+        raise ValueError(f"expected colors from 0 to 255, found values from {low:g} to {high:g}.")
+
+
 class FisvlImageProcessor(PilBackend):
     """Squashes an image to a square and normalises it: PIL bicubic, as the released evaluation."""
 
@@ -23,6 +46,11 @@ class FisvlImageProcessor(PilBackend):
 
     def convert_to_rgb(self, image, **kwargs):
         return np.array(to_rgb(image)) if isinstance(image, Image.Image) else super().convert_to_rgb(image, **kwargs)
+
+    def _preprocess(self, images, do_rescale=True, **kwargs) -> BatchFeature:
+        for image in images:
+            check_colors(image, do_rescale)
+        return super()._preprocess(images, do_rescale=do_rescale, **kwargs)
 
 
 class FisvlProcessor(ProcessorMixin):

@@ -93,6 +93,29 @@ def warp(images: Tensor, place: Placement) -> Tensor:
     return images.round_() if whole else images
 
 
+def check_colors(image, do_rescale: bool) -> None:
+    """Refuses an image that would silently be black, white or nothing: an array or tensor as a processor has it.
+
+    Raises:
+        ValueError: no pixels, NaN or infinity; or, if values are still to be divided by 255, fractions up to 1 or
+            values far from 0 to 255.
+    """
+    if 0 in image.shape:
+        raise ValueError(f"expected an image with pixels, found one of the shape {tuple(image.shape)}.")
+    if str(image.dtype).endswith("uint8"):
+        return
+    low, high = float(image.min()), float(image.max())
+    if not -np.inf < low <= high < np.inf:
+        raise ValueError("expected an image of finite values, found NaN or infinity in it.")
+    if do_rescale and low >= -1 and high <= 1 and "float" in str(image.dtype) and bool((image % 1 != 0).any()):
+        raise ValueError(
+            f"expected colors from 0 to 255, found fractions up to {high:g}: multiply them by 255, or give "
+            "do_rescale=False."
+        )
+    if do_rescale and (low < -255 or high > 510):
+        raise ValueError(f"expected colors from 0 to 255, found values from {low:g} to {high:g}.")
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """An 8-bit RGB image from a PIL image of any mode.
 
@@ -226,6 +249,8 @@ class SatImageProcessor(TorchvisionBackend):
         return_tensors,
         **kwargs,
     ) -> BatchFeature:
+        for image in images:
+            check_colors(image, do_rescale)
         groups, places = group_images_by_shape(images, disable_grouping=disable_grouping)
         for shape, stacked in groups.items():
             if do_resize:

@@ -21,7 +21,7 @@ from ..inference.exported import MANIFEST, Export, open_network
 from ..inference.onnx_graph import Network, write_graph
 from ..inference.scope import Scope
 from ..loading import load_processor
-from ..outputs import Outputs, sha256_of
+from ..outputs import Outputs, require_readable_name, sha256_of
 from . import readme
 from .exported import require
 from .formats import PART_FORMATS, PartFormat
@@ -127,6 +127,7 @@ def export_parts(
     chosen = find_format(format)
     require("onnx")
     require(chosen.packages[0], "openvino" if chosen.packages[0] == "openvino" else "export")
+    require_readable_name(folder)
     with tempfile.TemporaryDirectory() as scratch, Outputs(folder) as outputs:
         made, float_graph = Path(scratch) / "made", Path(scratch) / "float.onnx"
         made.mkdir()

@@ -22,7 +22,7 @@ from ..errors import StmineError
 from ..inference.exported import MANIFEST, read_manifest, require_undamaged
 from ..methods import SAT
 from ..modeling.sat.image_processing_sat import SatImageProcessor
-from ..outputs import Outputs, sha256_of
+from ..outputs import Outputs, require_readable_name, sha256_of
 from . import readme
 from .exported import CONFIDENT, Differences, ExportedSat, ExportFormat
 from .half import HalfFormat
@@ -110,6 +110,7 @@ def export_sat(
         raise StmineError(
             f"{format} needs images like those in use, to measure the ranges of activations: --images DIR"
         )
+    require_readable_name(folder)
     with tempfile.TemporaryDirectory() as scratch, Outputs(folder) as outputs:
         outputs.require_free(*chosen.files, MANIFEST, readme.FILE, "config.json", "preprocessor_config.json")
         outputs.require_own_folder(MANIFEST)

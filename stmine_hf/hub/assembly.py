@@ -11,7 +11,7 @@ from pathlib import Path
 from ..cards.files import CARD, MANIFEST, files_in
 from ..documents import DocumentError
 from ..files import LOCK
-from ..outputs import MARKER, Outputs, sha256_of
+from ..outputs import MARKER, Outputs, require_readable_name, sha256_of
 from .repository import PublishError, read_manifest
 
 _STAGING = ".stmine-building"  # in the folder itself, while its lock is held: else a killed run left it
@@ -36,12 +36,15 @@ def assembled(
         OutputError: `out` overlaps with an input, or a file is there that this package did not write.
         StmineError: another run writes there.
     """
+    require_readable_name(out)
     if out.exists() and not out.is_dir():
         raise PublishError(f"{out}: expected a folder to write to, found a file.")
     new = not out.exists()
+    ours = [out / name for name in (LOCK, MARKER) if not os.path.lexists(out / name)]
+    untouched = False
     try:
         with Outputs(out, inputs=inputs) as outputs:
-            staging = out / _STAGING
+            untouched, staging = True, out / _STAGING
             shutil.rmtree(staging, ignore_errors=True)
             _adopt(outputs)
             outputs.require_free(*(name for name in files_in(out) if refuse(name)))
@@ -49,6 +52,8 @@ def assembled(
                 folder = staging / out.name
                 folder.mkdir(parents=True)
                 yield folder
+                outputs.require_free(*files_in(folder))
+                untouched = False
                 _move(folder, outputs)
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
@@ -58,12 +63,14 @@ def assembled(
     except BaseException:
         if new and out.is_dir() and {path.name for path in out.iterdir()} <= {LOCK, MARKER}:
             shutil.rmtree(out)
+        elif untouched:  # so nothing has to be listed
+            for file in ours:
+                file.unlink(missing_ok=True)
         raise
 
 
 def _move(folder: Path, outputs: Outputs) -> None:
     names = files_in(folder)
-    outputs.require_free(*names)
     before = [name for name in outputs.written() if name not in names and outputs.wrote(name)]
     for name in sorted(names, key=lambda name: name == MANIFEST):  # the list comes last
         outputs.write(name, _replacement(folder / name))

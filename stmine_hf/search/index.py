@@ -34,7 +34,7 @@ from ..images import (
 from ..inference.answers import Answers, BadItemError
 from ..inference.engines import AUTO, require_engine
 from ..inference.scope import Warned
-from ..outputs import Outputs
+from ..outputs import Outputs, require_readable_name
 from . import store
 from .answer import COLUMNS, SearchAnswer
 from .approximate import is_large
@@ -751,6 +751,7 @@ def _writing(place: Path | LanceStore, root: Path | None) -> Iterator[Callable[.
         return
     inputs = [] if root is None else [root]
     indexed = any((place / name).is_file() for name in (store.FINISHED, store.UNFINISHED))
+    require_readable_name(place)
     with Outputs(place, inputs=inputs, inside=indexed) as outputs:
         yield partial(IndexBuilder, outputs)
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from ..errors import StmineError
 from ..inference.progress import ProgressBar
 from ..inference.shards import remove_unnamed
-from ..outputs import Outputs
+from ..outputs import Outputs, require_readable_name
 from . import store
 from .approximate import ApproximateLists, is_large
 from .build import engines_of, now, versions
@@ -49,6 +49,7 @@ def merge_indexes(sources: Sequence[Path], out: Path, *, progress: bool = True) 
 
     roots = [store.images_folder(manifest, source) for source, manifest in zip(sources, manifests, strict=True)]
     first = manifests[0]
+    require_readable_name(out)
     with Outputs(out, inputs=sources) as outputs:
         merged = Manifest(
             images=str(roots[0]),

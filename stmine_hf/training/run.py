@@ -17,6 +17,7 @@ from ..cards.settings import outcome_of, resolved_arguments
 from ..errors import StmineError
 from ..files import only_writer
 from ..methods import get
+from ..outputs import require_readable_name
 from ..printing import print_table, say
 from .arguments import ZooDataArguments, ZooTrainingArguments, parse_arguments, save_arguments
 from .checkpoints import recover_interrupted_save
@@ -203,6 +204,7 @@ def _prepare_folder(
     """Lock the folder and decide how the run begins; an error is returned, for all processes to raise."""
     folder, held = Path(run[2].output_dir or "."), ExitStack()
     try:
+        require_readable_name(folder)
         folder.mkdir(parents=True, exist_ok=True)
         held.enter_context(only_writer(folder))
         recover_interrupted_save(folder)

@@ -9,7 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from stmine_hf.errors import StmineError
 from stmine_hf.files import write_problem
@@ -281,3 +283,44 @@ def test_a_killed_run_leaves_nothing_unaccounted_for(tmp_path, seed):
 def test_a_full_disk_is_known_whoever_notices_it(error, said):
     found = write_problem(error)
     assert found is None if said is None else said in found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems store names in UTF-8 alone")
+@pytest.mark.parametrize("command", ["index", "merge", "export", "build", "train"])
+def test_an_output_that_could_not_be_read_again_is_refused_before_any_work(tmp_path, command):
+    """Some libraries take paths as text: they failed after the work, or wrote what nothing opens."""
+    out = tmp_path / os.fsdecode(b"out\xff")
+    with pytest.raises(StmineError, match="not valid UTF-8"):
+        if command == "index":
+            from helpers import tiny_fisvl
+
+            from stmine_hf import ImageIndex
+
+            Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+            ImageIndex.build(tmp_path, out, model=tiny_fisvl())
+        elif command == "merge":
+            from search_indexes import write_index
+
+            from stmine_hf.search.merge import merge_indexes
+
+            for name in "ab":
+                write_index(tmp_path / name, np.eye(2, 4, dtype=np.float32))
+            merge_indexes([tmp_path / "a", tmp_path / "b"], out)
+        elif command == "export":
+            from helpers_sat import tiny_sat
+
+            from stmine_hf.export.sat import export_sat
+
+            export_sat(*tiny_sat(), out, format="onnx")
+        elif command == "build":
+            from stmine_hf.hub.build import build
+
+            build("sat", out)
+        else:
+            from stmine_hf.training.run import _prepare_folder
+            from stmine_hf.training.sat.arguments import SatTrainingArguments
+
+            start, _ = _prepare_folder((None, None, SatTrainingArguments(output_dir=str(out))), None, False)
+            if isinstance(start, StmineError):
+                raise start
+    assert not out.exists()

@@ -125,7 +125,7 @@ def test_a_file_in_the_way_that_no_build_wrote_stops_the_build_by_name(name, con
     else:
         with pytest.raises(StmineError, match=f"{name} exists and is not listed as written by stmine"):
             build(converted, out)
-        assert [path.name for path in out.iterdir() if not path.name.startswith((".stmine", ".lock"))] == [name]
+        assert [path.name for path in out.iterdir()] == [name]
     assert (out / name).read_text() == "mine"
 
 
@@ -137,6 +137,7 @@ def test_a_file_that_somebody_changed_after_the_build_is_not_replaced(repository
     with pytest.raises(StmineError, match=r"README\.md exists and is not listed as written by stmine"):
         build(repository, out)
     assert contents(out) == before
+    assert not [*out.glob(".stmine*"), *out.glob(".lock")]
 
 
 def test_the_card_that_the_hub_makes_of_a_form_is_replaced(converted, tmp_path):
