@@ -66,6 +66,23 @@ def require_apart(output: str | Path, inputs: Iterable[str | Path], *, inside: b
         raise OutputError(f"the output {output} {where}: choose a place outside of it")
 
 
+def require_other(output: str | Path | None, inputs: Iterable[str | Path | None]) -> None:
+    """Check that an output is no input itself, such as the folder of the model, through links and spellings too.
+
+    Args:
+        output: a file or folder, None for none.
+        inputs: names of files, folders and other things; what does not exist is ignored.
+
+    Raises:
+        OutputError: it is.
+    """
+    if output is None or not os.path.exists(output):
+        return
+    for source in inputs:
+        if source is not None and os.path.exists(source) and os.path.samefile(output, source):
+            raise OutputError(f"the output {output} is the input itself: choose a place outside of it")
+
+
 class Outputs:
     """The results of one run in a folder, of which this run is the only writer.
 

@@ -12,6 +12,7 @@ import typer
 
 from ..inference.engines import require_engine
 from ..methods import SAT
+from ..outputs import require_other
 from ..printing import counted, printable, say
 from .methods.sat import ModelOption
 from .terminal import (
@@ -131,6 +132,7 @@ def detect(
 
     jobs = jobs_of(sources)
     require_folder(out)
+    require_other(out, [*(source for source in sources if source != "camera"), model])
     require_model(model, method=SAT)
     require_engine(engine)
     pixels = PixelOptions.parse(stretch, bands)

@@ -13,7 +13,7 @@ from ..data import one_of
 from ..errors import StmineError
 from ..inference.engines import require_engine
 from ..methods import MTTV
-from ..outputs import require_own_place
+from ..outputs import require_other, require_own_place
 from ..printing import printable, say
 from .methods.mttv import ModelOption
 from .terminal import (
@@ -105,6 +105,7 @@ def features_mttv(
 
     pixels = PixelOptions.parse(stretch, bands)
     require_folder(out)
+    require_other(out, [model, detector])
     require_file(file, POSTS)
     if dataset is not None:
         require_dataset(dataset, data_dir)

@@ -14,10 +14,11 @@ from transformers import set_seed
 
 from ..cards.run import RunCard
 from ..cards.settings import outcome_of, resolved_arguments
+from ..data import BUILDERS
 from ..errors import StmineError
 from ..files import only_writer
 from ..methods import get
-from ..outputs import require_readable_name
+from ..outputs import require_other, require_readable_name
 from ..printing import print_table, say
 from .arguments import ZooDataArguments, ZooTrainingArguments, parse_arguments, save_arguments
 from .checkpoints import recover_interrupted_save
@@ -205,6 +206,9 @@ def _prepare_folder(
     folder, held = Path(run[2].output_dir or "."), ExitStack()
     try:
         require_readable_name(folder)
+        inputs = ("model_name_or_path", "init_from", "dataset", "data_dir")
+        given = [getattr(part, name, None) for part in run[:2] for name in inputs]
+        require_other(folder, [one for one in given if one not in BUILDERS])
         folder.mkdir(parents=True, exist_ok=True)
         held.enter_context(only_writer(folder))
         recover_interrupted_save(folder)

@@ -121,6 +121,36 @@ def test_outputs_apart_from_inputs(tmp_path, monkeypatch, output, source, found)
         require_apart("data", ["data"], inside=True)
 
 
+@pytest.mark.parametrize("command", ["detect", "detect into the images", "features", "train", "train by a link"])
+def test_a_folder_that_is_read_is_no_output(tmp_path, monkeypatch, capsys, command):
+    """Results would lie among the files of a model, or be read as images of the data at the next time."""
+    from stmine_hf.cli import main
+    from stmine_hf.training.run import _prepare_folder
+    from stmine_hf.training.sat.arguments import SatDataArguments, SatTrainingArguments
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("model", "images"):
+        Path(name).mkdir()
+    Path("link").symlink_to("images")
+    Image.new("RGB", (8, 8)).save("images/a.png")
+    Path("posts.jsonl").write_text('{"id": 1, "text": "a", "image": "images/a.png"}\n')
+    if command.startswith("train"):
+        data = SatDataArguments(dataset="images" if command == "train" else "link", data_dir=None)
+        start, _ = _prepare_folder((None, data, SatTrainingArguments(output_dir="images")), None, False, None)
+        said = str(start)
+    else:
+        words = {
+            "detect": ["detect", "images", "--model", "model", "--out", "./model"],
+            "detect into the images": ["detect", "link", "--out", "images"],
+            "features": ["features", "mttv", "--file", "posts.jsonl", "--model", "model", "--out", "model/"],
+        }[command]
+        with pytest.raises(SystemExit):
+            main(words)
+        said = capsys.readouterr().err
+    assert "is the input itself: choose a place outside of it" in said
+    assert os.listdir("model") == [] and os.listdir("images") == ["a.png"]
+
+
 def test_one_file_named_by_a_person(tmp_path):
     page = tmp_path / "hits.html"
     for content in ("one", "two"):
@@ -320,7 +350,7 @@ def test_an_output_that_could_not_be_read_again_is_refused_before_any_work(tmp_p
             from stmine_hf.training.run import _prepare_folder
             from stmine_hf.training.sat.arguments import SatTrainingArguments
 
-            start, _ = _prepare_folder((None, None, SatTrainingArguments(output_dir=str(out))), None, False)
+            start, _ = _prepare_folder((None, None, SatTrainingArguments(output_dir=str(out))), None, False, None)
             if isinstance(start, StmineError):
                 raise start
     assert not out.exists()
