@@ -59,8 +59,8 @@ def with_validation(splits: Any, kind: str, share: float = SHARE) -> tuple[Any, 
         )
     groups, labels = groups_of(rows, kind), _strata(rows, kind)
     held = hold_out(groups, labels, share)
-    if not held:
-        held = hold_out(groups, [0] * len(rows), share)  # each label alone has too few rows
+    if len(held) < share * len(rows) / 2:
+        held = hold_out(groups, [0] * len(rows), share)  # most labels alone have too few rows
     if not held or len(held) == len(rows):
         raise DataError(
             f"The {_count(len(rows), kind)} of the data set are of {len(set(groups))} different images or events, "

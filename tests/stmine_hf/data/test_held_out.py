@@ -122,3 +122,17 @@ def test_too_few_rows_and_rows_of_one_event_are_errors():
         with_validation({"train": post_rows(["the same words again"] * 8, [0, 1] * 4)}, "posts")
     with pytest.raises(DataError, match="no split train; it has test"):
         with_validation({"test": post_rows(texts(4), [0, 1, 0, 1])}, "posts")
+
+
+def test_labels_of_few_rows_do_not_leave_the_validation_rows_out():
+    """A label of one row has none to spare, but a set of many such labels has."""
+    features = datasets.Features(
+        {
+            "text": datasets.Value("string"),
+            "label": datasets.ClassLabel(names=[f"c{n}" for n in range(20)]),
+            "group": datasets.Value("int64"),
+        }
+    )
+    rows = [{"text": text, "label": max(0, n - 4), "group": -1} for n, text in enumerate(texts(24))]
+    made, _ = with_validation({"train": datasets.Dataset.from_list(rows, features)}, "posts")
+    assert 4 <= len(made["val"]) <= 6 and len(made["val"]) + len(made["train"]) == 24
