@@ -36,6 +36,7 @@ class RunCard:
         data: what it was trained on.
         args: how.
         script: that trained it.
+        command: that trained it, if it was one of `stmine`.
     """
 
     method: str
@@ -43,6 +44,7 @@ class RunCard:
     data: Any
     args: Any
     script: str = field(default_factory=lambda: f"examples/{Path(sys.argv[0]).name}")
+    command: str | None = None
 
     def write(
         self, folder: Path, network: PreTrainedModel, metrics: Mapping[str, Any] | None, step: int, steps: int
@@ -73,7 +75,7 @@ class RunCard:
             metrics=metrics,
             step=step,
             steps=steps,
-            command=f"accelerate launch {self.script} --config config.yaml",
+            command=self.command or f"accelerate launch {self.script} --config config.yaml",
             settings=yaml.safe_dump(settings, sort_keys=False, allow_unicode=True).strip(),
             processes=args.world_size,
             batch=args.per_device_train_batch_size,

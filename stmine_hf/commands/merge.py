@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..methods import METHODS
-from ..printing import say
+from ..printing import say, shown_path
 from .terminal import JsonOption, print_json, prints_only_json, require_folder, say_next, used_by
 
 app = typer.Typer()
@@ -39,7 +39,8 @@ def merge(
     if as_json:
         print_json({"adapter": adapter, "out": str(out), **merged})
     else:
-        say(f"Written: {out} ({merged['method']}, {merged['parameters']:,} parameters, base {merged['base']})")
+        base = shown_path(merged["base"])
+        say(f"Written: {out} ({merged['method']}, {merged['parameters']:,} parameters, base {base})")
         say(f"It is used by {used_by(METHODS[merged['method']])}, with --model {shlex.quote(str(out))}.")
         say_next(
             ["publish", "build", str(out), "--out", str(Path("hub") / out.absolute().name), "--license", "unknown"]

@@ -259,6 +259,10 @@ def hush_libraries() -> None:
     if "transformers" not in sys.modules:  # it takes seconds to import, and errors are reported before
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        if "huggingface_hub" in sys.modules:  # it has read its environment, and transformers asks it
+            from huggingface_hub.utils import disable_progress_bars
+
+            disable_progress_bars()
         return
     from transformers.utils import logging
 

@@ -109,7 +109,8 @@ class Run:
         Raises:
             RunFinished: the run was finished before, with its results written.
         """
-        trainer.card = RunCard(method, self.model, self.data, self.args, f"examples/train_{method}.py")
+        script = f"examples/train_{method}.py"
+        trainer.card = RunCard(method, self.model, self.data, self.args, script, self.identity.command)
         trainer.resume_command = self.resume_command
         trainer.checkpoint_files = {RUN_FILE: self.identity.text}
         trainer.train(resume_from_checkpoint=self.checkpoint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -262,3 +263,15 @@ def test_completion_for_shells_is_offered():
     from stmine_hf.cli import app
 
     assert any(option.name == "install_completion" for option in typer.main.get_command(app).params)
+
+
+def test_bars_of_libraries_are_off_where_the_hub_client_was_first(tmp_path):
+    """What writes cards imports it; transformers shows a bar for weights unless it is told before."""
+    code = (
+        "import sys; import stmine_hf.hub.build, huggingface_hub.utils; assert 'transformers' not in sys.modules\n"
+        "from stmine_hf.commands.terminal import hush_libraries; hush_libraries()\n"
+        "from transformers.utils import logging; assert not logging.is_progress_bar_enabled()"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_DISABLE_PROGRESS_BARS"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

@@ -357,6 +357,9 @@ def test_a_run_is_scored_before_and_after_and_shows_what_is_next(method, capsys)
     assert Path("out/curves.png").is_file() and Path("out/best/adapter_config.json").is_file()
     if method == "mttv" or "worst misses" in said:
         assert Path("out/best/worst_misses.png").is_file()
+    command = f"stmine train {method} --data mine.csv --model tiny --max-steps 4 --batch-size 4 --lora"
+    assert results["command"] == command and command in Path("out/best/README.md").read_text()
+    assert results["rows"]["train"] + results["rows"]["val"] == 20
     commands, done = next_commands(said), []
     assert len(commands) == (4 if method == "fisvl" else 3)
     while commands:
