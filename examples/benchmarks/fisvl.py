@@ -33,7 +33,7 @@ RELEASED_IMAGES, RELEASED_TEXTS = 64, 256  # of a batch in the released evaluati
 def comparisons(options: Options) -> Iterator[Comparison]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        texts = captions(options, 256 if options.quick else 5465)
+        texts = captions(options, 64 if options.quick else 5465)
         model, eager = networks()
         processor = FisvlProcessor(FisvlImageProcessor(), word_tokenizer(texts))
         encoder = EngineEncoder(model, engine())
@@ -234,7 +234,7 @@ def caption_embedding(
         f"{len(distinct):,} distinct; BERT-base, random weights; ours in the engine {engine()}; "
         f"batches of {RELEASED_TEXTS} as released, with the "
         "mask that the released code leaves out, so that outputs can be compared",
-        rounds=None if options.quick else 1,
+        rounds=1,
     )
 
 
@@ -243,7 +243,7 @@ def caption_embedding(
 
 def index(options: Options, folder: Path) -> Comparison:
     """`stmine index` as a process, from files to a finished index."""
-    count = 64 if options.quick else 2048
+    count = 32 if options.quick else 2048
     options.images(folder / "images", "rsicd", count)
     made = iter(range(10_000))
 

@@ -488,9 +488,9 @@ def draw(document: Mapping[str, Any], file: Path) -> None:
 
 def parser_of(text: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer items and rounds: all groups in some two minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer items, one round, not all rows: some two minutes")
     parser.add_argument("--threads", type=int, default=1, help="of each process")
-    parser.add_argument("--rounds", type=int, help="in which all ways take turns; default: 5, or 2 with --quick")
+    parser.add_argument("--rounds", type=int, help="in which all ways take turns; default: 5, or 1 with --quick")
     parser.add_argument("--data", type=Path, help="folder of real data; default: drawn")
     parser.add_argument(
         "--before", help="the Python of an environment with an earlier version, to compare commands with"
@@ -512,7 +512,7 @@ def run_group(name: str, group: Group, text: str | None) -> None:
     torch.set_num_threads(args.threads)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    options = Options(args.quick, args.threads, args.rounds or (2 if args.quick else 5), args.data, args.before)
+    options = Options(args.quick, args.threads, args.rounds or (1 if args.quick else 5), args.data, args.before)
     print(f"{name}: {options.threads} thread(s), {options.rounds} rounds", file=sys.stderr, flush=True)
     limits = matrix_limits(seconds=0.2 if options.quick else 0.5)
     rows = {}

@@ -39,7 +39,7 @@ def comparisons(options: Options) -> Iterator[Comparison]:
 
 
 def raw_posts(options: Options, folder: Path) -> Comparison:
-    count = 2 if options.quick else 8
+    count = 1 if options.quick else 8
     files = options.images(folder / "with_regions", "weibo", count, SIZE)
     texts = drawn_texts(count)
     chance = np.random.default_rng(0)

@@ -41,7 +41,7 @@ def search(options: Options, folder: Path) -> Comparison:
         ways=options.commands(lambda python: options.command(*words, python=python)),
         most_seconds=2.5,
         conditions="a new process; index of 24 images, fisvl-lite-rsicd",
-        rounds=2 if options.quick else 5,
+        rounds=1 if options.quick else 5,
         warm=False,
     )
 
@@ -72,7 +72,7 @@ def demo(options: Options) -> Comparison:
         ways=options.commands(run),
         most_seconds=5,
         conditions="a new process; the models are opened afterwards, in the background",
-        rounds=2 if options.quick else 5,
+        rounds=1 if options.quick else 5,
         warm=False,
     )
 
@@ -99,7 +99,7 @@ def imports(options: Options) -> Comparison:
         unit="import",
         ways={"ours": lambda: run(sys.executable)},
         conditions="a new process",
-        rounds=2 if options.quick else 5,
+        rounds=1 if options.quick else 5,
         warm=False,
     )
 
