@@ -133,7 +133,7 @@ def kinds_of(path: str, encoding: str | None = None) -> dict[str, str]:
     found = {kind: f"the layout {layout[0]}" for kind in KINDS if (layout := _layout(place, kind))}
     if found:
         return found
-    header, rows = _columns(place, encoding)
+    header, rows = _columns_for_kinds(place, encoding)
     for kind in KINDS:
         assigned = assign_columns(kind, header, None, rows)
         if set(NEEDED[kind]) <= {*assigned.of, *assigned.doubtful}:
@@ -153,7 +153,7 @@ def likely_kind(path: str, encoding: str | None = None) -> str | None:
     """
     found = kinds_of(path, encoding)
     if set(found) == {"captions", "posts"}:
-        header, rows = _columns(Path(path).expanduser(), encoding)
+        header, rows = _columns_for_kinds(Path(path).expanduser(), encoding)
         column = assign_columns("captions", header, None, rows).of.get("captions")
         named = [column] if isinstance(column, str) else column or []
         return "captions" if all(same_column(one) in _CAPTIONS for one in named) else "posts"
@@ -209,6 +209,15 @@ def _columns(place: Path, encoding: str | None) -> tuple[list[str], list[dict[st
             for row in rows
         ]
     return list(dict.fromkeys(name for row in rows for name in names_of(row))), rows
+
+
+def _columns_for_kinds(place: Path, encoding: str | None) -> tuple[list[str], list[dict[str, Any]]]:
+    """`_columns`, and those of the Parquet, Feather or Arrow files in a folder, such as an export."""
+    header, rows = _columns(place, encoding)
+    if not header and place.is_dir():
+        files = visible(file for file in place.rglob("*") if file.suffix.lower() in ARROW)
+        header = names_of(_example(arrow_schema(files[0]))) if files else []
+    return header, rows
 
 
 def _example(schema: Any) -> dict[str, Any]:

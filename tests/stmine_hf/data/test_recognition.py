@@ -157,6 +157,21 @@ def test_the_columns_of_a_parquet_file_are_known_without_reading_it(tmp_path):
     assert recognize(str(tmp_path / "mine.parquet"), "posts").taken == ["text: 正文, image: 图片, label: 标签"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "row"),
+    [
+        ("captions", {"image": None, "captions": ["a"], "label": 0}),
+        ("posts", {"text": "a", "label": 0, "image": None}),
+        ("boxes", {"image": None, "objects": {"bbox": [[0.0, 0.0, 1.0, 1.0]], "category": [0]}}),
+    ],
+)
+def test_the_kind_of_a_folder_of_parquet_files(tmp_path, kind, row):
+    """As `data export` writes it."""
+    (tmp_path / "data").mkdir()
+    Dataset.from_list([row]).cast_column("image", ImageFeature()).to_parquet(tmp_path / "data" / "train.parquet")
+    assert likely_kind(str(tmp_path)) == kind
+
+
 def test_words_of_labels_can_be_said_to_mean_the_models(tmp_path):
     path = write_csv(tmp_path / "p.csv", ["text", "标签"], ["a", "谣言"], ["b", "真实"], ["c", "谣言"], ["d", ""])
     meant = {"谣言": "fake", "真实": "real"}
