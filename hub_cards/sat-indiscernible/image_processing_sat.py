@@ -93,27 +93,31 @@ def warp(images: Tensor, place: Placement) -> Tensor:
     return images.round_() if whole else images
 
 
-def check_colors(image, do_rescale: bool) -> None:
-    """Refuses an image that would silently be black, white or nothing: an array or tensor as a processor has it.
+def check_colors(images, do_rescale: bool, rescale_factor: float) -> None:
+    """Refuses images that would silently be black, white or nothing: arrays or tensors as a processor has them.
 
     Raises:
         ValueError: no pixels, NaN or infinity; or, if values are still to be divided by 255, fractions up to 1 or
             values far from 0 to 255.
     """
-    if 0 in image.shape:
-        raise ValueError(f"expected an image with pixels, found one of the shape {tuple(image.shape)}.")
-    if str(image.dtype).endswith("uint8"):
-        return
-    low, high = float(image.min()), float(image.max())
-    if not -np.inf < low <= high < np.inf:
-        raise ValueError("expected an image of finite values, found NaN or infinity in it.")
-    if do_rescale and low >= -1 and high <= 1 and "float" in str(image.dtype) and bool((image % 1 != 0).any()):
-        raise ValueError(
-            f"expected colors from 0 to 255, found fractions up to {high:g}: multiply them by 255, or give "
-            "do_rescale=False."
-        )
-    if do_rescale and (low < -255 or high > 510):
-        raise ValueError(f"expected colors from 0 to 255, found values from {low:g} to {high:g}.")
+    divides = do_rescale and abs(rescale_factor * 255 - 1) < 1e-3
+    for number, image in enumerate(images, start=1):
+        if 0 in image.shape:
+            raise ValueError(f"image {number}: expected one with pixels, found one of the shape {tuple(image.shape)}.")
+        kind = str(image.dtype)
+        if kind.endswith("uint8"):
+            continue
+        values = image.float() if kind.startswith("torch") else image  # PyTorch has no minimum of uint16
+        low, high = float(values.min()), float(values.max())
+        if not -np.inf < low <= high < np.inf:
+            raise ValueError(f"image {number}: expected finite values, found NaN or infinity.")
+        if divides and low >= -1 and high <= 1 and "float" in kind and bool((values % 1 != 0).any()):
+            raise ValueError(
+                f"image {number}: expected colors from 0 to 255, found fractions up to {high:g}: multiply by 255, "
+                "or give do_rescale=False."
+            )
+        if divides and (low < -255 or high > 510):
+            raise ValueError(f"image {number}: expected colors from 0 to 255, found values from {low:g} to {high:g}.")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -249,8 +253,7 @@ class SatImageProcessor(TorchvisionBackend):
         return_tensors,
         **kwargs,
     ) -> BatchFeature:
-        for image in images:
-            check_colors(image, do_rescale)
+        check_colors(images, do_rescale, rescale_factor)
         groups, places = group_images_by_shape(images, disable_grouping=disable_grouping)
         for shape, stacked in groups.items():
             if do_resize:
@@ -275,8 +278,8 @@ class SatImageProcessor(TorchvisionBackend):
         for row, (own_height, own_width) in zip(mask, needed, strict=True):
             row[:own_height, :own_width] = 1
         padded = ready[0].new_zeros(len(ready), ready[0].shape[0], height, width)
-        for canvas, x in zip(padded, ready, strict=True):
-            canvas[:, : x.shape[-2], : x.shape[-1]] = x
+        for row, x in enumerate(ready):
+            padded[row, :, : x.shape[-2], : x.shape[-1]] = x
         return BatchFeature({"pixel_values": padded, "pixel_mask": mask}, tensor_type=return_tensors)
 
     def post_process_object_detection(

@@ -146,7 +146,8 @@ class SatShuffleBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H / stride, W / stride)
         passed, worked = x.chunk(2, dim=1) if self.shortcut is None else (self.shortcut(x), x)
         halves = passed, self.branch(worked)
-        if self.training and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
+        last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+        if self.training and last and x.device.type in ("cpu", "cuda"):  # others may have no `channel_shuffle`
             return torch.channel_shuffle(torch.cat(halves, dim=1), 2)  # as below, with channels last in memory
         return torch.stack(halves, dim=2).flatten(1, 2)  # channel by channel from each half
 

@@ -9,27 +9,31 @@ from transformers.image_utils import PILImageResampling
 from .inputs_fisvl import clean_caption, clean_sentence, to_rgb
 
 
-def check_colors(image, do_rescale: bool) -> None:
-    """Refuses an image that would silently be black, white or nothing: an array or tensor as a processor has it.
+def check_colors(images, do_rescale: bool, rescale_factor: float) -> None:
+    """Refuses images that would silently be black, white or nothing: arrays or tensors as a processor has them.
 
     Raises:
         ValueError: no pixels, NaN or infinity; or, if values are still to be divided by 255, fractions up to 1 or
             values far from 0 to 255.
     """
-    if 0 in image.shape:
-        raise ValueError(f"expected an image with pixels, found one of the shape {tuple(image.shape)}.")
-    if str(image.dtype).endswith("uint8"):
-        return
-    low, high = float(image.min()), float(image.max())
-    if not -np.inf < low <= high < np.inf:
-        raise ValueError("expected an image of finite values, found NaN or infinity in it.")
-    if do_rescale and low >= -1 and high <= 1 and "float" in str(image.dtype) and bool((image % 1 != 0).any()):
-        raise ValueError(
-            f"expected colors from 0 to 255, found fractions up to {high:g}: multiply them by 255, or give "
-            "do_rescale=False."
-        )
-    if do_rescale and (low < -255 or high > 510):
-        raise ValueError(f"expected colors from 0 to 255, found values from {low:g} to {high:g}.")
+    divides = do_rescale and abs(rescale_factor * 255 - 1) < 1e-3
+    for number, image in enumerate(images, start=1):
+        if 0 in image.shape:
+            raise ValueError(f"image {number}: expected one with pixels, found one of the shape {tuple(image.shape)}.")
+        kind = str(image.dtype)
+        if kind.endswith("uint8"):
+            continue
+        values = image.float() if kind.startswith("torch") else image  # PyTorch has no minimum of uint16
+        low, high = float(values.min()), float(values.max())
+        if not -np.inf < low <= high < np.inf:
+            raise ValueError(f"image {number}: expected finite values, found NaN or infinity.")
+        if divides and low >= -1 and high <= 1 and "float" in kind and bool((values % 1 != 0).any()):
+            raise ValueError(
+                f"image {number}: expected colors from 0 to 255, found fractions up to {high:g}: multiply by 255, "
+                "or give do_rescale=False."
+            )
+        if divides and (low < -255 or high > 510):
+            raise ValueError(f"image {number}: expected colors from 0 to 255, found values from {low:g} to {high:g}.")
 
 
 class FisvlImageProcessor(PilBackend):
@@ -47,10 +51,9 @@ class FisvlImageProcessor(PilBackend):
     def convert_to_rgb(self, image, **kwargs):
         return np.array(to_rgb(image)) if isinstance(image, Image.Image) else super().convert_to_rgb(image, **kwargs)
 
-    def _preprocess(self, images, do_rescale=True, **kwargs) -> BatchFeature:
-        for image in images:
-            check_colors(image, do_rescale)
-        return super()._preprocess(images, do_rescale=do_rescale, **kwargs)
+    def _preprocess(self, images, do_rescale=True, rescale_factor=1 / 255, **kwargs) -> BatchFeature:
+        check_colors(images, do_rescale, rescale_factor)
+        return super()._preprocess(images, do_rescale=do_rescale, rescale_factor=rescale_factor, **kwargs)
 
 
 class FisvlProcessor(ProcessorMixin):

@@ -346,14 +346,18 @@ class DetectBlock:
             ThreadPoolExecutor(workers, thread_name_prefix="annotate") as pool,
         ):
             before: Iterable[Found | Skip] = ()
-            for batch in batched(reading, self._batch_size):
-                skipped = [one for one in batch if isinstance(one, Skip)]
-                loaded = [one for one in batch if isinstance(one, _Loaded)]
-                highest: dict[str, float] = {}
-                found = model.submit(self._detect, [one.prepared for one in loaded], highest)
-                yield [*before]  # drawn and written while the model works; after Ctrl-C, too, what is done is kept
-                drawn = pool.map(self._annotated, loaded, found.result(), chain([highest], repeat({})))
-                before = chain(skipped, drawn)
+            try:
+                for batch in batched(reading, self._batch_size):
+                    skipped = [one for one in batch if isinstance(one, Skip)]
+                    loaded = [one for one in batch if isinstance(one, _Loaded)]
+                    highest: dict[str, float] = {}
+                    found = model.submit(self._detect, [one.prepared for one in loaded], highest)
+                    yield [*before]  # drawn and written while the model works
+                    drawn = pool.map(self._annotated, loaded, found.result(), chain([highest], repeat({})))
+                    before = chain(skipped, drawn)
+            except (KeyboardInterrupt, Exception):
+                yield [*before]  # what is done is kept
+                raise
             yield [*before]
 
     def _detect(self, images: Sequence[Prepared], highest: dict[str, float]) -> list[list[Detection]]:

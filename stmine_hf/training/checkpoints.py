@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -40,7 +41,8 @@ def put_in_place(output_dir: str | Path, name: str) -> None:
     """
     place, unfinished = Path(output_dir) / name, Path(output_dir) / UNFINISHED
     old = unfinished / (_OLD + name)
-    write_json(unfinished / name / _LIST, sorted(path.name for path in (unfinished / name).iterdir()))
+    with suppress(OSError):  # a full disk; without the list `_WRITTEN` says what a run writes
+        write_json(unfinished / name / _LIST, sorted(path.name for path in (unfinished / name).iterdir()))
     shutil.rmtree(old, ignore_errors=True)
     if os.path.lexists(place):
         place.rename(old)

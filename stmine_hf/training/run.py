@@ -209,7 +209,8 @@ def _prepare_folder(
         require_readable_name(folder)
         inputs = ("model_name_or_path", "init_from", "dataset", "data_dir")
         given = [getattr(part, name, None) for part in run[:2] for name in inputs]
-        require_other(folder, [one for one in given if one not in BUILDERS])
+        if resume is None or not (folder / RUN_FILE).is_file():  # earlier versions began runs in such folders
+            require_other(folder, [one for one in given if one not in BUILDERS])
         folder.mkdir(parents=True, exist_ok=True)
         held.enter_context(only_writer(folder))
         recover_interrupted_save(folder)

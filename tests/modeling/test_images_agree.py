@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageOps
 
 from stmine_hf.modeling.fisvl.processing_fisvl import FisvlImageProcessor
@@ -61,10 +62,10 @@ NO_COLORS = {
     "no pixels": (COLORS[:0], "with pixels"),
     "no width": (COLORS[:, :0], "with pixels"),
     "PIL without height": (Image.new("RGB", (7, 0)), "with pixels"),
-    "NaN": (np.full((20, 30, 3), np.nan, np.float32), "finite"),
-    "one infinity": (np.where(COLORS == 9, np.inf, COLORS), "finite"),
-    "0 to 1": (COLORS / 255, "fractions up to 1: multiply"),
-    "0 to 1 in half precision": ((COLORS / 255).astype(np.float16), "fractions up to 1: multiply"),
+    "NaN": (np.full((20, 30, 3), np.nan, np.float32), "finite values"),
+    "one infinity": (np.where(COLORS == 9, np.inf, COLORS), "finite values"),
+    "0 to 1": (COLORS / 255, "fractions up to 1: multiply by"),
+    "0 to 1 in half precision": ((COLORS / 255).astype(np.float16), "fractions up to 1: multiply by"),
     "-1 to 1": (COLORS / 127.5 - 1, "fractions up to 1"),
     "16 bits": (COLORS.astype(np.int32) * 257, "found values from 0 to 65535"),
     "below zero": (COLORS.astype(np.int16) - 500, "found values from -500"),
@@ -83,3 +84,27 @@ def test_what_would_silently_be_another_image_is_refused(method, name):
 def test_fractions_are_taken_where_nothing_is_to_be_divided(method):
     found = PROCESSORS[method](COLORS / 255, do_rescale=False, return_tensors="np")["pixel_values"]
     assert np.abs(found - PROCESSORS[method](COLORS, return_tensors="np")["pixel_values"]).max() < 0.03
+
+
+@pytest.mark.parametrize("method", PROCESSORS)
+def test_other_depths_are_taken_with_their_own_factor(method):
+    processor = PROCESSORS[method]
+    expected = processor(COLORS, do_resize=False, return_tensors="np", **odd(method))["pixel_values"]
+    for image, factor in ((COLORS.astype(np.int32) * 257, 1 / 65535), (COLORS / 255, 1.0)):
+        found = processor(image, do_resize=False, rescale_factor=factor, return_tensors="np", **odd(method))
+        assert np.abs(found["pixel_values"] - expected).max() < 1e-4
+
+
+def odd(method):
+    return {"size_divisor": 1, "do_pad": False} if method == "sat" else {}
+
+
+def test_an_array_of_16_bits_is_taken_where_its_values_fit():
+    found = PROCESSORS["sat"](COLORS.astype(np.uint16), return_tensors="np")["pixel_values"]
+    assert np.abs(found - PROCESSORS["sat"](COLORS, return_tensors="np")["pixel_values"]).max() < 0.03
+
+
+def test_a_tensor_with_a_gradient_is_padded():
+    image = torch.from_numpy(COLORS.transpose(2, 0, 1).copy()).float().requires_grad_()
+    found = PROCESSORS["sat"](image, return_tensors="pt")["pixel_values"]
+    assert found.shape == (1, 3, 32, 32)

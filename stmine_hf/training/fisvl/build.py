@@ -67,7 +67,7 @@ def _examples(row: Mapping[str, Any], model: Path) -> list[list[str]]:
     index = str(free_path(Path(f"{model.parent.name}.index")))
     return [
         ["index", str(image.parent), "--model", str(model), "--out", index],
-        ["search", index, " ".join(row["captions"][0].split())],
+        ["search", index, " ".join(row["captions"][0].split()).lstrip("- ")],
     ]
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -202,6 +203,32 @@ def test_a_killed_run_loses_at_most_its_last_two_batches(detector, folder, tmp_p
     report = run(detector, folder, out, batch_size=2)
     # The copies of the batch before were being drawn and written.
     assert report.unchanged in (2, 4) and (report.unchanged + report.detected, report.images) == (7, 7)
+
+
+def test_ctrl_c_while_images_are_read_keeps_what_is_done():
+    """Also where reading is slower than the model."""
+    from stmine_hf.detect import images as rooms
+
+    class Block(rooms.DetectBlock):
+        def __init__(self):
+            self._batch_size, self._detector = 4, SimpleNamespace(slices=None)
+
+        def _load(self, file):
+            if file == 13:
+                raise KeyboardInterrupt
+            return rooms._Loaded(file, None, SimpleNamespace(prepared=None))
+
+        def _detect(self, images, highest):
+            return [[] for _ in images]
+
+        def _annotated(self, loaded, found, highest):
+            return loaded[0]
+
+    done = []
+    with pytest.raises(KeyboardInterrupt):
+        for batch in Block()._whole(range(100)):
+            done += batch
+    assert done == [*range(12)]
 
 
 def test_two_runs_at_once_are_refused(detector, folder, tmp_path):

@@ -258,3 +258,14 @@ def test_a_write_to_a_full_disk_is_one_line():
 
 def test_a_name_that_no_file_can_have_is_no_checkpoint(tmp_path):
     assert not is_checkpoint(tmp_path / ("x" * 300)) and not is_checkpoint("a\0b")
+
+
+def test_a_disk_that_fills_before_the_list_is_written_costs_no_checkpoint(tmp_path, monkeypatch):
+    def full(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "unfinished" / "best").mkdir(parents=True)
+    (tmp_path / "unfinished" / "best" / "model.safetensors").write_bytes(b"new")
+    monkeypatch.setattr("stmine_hf.training.checkpoints.write_json", full)
+    put_in_place(tmp_path, "best")
+    assert (tmp_path / "best" / "model.safetensors").read_bytes() == b"new"
