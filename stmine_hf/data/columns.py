@@ -189,11 +189,25 @@ def assign_columns(
             mapping[part] = usual
             used.add(usual)
             continue
+        needed = part in NEEDED[kind]
         free = {name: same_column(name).rpartition(".")[2] for name in found if name not in taken}
+        if usual.startswith("objects.") and not needed:  # a table of boxes may have an area of something else
+            free = {name: end for name, end in free.items() if "." in name}
+        elif kind == "posts":
+            free = {name: end for name, end in free.items() if "." not in name or _is_field(name, needed, rows)}
         own = ("id",) if part == "post_id" else (usual.lower(), part)
-        for names in (own, *NAMES.get(part, ())):
-            alike = [name for name, end in free.items() if end in names]
+        whole = [name for name in free if "." not in name]
+        tiers = [
+            (among, names)
+            for among in (whole, [*free])
+            if kind != "boxes" or among is not whole
+            for names in (own, *NAMES.get(part, ()))
+        ]
+        for among, names in tiers:
+            alike = [name for name in among if free[name] in names]
             alike = [name for name in alike if name.count(".") == min(one.count(".") for one in alike)]
+            if not needed and names is not own:
+                alike = [name for name in alike if _is_likely(part, _cells(name, rows), names is NAMES[part][0])]
             alike = _likelier(part, alike, rows) if len(alike) > 1 else alike
             if len(alike) == 1:
                 mapping[part] = alike[0]
@@ -257,6 +271,30 @@ def _names_images(name: str, rows: Sequence[Mapping[str, Any]]) -> bool:
     cells = _cells(name, rows)
     named = sum(isinstance(cell, str) and _IS_IMAGE_NAME.fullmatch(cell.strip()) is not None for cell in cells)
     return bool(cells) and named == len(cells)
+
+
+def _is_field(name: str, needed: bool, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a field of a mapping can be a part of a row: one that is needed, and no field of several mappings, such
+    as the texts of replies."""
+    return needed and not any(isinstance(row.get(name.partition(".")[0]), list) for row in rows)
+
+
+def _is_likely(part: str, cells: list[Any], plainly: bool) -> bool:
+    """Whether the cells of a column can be a part that rows may lack; also where there are none to look at.
+
+    Args:
+        plainly: its name means this part, so that only numbers and links are not it.
+    """
+    if part == "image":
+        words = [cell.strip() for cell in cells if isinstance(cell, str)]
+        held = sum(isinstance(cell, (bytes, Mapping, list)) for cell in cells)
+        if plainly:
+            held += sum(not word.isdecimal() and not word.startswith(("http://", "https://")) for word in words)
+        else:
+            held += sum(_IS_IMAGE_NAME.fullmatch(word) is not None for word in words)
+        return not cells or 2 * held > len(cells)
+    plain = [cell for cell in cells if isinstance(cell, (str, int, float))]
+    return len(plain) == len(cells) and (part == "label" or not any(isinstance(cell, bool) for cell in plain))
 
 
 def _likelier(part: str, names: list[str], rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -48,7 +48,7 @@ def write_image(path: Path, colour: str = "red") -> Path:
     ],
 )
 def test_columns_are_known_by_their_names(tmp_path, header, kind, mapping):
-    path = write_csv(tmp_path / "mine.csv", header, ["1"] * len(header))
+    path = write_csv(tmp_path / "mine.csv", header, ["a.png" if name in ("photo", "图片") else "1" for name in header])
     found = recognize(str(path), kind)
     assert {part: found.column_mapping[part] for part in mapping} == mapping
     assert found.options.get("bbox_format") == ("xyxy" if kind == "boxes" else None)
@@ -148,6 +148,39 @@ def test_corner_columns_need_no_format(tmp_path):
     for rows in (splits["train"], load_dataset(str(path), kind="boxes", split="train")):
         assert rows[0]["objects"]["bbox"] == [[5, 5, 20, 15]]
     assert taken.taken == ["image: filename, bbox: x1 + y1 + x2 + y2, category: class"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "line"),
+    [
+        ({"body": "a b", "quoted": {"text": "c"}}, "text: body"),
+        ({"content": "a b", "comments": [{"text": "c"}]}, "text: content"),
+        (
+            {"text": "a", "replies": [{"id": 5}], "entities": {"images": 2}, "user": {"id": 7, "picture": "u.jpg"}},
+            "text: text",
+        ),
+        ({"text": "a", "path": "r/politics"}, "text: text"),
+        ({"text": "a", "file": "part-001", "picture": "https://example.org/a.jpg"}, "text: text"),
+        ({"text": "a", "images": "3"}, "text: text"),
+        ({"text": "a", "images": 3, "key": [1, 2], "no": True}, "text: text"),
+        ({"text": "a", "path": "b/c.jpg", "no": 7}, "text: text, image: path, id: no"),
+        ({"post": {"text": "a"}, "replies": [{"text": "b"}]}, "text: post.text"),
+    ],
+)
+def test_a_column_is_not_taken_for_what_its_cells_cannot_be(tmp_path, cells, line):
+    """Fields of other posts, counts, links and folders are called like parts of a post."""
+    (tmp_path / "a.jsonl").write_text(json.dumps(cells) + "\n", encoding="utf-8")
+    assert post_columns(tmp_path / "a.jsonl").line == line
+    assert recognize(str(tmp_path / "a.jsonl"), "posts").taken == [line]
+
+
+def test_an_area_beside_boxes_is_that_of_something_else():
+    names = ["image", "x1", "y1", "x2", "y2", "category", "area"]
+    assert "area" not in assign_columns("boxes", names).of
+    assert (
+        assign_columns("boxes", ["image", "objects.bbox", "objects.category", "objects.area"]).of["area"]
+        == "objects.area"
+    )
 
 
 def test_the_columns_of_a_parquet_file_are_known_without_reading_it(tmp_path):
