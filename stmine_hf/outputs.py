@@ -149,6 +149,10 @@ class Outputs:
             return False
         return "" in known or sha256_of(path) in known
 
+    def is_growing(self, name: str) -> bool:
+        """Whether a file is on the list as one that grows, so that a change of it would not be noticed."""
+        return "" in self._hashes.get(name, [])
+
     def require_free(self, *names: str) -> None:
         """Check that files can be written: nothing has their names, or only what this package wrote.
 

@@ -33,8 +33,7 @@ class Journal:
         if path is None:
             self._file: BinaryIO = io.BytesIO()
             return
-        beginnings = tuple(f'{{"{key}": '.encode() for key in first_keys)
-        end = _whole_lines(path, beginnings, on_row) if path.exists() else 0
+        end = whole_lines(path, first_keys, on_row) if path.exists() else 0
         self._file = open(path, "ab+")  # noqa: SIM115  closed by __exit__
         self._file.truncate(end)
         if end and not self._ends_with_newline(end):
@@ -83,12 +82,13 @@ def json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             offset += len(line)
 
 
-def _whole_lines(path: Path, beginnings: tuple[bytes, ...], on_row: Callable[[Mapping[str, Any], int], object]) -> int:
-    """Call `on_row` with each row.
+def whole_lines(path: Path, first_keys: Iterable[str], on_row: Callable[[Mapping[str, Any], int], object]) -> int:
+    """Call `on_row` with each row of a journal, which stays as it is; arguments and errors as of `Journal`.
 
     Returns:
         The number of bytes of whole rows in the file.
     """
+    beginnings = tuple(f'{{"{key}": '.encode() for key in first_keys)
     if not path.is_file():
         raise StmineError(f"{path}: expected a file to write results to, found a folder.")
     offset = 0

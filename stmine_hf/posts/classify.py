@@ -39,7 +39,7 @@ from ..data.columns import Column
 from ..errors import StmineError
 from ..images import PixelOptions
 from ..inference.engines import AUTO, TORCH, on_workers
-from ..inference.journal import Journal, json_line, json_rows
+from ..inference.journal import Journal, json_line, json_rows, whole_lines
 from ..inference.progress import ProgressBar
 from ..inference.scope import Scope
 from ..loading import place
@@ -51,7 +51,17 @@ from .engine import EngineClassifier
 from .post import Post, content_key
 from .prediction import Prediction, RegionDetector, predict
 from .reading import count_posts, not_one_post, post_columns, read_posts
-from .results import BEFORE, JSON_LINES, ResultColumns, UserColumns, format_of, names_of_files, storable, write_results
+from .results import (
+    BEFORE,
+    COLUMNS,
+    JSON_LINES,
+    ResultColumns,
+    UserColumns,
+    format_of,
+    names_of_files,
+    storable,
+    write_results,
+)
 
 if TYPE_CHECKING:
     from ..modeling.mttv.modeling_mttv import MttvForSequenceClassification
@@ -349,16 +359,23 @@ class _Known:
             StmineError: it is of another model.
         """
         _require_prediction(row)
-        if row["model"] != self._tag:
-            raise StmineError(
-                f"{self._out} holds predictions of {row['model']}, the model is now {self._tag}. Give another output, "
-                "or delete this one."
-            )
+        self.require_model(row)
         key = row.get("key")
         if key is None:
             self.outdated.add(row["id"])
         elif "problem" not in row or self._without_bad_images:
             self.offsets.setdefault(key, []).append(offset)
+
+    def require_model(self, row: Mapping[str, Any]) -> None:
+        """
+        Raises:
+            StmineError: a prediction is of another model.
+        """
+        if row["model"] != self._tag:
+            raise StmineError(
+                f"{self._out} holds predictions of {row['model']}, the model is now {self._tag}. Give another output, "
+                "or delete this one."
+            )
 
 
 def _require_prediction(row: Mapping[str, Any], offset: int = 0) -> None:
@@ -369,6 +386,10 @@ def _require_prediction(row: Mapping[str, Any], offset: int = 0) -> None:
     row["id"], row["model"]
     if not isinstance(row["label"], str) or not isinstance(row["scores"], Mapping):
         raise TypeError(f"expected a label and scores by label, found {row['label']!r} and {row['scores']!r}")
+
+
+# Of a row that version 0.1 or 0.2 wrote, in order: other columns, or another order, are the user's.
+_FORMER_KEYS = (COLUMNS[0], "text", *COLUMNS[1:])
 
 
 class _Files:
@@ -386,29 +407,71 @@ class _Files:
             require_apart(outputs.folder / name, [posts])
 
     def open_journal(self, known: _Known) -> Journal:
-        """Open the existing predictions to append to; `known` gets them all."""
+        """Open the existing predictions to append to; `known` gets them all.
+
+        An error, such as another model, leaves all files as they are: what version 0.1 or 0.2 wrote is checked first,
+        and taken over in one step.
+        """
         outputs, name = self._outputs, self._out.name
-        former = self._is_lines and (outputs.folder / name).exists() and not (outputs.folder / self._journal).exists()
-        if former and name not in outputs.written():  # of version 0.1, or moved here
-            with Journal(outputs.folder / name, ["id"], _require_prediction):
-                outputs.adopt([name])
-            outputs.adopt(one for one in [self._skipped] if _is_skip_list(outputs.folder / one))
-        outputs.require_free(name, self._skipped, self._removed)
+        path = outputs.folder / self._journal
+        former: list[str] = []
+        if not path.exists() or (path.is_file() and path.stat().st_size == 0):
+            former = [name] * self._is_former_output() + [self._removed] * outputs.wrote(self._removed)
+        for one in former:
+            whole_lines(outputs.folder / one, ["id"], lambda row, _: known.require_model(row))
+        if name in former and name not in outputs.written():  # of version 0.1, or moved here
+            outputs.adopt([name, *(one for one in [self._skipped] if _is_skip_list(outputs.folder / one))])
+        outputs.require_free(name, self._skipped, self._removed, self._journal)
+        if former:
+            outputs.write(self._journal, lambda part: self._take_over(former, part))
+        elif not path.exists():
+            outputs.open_growing(self._journal).close()
+        journal = Journal(path, ["id"], known.accept)
         outputs.open_growing(self._journal).close()
-        journal = Journal(outputs.folder / self._journal, ["id"], known.accept)
-        if former and not _has_user_columns(outputs.folder / name):
-            with Journal(outputs.folder / name, ["id"], _require_prediction):  # removes a line that was cut short
-                pass
-            self._take_over(name, journal, known)
-        if outputs.wrote(self._removed):
-            self._take_over(self._removed, journal, known)
         return journal
 
-    def _take_over(self, name: str, journal: Journal, known: _Known) -> None:
-        """Copy the predictions that version 0.2 or 0.1 wrote to a file into the journal."""
-        for _, row in json_rows(self._outputs.folder / name):
-            slim = {key: value for key, value in row.items() if key != "text"}
-            known.accept(row, *journal.append(slim))
+    def _is_former_output(self) -> bool:
+        """Whether the output holds predictions as version 0.1 or 0.2 wrote them.
+
+        Raises:
+            StmineError: it is something else, and not listed as written by this command.
+        """
+        outputs, name = self._outputs, self._out.name
+        listed = name in outputs.written()
+        if not self._is_lines or not (outputs.folder / name).exists() or (listed and not outputs.wrote(name)):
+            return False
+        try:
+            whole_lines(outputs.folder / name, ["id"], self._require_former)
+        except StmineError:
+            if listed and not outputs.is_growing(name):
+                return False  # with the user's columns: it can be replaced, and its journal is gone
+            raise
+        return True
+
+    def _require_former(self, row: Mapping[str, Any], offset: int) -> None:
+        """
+        Raises:
+            KeyError, TypeError: a row is none of version 0.1 or 0.2.
+            StmineError: it is one of a later version, with the user's columns.
+        """
+        if [*row] != [key for key in _FORMER_KEYS if key in row]:
+            if all(key in row or f"{BEFORE}{key}" in row for key in ("scores", "line", "model", "key")):
+                raise StmineError(
+                    f"{self._out} has predictions beside columns of yours, and its journal {self._journal} is gone: "
+                    "it is not replaced. Choose another output, or move it away."
+                )
+            raise TypeError(f"expected a prediction, found {[*row][:12]}")
+        _require_prediction(row)
+
+    def _take_over(self, names: Sequence[str], part: Path) -> None:
+        """Copy the predictions that version 0.1 or 0.2 wrote to files into a new journal."""
+        with open(part, "wb") as journal:
+            for name in names:
+                whole_lines(
+                    self._outputs.folder / name,
+                    ["id"],
+                    lambda row, _: journal.write(json_line({key: row[key] for key in row if key != "text"})),
+                )
 
     def write_skipped(self, skipped: list[SkippedRow]) -> Path | None:
         """Write the rows without prediction; None if there are none."""
@@ -429,7 +492,7 @@ class _Files:
     def count_removed(self, places: list[_Place]) -> int:
         """Number of predictions of posts that are no longer in the file; those of version 0.2 are in the journal."""
         used, ids = {place.offset for place in places}, {place.id for place in places}
-        seen: set[bytes] = set()  # a run killed in between takes some over twice
+        seen: set[bytes] = set()  # what was taken over may be there twice
         for offset, row in json_rows(self._outputs.folder / self._journal):
             if offset not in used and ("key" in row or row["id"] not in ids):
                 seen.add(blake2b(json_line(row), digest_size=16).digest())
@@ -504,13 +567,6 @@ class _Truths:
 
 def _folded(word: str) -> str:
     return unicodedata.normalize("NFKC", word).casefold().strip()
-
-
-def _has_user_columns(path: Path) -> bool:
-    """Whether an output has columns of the user's that took the names of ours, so that it does not say which is which;
-    its journal, which did, is gone."""
-    with open(path, "rb") as file:
-        return any(f'"{BEFORE}'.encode() in line for line in file)
 
 
 def _is_skip_list(path: Path) -> bool:

@@ -592,3 +592,87 @@ def test_an_output_whose_journal_is_gone_is_not_misread(parts, tmp_path):
     (tmp_path / "out.jsonl.journal.jsonl").unlink()
     report = classify(parts, file, out)
     assert (report.predicted, report.done_before) == (2, 0) and out.read_bytes() == whole
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.endswith(".lock")}
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_another_model_or_a_kill_costs_no_prediction_of_an_earlier_version(parts, tmp_path, monkeypatch, moved):
+    file, out = posts_file(tmp_path, *({"id": n, "text": f"fake news {n}"} for n in range(6))), tmp_path / "out.jsonl"
+    classify(parts, file, out)
+    whole = out.read_bytes()
+    (tmp_path / "out.jsonl.journal.jsonl").unlink()
+    if moved:
+        (tmp_path / ".stmine-outputs.jsonl").unlink()
+    before = files_of(tmp_path)
+    with pytest.raises(StmineError, match="holds predictions of"):
+        classify(tiny_mttv(seed=2), file, out)
+    assert files_of(tmp_path) == before
+
+    accept, times = classify_module._Known.accept, []
+
+    def killed(*arguments):
+        times.append(1)
+        if len(times) == 3:
+            raise KeyboardInterrupt
+        return accept(*arguments)
+
+    monkeypatch.setattr(classify_module._Known, "accept", killed)
+    with pytest.raises(KeyboardInterrupt):
+        classify(parts, file, out)
+    monkeypatch.undo()
+    report = classify(parts, file, out)
+    assert (report.predicted, report.done_before, report.removed) == (0, 6, 0) and out.read_bytes() == whole
+
+
+def test_another_model_leaves_the_list_of_files_as_it_is(parts, tmp_path):
+    file, out = posts_file(tmp_path, {"id": 1, "text": "a"}), tmp_path / "out.jsonl"
+    classify(parts, file, out)
+    before = files_of(tmp_path)
+    with pytest.raises(StmineError, match="holds predictions of"):
+        classify(tiny_mttv(seed=2), file, out)
+    assert files_of(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "posts",
+    [
+        [{"编号": "x1", "正文": "fake"}, {"编号": "x2", "正文": "news"}],
+        [{"id": 1, "text": "fake", "problem": "mine"}, {"id": 2, "text": "news", "warning": "w", "engine": "diesel"}],
+        [{"text": "fake", "id": 1}, {"text": "news", "id": 2}],
+    ],
+)
+def test_columns_of_the_user_in_an_output_without_journal_are_not_taken_for_ours(parts, tmp_path, posts):
+    file, out = posts_file(tmp_path, *posts), tmp_path / "out.jsonl"
+    classify(parts, file, out)
+    whole = out.read_bytes()
+    (tmp_path / "out.jsonl.journal.jsonl").unlink()
+    report = classify(parts, file, out)  # the list of outputs knows it
+    assert (report.predicted, report.done_before, report.removed) == (2, 0, 0) and out.read_bytes() == whole
+
+    for name in (".stmine-outputs.jsonl", "out.jsonl.journal.jsonl"):
+        (tmp_path / name).unlink()
+    with pytest.raises(StmineError, match=r"its journal out\.jsonl\.journal\.jsonl is gone: it is not replaced"):
+        classify(parts, file, out)
+    assert out.read_bytes() == whole
+
+
+def test_an_output_without_journal_that_was_edited_is_not_replaced(parts, tmp_path):
+    file, out = posts_file(tmp_path, {"id": 1, "text": "fake"}, {"id": 2, "text": "news"}), tmp_path / "out.jsonl"
+    classify(parts, file, out)
+    (tmp_path / "out.jsonl.journal.jsonl").unlink()
+    edited = out.read_text() + '{"mine": 1}\n'
+    out.write_text(edited)
+    with pytest.raises(StmineError, match="was changed since"):
+        classify(parts, file, out)
+    (tmp_path / ".stmine-outputs.jsonl").unlink()
+    with pytest.raises(StmineError, match="line 3: expected a result of this command"):
+        classify(parts, file, out)
+    with Outputs(tmp_path, file=out.name) as outputs:  # as version 0.2 left it when it was killed
+        outputs.adopt([out.name])
+        outputs.open_growing(out.name).close()
+    with pytest.raises(StmineError, match="line 3: expected a result of this command"):
+        classify(parts, file, out)
+    assert out.read_text() == edited
