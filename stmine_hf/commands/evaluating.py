@@ -77,7 +77,7 @@ class RowsToEvaluate:
         from ..data.description import finding_lines
         from ..data.held_out import rows_to_score
         from ..data.recognition import read_recognized
-        from ..training.own_set import was_trained_on
+        from ..training.own_set import trained_on
 
         if self._dataset in BUILDERS or self._options["data_dir"] is not None:
             rows = load_dataset(self._dataset, kind=kind, split=self._split or "val", **self._options)
@@ -88,7 +88,7 @@ class RowsToEvaluate:
             for line in finding_lines(findings.listed(), PLACES):
                 say(line)
             say(f"Read as {kind}: {'; '.join(taken.taken)}. If that is wrong, say --column.")
-            rows, which = rows_to_score(splits, kind, self._split, trained_on=was_trained_on(model, taken))
+            rows, which = rows_to_score(splits, kind, self._split, trained_on=trained_on(model, taken))
             say(f"Rows: {which}.")
         return rows if self._limit is None else rows.select(range(min(self._limit, len(rows))))
 

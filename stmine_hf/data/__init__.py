@@ -261,6 +261,21 @@ def select_rows(splits: Any, split: str) -> Any:
     return rows.select(range(part.from_ or 0, len(rows) if part.to is None else part.to))
 
 
+def take_rows(splits: Any, split: str, count: int | None) -> Any:
+    """The rows of a split, or `count` of them: evenly spread, since files often list one class after the other; of a
+    stream the first ones.
+
+    Raises:
+        DataError: the data set has no such split.
+    """
+    rows = select_rows(splits, split)
+    if not hasattr(rows, "__len__"):
+        return rows if count is None else rows.take(count)
+    if count is None or count >= len(rows):
+        return rows
+    return rows.select([place * len(rows) // count for place in range(count)])
+
+
 def _load_own(
     name: str,
     kind: str | None,

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from hashlib import blake2b
+from dataclasses import dataclass
+from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from PIL import Image
 
 from ..images import ImageError, decode_image, image_errors
 from ..printing import counted
-from . import select_rows
+from . import select_rows, take_rows
 from .errors import DataError
 from .event_clusters import event_clusters, hold_out
 
@@ -30,7 +31,61 @@ MOST_COMPARED = 5000  # rows that are compared two by two; beyond, images count 
 _SIDE = 16  # of the grid of a difference hash
 _NEAR = 10  # of its 256 bits, up to which two images are copies
 _COPIED_NAME = re.compile(r"\.rf\.[0-9a-f]{16,}\b")  # Roboflow's augmented copies: NAME_jpg.rf.HASH.jpg
+_ELSE = "Score rows that it was not trained on: give these as --data, or name a split of them with --split."
 _COPY = 0.8  # similarity from which all captions of two images together are copies
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """What a training run says of the rows of a data set that it was trained on.
+
+    Attributes:
+        share: of the train rows that it held out; None: it held none out.
+        rows: number and digest of those that it was trained on, see `data_fingerprint`; None: unknown.
+        split: that it was trained on.
+        most: number of rows that it was limited to.
+    """
+
+    share: float | None
+    rows: Mapping[str, Any] | None = None
+    split: str = "train"
+    most: int | None = None
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], rows: Mapping[str, Any] | None) -> TrainedOn:
+        """That of a run with these settings."""
+        most = settings.get("max_train_images") or settings.get("max_train_posts")
+        return cls(settings.get("hold_out"), rows, settings.get("train_split") or "train", most)
+
+    def require_same(self, splits: Any, what_to_do: str) -> None:
+        """Check that holding out left the rows that the run was trained on: else some of them may be held out.
+
+        Args:
+            splits: of `with_validation`.
+            what_to_do: for the message, the user's ways out.
+
+        Raises:
+            DataError: they are others.
+        """
+        if self.rows is None:
+            return
+        found = data_fingerprint(take_rows(splits, self.split, self.most))
+        if found is not None and dict(self.rows) != found:
+            raise DataError(
+                f"The run of the model was trained on {_shown(self.rows)}; of the rows that are read now it would be "
+                f"{_shown(found)}. The data have changed since, or are read with other options, or a version of "
+                "stmine-hf trained the model that held out other rows: which ones it has not seen is unknown. "
+                f"{what_to_do}"
+            )
+
+
+def data_fingerprint(rows: Any) -> dict[str, Any] | None:
+    """Number of rows, and a digest of their names; None for a stream."""
+    if not hasattr(rows, "__len__"):
+        return None
+    name = next((name for name in ("filename", "post_id") if name in rows.column_names), None)
+    digest = sha256("\n".join(map(str, rows[name] if name else [])).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return {"rows": len(rows), "digest": digest}
 
 
 def with_validation(splits: Any, kind: str, share: float = SHARE) -> tuple[Any, str | None]:
@@ -77,7 +132,9 @@ def with_validation(splits: Any, kind: str, share: float = SHARE) -> tuple[Any, 
     )
 
 
-def rows_to_score(splits: Any, kind: str, split: str | None = None, *, trained_on: bool = False) -> tuple[Any, str]:
+def rows_to_score(
+    splits: Any, kind: str, split: str | None = None, *, trained_on: TrainedOn | None = None
+) -> tuple[Any, str]:
     """The rows of the user's own data that a model is scored on.
 
     Args:
@@ -86,13 +143,13 @@ def rows_to_score(splits: Any, kind: str, split: str | None = None, *, trained_o
         split: train, val, test, a slice of one, or "all". A split val that is not there is what `with_validation`
             holds out, so that a score compares with those that training prints. None: val; else test, or the only
             split that is not train; else all rows, but of data that the model was trained on those held out.
-        trained_on: the model was trained on these data.
+        trained_on: the rows of these data that the model was trained on; None: none, as far as is known.
 
     Returns:
         The rows, and which these are in words.
 
     Raises:
-        DataError: there is no such split.
+        DataError: there is no such split, or the model was trained on rows of it.
     """
     if split is None:
         others = [name for name in ("val", "test") if name in splits] or [name for name in splits if name != "train"]
@@ -106,7 +163,16 @@ def rows_to_score(splits: Any, kind: str, split: str | None = None, *, trained_o
     if split != "val" or "val" in splits or "train" not in splits:
         rows = select_rows(splits, split)
         return rows, f"the split {split}" + (f", {len(rows):,}" if hasattr(rows, "__len__") else "")
-    rows = with_validation(splits, kind)[0]["val"]
+    share = SHARE if trained_on is None else trained_on.share
+    if share is None:
+        raise DataError(
+            f"The model was trained on these data, and its run held no rows out. {_ELSE} --split all scores those "
+            "that it knows, too."
+        )
+    made, _ = with_validation(splits, kind, share)
+    if trained_on is not None:
+        trained_on.require_same(made, f"{_ELSE} --split all scores those that it knows, too.")
+    rows = made["val"]
     rows._split = datasets.NamedSplit("val")  # a subset of the train rows keeps their name
     return rows, f"the {len(rows):,} of {len(splits['train']):,} that training holds out (there is no split val)"
 
@@ -212,6 +278,10 @@ def _strata(rows: Any, kind: str) -> list[Hashable]:
     classes = [objects["category"] for objects in rows["objects"]]
     counts = Counter(label for own in classes for label in set(own))
     return [min(set(own), key=lambda label: (counts[label], label)) if own else -1 for own in classes]
+
+
+def _shown(rows: Mapping[str, Any]) -> str:
+    return f"{counted(int(rows['rows']), 'row')} (digest {rows['digest']})"
 
 
 def _count(number: int, kind: str) -> str:

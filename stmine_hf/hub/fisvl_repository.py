@@ -51,7 +51,7 @@ class FisvlRepository(ModelRepository):
         paths |= {"output_dir": f"outputs/{self.name}"}
         outcome = outcome_of(run)
         if data_dir is not None:
-            rows = _rows(settings, data_dir, settings.get("train_split", "train")).rows
+            rows = _rows(settings, data_dir, settings.get("train_split", "train"), run).rows
             outcome["train_images"] = min(len(rows), int(settings.get("max_train_images") or len(rows)))
         self.write_round(portable_settings(settings, paths), outcome)
 
@@ -67,5 +67,5 @@ class FisvlRepository(ModelRepository):
         return [report.table()]
 
 
-def _rows(settings: dict[str, Any], data_dir: str | Path | None, split: str) -> RunRows:
-    return run_rows(settings, FISVL.rows, data_dir, split)
+def _rows(settings: dict[str, Any], data_dir: str | Path | None, split: str, run: Path | None = None) -> RunRows:
+    return run_rows(settings, FISVL.rows, data_dir, split, run=run)

@@ -34,7 +34,7 @@ class MttvRepository(ModelRepository):
         paths |= {"output_dir": f"outputs/{self.name}"}
         outcome = outcome_of(run)
         if data_dir is not None:
-            rows = _load(settings, data_dir, settings.get("train_split", "train")).rows
+            rows = _load(settings, data_dir, settings.get("train_split", "train"), run).rows
             outcome["train_posts"] = len(rows)
             outcome["train_images"] = len(rows) - rows.with_format("arrow")["image"].null_count
         self.write_round(portable_settings(settings, paths), outcome)
@@ -84,5 +84,5 @@ def _options(settings: dict[str, Any], split: str) -> dict[str, Any]:
     return {} if (settings["dataset"], split) == (DATASET, "test") else settings.get("dataset_options") or {}
 
 
-def _load(settings: dict[str, Any], data_dir: str | Path | None, split: str) -> RunRows:
-    return run_rows(settings, MTTV.rows, data_dir, split, _options(settings, split))
+def _load(settings: dict[str, Any], data_dir: str | Path | None, split: str, run: Path | None = None) -> RunRows:
+    return run_rows(settings, MTTV.rows, data_dir, split, _options(settings, split), run)

@@ -9,9 +9,11 @@ from typing import Any, NamedTuple, TypeVar
 from ..cards.settings import data_word
 from ..data import BUILDERS, load_dataset
 from ..data.columns import parse_mapping
-from ..data.held_out import with_validation
+from ..data.held_out import TrainedOn, with_validation
+from ..training.identity import RunIdentity
 from .repository import PublishError
 
+_OTHER_ROWS = "Give the data as they were; or build without --data-dir, which measures nothing; or train again."
 R = TypeVar("R", bound=Any)
 
 
@@ -40,7 +42,12 @@ class RunRows(NamedTuple):
 
 
 def run_rows(
-    settings: dict[str, Any], kind: str, data_dir: str | Path | None, split: str, options: dict[str, Any] | None = None
+    settings: dict[str, Any],
+    kind: str,
+    data_dir: str | Path | None,
+    split: str,
+    options: dict[str, Any] | None = None,
+    run: Path | None = None,
 ) -> RunRows:
     """The rows of a split; of a run that held out rows, the same ones again.
 
@@ -50,9 +57,11 @@ def run_rows(
         data_dir: folder of the data set; of the user's own table, that table or its folder.
         split: which the data set has, or that the run made.
         options: of the data set; None: those of the run.
+        run: its folder, to check that holding out leaves the rows that it was trained on; None: not checked.
 
     Raises:
         PublishError: the user's own data are not there, or there is no such split.
+        DataError: the run was trained on other rows.
     """
     name, place = str(settings["dataset"]), None if data_dir is None else Path(data_dir)
     if name not in BUILDERS and place is not None:
@@ -74,6 +83,8 @@ def run_rows(
     if share is None:
         return RunRows(load_dataset(name, data_dir=place, split=split, kind=kind, **options))
     splits, held = with_validation(load_dataset(name, data_dir=place, kind=kind, **options), kind, share)
+    if run is not None and held is not None and (identity := RunIdentity.read(run)) is not None:
+        TrainedOn.of(settings, identity.data).require_same(splits, _OTHER_ROWS)
     if split not in splits:
         raise PublishError(f"{name}: no split {split}; the run had {', '.join(splits)}.")
     return RunRows(splits[split], held is not None and split == "val", tuple(splits), data_word(settings))

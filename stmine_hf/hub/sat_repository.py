@@ -7,6 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..cards.own_run import is_own_data
 from ..cards.sat import SLICES, SQUASHED, SatCard, data_name
 from ..cards.settings import outcome_of, portable_data, portable_settings, portable_start
 from ..data import load_dataset
@@ -40,6 +41,8 @@ class SatRepository(ModelRepository):
     }
 
     def record_training(self, run: Path, settings: dict[str, Any], data_dir: str | Path | None) -> None:
+        if data_dir is not None and is_own_data(settings):
+            run_rows(settings, SAT.rows, data_dir, settings.get("train_split", "train"), run=run)
         settings = dict(settings)
         key = "student" if "parent" in settings else "model_name_or_path"
         start = settings.get(key)

@@ -14,14 +14,12 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..data.held_out import data_fingerprint as data_fingerprint
 from ..errors import StmineError
 from ..files import write_json
 from .checkpoints import checkpoints, is_checkpoint, remove_saved
-
-if TYPE_CHECKING:
-    from .rows import Rows
 
 logger = logging.getLogger(__name__)
 
@@ -267,12 +265,3 @@ def _is_results(file: Path) -> bool:
         return {"best", "training"} <= set(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return False
-
-
-def data_fingerprint(rows: Rows) -> dict[str, Any] | None:
-    """Number of rows, and a digest of their names; None for a stream."""
-    if not hasattr(rows, "__len__"):
-        return None
-    name = next((name for name in ("filename", "post_id") if name in rows.column_names), None)
-    digest = sha256("\n".join(map(str, rows[name] if name else [])).encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    return {"rows": len(rows), "digest": digest}

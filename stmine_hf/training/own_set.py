@@ -16,7 +16,7 @@ from typing import Any
 
 import datasets
 
-from ..data.held_out import SHARE, with_validation
+from ..data.held_out import SHARE, TrainedOn, with_validation
 from ..data.recognition import Recognized, kinds_of, read_recognized
 from ..documents import read_yaml
 from ..errors import StmineError
@@ -25,7 +25,7 @@ from ..inference import scope
 from ..loading import labels_of, model_type_of, published, resolve
 from ..methods import METHODS, Method, get
 from ..printing import counted, from_here
-from .identity import contents
+from .identity import RunIdentity, contents
 
 # Kinds of rows in words.
 _ROWS = {"captions": "images with captions", "posts": "posts with labels", "boxes": "images with boxes"}
@@ -322,24 +322,40 @@ def _outside_scope(start: str, rows: datasets.Dataset, kind: str) -> str | None:
     )
 
 
-def was_trained_on(model: str | None, taken: Recognized) -> bool:
-    """Whether a model is that of a run on these data, by the settings in the run's folder.
+def trained_on(model: str | None, taken: Recognized) -> TrainedOn | None:
+    """What the run of a model says of these data, if it was trained on them, by the files in the run's folder.
 
     Args:
-        model: its folder, such as RUN/best; a Hub id, a short name or None: unknown, and False.
+        model: its folder, such as RUN/best; of a Hub id, a short name or None nothing is known.
         taken: the data.
+
+    Raises:
+        StmineError: a damaged `run.json`.
     """
-    file = Path(model or "").parent / "config.yaml"
-    if model is None or not Path(model).is_dir() or not file.is_file():
-        return False
+    if model is None or not Path(model).is_dir():
+        return None
+    folders = (Path(os.path.abspath(model)).parent, Path(model).resolve().parent)  # `best` may be a link
+    run = next((folder for folder in folders if (folder / "config.yaml").is_file()), None)
+    if run is None:
+        return None
     try:
-        settings = read_yaml(file)
+        settings = read_yaml(run / "config.yaml")
     except StmineError:
-        return False
+        return None
     if not isinstance(settings, dict):
-        return False
-    place = taken.data_dir or taken.dataset
-    return str(settings.get("data_dir") or settings.get("dataset")) == _absolute(place)
+        return None
+    if not _is_same_place(settings.get("data_dir") or settings.get("dataset"), taken.data_dir or taken.dataset):
+        return None
+    identity = RunIdentity.read(run)
+    return TrainedOn.of(settings, None if identity is None else identity.data)
+
+
+def _is_same_place(one: Any, other: str) -> bool:
+    """Whether two places of data are the same file or folder; of what is not here, such as a Hub id, the same id."""
+    there = Path(other).expanduser()
+    if not there.exists():
+        return str(one) == other
+    return os.path.realpath(Path(str(one)).expanduser()) == os.path.realpath(there)
 
 
 def _other_labels(start: str, method: Method, labels: list[str]) -> str | None:

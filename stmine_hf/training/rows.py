@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import datasets
 
-from ..data import read_dataset, select_rows
+from ..data import read_dataset, take_rows
 from ..data.columns import parse_mapping
 from ..data.description import finding_lines
 from ..data.findings import Findings
@@ -84,18 +84,3 @@ def show_findings(splits: Splits, findings: Findings) -> None:
         say(f"Rows: {', '.join(counted)}")
     for line in finding_lines(findings.listed(), PLACES):
         say(line)
-
-
-def take_rows(splits: Splits, split: str, count: int | None) -> Rows:
-    """The rows of a split, or `count` of them: evenly spread, since files often list one class after the other; of a
-    stream the first ones.
-
-    Raises:
-        DataError: the data set has no such split.
-    """
-    rows = select_rows(splits, split)
-    if isinstance(rows, datasets.IterableDataset):
-        return rows if count is None else rows.take(count)
-    if count is None or count >= len(rows):
-        return rows
-    return rows.select([place * len(rows) // count for place in range(count)])

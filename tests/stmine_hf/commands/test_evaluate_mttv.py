@@ -12,9 +12,12 @@ from odd_posts import noise
 
 from stmine_hf import load_dataset
 from stmine_hf.cli import main
-from stmine_hf.data.held_out import with_validation
+from stmine_hf.data.held_out import TrainedOn, data_fingerprint, with_validation
+from stmine_hf.data.recognition import Recognized
 from stmine_hf.evaluation.classification import evaluate_posts
 from stmine_hf.loading import load_mttv
+from stmine_hf.training.identity import RunIdentity
+from stmine_hf.training.own_set import trained_on
 
 
 def run(*words) -> int:
@@ -139,7 +142,7 @@ def test_ones_own_rows(capsys, tmp_path, model):
     expected = evaluate_posts(*load_mttv(model), rows["val"], progress=False)
     assert held["metrics"] == pytest.approx(expected.metrics, abs=1e-6)
     shutil.copytree(model, tmp_path / "run" / "best")
-    (tmp_path / "run" / "config.yaml").write_text(f"dataset: {file}\n")
+    (tmp_path / "run" / "config.yaml").write_text(f"dataset: {file}\nhold_out: 0.2\n")
     assert run(*words, "--model", tmp_path / "run" / "best", "--json") == 0
     assert document(capsys)["metrics"] == held["metrics"]
     shutil.copy(file, tmp_path / "test.csv")
@@ -149,3 +152,44 @@ def test_ones_own_rows(capsys, tmp_path, model):
     assert run(*words[:4], "--model", model) == 1
     assert "say what each label means: --label 真实=LABEL" in " ".join(capsys.readouterr().err.split())
     assert run(*words[:4], "--label", "谣言", "--model", model) == 2
+
+
+def test_a_run_is_scored_on_the_rows_that_it_held_out(capsys, tmp_path, model, monkeypatch):
+    """However data and model are named; with the share of the run; never on rows that it was trained on."""
+    file, best = own_table(tmp_path), tmp_path / "run" / "best"
+    shutil.copytree(model, best)
+    (tmp_path / "link.csv").symlink_to(file)
+    (tmp_path / "link").symlink_to(best)
+    (tmp_path / "run" / "config.yaml").write_text(f"dataset: {file}\nhold_out: 0.5\n")
+    words = ["--encoding", "gb18030", "--label", "谣言=fake", "--label", "真实=real"]
+    options = {"kind": "posts", "encoding": "gb18030", "label_names": {"谣言": "fake", "真实": "real"}}
+    made, _ = with_validation(load_dataset(str(file), **options), "posts", 0.5)
+    RunIdentity.new({}, {}, data=data_fingerprint(made["train"])).write(tmp_path / "run")
+    monkeypatch.chdir(best)
+    for data, name in (
+        ("../../posts.csv", "."),
+        (file, "../best"),
+        (tmp_path / "link.csv", best),
+        (file, tmp_path / "link"),
+    ):
+        assert run("--data", data, *words, "--model", name, "--json") == 0
+        assert document(capsys)["rows"] == len(made["val"]) > 5, (data, name)
+    RunIdentity.new({}, {}, data=data_fingerprint(made["val"])).write(tmp_path / "run")
+    for more in ([], ["--split", "val"]):
+        assert run("--data", file, *words, *more, "--model", best) == 1
+        said = " ".join(capsys.readouterr().err.split())
+        assert "was trained on" in said and "give these as --data, or name a split of them with --split" in said
+    assert run("--data", file, *words, "--split", "all", "--model", best, "--json") == 0
+    assert document(capsys)["rows"] == 20
+    (tmp_path / "run" / "config.yaml").write_text(f"dataset: {file}\n")
+    assert run("--data", file, *words, "--model", best) == 1
+    assert "its run held no rows out" in " ".join(capsys.readouterr().err.split())
+
+
+def test_data_on_the_hub_are_those_of_the_id(tmp_path, model, monkeypatch):
+    shutil.copytree(model, tmp_path / "run" / "best")
+    (tmp_path / "run" / "config.yaml").write_text("dataset: org/posts\nhold_out: 0.1\n")
+    monkeypatch.chdir(tmp_path)
+    assert trained_on("run/best", Recognized("org/posts")) == TrainedOn(0.1)
+    assert trained_on("run/best", Recognized("org/others")) is None
+    assert trained_on("run", Recognized("org/posts")) is None and trained_on(None, Recognized("org/posts")) is None

@@ -18,10 +18,13 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from stmine_hf.cli import main
+from stmine_hf.data.held_out import data_fingerprint
+from stmine_hf.errors import StmineError
 from stmine_hf.hub.build import build
 from stmine_hf.hub.repository import PublishError
 from stmine_hf.hub.run_rows import run_rows
 from stmine_hf.methods import METHODS
+from stmine_hf.training.identity import RunIdentity
 from stmine_hf.training.own_set import plan_training
 
 WORDS = "harbour bridge forest river field plane ship road beach desert lake storm market tower island valley".split()  # noqa: SIM905
@@ -97,6 +100,28 @@ def own_splits(folder: Path, splits: dict[str, range], labelled: bool = True) ->
                 label = ("fake", "real")[n % 2] if labelled or split != "test" else ""
                 writer.writerow([f"{WORDS[n]} {chr(97 + n) * 9} {77 * n}", label])
     return folder
+
+
+@pytest.mark.parametrize("share", [0.2, 0.4])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_is_measured_on_rows_that_it_was_not_trained_on(method, share, tmp_path):
+    file = own_table(method, tmp_path / "mine")
+    settings = plan_training(method, str(file), output=tmp_path / "run").settings | {"hold_out": share}
+    run, data = run_of(method, settings, tmp_path / "run"), tmp_path / "elsewhere"
+    file.parent.rename(data)
+    kind = METHODS[method].rows
+    trained, held = (run_rows(settings, kind, data, split).rows for split in ("train", "val"))
+    RunIdentity.new({}, {}, data=data_fingerprint(trained)).write(run)
+    build(run, tmp_path / "my-model", data_dir=data, progress=False)
+    (results,) = (json.loads(path.read_text()) for path in (tmp_path / "my-model" / "results").rglob("*.json"))
+    assert len(held) in {results[name] for name in ("rows", "images", "posts") if name in results}
+    # Another rule held out as many rows: the run was trained on some that are held out now.
+    name = "post_id" if method == "mttv" else "filename"
+    others = trained.select_columns(name).map(lambda row: {name: f"other {row[name]}"})
+    RunIdentity.new({}, {}, data=data_fingerprint(others)).write(run)
+    with pytest.raises(StmineError, match=rf"was trained on {len(trained)} rows .* Give the data as they were; or"):
+        build(run, tmp_path / "other", data_dir=data, progress=False)
+    build(run, tmp_path / "other", progress=False)
 
 
 @pytest.mark.parametrize("labelled", [True, False])
