@@ -27,7 +27,7 @@ import datasets
 from datasets.utils import tqdm
 
 from .arrow_tables import ARROW, ArrowTables, is_plain
-from .cells import name_of, shortened
+from .cells import shortened
 from .columns import SAMPLED, Columns, names_of
 from .errors import BadRow, DataError, DataFolderError
 from .findings import Findings, count
@@ -40,7 +40,7 @@ from .own_rows import (
     PostRowBuilder,
     RowBuilder,
     SourceRow,
-    make_names,
+    make_labels,
     place_of,
 )
 from .post_files import find_tables
@@ -60,8 +60,10 @@ class OwnOptions:
         revision: of a Hub data set: branch, tag or commit.
         image_dir: of a table: the folder with the images, where they are not beside it.
         encoding: of a table that is neither UTF-8 nor says what it is.
-        labels: names of the labels in their order; None takes those of the data set, sorted where it has no order.
-        label_names: what words for labels mean, where they are not the labels themselves: `{"谣言": "fake"}`.
+        labels: names of the labels in their order, with `label_names` what the words mean; None takes those of the
+            data set, sorted where it has no order.
+        label_names: what words for labels mean, where they are not the labels themselves: `{"谣言": "fake"}`. Words
+            that no row has are no error if the others are all that the rows have.
         classes: names of the categories of boxes in their order; None likewise.
         bbox_format: corner and size (xywh), two corners (xyxy), or centre and size (cxcywh), in pixels; with an n
             behind, in fractions of the image's sides. None: as the names of corner columns say, else xywh.
@@ -90,19 +92,13 @@ class OwnOptions:
     def row_builder(
         self, columns: Columns, features: Mapping[str, Any] | None, rows: Any, findings: Findings
     ) -> RowBuilder:
-        """What makes the rows of a source; see `make_names` for the arguments."""
+        """What makes the rows of a source; see `make_labels` for the arguments."""
         given = self.classes if columns.kind == "boxes" else self.labels
-        names, by_place = make_names(columns, given, features, rows)
-        meant = {name_of(word): name_of(name) for word, name in (self.label_names or {}).items()}
-        if unknown := [word for word in meant if word not in names]:
-            raise DataFolderError(
-                f"{columns.title}: no row has the label {unknown[0]!r}, which is to mean {meant[unknown[0]]!r}; the "
-                f"labels are {', '.join(map(repr, names)) or 'none'}"
-            )
+        labels = make_labels(columns, given, self.label_names, features, rows)
         if columns.kind == "boxes":
-            return BoxRowBuilder(names, by_place, findings, self.bbox_format or columns.bbox_format or "xywh")
+            return BoxRowBuilder(labels, findings, self.bbox_format or columns.bbox_format or "xywh")
         make = PostRowBuilder if columns.kind == "posts" else CaptionRowBuilder
-        return make(names, by_place, findings, meant)
+        return make(labels, findings)
 
 
 def load_own(

@@ -96,25 +96,35 @@ def boxes_in(value: Any) -> list[list]:
     return [boxes] if not all(map(is_missing, boxes)) else []
 
 
+@dataclass(frozen=True)
+class Labels:
+    """The labels of posts and captions, or the categories of boxes.
+
+    Args:
+        names: in their order.
+        meant: word of the source -> one of the names.
+        places: what the numbers mean, where the source holds numbers; what is none of the names is no label.
+        by_place: whether its cells are such numbers, and never words.
+    """
+
+    names: list[str]
+    meant: Mapping[str, str]
+    places: Sequence[str]
+    by_place: bool = False
+
+
 class RowBuilder:
     """Makes rows of one kind.
 
     Args:
-        names: of the labels or categories, in their order.
-        by_place: whether the source stores places among the names rather than names.
+        labels: or categories.
         findings: counts what is wrong.
-        meant: word of the source -> label that it means.
     """
 
     THING = "image"  # a row in messages
 
-    def __init__(
-        self, names: Sequence[str], by_place: bool, findings: Findings, meant: Mapping[str, str] | None = None
-    ) -> None:
-        self.by_place, self.findings, self._words = by_place, findings, [name_of(name) for name in names]
-        self._meant = {word: (meant or {}).get(word, word) for word in self._words}
-        named = list(dict.fromkeys(self._meant.values()))
-        self.names = post_files.sorted_names(named) if meant else named
+    def __init__(self, labels: Labels, findings: Findings) -> None:
+        self.labels, self.names, self.findings = labels, labels.names, findings
         for alike in alike_names(self.names):
             findings.note(ALIKE, alike)
 
@@ -150,11 +160,14 @@ class RowBuilder:
         name = name_of(value)
         if name in ("", "-1"):
             return -1
-        if not self.by_place and name in self._meant:
-            return self.names.index(self._meant[name])
-        if name.isdecimal() and len(name) < 10 and int(name) < len(self._words):
-            return self.names.index(self._meant[self._words[int(name)]])
-        raise BadRow(f"unknown {what} {shortened(name)}, expected {' or '.join(self._words) or 'none'}")
+        labels, meant = self.labels, None
+        if not labels.by_place and name in labels.meant:
+            meant = labels.meant[name]
+        elif name.isdecimal() and len(name) < 10 and int(name) < len(labels.places):
+            meant = labels.places[int(name)]
+        if meant not in self.names:
+            raise BadRow(f"unknown {what} {shortened(name)}, expected {' or '.join(labels.meant) or 'none'}")
+        return self.names.index(meant)
 
 
 class CaptionRowBuilder(RowBuilder):
@@ -241,12 +254,12 @@ class BoxRowBuilder(RowBuilder):
     """Rows as `boxed_images` has them.
 
     Args:
-        names, by_place, findings: as of every row builder.
+        labels, findings: as of every row builder.
         bbox_format: xywh, xyxy or cxcywh in pixels, or with an n behind in fractions of the sides.
     """
 
-    def __init__(self, names: Sequence[str], by_place: bool, findings: Findings, bbox_format: str) -> None:
-        super().__init__(names, by_place, findings)
+    def __init__(self, labels: Labels, findings: Findings, bbox_format: str) -> None:
+        super().__init__(labels, findings)
         self.bbox_format = bbox_format
 
     @property
@@ -362,29 +375,63 @@ def digest(image: Mapping[str, Any] | None) -> int:
     return int.from_bytes(blake2b(content, digest_size=7).digest(), "big")
 
 
-def make_names(
-    columns: Columns, given: Sequence[str] | None, features: Mapping[str, Any] | None, rows: Iterable[SourceRow] | None
-) -> tuple[list[str], bool]:
-    """The labels of posts and captions, or the categories of boxes, and whether the source stores their places.
+def make_labels(
+    columns: Columns,
+    given: Sequence[str] | None,
+    label_names: Mapping[str, str] | None,
+    features: Mapping[str, Any] | None,
+    rows: Iterable[SourceRow] | None,
+) -> Labels:
+    """The labels of posts and captions, or the categories of boxes.
 
     Args:
         columns: of the source.
         given: by an option; these win.
+        label_names: word of the source -> label that it means.
         features: of the source, which may name them.
         rows: all its rows, to find them; None of a stream.
 
     Raises:
-        DataFolderError: they are unknown.
+        DataFolderError: they are unknown, or `label_names` does not fit them.
+    """
+    feature = feature_of(features, columns.of.get("category" if columns.kind == "boxes" else "label"))
+    by_place = isinstance(feature, datasets.ClassLabel)
+    meant = {name_of(word): name_of(name) for word, name in (label_names or {}).items()}
+    own = list(map(name_of, given or ())) or _found(columns, feature, rows)
+    mapped = [meant.get(word, word) for word in own]
+    if given is None:
+        unknown = [word for word in meant if word not in own]
+        left = [word for word in own if word not in meant and word not in meant.values()]
+        if unknown and (left or len(unknown) == len(meant)):  # else these labels have no rows here
+            raise DataFolderError(
+                f"{columns.title}: no row has the label {unknown[0]!r}, which is to mean {meant[unknown[0]]!r}; the "
+                f"labels are {', '.join(map(repr, own)) or 'none'}"
+            )
+        names = post_files.sorted_names(list(dict.fromkeys([*mapped, *meant.values()]))) if meant else own
+        return Labels(names, {word: word for word in own} | meant, mapped, by_place)
+    places = own if set(meant.values()) <= set(own) else mapped  # they name what the words mean, or the words
+    names = list(dict.fromkeys(places))
+    if other := [word for word, name in meant.items() if name not in names]:
+        raise DataFolderError(
+            f"{columns.title}: label_names says that {other[0]!r} means {meant[other[0]]!r}, which is none of the "
+            f"labels given: {', '.join(map(repr, own))}. Add it to these, or correct label_names"
+        )
+    if by_place and set(meant) & set(feature.names):  # the words are in an order of their own
+        places = [meant.get(word, word) for word in feature.names]
+    return Labels(names, {name: name for name in names} | meant, places, by_place)
+
+
+def _found(columns: Columns, feature: Any, rows: Iterable[SourceRow] | None) -> list[str]:
+    """The labels that the feature of their column names, or else the rows.
+
+    Raises:
+        DataFolderError: there are none.
     """
     part, option = ("category", "classes") if columns.kind == "boxes" else ("label", "labels")
-    feature = feature_of(features, columns.of.get(part))
-    by_place = isinstance(feature, datasets.ClassLabel)
-    if given is not None:
-        return [name_of(name) for name in given], by_place
-    if by_place:
-        return list(feature.names), True
+    if isinstance(feature, datasets.ClassLabel):
+        return list(feature.names)
     if part not in columns.of or (rows is None and columns.kind == "captions"):
-        return [], False  # captions need no labels
+        return []  # captions need no labels
     if rows is None:
         raise DataFolderError(
             f"{columns.title}: the {option} of a stream are not known before its end: name them by the option "
@@ -393,7 +440,7 @@ def make_names(
     found = {name_of(value) for row in rows for value in _plain_cells(row.parts.get(part))}
     if not found - {"", "-1"} and columns.kind != "captions":
         raise DataFolderError(f"{columns.title}: no row has a {part}. Name the {option} by the option {option}")
-    return post_files.sorted_names(found - {"", "-1"}), False
+    return post_files.sorted_names(found - {"", "-1"})
 
 
 def feature_of(features: Mapping[str, Any] | None, column: Any) -> Any:

@@ -137,6 +137,8 @@ class ClassificationReport:
         for what, skips in {"unreadable images": self.images_unreadable, "rows skipped": self.skipped}.items():
             if skips:
                 caption += f"\n{len(skips)} {what}, the first {skips[0].path}: {skips[0].reason}"
+        if missing := [label for label, posts in zip(self.labels, scores.support, strict=True) if not posts]:
+            caption += f"\nNo post has the label {' or '.join(missing)}: macro F1 counts its F1 as 0"
         title = f"{self.model} on {self.dataset or 'the data'} {self.split or ''}".rstrip()
         table = Table(title=title, caption=caption)
         table.add_column("label")
@@ -399,16 +401,18 @@ class _Labelled(NamedTuple):
 def _label_names(rows: Iterable[Mapping[str, Any]], labels: Sequence[str]) -> list[str]:
     """Names of a data set's labels by index; [] where rows carry the names themselves.
 
+    The model may have more: rows of one's own need not have all of its labels.
+
     Raises:
-        EvaluationError: the model has other labels.
+        EvaluationError: some of them are not the model's.
     """
     feature = (getattr(rows, "features", None) or {}).get("label")
     names = list(getattr(feature, "names", None) or [])
-    if names and set(names) != set(labels):
+    if other := [name for name in names if name not in labels]:
         raise EvaluationError(
             f"The data set's labels are {', '.join(map(repr, names))}, the model's are "
             f"{', '.join(map(repr, labels))}. Choose a model trained on these labels, or the data set's option that "
-            f"gives the model's; of your own posts, say what each label means: --label {names[0]}=LABEL, and so on, "
+            f"gives the model's; of your own posts, say what each label means: --label {other[0]}=LABEL, and so on, "
             f"with {' or '.join(labels)} for LABEL."
         )
     return names

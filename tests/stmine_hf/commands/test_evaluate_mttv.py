@@ -193,3 +193,21 @@ def test_data_on_the_hub_are_those_of_the_id(tmp_path, model, monkeypatch):
     assert trained_on("run/best", Recognized("org/posts")) == TrainedOn(0.1)
     assert trained_on("run/best", Recognized("org/others")) is None
     assert trained_on("run", Recognized("org/posts")) is None and trained_on(None, Recognized("org/posts")) is None
+
+
+@pytest.mark.parametrize("word", ["fake", "谣言"])
+def test_ones_own_rows_of_one_label(capsys, tmp_path, model, word):
+    """The other labels of the model count as scikit-learn has it; a label that the model lacks is refused."""
+    file = tmp_path / "posts.csv"
+    file.write_text("text,label\n" + "".join(f"假新闻 {n},{word}\n" for n in range(4)), encoding="utf-8")
+    meant = () if word == "fake" else ("--label", "谣言=fake", "--label", "真实=real")
+    assert run("--data", file, *meant, "--model", model) == 0
+    assert "No post has the label real: macro F1 counts its F1 as 0" in " ".join(capsys.readouterr().out.split())
+    assert run("--data", file, *meant, "--model", model, "--json") == 0
+    found = document(capsys)
+    assert found["support"] == {"fake": 4, "real": 0}
+    assert (found["metrics"]["recall_real"], found["metrics"]["f1_real"]) == (0, 0)
+    assert found["metrics"]["macro_f1"] == pytest.approx(found["metrics"]["f1_fake"] / 2)
+    file.write_text("text,label\na,hoax\nb,fake\n", encoding="utf-8")
+    assert run("--data", file, "--model", model) == 1
+    assert "say what each label means: --label hoax=LABEL" in " ".join(capsys.readouterr().err.split())

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 from datasets import Image as ImageFeature
 from PIL import Image
 
@@ -216,6 +216,43 @@ def test_words_of_labels_can_be_said_to_mean_the_models(tmp_path):
         DataError, match="no row has the label '假', which is to mean 'fake'; the labels are '真实', '谣言'"
     ):
         load_dataset(str(path), kind="posts", label_names={"假": "fake"})
+
+
+def test_words_of_labels_that_have_no_rows(tmp_path):
+    """A part of a data set may lack a label; a word that is spelled wrong leaves one over."""
+    meant = {"谣言": "fake", "真实": "real"}
+    path = write_csv(tmp_path / "one.csv", ["text", "标签"], ["a", "谣言"], ["b", "谣言"])
+    rows = load_dataset(str(path), kind="posts", label_names=meant, split="train")
+    assert rows.features["label"].names == ["fake", "real"] and rows["label"][:] == [0, 0]
+    path = write_csv(tmp_path / "two.csv", ["text", "标签"], ["a", "谣言"], ["b", "真实"])
+    with pytest.raises(DataError, match="no row has the label '真是'"):
+        load_dataset(str(path), kind="posts", label_names={"谣言": "fake", "真是": "real"})
+
+
+@pytest.mark.parametrize("given", [["real", "fake"], ["真实", "谣言"]])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_labels_in_their_order_and_words_for_them(tmp_path, given, streaming):
+    options = {"kind": "posts", "labels": given, "label_names": {"谣言": "fake", "真实": "real"}}
+    file = str(
+        write_csv(tmp_path / "p.csv", ["text", "label"], ["a", "谣言"], ["b", "真实"], ["c", "real"], ["d", "1"])
+    )
+    stored = Dataset.from_dict({"text": ["a", "b"], "label": ["谣言", "真实"]})
+    stored.to_parquet(tmp_path / "words.parquet")
+    stored.cast_column("label", ClassLabel(names=["谣言", "真实"])).to_parquet(tmp_path / "places.parquet")
+    for source in (file, str(tmp_path / "words.parquet"), str(tmp_path / "places.parquet")):
+        rows = load_dataset(source, split="train", streaming=streaming, **options)
+        assert rows.features["label"].names == ["real", "fake"]
+        assert [row["label"] for row in rows] == ([1, 0, 0, 1] if source == file else [1, 0])
+    with pytest.raises(DataError, match="'谣言' means 'hoax', which is none of the labels given: 'real', 'x'"):
+        load_dataset(file, **options | {"labels": ["real", "x"], "label_names": {"谣言": "hoax"}})
+
+
+def test_words_may_be_labels_of_another_sense(tmp_path):
+    file = write_csv(tmp_path / "p.csv", ["text", "label"], ["a", "fake"], ["b", "real"], ["c", "1"], ["d", "2"])
+    swapped = {"fake": "real", "real": "fake"}
+    with pytest.warns(UserWarning, match="unknown label '?2"):
+        rows = load_dataset(str(file), kind="posts", labels=["fake", "real"], label_names=swapped, split="train")
+    assert rows.features["label"].names == ["fake", "real"] and rows["label"][:] == [1, 0, 1]
 
 
 def test_a_column_that_is_given_wins(tmp_path):

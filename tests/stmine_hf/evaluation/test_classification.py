@@ -114,6 +114,19 @@ def test_labels_are_matched_by_name(parts, rows, report):
         evaluate_posts(*parts, post_table([{**rows[0], "label": "fake"}], ("fake", "true")), progress=False)
 
 
+def test_rows_need_not_have_all_labels_of_the_model(parts, rows):
+    fake = [row for row in rows if row["label"] == "fake"]
+    found = evaluate_posts(*parts, post_table(fake, ("fake",)), progress=False)
+    assert found.metrics == evaluate_posts(*parts, post_table(fake), progress=False).metrics
+    assert np.isfinite([*found.metrics.values()]).all() and found.to_dict()["support"] == {
+        "fake": len(fake),
+        "real": 0,
+    }
+    assert "No post has the label real: macro F1 counts its F1 as 0" in found.table().caption
+    with pytest.raises(EvaluationError, match=r"labels are 'fake', 'hoax', the model's .* --label hoax=LABEL"):
+        evaluate_posts(*parts, post_table(fake, ("fake", "hoax")), progress=False)
+
+
 def test_rows_without_a_known_label_are_skipped(parts, rows, report):
     odd = [{**rows[0], "post_id": "u", "label": None}, {**rows[0], "post_id": "x", "label": "rumour"}]
     found = evaluate_posts(*parts, [*odd, *rows, {"label": None}], progress=False)
