@@ -36,6 +36,7 @@ from .names import ImageFiles, Wanted, stamp_of
 
 SEVERAL_PAGES = "image of several pages or frames: the first one is used"
 UNKNOWN_SIDE = "image turned by its EXIF, and no size states it: boxes assumed to refer to the upright image"
+IN_TWO_SPLITS = "image in two splits"
 SWAPPED = "corners of a box in the other order"
 FRACTIONS = "boxes all within the first pixel: in fractions of the sides? Then say so, as by bbox_format=xywhn"
 ROUNDING = 0.5  # pixels that a box may extend beyond the image without being clipped, as tools round
@@ -180,7 +181,7 @@ class BoxedImages(FolderBuilder):
         splits: dict[str, str] = {}
         for record in placed:
             if splits.setdefault(record.path, record.split) != record.split:
-                findings.note("image in two splits", f"{record.filename} in {splits[record.path]}, {record.split}")
+                findings.note(IN_TWO_SPLITS, f"{record.filename} in {splits[record.path]}, {record.split}")
         subject = f"{self.TITLE}: {count(len(placed), 'image')} with {count(boxes, 'box')}"
         for alike in alike_names(self._names):
             findings.note(ALIKE, alike)

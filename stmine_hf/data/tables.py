@@ -108,6 +108,11 @@ class TextFile:
         self.encoding = encoding_of(self.head, encoding)
         try:
             self._codec = codecs.lookup(self.encoding)
+            if self._codec.name in (
+                "gb2312",
+                "gbk",
+            ):  # what programs write by these names has characters of the larger
+                self.encoding, self._codec = "gb18030", codecs.lookup("gb18030")
         except LookupError:
             raise DataFolderError(
                 f"{file}: cannot be read as {self.encoding}: no encoding of that name. Examples are utf-8, gb18030, "

@@ -16,6 +16,7 @@ from typing import Any
 
 import datasets
 
+from ..data.boxed_images import IN_TWO_SPLITS
 from ..data.held_out import SHARE, TrainedOn, with_validation
 from ..data.recognition import Recognized, kinds_of, read_recognized
 from ..documents import read_yaml
@@ -151,6 +152,11 @@ def plan_training(
         lines.append(f"Of the data: {findings}.")
     rows = f"Rows: {len(train):,} to train on, {len(splits['val']):,} held out to measure on"
     lines.append(f"{rows} ({held})." if held else f"{rows} (the split val).")
+    if twice := findings.counts["noted"][IN_TWO_SPLITS]:
+        lines.append(
+            f"Warning: {counted(twice, 'image')} both in the split train and in another: scores are of images that "
+            "the model has learned from. Take them out of one; of data without a split val, rows are held out."
+        )
     lines.append(f"Start: {start}.")
     if method.rows == "posts" and (note := _other_labels(start, method, train.features["label"].names)):
         lines.append(note)

@@ -76,7 +76,7 @@ MODULES: dict[str, str] = {
     "torch": (
         "Tensor|Size|Generator|FloatTensor|LongTensor|BoolTensor|IntTensor|abs|acos|add|addmm|all|allclose|amax|amin|any"
         "|arange|argmax|argmin|argsort|as_tensor|asin|atan|atan2|autocast|baddbmm|bernoulli|bfloat16|bincount|bmm|bool"
-        "|broadcast_tensors|broadcast_to|bucketize|cat|cdist|ceil|chunk|clamp|clip|clone|complex64|concat"
+        "|broadcast_tensors|broadcast_to|bucketize|cat|cdist|ceil|channel_shuffle|chunk|clamp|clip|clone|complex64|concat"
         "|contiguous_format|conv1d|conv2d|cos|cosh|cross|cumprod|cumsum|cov|device|diag|diff|div|dot|double|dtype|einsum"
         "|empty|empty_like|enable_grad|eq|equal|erf|exp|expm1|eye|finfo|flatten|flip|float|float16|float32|float64"
         "|floor|floor_divide|fmod|from_numpy|full|full_like|gather|ge|get_default_dtype|gt|half|histc|iinfo|index_select"

@@ -139,6 +139,17 @@ def yolo(folder: Path) -> Path:
     return folder
 
 
+def test_images_that_are_in_train_and_val_are_warned_of(tmp_path):
+    """As in many a data.yaml: both name the same folder."""
+    folder = yolo(tmp_path / "y")
+    (folder / "labels").mkdir()
+    for number in (1, 2):
+        image(folder / "images" / f"{number}.png", number)
+        (folder / "labels" / f"{number}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    lines = plan_training("sat", str(folder), output=tmp_path / "out").lines
+    assert any("Warning: 2 images both in the split train and in another" in line for line in lines)
+
+
 def captioned_folder(folder: Path) -> Path:
     (folder / "images").mkdir(parents=True)
     (folder / "dataset.json").write_text('{"images": []}')

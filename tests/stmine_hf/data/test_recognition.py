@@ -306,3 +306,10 @@ def test_a_wrong_path_is_told_before_anything_large_is_imported():
         "assert not {'torch', 'transformers', 'datasets', 'numpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "gb2312", "GB18030", "cp936"])
+def test_a_table_in_gbk_may_have_characters_of_gb18030(tmp_path, encoding):
+    """Programs write these by the name of the smaller encoding."""
+    (tmp_path / "a.csv").write_bytes("正文,标签\n喜欢😀,真\n㐀㐁,假\n".encode("gb18030"))
+    assert [row.post.text for row in read_posts(tmp_path / "a.csv", encoding=encoding)] == ["喜欢😀", "㐀㐁"]

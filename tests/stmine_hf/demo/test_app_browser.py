@@ -190,10 +190,10 @@ def test_video_gets_boxes(page, tmp_path):
     page.wait_for_function("() => document.querySelector('#video-boxes video').readyState >= 2")
     page.locator("#video-counts span").first.wait_for()
     keep(page, "objects_video", tmp_path)
-    page.locator("#video").get_by_label("Clear").click()
+    page.locator("#video").get_by_label("Clear").first.click()
     (tmp_path / "broken.mp4").write_text("no video")
     upload(page, "#video", tmp_path / "broken.mp4")
-    page.locator("#video").get_by_label("Clear").wait_for()
+    page.locator("#video").get_by_label("Clear").first.wait_for()
     page.locator("#detect-video").click()
     told = page.get_by_test_id("toast-body").filter(has_text="broken.mp4").inner_text()
     assert told.count("broken.mp4") == 1 and "stmine-demo" not in told, told
