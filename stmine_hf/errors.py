@@ -49,7 +49,9 @@ def require_own_id(repo: str | None) -> None:
     Raises:
         StmineError: it is a placeholder of a document, such as NAME/MODEL.
     """
-    if repo and (placeholders := [part for part in repo.split("/") if part in _PLACEHOLDERS]):
+    parts = (repo or "").split("/")
+    placeholders = [part for part in parts if part in _PLACEHOLDERS]
+    if placeholders and (parts[0] in placeholders or placeholders == parts):  # jane/MODEL may be a model's name
         raise StmineError(
             f"{repo}: {' and '.join(placeholders)} stand{'s' if len(placeholders) == 1 else ''} for a name of yours. "
             "Expected your name on the Hub and the repository's, such as jane-doe/my-model."

@@ -9,6 +9,8 @@ from typing import Any
 
 from ..data import BUILDERS
 from ..data.description import entry
+from ..data.held_out import SHARE
+from ..data.tables import TABLES
 from ..detect.classes import THRESHOLD
 from ..loading import hub_id
 from ..methods import Method
@@ -34,7 +36,9 @@ def data_options(settings: Mapping[str, Any], command: str | None) -> str:
         for part in settings.get("column_mapping") or []:
             words += ["--column", part]
         for key, value in (settings.get("dataset_options") or {}).items():
-            if isinstance(value, str | int | float):
+            if key == "label_names":
+                words += [word for pair in value.items() for word in ("--label", "=".join(map(str, pair)))]
+            elif isinstance(value, str | int | float):
                 words += ["--option", f"{key}={value}"]
         return shlex.join(words)
     given = shlex.split(command)
@@ -47,7 +51,8 @@ def data_name(settings: Mapping[str, Any]) -> str:
     if settings.get("data_dir"):
         return Path(settings["data_dir"]).name
     dataset = str(settings["dataset"])
-    return Path(dataset).name if Path(dataset).suffix or dataset.startswith("data/") else dataset
+    is_file = f"*{Path(dataset).suffix.lower()}" in TABLES or dataset.startswith("data/")  # org/posts.v2 is on the Hub
+    return Path(dataset).name if is_file else dataset
 
 
 def own_run(
@@ -99,6 +104,9 @@ def own_run(
             for row in classes
             if "highest_score" in row and row["held_out"] and (row["highest_score"] or 0) <= THRESHOLD
         ],
+        "share": settings["hold_out"],
+        # `stmine evaluate` holds out the usual share of data without a split val.
+        "repeatable": settings["hold_out"] == SHARE or (own is not None and not own.get("held_out")),
         "evaluate": f"stmine evaluate {method.name}",
         "data_options": data_options(settings, outcome.get("command")),
     }

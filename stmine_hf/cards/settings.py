@@ -42,8 +42,8 @@ def portable_settings(settings: dict[str, Any], paths: dict[str, Any]) -> dict[s
 
     Args:
         settings: of the run's `config.yaml`.
-        paths: what replaces the paths of the machine it ran on; comes first. Absolute paths elsewhere keep their last
-            part only.
+        paths: what replaces the paths of the machine it ran on; comes first. Absolute paths elsewhere, and those
+            from the home folder or outside the current one (~, ..), keep their last part only.
     """
     kept = {key: value for key, value in settings.items() if key not in {*paths, *_BOOKKEEPING}}
     kept = {key: value for key, value in kept.items() if value or key not in _OFF_BY_DEFAULT}
@@ -98,8 +98,9 @@ def _without_machine(value: Any) -> Any:
         return {key: _without_machine(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_without_machine(item) for item in value]
-    if isinstance(value, str) and PurePath(value).is_absolute():
-        return PurePath(value).name
+    if isinstance(value, str):
+        path = PurePath(value)
+        return path.name if path.is_absolute() or value.startswith("~") or ".." in path.parts[:1] else value
     return value
 
 

@@ -169,18 +169,25 @@ def train(
 
 def _shared_command(method: str, options: dict[str, Any], lora: bool | None) -> str:
     """The command for others: data, models and files without their places on this machine, no folder of the run."""
+    from ..data.paths import absolute
     from ..loading import hub_id
 
     def shared(option: str, value: Any) -> str:
+        if isinstance(value, int):
+            return str(value)
+        if isinstance(value, float):
+            return f"{value:g}" if float(f"{value:g}") == value else repr(value)
         if option == "--model":
-            return hub_id(value) or Path(value).name
-        key, sign, last = str(value).rpartition("=") if option == "--option" else ("", "", str(value))
-        return key + sign + (Path(last).absolute().name if Path(last).exists() else last)
+            return hub_id(value) or absolute(value).name
+        if option == "--data":
+            return absolute(value).name if absolute(value).exists() else value
+        key, sign, place = value.partition("=")
+        return key + sign + absolute(place).name if option == "--option" and key.endswith("_dir") else value
 
     words = ["stmine", "train", method]
     for option, given in options.items():
         for value in given if isinstance(given, list) else [] if given is None else [given]:
-            words += [option, shared(option, value) if isinstance(value, str) else f"{value:g}"]
+            words += [option, shared(option, value)]
     words += [] if lora is None else ["--lora" if lora else "--full"]
     return shlex.join(words)
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 from . import BUILDERS, DataError
+
+
+def absolute(path: str | Path) -> Path:
+    """The absolute path of data, which ends in their name also where they were given as ".", ".." or "~"."""
+    path = Path(os.path.expanduser(path))  # that of Path fails on a user that is not there
+    return path.resolve() if ".." in path.parts else path.absolute()
 
 
 def require_data(path: str) -> bool:

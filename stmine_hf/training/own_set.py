@@ -18,6 +18,7 @@ import datasets
 
 from ..data.boxed_images import IN_TWO_SPLITS
 from ..data.held_out import SHARE, TrainedOn, with_validation
+from ..data.paths import absolute
 from ..data.recognition import Recognized, kinds_of, read_recognized
 from ..documents import read_yaml
 from ..errors import StmineError
@@ -89,7 +90,7 @@ class Trained:
 
 def default_output(data: str, method: str) -> Path:
     """`outputs/NAME-METHOD` for data of that name."""
-    return Path("outputs") / f"{Path(data).expanduser().absolute().name.partition('.')[0] or 'data'}-{method}"
+    return Path("outputs") / f"{absolute(data).name.partition('.')[0] or 'data'}-{method}"
 
 
 def plan_training(
@@ -162,9 +163,10 @@ def plan_training(
         lines.append(note)
     if note := _outside_scope(start, train, method.rows):
         lines.append(note)
+    is_file = not taken.data_dir and Path(taken.dataset).exists()
     settings = {
-        "dataset": taken.dataset if taken.data_dir or not Path(taken.dataset).exists() else _absolute(taken.dataset),
-        "data_dir": _absolute(taken.data_dir) if taken.data_dir else None,
+        "dataset": str(absolute(taken.dataset)) if is_file else taken.dataset,
+        "data_dir": str(absolute(taken.data_dir)) if taken.data_dir else None,
         "dataset_options": options or None,
         "column_mapping": columns,
         "hold_out": SHARE,
@@ -374,10 +376,6 @@ def _other_labels(start: str, method: Method, labels: list[str]) -> str | None:
         "weights is trained, so that the score before training is that of chance. If they mean the same, say so: "
         f"--label {labels[0]}=LABEL, and so on, with {' or '.join(known)} for LABEL."
     )
-
-
-def _absolute(path: str) -> str:
-    return str(Path(path).expanduser().absolute())
 
 
 def _require_variety(rows: datasets.Dataset, kind: str, data: str) -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from stmine_hf.cards.settings import portable_data
+from stmine_hf.cards.settings import portable_data, portable_settings
 
 
 def test_a_table_of_ones_own_keeps_its_name_alone():
     assert portable_data({"dataset": "/somewhere/of/mine/captions.csv"}, "x") == {"dataset": "data/captions.csv"}
     settings = {"dataset": "/somewhere/of/mine/captions.csv", "data_dir": "/somewhere/of/mine"}
     assert portable_data(settings, "x") == {"dataset": "data/captions.csv"}
+
+
+def test_settings_name_no_folder_of_the_machine():
+    options = {"a": "../jane/pics", "b": "~/x", "c": "~jane/y", "d": "/somewhere/z", "label_names": {"..": "real"}}
+    found = portable_settings({"dataset_options": options, "column_mapping": ["text=a/b"]}, {})
+    assert found["dataset_options"] == {"a": "pics", "b": "x", "c": "y", "d": "z", "label_names": {"..": "real"}}
+    assert found["column_mapping"] == ["text=a/b"]
 
 
 def test_a_set_by_name_keeps_it_and_its_folder_is_called_by_it():

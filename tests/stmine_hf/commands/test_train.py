@@ -20,8 +20,8 @@ from PIL import Image
 from trainers import TWO_PROCESSES, environment
 
 from stmine_hf.cli import main
-from stmine_hf.commands.train import _print_next
-from stmine_hf.errors import StmineError, placeholder_hint
+from stmine_hf.commands.train import _print_next, _shared_command
+from stmine_hf.errors import StmineError, placeholder_hint, require_own_id
 from stmine_hf.methods import METHODS
 from stmine_hf.training.own_set import Trained, in_words_of_command, plan_training
 
@@ -255,6 +255,38 @@ def test_a_placeholder_of_the_documents_is_named(words, named, capsys):
     assert re.search(
         f" {named} (is a placeholder|are placeholders): put the names? of your own in", error_line(capsys)
     )
+
+
+@pytest.mark.parametrize("given", ["..", ".", "~", "~/posts.csv", "../posts.csv", "posts.csv"])
+def test_the_command_on_the_card_names_no_folder_of_the_machine(given, tmp_path, monkeypatch):
+    (tmp_path / "client" / "work").mkdir(parents=True)
+    for folder in ("client", "client/work"):
+        (tmp_path / folder / "posts.csv").write_text("a")
+    monkeypatch.setenv("HOME", str(tmp_path / "client"))
+    monkeypatch.chdir(tmp_path / "client" / "work")
+    name = {"..": "client", ".": "work", "~": "client"}.get(given, "posts.csv")
+    options = {"--data": given, "--option": ["image_dir=~/a=b/images"], "--model": "~/runs/best"}
+    words = shlex.split(_shared_command("mttv", options, None))
+    assert words[3:] == ["--data", name, "--option", "image_dir=images", "--model", "best"]
+
+
+def test_the_command_on_the_card_has_the_values_that_were_given():
+    label = "x" * 5000 + "=fake"
+    options = {"--data": "org/posts.v2", "--label": [label], "--seed": 20261201, "--learning-rate": 1.23456789e-05}
+    words = shlex.split(_shared_command("mttv", {**options, "--epochs": 5.0, "--option": ["split=a=b"]}, True))
+    assert words[3:7] == ["--data", "org/posts.v2", "--label", label]
+    assert words[7:] == [
+        *("--seed", "20261201", "--learning-rate", "1.23456789e-05"),
+        *("--epochs", "5", "--option", "split=a=b", "--lora"),
+    ]
+
+
+def test_a_model_may_have_the_name_of_a_placeholder():
+    for repo in ("jane/MODEL", "jane/DATA", "jane-doe/my-model", None):
+        require_own_id(repo)
+    for repo in ("NAME/MODEL", "OWNER/mine", "MODEL"):
+        with pytest.raises(StmineError, match="of yours"):
+            require_own_id(repo)
 
 
 def test_an_id_of_the_documents_is_refused(capsys):

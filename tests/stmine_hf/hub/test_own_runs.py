@@ -17,6 +17,7 @@ from helpers_sat import save_tiny_sat
 from huggingface_hub import ModelCard
 from PIL import Image
 
+from stmine_hf.cards.own_run import data_name, data_options
 from stmine_hf.cli import main
 from stmine_hf.data.held_out import data_fingerprint
 from stmine_hf.errors import StmineError
@@ -113,6 +114,9 @@ def test_a_run_is_measured_on_rows_that_it_was_not_trained_on(method, share, tmp
     trained, held = (run_rows(settings, kind, data, split).rows for split in ("train", "val"))
     RunIdentity.new({}, {}, data=data_fingerprint(trained)).write(run)
     build(run, tmp_path / "my-model", data_dir=data, progress=False)
+    card = (tmp_path / "my-model" / "README.md").read_text(encoding="utf-8")
+    assert f"{100 * share:g}% of the rows" in card
+    assert ("stmine evaluate" in card) is ("To measure again" in card) is (share == 0.2)  # that share is its own
     (results,) = (json.loads(path.read_text()) for path in (tmp_path / "my-model" / "results").rglob("*.json"))
     assert len(held) in {results[name] for name in ("rows", "images", "posts") if name in results}
     # Another rule held out as many rows: the run was trained on some that are held out now.
@@ -153,6 +157,17 @@ def test_images_are_those_beside_the_data(given, tmp_path, monkeypatch):
     assert len(rows) == 16 and np.asarray(rows[0]["image"]).min() == 255
     Path("data/images").rename("gone")
     assert np.asarray(run_rows(settings, "captions", given, "train").rows[0]["image"]).max() == 0
+
+
+def test_the_data_of_a_card_are_named_as_the_command_has_them():
+    columns = {"column_mapping": ["text=words"], "dataset_options": {"label_names": {"谣言": "fake"}, "n": 3}}
+    words = shlex.split(data_options({"dataset": "org/posts.v2", **columns}, None))
+    assert words == [
+        *("--data", "org/posts.v2", "--column", "text=words"),
+        *("--label", "谣言=fake", "--option", "n=3"),
+    ]
+    for name in ("posts.csv", "data/posts.CSV", "data/posts.v2"):
+        assert data_name({"dataset": name}) == Path(name).name
 
 
 def outcome_of_training(method: str, by_class: list[dict]) -> dict:
