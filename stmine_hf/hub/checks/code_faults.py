@@ -22,6 +22,7 @@ from .allowed import (
     is_allowed,
 )
 from .code_annotations import annotation_faults, annotations_in
+from .code_kernels import kernel_faults
 from .code_tree import bound_names, defined_names, own_names, parsed
 
 _DUNDER = re.compile(r"__\w+__|\{[^{}]*(\.|\[)[^{}]*_")  # in strings: names for getattr, attributes for str.format
@@ -40,7 +41,7 @@ def code_faults(file: Path) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield from _import_faults(node, file.parent, aliases)
-    found = [*_Walk(tree, aliases, own).faults, *annotation_faults(tree, file.parent)]
+    found = [*_Walk(tree, aliases, own).faults, *annotation_faults(tree, file.parent), *kernel_faults(tree)]
     yield from sorted({f"line {line} {fault}" for line, fault in found}, key=_line_of)
 
 
@@ -95,7 +96,6 @@ _BOUNDED = {
 
 
 _MAKES_TYPES = re.compile(r"typing\.(NamedTuple|TypedDict|Annotated|Optional|Union|Type|List|Dict|Tuple)")
-_ATTENTION = {"eager", "sdpa"}  # others may be kernels of the Hub
 
 
 def _annotated_classes(tree: ast.Module) -> Iterator[int]:
@@ -272,9 +272,6 @@ class _Walk(ast.NodeVisitor):
         """Settings by which transformers fetches code, or reads attributes by other names."""
         if name == "trust_remote_code":
             self.fault(value or ast.Pass(), "passes trust_remote_code")
-        elif name.endswith("attn_implementation") and isinstance(value, ast.Constant):
-            if value.value is not None and value.value not in _ATTENTION:
-                self.fault(value, f"asks for the attention {value.value!r}, which may be a kernel of the Hub")
         elif name == "attribute_map" and value is not None:
             ones = value.values if isinstance(value, ast.Dict) and None not in value.keys else [None]
             for one in ones:

@@ -17,6 +17,7 @@ from ...cards.files import MANIFEST, files_in, is_leftover
 from ...documents import DocumentError, parse_json, read_text, read_yaml
 from ..repo_type import RepoType
 from ..repository import manifest_of, read_manifest
+from .code_kernels import HARMLESS, asks_for_kernels
 from .findings import Finding, finding_of
 
 # Formats that run code when they are opened, or may.
@@ -221,7 +222,7 @@ def _loader_faults(value: Any, key: str = "") -> Iterator[str]:
             yield from _loader_faults(one, key)
     if key == "chat_template" and value:
         yield "chat_template: a template that runs; these models have no chat"
-    elif key.endswith("attn_implementation") and value not in (None, "eager", "sdpa"):
+    elif asks_for_kernels(key) and value not in HARMLESS:
         yield f"{key} {value!r} may fetch a kernel from the Hub"
     elif key in ("trust_remote_code", "use_pretrained_backbone", "quantization_config", "auto_mapping") and value:
         yield f"{key} makes a loader fetch or import something else"

@@ -139,6 +139,24 @@ CODE = {
     "positions of a dataclass": "from abc import ABC\nfrom dataclasses import dataclass\n@dataclass\nclass A(ABC):\n    gi_frame: int = 1\n    def register(self):\n        pass\ng = (x for x in ())\nA.register(type(g))\nmatch g:\n    case A(frame):\n        pass",
     "a kernel by its name": "from transformers import AutoModel\nAutoModel.from_config(1, attn_implementation='someone/kernel')",
     "a kernel, set later": "class A:\n    def f(self, config):\n        config._attn_implementation = 'someone/kernel'",
+    "a kernel by a variable": "from transformers import AutoModel\nKERNEL = 'a/b'\nAutoModel.from_config(1, attn_implementation=KERNEL)",
+    "a kernel by a key": "def f(**kwargs):\n    kwargs['attn_implementation'] = 'a/b'",
+    "a kernel by a key in a variable": "KEY = 'attn_implementation'\ndef f(**kwargs):\n    kwargs[KEY] = 'a/b'",
+    "a kernel as a sum": "class A:\n    def f(self):\n        self._attn_implementation = 'a' + '/b'",
+    "a kernel by default": "class A:\n    def f(self, x, attn_implementation: str = 'a/b'):\n        return x",
+    "a kernel by default, by name": "class A:\n    def f(self, *, x, attn_implementation='a/b'):\n        return x",
+    "a kernel by a dictionary": "def f(**kwargs):\n    return dict(**{'attn_implementation': 'a/b'})",
+    "a kernel by options": "def f(**kwargs):\n    return dict(attn_implementation='a/b')",
+    "a kernel in a tuple": "class A:\n    _attn_implementation, y = 'a/b', 1",
+    "a kernel in a loop": "class A:\n    for _attn_implementation in ['a/b']:\n        pass",
+    "a kernel by a walrus": "class A:\n    x = (_attn_implementation := 'a/b')",
+    "a kernel by a method": "class A:\n    @property\n    def _attn_implementation(self):\n        return 'a/b'",
+    "a kernel by an import": "from .modeling_sat import torch as _attn_implementation",
+    "a kernel by a pattern": "class A:\n    match 'a/b':\n        case _attn_implementation:\n            pass",
+    "a kernel by an addition": "class A:\n    def f(self):\n        self._attn_implementation += '/b'",
+    "a kernel by another name": "class A:\n    attribute_map = {'width': '_attn_implementation'}\n    width: str = 'a/b'",
+    "a kernel that is vouched for": "class A:\n    _compatible_flash_implementations = ['a/b']",
+    "every kernel": "from transformers import AutoModel\nAutoModel.from_config(1, allow_all_kernels=True)",
     "an argument as an annotation": "def f(t):\n    class C:\n        x: t = 1\nf('print(1)')",
     "an attribute as an annotation": "class B:\n    text = 'print(1)'\nclass C:\n    x: B.text = 1",
     "one of two values as an annotation": "A, B = 'print(1)', 2\nclass C:\n    x: A = 1",
@@ -158,7 +176,8 @@ CODE = {
 def test_disguised_code_is_refused(name, tmp_path):
     (tmp_path / "modeling_sat.py").write_text("import torch\n")
     (tmp_path / "losses_sat.py").write_text(CODE[name] + "\n", encoding="utf-8")
-    assert [*code_faults(tmp_path / "losses_sat.py")]
+    found = [*code_faults(tmp_path / "losses_sat.py")]
+    assert found and ("kernel" not in name or re.search("kernels? of the Hub", str(found)))
 
 
 HARMLESS = '''
@@ -173,7 +192,7 @@ from typing import Any, Literal, Optional, TypeVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
 Sizes = tuple[int, int] | list["Tensor"]
@@ -195,8 +214,9 @@ class HeatConfig(PreTrainedConfig):
     model_type = "heat"
     attribute_map = {"hidden_size": "heat_width"}
 
-    def __init__(self, heat_width: int = 8, **kwargs: Any) -> None:
-        self.heat_width = heat_width
+    def __init__(self, heat_width: int = 8, attn_implementation: str | None = None, **kwargs: Any) -> None:
+        """Read attn_implementation, and "kernel_size"."""
+        self.heat_width, self.kernel_size = heat_width, 3
         super().__init__(**kwargs)
 
 
@@ -205,6 +225,9 @@ class HeatModel(PreTrainedModel):
 
     def __init__(self, config: HeatConfig) -> None:
         super().__init__(config)
+        if config._attn_implementation == "sdpa" or getattr(config, "_attn_implementation", None) is None:
+            config._attn_implementation = "eager"
+        self.inner = AutoModel.from_config(config, attn_implementation="sdpa")
         self.layers = nn.ModuleList([nn.Linear(config.heat_width, config.heat_width) for _ in range(2)])
         self.register_buffer("scale", torch.ones(1), persistent=False)
         self.post_init()
@@ -316,6 +339,8 @@ FILES = {
     "code in a file of another name": change("more.json", "auto_map", {"AutoModel": "a/b--c.D"}),
     "adapter beside the model": put("adapter_config.json", '{"base_model_name_or_path": "someone/else"}'),
     "module to import": change("more.json", "auto_mapping", {"parent_library": "os"}),
+    "kernel of experts": change("config.json", "experts_implementation", "someone/kernel"),
+    "kernel for every part": change("config.json", "attn_implementation", {"": "someone/kernel"}),
     "kernel from the hub": change("config.json", "_attn_implementation", "someone/kernel"),
     "fetched backbone": change("config.json", "use_pretrained_backbone", True),
     "trust in a config": change("tokenizer_config.json", "trust_remote_code", True),
