@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +28,16 @@ def printable(text: object) -> str:
     if text.isprintable():
         return text
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def shell_word(word: str) -> str:
+    """A word of a command line to copy: quoted where a shell would take it apart.
+
+    Example:
+        >>> shell_word("not real"), shell_word("谣言")
+        ("'not real'", '谣言')
+    """
+    return word if re.fullmatch(r"[\w@%+=:,./-]+", word) else shlex.quote(word)
 
 
 def counted(number: int, thing: str) -> str:

@@ -13,7 +13,7 @@ from ..errors import StmineError
 from ..inference.engines import require_engine
 from ..methods import MTTV
 from ..outputs import require_output, require_own_place
-from ..printing import printable, say
+from ..printing import printable, say, shell_word
 from .methods.mttv import ModelOption
 from .terminal import (
     POSTS,
@@ -394,7 +394,8 @@ def _facts(report: ClassifyReport, out: Path) -> dict[str, Any]:
 
 def _warn_of(report: ClassifyReport) -> None:
     if report.warned:
-        warn(f"{report.warned} posts differ from the training data: see the `warning` column")
+        column = report.renamed_columns.get("warning", "warning")
+        warn(f"{report.warned} posts differ from the training data: see the `{column}` column")
 
 
 def _show_report(report: ClassifyReport, out: Path) -> None:
@@ -413,7 +414,8 @@ def _show_report(report: ClassifyReport, out: Path) -> None:
     if report.columns_left_out:
         say(f"{report.columns_left_out} or more of your columns are left out: a table takes the first 1,000")
     if report.images_left_out:
-        say(f"{report.images_left_out} of them without an image that cannot be read: see the `problem` column")
+        column = report.renamed_columns.get("problem", "problem")
+        say(f"{report.images_left_out} of them without an image that cannot be read: see the `{column}` column")
     for line, name, reason in report.first_skipped:
         named = "" if name == f"line {line}" else f" ({printable(name)})"
         say(f"  skipped line {line}{named}: {reason}")
@@ -441,8 +443,9 @@ def _show_agreement(found: Agreement) -> None:
             say(f"  {sum(row)} {label}: {said}")
     if found.unknown:
         words = ", ".join(f"{printable(word)} ({count} x)" for word, count in list(found.unknown.items())[:6])
-        more = f" and {len(found.unknown) - 6} more" if len(found.unknown) > 6 else ""
-        first = printable(next(iter(found.unknown)))
+        others = len(found.unknown) + found.more_unknown - 6
+        more = f" and {others} more" if others > 0 else ""
+        first = printable(shell_word(next(iter(found.unknown))))
         labels = " or ".join(found.labels)
         say(
             f"Not compared: in the column {printable(found.column)}, {words}{more} are not the model's labels, "

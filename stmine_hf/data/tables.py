@@ -518,6 +518,8 @@ def _parsed(record: str, delimiter: str) -> list[str] | None:
 def _arrow_rows(file: Path) -> Iterator[TableRow]:
     number = 0
     for batch in arrow_batches(file):
+        if twice := next((name for name, times in Counter(batch.schema.names).items() if times > 1), None):
+            raise DataFolderError(f"{file}: column {twice!r} occurs twice")
         try:
             rows = batch.to_pylist()
         except (ValueError, OverflowError):

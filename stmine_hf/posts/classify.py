@@ -35,6 +35,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
+from ..data.cells import whole_text
 from ..data.columns import Column
 from ..errors import StmineError
 from ..images import PixelOptions
@@ -58,8 +59,9 @@ from .results import (
     ResultColumns,
     UserColumns,
     format_of,
+    is_table,
     names_of_files,
-    storable,
+    stored_cells,
     write_results,
 )
 
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
     from ..modeling.mttv.modeling_mttv import MttvForSequenceClassification
     from ..modeling.mttv.processing_mttv import MttvProcessor
 
+MOST_WORDS = 50  # that are no labels of the model, in a report
 _DEFAULT = PixelOptions()
 
 
@@ -86,8 +89,10 @@ class Agreement:
         column: with the labels.
         labels: L labels of the model.
         confusion: (L, L) posts; row: the label in the file, column: the prediction.
-        unknown: words that are none of the model's labels -> how many posts have them, the most frequent first.
+        unknown: words that are none of the model's labels -> how many posts have them, the most frequent first; 50
+            at most.
         without: posts without a label.
+        more_unknown: number of such words beyond those.
     """
 
     column: str
@@ -95,6 +100,7 @@ class Agreement:
     confusion: np.ndarray
     unknown: Mapping[str, int]
     without: int
+    more_unknown: int = 0
 
     @property
     def compared(self) -> int:
@@ -121,6 +127,7 @@ class Agreement:
             **scores,
             "confusion_matrix": self.confusion.tolist(),
             "unknown_labels": dict(self.unknown),
+            "more_unknown_labels": self.more_unknown,
             "without_label": self.without,
         }
 
@@ -240,7 +247,7 @@ def classify_file(
         Outputs(out.parent, inputs=[file], file=out.name) as outputs,
         tempfile.TemporaryFile(dir=outputs.folder) as kept,  # the user's cells, as they were when they were classified
     ):
-        user_columns = UserColumns()
+        user_columns = UserColumns(labels)
         files = _Files(outputs, file, out)
         known = _Known(out, tag, without_bad_images)
         places: list[_Place] = []
@@ -260,7 +267,7 @@ def classify_file(
                         continue
                     place = _Place(row.line, row.id, content_key(row.post), sys.intern(row.label))
                     places.append(place)
-                    cells = {str(name): storable(cell) for name, cell in row.cells.items()}
+                    cells = stored_cells(row.cells)
                     user_columns.add(cells)
                     kept.write(json.dumps(cells).encode() + b"\n")
                     report.renamed += row.given != row.id
@@ -308,10 +315,11 @@ def classify_file(
             first = f"line {skipped[0].line}: {skipped[0].reason}" if skipped else ""
             raise not_one_post(file, len(skipped), first)
         report.removed = files.count_removed(places)
-        result_columns = ResultColumns(user_columns, labels, None if "id" not in of else str(of["id"]))
+        result_columns = ResultColumns(user_columns, labels, None if "id" not in of else whole_text(str(of["id"])))
         kept.seek(0)
         report.labels, pairs = files.write(places, kept, result_columns)
-        report.renamed_columns, report.columns_left_out = result_columns.renamed, len(user_columns.left_out)
+        report.renamed_columns = result_columns.renamed
+        report.columns_left_out = len(user_columns.left_out) if is_table(out) else 0
         if "label" in of:
             report.agreement = truths.agreement(str(of["label"]), pairs)
     report.engines, report.engine = in_engine.engines, in_engine.remark
@@ -562,7 +570,8 @@ class _Truths:
             elif word:
                 unknown[word] += count
         without = sum(count for (word, _), count in pairs.items() if not word)
-        return Agreement(column, self._labels, confusion, dict(unknown.most_common()), without)
+        shown = dict(unknown.most_common(MOST_WORDS))
+        return Agreement(column, self._labels, confusion, shown, without, len(unknown) - len(shown))
 
 
 def _folded(word: str) -> str:

@@ -27,6 +27,7 @@ from ..data.post_cells import SEEN_BEFORE, UniqueIds, image_of
 from ..data.tables import TextFile, recased, table_rows
 from ..errors import StmineError
 from ..images import ImageError, PixelOptions, decode_image, image_errors, open_image
+from ..printing import shell_word
 from .post import Post, PostImage
 
 _DEFAULT = PixelOptions()
@@ -395,8 +396,8 @@ def _no_content(file: Path, found: list[str], rows: list[dict[str, Any]]) -> Stm
     why = f" (it has the longest texts, {lengths[longest]:.0f} characters)" if lengths.get(longest, 0) >= 8 else ""
     return StmineError(
         f"{file}: expected a first line that names the columns text, image and id, found {shown}, none of which is "
-        f"a usual name for a text. Say which it is: --column text={longest}{why}; or, of images alone, --column "
-        "image=THE_COLUMN."
+        f"a usual name for a text. Say which it is: --column text={shell_word(longest)}{why}; or, of images alone, "
+        "--column image=THE_COLUMN."
     )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data.cells import plain
+from ..data.cells import plain, whole_text
 from ..errors import StmineError
 from ..files import write_rows
 from ..inference.batching import batched
@@ -27,6 +27,8 @@ COLUMNS = ("id", "label", "score", "scores", "line", "model", "key", "problem", 
 BEFORE = "predicted_"
 MOST_COLUMNS = 1000  # of the user's in a table; JSON lines may have any number of keys
 _ROW_GROUP = 4096
+_DEPTH = 100  # of lists and mappings in each other
+_EXACT = 2**53  # whole numbers up to here are exact as float64
 
 
 def format_of(out: Path) -> str:
@@ -41,6 +43,11 @@ def format_of(out: Path) -> str:
     return suffix
 
 
+def is_table(out: Path) -> bool:
+    """Whether the format of `out` has columns, of which it takes the first `MOST_COLUMNS`."""
+    return format_of(out) not in (JSON_LINES, ".json")
+
+
 def names_of_files(out: Path) -> tuple[str, str, str]:
     """Of the journal, the list of skipped rows, and that of removed predictions as version 0.2 wrote it."""
     stem = out.stem if format_of(out) == JSON_LINES else out.name
@@ -52,29 +59,84 @@ def written_files(out: Path) -> list[Path]:
     return [out, *(out.with_name(name) for name in names_of_files(out))]
 
 
-def storable(value: Any) -> Any:
-    """A cell as JSON can hold it: dates as texts, of an image in the table its path, and nothing for other bytes."""
+def stored_cells(cells: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the user's cells as it is kept until the output is written; infinite numbers are still numbers."""
+    return {
+        whole_text(str(name)): cell if isinstance(cell, float) and math.isinf(cell) else storable(cell)
+        for name, cell in cells.items()
+    }
+
+
+def storable(value: Any, depth: int = _DEPTH) -> Any:
+    """A cell as JSON in UTF-8 can hold it: dates as texts, of an image in the table its path, and nothing for other
+    bytes. Of lists and mappings more than `depth` deep in each other, the inner ones become texts."""
     value = plain(value)
-    if value is None or isinstance(value, (str, bool, int)):
+    if isinstance(value, str):
+        return whole_text(value)
+    if value is None or isinstance(value, (bool, int)):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
+    if depth == 0 and isinstance(value, (Mapping, list, tuple)):
+        return _json_of(value)
     if isinstance(value, (bytes, bytearray)):
         return None
     if isinstance(value, Mapping):
         if "bytes" in value and set(value) <= {"bytes", "path"}:
-            return storable(value.get("path"))
-        return {str(name): storable(part) for name, part in value.items()}
+            return storable(value.get("path"), depth)
+        return {whole_text(str(name)): storable(part, depth - 1) for name, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [storable(part) for part in value]
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+        return [storable(part, depth - 1) for part in value]
+    return value.isoformat() if hasattr(value, "isoformat") else whole_text(str(value))
+
+
+def _json_of(value: Any) -> str:
+    """A value of any depth as JSON, without recursion."""
+    written: list[str] = []
+    left: list[tuple[str, Any]] = [("", value)]  # what comes before a value, and the value, or nothing
+    while left:
+        before, one = left.pop()
+        written.append(before)
+        if isinstance(one, Mapping):
+            parts = [
+                (f"{json.dumps(whole_text(str(name)), ensure_ascii=False)}: ", part) for name, part in one.items()
+            ]
+        elif isinstance(one, (list, tuple)):
+            parts = [("", part) for part in one]
+        else:
+            written += [] if one is _NOTHING else [json.dumps(storable(one), ensure_ascii=False)]
+            continue
+        written.append("{" if isinstance(one, Mapping) else "[")
+        left.append(("}" if isinstance(one, Mapping) else "]", _NOTHING))
+        left += [(f"{', ' * (number > 0)}{name}", part) for number, (name, part) in enumerate(parts)][::-1]
+    return "".join(written)
+
+
+_NOTHING = object()
+
+
+def _kind(value: Any) -> str:
+    """What a column must be able to hold: `bool`, `int`, `long` (beyond what a float holds), `float` or `str`."""
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, int):
+        return "int" if abs(value) <= _EXACT else "long" if -(2**63) <= value < 2**63 else "str"
+    return "float" if isinstance(value, float) else "str"
 
 
 class UserColumns:
-    """The user's columns, in order, as rows are read."""
+    """The user's columns, in order, as rows are read.
 
-    def __init__(self) -> None:
-        self._kinds: dict[str, set[type]] = {}
+    Args:
+        labels: of the model, after which columns of ours are named.
+
+    Attributes:
+        left_out: those that a table has no room for: the first ones, and all that have names of ours.
+    """
+
+    def __init__(self, labels: Sequence[str] = ()) -> None:
+        self._kinds: dict[str, set[str]] = {}
+        self._ours = {*COLUMNS, *(f"score_{label}" for label in labels)}
         self.left_out: set[str] = set()
 
     def add(self, row: Mapping[str, Any]) -> None:
@@ -82,12 +144,12 @@ class UserColumns:
             kinds = self._kinds.get(name)
             if kinds is None:
                 if len(self._kinds) >= MOST_COLUMNS:
-                    if len(self.left_out) < MOST_COLUMNS:
+                    if len(self.left_out) < MOST_COLUMNS or _without_before(name) in self._ours:
                         self.left_out.add(name)
                     continue
                 kinds = self._kinds[name] = set()
-            if value is not None and len(kinds) < 2:
-                kinds.add(type(value))
+            if value is not None and "str" not in kinds:
+                kinds.add(_kind(value))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._kinds)
@@ -95,10 +157,23 @@ class UserColumns:
     def __contains__(self, name: str) -> bool:
         return name in self._kinds or name in self.left_out
 
+    def in_table(self, name: str) -> bool:
+        """Whether a table has a column of the user's."""
+        return name in self._kinds
+
     def type_of(self, name: str) -> type:
-        """The one type of a column's values; str where they have several, or lists and mappings."""
+        """The one type of a column's values; str where no other holds all of them as they are."""
         kinds = self._kinds[name]
-        return next(iter(kinds)) if len(kinds) == 1 and kinds <= {int, float, bool} else str
+        for fitting, holds in ((bool, {"bool"}), (int, {"int", "long"}), (float, {"int", "float"})):
+            if kinds and kinds <= holds:
+                return fitting
+        return str
+
+
+def _without_before(name: str) -> str:
+    while name.startswith(BEFORE):
+        name = name.removeprefix(BEFORE)
+    return name
 
 
 class ResultColumns:
@@ -107,7 +182,8 @@ class ResultColumns:
     Args:
         user: those of the file of posts.
         labels: of the model.
-        id_column: with the user's ids; None: `id` is ours. A row of JSON lines that lacks it gets the id in it.
+        id_column: with the user's ids; None: `id` is ours. A row of JSON that lacks it gets the id
+            in it; in a table it stays empty.
 
     Attributes:
         renamed: our columns whose names the file has, and what they are called.
@@ -131,8 +207,21 @@ class ResultColumns:
         name = self._id_column
         if name is not None and name not in cells and name in self.user:
             cells = {name: found["id"], **cells}
-        ours = {ours: found[ours] for ours in COLUMNS if ours in found and (ours != "id" or name is None)}
-        return {**cells, **{self._name[ours]: value for ours, value in ours.items()}}
+        return {
+            name: storable(cell) if isinstance(cell, float) else cell for name, cell in cells.items()
+        } | self._ours(found)
+
+    def _ours(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        """The prediction, under the names of the output."""
+        with_id = self._id_column is None
+        return {self._name[ours]: found[ours] for ours in COLUMNS if ours in found and (ours != "id" or with_id)}
+
+    def type_of(self, name: str) -> type:
+        """The type of a column of a table."""
+        if self.user.in_table(name):
+            return self.user.type_of(name)
+        ours = next(ours for ours, written in self._name.items() if written == name)
+        return int if ours == "line" else float if ours.startswith("score") else str
 
     def of_table(self) -> list[str]:
         """The names of a table's columns."""
@@ -152,7 +241,7 @@ class ResultColumns:
     def flat(self, cells: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
         """A row of a table."""
         shares = {self._name[f"score_{label}"]: found["scores"][label] for label in self.labels}
-        row = {**self.merged(cells, found), **shares}
+        row = {**cells, **self._ours(found), **shares}
         return {name: row.get(name) for name in self.of_table()}
 
 
@@ -190,23 +279,22 @@ def _text(cell: Any) -> Any:
     return json.dumps(cell, ensure_ascii=False) if isinstance(cell, (list, dict, bool)) else cell
 
 
+def _text_of(cell: Any) -> str:
+    """A cell of a column of texts."""
+    return str(cell) if isinstance(cell, float) else json.dumps(cell, ensure_ascii=False)
+
+
 def _write_parquet(path: Path, rows: Rows, columns: ResultColumns) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     kinds = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.string()}
-    names, own = columns.of_table(), [*columns.user]
-    types = {name: kinds[columns.user.type_of(name)] for name in own}
-    for name in names[len(own) :]:
-        plain_name = name.removeprefix(BEFORE)
-        types[name] = pa.float64() if plain_name.startswith("score") else pa.string()
-    types[columns._name["line"]] = pa.int64()
+    types = {name: kinds[columns.type_of(name)] for name in columns.of_table()}
 
     def cell(name: str, value: Any) -> Any:
         if value is None or types[name] != pa.string():
-            beyond = isinstance(value, int) and not -(2**63) <= value < 2**63
-            return None if beyond else value
-        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            return value
+        return value if isinstance(value, str) else _text_of(value)
 
     with pq.ParquetWriter(path, pa.schema(list(types.items()))) as writer:
         for batch in batched(rows, _ROW_GROUP):

@@ -116,6 +116,9 @@ def test_a_text_unlike_the_training_is_warned_of(capsys, tmp_path, model):
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert ["warning" in row for row in rows] == [False, True, True]
     assert (tmp_path / "out.csv").read_text().count("of the letters are Chinese") == 2
+    posts.write_text('{"text": "Forward this!", "warning": "mine"}\n')
+    assert run("--file", posts, "--out", tmp_path / "own.csv", "--model", folder) == 0
+    assert "1 posts differ from the training data: see the `predicted_warning` column" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", [name for name, text in ODD_TEXTS.items() if text.strip()])
@@ -323,6 +326,9 @@ def test_columns_of_other_names(capsys, tmp_path, model):
     odd.write_text("key,c2,photo\na1,fake news 假 and more,\n", encoding="utf-8")
     assert run("--file", odd, *words[2:]) == 1
     assert "Say which it is: --column text=c2 (it has the longest texts, 20 characters)" in error_line(capsys)
+    odd.write_text("key,my c2,photo\na1,fake news 假 and more,\n", encoding="utf-8")
+    assert run("--file", odd, *words[2:]) == 1
+    assert "Say which it is: --column text='my c2' (it has the longest" in error_line(capsys)
     assert run(*words, "--column", "text=content", "--column", "id=key", "--column", "image=photo", "--json") == 0
     assert document(capsys)["judged"] == 2
     assert run(*words) == 0  # the same columns, by their names
@@ -383,3 +389,13 @@ def test_the_agreement_with_labels_is_printed(capsys, tmp_path, model):
     assert run(*words, "--label", "谣言=hoax") == 1
     assert "the model's labels are fake, real" in error_line(capsys)
     assert run("--text", "a", "--label", "谣言=fake", "--model", model) == 2
+
+
+def test_words_to_copy_into_a_shell_are_quoted(capsys, tmp_path, model):
+    file = tmp_path / "posts.csv"
+    file.write_text("text,label\nfake news,not real\n")
+    assert run("--file", file, "--out", tmp_path / "out.csv", "--model", model) == 0
+    assert "If they mean these, say so: --label 'not real'=LABEL" in capsys.readouterr().out
+    file.write_text("text,label\n" + "".join(f"fake news,word {number}\n" for number in range(60)))
+    assert run("--file", file, "--out", tmp_path / "out.csv", "--model", model) == 0
+    assert "and 54 more are not the model's labels" in capsys.readouterr().out

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -538,7 +539,7 @@ def test_cells_of_every_type_are_kept(parts, tmp_path):
     classify(parts, file, tmp_path / "out.parquet")
     first, second = pq.read_table(tmp_path / "out.parquet").to_pylist()
     assert (first["n"], first["x"], first["ok"], first["tags"]) == (1, 1.5, True, '["a", "b"]')
-    assert (second["n"], first["mixed"], second["mixed"], second["late"]) == (None, "1", "one", None)
+    assert (second["n"], first["mixed"], second["mixed"], second["late"]) == (None, "1", "one", str(2**70))
     classify(parts, file, tmp_path / "out.csv")
     with open(tmp_path / "out.csv", newline="") as opened:
         assert next(csv.DictReader(opened))["tags"] == '["a", "b"]'
@@ -676,3 +677,97 @@ def test_an_output_without_journal_that_was_edited_is_not_replaced(parts, tmp_pa
     with pytest.raises(StmineError, match="line 3: expected a result of this command"):
         classify(parts, file, out)
     assert out.read_text() == edited
+
+
+def test_rows_without_id_have_none_in_a_table(parts, tmp_path):
+    """The user's column keeps its type; `line` tells the rows apart."""
+    file, out = posts_file(tmp_path, {"id": 1, "text": "fake"}, {"text": "news"}), tmp_path / "out.parquet"
+    classify(parts, file, out)
+    assert [(row["id"], row["line"]) for row in pq.read_table(out).to_pylist()] == [(1, 1), (None, 2)]
+    classify(parts, file, tmp_path / "out.csv")
+    with open(tmp_path / "out.csv", newline="") as opened:
+        assert [row["id"] for row in csv.DictReader(opened)] == ["1", ""]
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "tsv", "parquet"])
+def test_half_a_surrogate_pair_in_any_cell_or_key(parts, tmp_path, suffix):
+    file, out = tmp_path / "posts.jsonl", tmp_path / f"out.{suffix}"
+    rows = [r'{"text": "fake \ud83d", "k\ud83d": "x\ud83d", "more": [{"\ud83d": "y\ud83d"}]}', '{"text": "news"}']
+    file.write_text("\n".join(rows))
+    assert classify(parts, file, out).predicted == 2
+    if suffix == "parquet":
+        row = pq.read_table(out).to_pylist()[0]
+    elif suffix in ("csv", "tsv"):
+        with open(out, encoding="utf-8", newline="") as opened:
+            row = next(csv.DictReader(opened, delimiter="," if suffix == "csv" else "\t"))
+    else:
+        row = (read(out) if suffix == "jsonl" else json.loads(out.read_text(encoding="utf-8")))[0]
+    more = [{"\ufffd": "y\ufffd"}]
+    assert (row["text"], row["k\ufffd"]) == ("fake \ufffd", "x\ufffd")
+    assert row["more"] == (more if suffix in ("jsonl", "json") else json.dumps(more, ensure_ascii=False))
+
+
+def test_numbers_keep_their_values_in_a_table(parts, tmp_path):
+    posts = [
+        {"text": "fake", "whole": 2**60, "mixed": 1, "infinite": 1.5, "long": 2**70, "exact": 2**60 + 1, "b": True},
+        {"text": "news", "whole": 3, "mixed": 2.5, "infinite": float("inf"), "long": 3, "exact": 0.5, "b": 1},
+    ]
+    file, out = posts_file(tmp_path, *posts), tmp_path / "out.parquet"
+    classify(parts, file, out)
+    table = pq.read_table(out)
+    kinds = {name: str(table.schema.field(name).type) for name in posts[0]}
+    assert kinds == {
+        "text": "string", "whole": "int64", "mixed": "double", "infinite": "double", "long": "string",
+        "exact": "string", "b": "string",
+    }  # fmt: skip
+    first, second = table.to_pylist()
+    assert (first["whole"], first["mixed"], second["mixed"], second["infinite"]) == (2**60, 1.0, 2.5, float("inf"))
+    assert (first["long"], second["long"], first["exact"], second["exact"]) == (str(2**70), "3", str(2**60 + 1), "0.5")
+    classify(parts, file, tmp_path / "out.jsonl")
+    assert read(tmp_path / "out.jsonl")[1]["infinite"] == "inf"  # JSON has no such number
+
+
+def test_a_table_with_two_columns_of_one_name_is_refused(parts, tmp_path):
+    columns = [pa.array(["fake"]), pa.array(["a"]), pa.array(["b"])]
+    pq.write_table(pa.Table.from_arrays(columns, names=["text", "note", "note"]), tmp_path / "posts.parquet")
+    with pytest.raises(StmineError, match=r"posts\.parquet: column 'note' occurs twice"):
+        classify(parts, tmp_path / "posts.parquet", tmp_path / "out.jsonl")
+
+
+def test_of_any_number_of_keys_the_users_label_is_kept(parts, tmp_path):
+    many = {f"k{number}": number for number in range(2100)}
+    file = posts_file(tmp_path, {"text": "fake", **many}, {"text": "news", "label": "mine", "score_fake": 7})
+    report = classify(parts, file, tmp_path / "out.jsonl")
+    first, second = read(tmp_path / "out.jsonl")
+    assert first["k2099"] == 2099 and second["label"] == "mine" and second["predicted_label"] in ("fake", "real")
+    assert report.columns_left_out == 0 and report.renamed_columns["score_fake"] == "predicted_score_fake"
+    assert classify(parts, file, tmp_path / "out.csv").columns_left_out >= 1000
+
+
+def test_a_cell_of_great_depth(parts, tmp_path):
+    deep = "[" * 900 + '{"a": 1, "b": ["x", null]}, 2' + "]" * 900
+    file, out = tmp_path / "posts.jsonl", tmp_path / "out.jsonl"
+    file.write_text(f'{{"text": "fake", "cell": {deep}}}\n')
+    assert classify(parts, file, out).predicted == 1
+    (row,) = read(out)
+    cell, depth = row["cell"], 0
+    while isinstance(cell, list):
+        (cell,), depth = cell, depth + 1
+    assert depth == 100 and "[" * depth + cell + "]" * depth == deep
+    assert classify(parts, file, tmp_path / "out.parquet").predicted == 1
+
+
+def test_a_score_beside_two_of_the_users_keeps_its_type(parts, tmp_path):
+    file, out = posts_file(tmp_path, {"text": "a", "score": "x", "predicted_score": "y"}), tmp_path / "out.parquet"
+    classify(parts, file, out)
+    schema = pq.read_schema(out)
+    assert [str(schema.field(f"{before}score").type) for before in ("", "predicted_", "predicted_predicted_")] == [
+        "string", "string", "double",
+    ]  # fmt: skip
+
+
+def test_words_that_are_no_labels_are_bounded(parts, tmp_path):
+    posts = [{"text": "fake", "label": f"word {number}"} for number in range(60)]
+    found = classify(parts, posts_file(tmp_path, *posts, posts[7]), tmp_path / "out.csv").agreement
+    assert (len(found.unknown), found.more_unknown, found.unknown["word 7"]) == (50, 10, 2)
+    assert found.to_dict()["more_unknown_labels"] == 10
