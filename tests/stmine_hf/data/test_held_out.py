@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stmine_hf.data import DataError
-from stmine_hf.data.held_out import groups_of, with_validation
+from stmine_hf.data import DataError, take_rows
+from stmine_hf.data.event_clusters import hold_out
+from stmine_hf.data.held_out import TrainedOn, data_fingerprint, groups_of, with_validation
 
 
 def picture(seed: int, size: int = 64) -> Image.Image:
@@ -136,3 +137,32 @@ def test_labels_of_few_rows_do_not_leave_the_validation_rows_out():
     rows = [{"text": text, "label": max(0, n - 4), "group": -1} for n, text in enumerate(texts(24))]
     made, _ = with_validation({"train": datasets.Dataset.from_list(rows, features)}, "posts")
     assert 4 <= len(made["val"]) <= 6 and len(made["val"]) + len(made["train"]) == 24
+
+
+def test_a_run_whose_rows_another_rule_held_out_is_told_from_one_of_this_rule():
+    """An earlier rule held out by label alone wherever that gave a row: of many labels of one row nearly none."""
+    labels = [0, 0, 0, 0, 0, 0, *range(1, 15)]
+    features = datasets.Features(
+        {
+            "post_id": datasets.Value("string"),
+            "text": datasets.Value("string"),
+            "label": datasets.ClassLabel(num_classes=15),
+            "group": datasets.Value("int64"),
+        }
+    )
+    posts = [
+        {"post_id": str(n), "text": text, "label": label, "group": -1}
+        for n, (text, label) in enumerate(zip(texts(20), labels, strict=True))
+    ]
+    rows = datasets.Dataset.from_list(posts, features)
+    earlier = hold_out(groups_of(rows, "posts"), labels, 0.2)
+    kept = rows.select([row for row in range(20) if row not in earlier])
+    made, _ = with_validation({"train": rows}, "posts")
+    assert 0 < len(earlier) < len(made["val"])
+    with pytest.raises(DataError, match=rf"trained on {len(kept)} rows \(digest .*would be {len(made['train'])} rows"):
+        TrainedOn(0.2, data_fingerprint(kept)).require_same(made, "")
+    for most in (None, 5):
+        settings = {"hold_out": 0.2, "max_train_posts": most}
+        trained = take_rows(made, "train", most)
+        TrainedOn.of(settings, data_fingerprint(trained)).require_same(made, "")
+    TrainedOn(0.2).require_same(made, "")  # of a run that does not say
