@@ -229,12 +229,13 @@ def _load(
     dataset: str, data_dir: Path | None, kind: str | None, options: dict[str, Any], mapping: dict[str, Any]
 ) -> tuple[Any, str, Any]:
     from ..data import BUILDERS
+    from ..data.columns import kind_of_parts
     from ..data.description import load_all
     from ..data.recognition import likely_kind, read_recognized
 
     if dataset in BUILDERS or data_dir is not None or not Path(dataset).expanduser().exists():
         return load_all(dataset, kind, data_dir=data_dir, column_mapping=mapping, **options)
-    found = kind or likely_kind(dataset, options.get("encoding"))
+    found = kind or kind_of_parts(mapping) or likely_kind(dataset, options.get("encoding"))
     if found is None:
         return load_all(dataset, kind, column_mapping=mapping, **options)
     splits, findings, taken = read_recognized(dataset, found, column_mapping=mapping, **options)

@@ -256,6 +256,19 @@ def with_part_names(kind: str, mapping: Mapping[str, Any] | None) -> dict[str, A
     return {("post_id" if kind == "posts" and part == "id" else part): one for part, one in (mapping or {}).items()}
 
 
+def kind_of_parts(mapping: Mapping[str, Any]) -> str | None:
+    """The only kind of rows that has all parts of a mapping, one at least of which no other kind has; else None.
+
+    Example:
+        >>> kind_of_parts({"captions": "英文说明", "image": "航片名"}), kind_of_parts({"image": "航片名"})
+        ('captions', None)
+    """
+    fitting = [
+        kind for kind in NEEDED if {*mapping} and {*with_part_names(kind, mapping)} <= {*NEEDED[kind], *TAKEN[kind]}
+    ]
+    return fitting[0] if len(fitting) == 1 else None
+
+
 def _stem(name: str) -> str:
     """`caption` of caption_3, caption3 and caption 3."""
     return re.sub(r"[\s_-]*\d+$", "", name)

@@ -13,6 +13,7 @@ from datasets import ClassLabel, Dataset
 from datasets import Image as ImageFeature
 from PIL import Image
 
+from stmine_hf.cli import main
 from stmine_hf.data import DataError, load_dataset
 from stmine_hf.data.columns import assign_columns
 from stmine_hf.data.recognition import likely_kind, read_recognized, recognize
@@ -313,3 +314,11 @@ def test_a_table_in_gbk_may_have_characters_of_gb18030(tmp_path, encoding):
     """Programs write these by the name of the smaller encoding."""
     (tmp_path / "a.csv").write_bytes("正文,标签\n喜欢😀,真\n㐀㐁,假\n".encode("gb18030"))
     assert [row.post.text for row in read_posts(tmp_path / "a.csv", encoding=encoding)] == ["喜欢😀", "㐀㐁"]
+
+
+def test_parts_that_are_given_say_the_kind(tmp_path, capsys):
+    write_image(tmp_path / "a.png")
+    path = write_csv(tmp_path / "mine.csv", ["航片名", "英文说明"], ["a.png", "a farm"])
+    with pytest.raises(SystemExit, match="0"):
+        main(["data", "describe", str(path), "--column", "captions=英文说明", "--column", "image=航片名"])
+    assert "Read as captions: image: 航片名, captions: 英文说明" in capsys.readouterr().out
