@@ -231,12 +231,19 @@ def _load(
     from ..data import BUILDERS
     from ..data.columns import kind_of_parts
     from ..data.description import load_all
-    from ..data.recognition import likely_kind, read_recognized
+    from ..data.recognition import columns_in, likely_kind, read_recognized
+    from ..errors import StmineError
 
     if dataset in BUILDERS or data_dir is not None or not Path(dataset).expanduser().exists():
         return load_all(dataset, kind, data_dir=data_dir, column_mapping=mapping, **options)
     found = kind or kind_of_parts(mapping) or likely_kind(dataset, options.get("encoding"))
     if found is None:
+        header, _ = columns_in(Path(dataset).expanduser(), options.get("encoding"))
+        if header:
+            raise StmineError(
+                f"{dataset}: found the columns {', '.join(header[:MOST_NAMES])}: say what the rows are by --kind "
+                "captions, posts or boxes, or by what they hold, such as --column captions=NAME"
+            )
         return load_all(dataset, kind, column_mapping=mapping, **options)
     splits, findings, taken = read_recognized(dataset, found, column_mapping=mapping, **options)
     say(f"Read as {found}: {'; '.join(taken.taken)}. If that is wrong, say --kind and --column.")

@@ -133,7 +133,7 @@ def kinds_of(path: str, encoding: str | None = None) -> dict[str, str]:
     found = {kind: f"the layout {layout[0]}" for kind in KINDS if (layout := _layout(place, kind))}
     if found:
         return found
-    header, rows = _columns_for_kinds(place, encoding)
+    header, rows = columns_in(place, encoding)
     for kind in KINDS:
         assigned = assign_columns(kind, header, None, rows)
         if set(NEEDED[kind]) <= {*assigned.of, *assigned.doubtful}:
@@ -153,7 +153,7 @@ def likely_kind(path: str, encoding: str | None = None) -> str | None:
     """
     found = kinds_of(path, encoding)
     if set(found) == {"captions", "posts"}:
-        header, rows = _columns_for_kinds(Path(path).expanduser(), encoding)
+        header, rows = columns_in(Path(path).expanduser(), encoding)
         column = assign_columns("captions", header, None, rows).of.get("captions")
         named = [column] if isinstance(column, str) else column or []
         return "captions" if all(same_column(one) in _CAPTIONS for one in named) else "posts"
@@ -211,8 +211,11 @@ def _columns(place: Path, encoding: str | None) -> tuple[list[str], list[dict[st
     return list(dict.fromkeys(name for row in rows for name in names_of(row))), rows
 
 
-def _columns_for_kinds(place: Path, encoding: str | None) -> tuple[list[str], list[dict[str, Any]]]:
-    """`_columns`, and those of the Parquet, Feather or Arrow files in a folder, such as an export."""
+def columns_in(place: Path, encoding: str | None) -> tuple[list[str], list[dict[str, Any]]]:
+    """The columns of a table or of the tables in a folder, Parquet files too, and the first rows where they are cheap.
+
+    Nothing where there is no table.
+    """
     header, rows = _columns(place, encoding)
     if not header and place.is_dir():
         files = visible(file for file in place.rglob("*") if file.suffix.lower() in ARROW)

@@ -322,3 +322,10 @@ def test_parts_that_are_given_say_the_kind(tmp_path, capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["data", "describe", str(path), "--column", "captions=英文说明", "--column", "image=航片名"])
     assert "Read as captions: image: 航片名, captions: 英文说明" in capsys.readouterr().out
+
+
+def test_columns_of_no_known_name_are_listed(tmp_path, capsys):
+    path = write_csv(tmp_path / "mine.csv", ["航片名", "英文说明"], ["a", "b"])
+    with pytest.raises(SystemExit, match="1"):
+        main(["data", "describe", str(path)])
+    assert "found the columns 航片名, 英文说明: say what the rows are by --kind" in capsys.readouterr().err
