@@ -58,9 +58,11 @@ def test_an_image_of_any_size_and_mode_becomes_finite_pixels(method, width, heig
 @QUICK
 @given(height=SIDE, width=SIDE, kind=st.sampled_from(["uint8", "float32", "float64", "bool"]), bad=st.booleans())
 def test_an_array_becomes_finite_pixels_or_a_clear_error(height, width, kind, bad):
-    array = np.random.default_rng(height).random((height, width, 3)) * (255 if kind == "uint8" else 1)
-    array = array.astype(kind)
+    fractions = np.random.default_rng(height).random((height, width, 3))
+    array = (fractions * (1 if kind == "bool" else 255)).astype(kind)
     if bad and kind.startswith("float"):
+        with pytest.raises(ValueError, match="found fractions"):
+            PROCESSORS["sat"](images=fractions, return_tensors="pt", input_data_format="channels_last")
         array[0, 0, 0] = np.nan
         with pytest.raises(ValueError, match="finite"):
             PROCESSORS["sat"](images=array, return_tensors="pt", input_data_format="channels_last")
