@@ -41,7 +41,7 @@ ROOT = Path(__file__).resolve().parents[1]
 OPEN_FILES = 1024  # that the server may hold: what most systems allow
 WARM = 400  # visitors before the memory is measured: the page keeps what the last 200 look at
 AT_ONCE = 20  # of them: as many as the page lets in
-GROWTH = 50 * 2**20  # bytes that the server may grow after them
+GROWTH = 50 * 2**20  # bytes that the server may grow after them and the first quarter of the others
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Found:
     unanswered: int = 0
 
     def faults(self) -> list[str]:
-        grown = self.memory[-1] - self.memory[0]
+        grown = self.memory[-1] - self.memory[min(1, len(self.memory) - 1)]  # once all connections are open
         return [
             *(f"{self.counts[name]} answers {name}" for name in ("wrong", "lost") if self.counts[name]),
             *([f"{self.unanswered} visitors without an answer"] if self.unanswered else []),
