@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..errors import StmineError
 from ..outputs import require_own_place
 from ..printing import print_table, say
 from .publish import push_repository
@@ -232,7 +233,6 @@ def _load(
     from ..data.columns import kind_of_parts
     from ..data.description import load_all
     from ..data.recognition import columns_in, likely_kind, read_recognized
-    from ..errors import StmineError
 
     if dataset in BUILDERS or data_dir is not None or not Path(dataset).expanduser().exists():
         return load_all(dataset, kind, data_dir=data_dir, column_mapping=mapping, **options)

@@ -196,15 +196,10 @@ def assign_columns(
         elif kind == "posts":
             free = {name: end for name, end in free.items() if "." not in name or _is_field(name, needed, rows)}
         own = ("id",) if part == "post_id" else (usual.lower(), part)
-        whole = [name for name in free if "." not in name]
-        tiers = [
-            (among, names)
-            for among in (whole, [*free])
-            if kind != "boxes" or among is not whole
-            for names in (own, *NAMES.get(part, ()))
-        ]
-        for among, names in tiers:
-            alike = [name for name in among if free[name] in names]
+        # Columns of their own go before fields of mappings, but those of boxes are usually fields.
+        among = [[*free]] if kind == "boxes" else [[name for name in free if "." not in name], [*free]]
+        for names_free, names in itertools.product(among, (own, *NAMES.get(part, ()))):
+            alike = [name for name in names_free if free[name] in names]
             alike = [name for name in alike if name.count(".") == min(one.count(".") for one in alike)]
             if not needed and names is not own:
                 alike = [name for name in alike if _is_likely(part, _cells(name, rows), names is NAMES[part][0])]
@@ -263,9 +258,9 @@ def kind_of_parts(mapping: Mapping[str, Any]) -> str | None:
         >>> kind_of_parts({"captions": "英文说明", "image": "航片名"}), kind_of_parts({"image": "航片名"})
         ('captions', None)
     """
-    fitting = [
-        kind for kind in NEEDED if {*mapping} and {*with_part_names(kind, mapping)} <= {*NEEDED[kind], *TAKEN[kind]}
-    ]
+    if not mapping:
+        return None
+    fitting = [kind for kind in NEEDED if {*with_part_names(kind, mapping)} <= {*NEEDED[kind], *TAKEN[kind]}]
     return fitting[0] if len(fitting) == 1 else None
 
 
@@ -279,11 +274,14 @@ def _cells(name: str, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
     return [cell for row in rows if not is_missing(cell := value_of(row, name))]
 
 
+def _is_image_name(cell: Any) -> bool:
+    return isinstance(cell, str) and _IS_IMAGE_NAME.fullmatch(cell.strip()) is not None
+
+
 def _names_images(name: str, rows: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the cells of a column are names of image files."""
     cells = _cells(name, rows)
-    named = sum(isinstance(cell, str) and _IS_IMAGE_NAME.fullmatch(cell.strip()) is not None for cell in cells)
-    return bool(cells) and named == len(cells)
+    return bool(cells) and all(map(_is_image_name, cells))
 
 
 def _is_field(name: str, needed: bool, rows: Sequence[Mapping[str, Any]]) -> bool:
@@ -304,7 +302,7 @@ def _is_likely(part: str, cells: list[Any], plainly: bool) -> bool:
         if plainly:
             held += sum(not word.isdecimal() and not word.startswith(("http://", "https://")) for word in words)
         else:
-            held += sum(_IS_IMAGE_NAME.fullmatch(word) is not None for word in words)
+            held += sum(map(_is_image_name, words))
         return not cells or 2 * held > len(cells)
     plain = [cell for cell in cells if isinstance(cell, (str, int, float))]
     return len(plain) == len(cells) and (part == "label" or not any(isinstance(cell, bool) for cell in plain))
