@@ -41,13 +41,15 @@ def shell_word(word: str) -> str:
 
 
 def counted(number: int, thing: str) -> str:
-    """A number of things.
+    """A number of things; without a thing just the number.
 
     Example:
-        >>> counted(1, "image"), counted(2000, "image")
-        ('1 image', '2,000 images')
+        >>> counted(1, "box"), counted(2, "box"), counted(3000, "image"), counted(3000, "")
+        ('1 box', '2 boxes', '3,000 images', '3,000')
     """
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+    return (
+        f"{number:,} {thing}{'' if number == 1 else 'es' if thing.endswith('x') else 's'}" if thing else f"{number:,}"
+    )
 
 
 def from_here(path: Path) -> Path:

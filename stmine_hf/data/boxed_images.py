@@ -28,9 +28,10 @@ from typing import Any, BinaryIO
 import datasets
 
 from ..images import ImageError, read_header
+from ..printing import counted
 from .cells import alike_names
 from .errors import DataFolderError
-from .findings import ALIKE, Findings, count
+from .findings import ALIKE, Findings
 from .folder_builder import SPLITS, FolderBuilder, FolderConfig, Row, image_folder
 from .names import ImageFiles, Wanted, stamp_of
 
@@ -182,7 +183,7 @@ class BoxedImages(FolderBuilder):
         for record in placed:
             if splits.setdefault(record.path, record.split) != record.split:
                 findings.note(IN_TWO_SPLITS, f"{record.filename} in {splits[record.path]}, {record.split}")
-        subject = f"{self.TITLE}: {count(len(placed), 'image')} with {count(boxes, 'box')}"
+        subject = f"{self.TITLE}: {counted(len(placed), 'image')} with {counted(boxes, 'box')}"
         for alike in alike_names(self._names):
             findings.note(ALIKE, alike)
         if not placed or (not boxes and findings.number("dropped")):
@@ -274,7 +275,7 @@ def note_fractions(rows: Sequence[Mapping[str, Any]], findings: Findings) -> Non
     """Note it if every box of a set lies within the first pixel of its image: its unit is probably not pixels."""
     boxes = [(row["filename"], bbox) for row in rows for bbox in row["objects"]["bbox"]]
     if boxes and all(x + width <= 1 and y + height <= 1 for _, (x, y, width, height) in boxes):
-        findings.note(FRACTIONS, f"{count(len(boxes), 'box')}, the first in {boxes[0][0]}")
+        findings.note(FRACTIONS, f"{counted(len(boxes), 'box')}, the first in {boxes[0][0]}")
 
 
 def clip(box: Box, width: int, height: int, findings: Findings) -> Box | None:

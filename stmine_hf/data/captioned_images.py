@@ -25,9 +25,10 @@ from typing import Any
 import datasets
 
 from ..images import ImageError, read_header
+from ..printing import counted
 from .cells import is_missing, name_of, number_of, text_of, whole_of
 from .errors import BadRow, DataFolderError
-from .findings import Findings, count
+from .findings import Findings
 from .folder_builder import SPLITS, FolderBuilder, FolderConfig, Row, contents_of, split_named
 from .names import ImageFiles, Wanted, tidy
 from .tables import read_json, read_lines
@@ -138,7 +139,7 @@ class CaptionedImages(FolderBuilder):
 
     def _split_rows(self, findings: Findings) -> tuple[str, dict[str, list[Row]]]:
         records = [record for record in self._records if is_image(record, findings)]
-        subject = f"{self.TITLE}: {count(len(records), 'image')}"
+        subject = f"{self.TITLE}: {counted(len(records), 'image')}"
         if not records:
             raise DataFolderError(f"{subject}; {findings}. Nothing is left to load. {self._how_to_get()}")
         reference = [r for r in records if r.split == "train"] or records

@@ -11,19 +11,12 @@ from typing import Any
 
 from ..files import write_json
 from ..outputs import write_output
-from ..printing import printable
+from ..printing import counted, printable
 
 FATES = ("skipped", "dropped", "corrected", "noted", "not used")
 _FORMER_FATES = {"left out": "skipped", "mended": "corrected"}  # in files of version 0.1
 ALIKE = "labels that may be the same: kept apart (list the right ones by the option labels or classes)"
 FILE = ".findings.json"  # beside a cached table; `datasets` ignores names that begin with a dot
-
-
-def count(number: int, thing: str) -> str:
-    """`1 box`, `2 boxes`, `3,000 images`; without a thing just the number."""
-    return (
-        f"{number:,} {thing}{'' if number == 1 else 'es' if thing.endswith('x') else 's'}" if thing else f"{number:,}"
-    )
 
 
 class Findings:
@@ -129,7 +122,7 @@ class Findings:
     def _described(self, examples: int) -> str:
         things = {"skipped": self.row, "dropped": "box"}
         return "; ".join(
-            f"{fate} {count(reasons.total(), things.get(fate, ''))}: {self._reasons(fate, examples)}"
+            f"{fate} {counted(reasons.total(), things.get(fate, ''))}: {self._reasons(fate, examples)}"
             for fate, reasons in self.counts.items()
             if reasons and fate != "not used"
         )

@@ -26,11 +26,12 @@ from typing import Any
 import datasets
 from datasets.utils import tqdm
 
+from ..printing import counted
 from .arrow_tables import ARROW, ArrowTables, is_plain
 from .cells import shortened
 from .columns import SAMPLED, Columns, names_of
 from .errors import BadRow, DataError, DataFolderError
-from .findings import Findings, count
+from .findings import Findings
 from .folder_builder import SPLITS, Row, image_folder, split_named, split_of, visible
 from .folder_card import require_own_files, require_own_shards
 from .names import ImageFiles, Wanted, stamp_of
@@ -535,7 +536,7 @@ def _finish(made: Mapping[str, list[Row | None]], row_builder: RowBuilder, sourc
     if kept:
         row_builder.finish([row for row, _ in kept], [split for _, split in kept])
     findings = row_builder.findings
-    findings.subject = f"{source}: {count(len(kept), row_builder.THING)}"
+    findings.subject = f"{source}: {counted(len(kept), row_builder.THING)}"
     if not kept:
         raise DataFolderError(f"{findings.subject}; {findings}. Nothing is left to load")
     if findings:

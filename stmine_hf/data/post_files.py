@@ -27,9 +27,10 @@ import datasets
 from datasets.utils import tqdm
 
 from ..images import ImageError, read_header
+from ..printing import counted
 from .cells import alike_names, name_of, text_of
 from .errors import BadRow, DataFolderError
-from .findings import ALIKE, Findings, count
+from .findings import ALIKE, Findings
 from .folder_builder import (
     SPLITS,
     FolderBuilder,
@@ -211,7 +212,7 @@ class PostFiles(FolderBuilder):
                 "group": post.group,
             }
             rows_of[post.split].append(row)
-        return f"{self.TITLE}: {count(len(posts), 'post')}", rows_of
+        return f"{self.TITLE}: {counted(len(posts), 'post')}", rows_of
 
     def _read_folder(self) -> list[Post]:
         folder, found = self._find_files()
