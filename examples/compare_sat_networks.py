@@ -31,6 +31,7 @@ from stmine_hf import SatConfig, load_dataset
 from stmine_hf.errors import StmineError
 from stmine_hf.evaluation.reports import versions
 from stmine_hf.loading import load_sat
+from stmine_hf.outputs import write_pretrained
 from stmine_hf.training import (
     TRIMMED,
     BoxedImages,
@@ -131,8 +132,7 @@ def trim_parent(parent: Path, data: Path, config: SatConfig, out: Path) -> None:
     model.eval().fuse()
     channels = {name: getattr(config, name) for name in TRIMMED}
     trimmed = unfuse(trim(model, SatConfig.from_dict({**model.config.to_dict(), **channels}), images))
-    trimmed.save_pretrained(out)
-    processor.save_pretrained(out)
+    write_pretrained(out, [trimmed, processor])
 
 
 def train(options: dict[str, Any], more: list[str]) -> None:

@@ -37,6 +37,7 @@ from stmine_hf.evaluation.reports import undecoded
 from stmine_hf.files import write_entries
 from stmine_hf.images import ImageError, Skip, decode_image, find_images, image_errors, open_image
 from stmine_hf.loading import load_sat
+from stmine_hf.outputs import require_apart
 from stmine_hf.training import (
     TRIMMED,
     Views,
@@ -74,6 +75,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     set_seed(args.seed)
+    require_apart(args.out, [args.data_dir, *args.more, *args.images])
     args.out.mkdir(parents=True, exist_ok=True)
     settings = {
         "dataset": "coco_json",

@@ -17,8 +17,10 @@ import json
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -26,10 +28,11 @@ from typing import Any, BinaryIO
 from .errors import StmineError
 from .files import only_writer, write_atomically
 
-__all__ = ["OutputError", "Outputs", "require_apart", "write_output"]
+__all__ = ["OutputError", "Outputs", "require_apart", "write_output", "write_pretrained"]
 
 MARKER = ".stmine-outputs.jsonl"
 _PART = ".stmine-{}{}"  # short, as file names end at 255 bytes; with the suffix, by which writers know the format
+_STAGING = ".stmine-saving"
 _LONGEST_NAME = 255  # bytes
 _PART_NAME = r"\.stmine-[0-9a-f]{16}(\..*)?"
 
@@ -353,6 +356,32 @@ def write_output(path: str | Path, writer: Callable[[Path], Any], *, inputs: Ite
     path = Path(path)
     with Outputs(path.parent, inputs=inputs, file=path.name) as outputs:
         return outputs.write(path.name, writer)
+
+
+def write_pretrained(out: str | Path, parts: Iterable[Any], *, inputs: Iterable[str | Path] = ()) -> None:
+    """Write a model and what belongs to it, such as its processor, into one folder by their `save_pretrained`.
+
+    Args:
+        out: the folder. Of the files in it, those that this function wrote are replaced; all others stay.
+        parts: saved in this order.
+        inputs: what was read for it.
+
+    Raises:
+        OutputError: `out` overlaps with an input, or a file is in the way that this package did not write.
+    """
+    require_readable_name(out)
+    staging = Path(out) / _STAGING
+    with Outputs(out, inputs=inputs) as outputs:
+        try:
+            shutil.rmtree(staging, ignore_errors=True)  # of a killed run: the folder is locked
+            for part in parts:
+                part.save_pretrained(staging)
+            files = {path.relative_to(staging).as_posix(): path for path in staging.rglob("*") if path.is_file()}
+            outputs.require_free(*files)
+            for name, file in sorted(files.items()):
+                outputs.write(name, partial(os.replace, file))
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 def require_output(path: str | Path, *, inputs: Iterable[str | Path] = ()) -> None:

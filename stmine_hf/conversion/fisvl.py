@@ -18,6 +18,7 @@ from .. import FisvlConfig, FisvlModel, FisvlProcessor  # registered: what is sa
 from ..checkpoints import CheckpointError, StoredWeights, check_numbers, require_fitting
 from ..errors import StmineError
 from ..modeling.fisvl.processing_fisvl import FisvlImageProcessor
+from ..outputs import require_apart, write_pretrained
 from .official import bert_tokenizer, read_official, require_same_names
 
 # Official name -> ours, first match wins, replaced from the start of the name. "encoder" inside an encoder is where
@@ -187,6 +188,8 @@ def convert_checkpoint(checkpoint: str | Path, out: str | Path, *, vocab: str | 
     """
     if Path(out).is_file():
         raise StmineError(f"{out}: expected a folder to write to, found a file.")
+    inputs = [checkpoint, *([vocab] if vocab else [])]
+    require_apart(out, inputs)
     official = read_official(
         Path(checkpoint), "an authors' checkpoint, such as checkpoint_best.pth", "Download it again from the authors."
     )
@@ -215,8 +218,8 @@ def convert_checkpoint(checkpoint: str | Path, out: str | Path, *, vocab: str | 
         )
     model = FisvlModel(config).eval()
     model.load_state_dict(converted)
-    model.save_pretrained(out)
-    FisvlProcessor(FisvlImageProcessor(), tokenizer, max_tokens=max_tokens).save_pretrained(out)
+    processor = FisvlProcessor(FisvlImageProcessor(), tokenizer, max_tokens=max_tokens)
+    write_pretrained(out, [model, processor], inputs=inputs)
     return model
 
 

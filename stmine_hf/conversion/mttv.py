@@ -20,6 +20,7 @@ from ..checkpoints import read_settings
 from ..errors import StmineError
 from ..modeling.mttv.configuration_mttv import PRESETS
 from ..modeling.mttv.processing_mttv import MttvImageProcessor
+from ..outputs import require_apart, write_pretrained
 from .official import bert_tokenizer, read_official, require_same_names
 
 # Official name -> ours, first match wins, replaced from the start of the name.
@@ -197,6 +198,9 @@ def convert_checkpoint(
         StmineError: a file is missing, cut short, of another kind, holds other objects than tensors and plain values
             (nothing of it is run), or does not fit.
     """
+    files = (checkpoint, vocab, resnet, config if isinstance(config, Path) else None)
+    inputs = [path for path in files if path is not None]
+    require_apart(out, inputs)
     if isinstance(config, Path):
         config = config_from_official(_read_arguments(config))
     elif isinstance(config, str):
@@ -219,8 +223,7 @@ def convert_checkpoint(
         raise StmineError(f"{resnet}: these are not the weights of a ResNet-152.") from error
     tokenizer = _bert_tokenizer(vocab, config)
     processor = MttvProcessor(MttvImageProcessor(), tokenizer, num_regions=config.num_region_tokens)
-    model.eval().save_pretrained(out)
-    processor.save_pretrained(out)
+    write_pretrained(out, [model.eval(), processor], inputs=inputs)
     return model
 
 

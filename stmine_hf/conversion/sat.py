@@ -18,6 +18,7 @@ from torch import Tensor
 from .. import SatConfig, SatForObjectDetection, SatImageProcessor  # registered: what is saved carries its code
 from ..checkpoints import MOST_LABELS
 from ..errors import StmineError
+from ..outputs import require_apart, write_pretrained
 from .official import read_official, require_same_names
 
 # Layers of ShuffleNetV2's branches in the order of their official numbers: convolution and normalisation of each.
@@ -109,12 +110,12 @@ def convert_checkpoint(checkpoint: str | Path, out: str | Path, *, labels: Seque
         StmineError: the file is missing, cut short, holds other objects than tensors and plain values (nothing of it
             is run), or does not fit; there are not as many labels as classes.
     """
+    require_apart(out, [checkpoint])
     weights = _read_checkpoint(Path(checkpoint))
     config = official_config("nanodet-m", **_classes(weights, labels))
     model = SatForObjectDetection(config)
     model.load_state_dict(convert_state_dict(weights, config))
-    model.eval().save_pretrained(out)
-    SatImageProcessor.for_config(config).save_pretrained(out)
+    write_pretrained(out, [model.eval(), SatImageProcessor.for_config(config)], inputs=[checkpoint])
     return config
 
 

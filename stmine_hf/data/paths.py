@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from . import BUILDERS, DataError
 
@@ -56,3 +58,17 @@ def require_dataset(name: str, data_dir: str | Path | None = None) -> None:
         )
     if data_dir is None and name not in BUILDERS:
         require_data(name)
+
+
+def data_places(name: str, data_dir: str | Path | None = None, options: Mapping[str, Any] | None = None) -> list[Path]:
+    """The files and folders here that rows are read from, of which no output may be one.
+
+    Args:
+        name: as of `load_dataset`.
+        data_dir: likewise.
+        options: likewise; those that name a folder count, such as `image_dir`.
+    """
+    given = [data_dir, *(value for key, value in (options or {}).items() if key.endswith("_dir"))]
+    if name not in BUILDERS:
+        given.append(name)
+    return [place for place in map(absolute, filter(None, given)) if place.exists()]

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import datasets
+
 from ..data.held_out import data_fingerprint as data_fingerprint
 from ..errors import StmineError
+from ..evaluation.reports import undecoded
 from ..files import write_json
+from ..outputs import require_apart
 from .checkpoints import checkpoints, is_checkpoint, remove_saved
 
 logger = logging.getLogger(__name__)
@@ -265,3 +270,20 @@ def _is_results(file: Path) -> bool:
         return {"best", "training"} <= set(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return False
+
+
+def require_apart_from_images(output: Path, splits: Iterable[Any]) -> None:
+    """Check that the folder of a run contains no image that the rows name, such as those of a table elsewhere.
+
+    Raises:
+        OutputError: it does.
+    """
+    if not output.is_dir():
+        return
+    files: dict[str, str] = {}  # one of each folder
+    for rows in splits:
+        if isinstance(rows, datasets.Dataset) and isinstance(rows.features.get("image"), datasets.Image):
+            for image in undecoded(rows)["image"]:
+                if image is not None and image["path"]:
+                    files.setdefault(os.path.dirname(image["path"]), image["path"])
+    require_apart(output, [folder for folder in files if folder], inside=True)

@@ -18,7 +18,7 @@ import datasets
 
 from ..data.boxed_images import IN_TWO_SPLITS
 from ..data.held_out import SHARE, TrainedOn, with_validation
-from ..data.paths import absolute
+from ..data.paths import absolute, data_places
 from ..data.recognition import Recognized, kinds_of, read_recognized
 from ..documents import read_yaml
 from ..errors import StmineError
@@ -26,8 +26,9 @@ from ..evaluation.reports import undecoded
 from ..inference import scope
 from ..loading import labels_of, model_type_of, published, resolve
 from ..methods import METHODS, Method, get
+from ..outputs import require_apart
 from ..printing import counted, from_here
-from .identity import RunIdentity, contents
+from .identity import RunIdentity, contents, require_apart_from_images
 
 # Kinds of rows in words.
 _ROWS = {"captions": "images with captions", "posts": "posts with labels", "boxes": "images with boxes"}
@@ -126,6 +127,7 @@ def plan_training(
             f"{output} holds a run ({', '.join(found)}), which is not overwritten. Continue it with --resume, or "
             "choose another folder with --output."
         )
+    require_apart(output, data_places(data, None, options))
     start = published(method.default_checkpoint) if model is None else _start(model, method)
     if not column_mapping and not options and Path(data).expanduser().exists():
         _require_kind(method, data, encoding)
@@ -141,6 +143,7 @@ def plan_training(
         f"{part}={column if isinstance(column, str) else ','.join(column)}"
         for part, column in taken.column_mapping.items()
     ]
+    require_apart_from_images(output, splits.values())
     if "train" not in splits and len(splits) == 1:
         raise StmineError(f"{data} has only a split {next(iter(splits))}: expected rows to train on.")
     if "train" in splits:

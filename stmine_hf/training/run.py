@@ -14,15 +14,23 @@ from transformers import set_seed
 
 from ..cards.run import RunCard
 from ..cards.settings import outcome_of, resolved_arguments
-from ..data import BUILDERS
+from ..data.paths import absolute, data_places
 from ..errors import StmineError
 from ..files import only_writer
 from ..methods import get
-from ..outputs import require_other, require_readable_name
+from ..outputs import require_apart, require_readable_name
 from ..printing import print_table, say
 from .arguments import ZooDataArguments, ZooTrainingArguments, parse_arguments, save_arguments
 from .checkpoints import recover_interrupted_save
-from .identity import RESULTS, RUN_FILE, RunIdentity, Start, choose_start, data_fingerprint
+from .identity import (
+    RESULTS,
+    RUN_FILE,
+    RunIdentity,
+    Start,
+    choose_start,
+    data_fingerprint,
+    require_apart_from_images,
+)
 from .rows import Rows, load_rows
 from .script import RunFinished, resume_command
 from .streamed import Streamed
@@ -87,6 +95,8 @@ class Run:
         """The rows to train on and those that select the best model; see `load_rows`."""
         data: ZooDataArguments = self.data
         train_rows, eval_rows = load_rows(kind, data, self.args, most_train, most_eval)
+        if self.identity.data is None:
+            require_apart_from_images(self.output_dir, [train_rows, eval_rows])
         found, before = data_fingerprint(train_rows), self.identity.data
         if self.checkpoint and before is not None and found != before:
             logger.warning(
@@ -207,10 +217,8 @@ def _prepare_folder(
     folder, held = Path(run[2].output_dir or "."), ExitStack()
     try:
         require_readable_name(folder)
-        inputs = ("model_name_or_path", "init_from", "dataset", "data_dir")
-        given = [getattr(part, name, None) for part in run[:2] for name in inputs]
         if resume is None or not (folder / RUN_FILE).is_file():  # earlier versions began runs in such folders
-            require_other(folder, [one for one in given if one not in BUILDERS])
+            _require_apart(folder, *run[:2])
         folder.mkdir(parents=True, exist_ok=True)
         held.enter_context(only_writer(folder))
         recover_interrupted_save(folder)
@@ -223,6 +231,18 @@ def _prepare_folder(
     start.identity.write(folder)
     save_arguments(folder / "config.yaml", *run)
     return start, held
+
+
+def _require_apart(folder: Path, model: Any, data: Any) -> None:
+    """
+    Raises:
+        OutputError: the folder of the run is, contains or lies in its data; or is or contains the model of its start.
+    """
+    features = getattr(data, "features", None)
+    places = data_places(data.dataset, data.data_dir, data.dataset_options)
+    require_apart(folder, [*places, *([absolute(features)] if features else [])])
+    models = [getattr(model, name, None) for name in _STARTS] + [getattr(data, "detector", None)]
+    require_apart(folder, [absolute(one) for one in models if isinstance(one, str)], inside=True)
 
 
 def _own_settings(model: Any, data: Any, args: ZooTrainingArguments) -> dict[str, Any]:

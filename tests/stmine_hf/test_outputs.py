@@ -15,7 +15,7 @@ from PIL import Image
 
 from stmine_hf.errors import StmineError
 from stmine_hf.files import write_problem
-from stmine_hf.outputs import MARKER, OutputError, Outputs, require_apart, write_output
+from stmine_hf.outputs import MARKER, OutputError, Outputs, require_apart, write_output, write_pretrained
 
 
 def text(content: str):
@@ -149,6 +149,108 @@ def test_a_folder_that_is_read_is_no_output(tmp_path, monkeypatch, capsys, comma
         said = capsys.readouterr().err
     assert "is the input itself: choose a place outside of it" in said
     assert os.listdir("model") == [] and os.listdir("images") == ["a.png"]
+
+
+PLACES = {  # output of a training on ./images: what the message says
+    "images": "is the input itself",
+    "link": "is the input itself",
+    "images/deep/run": "lies in the input",
+    "link/run": "lies in the input",
+    "elsewhere/../images/run": "lies in the input",
+    ".": "contains the input",
+    "whole": "contains the input",
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("door", ["command", "script", "launched", "folder of images"])
+def test_a_training_keeps_out_of_its_data(tmp_path, monkeypatch, capsys, door, place):
+    """`stmine train` before it reads a row; the scripts, also under a launcher, before they write a file."""
+    from stmine_hf.cli import main
+    from stmine_hf.training import SatDataArguments, SatModelArguments, SatTrainingArguments, start_run
+
+    work = tmp_path / "work"
+    (work / "images").mkdir(parents=True)
+    (work / "elsewhere").mkdir()
+    monkeypatch.chdir(work)
+    Path("link").symlink_to("images")
+    Path("whole").symlink_to(work)
+    Image.new("RGB", (8, 8)).save("images/a.png")
+    before = sorted(os.walk(work))
+    if door == "command":
+        with pytest.raises(SystemExit):
+            main(["train", "sat", "--data", "images", "--output", place])
+        said = capsys.readouterr().err
+    else:
+        if door == "launched":
+            monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+        options = {"dataset": "coco_json", "dataset_options": '{"image_dir": "images"}'}
+        data = options if door == "folder of images" else {"dataset": "coco_json", "data_dir": "../work/images"}
+        given = {**data, "output_dir": place, "toy_model": "true"}
+        words = [word for name, value in given.items() for word in (f"--{name}", value)]
+        with pytest.raises(OutputError) as refused:
+            start_run(SatModelArguments, SatDataArguments, SatTrainingArguments, argv=[*words, "--use_cpu", "true"])
+        said = str(refused.value)
+    assert PLACES[place] in said and "choose a place outside of it" in said
+    assert sorted(os.walk(work)) == before
+
+
+def test_a_training_keeps_out_of_the_images_of_a_table(tmp_path, monkeypatch, capsys):
+    from stmine_hf.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    Path("photos/small").mkdir(parents=True)
+    for number in range(8):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(f"photos/small/{number}.png")
+    Path("lists").mkdir()
+    lines = [f"../photos/small/{number}.png,a {number} house" for number in range(8)]
+    Path("lists/mine.csv").write_text("\n".join(["file,sentence", *lines]))
+    for place, words in (("photos", "contains the input"), ("photos/small", "is the input itself")):
+        with pytest.raises(SystemExit):
+            main(["train", "fisvl", "--data", "lists/mine.csv", "--output", place])
+        assert words in capsys.readouterr().err
+    assert sorted(os.listdir("photos")) == ["small"] and len(os.listdir("photos/small")) == 8
+
+
+def test_a_training_does_not_remove_the_model_that_it_starts_from(tmp_path):
+    from stmine_hf.training import SatDataArguments, SatModelArguments, SatTrainingArguments, start_run
+
+    best = tmp_path / "run" / "best"
+    best.mkdir(parents=True)
+    (best / "config.json").write_text("{}")
+    words = ["--output_dir", tmp_path / "run", "--overwrite_output_dir", "true", "--use_cpu", "true"]
+    words += ["--model_name_or_path", best]
+    with pytest.raises(OutputError, match="contains the input"):
+        start_run(SatModelArguments, SatDataArguments, SatTrainingArguments, argv=[*map(str, words)])
+    assert [path.name for path in (tmp_path / "run").rglob("*")] == ["best", "config.json"]
+
+
+class Part:
+    def __init__(self, **files: str):
+        self.files = files
+
+    def save_pretrained(self, folder) -> None:
+        for name, content in self.files.items():
+            (Path(folder) / "deep").mkdir(parents=True, exist_ok=True)
+            (Path(folder) / "deep" / name).write_text(content)
+
+
+def test_a_saved_model_replaces_no_file_of_yours(tmp_path):
+    out = tmp_path / "out"
+    for content in ("one", "two"):
+        write_pretrained(out, [Part(config=content), Part(processor=content)])
+        assert {name: (out / "deep" / name).read_text() for name in ("config", "processor")} == {
+            "config": content,
+            "processor": content,
+        }
+    (out / "deep" / "config").write_text("mine")
+    with pytest.raises(OutputError, match="changed since: it is not replaced"):
+        write_pretrained(out, [Part(config="three", processor="three")])
+    assert (out / "deep" / "config").read_text() == "mine" and (out / "deep" / "processor").read_text() == "two"
+    assert visible(out) == {"deep"} and not (out / ".stmine-saving").exists()
+    (tmp_path / "weights.pth").write_text("mine")
+    with pytest.raises(OutputError, match="contains the input"):
+        write_pretrained(tmp_path, [Part(config="one")], inputs=[tmp_path / "weights.pth"])
 
 
 def test_one_file_named_by_a_person(tmp_path):

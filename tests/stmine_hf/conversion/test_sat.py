@@ -92,6 +92,20 @@ def test_a_file_becomes_a_folder(kind, tmp_path):
     assert code == {file.name for file in (tmp_path / "out").glob("*.py")}
 
 
+def test_files_of_yours_stay(tmp_path):
+    """Neither a file of the folder nor the checkpoint itself, which has the name that is written, is replaced."""
+    save_file(official_weights(classes=2), tmp_path / "model.safetensors")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "config.json").write_text("mine")
+    for out, words in ((tmp_path / "out", "is not listed as written by stmine"), (tmp_path, "contains the input")):
+        with pytest.raises(StmineError, match=words):
+            convert_checkpoint(tmp_path / "model.safetensors", out)
+    assert (tmp_path / "out" / "config.json").read_text() == "mine"
+    assert len(load_file(tmp_path / "model.safetensors")) > 100
+    for _ in range(2):
+        convert_checkpoint(tmp_path / "model.safetensors", tmp_path / "new")
+
+
 def test_classes_of_ones_own(tmp_path):
     save_file(official_weights(classes=2), tmp_path / "two.safetensors")
     assert convert_checkpoint(tmp_path / "two.safetensors", tmp_path / "out").id2label == {0: "LABEL_0", 1: "LABEL_1"}
