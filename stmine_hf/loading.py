@@ -23,6 +23,7 @@ from .checkpoints import (
 )
 from .errors import StmineError
 from .methods import FISVL, METHODS, MTTV, SAT, Method, get
+from .model_identity import file_digest
 
 if TYPE_CHECKING:
     import torch
@@ -129,17 +130,73 @@ def require_model(*models: str | Path | None, method: Method | None = None) -> N
                 raise StmineError(_another_method(name, method, found))
 
 
+def whole_model_here(model: str | Path | None, method: Method) -> str | None:
+    """The folder of a model, whose files can be looked at before it is loaded; None: on the Hub, or an adapter."""
+    name = published(method.default_checkpoint) if model is None else resolve(model)
+    return name if os.path.isdir(name) and adapter_base(name) is None else None
+
+
 def labels_of(model: str | Path | None, method: Method) -> dict[int, str] | None:
     """The names of a model's classes by their numbers, from its config alone; None if its folder is not here.
 
     Raises:
         StmineError: no config in the folder.
     """
-    name = published(method.default_checkpoint) if model is None else resolve(model)
-    if not os.path.isdir(name) or adapter_base(name) is not None:
-        return None
-    names = read_config(name).get("id2label")
+    name = whole_model_here(model, method)
+    names = None if name is None else read_config(name).get("id2label")
     return {int(number): str(label) for number, label in names.items()} if isinstance(names, dict) else None
+
+
+def require_regions(detector: str | Path | None, model: str | Path | None) -> None:
+    """Check, before models are loaded, a detector whose regions an MTTV model is to take.
+
+    Raises:
+        StmineError: no model there, or, as far as its files tell, the MTTV model takes no regions.
+    """
+    if detector is None:
+        return
+    require_model(detector)
+    folder = whole_model_here(model, MTTV)
+    if folder is not None and read_config(folder).get("num_region_tokens") == 0:
+        raise no_regions()
+
+
+def no_regions() -> StmineError:
+    """The error for an MTTV model that a detector is of no use to."""
+    return StmineError("This model takes no regions (num_region_tokens is 0): omit the detector.")
+
+
+def stored_digest(model: str | Path | None, method: Method, *, size: int = 16, also: bytes = b"") -> str | None:
+    """The `weights_digest` of a model all of whose modules are this package's, from its file; None: it does not tell.
+
+    Example:
+        >>> stored_digest("sat-coco-small", SAT, size=4)
+        '8827a11e'
+    """
+    name = whole_model_here(model, method)
+    return None if name is None else file_digest(Path(name, "model.safetensors"), size=size, also=also)[0]
+
+
+def is_surely_other(model: str | Path | None, known: str | Path | None, digest: str, method: Method) -> bool:
+    """Whether the file of a model shows, before it is loaded, that it has other weights than a known model.
+
+    Args:
+        model: folder, Hub id, short name, or None for the shipped checkpoint.
+        known: where the known model was.
+        digest: its `weights_digest`; see `file_digest` for why both files and their names are looked at.
+        method: of both.
+
+    Returns:
+        False also where only the loaded model tells.
+    """
+    try:
+        folders = [whole_model_here(one, method) for one in (model, known)]
+    except StmineError:  # the known one has been moved
+        return False
+    if None in folders:
+        return False
+    (ours, names), (theirs, their_names) = (file_digest(Path(str(one), "model.safetensors")) for one in folders)
+    return theirs == digest and names == their_names and ours not in (None, digest)
 
 
 def __getattr__(name: str) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def weights_digest(module: Any, *, size: int = 16, also: bytes = b"") -> str:
@@ -18,16 +22,42 @@ def weights_digest(module: Any, *, size: int = 16, also: bytes = b"") -> str:
         size: bytes, each of which gives two digits. A shorter digest is no prefix of a longer one.
         also: further bytes to digest.
     """
-    digest = blake2b(digest_size=size)
-    for name, tensor in sorted(module.state_dict().items()):
-        values = (tensor.float() if tensor.is_floating_point() else tensor).contiguous().cpu()
-        digest.update(f"{name} {tuple(values.shape)}".encode())
-        digest.update(values.numpy().tobytes())
-    digest.update(also)
-    return digest.hexdigest()
+    tensors = module.state_dict().items()
+    values = ((name, (one.float() if one.is_floating_point() else one).contiguous().cpu()) for name, one in tensors)
+    return _digest(sorted(((name, one.numpy()) for name, one in values), key=lambda pair: pair[0]), size, also)
+
+
+def file_digest(weights: Path, *, size: int = 16, also: bytes = b"") -> tuple[str | None, list[str]]:
+    """The digest as of `weights_digest` of the tensors in a safetensors file, and their names; None: an unusual file.
+
+    It needs no PyTorch, so that a wrong model is refused before the seconds that its import takes. The loaded model
+    has this digest if its tensors keep their names; transformers renames those of some models, such as Swin.
+    """
+    import numpy as np
+    from safetensors import SafetensorError, safe_open
+
+    names: list[str] = []
+    try:
+        with safe_open(weights, framework="numpy") as stored:
+            names = sorted(stored.keys())
+            values = ((name, stored.get_tensor(name)) for name in names)
+            plain = ((name, one.astype(np.float32) if one.dtype.kind == "f" else one) for name, one in values)
+            return _digest(plain, size, also), names
+    except (OSError, SafetensorError, TypeError, AttributeError):  # damaged, or of a type that NumPy lacks (bfloat16)
+        return None, names
 
 
 def model_tag(model: Any) -> str:
     """A short name of a model: its folder's or repository's last part, and the start of its digest."""
     name = Path(getattr(model, "name_or_path", "") or type(model).__name__).name
     return f"{name}@{weights_digest(model)[:8]}"
+
+
+def _digest(tensors: Iterable[tuple[str, np.ndarray]], size: int, also: bytes) -> str:
+    """The digest of tensors, which come in the order of their names."""
+    digest = blake2b(digest_size=size)
+    for name, values in tensors:
+        digest.update(f"{name} {tuple(values.shape)}".encode())
+        digest.update(values.tobytes())
+    digest.update(also)
+    return digest.hexdigest()

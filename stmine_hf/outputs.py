@@ -395,6 +395,18 @@ def require_output(path: str | Path, *, inputs: Iterable[str | Path] = ()) -> No
         outputs.require_free(path.name)
 
 
+def require_outputs(folder: str | Path, *names: str) -> None:
+    """Check, before the work for them is done, that `Outputs.write` can write files into a folder.
+
+    Raises:
+        OutputError: a file of these names is there that this package did not write.
+        StmineError: another run writes there.
+    """
+    if Path(folder).is_dir():
+        with Outputs(folder) as outputs:
+            outputs.require_free(*names)
+
+
 def require_readable_name(path: str | Path) -> None:
     """Check, before the work for it is done, that libraries that take paths as text can write and read an output.
 

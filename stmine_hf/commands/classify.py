@@ -12,7 +12,7 @@ import typer
 from ..errors import StmineError
 from ..inference.engines import require_engine
 from ..methods import MTTV
-from ..outputs import require_output, require_own_place
+from ..outputs import require_apart, require_output, require_own_place
 from ..printing import printable, say, shell_word
 from .methods.mttv import ModelOption
 from .terminal import (
@@ -170,18 +170,27 @@ def classify(
             _show_prediction(answer)
         return
     from ..images import PixelOptions
-    from ..loading import load_mttv, require_model
+    from ..loading import labels_of, load_mttv, require_model, require_regions, whole_model_here
     from ..posts.reading import check_posts, find_row, post_columns, require_post
-    from ..posts.results import written_files
+    from ..posts.results import JSON_LINES, format_of, require_continued, require_labels, written_files
 
     pixels = PixelOptions.parse(stretch, bands)
     for path in image or []:
         require_file(path, "an image")
     require_file(file, POSTS)
     require_model(model, method=MTTV)
-    require_model(detector)
+    require_regions(detector, model)
     require_engine(engine)
+    if (labels := labels_of(model, MTTV)) is not None:
+        require_labels(meant, list(labels.values()))
     written = [] if predictions is None else written_files(predictions)
+    if predictions is not None and file is not None:
+        if format_of(predictions) == JSON_LINES:  # which version 0.1 wrote without a list of its files
+            require_apart(predictions, [file])
+        else:
+            require_output(predictions, inputs=[file])
+        if (folder := whole_model_here(model, MTTV)) is not None:
+            require_continued(predictions, folder)
     with prints_only_json(as_json):
         opened: list[Any] = []
         if file is not None:

@@ -126,6 +126,7 @@ def detect(
     thresholds = _thresholds(threshold)
     from ..detect.classes import known_labels, parse_thresholds
     from ..detect.formats import require_formats
+    from ..detect.results import require_resumable
     from ..detect.sources import jobs_of, require_images
     from ..images import PixelOptions
     from ..loading import labels_of, require_model
@@ -156,7 +157,22 @@ def detect(
             raise typer.BadParameter("--threshold: with --server expected one score for all classes")
     elif (labels := labels_of(model, SAT)) is not None:
         parse_thresholds(thresholds, labels)
-        known_labels(classes.split(",") if classes else [], labels)
+        wanted = None if classes is None else classes.split(",")
+        known_labels(wanted or [], labels)
+        for job in jobs if out is not None else []:  # without --out, another folder is taken
+            require_resumable(
+                out if len(jobs) == 1 else out / job.name,
+                model,
+                labels,
+                threshold=thresholds,
+                classes=wanted,
+                iou=iou,
+                max_boxes=max_boxes,
+                slices=None if side is None else (side, overlap),
+                pixels=pixels,
+                save_crops=save_crops,
+                of_one=job.is_one,
+            )
     from ..detect import Detector, VideoReport, detect_images, detect_video
 
     stopped = False
@@ -234,7 +250,7 @@ def _thresholds(given: str) -> dict[str, float]:
 
 def _into_a_folder(run: Any, out: Path | None, name: str) -> tuple[Path, Any]:
     """Run with `out`, or where none was asked for with the first folder that does not hold other results."""
-    from ..detect.images import OtherResultsError
+    from ..detect.results import OtherResultsError
 
     if out is not None:
         return out, run(out)

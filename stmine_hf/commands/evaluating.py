@@ -11,7 +11,7 @@ import typer
 
 from ..data import one_of
 from ..methods import Method
-from ..outputs import require_own_place
+from ..outputs import require_outputs, require_own_place
 from ..printing import print_table, say
 from .terminal import builder_options, column_mapping, print_json, prints_only_json, require_folder
 
@@ -103,6 +103,7 @@ def evaluate_and_print(
     *,
     files: Sequence[str],
     options: Callable[[Any], dict[str, Any]],
+    check: Callable[[Any, dict[int, str]], object] | None = None,
     pixels: tuple[str | None, str | None] = (None, None),
     saving: Mapping[str, Any] | None = None,
 ) -> None:
@@ -117,11 +118,13 @@ def evaluate_and_print(
         as_json: print the report as JSON.
         files: what the report may write into `out`.
         options: the loaded model -> options of the evaluation.
+        check: called with the rows and the names of the model's classes, before the model is loaded; raises what the
+            evaluation would.
         pixels: the stretch and the bands that were asked for.
         saving: options of the report's `save`.
     """
     from ..images import PixelOptions
-    from ..loading import load_model, require_model
+    from ..loading import labels_of, load_model, require_model
 
     reading = PixelOptions.parse(*pixels)
     require_folder(out)
@@ -129,8 +132,12 @@ def evaluate_and_print(
     require_model(model, method=method)
     if out and rows.findings:
         require_own_place("--findings", rows.findings, [out / name for name in files])
+    if out:
+        require_outputs(out, *files)
     with prints_only_json(as_json):
         loaded = rows.load(method.rows, model)
+        if check is not None and (names := labels_of(model, method)) is not None:
+            check(loaded, names)
         network, processor = load_model(method, model, device=device)
         report = method.evaluate(network, processor, loaded, pixels=reading, progress=not as_json, **options(network))
         if out:

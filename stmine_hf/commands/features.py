@@ -100,7 +100,7 @@ def features_mttv(
         raise StmineError(f"--dtype: expected {' or '.join(DTYPES)}, found {dtype!r}.")
     from ..data.paths import require_dataset
     from ..images import PixelOptions
-    from ..loading import load_mttv, require_model
+    from ..loading import load_mttv, require_model, require_regions
     from ..posts.reading import check_posts, require_post
 
     pixels = PixelOptions.parse(stretch, bands)
@@ -110,7 +110,7 @@ def features_mttv(
     if dataset is not None:
         require_dataset(dataset, data_dir)
     require_model(model, method=MTTV)
-    require_model(detector)
+    require_regions(detector, model)
     require_engine(engine)
     if findings is not None:
         require_own_place("--findings", findings, [out])

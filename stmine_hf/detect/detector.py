@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -25,9 +24,10 @@ from ..model_identity import weights_digest
 from ..modeling.sat.modeling_sat import SatForObjectDetection
 from .answer import COLUMNS, ImageAnswer
 from .batches import DetectionModel, Prepared, detect_batch, prepare
-from .classes import OTHERS, THRESHOLD, known_labels, parse_thresholds
+from .classes import THRESHOLD, known_labels, parse_thresholds
 from .detection import Detection
 from .engine import EngineDetector
+from .results import IOU, MAX_BOXES, identity_parts, settings_of
 from .slicing import Slices, detect_sliced, slices_of_image, slices_of_scene
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
     Model: TypeAlias = str | Path | SatForObjectDetection | tuple[SatForObjectDetection, SatImageProcessor] | None
 
-IOU = 0.6  # of two boxes of one class, above which the one with the lower score is removed
-MAX_BOXES = 100  # of an image
 _NEAR = 0.5  # of a threshold: scores from there up to it are near
 _ALL = 2**31  # more boxes than any image has
 
@@ -179,16 +177,17 @@ class Detector:
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that decide which boxes are found: two runs with equal settings find the same."""
-        names = None if self.labels is None else [self.names[label] for label in self.labels]
-        threshold: Any = self.threshold
-        if self._own_thresholds:
-            own = {self.names[label]: least for label, least in sorted(self._own_thresholds.items())}
-            threshold = {OTHERS: self.threshold, **own}
-        settings = {"model": self.name, "identity": self.identity, "threshold": threshold, "labels": names}
-        settings |= {} if self.iou == IOU else {"iou": self.iou}
-        settings |= {} if self.slices is None else {"slice": self.slices.side, "overlap": self.slices.overlap}
-        settings |= {} if self.max_boxes == MAX_BOXES else {"max_boxes": self.max_boxes}
-        return settings if self.pixels == PixelOptions() else {**settings, "pixels": self.pixels.document()}
+        others = settings_of(
+            self.names,
+            threshold=self.threshold,
+            own_thresholds=self._own_thresholds,
+            labels=self.labels,
+            iou=self.iou,
+            max_boxes=self.max_boxes,
+            slices=None if self.slices is None else (self.slices.side, self.slices.overlap),
+            pixels=self.pixels,
+        )
+        return {"model": self.name, "identity": self.identity, **others}
 
     def __call__(self, images: Any) -> Any:
         """What is in an image, or in each of several, best first.
@@ -355,8 +354,5 @@ def _name(model: SatForObjectDetection) -> str:
 
 def _identity(model: SatForObjectDetection, processor: SatImageProcessor) -> str:
     """Identifies models, and processors that place or colour images differently."""
-    settings = [
-        getattr(processor, name) for name in ("fit", "channel_order", "size_divisor", "image_mean", "image_std")
-    ]
-    settings += [processor.size["height"], processor.size["width"], sorted(model.config.id2label.items())]
-    return weights_digest(model, size=8, also=json.dumps(settings).encode())
+    parts = identity_parts(lambda name: getattr(processor, name), model.config.id2label)
+    return weights_digest(model, size=8, also=parts)

@@ -63,10 +63,9 @@ from .detector import Detector
 from .drawing import draw_onto
 from .formats import Format, chosen_formats, writing_formats
 from .names import AnnotatedNames
-from .results import RESULTS, SUMMARY, coco_rows, write_summary
+from .results import JOURNAL, RESULTS, SUMMARY, coco_rows, other_kind, require_same, write_summary
 from .sources import no_images
 
-JOURNAL = "journal.jsonl"
 CROPS = "crops"
 _NO_NAME = re.compile(r"[^\w.-]+")  # characters that are replaced in the name of a folder
 _MOST_JPEG = 65_500  # pixels of a side; larger ones are saved as PNG
@@ -99,10 +98,6 @@ class ImageReport:
     @property
     def images_per_second(self) -> float:
         return self.detected / self.seconds if self.seconds else 0.0
-
-
-class OtherResultsError(StmineError):
-    """The folder holds results that this run does not continue."""
 
 
 class _Loaded(NamedTuple):
@@ -564,9 +559,7 @@ class _ImageJournal:
         self.annotated: dict[str, str] = {}  # path of an image -> its copy
         self._next_id = 1
         if settings is None and path.exists():
-            raise OtherResultsError(
-                f"{self._out} holds the results of a folder: choose another folder for those of one image."
-            )
+            raise other_kind(self._out, "one image")
         self._has_settings = False
         former = path.exists() and not outputs.has_marker  # by version 0.1, whose journal lists what it wrote
         if settings is not None and not former:
@@ -617,7 +610,8 @@ class _ImageJournal:
     def _accept(self, row: Mapping[str, Any], offset: int) -> None:
         """Add a line of an earlier run."""
         if offset == 0:
-            self._require_same(row["settings"])
+            assert self._settings is not None
+            require_same(self._out, row["settings"], self._settings)
             self._has_settings = True
         else:
             self._remember(row, offset)
@@ -628,23 +622,3 @@ class _ImageJournal:
         )
         self.annotated[row["file_name"]] = row["annotated"]
         self._next_id = max(self._next_id, row["image_id"] + 1)
-
-    def _require_same(self, earlier: Mapping[str, Any]) -> None:
-        assert self._settings is not None
-        words = {
-            "identity": "model",
-            "threshold": "threshold",
-            "labels": "classes",
-            "iou": "iou",
-            "max_boxes": "max_boxes",
-            "crops": "save_crops",
-            "pixels": "stretch and bands",
-        }
-        settings = self._settings
-        differ = [key for key in words if earlier.get(key) != settings.get(key)]
-        if differ:
-            found = ", ".join(f"{words[key]} {earlier.get('model' if key == 'identity' else key)}" for key in differ)
-            raise OtherResultsError(
-                f"{self._out} holds results made with other settings ({found}): choose another folder (--out), or "
-                "delete it to start again."
-            )

@@ -30,6 +30,11 @@ class Job:
     source: str | list[str]
     name: str
 
+    @property
+    def is_one(self) -> bool:
+        """Whether it looks at one image, video or camera, not at a folder or at several images."""
+        return self.kind != "images" or (len(self.source) == 1 and not os.path.isdir(self.source[0]))
+
 
 def jobs_of(sources: Sequence[str]) -> list[Job]:
     """The runs that these sources make: one for all images and folders together, one for each video or camera.

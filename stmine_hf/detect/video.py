@@ -32,8 +32,8 @@ from .detection import Detection
 from .detector import Detector
 from .drawing import draw_onto
 from .formats import chosen_formats, writing_formats
-from .images import JOURNAL, OtherResultsError, Show
-from .results import RESULTS, SUMMARY, coco_rows, write_summary
+from .images import Show
+from .results import JOURNAL, RESULTS, SUMMARY, coco_rows, other_kind, write_summary
 from .sources import CAMERA
 from .tracking import SHARE, ObjectTracker
 from .video_reading import VideoReader, audio_stream, frame_rate, is_mirrored, open_video, upright, video_stream
@@ -128,7 +128,7 @@ def detect_video(
     if out.exists() and not out.is_dir():
         raise StmineError(f"{out}: expected a folder to write to, found a file.")
     if (out / JOURNAL).exists():
-        raise OtherResultsError(f"{out} holds the results of a folder: choose another folder for those of this video.")
+        raise other_kind(out, "this video")
     others = chosen_formats(formats, out, detector.names, of_video=True)
     container = open_camera(camera) if camera else open_video(Path(source))
     stream = video_stream(container)

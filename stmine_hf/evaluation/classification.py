@@ -298,7 +298,7 @@ def evaluate_posts(
     start, was_training = time.perf_counter(), model.training
     reading = pixels or PixelOptions()
     labels = tuple(model.config.id2label[index] for index in range(model.config.num_labels))
-    names = _label_names(rows, labels)
+    names = known_label_names(rows, labels)
     classified: list[tuple[_Labelled, np.ndarray]] = []
     skipped: list[tuple[int, Skip]] = []  # with the rows' numbers: batches come out of order
     unreadable: list[tuple[int, Skip]] = []
@@ -398,7 +398,7 @@ class _Labelled(NamedTuple):
     truth: int  # index of its label in the model
 
 
-def _label_names(rows: Iterable[Mapping[str, Any]], labels: Sequence[str]) -> list[str]:
+def known_label_names(rows: Iterable[Mapping[str, Any]], labels: Sequence[str]) -> list[str]:
     """Names of a data set's labels by index; [] where rows carry the names themselves.
 
     The model may have more: rows of one's own need not have all of its labels.

@@ -283,7 +283,7 @@ def evaluate_detection(
     if "objects" not in features:
         raise EvaluationError(f"expected rows with objects (boxes and categories), found {', '.join(features)}.")
     categories = category_label(features).names
-    label_of = _matched_labels(model.config.id2label, categories)
+    label_of = matched_labels(model.config.id2label, features)
     if fit is not None:
         processor = copy.copy(processor)
         processor.fit = fit
@@ -383,12 +383,17 @@ def _complete(row: Mapping[str, Any], number: int, image: Image.Image) -> dict[s
     }
 
 
-def _matched_labels(id2label: Mapping[int, str], categories: Sequence[str]) -> dict[int, int]:
+def matched_labels(id2label: Mapping[int, str], features: Mapping[str, Any]) -> dict[int, int]:
     """Map labels of the model to those of the data, by name; only classes that the data have.
+
+    Args:
+        id2label: the model's.
+        features: of the data.
 
     Raises:
         EvaluationError: none is known.
     """
+    categories = category_label(features).names
     place = {_plain(name): label for label, name in enumerate(categories)}
     matched = {int(label): place[_plain(name)] for label, name in id2label.items() if _plain(name) in place}
     if matched:

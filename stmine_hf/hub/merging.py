@@ -13,6 +13,8 @@ from ..loading import adapter_base, hub_id, load_model, model_type_of
 from ..methods import METHODS, Method
 from .assembly import assembled
 
+_OURS = ("README.md", "config.json", "model.safetensors")  # of any merge
+
 
 def merge_adapter(adapter: str, out: str | Path) -> dict[str, Any]:
     """Write the whole model: weights, config, processor, code and a card that names the base.
@@ -36,8 +38,9 @@ def merge_adapter(adapter: str, out: str | Path) -> dict[str, Any]:
         )
     base, revision = found
     method = _method_of_base(adapter, base, revision)
-    model, processor = load_merged(method, adapter)
-    with assembled(Path(out).absolute(), [Path(one) for one in (adapter, base) if Path(one).is_dir()]) as folder:
+    inputs = [Path(one) for one in (adapter, base) if Path(one).is_dir()]
+    with assembled(Path(out).absolute(), inputs, refuse=_OURS.__contains__) as folder:  # before the model is loaded
+        model, processor = load_merged(method, adapter)
         model.name_or_path = model.config.name_or_path = ""
         model.save_pretrained(folder)
         processor.save_pretrained(folder)

@@ -61,6 +61,8 @@ from .results import (
     format_of,
     is_table,
     names_of_files,
+    require_labels,
+    require_tag,
     stored_cells,
     write_results,
 )
@@ -379,11 +381,7 @@ class _Known:
         Raises:
             StmineError: a prediction is of another model.
         """
-        if row["model"] != self._tag:
-            raise StmineError(
-                f"{self._out} holds predictions of {row['model']}, the model is now {self._tag}. Give another output, "
-                "or delete this one."
-            )
+        require_tag(self._out, row["model"], self._tag)
 
 
 def _require_prediction(row: Mapping[str, Any], offset: int = 0) -> None:
@@ -553,8 +551,7 @@ class _Truths:
     """
 
     def __init__(self, labels: list[str], names: Mapping[str, str] | None) -> None:
-        if other := [label for label in (names or {}).values() if label not in labels]:
-            raise StmineError(f"label {other[0]!r}: the model's labels are {', '.join(labels)}.")
+        require_labels(names or {}, labels)
         self._labels = labels
         self._of = {_folded(label): label for label in labels} if len({*map(_folded, labels)}) == len(labels) else {}
         self._of |= {label: label for label in labels} | dict(names or {})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..checkpoints import CheckpointError, opening, read_config
 from ..errors import StmineError
-from ..loading import require_bounded_processor, resolve
+from ..loading import no_regions, require_bounded_processor, resolve
 from ..methods import by_auto_class
 from ..modeling.mttv.processing_mttv import TransformersDetector
 
@@ -35,7 +35,7 @@ def load_detector(
     from transformers.models.auto.modeling_auto import MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES
 
     if model is not None and not model.config.num_region_tokens:
-        raise StmineError("This model takes no regions (num_region_tokens is 0): omit the detector.")
+        raise no_regions()
     detectors = list(by_auto_class("AutoModelForObjectDetection"))
     for method in detectors:
         method.register()

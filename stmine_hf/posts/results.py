@@ -10,7 +10,9 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from ..data.cells import plain, whole_text
 from ..errors import StmineError
 from ..files import write_rows
 from ..inference.batching import batched
-from ..inference.journal import json_line
+from ..inference.journal import json_line, json_rows
 
 JSON_LINES = ".jsonl"
 SUFFIXES = (JSON_LINES, ".json", ".csv", ".tsv", ".parquet")
@@ -57,6 +59,47 @@ def names_of_files(out: Path) -> tuple[str, str, str]:
 def written_files(out: Path) -> list[Path]:
     """What `classify_file` may write for an output."""
     return [out, *(out.with_name(name) for name in names_of_files(out))]
+
+
+def require_continued(out: Path, name: str) -> None:
+    """Check, before a model is loaded, that the predictions of an earlier run are not those of one of another name.
+
+    Args:
+        out: the output.
+        name: of the model, or its path; see `model_tag`, which has its digest, too.
+
+    Raises:
+        StmineError: they are.
+    """
+    with suppress(OSError, ValueError, KeyError, TypeError):  # what is no prediction, the run itself refuses
+        _, first = next(json_rows(out.with_name(names_of_files(out)[0])))
+        tag = re.match(r"(.*?)@[0-9a-f]{8}( with |$)", first["model"])
+        if tag is not None and tag[1] != Path(name).name:
+            require_tag(out, first["model"], Path(name).name)
+
+
+def require_tag(out: Path, found: str, tag: str) -> None:
+    """
+    Raises:
+        StmineError: a prediction is of another model.
+    """
+    if found != tag:
+        raise StmineError(
+            f"{out} holds predictions of {found}, the model is now {tag}. Give another output, or delete this one."
+        )
+
+
+def require_labels(names: Mapping[str, str], labels: Sequence[str]) -> None:
+    """
+    Args:
+        names: what words mean, as the user says.
+        labels: of the model.
+
+    Raises:
+        StmineError: `names` has a label that the model does not have.
+    """
+    if other := [label for label in names.values() if label not in labels]:
+        raise StmineError(f"label {other[0]!r}: the model's labels are {', '.join(labels)}.")
 
 
 def stored_cells(cells: Mapping[str, Any]) -> dict[str, Any]:

@@ -103,11 +103,9 @@ class IndexBuilder:
         self._finished = finished
         self._published = finished if unfinished is None else None  # what is on disk, if that is all there is
         earlier = unfinished or finished
-        identity = embedder.identity
         self._pixels = pixels or PixelOptions()
         self._tiles, self._metadata = tiles, metadata
-        if earlier:
-            embedder.require(earlier.model, self.name)
+        if earlier:  # what needs no model first: loading one takes long
             self._pixels = PixelOptions.from_document(earlier.pixel_options)
             if pixels not in (None, self._pixels):
                 raise StmineError(
@@ -121,7 +119,10 @@ class IndexBuilder:
                     f"{self.name} was made of {made}, and now {tiles} are requested: omit the tiles, or make "
                     "another index"
                 )
+            embedder.require(earlier.model, self.name)
             identity = earlier.model | {"source": embedder.source or earlier.model["source"]}
+        else:
+            identity = embedder.identity
         self._manifest = Manifest(
             images=str(root),
             images_from_index=Path(os.path.relpath(root, folder)).as_posix(),

@@ -14,6 +14,7 @@ from PIL import Image
 from ..errors import StmineError
 from ..inference.engines import AUTO, on_workers, require_engine
 from ..inference.scope import Scope, nonsense
+from ..methods import FISVL
 from ..model_identity import weights_digest
 from .text_tower import PROBE_SENTENCE, TextTower, find_tower, model_folder
 
@@ -272,13 +273,24 @@ class Embedder:
                 return
             logger.debug("%s: the text tower in the cache is not of its model; PyTorch embeds", index)
             self.__dict__["_found_tower"] = None
-        differs = difference(expected, self.identity)
+        differs = self._stored_difference(expected) or difference(expected, self.identity)
         if differs is None:
             return
         raise StmineError(
             f"{index} was made with another model ({_name(expected['source'])}) than {_name(self.source)}: "
             f"{differs}. Pass the model it was made with, or index the images into a new folder"
         )
+
+    def _stored_difference(self, expected: dict[str, Any]) -> str | None:
+        """How the weights in the model's file differ, before it is loaded; None: not at all, or loading tells."""
+        if isinstance(self._given, tuple) or self._given == "" or "_loaded" in self.__dict__:
+            return None
+        from ..loading import is_surely_other
+
+        other = expected["source"] != "" and is_surely_other(
+            self._given, expected["source"], expected["weights"], FISVL
+        )
+        return difference(expected, {**expected, "weights": None}) if other else None
 
 
 def difference(expected: dict[str, Any], found: dict[str, Any]) -> str | None:

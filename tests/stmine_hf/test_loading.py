@@ -13,9 +13,11 @@ from helpers_sat import save_tiny_sat
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig
 
-from stmine_hf import loading
+from stmine_hf import Detector, loading
+from stmine_hf.detect.results import stored_identity
 from stmine_hf.errors import StmineError
 from stmine_hf.loading import load_fisvl, load_mttv, load_sat
+from stmine_hf.model_identity import file_digest, weights_digest
 from stmine_hf.posts.detectors import load_detector
 
 
@@ -49,6 +51,44 @@ def test_each_method_opens_its_own_models_only(method, tmp_path):
         if other != method:
             with pytest.raises(StmineError, match=f"expected a {other.upper()} model, found one of type '{method}'"):
                 load_other(tmp_path / "model")
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_the_files_of_a_detector_identify_it_before_it_is_loaded(half, tmp_path):
+    folder = save_tiny_sat(tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    if half:
+        weights = {name: one.half() if one.is_floating_point() else one for name, one in weights.items()}
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    detector = Detector(folder)
+    assert stored_identity(folder, detector.names) == detector.identity
+    name = next(name for name, one in weights.items() if one.is_floating_point())
+    save_file(weights | {name: weights[name] + 1}, folder / "model.safetensors", metadata={"format": "pt"})
+    assert stored_identity(folder, detector.names) not in (None, detector.identity)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_model_is_surely_other_only_where_both_files_show_it(method, tmp_path):
+    save, load = METHODS[method]
+    folder, copy = save(tmp_path / "model"), save(tmp_path / "copy")
+    record, digest = loading.METHODS[method], weights_digest(load(folder)[0])
+    weights = load_file(folder / "model.safetensors")
+    keeps_names = file_digest(folder / "model.safetensors")[0] == digest
+    assert keeps_names or method == "fisvl"  # its Swin's tensors are renamed while it is loaded
+
+    def is_other(values: dict, known: str | Path = folder) -> bool:
+        save_file(values, copy / "model.safetensors", metadata={"format": "pt"})
+        return loading.is_surely_other(copy, known, digest, record)
+
+    name = next(name for name, one in weights.items() if one.is_floating_point())
+    changed = weights | {name: weights[name] + 1}
+    assert not is_other(weights)
+    assert is_other(changed) == keeps_names
+    assert not is_other(changed, tmp_path / "moved") and not is_other(changed, "jane-doe/on-the-hub")
+    assert not is_other({f"{key}.renamed": one for key, one in changed.items()})
+    assert not is_other({key: one.bfloat16() for key, one in changed.items()})  # NumPy has no such type
+    (copy / "model.safetensors").write_bytes(b"damaged")
+    assert not loading.is_surely_other(copy, folder, digest, record)
 
 
 def test_half_precision_is_opened_as_float32(folder):

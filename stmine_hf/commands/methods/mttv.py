@@ -7,7 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from ...loading import labels_of, require_model, require_regions
 from ...methods import MTTV
+from ...posts.results import require_labels
 from ..converting import label_names as names_in
 from ..converting import report_conversion
 from ..evaluating import DataDirOption, RowsToEvaluate, SplitOption, dataset_option, evaluate_and_print
@@ -96,12 +98,25 @@ def evaluate(
         raise typer.BadParameter("--features are of images as read by default: omit --stretch and --bands")
 
     names = label_names(label)
+    require_model(model, method=MTTV)
+    if names and (own := labels_of(model, MTTV)) is not None:
+        require_labels(names, list(own.values()))
+
+    require_regions(detector, model)
+    store = None
+    if features is not None:
+        from ...posts import FeatureStore
+
+        store = FeatureStore.open(features)
+
+    def check(rows: Any, labels: dict[int, str]) -> None:
+        from ...evaluation.classification import known_label_names
+
+        known_label_names(rows, [labels[number] for number in sorted(labels)])
 
     def options(network: Any) -> dict[str, Any]:
-        from ...posts import FeatureStore
         from ...posts.detectors import load_detector
 
-        store = None if features is None else FeatureStore.open(features)
         if store is not None:
             store.require(network.config)
         regions = None if detector is None else load_detector(detector, network.device, model=network)
@@ -128,6 +143,7 @@ def evaluate(
             *["predictions.jsonl"] * predictions,
         ),
         options=options,
+        check=check,
         saving={"predictions": predictions},
     )
 

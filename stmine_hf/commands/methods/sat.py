@@ -81,6 +81,11 @@ def evaluate(
         slices = None if side is None else Slices(side, overlap)
         return {"batch_size": batch_size, "fit": fit, "slices": slices}
 
+    def check(rows: Any, names: dict[int, str]) -> None:
+        from ...evaluation.detection import matched_labels
+
+        matched_labels(names, rows.features)
+
     evaluate_and_print(
         SAT,
         RowsToEvaluate(dataset, data_dir, split, option, column, reading_options(encoding, findings, strict), limit),
@@ -91,6 +96,7 @@ def evaluate(
         pixels=(stretch, bands),
         files=("results.json", "detections.json", "pr_curve.png", "worst_misses.png"),
         options=options,
+        check=check,
     )
 
 

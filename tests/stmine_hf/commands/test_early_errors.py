@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from stmine_hf.detect.results import stored_identity
+from stmine_hf.loading import labels_of
+from stmine_hf.methods import SAT
+
 # In one process for all commands: an import of PyTorch or transformers is an error there.
 RUN = """
 import contextlib, io, json, sys
@@ -49,11 +53,23 @@ ERRORS = {  # words of a command -> what its error says
     "classify --text= ": "the text is empty, and there is no image",
     "classify --text a --image bad.jpg": "bad.jpg: not an image",
     "classify --text a --model sat-aircraft": "expected a MTTV model",
+    "classify --text a --detector sat-coco-small": "takes no regions",
+    "classify --file posts.csv --label no=unreal --out x.csv": "the model's labels are fake, real",
+    "classify --file posts.csv --out posts.csv": "is the input itself",
+    "classify --file posts.csv --out foreign.csv": "not listed as written by stmine",
+    "classify --file posts.csv --out other.jsonl": "predictions of other@01234567, the model is now mttv-lite-weibo.",
     "detect nothing --out f": "no images in",
     "detect bad.jpg --out f": "could be read (not an image",
     "detect image.jpg --classes unicorn --out f": "no class 'unicorn'",
     "detect image.jpg --threshold 0.3,unicorn=0.2 --out f": "no class 'unicorn'",
     "detect image.jpg --format nosuch --out f": "found 'nosuch'",
+    "detect images --out found --threshold 0.3 --iou 0.5": "other settings (threshold 0.4, no iou)",
+    "detect images --out found --classes person": "other settings (classes None)",
+    "detect images --out found --slice 64": "other settings (no slice, no overlap)",
+    "detect images --out found --save-crops": "other settings (no save_crops)",
+    "detect images --out found --model sat-aircraft": "other settings (model sat-coco-small)",
+    "detect image.jpg --out found": "holds the results of a folder",
+    "detect images --out foreign": "not listed as written by stmine",
     "detect image.jpg --stretch x --out f": "stretch: expected two",
     "detect image.jpg --model fisvl-lite-rsicd --out f": "stmine search",
     "features mttv --file empty.csv --out f": "found an empty file",
@@ -64,6 +80,9 @@ ERRORS = {  # words of a command -> what its error says
     "evaluate fisvl --dataset rsicd": "give its folder",
     "evaluate fisvl --dataset none.csv": "no such file or folder",
     "evaluate mttv --dataset empty.csv": "the file is empty",
+    "evaluate mttv --dataset posts.csv --label no=unreal": "the model's labels are fake, real",
+    "evaluate mttv --dataset posts.csv --detector sat-coco-small": "takes no regions",
+    "evaluate mttv --dataset posts.csv --out results": "not listed as written by stmine",
     "evaluate sat --dataset coco_json --data-dir nothing": "expected annotations",
     "evaluate sat --dataset toy_camouflage --model mttv-lite-weibo": "stmine classify",
     "index nothing --out i": "no images in",
@@ -109,6 +128,17 @@ def told(tmp_path_factory) -> dict[str, list]:
     (folder / "blank.csv").write_text("id,text\n1, \n2,\n")
     (folder / "numbers.csv").write_text("a,b\n1,2\n")
     (folder / "posts.csv").write_text("id,text\n1,hello\n")
+    (folder / "foreign.csv").write_text("mine\n")
+    for name in ("foreign/detections.json", "results/results.json"):
+        (folder / name).parent.mkdir()
+        (folder / name).write_text("mine")
+    prediction = {"id": 1, "label": "fake", "scores": {}, "model": "other@01234567"}
+    (folder / "other.jsonl.journal.jsonl").write_text(json.dumps(prediction) + "\n")
+    names = labels_of(None, SAT)
+    identity = stored_identity(None, names)
+    settings = {"model": "sat-coco-small", "identity": identity, "threshold": 0.4, "labels": None}
+    (folder / "found").mkdir()
+    (folder / "found" / "journal.jsonl").write_text(json.dumps({"settings": settings}) + "\n")
     words = [[part for part in command.split(" ") if part] for command in ERRORS]
     run = subprocess.run(
         [sys.executable, "-c", RUN], input=json.dumps(words), cwd=folder, capture_output=True, text=True, check=True

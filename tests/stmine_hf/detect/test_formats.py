@@ -11,7 +11,7 @@ from helpers_sat import confident_sat
 from PIL import Image
 
 from stmine_hf.detect import Detector, detect_images
-from stmine_hf.detect.images import OtherResultsError
+from stmine_hf.detect.results import OtherResultsError
 from stmine_hf.detect.sources import jobs_of
 from stmine_hf.errors import StmineError
 

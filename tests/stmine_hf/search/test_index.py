@@ -14,10 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 from helpers import save_tiny_fisvl, tiny_fisvl
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from stmine_hf.errors import StmineError
 from stmine_hf.files import only_writer
 from stmine_hf.images import PixelOptions, open_image
+from stmine_hf.loading import published
 from stmine_hf.outputs import Outputs, sha256_of
 from stmine_hf.search import ImageIndex, Where, store
 from stmine_hf.search.embedding import embed_images, embed_texts
@@ -305,6 +307,19 @@ def test_the_model_is_loaded_by_the_first_query_and_only_once(images, tmp_path, 
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------
+
+
+def test_another_model_is_refused_before_it_is_loaded(images, tmp_path, model, monkeypatch):
+    folder, other = (shutil.copytree(published("fisvl-lite-rsicd"), tmp_path / name) for name in ("first", "other"))
+    weights = load_file(other / "model.safetensors")
+    name = next(name for name, one in weights.items() if one.ndim > 1)
+    save_file(weights | {name: weights[name] + 1}, other / "model.safetensors", metadata={"format": "pt"})
+    build(images, tmp_path / "index", folder)
+    monkeypatch.setattr("stmine_hf.loading.load_fisvl", lambda *_, **__: pytest.fail("loaded"))
+    index = ImageIndex.open(tmp_path / "index", model=other)
+    for attempt in (lambda: index.query("planes"), lambda: build(images, tmp_path / "index", other)):
+        with pytest.raises(StmineError, match=r"made with another model.*other weights.*new folder"):
+            attempt()
 
 
 def test_another_model_is_refused_wherever_it_comes_in(images, tmp_path, model):
