@@ -99,11 +99,8 @@ def own_run(
         "class_titles": list(method.class_metrics.values()),
         "classes": [[row["name"], *row["shown"]] for row in classes],
         "threshold": THRESHOLD,
-        "hidden": [
-            (row["name"], row["highest_score"])
-            for row in classes
-            if "highest_score" in row and row["held_out"] and (row["highest_score"] or 0) <= THRESHOLD
-        ],
+        "hidden": [row for row in classes if row["threshold"] is not None],
+        "lost": [row["name"] for row in classes if row["found"] == 0 and row["threshold"] is None],
         "share": settings["hold_out"],
         # `stmine evaluate` holds out the usual share of data without a split val.
         "repeatable": settings["hold_out"] == SHARE or (own is not None and not own.get("held_out")),
@@ -128,13 +125,15 @@ def _classes(
         after = found.get(row["name"], row["after"])
         scores = [
             None if row["before"] is None else row["before"][first],
-            *(after[key] for key in method.class_metrics),
+            *(after.get(key) for key in method.class_metrics),
         ]
         shown = ["-" if value is None or not row["held_out"] else f"{value:.3f}" for value in scores]
         count = "-" if row["train"] is None else str(row["train"])
-        highest = found.get(row["name"], row).get("highest_score", row.get("highest_score"))
-        more = {"highest_score": highest} if "highest_score" in row else {}
-        rows.append({**row, **more, "shown": [count, str(row["held_out"]), *shown]})
+        boxes = row["held_out"]
+        at = {key: after.get(key) if boxes else None for key in ("found", "threshold")}
+        lower = found.get(row["name"], row).get("found_lower")
+        counts = {"number": round((at["found"] or 0) * boxes), "lower": round((lower or 0) * boxes)}
+        rows.append({**row, **at, **counts, "shown": [count, str(boxes), *shown]})
     return rows
 
 

@@ -148,5 +148,7 @@ def evaluate_and_print(
     print_table(report.table())
     if hasattr(report, "class_table"):
         print_table(report.class_table())
+    for line in report.hints() if hasattr(report, "hints") else []:
+        say(line)
     if out:
         say(f"Written: {', '.join(str(out / name) for name in files if (out / name).exists())}")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from typing import Any
 
 from ..errors import StmineError
+from ..printing import shell_word
 
 OTHERS = "*"  # in a mapping of thresholds: all classes without one of their own
 THRESHOLD = 0.4  # least score of what is shown, as in the released demo
+_MUCH = 0.1  # that another threshold must be lower to be worth a line
+_MOST_HINTS = 5  # classes
 
 
 def parse_thresholds(given: float | Mapping[str, float], names: Mapping[int, str]) -> tuple[float, dict[int, float]]:
@@ -55,10 +58,59 @@ def option_showing(scores: Mapping[str, float], given: str = f"{THRESHOLD:g}") -
         >>> option_showing({"crane": 0.12, "wild duck": 0.39})
         "--threshold '0.4,crane=0.1,wild duck=0.35'"
     """
-    lower = {name: 0.05 * (math.ceil(score / 0.05) - 1) for name, score in scores.items()}
-    if not all(least > 0 for least in lower.values()) or any({*",="} & {*name} for name in lower):
+    return threshold_option({name: 0.05 * (math.ceil(score / 0.05) - 1) for name, score in scores.items()}, given)
+
+
+def threshold_option(thresholds: Mapping[str, float], given: str = f"{THRESHOLD:g}") -> str | None:
+    """`--threshold` of `stmine detect` with these thresholds of classes; see `option_showing`."""
+    if not all(least > 0 for least in thresholds.values()) or any({*",="} & {*name} for name in thresholds):
         return None
-    return "--threshold " + shlex.quote(",".join([given, *(f"{name}={least:g}" for name, least in lower.items())]))
+    return "--threshold " + shell_word(",".join([given, *(f"{name}={least:g}" for name, least in thresholds.items())]))
+
+
+def better_threshold(found: float | None, best: float | None) -> float | None:
+    """The threshold to suggest for a class of which `THRESHOLD` hides much; None: it hides little.
+
+    Args:
+        found: share of its boxes that are found at `THRESHOLD`.
+        best: the threshold with the best F1.
+    """
+    if best is None or found is None or best >= THRESHOLD:
+        return None
+    return best if not found or best <= THRESHOLD - _MUCH else None
+
+
+def threshold_hints(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Lines on the classes of which the usual threshold hides much, and on those that no threshold finds.
+
+    Args:
+        rows: of classes that were measured: `name`, `boxes`, `found` (share of them at `THRESHOLD`), `threshold` (see
+            `better_threshold`) and `found_lower` (share at that).
+    """
+    measured = [row for row in rows if row["boxes"] and row.get("found") is not None]
+    hints = []
+    if hidden := [row for row in measured if row["threshold"] is not None]:
+        hidden.sort(key=lambda row: row["found"] - row["found_lower"])
+        shown = hidden[:_MOST_HINTS]
+        counts = [
+            f"{_number(row, 'found')} of {row['boxes']} {str(row['name'])!r} ({_number(row, 'found_lower')} at "
+            f"{row['threshold']:g})"
+            for row in shown
+        ]
+        option = threshold_option({str(row["name"]): row["threshold"] for row in shown}) or "lower ones (--threshold)"
+        others = f" The same holds for {len(hidden) - len(shown)} more classes." if len(hidden) > len(shown) else ""
+        hints.append(
+            f"The threshold {THRESHOLD:g} finds {', '.join(counts)}. Detect with {option} (best F1 on these images), "
+            f"or train longer or on more images.{others}"
+        )
+    if lost := [str(row["name"]) for row in measured if not row["found"] and row["threshold"] is None]:
+        names = ", ".join(map(repr, lost[:_MOST_HINTS])) + (" ..." if len(lost) > _MOST_HINTS else "")
+        hints.append(f"No threshold finds any {names}: train longer, or on more images.")
+    return hints
+
+
+def _number(row: Mapping[str, Any], share: str) -> int:
+    return round(row[share] * row["boxes"])
 
 
 def known_labels(wanted: Iterable[str], names: Mapping[int, str]) -> set[int]:

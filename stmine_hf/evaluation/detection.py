@@ -25,6 +25,7 @@ from torchvision.ops import box_convert
 from ..data.boxed_images import category_ids, category_label, row_features
 from ..data.coco_json import to_coco
 from ..detect.batches import Prepared, detect_batch, prepare
+from ..detect.classes import THRESHOLD, better_threshold, threshold_hints
 from ..detect.slicing import Slices, detect_sliced, slices_of_image
 from ..files import write_rows
 from ..fonts import in_every_script
@@ -99,19 +100,24 @@ class DetectionReport:
 
     @cached_property
     def by_class(self) -> list[dict[str, Any]]:
-        """The scores of each class, and the `highest_score` of its detections (None without any).
+        """The scores of each class, and what a threshold does to it.
 
-        See `DetectionScores.per_class`.
+        See `DetectionScores.per_class`; `highest_score` of its detections (None without any), `found`: share of its
+        boxes that are found at `THRESHOLD`; and, if a lower one finds many more, that `threshold` and `found_lower`.
         """
         highest: dict[int, float] = {}
         for found in self.detections:
             number = found["category_id"]
             highest[number] = max(found["score"], highest.get(number, 0.0))
         numbers = sorted(category["id"] for category in self.truth["categories"])
-        return [
-            {**scores, "highest_score": highest.get(number)}
-            for number, scores in zip(numbers, self.scores.per_class(), strict=True)
-        ]
+        rows = []
+        for k, (number, scores) in enumerate(zip(numbers, self.scores.per_class(), strict=True)):
+            found = self.scores.found(k, THRESHOLD)
+            lower = better_threshold(found, self.scores.best_threshold(k))
+            more = {"found": found, "threshold": lower}
+            more["found_lower"] = None if lower is None else self.scores.found(k, lower)
+            rows.append({**scores, "highest_score": highest.get(number), **more})
+        return rows
 
     @cached_property
     def by_source(self) -> dict[str, DetectionScores]:
@@ -148,22 +154,27 @@ class DetectionReport:
         return table
 
     def class_table(self) -> Table:
-        """AP of each class; the best and the worst ones if there are many."""
+        """AP of each class, and what the usual threshold finds; the best and the worst ones if there are many."""
         rows = sorted(self.by_class, key=lambda row: -1 if row["ap"] is None else row["ap"], reverse=True)
         measured = [row for row in rows if row["boxes"]]
         caption = f"classes without boxes: {len(rows) - len(measured)}" if len(measured) < len(rows) else None
         table = Table(title="by class", caption=caption)
         table.add_column("class")
-        for name in ("AP", "AP50", "AR", "boxes"):
+        for name in ("AP", "AP50", "AR", "boxes", f"found at {THRESHOLD:g}", "better at"):
             table.add_column(name, justify="right")
         half = _MOST_CLASSES // 2
         for number, row in enumerate(measured):
             if len(measured) > _MOST_CLASSES and number == half:
-                table.add_row(f"... {len(measured) - 2 * half} more", "", "", "", "")
+                table.add_row(f"... {len(measured) - 2 * half} more", *[""] * 6)
             if len(measured) <= _MOST_CLASSES or not half <= number < len(measured) - half:
                 figures = (_figure(row[key], 3) for key in ("ap", "ap50", "ar100"))
-                table.add_row(row["name"], *figures, str(row["boxes"]))
+                at = (_figure(row["found"], 3), _figure(row["threshold"], 2))
+                table.add_row(row["name"], *figures, str(row["boxes"]), *at)
         return table
+
+    def hints(self) -> list[str]:
+        """Lines on the classes of which the usual threshold hides much."""
+        return threshold_hints(self.by_class)
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `results.json`."""

@@ -27,6 +27,7 @@ __all__ = ["DetectionScores", "box_ious", "detection_scores", "match_detections"
 IOUS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
 AREAS = ("all", "small", "medium", "large")  # small below 32 x 32 pixels, large above 96 x 96
+THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 MAX_DETECTIONS = (1, 10, 100)  # of each image and class, the best ones, which count
 
 
@@ -39,12 +40,15 @@ class DetectionScores:
         boxes: how many of each were to be found, crowds not counted (K).
         precision: (10 IoUs, 101 recalls, K, 4 areas), at 100 detections.
         recall: (10 IoUs, K, 4 areas, 3 numbers of detections), the highest reached.
+        ranked: for each class the scores of its detections, the highest first, and whether each is right at IoU 0.5;
+            those in crowds are left out.
     """
 
     names: tuple[str, ...]
     boxes: tuple[int, ...]
     precision: np.ndarray
     recall: np.ndarray
+    ranked: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -71,6 +75,25 @@ class DetectionScores:
             }
             for k, (name, boxes) in enumerate(zip(self.names, self.boxes, strict=True))
         ]
+
+    def found(self, k: int, threshold: float) -> float | None:
+        """Share of the boxes of a class that detections with scores above a threshold find; None without boxes."""
+        scores, right = self.ranked[k]
+        return float(right[scores > threshold].sum() / self.boxes[k]) if self.boxes[k] else None
+
+    def best_threshold(self, k: int) -> float | None:
+        """Of the thresholds 0.05, 0.1 ... 0.95 the one with the best F1 of a class, the highest of equals.
+
+        Returns:
+            None if none has a detection that is right.
+        """
+        scores, right = self.ranked[k]
+        f1 = {}
+        for threshold in THRESHOLDS:
+            above = scores > threshold
+            f1[threshold] = 2 * right[above].sum() / max(above.sum() + self.boxes[k], 1)
+        best = max(reversed(THRESHOLDS), key=f1.__getitem__)
+        return best if f1[best] > 0 else None
 
     def pr_curve(self, iou: float = 0.5, name: str | None = None) -> np.ndarray:
         """(101,) precision at the recalls 0, 0.01 ... 1: of one class, or the mean of those that have boxes.
@@ -139,7 +162,9 @@ def detection_scores(
     boxes = dict.fromkeys((row["id"] for row in categories), 0)
     for row in there:
         boxes[row["category_id"]] += row["image_id"] in among and not row["iscrowd"]
+    images_counted, per_class = len(evaluation.params.imgIds), len(AREAS) * len(evaluation.params.imgIds)
     return DetectionScores(
+        ranked=tuple(_ranked(evaluation.evalImgs[k * per_class :][:images_counted]) for k in range(len(categories))),
         names=tuple(row["name"] for row in categories),
         boxes=tuple(boxes.values()),
         precision=np.where(precision < 0, np.nan, precision)[..., -1],
@@ -203,6 +228,16 @@ def match_detections(
         else:
             matches.append(None if any(crowd[place] for place in near) else False)
     return seen, matches
+
+
+def _ranked(images: Sequence[Mapping[str, Any] | None]) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of a class's detections in all images, the highest first, and whether each is right at IoU 0.5."""
+    there = [image for image in images if image is not None]
+    scores = np.array([score for image in there for score in image["dtScores"]], dtype=float)
+    right = np.array([match > 0 for image in there for match in image["dtMatches"][0]], dtype=bool)
+    counts = ~np.array([bool(ignored) for image in there for ignored in image["dtIgnore"][0]], dtype=bool)
+    order = np.argsort(-scores[counts], kind="stable")
+    return scores[counts][order], right[counts][order]
 
 
 def _mean(values: np.ndarray) -> float | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from ..detect.classes import THRESHOLD, option_showing
+from ..detect.classes import threshold_hints
 from ..files import write_atomically
 
 BY_CLASS = "by_class"  # scores of single classes, in an evaluation of the log history and in results
@@ -94,8 +94,8 @@ def class_rows(
 
     Returns:
         Rows with `name`, `train` (None: unknown), `held_out`, `before` (None: not measured) and `after`; where the
-            reports have it, `highest_score`, too. Classes that neither rows to train on nor held-out ones have are
-            left out.
+            reports have them, `highest_score` and `found_lower`, too. Classes that neither rows to train on nor
+            held-out ones have are left out.
     """
     metrics, before = list(metrics), {row["name"]: row for row in start}
     rows = []
@@ -109,9 +109,9 @@ def class_rows(
                 "name": name,
                 "train": train,
                 "held_out": row[unit],
-                "before": None if first is None else {metric: first[metric] for metric in metrics},
-                "after": {metric: row[metric] for metric in metrics},
-                **({"highest_score": row["highest_score"]} if "highest_score" in row else {}),
+                "before": None if first is None else {metric: first.get(metric) for metric in metrics},
+                "after": {metric: row.get(metric) for metric in metrics},
+                **{key: row[key] for key in ("highest_score", "found_lower") if key in row},
             }
         )
     return rows
@@ -147,31 +147,14 @@ def class_table(rows: Sequence[Mapping[str, Any]], unit: str, titles: Mapping[st
     return table
 
 
-def class_hints(rows: Sequence[Mapping[str, Any]], unit: str, threshold: float = THRESHOLD) -> list[str]:
-    """Lines on the classes that were not measured, and on those that no detection above a threshold has.
+def class_hints(rows: Sequence[Mapping[str, Any]], unit: str) -> list[str]:
+    """Lines on the classes that were not measured, and on those of which the usual threshold hides much.
 
     Args:
         rows: of `class_rows`.
         unit: what is counted: boxes or posts.
-        threshold: that `stmine detect` and `Detector` use.
     """
-    hints = []
-    for row in rows:
-        score = row.get("highest_score")
-        if "highest_score" not in row or not row["held_out"] or (score or 0) > threshold:
-            continue
-        hint = f"No {row['name']!r} is found at the threshold {threshold:g}: "
-        if score is None:
-            hint += (
-                "nothing on the held-out images has a noteworthy score as it. Train on more images of it, or longer."
-            )
-        else:
-            lower = option_showing({row["name"]: score}, f"{threshold:g}") or "a lower --threshold"
-            hint += f"its highest score on the held-out images is {score:.2f}. Detect with {lower}, or train on more "
-            hint += "images of it."
-        hints.append(hint)
-    if len(hints) > _MOST_HINTS:
-        hints[_MOST_HINTS:] = [f"The same holds for {len(hints) - _MOST_HINTS} more classes."]
+    hints = threshold_hints({**row, "boxes": row["held_out"], **row["after"]} for row in rows)
     if unmeasured := [str(row["name"]) for row in rows if not row["held_out"]]:
         names = ", ".join(unmeasured[:_MOST_HINTS]) + (", ..." if len(unmeasured) > _MOST_HINTS else "")
         hints.append(f"Not measured, as the held-out rows have no {unit} of it: {names}.")

@@ -221,6 +221,8 @@ def test_classes_are_matched_by_name(parts, rows, answers):
     ap = {row["name"]: row["ap"] for row in report.scores.per_class()}
     assert ap == {"Person": pytest.approx(1), "walrus": 0, "deer": pytest.approx(1)}
     assert [row["highest_score"] for row in report.by_class] == [pytest.approx(0.9), None, pytest.approx(0.9)]
+    assert [row["found"] for row in report.by_class] == [1, 0, 1]
+    assert report.hints() == ["No threshold finds any 'walrus': train longer, or on more images."]
     assert report.to_dict()["by_class"] == report.by_class
     assert report.unknown_classes == ["walrus"]
     assert {row["category_id"] for row in report.detections} == {1, 18}

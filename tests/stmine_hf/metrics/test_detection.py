@@ -112,6 +112,42 @@ def test_equals_the_definition(seed, crowds):
     assert scores.metrics["ap"] == pytest.approx(per_iou.mean(), abs=1e-9)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_what_a_threshold_finds_equals_the_matches_of_each_image(seed):
+    truth, found = made_up(seed, images=5, classes=2, crowds=True)
+    for number, row in enumerate(found):
+        row["score"] += number * 1e-6
+    scores = detection_scores(truth, found)
+    for k, category in enumerate(truth["categories"]):
+        for threshold in (0.05, 0.4, 0.9):
+            right = 0
+            for image in truth["images"]:
+                boxes, sure = (
+                    [row for row in rows if (row["image_id"], row["category_id"]) == (image["id"], category["id"])]
+                    for rows in (truth["annotations"], sorted(found, key=lambda row: -row["score"]))
+                )
+                sure = [row["bbox"] for row in sure if row["score"] > threshold]
+                crowd = [bool(row.get("iscrowd", 0)) for row in boxes]
+                labels = ([1] * len(boxes), [1] * len(sure))
+                right += sum(match_detections([row["bbox"] for row in boxes], labels[0], crowd, sure, labels[1])[0])
+            assert scores.found(k, threshold) == pytest.approx(right / scores.boxes[k])
+
+
+def test_the_best_threshold_has_the_best_f1():
+    boxes = [[20 * n, 0, 10, 10] for n in range(4)]
+    truth = {"images": [{"id": 1}], "categories": [{"id": n, "name": str(n)} for n in (1, 2, 3)]}
+    truth["annotations"] = [{"image_id": 1, "category_id": label, "bbox": box} for label in (1, 2) for box in boxes]
+    right = [{"bbox": box, "score": score} for box, score in zip(boxes, (0.5, 0.22, 0.21, 0.18), strict=True)]
+    wrong = [{"bbox": [0, 500 + n, 9, 9], "score": score} for n, score in enumerate((0.3, 0.17, 0.12))]
+    found = [{**row, "image_id": 1, "category_id": 1} for row in right + wrong]
+    found += [{**row, "image_id": 1, "category_id": label} for row in wrong for label in (2, 3)]
+    scores = detection_scores(truth, found)
+    # 2 of 3 right above 0.3; above 0.15: 4 right of 6, F1 0.8; above 0.2: 3 right of 4, F1 0.75
+    assert scores.best_threshold(0) == 0.15 and scores.found(0, 0.15) == 1 and scores.found(0, 0.4) == 0.25
+    assert scores.best_threshold(1) is None and scores.found(1, 0.05) == 0  # nothing is right
+    assert scores.best_threshold(2) is None and scores.found(2, 0.05) is None  # nothing is there
+
+
 def test_perfect_is_one():
     truth, _ = made_up(0)
     found = [{**row, "score": 0.5} for row in truth["annotations"]]

@@ -7,6 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
+from stmine_hf.detect.classes import THRESHOLD, better_threshold, threshold_hints
+from stmine_hf.methods import METHODS
 from stmine_hf.training.write_up import (
     best_evaluation,
     class_hints,
@@ -96,16 +98,43 @@ def test_of_many_classes_the_best_and_the_worst_stand_there():
     assert names == [*(f"c{n}" for n in range(49, 39, -1)), "...", *(f"c{n}" for n in range(9, -1, -1))]
 
 
-def test_classes_that_the_threshold_hides_get_a_line():
-    hints = class_hints(class_rows(START, BEST, COUNTS, "boxes", TITLES), "boxes", 0.4)
-    crane, gull, swan, oar = hints  # a ship is found
-    assert "No 'crane' is found at the threshold 0.4: its highest score on the held-out images is 0.12" in crane
-    assert "--threshold 0.4,crane=0.1," in crane and "more images of it" in crane
-    assert "0.39" in gull and "a lower --threshold" in gull and "white=" not in gull  # a comma would split it
-    assert "No 'swan' is found" in swan and "--threshold" not in swan
+def with_thresholds(row: dict, found: float, threshold: float | None = None, lower: float | None = None) -> dict:
+    return {**row, "found": found, "threshold": threshold, "found_lower": lower}
+
+
+def test_classes_of_which_the_threshold_hides_much_get_a_line():
+    titles = METHODS["sat"].class_metrics
+    best = [
+        with_thresholds(scored("crane", 12, 0.3, 0.6), 1 / 12, 0.15, 0.75),  # AP50 is good, and nearly all are hidden
+        with_thresholds(scored("ship", 4, 0.5, 0.9), 1.0),
+        with_thresholds(scored("oar", 0, None, 0.9), None),
+        with_thresholds(scored("swan", 1, 0.0, None), 0.0),
+    ]
+    rows = class_rows([], best, COUNTS, "boxes", titles)
+    assert "found at 0.4" in titles.values() and THRESHOLD == 0.4
+    assert ["crane", "5", "12", "-", "0.300", "0.300", "0.083", "0.150"] in lines_of(
+        class_table(rows, "boxes", titles)
+    )
+    crane, swan, oar = class_hints(rows, "boxes")
+    assert crane.startswith("The threshold 0.4 finds 1 of 12 'crane' (9 at 0.15). ")
+    assert "Detect with --threshold 0.4,crane=0.15 (best F1 on these images), or train longer" in crane
+    assert swan == "No threshold finds any 'swan': train longer, or on more images."
     assert oar == "Not measured, as the held-out rows have no boxes of it: oar."
-    assert not class_hints([row for row in class_rows(START, BEST, COUNTS, "boxes", TITLES)[1:2]], "boxes")
-    many = class_rows([], [scored(f"c{n}", 1, 0.0, 0.2) for n in range(9)], {}, "boxes", TITLES)
-    assert len(class_hints(many, "boxes")) == 6 and "4 more classes" in class_hints(many, "boxes")[-1]
+    assert threshold_hints(best) == [crane, swan]  # the same of an evaluation
+    assert class_hints(rows[1:2], "boxes") == []
+    odd = threshold_hints([with_thresholds(scored("gull, white", 2, 0.1, 0.39), 0.0, 0.35, 0.5)])
+    assert "lower ones (--threshold)" in odd[0]  # a comma would split it
+    many = [with_thresholds(scored(f"c{n}", 10, 0.2, 0.3), 0.0, 0.2, n / 10) for n in range(1, 10)]
+    (line,) = threshold_hints(many)
+    assert "'c9' (9 at 0.2)" in line and "'c4'" not in line and line.endswith("The same holds for 4 more classes.")
     posts = [{"name": "fake", "posts": 3, "precision": 0.0, "recall": 0.0, "f1": 0.0}]
     assert class_hints(class_rows([], posts, {"fake": 4}, "posts", {"f1": "F1"}), "posts") == []
+    assert class_hints(class_rows(START, BEST, COUNTS, "boxes", titles)[:2], "boxes") == []  # of an earlier version
+
+
+@pytest.mark.parametrize(
+    ("found", "best", "expected"),
+    [(0.0, 0.35, 0.35), (0.1, 0.35, None), (0.1, 0.3, 0.3), (0.9, 0.4, None), (0.0, None, None), (None, 0.1, None)],
+)
+def test_a_threshold_is_suggested_where_it_is_much_lower(found, best, expected):
+    assert better_threshold(found, best) == expected
