@@ -159,7 +159,9 @@ def detect(
         parse_thresholds(thresholds, labels)
         wanted = None if classes is None else classes.split(",")
         known_labels(wanted or [], labels)
-        for job in jobs if out is not None else []:  # without --out, another folder is taken
+        for job in jobs:
+            if out is None:  # another folder is taken
+                break
             require_resumable(
                 out if len(jobs) == 1 else out / job.name,
                 model,

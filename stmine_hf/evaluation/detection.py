@@ -112,11 +112,10 @@ class DetectionReport:
         numbers = sorted(category["id"] for category in self.truth["categories"])
         rows = []
         for k, (number, scores) in enumerate(zip(numbers, self.scores.per_class(), strict=True)):
-            found = self.scores.found(k, THRESHOLD)
-            lower = better_threshold(found, self.scores.best_threshold(k))
-            more = {"found": found, "threshold": lower}
-            more["found_lower"] = None if lower is None else self.scores.found(k, lower)
-            rows.append({**scores, "highest_score": highest.get(number), **more})
+            share = self.scores.found(k, THRESHOLD)
+            lower = better_threshold(share, self.scores.best_threshold(k))
+            more = {"highest_score": highest.get(number), "found": share, "threshold": lower}
+            rows.append({**scores, **more, "found_lower": None if lower is None else self.scores.found(k, lower)})
         return rows
 
     @cached_property

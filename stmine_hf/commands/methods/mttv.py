@@ -9,7 +9,6 @@ import typer
 
 from ...loading import labels_of, require_model, require_regions
 from ...methods import MTTV
-from ...posts.results import require_labels
 from ..converting import label_names as names_in
 from ..converting import report_conversion
 from ..evaluating import DataDirOption, RowsToEvaluate, SplitOption, dataset_option, evaluate_and_print
@@ -100,6 +99,8 @@ def evaluate(
     names = label_names(label)
     require_model(model, method=MTTV)
     if names and (own := labels_of(model, MTTV)) is not None:
+        from ...posts.results import require_labels
+
         require_labels(names, list(own.values()))
 
     require_regions(detector, model)
