@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -25,6 +26,9 @@ from .terminal import (
     stmine_command,
     used_by,
 )
+
+if TYPE_CHECKING:
+    from ..training.own_set import Trained
 
 app = typer.Typer()
 
@@ -132,6 +136,20 @@ def train(
     from ..training.script import run_script
     from .terminal import hush_libraries
 
+    given = {
+        "--data": data,
+        "--model": model,
+        "--column": column,
+        "--label": label,
+        "--encoding": encoding,
+        "--option": option,
+        "--epochs": epochs,
+        "--max-steps": max_steps,
+        "--learning-rate": learning_rate,
+        "--batch-size": batch_size,
+        "--seed": seed or None,
+    }
+
     def main() -> None:
         if plan is None:
             trained = resume_training(method, output or default_output(str(data), method), resume_command=again)
@@ -141,27 +159,11 @@ def train(
                 adapter=lora,
                 changes={**changes, "seed": seed},
                 resume_command=again,
-                command=_shared_command(
-                    method,
-                    {
-                        "--data": data,
-                        "--model": model,
-                        "--column": column,
-                        "--label": label,
-                        "--encoding": encoding,
-                        "--option": option,
-                        "--epochs": epochs,
-                        "--max-steps": max_steps,
-                        "--learning-rate": learning_rate,
-                        "--batch-size": batch_size,
-                        "--seed": seed or None,
-                    },
-                    lora,
-                ),
+                command=_shared_command(method, given, lora),
                 say=_say,
             )
         if trained is not None:
-            _print_next(method, trained)
+            _print_next(trained, _words(method, given, lora) if plan else _words_again(trained))
 
     hush_libraries()
     run_script(main)
@@ -184,43 +186,92 @@ def _shared_command(method: str, options: dict[str, Any], lora: bool | None) -> 
         key, sign, place = value.partition("=")
         return key + sign + absolute(place).name if option == "--option" and key.endswith("_dir") else value
 
-    words = ["stmine", "train", method]
+    return shlex.join(["stmine", *_words(method, options, lora, shared)])
+
+
+def _words(
+    method: str,
+    options: dict[str, Any],
+    lora: bool | None,
+    shown: Callable[[str, Any], str] = lambda _, value: str(value),
+) -> list[str]:
+    """The words of the command, without `stmine`."""
+    words = ["train", method]
     for option, given in options.items():
         for value in given if isinstance(given, list) else [] if given is None else [given]:
-            words += [option, shared(option, value)]
-    words += [] if lora is None else ["--lora" if lora else "--full"]
-    return shlex.join(words)
+            words += [option, str(value) if shown is None else shown(option, value)]
+    return words + ([] if lora is None else ["--lora" if lora else "--full"])
 
 
-def _print_next(method: str, trained: Any) -> None:
-    """What training added, and what to type next."""
+def _words_again(trained: Trained) -> list[str] | None:
+    """The words of the command by which a run that was resumed began; None where it names places that are unknown."""
+    words = shlex.split(trained.results.get("command") or "")[1:]
+    if "--data" not in words or trained.data is None or {"--model", "--option"} & {*words}:
+        return None
+    words[words.index("--data") + 1] = str(trained.data)
+    return words
+
+
+def _longer(trained: Trained, words: list[str]) -> list[str]:
+    """The command that trains again for more epochs, into another folder."""
     from ..training.parts import free_path
 
+    kept, left = list[str](), iter(words)
+    for word in left:
+        if word in ("--epochs", "--max-steps"):
+            next(left)
+        else:
+            kept.append(word)
+    run = trained.model.parent
+    output = free_path(run.with_name(f"{run.name}-longer"))
+    return [*kept, "--epochs", str(trained.more_epochs), "--output", str(output)]
+
+
+def _print_next(trained: Trained, words: list[str] | None = None) -> None:
+    """What training added, and what to type next.
+
+    Args:
+        trained: the result.
+        words: of the command that trained so, without `stmine`; None: unknown.
+    """
+    from ..training.parts import free_path
+
+    method = trained.method
     before, after = trained.score("start"), trained.score("best")
-    if before is not None and after is not None and after <= before:
+    if useless := trained.nothing_learned:
+        epochs = trained.epochs
+        length = "" if epochs is None else f" after {epochs:.3g} epoch{'' if epochs == 1 else 's'}"
+        first = "" if words is None else " That is the first command below."
+        say(
+            f"The model has learned nothing of use yet: {useless}{length}. Train longer, {trained.more_epochs} epochs "
+            f"or more, before you use or publish it.{first} If that does not help, look for wrong labels or boxes "
+            "among the rows, and try a higher --learning-rate."
+        )
+    elif before is not None and after is not None and after <= before:
         other = "--full (the whole model)" if trained.adapter else "--lora (an adapter)"
         say(
-            f"Training did not help: {METHODS[method].metrics.get(trained.metric, trained.metric)} on the held-out "
-            f"rows was {before:.4g} before and {after:.4g} after. Use the model that you started from, or try:"
+            f"Training did not help: {trained.metric_title} on the held-out rows was {before:.4g} before and "
+            f"{after:.4g} after. Use the model that you started from, or try:"
         )
         say("  more rows, and rows more like those you will use the model on")
         say("  fewer or more passes (--epochs), a lower or higher rate (--learning-rate), or " + other)
         say("  a look at the worst misses: wrong labels, captions or boxes among the rows teach the wrong thing")
-    if before == 0 and METHODS[method].rows == "boxes":
+    if before == 0 and method.rows == "boxes":
         say("0 before training is what classes give that the start does not know.")
     misses = trained.model / "worst_misses.png"
     if misses.is_file():
         say(f"Look at the worst misses: {misses}")
     run = trained.model.parent
     commands = [
+        *([_longer(trained, words)] if useless and words else []),
         *trained.examples,
-        ["export", method, "--model", str(trained.model), "--out", str(free_path(Path(f"{run.name}-onnx")))],
+        ["export", method.name, "--model", str(trained.model), "--out", str(free_path(Path(f"{run.name}-onnx")))],
         ["publish", "build", str(run), *(["--data-dir", str(trained.data)] if trained.data else [])],
     ]
     commands[-1] += ["--out", str(free_path(Path("hub") / run.name)), "--license", "unknown"]
     say_next(*commands, after=f"Model, scores and curves are in {run}. Next:")
     if not trained.examples:
-        say(f"The model is used by {used_by(METHODS[method])}, with --model {shlex.quote(str(trained.model))}.")
+        say(f"The model is used by {used_by(method)}, with --model {shlex.quote(str(trained.model))}.")
     say(
         "To publish it, put the license that the weights are to have in place of unknown, such as cc-by-4.0, and add "
         f"--repo with your name on the Hub and the model's, such as jane-doe/{run.name}."

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import shlex
 import warnings
@@ -29,6 +30,7 @@ from ..methods import METHODS, Method, get
 from ..outputs import require_apart
 from ..printing import counted, from_here
 from .identity import RunIdentity, contents, require_apart_from_images
+from .write_up import BY_CLASS
 
 # Kinds of rows in words.
 _ROWS = {"captions": "images with captions", "posts": "posts with labels", "boxes": "images with boxes"}
@@ -68,6 +70,7 @@ class Trained:
     """The result of a training.
 
     Attributes:
+        method: of the model.
         model: folder of the best model.
         results: content of `results.json`.
         adapter: the folder holds an adapter.
@@ -76,12 +79,47 @@ class Trained:
         examples: commands that use the model on a held-out row, as words without `stmine`.
     """
 
+    method: Method
     model: Path
     results: dict[str, Any]
     adapter: bool
     metric: str
     data: Path | None = None
     examples: list[list[str]] = field(default_factory=list)
+
+    @property
+    def nothing_learned(self) -> str | None:
+        """How the held-out rows show that the model is of no use yet; None: it is of some, or was at the start."""
+        start, best = (self.results.get(when) or {} for when in ("start", "best"))
+        if not any(key.startswith("eval_") for key in best):
+            return None
+        if self.score("best") == 0 and not self.score("start"):
+            return f"{self.metric_title} on the held-out rows is 0"
+        held = [row["held_out"] for row in self.results.get(BY_CLASS) or []]
+        accuracy = best.get("eval_accuracy")
+        if accuracy is None or not sum(held):
+            return None
+        share = max(held) / sum(held)
+        if max(accuracy, start.get("eval_accuracy", 0)) > share + 1e-6:
+            return None
+        return f"accuracy on the held-out rows is {accuracy:.4g}, and one label for all of them gives {share:.4g}"
+
+    @property
+    def metric_title(self) -> str:
+        """The metric as the Hub lists it."""
+        return self.method.metrics.get(self.metric, self.metric)
+
+    @property
+    def epochs(self) -> float | None:
+        """Passes over the data; None: unknown."""
+        return (self.results.get("training") or {}).get("epoch")
+
+    @property
+    def more_epochs(self) -> int:
+        """Passes for a longer training: those for data of this size, or three times as many as there were."""
+        count = (self.results.get("rows") or {}).get("train")
+        usual = self.method.training.own_sets.for_size(count)["num_train_epochs"] if count else 1
+        return max(usual, math.ceil(3 * (self.epochs or 1)))
 
     def score(self, when: str) -> float | None:
         """The metric of `start` or `best`, None if there was no such evaluation."""
@@ -280,7 +318,7 @@ def _run(
     examples: list[list[str]] = next(filter(None, itertools.islice(found, _ROWS_TRIED)), [])
     metric, place = str(run.args.metric_for_best_model), Path(run.data.data_dir or run.data.dataset)
     data = from_here(place) if place.exists() else None
-    return Trained(run.best, results, run.args.peft is not None, metric, data, examples)
+    return Trained(method, run.best, results, run.args.peft is not None, metric, data, examples)
 
 
 def _as_argv(settings: Mapping[str, Any], dataclasses: Any) -> list[str]:

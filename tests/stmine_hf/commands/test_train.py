@@ -20,7 +20,7 @@ from PIL import Image
 from trainers import TWO_PROCESSES, environment
 
 from stmine_hf.cli import main
-from stmine_hf.commands.train import _print_next, _shared_command
+from stmine_hf.commands.train import _print_next, _shared_command, _words_again
 from stmine_hf.errors import StmineError, placeholder_hint, require_own_id
 from stmine_hf.methods import METHODS
 from stmine_hf.training.own_set import Trained, in_words_of_command, plan_training
@@ -185,13 +185,53 @@ def test_data_of_another_method_name_the_command_that_trains_on_them(capsys, met
 
 def test_a_training_that_did_not_help_says_what_to_try(capsys):
     results = {"start": {"eval_r_mean": 30.5}, "best": {"eval_r_mean": 29.25}}
-    _print_next("fisvl", Trained(Path("out/best"), results, True, "r_mean"))
+    _print_next(Trained(METHODS["fisvl"], Path("out/best"), results, True, "r_mean"))
     said = capsys.readouterr().out
     assert "did not help: Mean recall on the held-out rows was 30.5 before and 29.25 after" in said
     assert "--full" in said and "--learning-rate" in said and "r_mean" not in said
-    helped = Trained(Path("out/best"), {**results, "best": {"eval_r_mean": 31.0}}, True, "r_mean")
-    _print_next("fisvl", helped)
+    helped = Trained(METHODS["fisvl"], Path("out/best"), {**results, "best": {"eval_r_mean": 31.0}}, True, "r_mean")
+    _print_next(helped)
     assert "did not help" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("method", "metric", "start", "best", "reason"),
+    [
+        ("sat", "ap", {"eval_ap": 0.0}, {"eval_ap": 0.0}, "AP on the held-out rows is 0 after 0.5 epochs"),
+        ("sat", "ap", {"eval_ap": 0.0}, {"eval_ap": 0.01}, None),
+        ("sat", "ap", {"eval_ap": 0.2}, {"eval_ap": 0.0}, None),  # it was of use before: training did not help
+        ("mttv", "macro_f1", {"eval_accuracy": 0.4}, {"eval_accuracy": 0.75}, "one label for all of them gives 0.75"),
+        ("mttv", "macro_f1", {"eval_accuracy": 0.4}, {"eval_accuracy": 0.8}, None),
+        ("mttv", "macro_f1", {"eval_accuracy": 0.8}, {"eval_accuracy": 0.7}, None),
+        ("fisvl", "r_mean", {"eval_r_mean": 0.0}, {"eval_r_mean": 0.0}, "is 0 after 0.5 epochs"),
+    ],
+)
+def test_a_training_that_taught_nothing_is_first_to_be_longer(method, metric, start, best, reason, capsys):
+    by_class = [{"name": "real", "held_out": 3}, {"name": "fake", "held_out": 1}]
+    start, best = ({f"eval_{metric}": 0.4, **scores} for scores in (start, best))
+    results = {"start": start, "best": best, "by_class": by_class, "rows": {"train": 40, "val": 4}}
+    results["training"] = {"epoch": 0.5}
+    trained = Trained(METHODS[method], Path("outputs/mine/best"), results, False, metric, Path("my data.csv"))
+    words = ["train", method, "--data", "my data.csv", "--column", "image=a b", "--max-steps", "2", "--full"]
+    _print_next(trained, words)
+    said = capsys.readouterr().out
+    first, *others = next_commands(said)
+    usual = METHODS[method].training.own_sets.for_size(40)["num_train_epochs"]
+    longer = ["train", method, "--data", "my data.csv", "--column", "image=a b", "--full", "--epochs", str(usual)]
+    longer += ["--output", "outputs/mine-longer"]
+    assert (first == longer) is (reason is not None) and longer not in others
+    assert ("learned nothing of use yet" in said) is (reason is not None) and (reason or "") in said
+    if reason:
+        assert "did not help:" not in said
+        results["training"]["epoch"] = 4 * usual
+        Path("outputs/mine-longer").mkdir(parents=True)
+        results["command"] = f"stmine train {method} --data data.csv --epochs {4 * usual}"
+        _print_next(trained, _words_again(trained))  # of a run that was resumed
+        first, *_ = next_commands(capsys.readouterr().out)
+        longer = ["train", method, "--data", "my data.csv", "--epochs", str(12 * usual)]
+        assert first == [*longer, "--output", "outputs/mine-longer-2"]
+        results["command"] += " --model elsewhere"
+        assert _words_again(trained) is None
 
 
 def next_commands(said: str) -> list[list[str]]:
@@ -209,8 +249,8 @@ def test_what_is_next_is_a_command_that_runs_as_it_stands(method, capsys):
     row = {"image": {"path": "my images/1.png", "bytes": None}, "text": "a  post\nof mine", "captions": ["a farm"]}
     image(Path("my images/1.png"), 1)
     examples = METHODS[method].training.examples(row, Path("outputs/my run/best"))
-    trained = Trained(Path("outputs/my run/best"), results, False, "x", Path("d/mine.csv"), examples)
-    _print_next(method, trained)
+    trained = Trained(METHODS[method], Path("outputs/my run/best"), results, False, "x", Path("d/mine.csv"), examples)
+    _print_next(trained)
     said = capsys.readouterr().out
     *used, export, build = next_commands(said)
     assert used == examples
@@ -230,7 +270,7 @@ def test_what_is_next_is_a_command_that_runs_as_it_stands(method, capsys):
     Path("hub/my run").mkdir(parents=True)
     without = {"image": None, "text": "", "captions": ["a farm"]}
     assert METHODS[method].training.examples(without, Path("best")) == []
-    _print_next(method, Trained(Path("outputs/my run/best"), results, False, "x"))
+    _print_next(Trained(METHODS[method], Path("outputs/my run/best"), results, False, "x"))
     said = capsys.readouterr().out
     _, build = next_commands(said)
     assert "--data-dir" not in build and "hub/my run-2" in build
