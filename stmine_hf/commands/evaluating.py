@@ -82,15 +82,30 @@ class RowsToEvaluate:
         if self._dataset in BUILDERS or self._options["data_dir"] is not None:
             rows = load_dataset(self._dataset, kind=kind, split=self._split or "val", **self._options)
         else:
+            options = self._as_trained(model)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what they say is among the findings
-                splits, findings, taken = read_recognized(self._dataset, kind, **self._options)
+                splits, findings, taken = read_recognized(self._dataset, kind, **options)
             for line in finding_lines(findings.listed(), PLACES):
                 say(line)
             say(f"Read as {kind}: {'; '.join(taken.taken)}. If that is wrong, say --column.")
             rows, which = rows_to_score(splits, kind, self._split, trained_on=trained_on(model, taken))
             say(f"Rows: {which}.")
         return rows if self._limit is None else rows.select(range(min(self._limit, len(rows))))
+
+    def _as_trained(self, model: str | None) -> dict[str, Any]:
+        """The options, and those by which the run of the model read these data; those given now win."""
+        from ..training.own_set import ReadBy
+
+        read = ReadBy.of(model, self._dataset)
+        if read is None:
+            return self._options
+        if read.given:
+            say(f"Read as in the training of the model: {read.given}. Options given now win.")
+        names = {**read.options.get("label_names", {}), **self._options.get("label_names", {})}
+        columns = {**read.columns, **self._options["column_mapping"]}
+        options = {**read.options, **self._options, "column_mapping": columns}
+        return options | ({"label_names": names} if names else {})
 
 
 def evaluate_and_print(

@@ -17,7 +17,9 @@ from typing import Any
 
 import datasets
 
+from ..cards.own_run import data_options
 from ..data.boxed_images import IN_TWO_SPLITS
+from ..data.columns import parse_mapping
 from ..data.held_out import SHARE, TrainedOn, with_validation
 from ..data.paths import absolute, data_places
 from ..data.recognition import Recognized, kinds_of, read_recognized
@@ -28,7 +30,7 @@ from ..inference import scope
 from ..loading import labels_of, model_type_of, published, resolve
 from ..methods import METHODS, Method, get
 from ..outputs import require_apart
-from ..printing import counted, from_here
+from ..printing import counted, from_here, shell_word
 from .identity import RunIdentity, contents, require_apart_from_images
 from .write_up import BY_CLASS
 
@@ -381,6 +383,47 @@ def trained_on(model: str | None, taken: Recognized) -> TrainedOn | None:
     Raises:
         StmineError: a damaged `run.json`.
     """
+    found = _run_on(model, taken.data_dir or taken.dataset)
+    if found is None:
+        return None
+    run, settings = found
+    identity = RunIdentity.read(run)
+    return TrainedOn.of(settings, None if identity is None else identity.data)
+
+
+@dataclass(frozen=True)
+class ReadBy:
+    """How the run of a model read the data that it was trained on.
+
+    Attributes:
+        columns: which column holds what.
+        options: of the data set.
+        given: those of them that the user gave, as options of the command.
+    """
+
+    columns: dict[str, Any]
+    options: dict[str, Any]
+    given: str
+
+    @classmethod
+    def of(cls, model: str | None, data: str) -> ReadBy | None:
+        """That of the run of a model; None if it was not trained on these data, or nothing is known of it."""
+        found = _run_on(model, data)
+        if found is None:
+            return None
+        run, settings = found
+        identity = RunIdentity.read(run)
+        words = shlex.split(data_options(settings, identity.command if identity else None))
+        given = [words[at : at + 2] for at in range(0, len(words), 2) if words[at] != "--data"]
+        return cls(
+            parse_mapping(settings.get("column_mapping") or []),
+            dict(settings.get("dataset_options") or {}),
+            " ".join(shell_word(word) for pair in given for word in pair),
+        )
+
+
+def _run_on(model: str | None, data: str) -> tuple[Path, dict[str, Any]] | None:
+    """The folder and settings of a model's run, if it was trained on these data."""
     if model is None or not Path(model).is_dir():
         return None
     folders = (Path(os.path.abspath(model)).parent, Path(model).resolve().parent)  # `best` may be a link
@@ -393,10 +436,7 @@ def trained_on(model: str | None, taken: Recognized) -> TrainedOn | None:
         return None
     if not isinstance(settings, dict):
         return None
-    if not _is_same_place(settings.get("data_dir") or settings.get("dataset"), taken.data_dir or taken.dataset):
-        return None
-    identity = RunIdentity.read(run)
-    return TrainedOn.of(settings, None if identity is None else identity.data)
+    return (run, settings) if _is_same_place(settings.get("data_dir") or settings.get("dataset"), data) else None
 
 
 def _is_same_place(one: Any, other: str) -> bool:

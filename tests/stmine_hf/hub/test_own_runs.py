@@ -229,3 +229,28 @@ def test_the_card_of_a_run_without_a_known_command_names_the_script(tmp_path):
     assert "accelerate launch examples/train_sat.py --config my-model/training/config.yaml" in card
     assert "by `examples/train_sat.py`" in card
     assert "--data mine.csv --column image=filename" in card  # what was found in the table is said
+
+
+def test_evaluate_reads_the_runs_own_data_as_the_training_did(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = [f"{WORDS[n]} {chr(97 + n) * 9} {77 * n},{('no', 'yes')[n % 2]},{n}" for n in range(16)]
+    for name in ("mine.csv", "other.csv"):
+        Path(name).write_text("\n".join(["words,truth,number", *rows]))
+    given = {"column_mapping": {"text": "words", "label": "truth"}, "options": {"label_names": {"no": "fake"}}}
+    given["options"]["label_names"]["yes"] = "real"
+    run = run_of("mttv", plan_training("mttv", "mine.csv", output=Path("run"), **given).settings, Path("run"))
+
+    def evaluate(*words: str) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as end:
+            main(["evaluate", "mttv", "--model", str(run / "best"), *words])
+        said = capsys.readouterr()
+        return int(end.value.code or 0), said.out + said.err
+
+    code, said = evaluate("--data", "mine.csv")
+    assert code == 0
+    line = "Read as in the training of the model: --column text=words --column label=truth"
+    assert f"{line} --label no=fake --label yes=real. Options given now win." in said
+    assert "Read as posts: text: words" in said
+    code, said = evaluate("--data", "mine.csv", "--column", "text=number")
+    assert code == 0 and "Read as posts: text: number, label: truth" in said
+    assert evaluate("--data", "other.csv")[0] != 0  # data of which the run knows nothing
