@@ -92,6 +92,9 @@ class Network:
         graph: makes a module that computes the same and can be traced, for inputs of these shapes; None: the module
             itself can.
         low: names of the parts that may compute in 16-bit floats; "" is the whole module.
+        low_unasked: whether they do so in any engine that is faster by it; if not, only where "torch-bf16" is asked
+            for. For networks that can magnify the rounding of a few rows among many, which no comparison of some
+            batches would find.
     """
 
     name: str
@@ -104,6 +107,7 @@ class Network:
     axes: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     graph: Callable[[tuple[Tensor, ...]], nn.Module] | None = None
     low: tuple[str, ...] = ("",)
+    low_unasked: bool = True
 
     @property
     def device(self) -> torch.device:
@@ -225,9 +229,10 @@ def _missing(name: str) -> list[str]:
     return [package for package in _PACKAGES.get(name, ()) if importlib.util.find_spec(package) is None]
 
 
-def _engines(name: str, device: str = "cpu") -> list[Engine]:
+def _engines(name: str, network: Network) -> list[Engine]:
     """The engines of a name in the order in which they are tried; of "auto" all that are installed but PyTorch."""
-    low = "bfloat16" if has_bfloat16(device) else None
+    may = network.low_unasked or name == "torch-bf16"
+    low = "bfloat16" if may and has_bfloat16(network.device.type) else None
     found: dict[str, list[Engine]] = {
         TORCH: [_Torch()],
         "torch-bf16": [_TorchBfloat16() if low else _Torch()],
@@ -386,7 +391,7 @@ class Runner:
         if remaining < _SHORT:
             return found
         key = self._key(inputs)
-        known = _Choice.read(key)
+        known = _Choice.read(key, self.network)
         ratio, opening = (known.ratio, known.seconds) if known else (_RATIO, _OPENING)
         if known is not None and known.engine == TORCH:
             self._decided = True
@@ -430,7 +435,7 @@ class Runner:
         """
         done: set[str] = set()
         with _as_onnx(self.network, inputs) as graph:
-            for engine in _engines(self._asked, self.network.device.type):
+            for engine in _engines(self._asked, self.network):
                 if _label(engine) in self._left or engine.name == TORCH:
                     continue
                 if known is not None and (engine.name, engine.precision) != (known.engine, known.precision):
@@ -459,7 +464,7 @@ class Runner:
         """
         problem: Exception | None = None
         with _as_onnx(self.network, inputs) as graph:
-            for engine in _engines(self._asked, self.network.device.type):
+            for engine in _engines(self._asked, self.network):
                 try:
                     run = engine.open(self.network, graph)
                     self._require_agreement(engine, expected, run(*inputs))
@@ -535,7 +540,7 @@ class _Choice:
     seconds: float
 
     @classmethod
-    def read(cls, key: str) -> _Choice | None:
+    def read(cls, key: str, network: Network) -> _Choice | None:
         """None if the cache has none that can be used."""
         try:
             content = json.loads((cache_folder(_CACHE) / f"{key}.json").read_text(encoding="utf-8"))
@@ -543,7 +548,7 @@ class _Choice:
             if not (0 <= choice.seconds < math.inf and 1 <= choice.ratio < math.inf):
                 raise ValueError("numbers out of range")
             if choice.engine != TORCH and not any(
-                (one.name, one.precision) == (choice.engine, choice.precision) for one in _engines(AUTO)
+                (one.name, one.precision) == (choice.engine, choice.precision) for one in _engines(AUTO, network)
             ):
                 raise ValueError("an engine that is not installed")
         except Exception as error:  # a damaged or unreadable file: it is measured again

@@ -48,6 +48,8 @@ class EngineEncoder:
                 "images", _Images(model), ("pixel_values",), ("image_embeds",), identity, cosine_distance, IMAGE_LIMIT,
                 graph=(lambda inputs: ImageTower(model, tuple(inputs[0].shape[-2:]))) if ours else None,  # type: ignore[arg-type]
                 low=("model.vision_encoder", "model.conv_encoder") if ours else ("",),
+                # The graph's softmax of unscaled products can pick another node by the rounding of one.
+                low_unasked=not (ours and model.config.fusion),
             ),
             engine,
         )  # fmt: skip

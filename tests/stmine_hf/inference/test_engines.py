@@ -85,6 +85,21 @@ def test_every_engine_gives_pytorchs_outputs_for_any_batch_and_size(name):
     assert runner.used == [expected.get(name, name)]
 
 
+def test_a_network_that_magnifies_rounding_computes_in_16_bits_only_where_that_is_asked_for(worth_it):
+    network, low = small_network(low_unasked=False), has_bfloat16()
+    names = {name: Runner(network, name) for name in ("torch-bf16", "openvino")}
+    for runner in names.values():
+        ran(runner)
+    assert names["torch-bf16"].used == ["torch-bf16" if low else "torch"] and names["openvino"].used == ["openvino"]
+    assert all(engine.precision == "float32" for engine in engines._engines(engines.AUTO, network))
+
+
+def test_a_choice_of_16_bits_that_is_not_for_this_network_is_measured_anew(worth_it):
+    network = small_network(low_unasked=False)
+    engines._Choice("openvino", "bfloat16", 3.0, 1.0).write("key")
+    assert engines._Choice.read("key", network) is None
+
+
 @pytest.mark.slow
 def test_a_compiled_network_gives_pytorchs_outputs():
     ran(Runner(small_network(), "torch-compile"), batches=2)
