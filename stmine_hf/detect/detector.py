@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
@@ -23,7 +23,7 @@ from ..loading import load_sat, on_cpu
 from ..model_identity import weights_digest
 from ..modeling.sat.modeling_sat import SatForObjectDetection
 from .answer import COLUMNS, ImageAnswer
-from .batches import DetectionModel, Prepared, detect_batch, prepare
+from .batches import DetectionModel, Prepared, found_in, prepare, run_batch
 from .classes import THRESHOLD, known_labels, parse_thresholds
 from .detection import Detection
 from .engine import EngineDetector
@@ -307,16 +307,30 @@ class Detector:
             share: of the thresholds; below 1 for a tracker, which also uses detections with lower scores.
             highest: gets the highest score of each class in these images, also below the threshold.
         """
-        scores: list[Tensor] | None = None if highest is None else []
-        results = detect_batch(
-            self._model, self.processor, images,
-            threshold=share * min([self.threshold, *self._own_thresholds.values()]), highest=scores,
-            nms_threshold=self.iou, max_detections=_ALL,
-        )  # fmt: skip
-        if highest is not None and scores:
-            best = torch.stack(scores).amax(0).tolist()
-            highest |= {name: best[label] for label, name in self.names.items() if self._wants(label)}
-        return [self._named(result, share) for result in results]
+        return self.begin(images, share=share, highest=highest)()
+
+    def begin(
+        self, images: Sequence[Prepared], *, share: float = 1.0, highest: dict[str, float] | None = None
+    ) -> Callable[[], list[list[Detection]]]:
+        """The network's part of `detect`, whose arguments these are.
+
+        Returns:
+            What does the rest: another thread can do this beside the next batch.
+        """
+        ran = run_batch(self._model, images)
+
+        def finish() -> list[list[Detection]]:
+            scores: list[Tensor] | None = None if highest is None else []
+            least = share * min([self.threshold, *self._own_thresholds.values()])
+            results = found_in(
+                self.processor, ran, threshold=least, highest=scores, nms_threshold=self.iou, max_detections=_ALL
+            )
+            if highest is not None and scores:
+                best = torch.stack(scores).amax(0).tolist()
+                highest.update({name: best[label] for label, name in self.names.items() if self._wants(label)})
+            return [self._named(result, share) for result in results]
+
+        return finish
 
     def near_threshold(self, highest: Mapping[str, float]) -> dict[str, float]:
         """Of the highest scores of classes those below the threshold, by half of it at most; the highest first."""

@@ -10,7 +10,7 @@
       journal.jsonl      of a folder: its settings, then a line for each image done
 
 An image's line is written once its annotated copy is there, batch by batch. So a killed run loses at most its
-current two batches, and the next run resumes from there. Folders that version 0.1 wrote are resumed, too; the copies
+current three batches, and the next run resumes from there. Folders that version 0.1 wrote are resumed, too; the copies
 that already exist stay in pictures/.
 """
 
@@ -21,13 +21,13 @@ import os
 import re
 import time
 import warnings
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain, repeat
+from itertools import chain, count, repeat
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -73,6 +73,7 @@ _BLOCK = 32  # images that a worker of a cluster gets at a time, or the next num
 _MOST_SHOWN = 4096  # pixels of the longer side of the annotated copy of an image in slices
 
 Show = Callable[[Image.Image], bool]  # False: stop
+Finish = Callable[[], "list[list[Detection]]"]
 
 
 @dataclass
@@ -98,6 +99,22 @@ class ImageReport:
     @property
     def images_per_second(self) -> float:
         return self.detected / self.seconds if self.seconds else 0.0
+
+
+class _Batch(NamedTuple):
+    """A batch that the network works on.
+
+    Attributes:
+        skipped: images that could not be read.
+        loaded: the others.
+        ran: what names the boxes, once the network is done.
+        highest: gets the highest score of each class in the batch, with the boxes.
+    """
+
+    skipped: list[Skip]
+    loaded: list[_Loaded]
+    ran: Future[Finish]
+    highest: dict[str, float]
 
 
 class _Loaded(NamedTuple):
@@ -333,31 +350,48 @@ class DetectBlock:
 
     def _whole(self, files: Iterable[ImageFile]) -> Iterator[list[Found | Skip]]:
         workers = min(4, max(2, os.cpu_count() or 1))
-        # Enough ahead that a whole batch gets ready while the model works on the one before it.
+        # Enough ahead that a whole batch gets ready while the network works on those before it.
         reading = read_ahead(self._load, files, workers=workers, ahead=self._batch_size + workers)
         with (
             closing(reading),
-            ThreadPoolExecutor(1, thread_name_prefix="detect") as model,
+            ThreadPoolExecutor(1, thread_name_prefix="detect") as network,
             ThreadPoolExecutor(workers, thread_name_prefix="annotate") as pool,
         ):
-            before: Iterable[Found | Skip] = ()
+            waiting: deque[_Batch] = deque()  # for the network, or in it
+            drawn: Iterable[Found | Skip] = ()
+            stopped: BaseException | None = None
             try:
                 for batch in batched(reading, self._batch_size):
-                    skipped = [one for one in batch if isinstance(one, Skip)]
-                    loaded = [one for one in batch if isinstance(one, _Loaded)]
-                    highest: dict[str, float] = {}
-                    found = model.submit(self._detect, [one.prepared for one in loaded], highest)
-                    yield [*before]  # drawn and written while the model works
-                    drawn = pool.map(self._annotated, loaded, found.result(), chain([highest], repeat({})))
-                    before = chain(skipped, drawn)
-            except (KeyboardInterrupt, Exception):
-                yield [*before]  # what is done is kept
-                raise
-            yield [*before]
+                    waiting.append(self._submitted(batch, network))
+                    if len(waiting) > 1:  # the network always has one batch to go on with
+                        yield [*drawn]  # and written while it works
+                        drawn = self._drawn(waiting[0], pool)
+                        waiting.popleft()
+            except (KeyboardInterrupt, Exception) as error:
+                stopped = error
+            yield [*drawn]
+            while waiting:  # what was begun is kept; a batch that has failed ends it
+                yield [*self._drawn(waiting.popleft(), pool)]
+            if stopped is not None:
+                raise stopped
 
-    def _detect(self, images: Sequence[Prepared], highest: dict[str, float]) -> list[list[Detection]]:
-        more: dict[str, Any] = {"highest": highest} if isinstance(self._detector, Detector) else {}
-        return self._detector.detect(images, **more)
+    def _submitted(self, batch: Sequence[_Loaded | Skip], network: ThreadPoolExecutor) -> _Batch:
+        skipped = [one for one in batch if isinstance(one, Skip)]
+        loaded = [one for one in batch if isinstance(one, _Loaded)]
+        highest: dict[str, float] = {}
+        ran = network.submit(self._begin, [one.prepared for one in loaded], highest)
+        return _Batch(skipped, loaded, ran, highest)
+
+    def _drawn(self, batch: _Batch, pool: ThreadPoolExecutor) -> Iterable[Found | Skip]:
+        found = pool.submit(batch.ran.result())  # runs before those that wait for it, as it is the first
+        first = chain([batch.highest], repeat({}))
+        return chain(batch.skipped, pool.map(self._annotated, batch.loaded, count(), repeat(found), first))
+
+    def _begin(self, images: Sequence[Prepared], highest: dict[str, float]) -> Finish:
+        if isinstance(self._detector, Detector):
+            return self._detector.begin(images, highest=highest)
+        found = self._detector.detect(images)  # on a server
+        return lambda: found
 
     def _load(self, file: ImageFile) -> _Loaded | Skip:
         path = self._root / file.path
@@ -368,8 +402,11 @@ class DetectBlock:
         except ImageError as error:
             return Skip(file.path, str(error))
 
-    def _annotated(self, one: _Loaded, found: list[Detection], highest: dict[str, float]) -> Found | Skip:
+    def _annotated(
+        self, one: _Loaded, number: int, in_batch: Future[list[list[Detection]]], highest: dict[str, float]
+    ) -> Found | Skip:
         file, image, prepared = one
+        found = in_batch.result()[number]
         try:
             with one_large_image(0 if image else prepared.size[0] * prepared.size[1]):
                 drawn = image or open_image(self._root / file.path, options=self._detector.pixels)
