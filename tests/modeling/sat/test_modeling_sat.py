@@ -262,6 +262,20 @@ def test_autocast_trains():
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
+def test_strided_depthwise_convolutions_stay_in_32_bits_on_a_cpu():
+    """Their gradients take ten times as long in 16 bits; the others gain."""
+    model, kinds = tiny().train(), {}
+    for name, part in model.named_modules():
+        if isinstance(part, torch.nn.Conv2d):
+            part.register_forward_hook(lambda part, _, found, name=name: kinds.update({name: found.dtype}))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        model(**make_batch())
+    modules = dict(model.named_modules())
+    slow = {name for name in kinds if modules[name].groups > 1 and modules[name].stride != (1, 1)}
+    assert slow and {kinds[name] for name in slow} == {torch.float32}
+    assert {kind for name, kind in kinds.items() if name not in slow} == {torch.bfloat16}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", ["coordinate attention", "ECA attention"])
 def test_compiled_model_agrees(variant):
