@@ -26,7 +26,8 @@ TOKENIZER_FILES = (
     "chat_template.json", "chat_template.jinja", "vocab.txt", "merges.txt", "spiece.model", "tokenizer.model",
     "sentencepiece.bpe.model",
 )  # fmt: skip
-LARGEST_HEADER = 32 << 20  # bytes of a safetensors header
+LARGEST_HEADER = 8 << 20  # bytes of a safetensors header: 100 for each tensor
+MOST_TENSORS = 20_000  # of a checkpoint; the largest here have 1,100
 LARGEST_NUMBER = 1 << 24  # of any field; also, no field exceeds the number of values in the weights file
 LARGEST_SMALL_NUMBER = 1 << 16  # that the weights file need not account for
 LARGEST_COUNT = 4096  # of layers, heads, steps and the like
@@ -320,17 +321,30 @@ def building_within(stored: StoredWeights) -> Iterator[None]:
             handle.remove()
 
 
-def _read_header(path: Path) -> StoredWeights:
-    from safetensors import SafetensorError, safe_open
+def require_bounded_header(path: Path) -> None:
+    """Check how long the header of a safetensors file is, before its reader makes objects of it.
 
+    Raises:
+        CheckpointError: longer than the file, or than that of any model.
+    """
     size = path.stat().st_size
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
-    if length > min(size - 8, LARGEST_HEADER):
+    if length > size - 8:
         raise CheckpointError(f"{path.name} is damaged: its header is given as {length:,} of {size:,} bytes")
+    if length > LARGEST_HEADER:
+        raise CheckpointError(f"{path.name}: its header has {length:,} bytes; expected {LARGEST_HEADER:,} at most")
+
+
+def _read_header(path: Path) -> StoredWeights:
+    from safetensors import SafetensorError, safe_open
+
+    require_bounded_header(path)
     try:
         with safe_open(path, framework="pt") as weights:
             names = list(weights.keys())
+            if len(names) > MOST_TENSORS:
+                raise CheckpointError(f"{path.name} holds {len(names):,} tensors; expected {MOST_TENSORS:,} at most")
             return StoredWeights(len(names), sum(math.prod(weights.get_slice(name).get_shape()) for name in names))
     except SafetensorError as error:
         raise CheckpointError(f"{path.name} is damaged ({error})") from error

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..checkpoints import CheckpointError, require_tokenizer_bounds
+from ..checkpoints import CheckpointError, require_bounded_header, require_tokenizer_bounds
 from ..errors import StmineError
 
 
@@ -32,6 +32,7 @@ def read_official(path: Path, what: str, advice: str, *, also_safetensors: bool 
         raise StmineError(f"{path}: no such file. Expected {what}.")
     try:
         if also_safetensors and path.suffix == ".safetensors":
+            require_bounded_header(path)
             return load_file(path)
         _require_plain_archive(path)
         with warnings.catch_warnings():  # torch warns of pickles that it then refuses

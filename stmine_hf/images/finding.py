@@ -38,6 +38,9 @@ _SIGNATURES = (
 )
 
 
+AVIF = (b"ftypavif", b"ftypavis")  # from the fifth byte on
+
+
 class Skip(NamedTuple):
     """A skipped file or folder, and why."""
 
@@ -141,7 +144,7 @@ def looks_like_image(path: str | Path) -> bool:
     return (
         head.startswith(_SIGNATURES)
         or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
-        or head[4:12] in (b"ftypavif", b"ftypavis")
+        or head[4:12] in AVIF
         or (head[:2] == b"BM" and head[6:10] == bytes(4))  # "BM" alone begins ordinary words
     )
 

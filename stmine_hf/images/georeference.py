@@ -12,6 +12,8 @@ from typing import Any
 
 from PIL import Image
 
+from .metadata import exif_of
+
 Point = tuple[float, float]  # longitude in [-180, 180] and latitude in [-90, 90], in degrees of WGS 84
 _EXIF_TIME, _EXIF_OFFSET = 0x9003, 0x9011  # DateTimeOriginal and its zone
 _EXIF, _GPS = 0x8769, 0x8825
@@ -107,9 +109,9 @@ def exif_place_and_time(image: Image.Image) -> tuple[Point | None, datetime | No
     """Place and time that the camera recorded for an image; None where missing or invalid."""
     place = time = None
     with suppress(Exception):  # an invalid EXIF block, or a part of it, counts as none
-        time = _exif_time(image.getexif().get_ifd(_EXIF))
+        time = _exif_time(exif_of(image).get_ifd(_EXIF))
     with suppress(Exception):
-        place = _exif_point(image.getexif().get_ifd(_GPS))
+        place = _exif_point(exif_of(image).get_ifd(_GPS))
     return place, time
 
 

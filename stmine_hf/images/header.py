@@ -6,15 +6,23 @@ import os
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from PIL import Image, UnidentifiedImageError
-from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from . import limits
-from .finding import FORMATS, ImageError, image_errors
-from .layout import Layout, read_layout
+from .finding import AVIF, FORMATS, ImageError, image_errors
+from .layout import PLAIN_PPM, Layout, read_layout
+from .metadata import (
+    MOST_COMMENTS,
+    MOST_SCANS,
+    Jpeg,
+    Metered,
+    require_few,
+    require_sound_exif,
+    require_sound_exif_anywhere,
+)
 
 ORIENTATION = 0x0112  # the EXIF tag
 _SUBFILE, _NOT_A_PAGE = 254, 0b101  # TIFF's NewSubfileType: a smaller copy of another image, or its mask
@@ -87,7 +95,7 @@ def _read(file: BinaryIO) -> Header:
 def file_layout(file: BinaryIO) -> Layout | None:
     """The layout of a file's samples; None for a format whose samples have 8 bits, and where it makes no sense."""
     try:
-        return read_layout(file)
+        return read_layout(Metered(file))  # type: ignore[arg-type]
     except ImageError:
         raise
     except Exception:  # headers that Pillow may understand all the same, or will refuse
@@ -95,16 +103,33 @@ def file_layout(file: BinaryIO) -> Layout | None:
 
 
 def open_lazily(file: BinaryIO) -> Image.Image:
-    """Read the header only."""
-    is_jpeg = file.read(3) == b"\xff\xd8\xff"
+    """Read the header only.
+
+    Raises:
+        ImageError: more metadata, scans or comments than images have, or too large a progressive JPEG.
+        UnidentifiedImageError: no format that Pillow reads here.
+    """
+    start = file.read(12)
     file.seek(0)
-    if not is_jpeg:
+    metered: Any = Metered(file)
+    if not start.startswith(b"\xff\xd8\xff"):
+        if start[:2] in PLAIN_PPM:
+            require_few(file, b"#", MOST_COMMENTS, "comments")
+        elif start[4:12] in AVIF:
+            require_sound_exif_anywhere(file)
         Image.init()
-        return Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
-    # Straight to the plugin: Image.open refuses by the full size, before a reduced one can be asked for.
-    image = JpegImageFile(file)
-    if image.info.get("progressive") and image.width * image.height > limits.MAX_PIXELS:
-        raise ImageError(limits.too_many_pixels(image.size))  # libjpeg keeps all coefficients of these, reduced or not
+        image = Image.open(metered, formats=[name for name in FORMATS if name in Image.OPEN])
+    else:
+        # Straight to the plugin: Image.open refuses by the full size, before a reduced one can be asked for.
+        image = Jpeg(metered)
+        if image.info.get("progressive"):
+            if image.width * image.height > limits.MAX_PIXELS:
+                raise ImageError(limits.too_many_pixels(image.size))  # libjpeg keeps all coefficients, reduced or not
+            place = file.tell()
+            require_few(file, b"\xff\xda", MOST_SCANS, "scans")
+            file.seek(place)
+    require_sound_exif(image)
+    metered.pixels_begin(image)
     return image
 
 

@@ -16,6 +16,7 @@ from .finding import ImageError
 
 _PNG, _JP2, _CODESTREAM = b"\x89PNG\r\n\x1a\n", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"
 _BOXES_OF_BOXES, _DEEPEST_BOX = (b"jp2h", b"res ", b"asoc", b"uinf"), 8
+PLAIN_PPM = (b"P1", b"P2", b"P3")  # pixels as text
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _KINDS = {1: "unsigned", 2: "signed", 3: "float", 4: "unsigned", 5: "complex", 6: "complex"}  # TIFF's SampleFormat
 _GREY_INVERTED, _GREY, _RGB, _PALETTE, _CMYK = 0, 1, 2, 3, 5  # TIFF's PhotometricInterpretation

@@ -20,6 +20,7 @@ from .deep import is_deep, read_deep, scaled_image
 from .finding import ImageError, image_errors
 from .header import ORIENTATION, file_layout, open_lazily
 from .layout import Layout
+from .metadata import exif_of, require_sound_exif
 from .options import PixelOptions
 
 # A JPEG may be decoded at 1/2, 1/4 or 1/8 as long as it stays this many times larger than the model's input. Pillow's
@@ -150,7 +151,7 @@ def _read_deep(
         orientation = layout.orientation
         if image is not None:
             with suppress(Exception):  # an invalid EXIF block does not affect the pixels
-                orientation = image.getexif().get(ORIENTATION, orientation)
+                orientation = exif_of(image).get(ORIENTATION, orientation)
         turn = _TURNS.get(orientation)
         return rgb if turn is None else rgb.transpose(turn)
 
@@ -177,6 +178,7 @@ def _factor(size: tuple[int, int], side: int) -> int:
 def _decode(image: Image.Image, side: int) -> Image.Image:
     """Decode and turn upright. Large images are shrunk and converted in strips, so that no whole copy is made."""
     image.load()
+    require_sound_exif(image)  # of a PNG, it may lie behind the pixels
     large = image.width * image.height > limits.LARGE
     upright = image
     with suppress(Exception):  # an invalid EXIF block does not affect the pixels

@@ -24,6 +24,7 @@ from .finding import ImageError, image_errors
 from .georeference import Georeference, Point, exif_place_and_time, georeference_of, time_of
 from .header import file_layout, open_lazily
 from .layout import Layout
+from .metadata import exif_of
 from .options import PixelOptions
 from .reading import open_image
 
@@ -260,7 +261,7 @@ def _orientation(file: Any, layout: Layout) -> int:
     file.seek(0)
     try:
         with image_errors(), open_lazily(file) as image:
-            return int(image.getexif().get(0x0112, layout.orientation))
+            return int(exif_of(image).get(0x0112, layout.orientation))
     except ImageError:  # a format that Pillow does not support
         return layout.orientation
 

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..checkpoints import CheckpointError, require_bounded_header
 from ..errors import StmineError
 from ..outputs import OutputError, Outputs, sha256_of
 
@@ -100,7 +101,11 @@ class ShardFolder(NamedTuple):
     def reading(self, file: str) -> Iterator[None]:
         """Report any error while `file` is read as damage."""
         try:
+            if file.endswith(".safetensors"):
+                require_bounded_header(self.folder / file)
             yield
+        except CheckpointError as error:
+            raise self.damaged(error) from error
         except StmineError:
             raise
         except FileNotFoundError as error:

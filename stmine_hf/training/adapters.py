@@ -27,6 +27,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import cached_file
 
 from ..cards.adapter import ADAPTER, adapter_card, adapter_kind
+from ..checkpoints import require_bounded_header
 from ..documents import DocumentError, parse_json, read_text, read_yaml
 from ..errors import StmineError
 from ..methods import AdapterTargets, get
@@ -291,6 +292,7 @@ def load_adapter_weights(model: PreTrainedModel, folder: str | Path) -> None:
     file = Path(folder) / WEIGHTS
     if not file.is_file():
         raise StmineError(f"{folder}: no {WEIGHTS} to resume from; was this run started without --peft?")
+    require_bounded_header(file)
     weights = {name.removeprefix(_PREFIX): tensor for name, tensor in load_file(file).items()}
     own = adapter_weights(model)
     differing = sorted({name for name in {*weights, *own} if _shape(weights, name) != _shape(own, name)})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 import sys
 import zipfile
 from pathlib import Path
@@ -15,14 +16,18 @@ from helpers_mttv import save_tiny_mttv
 from helpers_sat import save_tiny_sat
 from safetensors.torch import load_file, save_file
 
+from stmine_hf import checkpoints
 from stmine_hf.checkpoints import StoredWeights, building_within, read_settings, stored_weights
 from stmine_hf.cli import main
 from stmine_hf.conversion.official import read_official
+from stmine_hf.conversion.sat import convert_checkpoint
 from stmine_hf.errors import StmineError
 from stmine_hf.hub.build import build
+from stmine_hf.hub.checks.files import check_pickles
 from stmine_hf.hub.merging import merge_adapter
 from stmine_hf.loading import load_fisvl, load_model, load_mttv, load_sat
 from stmine_hf.posts.detectors import load_detector
+from stmine_hf.search.store import read_embeddings
 
 SAVE = {"fisvl": save_tiny_fisvl, "mttv": save_tiny_mttv, "sat": save_tiny_sat}
 HUGE = 10**9
@@ -165,6 +170,39 @@ def test_a_damaged_header_is_refused(tmp_path):
         weights.write_bytes(header + b"{}")
         with pytest.raises(StmineError, match="cannot be loaded"):
             load_sat(folder)
+
+
+def test_a_header_of_very_many_tensors_is_refused_at_once(tmp_path, monkeypatch):
+    """Each is an object of its own, several times: 300,000 took 10 s."""
+    folder = save_tiny_sat(tmp_path / "model")
+    weights = folder / "model.safetensors"
+    monkeypatch.setattr(checkpoints, "LARGEST_HEADER", 1 << 21)
+    for count, words in (
+        (20_001, "20,001 tensors; expected 20,000 at most"),
+        (40_000, "bytes; expected 2,097,152 at"),
+    ):
+        entry = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+        header = json.dumps({f"t{number}": entry for number in range(count)}).encode()
+        weights.write_bytes(len(header).to_bytes(8, "little") + header)
+        with pytest.raises(StmineError, match=words):
+            load_sat(folder)
+    for read in (
+        lambda: convert_checkpoint(weights, tmp_path / "out"),
+        lambda: read_embeddings_of(weights, tmp_path / "index"),
+        lambda: check_pickles_of(folder),
+    ):
+        with pytest.raises(StmineError, match="expected 2,097,152 at most"):
+            read()
+
+
+def read_embeddings_of(weights: Path, index: Path) -> None:
+    (index / "shards").mkdir(parents=True)
+    shutil.copy(weights, index / "shards" / "000000.safetensors")
+    read_embeddings(index, "000000")
+
+
+def check_pickles_of(folder: Path) -> None:
+    raise StmineError(str(check_pickles(folder, "model")))
 
 
 def test_weights_that_the_model_has_no_place_for_are_refused(tmp_path):

@@ -14,6 +14,7 @@ from typing import IO, Any, BinaryIO, cast
 from safetensors import SafetensorError, safe_open
 
 from ...cards.files import MANIFEST, files_in, is_leftover
+from ...checkpoints import CheckpointError, require_bounded_header
 from ...documents import DocumentError, parse_json, read_text, read_yaml
 from ..repo_type import RepoType
 from ..repository import manifest_of, read_manifest
@@ -104,9 +105,10 @@ def check_pickles(folder: Path, repo_type: RepoType) -> Finding:
             faults.append(f"{name} {fault}")
         elif name.endswith(".safetensors"):
             try:
+                require_bounded_header(folder / name)
                 with safe_open(folder / name, framework="pt") as weights:
                     tensors += len(weights.keys())
-            except (SafetensorError, OSError, ValueError) as error:
+            except (CheckpointError, SafetensorError, OSError, ValueError) as error:
                 faults.append(f"{name} is no safetensors file, or cut short ({error})")
     return finding_of("no pickles", faults, f"{tensors} tensors in safetensors" if tensors else "none")
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers.utils import cached_file
 
-from ...checkpoints import read_config
+from ...checkpoints import read_config, require_bounded_header
 from ...errors import StmineError
 from ..streamed import Streamed
 
@@ -186,7 +187,9 @@ def first_batches(
 
 def _read(source: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
-        return read_config(source), load_file(cached_file(source, "model.safetensors"))
+        config, weights = read_config(source), Path(cached_file(source, "model.safetensors"))
+        require_bounded_header(weights)
+        return config, load_file(weights)
     except (OSError, ValueError, SafetensorError, StmineError) as error:
         raise StmineError(
             f"{source}: no weights to start from. Expected a folder or a Hub id with config.json and "
