@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..printing import shell_word
 from .cells import is_missing, opened
 from .errors import DataFolderError
 from .tables import same_column
@@ -126,10 +127,9 @@ class Assigned:
         for part in parts:
             if names := self.doubtful.get(part):
                 *others, last = map(repr, names)
-                shown, option = _SHOWN.get(part, part), _shown_part(part)
                 raise DataFolderError(
-                    f"{title}: the {shown} may be in the column {', '.join(others)} or {last}. Say which it is: "
-                    f"--column {option}={names[0]} (column_mapping={json.dumps({part: names[0]}, ensure_ascii=False)})"
+                    f"{title}: the {_SHOWN.get(part, part)} may be in the column {', '.join(others)} or {last}. Say "
+                    f"which it is: {_mapped_by(part, names[0])}"
                 )
 
     def line(self) -> str:
@@ -139,7 +139,7 @@ class Assigned:
             for part, column in self.of.items()
         ]
         said += [
-            f"{_shown_part(part)}: none ({' or '.join(names)}: say which by --column {_shown_part(part)}={names[0]})"
+            f"{_shown_part(part)}: none ({' or '.join(names)}: say which by {_column_option(part, names[0])})"
             for part, names in self.doubtful.items()
         ]
         return ", ".join(said)
@@ -147,6 +147,16 @@ class Assigned:
 
 def _shown_part(part: str) -> str:
     return "id" if part == "post_id" else part
+
+
+def _column_option(part: str, column: str) -> str:
+    """The option of a command that says which column holds a part."""
+    return f"--column {shell_word(f'{_shown_part(part)}={column}')}"
+
+
+def _mapped_by(part: str, column: str) -> str:
+    """The same, and the argument in Python and in files of settings."""
+    return f"{_column_option(part, column)} (column_mapping={json.dumps({part: column}, ensure_ascii=False)})"
 
 
 def assign_columns(
@@ -242,7 +252,9 @@ def unused_images(folder: Path, assigned: Assigned, found: Sequence[str], rows: 
     if not stems:
         return ""
     named = [name for name in found if (cells := _cells(name, rows)) and all(str(cell) in stems for cell in cells)]
-    option = f"--column image={named[0]}, whose cells are their names" if len(named) == 1 else "--column image=COLUMN"
+    option = "--column image=COLUMN"
+    if len(named) == 1:
+        option = f"{_column_option('image', named[0])}, whose cells are their names"
     return f"image: none, though there is a folder images (to use it, say {option})"
 
 
@@ -367,8 +379,8 @@ class Columns:
             parts = {part: str(column).replace("objects.", f"{prefix}.") for part, column in parts.items()}
         if unknown := [part for part in mapping if part not in parts]:
             raise DataFolderError(
-                f"{title}: column_mapping names {unknown[0]!r}, but rows of the kind {kind} are made of "
-                f"{', '.join([*parts, *(['objects'] if kind == 'boxes' else [])])}"
+                f"{title}: a column is given for {unknown[0]!r} (--column, column_mapping), but rows of the kind "
+                f"{kind} are made of {', '.join([*parts, *(['objects'] if kind == 'boxes' else [])])}"
             )
         for suffix in (".bytes", ".path"):  # of the struct that is an image
             image = mapping.get("image")
@@ -392,8 +404,7 @@ class Columns:
         near = next(iter(difflib.get_close_matches(lacking[0], free, n=1)), None) or "THE_COLUMN"
         return (
             f"{self.title} has no column {lacking[0]!r} ({part}), but {', '.join(self.found)}. Say which it is: "
-            f"column_mapping={json.dumps({part: near}, ensure_ascii=False)} (in training --column_mapping "
-            f"{part}={near}, of commands --column {part}={near})"
+            f"{_mapped_by(part, near)}"
         )
 
     def cell(self, part: str, row: Mapping[str, Any]) -> Any:

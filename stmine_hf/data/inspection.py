@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..images import ImageError, read_header
 from ..loading import labels_of
 from ..methods import METHODS
+from ..printing import shell_word
 
 if TYPE_CHECKING:
     import datasets
@@ -103,7 +104,8 @@ def _unknown_names(names: set[str], kind: str) -> Iterator[str]:
     if kind == "posts":
         yield (
             f"The shipped model ({method.default_checkpoint}) has the labels {', '.join(known)}, not {shown}: "
-            f"training starts a new classifier. If they mean the same, say so by --label {other[0]}=LABEL."
+            "training starts a new classifier. If they mean the same, say so by "
+            f"--label {shell_word(f'{other[0]}=LABEL')}."
         )
     elif len(other) == len(names):
         yield f"The shipped model ({method.default_checkpoint}) does not know {shown}: train it on them first."

@@ -413,8 +413,8 @@ def make_labels(
     names = list(dict.fromkeys(places))
     if other := [word for word, name in meant.items() if name not in names]:
         raise DataFolderError(
-            f"{columns.title}: label_names says that {other[0]!r} means {meant[other[0]]!r}, which is none of the "
-            f"labels given: {', '.join(map(repr, own))}. Add it to these, or correct label_names"
+            f"{columns.title}: by --label (label_names) {other[0]!r} means {meant[other[0]]!r}, which is none of "
+            f"the labels given: {', '.join(map(repr, own))}. Add it to these, or correct what is meant"
         )
     if by_place and set(meant) & set(feature.names):  # the words are in an order of their own
         places = [meant.get(word, word) for word in feature.names]

@@ -33,6 +33,7 @@ from ..metrics.classification import (
 from ..outputs import Outputs
 from ..posts.post import Post
 from ..posts.prediction import RegionDetector, predict
+from ..printing import shell_word
 from .miss_cards import MOST, MissCard, cards_sheet, row_image
 from .reports import (
     MISSES,
@@ -412,7 +413,7 @@ def known_label_names(rows: Iterable[Mapping[str, Any]], labels: Sequence[str]) 
         raise EvaluationError(
             f"The data set's labels are {', '.join(map(repr, names))}, the model's are "
             f"{', '.join(map(repr, labels))}. Choose a model trained on these labels, or the data set's option that "
-            f"gives the model's; of your own posts, say what each label means: --label {other[0]}=LABEL, and so on, "
-            f"with {' or '.join(labels)} for LABEL."
+            f"gives the model's; of your own posts, say what each label means: "
+            f"--label {shell_word(f'{other[0]}=LABEL')}, and so on, with {' or '.join(labels)} for LABEL."
         )
     return names

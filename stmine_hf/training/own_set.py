@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import re
 import shlex
 import warnings
 from collections.abc import Callable, Mapping
@@ -37,12 +38,17 @@ from .write_up import BY_CLASS
 # Kinds of rows in words.
 _ROWS = {"captions": "images with captions", "posts": "posts with labels", "boxes": "images with boxes"}
 _ROWS_TRIED = 20  # held-out rows, for one that has a file
-# Options of the scripts in messages of a run, as the command has them.
+# Options of the scripts in messages of a run, as patterns -> as the command has them.
 _OPTIONS = {
-    "--resume_from_checkpoint auto": "--resume",
-    ", or remove it and start a new run with --overwrite_output_dir true": ", or remove the folder",
-    "--output_dir": "--output",
-    "--resume_from_checkpoint FOLDER": "--resume",
+    r"--resume_from_checkpoint (auto|FOLDER)": "--resume",
+    r", or remove it and start a new run with --overwrite_output_dir true": ", or remove the folder",
+    r"raise num_train_epochs or max_steps; to start a new run, choose another --output_dir": "train again with more "
+    "--epochs or --max-steps and another --output",
+    r"--output_dir\b": "--output",
+    r"--model_name_or_path\b": "--model",
+    r"--column_mapping\b": "--column",
+    r" or max_grad_norm \(now [^)]*\)": "",  # which the command does not have
+    r"(?<![\w-])learning_rate\b": "--learning-rate",
 }
 
 
@@ -285,7 +291,7 @@ def require_run(output: Path) -> Path:
 def in_words_of_command(message: str) -> str:
     """A message of a run with the options that the command has."""
     for option, ours in _OPTIONS.items():
-        message = message.replace(option, ours)
+        message = re.sub(option, ours, message)
     return message
 
 
@@ -299,6 +305,7 @@ def _run(
     from . import script
     from .progress import show_progress
     from .run import finish_run, start_run
+    from .script import RunFinished
 
     training = method.training
     try:
@@ -313,7 +320,7 @@ def _run(
         if not trainer.is_world_process_zero():
             return None
         results = finish_run(run, trainer)
-    except StmineError as error:
+    except (StmineError, RunFinished) as error:
         error.args = (in_words_of_command(str(error)),)
         raise
     found = (training.examples(row, run.best) for row in undecoded(trainer.eval_dataset or []))
@@ -455,7 +462,7 @@ def _other_labels(start: str, method: Method, labels: list[str]) -> str | None:
     return (
         f"Labels: {', '.join(labels)}. Those of the start are {', '.join(known)}: a new classifier with random "
         "weights is trained, so that the score before training is that of chance. If they mean the same, say so: "
-        f"--label {labels[0]}=LABEL, and so on, with {' or '.join(known)} for LABEL."
+        f"--label {shell_word(f'{labels[0]}=LABEL')}, and so on, with {' or '.join(known)} for LABEL."
     )
 
 

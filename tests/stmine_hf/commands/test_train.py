@@ -9,9 +9,11 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from datasets import ClassLabel
 from documents import check_command
 from helpers import save_tiny_fisvl
 from helpers_mttv import tiny_mttv
@@ -22,6 +24,7 @@ from trainers import TWO_PROCESSES, environment
 from stmine_hf.cli import main
 from stmine_hf.commands.train import _print_next, _shared_command, _words_again
 from stmine_hf.errors import StmineError, placeholder_hint, require_own_id
+from stmine_hf.evaluation.classification import known_label_names
 from stmine_hf.methods import METHODS
 from stmine_hf.training.own_set import Trained, in_words_of_command, plan_training
 
@@ -406,6 +409,29 @@ def test_an_adapter_is_no_start():
 def test_messages_of_a_run_name_the_options_of_the_command():
     said = in_words_of_command("Resume with --resume_from_checkpoint auto or choose another --output_dir.")
     assert said == "Resume with --resume or choose another --output."
+    loss = "Lower learning_rate (now 0.1) or max_grad_norm (now 35), and resume with --resume_from_checkpoint auto."
+    assert in_words_of_command(loss) == "Lower --learning-rate (now 0.1), and resume with --resume."
+    ended = (
+        "To continue training, raise num_train_epochs or max_steps; to start a new run, choose another --output_dir."
+    )
+    assert "num_train" not in in_words_of_command(ended) and "another --output." in in_words_of_command(ended)
+    assert in_words_of_command("Start from: --model_name_or_path a_model_name") == "Start from: --model a_model_name"
+
+
+@pytest.mark.parametrize("column", ["my words", "it's"])
+def test_options_in_messages_are_those_of_the_command_and_can_be_copied(column, capsys):
+    Path("odd.csv").write_text(f"{column},other\n" + "\n".join(f"text {n},{n % 2}" for n in range(8)))
+    assert run("mttv", "--data", "odd.csv", "--column", "text=wordz", "--column", "label=other") == 2
+    said = error_line(capsys)
+    option = said.partition("Say which it is: ")[2].partition(" (column_mapping")[0]
+    if column == "my words":  # the nearest one
+        assert shlex.split(option) == ["--column", "text=my words"]
+    assert "--column_mapping" not in said
+    assert run("mttv", "--data", "odd.csv", "--column", "words=other") == 2
+    assert "--column" in error_line(capsys)
+    with pytest.raises(StmineError) as error:
+        known_label_names(SimpleNamespace(features={"label": ClassLabel(names=[column])}), ["fake", "real"])
+    assert f"--label {shlex.quote(f'{column}=LABEL')}" in str(error.value)
 
 
 def save_tiny(method: str, folder: Path) -> Path:
