@@ -31,7 +31,7 @@ from .terminal import (
 )
 
 MOST_NAMES = 12  # labels or classes listed with their numbers
-PLACES = 50  # shown of each kind of findings; --findings lists more
+PLACES = 5  # shown of each kind of findings; --findings lists more
 
 app = typer.Typer(no_args_is_help=True, help="List, describe, export and upload data sets.")
 

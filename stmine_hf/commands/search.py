@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
@@ -34,6 +35,7 @@ from .terminal import (
     prints_only_json,
     require_default,
     require_folder,
+    say_next,
     stmine_command,
 )
 
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from ..search.filters import Where
 
 QUERIES_AT_A_TIME = 256
+NAMES_LOOKED_AT = 1000  # of images, for a first query
 
 app = typer.Typer()
 
@@ -154,7 +157,18 @@ def index(
         print_json(_index_summary(built, out))
     else:
         _show_report(built, out)
-        say(f'Next: {stmine_command()} search {out} "many planes near a terminal"')
+        _say_next(images, out)
+
+
+def _say_next(images: Path, out: str) -> None:
+    """A search to type next: for a place that names of the images tell, or an example that is said to be one."""
+    from ..images import find_images
+    from ..search.places import place_of_names
+
+    found = itertools.islice(find_images(images), NAMES_LOOKED_AT) if images.is_dir() else ()
+    place = place_of_names(file.path for file in found)
+    after = "Next:" if place else "Next, with a sentence of your own in place of this example:"
+    say_next(["search", out, place or "a road between trees"], after=after)
 
 
 @app.command(

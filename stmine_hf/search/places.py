@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 # Types of places that overhead images show, as their captions name them. Longer words first: 停车场 is no 车.
 _ENGLISH = {
@@ -22,6 +23,31 @@ _ENGLISH = {
 }  # fmt: skip
 _WORD = re.compile("|".join(sorted(map(re.escape, _ENGLISH), key=len, reverse=True)))
 _CHINESE = re.compile("[\u3400-\u9fff]")
+
+
+_NO_PLACE = frozenset(("a", "an", "with", "over", "in", "many", "green", "area"))
+# Words of those descriptions -> the shortest that has the word: "river" is "a river", not "a bridge over a river".
+_DESCRIBED = {
+    word: place
+    for place in sorted({*_ENGLISH.values()}, key=len, reverse=True)
+    for word in place.split()
+    if word not in _NO_PLACE
+}
+
+
+def place_of_names(names: Iterable[str]) -> str | None:
+    """A sentence to search for, by the first name of an image that tells a place; None if none does.
+
+    Example:
+        >>> place_of_names(["IMG_1.jpg", "farm/bridge_12.jpg"]), place_of_names(["港口3.png"])
+        ('a bridge over a river', 'a port with ships')
+    """
+    for name in names:
+        if _CHINESE.search(name) and (place := place_in(name)):
+            return place
+        if words := [word for word in re.findall("[a-z]+", name.lower()) if word in _DESCRIBED]:
+            return _DESCRIBED[words[-1]]
+    return None
 
 
 def place_in(text: str) -> str:

@@ -262,7 +262,8 @@ def train_planned(
         f"Settings for {plan.rows:,} rows: {what}, {length} in batches of "
         f"{settings['per_device_train_batch_size'] * processes}, learning rate {settings['learning_rate']:g}."
     )
-    return _run(plan.method, _as_argv(settings, training.arguments), resume_command, command)
+    argv = _as_argv(settings, training.arguments)
+    return _run(plan.method, argv, resume_command, command, shows_rows=False)  # the plan has shown them
 
 
 def resume_training(name: str, output: Path, *, resume_command: Callable[[Path], str] | None = None) -> Trained | None:
@@ -296,10 +297,13 @@ def in_words_of_command(message: str) -> str:
 
 
 def _run(
-    method: Method, argv: list[str], resume_command: Callable[[Path], str] | None, command: str | None = None
+    method: Method,
+    argv: list[str],
+    resume_command: Callable[[Path], str] | None,
+    command: str | None = None,
+    *,
+    shows_rows: bool = True,
 ) -> Trained | None:
-    import logging
-
     import torch
 
     from . import script
@@ -313,7 +317,7 @@ def _run(
             *training.arguments, argv=argv, resume_command=resume_command or script.resume_command, command=command
         )
         run.args.dataloader_pin_memory = torch.accelerator.is_available()
-        logging.getLogger("stmine_hf.training.rows").setLevel(logging.WARNING)  # the plan has shown it already
+        run.shows_rows = shows_rows
         trainer = training.build(run)
         show_progress(trainer)
         run.train(trainer, method.name)

@@ -25,7 +25,13 @@ PLACES = 3  # findings shown of each type; `stmine data describe` shows more
 
 
 def load_rows(
-    kind: str, data_args: ZooDataArguments, args: ZooTrainingArguments, most_train: int | None, most_eval: int | None
+    kind: str,
+    data_args: ZooDataArguments,
+    args: ZooTrainingArguments,
+    most_train: int | None,
+    most_eval: int | None,
+    *,
+    show: bool = True,
 ) -> tuple[Rows, Rows | None]:
     """The rows to train on, and those that select the best model.
 
@@ -36,6 +42,7 @@ def load_rows(
         data_args: which data set and splits.
         args: whether anything is evaluated.
         most_train, most_eval: maximum numbers of rows.
+        show: print how many rows there are, and what was found in the data.
 
     Returns:
         Both as `stmine_hf.load_dataset` yields them; the second is None where nothing is evaluated.
@@ -56,9 +63,9 @@ def load_rows(
         )
     if data_args.hold_out is not None:
         splits, held = with_validation(splits, kind, data_args.hold_out)
-        if held:
+        if held and show:
             logger.info("%s.", held)
-    if args.process_index == 0:
+    if show and args.process_index == 0:
         show_findings(splits, findings)
     train_rows = take_rows(splits, data_args.train_split, most_train)
     if args.eval_strategy == "no":

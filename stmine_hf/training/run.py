@@ -72,6 +72,7 @@ class Run:
         identity: of the run.
         checkpoint: the one that it resumes from; None for a new run.
         resume_command: gives the command that resumes the run in a folder.
+        shows_rows: print how many rows there are, and what was found in the data.
     """
 
     model: Any
@@ -81,6 +82,7 @@ class Run:
     checkpoint: str | None
     resume_command: Callable[[Path], str] = resume_command
     _held: ExitStack = field(default_factory=ExitStack, repr=False)  # the lock of the folder
+    shows_rows: bool = True
 
     @property
     def output_dir(self) -> Path:
@@ -94,7 +96,7 @@ class Run:
     def load_rows(self, kind: str, most_train: int | None, most_eval: int | None) -> tuple[Rows, Rows | None]:
         """The rows to train on and those that select the best model; see `load_rows`."""
         data: ZooDataArguments = self.data
-        train_rows, eval_rows = load_rows(kind, data, self.args, most_train, most_eval)
+        train_rows, eval_rows = load_rows(kind, data, self.args, most_train, most_eval, show=self.shows_rows)
         if self.identity.data is None:
             require_apart_from_images(self.output_dir, [train_rows, eval_rows])
         found, before = data_fingerprint(train_rows), self.identity.data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from importlib.metadata import version
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 import typer
 from helpers import save_tiny_fisvl
+from PIL import Image
 
 from stmine_hf import load_dataset
 from stmine_hf.cli import main
@@ -36,6 +38,21 @@ def index(tmp_path_factory, model, scenes) -> Path:
     folder = tmp_path_factory.mktemp("data") / "index"
     assert run("index", scenes, "--model", model, "--out", folder) == 0
     return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "query"),
+    [
+        ("bridge_7.png", "Next:", "a bridge over a river"),
+        ("IMG_7.png", "Next, with a sentence of your own in place of this example:", "a road between trees"),
+    ],
+)
+def test_the_first_query_is_for_the_images_or_said_to_be_an_example(name, line, query, model, tmp_path, capsys):
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (32, 32)).save(tmp_path / "images" / name)
+    assert run("index", tmp_path / "images", "--model", model, "--out", tmp_path / "an index") == 0
+    *_, before, command = capsys.readouterr().out.splitlines()
+    assert before == line and shlex.split(command)[1:] == ["search", str(tmp_path / "an index"), query]
 
 
 def run(*words) -> int:

@@ -74,6 +74,19 @@ def test_a_table_of_ones_own_is_described(capsys, tmp_path):
     assert "no column 'label' (label), but words, says" in " ".join(capsys.readouterr().err.split())
 
 
+def test_of_many_findings_a_few_and_their_number_are_shown(capsys, tmp_path):
+    (tmp_path / "images" / "elsewhere").mkdir(parents=True)
+    rows = ["image,caption"]
+    for number in range(12):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / "images" / "elsewhere" / f"{number}.png")
+        rows.append(f"D:/mine/{number}.png,sentence {number}")
+    (tmp_path / "mine.csv").write_text("\n".join(rows))
+    assert run("describe", tmp_path / "mine.csv") == 0
+    said = capsys.readouterr().out
+    assert "noted: 12 x image found in another folder than its name says" in said
+    assert said.count("elsewhere/") == 5 and "... and 7 more (`stmine data describe --findings FILE`" in said
+
+
 def test_sizes_are_those_of_the_files(capsys, tmp_path):
     options = source("rsicd", tmp_path / "rsicd")
     assert run("describe", "rsicd", "--data-dir", options["data_dir"]) == 0

@@ -26,6 +26,15 @@ def table(tmp_path):
     return tmp_path / "posts.csv"
 
 
+def test_rows_that_the_plan_has_shown_are_not_shown_again(table, tmp_path, capsys):
+    data_args, args = parse(tmp_path, "--dataset", table, "--column_mapping", "text=content", "label=verdict")
+    args.eval_strategy = "no"
+    load_rows("posts", data_args, args, None, None)
+    assert "Rows: 10 train" in capsys.readouterr().out
+    load_rows("posts", data_args, args, None, None, show=False)
+    assert capsys.readouterr().out == ""
+
+
 def test_parts_of_a_table_of_ones_own(table, tmp_path):
     words = ["--dataset", table, "--column_mapping", "text=content", "label=verdict"]
     data_args, args = parse(tmp_path, *words, "--train_split", "train[:80%]", "--eval_split", "train[80%:]")
