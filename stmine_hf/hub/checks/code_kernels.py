@@ -6,9 +6,16 @@ import ast
 import re
 from collections.abc import Iterator
 
+from .code_texts import Texts
+
 _NAMES = re.compile(
     r"\w*(attn|experts)_implementation(_internal)?|_compatible_flash_implementations|allow_all_kernels|use_kernels"
     r"|kernel_config"
+)
+_SETTINGS = (
+    *("_attn_implementation", "attn_implementation", "_experts_implementation", "experts_implementation"),
+    *("_attn_implementation_internal", "_experts_implementation_internal", "_compatible_flash_implementations"),
+    *("allow_all_kernels", "use_kernels", "kernel_config"),
 )
 HARMLESS = (None, False, "eager", "sdpa")  # every other value may be a kernel's name
 
@@ -38,6 +45,7 @@ def kernel_faults(tree: ast.Module) -> Iterator[tuple[int, str]]:
             allowed.add(id(node.value))  # a docstring
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("getattr", "hasattr"):
             allowed.update(map(id, node.args[1:2]))
+    yield from _built_names(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.arguments):
             places = [*node.posonlyargs, *node.args]
@@ -47,6 +55,50 @@ def kernel_faults(tree: ast.Module) -> Iterator[tuple[int, str]]:
                     yield argument.lineno, _sets(argument.arg, ast.unparse(default))
         else:
             yield from ((getattr(node, "lineno", 0), fault) for fault in _faults(node, allowed))
+
+
+def _built_names(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Names of such settings that are put together of pieces, and options of calls whose names nobody can tell."""
+    texts = Texts(tree)
+    unpacked = {
+        one.value.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        for one in node.keywords
+        if one.arg is None and isinstance(one.value, ast.Name)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.BinOp | ast.JoinedStr | ast.Call | ast.Subscript):
+            for text in sorted(filter(asks_for_kernels, texts.of(node))):
+                yield node.lineno, f"builds the string {text!r}, a setting by which kernels of the Hub are fetched"
+        keys: list[ast.expr | None] = []
+        if isinstance(node, ast.keyword) and node.arg is None and isinstance(node.value, ast.Dict):
+            keys = [*node.value.keys]
+        elif isinstance(node, ast.keyword) and node.arg is None and isinstance(node.value, ast.DictComp):
+            keys = [node.value.key]
+        elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store) and _names_one(node.value, unpacked):
+            keys = [node.slice]
+        elif isinstance(node, ast.Assign) and any(_names_one(target, unpacked) for target in node.targets):
+            keys = [*node.value.keys] if isinstance(node.value, ast.Dict) else []
+        for key in keys:
+            if key is not None and _is_built(key) and not texts.of(key):
+                yield (
+                    key.lineno,
+                    f"passes an option named {ast.unparse(key)[:60]}, which may fetch kernels of the Hub; expected a "
+                    "name that is written out",
+                )
+
+
+def _is_built(key: ast.expr) -> bool:
+    """Whether a key is computed, and what is written out of it leaves open that it is such a setting."""
+    if isinstance(key, ast.JoinedStr):
+        ends = [part.value if isinstance(part, ast.Constant) else "" for part in (key.values[0], key.values[-1])]
+        return any(name.startswith(str(ends[0])) and name.endswith(str(ends[1])) for name in _SETTINGS)
+    return isinstance(key, ast.BinOp | ast.Call | ast.Subscript)
+
+
+def _names_one(node: ast.expr, names: set[str]) -> bool:
+    return isinstance(node, ast.Name) and node.id in names
 
 
 def _is_harmless(value: ast.expr) -> bool:

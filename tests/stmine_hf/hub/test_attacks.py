@@ -157,6 +157,24 @@ CODE = {
     "a kernel by another name": "class A:\n    attribute_map = {'width': '_attn_implementation'}\n    width: str = 'a/b'",
     "a kernel that is vouched for": "class A:\n    _compatible_flash_implementations = ['a/b']",
     "every kernel": "from transformers import AutoModel\nAutoModel.from_config(1, allow_all_kernels=True)",
+    "a kernel by a key that is a sum": "def f(**kwargs):\n    kwargs['attn_' + 'implementation'] = 'a/b'",
+    "a kernel by a sum of variables": "A = 'attn_'\nB = 'implementation'\nKEY = A + B\ndef f(**kwargs):\n    kwargs[KEY] = 'a/b'",
+    "a kernel by an f-string": "KIND = 'attn'\ndef f(g):\n    return g(**{f'{KIND}_implementation': 'a/b'})",
+    "a kernel by joined pieces": "PARTS = ['attn', 'implementation']\ndef f(g):\n    return g(**{'_'.join(PARTS): 'a/b'})",
+    "a kernel by format": "def f(g):\n    return g(**{'{}_implementation'.format('attn'): 'a/b'})",
+    "a kernel by a percent sign": "def f(g):\n    return g(**{'%s_implementation' % 'attn': 'a/b'})",
+    "a kernel by a replacement": "KEY = 'attn_XXX'.replace('XXX', 'implementation')",
+    "a kernel backwards": "KEY = 'noitatnemelpmi_ntta'[::-1]",
+    "a kernel in capitals": "KEY = 'ATTN_IMPLEMENTATION'.lower()",
+    "a kernel by a default": "def f(g, kind='experts'):\n    return g(**{kind + '_implementation': 'a/b'})",
+    "a kernel by a loop over pieces": "def f(g):\n    for kind in ('attn', 'experts'):\n        g(**{kind + '_implementation': 'a/b'})",
+    "a kernel by one of two": "def f(g, x):\n    return g(**{('attn' if x else 'experts') + '_implementation': 'a/b'})",
+    "a kernel, and formats without end": "A = '%999999999999s' % 'a'\nB = '{:>999999999999}'.format('a')\nC = 'attn_' + 'implementation'",
+    "a kernel by bytes": "from base64 import b64decode\ndef f(g):\n    return g(**{b64decode('YXR0bl9pbXBsZW1lbnRhdGlvbg==').decode(): 'a/b'})",
+    "a kernel by letters": "def f(g, **kwargs):\n    kwargs[''.join(chr(x + 1) for x in (96, 115))] = 'a/b'\n    return g(**kwargs)",
+    "a kernel as one value of a sum": "from transformers import AutoModel\nKERNEL = 'a' + '/b'\nAutoModel.from_config(1, attn_implementation=KERNEL)",
+    "a kernel as an f-string": "from transformers import AutoModel\nAutoModel.from_config(1, attn_implementation=f'{1}/b')",
+    "a kernel as joined pieces": "class A:\n    def f(self, config):\n        config._attn_implementation = '/'.join(['a', 'b'])",
     "an argument as an annotation": "def f(t):\n    class C:\n        x: t = 1\nf('print(1)')",
     "an attribute as an annotation": "class B:\n    text = 'print(1)'\nclass C:\n    x: B.text = 1",
     "one of two values as an annotation": "A, B = 'print(1)', 2\nclass C:\n    x: A = 1",
@@ -237,6 +255,8 @@ class HeatModel(PreTrainedModel):
         for layer in self.layers:
             x = F.relu(layer(x)) * self.scale / math.sqrt(x.shape[-1])
         loss = None if labels is None else F.mse_loss(x, labels)
+        names = {f"layer_{number}": layer for number, layer in enumerate(self.layers)}
+        print("{:>8} of {}".format(len(names), "layers" + " in all"), dict(**{f"heat_{x.ndim}": 1, "a" + "b": 2}))
         return Output(loss=loss, heat=torch.where(x > 0, x, torch.zeros_like(x)).mean(dim=-1, keepdim=True))
 '''
 
