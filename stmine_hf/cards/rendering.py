@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,25 @@ _TEMPLATES = Path(__file__).with_name("templates")
 
 # Strict: a name without a value stops the rendering. An empty place in a card could be read as a statement.
 _environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_TEMPLATES), undefined=jinja2.StrictUndefined)  # noqa: S701  Markdown, not HTML
+
+
+def where_from() -> str:
+    """How the readers of a card of one's own run get this package: by the address in its metadata, or a wheel."""
+    from .. import __version__
+
+    try:
+        addresses = metadata.metadata("stmine-hf").get_all("Project-URL") or []
+    except metadata.PackageNotFoundError:  # run from a folder
+        addresses = []
+    if addresses:
+        return f"stmine-hf {__version__} is at <{addresses[0].rpartition(', ')[2]}>."
+    return (
+        f"stmine-hf {__version__} is on no package index yet: ask whoever publishes this model for a checkout "
+        f'(`pip install -e ".[train]"` in it) or its wheel (`pip install stmine_hf-{__version__}-py3-none-any.whl`).'
+    )
+
+
+_environment.globals["where_from"] = where_from
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,12 @@
-"""Settings of a run as its card shows them: nothing of the machine it ran on."""
+"""What a card says of a run: its settings, without the machine it ran on, and where the package comes from."""
 
 from __future__ import annotations
 
+from email.message import Message
+
+import pytest
+
+from stmine_hf.cards.rendering import where_from
 from stmine_hf.cards.settings import portable_data, portable_settings
 
 
@@ -24,3 +29,18 @@ def test_a_set_by_name_keeps_it_and_its_folder_is_called_by_it():
         "data_dir": "data/rsicd",
     }
     assert portable_data({"dataset": "toy_scenes"}, "toy_scenes") == {"dataset": "toy_scenes"}
+
+
+@pytest.mark.parametrize(
+    ("addresses", "said"),
+    [
+        (["Homepage, https://example.org/stmine-hf"], "is at <https://example.org/stmine-hf>."),
+        ([], "on no package index yet"),
+    ],
+)
+def test_a_card_says_where_the_package_comes_from(addresses, said, monkeypatch):
+    found = Message()
+    for address in addresses:
+        found["Project-URL"] = address
+    monkeypatch.setattr("stmine_hf.cards.rendering.metadata.metadata", lambda name: found)
+    assert said in where_from()

@@ -17,6 +17,7 @@ from helpers_sat import save_tiny_sat
 from huggingface_hub import ModelCard
 from PIL import Image
 
+from stmine_hf import __version__
 from stmine_hf.cards.own_run import data_name, data_options
 from stmine_hf.cli import main
 from stmine_hf.data.held_out import data_fingerprint
@@ -202,6 +203,7 @@ def test_the_card_of_ones_own_run_says_what_its_reader_can_repeat(method, with_d
         assert f"| {name} | 6 | 2 | 0.250 |" in card
     found = "The threshold 0.4 finds 0 of 2 `car`, and 0.25 finds 1: pass that"  # as trained, 0.25 of each
     assert (found in card or "No threshold finds any `car`" in card) is (method == "sat")
+    assert f"stmine-hf {__version__} is " in card  # where the command comes from
     assert "the columns `" in card and "publish build" not in card and "data/mine" not in card.split("```yaml")[0]
     for word in ("released", "never the network", "NanoDet counts", "examples/train_", "紧急通知"):
         assert word not in card, word
