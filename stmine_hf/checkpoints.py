@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -270,8 +271,47 @@ def opening(name: str, revision: str | None = None) -> Iterator[None]:
     """
     config, stored = read_config(name, revision), stored_weights(name, revision)
     require_fitting(config, stored)
-    with building_within(stored):
+    with building_within(stored), _without_bars():
         yield
+
+
+_loading: Counter[int] = Counter()  # threads that load a model -> how many at once, one in the other
+_loading_lock = threading.Lock()
+_hook_before: Any = None  # of the user, while `_loading` has threads
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Without the bars of transformers in this thread; those of other threads, and what the user has set, stay.
+
+    Its own switch is of the whole process. Versions without this hook show their bars.
+    """
+    from transformers.utils import logging
+
+    global _hook_before
+    set_hook, thread = getattr(logging, "set_tqdm_hook", None), threading.get_ident()
+    if set_hook is None:
+        yield
+        return
+
+    def hook(factory: Any, args: Any, options: Any) -> Any:
+        if threading.get_ident() in _loading:
+            return logging.EmptyTqdm(*args, **options)
+        return factory(*args, **options) if _hook_before is None else _hook_before(factory, args, options)
+
+    with _loading_lock:
+        if not _loading:
+            _hook_before = set_hook(hook)
+        _loading[thread] += 1
+    try:
+        yield
+    finally:
+        with _loading_lock:
+            _loading[thread] -= 1
+            if not _loading[thread]:
+                del _loading[thread]
+            if not _loading:
+                set_hook(_hook_before)
 
 
 @contextmanager

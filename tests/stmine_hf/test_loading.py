@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,31 @@ def test_ready_for_use(folder):
     with torch.no_grad():
         assert model(**processor(text="a plane")).text_embeds.shape == (1, 32)
     assert load_fisvl(str(folder), device="cpu")[0].device.type == "cpu"
+
+
+def test_loading_shows_no_bar_and_leaves_the_bars_of_the_process_alone(folder, capfd):
+    from transformers.utils import logging
+
+    seen = []
+
+    def of_the_user(factory, args, options):
+        seen.append(options.get("desc"))
+        return factory(*args, **options)
+
+    active, before = logging.is_progress_bar_enabled(), logging.set_tqdm_hook(of_the_user)
+    try:
+        logging.enable_progress_bar()
+        with ThreadPoolExecutor(2) as pool:
+            for model, _ in pool.map(load_fisvl, [folder, folder]):
+                assert not model.training
+        assert "Loading" not in capfd.readouterr().err and logging.is_progress_bar_enabled()
+        list(logging.tqdm([1], desc="mine"))
+        assert seen == ["mine"] and "mine" in capfd.readouterr().err
+        assert logging.set_tqdm_hook(None) is of_the_user
+    finally:
+        logging.set_tqdm_hook(before)
+        if not active:
+            logging.disable_progress_bar()
 
 
 METHODS = {
