@@ -210,6 +210,8 @@ def _open(
     except DataFolderError:
         raise
     except Exception as error:  # of the network, of the Hub, of any reader of files
+        if isinstance(error.__cause__, DataFolderError):  # `datasets` has one of its own for what ours raise
+            raise error.__cause__ from None
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataFolderError(
             f"{source} cannot be loaded: {reason}. Expected a file or a folder, or the id of a data set on the Hub"

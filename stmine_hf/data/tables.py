@@ -25,6 +25,8 @@ from .cells import is_missing, name_of, whole_text
 from .errors import BadRow, DataFolderError
 from .findings import Findings
 
+_SMALL_ROWS = 2**29  # bytes that the rows of any Parquet, Feather or Arrow file may take
+_GROWTH = 100  # times its size that they may take beside
 TABLES = ("*.jsonl", "*.ndjson", "*.json", "*.csv", "*.tsv", "*.xlsx", "*.parquet", "*.feather", "*.arrow")
 MOST_LINES = 1000  # of one quoted cell; an unpaired quotation mark must not absorb the rest of the file
 DELIMITERS = ",;\t|"
@@ -541,8 +543,18 @@ def arrow_batches(file: Path, size: int = 256) -> Iterator[Any]:
     """The rows of a Parquet, Feather or Arrow file as batches of Arrow.
 
     Raises:
-        DataFolderError: it is no such file.
+        DataFolderError: it is no such file, or its rows take far more memory than a table of its size does.
     """
+    left = _SMALL_ROWS + _GROWTH * file.stat().st_size
+    for batch in _batches_of(file, size, left):
+        left -= batch.get_total_buffer_size() if batch.num_rows > size else batch.nbytes
+        if left < 0:
+            raise DataFolderError(_too_much(file))
+        for start in range(0, batch.num_rows, size):
+            yield batch.slice(start, size)
+
+
+def _batches_of(file: Path, size: int, most: int) -> Iterator[Any]:
     import pyarrow
 
     try:
@@ -550,7 +562,17 @@ def arrow_batches(file: Path, size: int = 256) -> Iterator[Any]:
             import pyarrow.parquet
 
             with pyarrow.parquet.ParquetFile(file) as parquet:
-                yield from parquet.iter_batches(batch_size=size)
+                chunks = [
+                    parquet.metadata.row_group(group).column(column)
+                    for group in range(parquet.metadata.num_row_groups)
+                    for column in range(parquet.metadata.num_columns)
+                ]
+                # What the file states: its values, a byte or more each, and its pages, unpacked.
+                if sum(max(one.num_values, one.total_uncompressed_size) for one in chunks) > most:
+                    raise DataFolderError(_too_much(file))
+                # One text of a dictionary may be as long as its column, and be that of every row.
+                longest = max((one.total_uncompressed_size for one in chunks), default=1)
+                yield from parquet.iter_batches(batch_size=max(1, min(size, _SMALL_ROWS // max(1, longest))))
             return
         with pyarrow.memory_map(str(file)) as source:
             try:
@@ -561,10 +583,16 @@ def arrow_batches(file: Path, size: int = 256) -> Iterator[Any]:
                 batches = iter(pyarrow.ipc.open_stream(source))
             for batch in batches:
                 batch.validate(full=True)  # Arrow trusts its offsets
-                for start in range(0, batch.num_rows, size):
-                    yield batch.slice(start, size)
+                yield batch
     except (pyarrow.ArrowException, ValueError) as error:  # ValueError: a name that is not UTF-8
         raise DataFolderError(f"{file} cannot be read ({' '.join(str(error).split())}). Was it cut short?") from None
+
+
+def _too_much(file: Path) -> str:
+    return (
+        f"{file}: its rows take more than {_GROWTH} times the file's {file.stat().st_size:,} bytes in memory, which "
+        "those of a usual table do not. If it is sound, save it as CSV or in parts"
+    )
 
 
 def arrow_schema(file: Path) -> Any:
