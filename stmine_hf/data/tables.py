@@ -567,8 +567,8 @@ def _batches_of(file: Path, size: int, most: int) -> Iterator[Any]:
                     for group in range(parquet.metadata.num_row_groups)
                     for column in range(parquet.metadata.num_columns)
                 ]
-                # What the file states: its values, a byte or more each, and its pages, unpacked.
-                if sum(max(one.num_values, one.total_uncompressed_size) for one in chunks) > most:
+                # What the file states: its values, which are objects of Python in the end, and its pages, unpacked.
+                if sum(max(8 * one.num_values, one.total_uncompressed_size) for one in chunks) > most:
                     raise DataFolderError(_too_much(file))
                 # One text of a dictionary may be as long as its column, and be that of every row.
                 longest = max((one.total_uncompressed_size for one in chunks), default=1)
