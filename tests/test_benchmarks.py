@@ -115,6 +115,9 @@ def test_the_guide_has_the_table_of_what_was_measured(harness):
     page = (ROOT / "examples" / "guides" / "evaluate.md").read_text()
     shown = page.split("<!-- benchmarks -->\n")[1].split("\n<!-- end of benchmarks -->")[0]
     assert shown == harness.render(found)
+    other = json.loads(harness.ELSEWHERE.read_text())
+    beside = page.split("<!-- elsewhere -->\n")[1].split("\n<!-- end of elsewhere -->")[0]
+    assert beside == harness.elsewhere(found, other) and "GFLOP/s" in beside
 
 
 @pytest.mark.slow

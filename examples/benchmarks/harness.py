@@ -50,6 +50,7 @@ from stmine_hf.inference.onnx_graph import OpenvinoNetwork, write_graph
 GROUPS = ("metrics", "fisvl", "mttv", "sat", "engines", "training", "startup")
 HERE = Path(__file__).resolve().parent
 RESULTS = "benchmarks.json"
+ELSEWHERE = HERE.parent / "results" / "benchmarks_zen5.json"  # of another processor
 OURS = "ours"
 AWAY = tempfile.gettempdir()  # where commands run: `python -m` prefers what lies in the current folder
 LEAST_SECONDS = 0.05  # of a measurement: what takes less is called several times
@@ -418,6 +419,21 @@ def render(document: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def elsewhere(document: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """The ratios of two processors side by side, as Markdown: rows that were measured on both."""
+    processors = [
+        f"{one['machine']['processor']}, {one['machine']['gflops']['float32']:.0f} GFLOP/s"
+        for one in (document, other)
+    ]
+    lines = [f"| work | compared with | {' | '.join(processors)} |", "|---|---|---|---|"]
+    for work, row in sorted(document["rows"].items(), key=lambda item: order_of(item[1])):
+        base = row["baseline"]
+        if base != OURS and work in other["rows"] and other["rows"][work]["baseline"] == base:
+            ratios = (times(one["rows"][work]["ways"][OURS]["ratio"]) for one in (document, other))
+            lines.append(f"| {work} | {base} | {' | '.join(ratios)} |")
+    return "\n".join(lines)
+
+
 def with_rest(parts: Mapping[str, float], whole: float) -> dict[str, float]:
     """Steps and what they leave of the whole: files, waiting, Python between them."""
     return {**parts, "rest": max(0.0, whole - sum(parts.values()))} if parts else {}
@@ -546,9 +562,14 @@ def write_report(out: Path, rows: Mapping[str, Any], limits: Mapping[str, float]
 
 
 def processor_name() -> str:
-    with suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
-        return next(line for line in lines if line.startswith("model name")).partition(":")[2].strip()
+    """Its name, with the family and the model that tell generations of one name apart."""
+    with suppress(OSError):
+        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+        facts = [line.partition(":") for line in text.partition("\n\n")[0].splitlines()]
+        known = {name.strip(): value.strip() for name, _, value in facts}
+        if name := known.get("model name"):
+            numbers = {"family": known.get("cpu family"), "model": known.get("model")}
+            return ", ".join([name, *(f"{word} {number}" for word, number in numbers.items() if number)])
     return platform.processor() or platform.machine()
 
 
@@ -568,6 +589,7 @@ def main() -> None:
     document = read_results(args.out)
     if args.page:
         fill_page(args.page, "benchmarks", render(document))
+        fill_page(args.page, "elsewhere", elsewhere(document, json.loads(ELSEWHERE.read_text(encoding="utf-8"))))
     print(f"Results: {args.out / 'benchmarks.md'}, {RESULTS}, benchmarks.png")
     if failed:
         raise SystemExit(f"error: {', '.join(failed)} failed; see above")

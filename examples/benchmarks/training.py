@@ -13,7 +13,6 @@ Memory, and further options, are measured by `python examples/benchmarks/trainin
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 import tempfile
@@ -23,6 +22,8 @@ from typing import Any
 
 from harness import OURS, Comparison, Options, Timed, parser_of, run_group
 from training_cost import in_a_process, prepared
+
+from stmine_hf.files import write_entries
 
 EAGER = ["--optim", "adamw_torch", "--bf16", "false"]
 FAST = ["--optim", "adamw_torch_fused", "--dataloader_num_workers", "1", "--bf16", "true"]
@@ -96,7 +97,7 @@ def curves(steps: int, threads: int, out: Path) -> dict[str, Any]:
         }
         print(f"{method}: the last {SMOOTHED} losses are {last[0]:.4f} and {last[1]:.4f} in the mean", file=sys.stderr)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "loss_curves.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    write_entries(out / "loss_curves.json", found)
     draw_curves(found, out / "loss_curves.png")
     return found
 

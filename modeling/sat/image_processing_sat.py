@@ -227,13 +227,7 @@ class SatImageProcessor(TorchvisionBackend):
         if 0 in (image.size if isinstance(image, Image.Image) else image.shape):
             shape = image.size if isinstance(image, Image.Image) else tuple(image.shape)
             raise ValueError(f"SatImageProcessor: expected an image with pixels, found one of the shape {shape}.")
-        pixels = super().process_image(image, do_convert_rgb=do_convert_rgb, **kwargs)
-        if pixels.is_floating_point() and not pixels.isfinite().all():
-            raise ValueError(
-                "SatImageProcessor: expected an image of finite values, found NaN or infinity in it; set unknown "
-                "values to a number such as 0."
-            )
-        return pixels
+        return super().process_image(image, do_convert_rgb=do_convert_rgb, **kwargs)
 
     def _preprocess(
         self,
