@@ -6,6 +6,7 @@ import copy
 import logging
 import os
 import re
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,10 +92,7 @@ def resolve(model: str | Path) -> str:
     if os.path.isdir(name):
         folder = published(name)
         if shipped and not (os.path.isdir(folder) and os.path.samefile(name, folder)):
-            logger.warning(
-                "%s: using the local folder of this name, not the shipped checkpoint. For that one, pass %s.",
-                name, folder,
-            )  # fmt: skip
+            _tell_of_local_folder(name, folder, os.getcwd())
         return name
     if shipped:
         return published(name)
@@ -104,6 +102,14 @@ def resolve(model: str | Path) -> str:
     raise StmineError(
         f"{name}: no model found. Expected a folder with config.json and model.safetensors, a Hub id (owner/name) or "
         f"one of the shipped checkpoints {', '.join(shipped_names())}; found {found}. {_NOT_ON_THE_HUB}"
+    )
+
+
+@cache
+def _tell_of_local_folder(name: str, shipped: str, place: str) -> None:
+    """Once for each name and place: a command asks several times."""
+    logger.warning(
+        "%s: using the local folder of this name, not the shipped checkpoint. For that one, pass %s.", name, shipped
     )
 
 
@@ -193,10 +199,14 @@ def is_surely_other(model: str | Path | None, known: str | Path | None, digest: 
         folders = [whole_model_here(one, method) for one in (model, known)]
     except StmineError:  # the known one has been moved
         return False
-    if None in folders:
+    given, other = folders
+    if given is None or other is None or os.path.samefile(given, other):
         return False
-    (ours, names), (theirs, their_names) = (file_digest(Path(str(one), "model.safetensors")) for one in folders)
-    return theirs == digest and names == their_names and ours not in (None, digest)
+    theirs, their_names = file_digest(Path(other, "model.safetensors"))
+    if theirs != digest:
+        return False
+    ours, names = file_digest(Path(given, "model.safetensors"))
+    return names == their_names and ours not in (None, digest)
 
 
 def __getattr__(name: str) -> str:

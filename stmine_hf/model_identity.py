@@ -7,6 +7,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .errors import StmineError
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -22,9 +24,9 @@ def weights_digest(module: Any, *, size: int = 16, also: bytes = b"") -> str:
         size: bytes, each of which gives two digits. A shorter digest is no prefix of a longer one.
         also: further bytes to digest.
     """
-    tensors = module.state_dict().items()
+    tensors = sorted(module.state_dict().items(), key=lambda pair: pair[0])
     values = ((name, (one.float() if one.is_floating_point() else one).contiguous().cpu()) for name, one in tensors)
-    return _digest(sorted(((name, one.numpy()) for name, one in values), key=lambda pair: pair[0]), size, also)
+    return _digest(((name, one.numpy()) for name, one in values), size, also)  # one copy at a time
 
 
 def file_digest(weights: Path, *, size: int = 16, also: bytes = b"") -> tuple[str | None, list[str]]:
@@ -36,14 +38,17 @@ def file_digest(weights: Path, *, size: int = 16, also: bytes = b"") -> tuple[st
     import numpy as np
     from safetensors import SafetensorError, safe_open
 
+    from .checkpoints import require_bounded_header
+
     names: list[str] = []
     try:
+        require_bounded_header(weights)
         with safe_open(weights, framework="numpy") as stored:
             names = sorted(stored.keys())
             values = ((name, stored.get_tensor(name)) for name in names)
             plain = ((name, one.astype(np.float32) if one.dtype.kind == "f" else one) for name, one in values)
             return _digest(plain, size, also), names
-    except (OSError, SafetensorError, TypeError, AttributeError):  # damaged, or of a type that NumPy lacks (bfloat16)
+    except (OSError, StmineError, SafetensorError, TypeError, AttributeError):  # damaged, or bfloat16, not in NumPy
         return None, names
 
 

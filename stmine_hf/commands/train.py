@@ -199,7 +199,7 @@ def _words(
     words = ["train", method]
     for option, given in options.items():
         for value in given if isinstance(given, list) else [] if given is None else [given]:
-            words += [option, str(value) if shown is None else shown(option, value)]
+            words += [option, shown(option, value)]
     return words + ([] if lora is None else ["--lora" if lora else "--full"])
 
 
@@ -222,7 +222,7 @@ def _longer(trained: Trained, words: list[str]) -> list[str]:
             next(left)
         else:
             kept.append(word)
-    run = trained.model.parent
+    run = trained.run
     output = free_path(run.with_name(f"{run.name}-longer"))
     return [*kept, "--epochs", str(trained.more_epochs), "--output", str(output)]
 
@@ -261,7 +261,7 @@ def _print_next(trained: Trained, words: list[str] | None = None) -> None:
     misses = trained.model / "worst_misses.png"
     if misses.is_file():
         say(f"Look at the worst misses: {misses}")
-    run = trained.model.parent
+    run = trained.run
     commands = [
         *([_longer(trained, words)] if useless and words else []),
         *trained.examples,

@@ -26,6 +26,7 @@ from .errors import BadRow, DataFolderError
 from .findings import Findings
 
 _SMALL_ROWS = 2**29  # bytes that the rows of any Parquet, Feather or Arrow file may take
+_PIECE = 2**26  # bytes that a batch of them may take, if it has more than a row
 _GROWTH = 100  # times its size that they may take beside
 TABLES = ("*.jsonl", "*.ndjson", "*.json", "*.csv", "*.tsv", "*.xlsx", "*.parquet", "*.feather", "*.arrow")
 MOST_LINES = 1000  # of one quoted cell; an unpaired quotation mark must not absorb the rest of the file
@@ -546,12 +547,52 @@ def arrow_batches(file: Path, size: int = 256) -> Iterator[Any]:
         DataFolderError: it is no such file, or its rows take far more memory than a table of its size does.
     """
     left = _SMALL_ROWS + _GROWTH * file.stat().st_size
+    schema = arrow_schema(file)
     for batch in _batches_of(file, size, left):
-        left -= batch.get_total_buffer_size() if batch.num_rows > size else batch.nbytes
+        taken = sum(map(_whole_bytes, batch.columns))
+        left -= taken
         if left < 0:
             raise DataFolderError(_too_much(file))
-        for start in range(0, batch.num_rows, size):
-            yield batch.slice(start, size)
+        step = max(1, min(size, _PIECE * batch.num_rows // max(1, taken)))
+        for start in range(0, batch.num_rows, step):
+            yield _as_stored(batch.slice(start, step), schema)
+
+
+def _whole_bytes(column: Any) -> int:
+    """What the values of a column take when those of a dictionary are written out for each row."""
+    import pyarrow
+    import pyarrow.compute
+
+    if pyarrow.types.is_struct(column.type):
+        return sum(map(_whole_bytes, column.flatten()))
+    if pyarrow.types.is_list(column.type) or pyarrow.types.is_large_list(column.type):
+        return 8 * len(column) + _whole_bytes(column.flatten())
+    if not pyarrow.types.is_dictionary(column.type):
+        return column.nbytes
+    values, places = column.dictionary, column.indices
+    if not any(values.type.equals(kind) for kind in _texts()):
+        return places.nbytes + len(places) * (values.nbytes // max(1, len(values)) + 1)
+    lengths = pyarrow.compute.binary_length(values).cast("int64").take(places)
+    return places.nbytes + (pyarrow.compute.sum(lengths).as_py() or 0)
+
+
+def _texts() -> tuple[Any, ...]:
+    import pyarrow
+
+    return pyarrow.string(), pyarrow.large_string(), pyarrow.binary(), pyarrow.large_binary()
+
+
+def _as_stored(batch: Any, schema: Any) -> Any:
+    """A batch whose texts were read as a dictionary, with the types of the file's schema but for those of views."""
+    import pyarrow
+
+    columns = []
+    for column, field in zip(batch.columns, schema, strict=True):
+        if pyarrow.types.is_dictionary(column.type) and not pyarrow.types.is_dictionary(field.type):
+            column = column.dictionary_decode()
+        is_same = column.type.equals(field.type) or str(field.type).endswith("_view")
+        columns.append(column if is_same else column.cast(field.type))
+    return pyarrow.RecordBatch.from_arrays(columns, names=schema.names)
 
 
 def _batches_of(file: Path, size: int, most: int) -> Iterator[Any]:
@@ -570,9 +611,16 @@ def _batches_of(file: Path, size: int, most: int) -> Iterator[Any]:
                 # What the file states: its values, which are objects of Python in the end, and its pages, unpacked.
                 if sum(max(8 * one.num_values, one.total_uncompressed_size) for one in chunks) > most:
                     raise DataFolderError(_too_much(file))
-                # One text of a dictionary may be as long as its column, and be that of every row.
-                longest = max((one.total_uncompressed_size for one in chunks), default=1)
-                yield from parquet.iter_batches(batch_size=max(1, min(size, _SMALL_ROWS // max(1, longest))))
+            # One text of a dictionary may be as long as its column, and be that of every row: it is kept once.
+            places = map(parquet.schema.column, range(parquet.metadata.num_columns))
+            views = {field.name for field in parquet.schema_arrow if "_view>" in str(field.type)}  # in lists: no cast
+            texts = [
+                one.path
+                for one in places
+                if one.physical_type == "BYTE_ARRAY" and one.path.partition(".")[0] not in views
+            ]
+            with pyarrow.parquet.ParquetFile(file, read_dictionary=texts) as parquet:
+                yield from parquet.iter_batches(batch_size=size)
             return
         with pyarrow.memory_map(str(file)) as source:
             try:

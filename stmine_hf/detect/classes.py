@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -12,7 +12,8 @@ from ..printing import shell_word
 
 OTHERS = "*"  # in a mapping of thresholds: all classes without one of their own
 THRESHOLD = 0.4  # least score of what is shown, as in the released demo
-_MUCH = 0.1  # that another threshold must be lower to be worth a line
+_MUCH = 0.1  # share of the boxes of a class that another threshold must find beside, to be worth a line
+_LEAST = 0.05  # score of detections that are measured
 _MOST_HINTS = 5  # classes
 
 
@@ -68,16 +69,19 @@ def threshold_option(thresholds: Mapping[str, float], given: str = f"{THRESHOLD:
     return "--threshold " + shell_word(",".join([given, *(f"{name}={least:g}" for name, least in thresholds.items())]))
 
 
-def better_threshold(found: float | None, best: float | None) -> float | None:
+def better_threshold(
+    found: float | None, best: float | None, found_at: Callable[[float], float | None]
+) -> float | None:
     """The threshold to suggest for a class of which `THRESHOLD` hides much; None: it hides little.
 
     Args:
         found: share of its boxes that are found at `THRESHOLD`.
         best: the threshold with the best F1.
+        found_at: the share at a threshold.
     """
     if best is None or found is None or best >= THRESHOLD:
         return None
-    return best if not found or best <= THRESHOLD - _MUCH else None
+    return best if (found_at(best) or 0) - found >= _MUCH or not found else None
 
 
 def threshold_hints(rows: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -105,7 +109,7 @@ def threshold_hints(rows: Iterable[Mapping[str, Any]]) -> list[str]:
         )
     if lost := [str(row["name"]) for row in measured if not row["found"] and row["threshold"] is None]:
         names = ", ".join(map(repr, lost[:_MOST_HINTS])) + (" ..." if len(lost) > _MOST_HINTS else "")
-        hints.append(f"No threshold finds any {names}: train longer, or on more images.")
+        hints.append(f"No threshold from {_LEAST:g} up finds any {names}: train longer, or on more images.")
     return hints
 
 

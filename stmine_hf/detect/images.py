@@ -358,20 +358,21 @@ class DetectBlock:
             ThreadPoolExecutor(workers, thread_name_prefix="annotate") as pool,
         ):
             waiting: deque[_Batch] = deque()  # for the network, or in it
-            drawn: Iterable[Found | Skip] = ()
+            drawn: Sequence[Skip | Future[Found | Skip]] = ()
             stopped: BaseException | None = None
             try:
                 for batch in batched(reading, self._batch_size):
                     waiting.append(self._submitted(batch, network))
                     if len(waiting) > 1:  # the network always has one batch to go on with
-                        yield [*drawn]  # and written while it works
+                        yield _results(drawn)  # and written while it works
+                        drawn = ()
                         drawn = self._drawn(waiting[0], pool)
                         waiting.popleft()
             except (KeyboardInterrupt, Exception) as error:
                 stopped = error
-            yield [*drawn]
-            while waiting:  # what was begun is kept; a batch that has failed ends it
-                yield [*self._drawn(waiting.popleft(), pool)]
+            yield _results(drawn)  # what was begun is kept, up to a batch that has failed
+            while waiting:
+                yield _results(self._drawn(waiting.popleft(), pool))
             if stopped is not None:
                 raise stopped
 
@@ -382,10 +383,12 @@ class DetectBlock:
         ran = network.submit(self._begin, [one.prepared for one in loaded], highest)
         return _Batch(skipped, loaded, ran, highest)
 
-    def _drawn(self, batch: _Batch, pool: ThreadPoolExecutor) -> Iterable[Found | Skip]:
+    def _drawn(self, batch: _Batch, pool: ThreadPoolExecutor) -> list[Skip | Future[Found | Skip]]:
         found = pool.submit(batch.ran.result())  # runs before those that wait for it, as it is the first
-        first = chain([batch.highest], repeat({}))
-        return chain(batch.skipped, pool.map(self._annotated, batch.loaded, count(), repeat(found), first))
+        highest = chain([batch.highest], repeat({}))
+        rows = zip(batch.loaded, count(), highest, strict=False)
+        drawn = [pool.submit(self._annotated, one, number, found, own) for one, number, own in rows]
+        return [*batch.skipped, *drawn]
 
     def _begin(self, images: Sequence[Prepared], highest: dict[str, float]) -> Finish:
         if isinstance(self._detector, Detector):
@@ -445,6 +448,10 @@ class DetectBlock:
         draw_onto(drawn, shown)
         kept = drawn if self._keep else None
         return Found(file, size, found, _suffix(drawn.size), _encoded(drawn), crops, kept, highest or {})
+
+
+def _results(drawn: Iterable[Skip | Future[Found | Skip]]) -> list[Found | Skip]:
+    return [one.result() if isinstance(one, Future) else one for one in drawn]
 
 
 def _on_cluster(ray: str, detect: DetectBlock, files: Iterable[ImageFile]) -> Iterator[list[Found | Skip]]:

@@ -147,7 +147,7 @@ def require_same(out: Path, earlier: Mapping[str, Any], settings: Mapping[str, A
 
 
 def _said(key: str, settings: Mapping[str, Any]) -> str:
-    value = settings.get("model" if key == "identity" else key)
+    value = settings.get("model" if key == "identity" else key, {"iou": IOU, "max_boxes": MAX_BOXES}.get(key))
     return f"no {_SETTINGS[key]}" if value is None and key != "labels" else f"{_SETTINGS[key]} {value}"
 
 

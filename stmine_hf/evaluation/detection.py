@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +72,7 @@ class DetectionReport:
         fit: how images are fitted to the network's input; `size`: its height and width.
         score_threshold: minimum score of the detections.
         unknown_classes: those of the data that the model does not know; all their boxes are missed.
+        model_names: of the other classes: the data's name -> the model's, where it is spelled otherwise.
         worst: the images with the worst misses.
         skipped: images skipped with their boxes, and why.
         seconds: duration of the evaluation.
@@ -87,6 +88,7 @@ class DetectionReport:
     size: tuple[int, int]
     score_threshold: float
     unknown_classes: list[str] = field(default_factory=list)
+    model_names: dict[str, str] = field(default_factory=dict)
     worst: list[Miss] = field(default_factory=list, repr=False)
     skipped: list[Skip] = field(default_factory=list)
     seconds: float = 0.0
@@ -113,7 +115,7 @@ class DetectionReport:
         rows = []
         for k, (number, scores) in enumerate(zip(numbers, self.scores.per_class(), strict=True)):
             share = self.scores.found(k, THRESHOLD)
-            lower = better_threshold(share, self.scores.best_threshold(k))
+            lower = better_threshold(share, self.scores.best_threshold(k), partial(self.scores.found, k))
             more = {"highest_score": highest.get(number), "found": share, "threshold": lower}
             rows.append({**scores, **more, "found_lower": None if lower is None else self.scores.found(k, lower)})
         return rows
@@ -159,7 +161,7 @@ class DetectionReport:
         caption = f"classes without boxes: {len(rows) - len(measured)}" if len(measured) < len(rows) else None
         table = Table(title="by class", caption=caption)
         table.add_column("class")
-        for name in ("AP", "AP50", "AR", "boxes", f"found at {THRESHOLD:g}", "better at"):
+        for name in ("AP", "AP50", "AR", "boxes", f"found at {THRESHOLD:g}", "lower threshold"):
             table.add_column(name, justify="right")
         half = _MOST_CLASSES // 2
         for number, row in enumerate(measured):
@@ -173,7 +175,8 @@ class DetectionReport:
 
     def hints(self) -> list[str]:
         """Lines on the classes of which the usual threshold hides much."""
-        return threshold_hints(self.by_class)
+        known = (row for row in self.by_class if row["name"] not in self.unknown_classes)
+        return threshold_hints({**row, "name": self.model_names.get(row["name"], row["name"])} for row in known)
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `results.json`."""
@@ -367,6 +370,7 @@ def evaluate_detection(
         size=(processor.size["height"], processor.size["width"]),
         score_threshold=score_threshold,
         unknown_classes=lacking,
+        model_names={categories[place]: model.config.id2label[label] for label, place in label_of.items()},
         worst=worst.sorted(),
         skipped=skipped,
         seconds=time.perf_counter() - start,

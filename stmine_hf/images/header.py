@@ -16,10 +16,10 @@ from .finding import AVIF, FORMATS, ImageError, image_errors
 from .layout import PLAIN_PPM, Layout, read_layout
 from .metadata import (
     MOST_COMMENTS,
-    MOST_SCANS,
     Jpeg,
     Metered,
     require_few,
+    require_few_scans,
     require_sound_exif,
     require_sound_exif_anywhere,
 )
@@ -126,7 +126,7 @@ def open_lazily(file: BinaryIO) -> Image.Image:
             if image.width * image.height > limits.MAX_PIXELS:
                 raise ImageError(limits.too_many_pixels(image.size))  # libjpeg keeps all coefficients, reduced or not
             place = file.tell()
-            require_few(file, b"\xff\xda", MOST_SCANS, "scans")
+            require_few_scans(file)
             file.seek(place)
     require_sound_exif(image)
     metered.pixels_begin(image)

@@ -30,6 +30,8 @@ _INVALID = (ArithmeticError, LookupError, OSError, SyntaxError, TypeError, Value
 _BLOCK = 2**20
 _READ_AT_ONCE = 2**16
 _MOST_BLOCKS = 100  # of EXIF, or what looks so by chance
+_MOST_MARKS = 10_000  # between the scans of a JPEG: scans, tables, comments
+_JPEG_MARK = re.compile(rb"\xff+([^\x00\x01\xd0-\xd8\xff])")  # that a length follows, or the end of the image
 
 
 class Jpeg(JpegImageFile):
@@ -159,6 +161,27 @@ def require_few(file: BinaryIO, mark: bytes, most: int, what: str) -> None:
     file.seek(0)
     if found > most:
         raise ImageError(f"corrupt: it has {found:,} {what}; expected {most:,} at most")
+
+
+def require_few_scans(file: BinaryIO) -> None:
+    """Check the scans of a progressive JPEG, from the mark of its first one to its end; what follows does not count.
+
+    Raises:
+        ImageError: it has more than any image does.
+    """
+    content = file.read()
+    scans, place = 1, 0
+    for _ in range(_MOST_MARKS):
+        place += int.from_bytes(content[place : place + 2], "big")  # the length of what the mark begins
+        mark = _JPEG_MARK.search(content, place)
+        if mark is None or mark[1] == b"\xd9" or scans > MOST_SCANS:
+            break
+        scans += mark[1] == b"\xda"
+        place = mark.end()
+    else:
+        raise ImageError(f"corrupt: it has more than {_MOST_MARKS:,} blocks between its scans")
+    if scans > MOST_SCANS:
+        raise ImageError(f"corrupt: it has more than {MOST_SCANS:,} scans")
 
 
 def require_sound_exif_anywhere(file: BinaryIO) -> None:

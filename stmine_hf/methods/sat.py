@@ -25,7 +25,7 @@ SAT = Method(
 detect = pipeline("object-detection", model="{repo}", trust_remote_code=True)
 print(detect("image.jpg", threshold=0.3))""",
     metrics={"ap": "AP", "ap50": "AP50"},
-    class_metrics={"ap": "AP", "ap50": "AP50", "found": "found at 0.4", "threshold": "better at"},
+    class_metrics={"ap": "AP", "ap50": "AP50", "found": "found at 0.4", "threshold": "lower threshold"},
     score_meaning=(
         "AP is COCO's average precision, from 0 to 1: how many objects are found and how many boxes are right, "
         "averaged over classes and over how exactly a box has to fit. AP50 accepts boxes that overlap by half."

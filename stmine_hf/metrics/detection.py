@@ -162,9 +162,10 @@ def detection_scores(
     boxes = dict.fromkeys((row["id"] for row in categories), 0)
     for row in there:
         boxes[row["category_id"]] += row["image_id"] in among and not row["iscrowd"]
-    images_counted, per_class = len(evaluation.params.imgIds), len(AREAS) * len(evaluation.params.imgIds)
+    images_counted = len(evaluation.params.imgIds)
+    of_all_areas = [k * len(AREAS) * images_counted for k in range(len(categories))]
     return DetectionScores(
-        ranked=tuple(_ranked(evaluation.evalImgs[k * per_class :][:images_counted]) for k in range(len(categories))),
+        ranked=tuple(_ranked(evaluation.evalImgs[start : start + images_counted]) for start in of_all_areas),
         names=tuple(row["name"] for row in categories),
         boxes=tuple(boxes.values()),
         precision=np.where(precision < 0, np.nan, precision)[..., -1],

@@ -72,7 +72,9 @@ def require_continued(out: Path, name: str) -> None:
         StmineError: they are.
     """
     with suppress(OSError, ValueError, KeyError, TypeError):  # what is no prediction, the run itself refuses
-        _, first = next(json_rows(out.with_name(names_of_files(out)[0])))
+        _, first = next(json_rows(out.with_name(names_of_files(out)[0])), (0, None))
+        if first is None:  # stopped before its first batch
+            return
         tag = re.match(r"(.*?)@[0-9a-f]{8}( with |$)", first["model"])
         if tag is not None and tag[1] != Path(name).name:
             require_tag(out, first["model"], Path(name).name)

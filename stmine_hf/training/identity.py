@@ -280,10 +280,10 @@ def require_apart_from_images(output: Path, splits: Iterable[Any]) -> None:
     """
     if not output.is_dir():
         return
-    files: dict[str, str] = {}  # one of each folder
+    folders: set[str] = set()
     for rows in splits:
         if isinstance(rows, datasets.Dataset) and isinstance(rows.features.get("image"), datasets.Image):
             for image in undecoded(rows)["image"]:
                 if image is not None and image["path"]:
-                    files.setdefault(os.path.dirname(image["path"]), image["path"])
-    require_apart(output, [folder for folder in files if folder], inside=True)
+                    folders.add(os.path.dirname(image["path"]))
+    require_apart(output, sorted(folders - {""}), inside=True)

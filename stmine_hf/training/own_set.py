@@ -30,7 +30,7 @@ from ..evaluation.reports import undecoded
 from ..inference import scope
 from ..loading import labels_of, model_type_of, published, resolve
 from ..methods import METHODS, Method, get
-from ..outputs import require_apart
+from ..outputs import OutputError, require_apart
 from ..printing import counted, from_here, shell_word
 from .identity import RunIdentity, contents, require_apart_from_images
 from .write_up import BY_CLASS
@@ -96,6 +96,11 @@ class Trained:
     examples: list[list[str]] = field(default_factory=list)
 
     @property
+    def run(self) -> Path:
+        """The folder of the run."""
+        return self.model.parent if self.model.parent.name else Path.cwd()
+
+    @property
     def nothing_learned(self) -> str | None:
         """How the held-out rows show that the model is of no use yet; None: it is of some, or was at the start."""
         start, best = (self.results.get(when) or {} for when in ("start", "best"))
@@ -108,8 +113,10 @@ class Trained:
         if accuracy is None or not sum(held):
             return None
         share = max(held) / sum(held)
-        if max(accuracy, start.get("eval_accuracy", 0)) > share + 1e-6:
-            return None
+        of_one_label = {"eval_accuracy": share, "eval_macro_f1": 2 * share / (1 + share) / len(held)}
+        for score, least in of_one_label.items():
+            if max(best.get(score, 0), start.get(score, 0)) > least + 1e-6:
+                return None
         return f"accuracy on the held-out rows is {accuracy:.4g}, and one label for all of them gives {share:.4g}"
 
     @property
@@ -173,7 +180,10 @@ def plan_training(
             f"{output} holds a run ({', '.join(found)}), which is not overwritten. Continue it with --resume, or "
             "choose another folder with --output."
         )
-    require_apart(output, data_places(data, None, options))
+    try:
+        require_apart(output, data_places(data, None, options))
+    except OutputError as error:
+        raise OutputError(f"{error} (--output)") from None
     start = published(method.default_checkpoint) if model is None else _start(model, method)
     if not column_mapping and not options and Path(data).expanduser().exists():
         _require_kind(method, data, encoding)

@@ -19,6 +19,7 @@ from PIL import Image
 
 from stmine_hf.cli import main
 from stmine_hf.inference.scope import Scope
+from stmine_hf.posts.results import require_continued
 
 
 def run(*words) -> int:
@@ -216,6 +217,9 @@ def test_a_file_of_posts(capsys, tmp_path, model, detector):
     assert rows[0]["model"].startswith("tiny@")
 
     noise(24, 30).save(tmp_path / "4.png")
+    (tmp_path / "stopped.csv.journal.jsonl").touch()  # before its first batch
+    require_continued(tmp_path / "stopped.csv", "another")
+
     assert run(*words, "--json") == 0
     found = document(capsys)
     assert (found["judged"], found["done_before"], found["skipped"]) == (1, 8, 1)

@@ -63,7 +63,7 @@ ERRORS = {  # words of a command -> what its error says
     "detect image.jpg --classes unicorn --out f": "no class 'unicorn'",
     "detect image.jpg --threshold 0.3,unicorn=0.2 --out f": "no class 'unicorn'",
     "detect image.jpg --format nosuch --out f": "found 'nosuch'",
-    "detect images --out found --threshold 0.3 --iou 0.5": "other settings (threshold 0.4, no iou)",
+    "detect images --out found --threshold 0.3 --iou 0.5": "other settings (threshold 0.4, iou 0.6)",
     "detect images --out found --classes person": "other settings (classes None)",
     "detect images --out found --slice 64": "other settings (no slice, no overlap)",
     "detect images --out found --save-crops": "other settings (no save_crops)",

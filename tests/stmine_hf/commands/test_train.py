@@ -192,6 +192,9 @@ def test_a_training_that_did_not_help_says_what_to_try(capsys):
     said = capsys.readouterr().out
     assert "did not help: Mean recall on the held-out rows was 30.5 before and 29.25 after" in said
     assert "--full" in said and "--learning-rate" in said and "r_mean" not in said
+    here = Trained(METHODS["fisvl"], Path("best"), {**results, "best": {"eval_r_mean": 31.0}}, True, "r_mean")
+    _print_next(here)  # a run in the current folder
+    assert f"hub/{Path.cwd().name}" in " ".join(capsys.readouterr().out.split())
     helped = Trained(METHODS["fisvl"], Path("out/best"), {**results, "best": {"eval_r_mean": 31.0}}, True, "r_mean")
     _print_next(helped)
     assert "did not help" not in capsys.readouterr().out
@@ -206,12 +209,13 @@ def test_a_training_that_did_not_help_says_what_to_try(capsys):
         ("mttv", "macro_f1", {"eval_accuracy": 0.4}, {"eval_accuracy": 0.75}, "one label for all of them gives 0.75"),
         ("mttv", "macro_f1", {"eval_accuracy": 0.4}, {"eval_accuracy": 0.8}, None),
         ("mttv", "macro_f1", {"eval_accuracy": 0.8}, {"eval_accuracy": 0.7}, None),
+        ("mttv", "macro_f1", {"eval_accuracy": 0.4}, {"eval_accuracy": 0.7, "eval_macro_f1": 0.6}, None),
         ("fisvl", "r_mean", {"eval_r_mean": 0.0}, {"eval_r_mean": 0.0}, "is 0 after 0.5 epochs"),
     ],
 )
 def test_a_training_that_taught_nothing_is_first_to_be_longer(method, metric, start, best, reason, capsys):
     by_class = [{"name": "real", "held_out": 3}, {"name": "fake", "held_out": 1}]
-    start, best = ({f"eval_{metric}": 0.4, **scores} for scores in (start, best))
+    start, best = ({f"eval_{metric}": 0.2, **scores} for scores in (start, best))
     results = {"start": start, "best": best, "by_class": by_class, "rows": {"train": 40, "val": 4}}
     results["training"] = {"epoch": 0.5}
     trained = Trained(METHODS[method], Path("outputs/mine/best"), results, False, metric, Path("my data.csv"))

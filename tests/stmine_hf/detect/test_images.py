@@ -231,6 +231,42 @@ def test_ctrl_c_while_images_are_read_keeps_what_is_done():
     assert done == [*range(12)]
 
 
+@pytest.mark.parametrize(("failing", "error"), [(False, KeyboardInterrupt), (True, ZeroDivisionError)])
+def test_what_stops_while_copies_are_drawn_leaves_no_gap(monkeypatch, failing, error):
+    """What comes after a gap would get the numbers of the images in it."""
+    from stmine_hf.detect import images as rooms
+
+    class Block(rooms.DetectBlock):
+        def __init__(self):
+            self._batch_size, self._detector = 4, SimpleNamespace(slices=None)
+
+        def _load(self, file):
+            return rooms._Loaded(file, None, SimpleNamespace(prepared=None))
+
+        def _begin(self, images, highest):
+            return lambda: [[] for _ in images]
+
+        def _annotated(self, loaded, number, in_batch, highest):
+            if failing and loaded[0] == 21:
+                raise ZeroDivisionError
+            return loaded[0]
+
+    results, calls = rooms._results, []
+
+    def interrupted(drawn):
+        calls.append(1)
+        if len(calls) == 4 and not failing:
+            raise KeyboardInterrupt
+        return results(drawn)
+
+    monkeypatch.setattr(rooms, "_results", interrupted)
+    done = []
+    with pytest.raises(error):
+        for batch in Block()._whole(range(100)):
+            done += batch
+    assert done == [*range(20)]
+
+
 def test_two_runs_at_once_are_refused(detector, folder, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(StmineError, match="another run is writing"):

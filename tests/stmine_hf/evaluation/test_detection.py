@@ -222,8 +222,12 @@ def test_classes_are_matched_by_name(parts, rows, answers):
     assert ap == {"Person": pytest.approx(1), "walrus": 0, "deer": pytest.approx(1)}
     assert [row["highest_score"] for row in report.by_class] == [pytest.approx(0.9), None, pytest.approx(0.9)]
     assert [row["found"] for row in report.by_class] == [1, 0, 1]
-    assert report.hints() == ["No threshold finds any 'walrus': train longer, or on more images."]
+    assert report.hints() == []  # the table says that the model does not know walruses
     assert report.to_dict()["by_class"] == report.by_class
+    assert report.model_names == {"Person": "person", "deer": "deer"}
+    low = {**report.by_class[0], "found": 0.2, "threshold": 0.3, "found_lower": 0.9}
+    report.__dict__["by_class"] = [low]  # it is computed once
+    assert "--threshold 0.4,person=0.3" in report.hints()[0]  # the name that `stmine detect` knows
     assert report.unknown_classes == ["walrus"]
     assert {row["category_id"] for row in report.detections} == {1, 18}
     console = Console(width=80, record=True, file=io.StringIO())

@@ -85,10 +85,10 @@ def tiff(greedy: str) -> bytes:
     return head + listed + (entries(pointers, length, place, first=1) if greedy == "GPS" else b"")
 
 
-def scans(count: int) -> bytes:
+def scans(count: int, between: bytes = b"") -> bytes:
     whole = encoded("JPEG", progressive=True)
     last = whole.rindex(b"\xff\xda")
-    return whole[:last] + whole[last:-2] * count + whole[-2:]
+    return whole[:last] + (between + whole[last:-2]) * count + whole[-2:]
 
 
 def pnm(header: bytes, pixels: bytes = b"\x80" * SIDE * SIDE * 4) -> bytes:
@@ -114,6 +114,8 @@ HOSTILE = {
     "JPEG, filling": lambda: jpeg(b"\xff" * MANY),
     "JPEG, EXIF": lambda: jpeg(exif_segments(greedy_exif())),
     "JPEG, scans": lambda: scans(2000),
+    "JPEG, scans behind an end in a comment": lambda: scans(2000, b"\xff\xfe\0\4\xff\xd9"),
+    "JPEG, scans behind a mark without length": lambda: scans(2000, b"\xff\x01\xff\xff"),
     "GIF, comments": lambda: gif(b"\x21\xfe\x01x\0" * MANY),
     "GIF, a comment in pieces": lambda: gif(b"\x21\xfe" + b"\x01x" * MANY + b"\0"),
     "GIF, zeros": lambda: gif(bytes(MANY)),
@@ -161,6 +163,8 @@ def test_usual_metadata_passes():
         assert open_bytes(encoded(format, exif=exif)).size == (SIDE, SIDE), format
     assert open_bytes(pnm(b"P5\n# by a camera\n" * 1 + b"#" + b"x" * 5000 + SIZE + b"255\n")).size == (SIDE, SIDE)
     assert open_bytes(scans(20)).size == (SIDE, SIDE)
+    film = b"\xff\xda" * 500  # such as that of a motion photo, or bytes that look like scans by chance
+    assert open_bytes(encoded("JPEG", progressive=True) + film).size == (SIDE, SIDE)
     assert open_bytes(jpeg((b"\xff\xfe" + struct.pack(">H", 65_533) + bytes(65_531)) * 30)).size == (SIDE, SIDE)
 
 

@@ -118,7 +118,7 @@ def test_classes_of_which_the_threshold_hides_much_get_a_line():
     crane, swan, oar = class_hints(rows, "boxes")
     assert crane.startswith("The threshold 0.4 finds 1 of 12 'crane' (9 at 0.15). ")
     assert "Detect with --threshold 0.4,crane=0.15 (best F1 on these images), or train longer" in crane
-    assert swan == "No threshold finds any 'swan': train longer, or on more images."
+    assert swan == "No threshold from 0.05 up finds any 'swan': train longer, or on more images."
     assert oar == "Not measured, as the held-out rows have no boxes of it: oar."
     assert threshold_hints(best) == [crane, swan]  # the same of an evaluation
     assert class_hints(rows[1:2], "boxes") == []
@@ -133,8 +133,16 @@ def test_classes_of_which_the_threshold_hides_much_get_a_line():
 
 
 @pytest.mark.parametrize(
-    ("found", "best", "expected"),
-    [(0.0, 0.35, 0.35), (0.1, 0.35, None), (0.1, 0.3, 0.3), (0.9, 0.4, None), (0.0, None, None), (None, 0.1, None)],
+    ("found", "best", "lower", "expected"),
+    [
+        (0.0, 0.35, 0.02, 0.35),
+        (0.1, 0.35, 0.15, None),
+        (0.1, 0.35, 0.2, 0.35),
+        (0.9, 0.3, 0.901, None),
+        (0.9, 0.4, 0.9, None),
+        (0.0, None, None, None),
+        (None, 0.1, None, None),
+    ],
 )
-def test_a_threshold_is_suggested_where_it_is_much_lower(found, best, expected):
-    assert better_threshold(found, best) == expected
+def test_a_threshold_is_suggested_where_it_finds_much_more(found, best, lower, expected):
+    assert better_threshold(found, best, {best: lower}.get) == expected
