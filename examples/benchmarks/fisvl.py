@@ -91,6 +91,7 @@ def image_embedding(
 
     images = [Image.open(file).convert("RGB") for file in files]
     prepared = processor(images=images, return_tensors="pt")["pixel_values"]
+    embed_prepared(encoder, prepared[:8])  # opens the engine
 
     @torch.no_grad()
     def model_as_released() -> None:
@@ -206,6 +207,7 @@ def caption_embedding(
     with torch.no_grad():
         one = processor(text=texts[:1])
         flops = len(texts) / one["input_ids"].numel() * flops_of(lambda: model.get_text_features(**one))
+    encoder.get_text_features(one["input_ids"], one["attention_mask"])  # opens the engine
     lengths = [len(row) for row in processor(text=texts, padding=False, return_tensors=None)["input_ids"]]
     distinct = sorted(dict.fromkeys(texts), key=len)
     batches = [distinct[start : start + 128] for start in range(0, len(distinct), 128)]

@@ -86,7 +86,8 @@ def raw_posts(options: Options, folder: Path) -> Comparison:
     def model_alone() -> None:
         in_engine.model(**prepared)
 
-    model_alone()  # opens the engine
+    for opening in (model_alone, ours):  # of their engines
+        opening()
 
     def prepared_as_released() -> list[list[Tensor]]:
         processor(text=texts)
