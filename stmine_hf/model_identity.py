@@ -35,7 +35,6 @@ def file_digest(weights: Path, *, size: int = 16, also: bytes = b"") -> tuple[st
     It needs no PyTorch, so that a wrong model is refused before the seconds that its import takes. The loaded model
     has this digest if its tensors keep their names; transformers renames those of some models, such as Swin.
     """
-    import numpy as np
     from safetensors import SafetensorError, safe_open
 
     from .checkpoints import require_bounded_header
@@ -46,8 +45,7 @@ def file_digest(weights: Path, *, size: int = 16, also: bytes = b"") -> tuple[st
         with safe_open(weights, framework="numpy") as stored:
             names = sorted(stored.keys())
             values = ((name, stored.get_tensor(name)) for name in names)
-            plain = ((name, one.astype(np.float32) if one.dtype.kind == "f" else one) for name, one in values)
-            return _digest(plain, size, also), names
+            return _digest(((name, _plain(one)) for name, one in values), size, also), names
     except (OSError, StmineError, SafetensorError, TypeError, AttributeError):  # damaged, or bfloat16, not in NumPy
         return None, names
 
@@ -56,6 +54,13 @@ def model_tag(model: Any) -> str:
     """A short name of a model: its folder's or repository's last part, and the start of its digest."""
     name = Path(getattr(model, "name_or_path", "") or type(model).__name__).name
     return f"{name}@{weights_digest(model)[:8]}"
+
+
+def _plain(values: np.ndarray) -> np.ndarray:
+    """Floating-point values as float32; TypeError for types such as bfloat16, which other packages add to NumPy."""
+    if values.dtype.kind not in "fiub":
+        raise TypeError(f"{values.dtype} is no type of NumPy's own")
+    return values.astype("float32") if values.dtype.kind == "f" else values
 
 
 def _digest(tensors: Iterable[tuple[str, np.ndarray]], size: int, also: bytes) -> str:

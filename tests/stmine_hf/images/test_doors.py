@@ -88,6 +88,7 @@ def test_evaluate_passes_them_on(method, dataset, monkeypatch):
         given.update(options)
         raise Reported
 
+    monkeypatch.setattr("stmine_hf.evaluation.detection.matched_labels", lambda *given: {0: 0})
     monkeypatch.setattr("stmine_hf.loading.load_model", lambda *args, **options: (None, None))
     monkeypatch.setattr(type(method), "evaluate", property(lambda self: evaluate), raising=False)
     words = ["evaluate", method.name, "--dataset", dataset, "--option", "count=36", "--stretch", "100,1100"]
