@@ -40,7 +40,7 @@ test-all: $(READY)  ## run every test, the slow ones too
 test-matrix: $(READY)  ## run the tests with the lowest and the newest versions of what the package needs
 	@$(RUN) tests.matrix $(CELLS)
 
-bench: $(READY)  ## compare with the released pipelines and usual alternatives (QUICK=1: three minutes; THREADS, DATA, GROUPS)
+bench: $(READY)  ## compare with the released pipelines and usual alternatives (QUICK=1: three to five minutes; THREADS, DATA, GROUPS)
 	@$(VENV)/bin/python examples/benchmarks/harness.py $(if $(QUICK),--quick) --threads $(or $(THREADS),1) \
 		$(if $(DATA),--data "$(DATA)") $(if $(BEFORE),--before "$(BEFORE)") $(if $(GROUPS),--groups $(GROUPS))
 
