@@ -12,8 +12,8 @@ from ..printing import shell_word
 
 OTHERS = "*"  # in a mapping of thresholds: all classes without one of their own
 THRESHOLD = 0.4  # least score of what is shown, as in the released demo
+SCORE_THRESHOLD = 0.05  # of the official evaluation: detections below it do not count
 _MUCH = 0.1  # share of the boxes of a class that another threshold must find beside, to be worth a line
-_LEAST = 0.05  # score of detections that are measured
 _MOST_HINTS = 5  # classes
 
 
@@ -109,7 +109,7 @@ def threshold_hints(rows: Iterable[Mapping[str, Any]]) -> list[str]:
         )
     if lost := [str(row["name"]) for row in measured if not row["found"] and row["threshold"] is None]:
         names = ", ".join(map(repr, lost[:_MOST_HINTS])) + (" ..." if len(lost) > _MOST_HINTS else "")
-        hints.append(f"No threshold from {_LEAST:g} up finds any {names}: train longer, or on more images.")
+        hints.append(f"No threshold from {SCORE_THRESHOLD:g} up finds any {names}: train longer, or on more images.")
     return hints
 
 

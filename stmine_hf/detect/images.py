@@ -27,7 +27,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain, count, repeat
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -385,9 +384,10 @@ class DetectBlock:
 
     def _drawn(self, batch: _Batch, pool: ThreadPoolExecutor) -> list[Skip | Future[Found | Skip]]:
         found = pool.submit(batch.ran.result())  # runs before those that wait for it, as it is the first
-        highest = chain([batch.highest], repeat({}))
-        rows = zip(batch.loaded, count(), highest, strict=False)
-        drawn = [pool.submit(self._annotated, one, number, found, own) for one, number, own in rows]
+        drawn = [
+            pool.submit(self._annotated, one, number, found, {} if number else batch.highest)
+            for number, one in enumerate(batch.loaded)
+        ]
         return [*batch.skipped, *drawn]
 
     def _begin(self, images: Sequence[Prepared], highest: dict[str, float]) -> Finish:

@@ -25,7 +25,7 @@ from torchvision.ops import box_convert
 from ..data.boxed_images import category_ids, category_label, row_features
 from ..data.coco_json import to_coco
 from ..detect.batches import Prepared, detect_batch, prepare
-from ..detect.classes import THRESHOLD, better_threshold, threshold_hints
+from ..detect.classes import SCORE_THRESHOLD, THRESHOLD, better_threshold, threshold_hints
 from ..detect.slicing import Slices, detect_sliced, slices_of_image
 from ..files import write_rows
 from ..fonts import in_every_script
@@ -55,7 +55,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DetectionReport", "evaluate_detection"]
 
-SCORE_THRESHOLD = 0.05  # of the official evaluation: detections below it do not count
 _MOST_CLASSES = 20  # rows of the table of classes on the screen
 _COLUMNS = {"ap": "AP", "ap50": "AP50", "ap75": "AP75", "ap_small": "AP S", "ap_medium": "AP M", "ap_large": "AP L"}
 

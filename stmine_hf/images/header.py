@@ -15,10 +15,9 @@ from . import limits
 from .finding import AVIF, FORMATS, ImageError, image_errors
 from .layout import PLAIN_PPM, Layout, read_layout
 from .metadata import (
-    MOST_COMMENTS,
     Jpeg,
     Metered,
-    require_few,
+    require_few_comments,
     require_few_scans,
     require_sound_exif,
     require_sound_exif_anywhere,
@@ -114,7 +113,7 @@ def open_lazily(file: BinaryIO) -> Image.Image:
     metered: Any = Metered(file)
     if not start.startswith(b"\xff\xd8\xff"):
         if start[:2] in PLAIN_PPM:
-            require_few(file, b"#", MOST_COMMENTS, "comments")
+            require_few_comments(file)
         elif start[4:12] in AVIF:
             require_sound_exif_anywhere(file)
         Image.init()

@@ -148,19 +148,18 @@ def _stated(block: bytes) -> Iterator[int]:
                 waiting.append(value)
 
 
-def require_few(file: BinaryIO, mark: bytes, most: int, what: str) -> None:
-    """
+def require_few_comments(file: BinaryIO) -> None:
+    """Check the comments of a PPM file in plain text.
+
     Raises:
-        ImageError: a file has a mark more than `most` times.
+        ImageError: it has more than any image does.
     """
-    file.seek(0)
-    found, end = 0, b""
+    found = 0
     while block := file.read(_BLOCK):
-        found += (end + block).count(mark)
-        end = block[len(block) - len(mark) + 1 :]
+        found += block.count(b"#")
     file.seek(0)
-    if found > most:
-        raise ImageError(f"corrupt: it has {found:,} {what}; expected {most:,} at most")
+    if found > MOST_COMMENTS:
+        raise ImageError(f"corrupt: it has {found:,} comments; expected {MOST_COMMENTS:,} at most")
 
 
 def require_few_scans(file: BinaryIO) -> None:

@@ -169,14 +169,14 @@ def test_a_training_keeps_out_of_its_data(tmp_path, monkeypatch, capsys, door, p
     from stmine_hf.cli import main
     from stmine_hf.training import SatDataArguments, SatModelArguments, SatTrainingArguments, start_run
 
-    work = tmp_path / "work"
-    (work / "images").mkdir(parents=True)
-    (work / "elsewhere").mkdir()
-    monkeypatch.chdir(work)
+    mine = tmp_path / "mine"
+    (mine / "images").mkdir(parents=True)
+    (mine / "elsewhere").mkdir()
+    monkeypatch.chdir(mine)
     Path("link").symlink_to("images")
-    Path("whole").symlink_to(work)
+    Path("whole").symlink_to(mine)
     Image.new("RGB", (8, 8)).save("images/a.png")
-    before = sorted(os.walk(work))
+    before = sorted(os.walk(mine))
     if door == "command":
         with pytest.raises(SystemExit):
             main(["train", "sat", "--data", "images", "--output", place])
@@ -185,14 +185,14 @@ def test_a_training_keeps_out_of_its_data(tmp_path, monkeypatch, capsys, door, p
         if door == "launched":
             monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
         options = {"dataset": "coco_json", "dataset_options": '{"image_dir": "images"}'}
-        data = options if door == "folder of images" else {"dataset": "coco_json", "data_dir": "../work/images"}
+        data = options if door == "folder of images" else {"dataset": "coco_json", "data_dir": "../mine/images"}
         given = {**data, "output_dir": place, "toy_model": "true"}
         words = [word for name, value in given.items() for word in (f"--{name}", value)]
         with pytest.raises(OutputError) as refused:
             start_run(SatModelArguments, SatDataArguments, SatTrainingArguments, argv=[*words, "--use_cpu", "true"])
         said = str(refused.value)
     assert PLACES[place] in said and "choose a place outside of it" in said
-    assert sorted(os.walk(work)) == before
+    assert sorted(os.walk(mine)) == before
 
 
 def test_a_training_keeps_out_of_the_images_of_a_table(tmp_path, monkeypatch, capsys):
